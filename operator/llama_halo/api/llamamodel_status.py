@@ -1,0 +1,98 @@
+"""The status of a LlamaModel: what the operator saw and did."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from llama_halo.api.schema import Condition, Schema, list_map
+
+
+class PlacementStatus(Schema):
+    """One replica and its node."""
+
+    node: str
+    reason: str
+    device: str | None = None
+    layers: int | None = None
+
+
+class ModelStatus(Schema):
+    """What is known of the model itself."""
+
+    summary: str | None = None
+    architecture: str | None = None
+    parameters: str | None = None
+    quantization: str | None = None
+    trained_context: int | None = None
+    context_size: int | None = None
+    size_mib: int | None = None
+    sha256: str | None = None
+    revision: str | None = None
+    capabilities: list[str] | None = None
+
+
+class MemoryStatus(Schema):
+    """Memory of one replica, MiB."""
+
+    weights_mib: int | None = None
+    kv_cache_mib: int | None = None
+    state_mib: int | None = None
+    compute_mib: int | None = None
+    gpu_mib: int | None = None
+    host_mib: int | None = None
+    total_mib: int | None = None
+    method: str | None = None
+    summary: str | None = None
+
+
+class FileStatus(Schema):
+    """One verified file on a node."""
+
+    node: str
+    path: str
+    sha256: str | None = None
+    bytes: int | None = None
+
+
+class DownloadStatus(Schema):
+    """A download under way."""
+
+    bytes: int | None = None
+    total_bytes: int | None = None
+    percent: int | None = None
+    bytes_per_second: int | None = None
+    remaining_seconds: int | None = None
+
+
+class SpeedStatus(Schema):
+    """Speed in the verification request, as decimal text."""
+
+    prompt_tokens_per_second: str | None = None
+    tokens_per_second: str | None = None
+
+
+class LlamaModelStatus(Schema):
+    """What the operator saw and did."""
+
+    observed_generation: int | None = None
+    conditions: (
+        Annotated[list[Condition], Field(max_length=16, json_schema_extra=list_map("type"))] | None
+    ) = None
+    replicas: int | None = None
+    ready_replicas: int | None = None
+    selector: str | None = None
+    placements: (
+        Annotated[list[PlacementStatus], Field(max_length=64, json_schema_extra=list_map("node"))]
+        | None
+    ) = None
+    node_summary: str | None = None
+    endpoint: str | None = None
+    config_hash: str | None = None
+    model: ModelStatus | None = None
+    memory: MemoryStatus | None = None
+    files: Annotated[list[FileStatus], Field(max_length=256)] | None = None
+    download: DownloadStatus | None = None
+    speed: SpeedStatus | None = None
+    last_handled_reconcile_at: str | None = None

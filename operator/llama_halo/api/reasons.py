@@ -1,0 +1,55 @@
+"""The closed sets of condition types and reasons; what people and tools match on."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class ConditionType(StrEnum):
+    """Conditions of both kinds; Reconciling and Stalled are there only while they are true."""
+
+    READY = "Ready"
+    AVAILABLE = "Available"
+    RECONCILING = "Reconciling"
+    STALLED = "Stalled"
+
+
+class Reason(StrEnum):
+    """Why Ready is what it is; the STATE column."""
+
+    # Ready is True.
+    SERVING = "Serving"
+    STOPPED = "Stopped"
+    SUSPENDED = "Suspended"
+    # Ready is False, and the operator or the cluster is at work.
+    WAITING_FOR_MEMORY = "WaitingForMemory"
+    WAITING_FOR_NODE = "WaitingForNode"
+    SCHEDULING = "Scheduling"
+    PULLING_IMAGE = "PullingImage"
+    LOADING = "Loading"
+    ROLLING = "Rolling"
+    STARTING = "Starting"
+    RETRYING = "Retrying"
+    # Ready is False, and a person may have to act.
+    INVALID_SPEC = "InvalidSpec"
+    NAME_CONFLICT = "NameConflict"
+    SOURCE_NOT_FOUND = "SourceNotFound"
+    DEVICE_UNAVAILABLE = "DeviceUnavailable"
+    IMAGE_PULL_FAILED = "ImagePullFailed"
+    OUT_OF_MEMORY = "OutOfMemory"
+    CRASH_LOOPING = "CrashLooping"
+
+
+READY_REASONS = frozenset({Reason.SERVING, Reason.STOPPED, Reason.SUSPENDED})
+# Only a person can help, at once: mistakes in the YAML.
+STALLED_REASONS = frozenset({Reason.INVALID_SPEC, Reason.NAME_CONFLICT})
+# Failures of a pod: they may pass; Stalled after this many restarts.
+FAILED_REASONS = frozenset(
+    {
+        Reason.SOURCE_NOT_FOUND,
+        Reason.DEVICE_UNAVAILABLE,
+        Reason.IMAGE_PULL_FAILED,
+        Reason.OUT_OF_MEMORY,
+        Reason.CRASH_LOOPING,
+    }
+)

@@ -1,0 +1,94 @@
+"""llama-server's flags that `extraArgs` and `env` may not have, and the CEL rules that say so."""
+
+from __future__ import annotations
+
+from llama_halo.api.schema import rule, rules
+
+# Removed upstream: a build that no longer knows one of them exits at once.
+REMOVED_FLAGS = ("--no-mmap", "--mmap", "--mlock", "-dio", "--direct-io", "--no-direct-io")
+# Set from typed fields or needed as they are: a second value would make the status untrue.
+OWNED_FLAGS = {
+    "-m": "source",
+    "--model": "source",
+    "-mu": "source",
+    "--model-url": "source",
+    "-hf": "source",
+    "-hfr": "source",
+    "--hf-repo": "source",
+    "-hff": "source",
+    "--hf-file": "source",
+    "-hft": "source.huggingFace.tokenSecretRef",
+    "--hf-token": "source.huggingFace.tokenSecretRef",
+    "-a": "aliases",
+    "--alias": "aliases",
+    "-c": "contextSize",
+    "--ctx-size": "contextSize",
+    "-np": "parallel",
+    "--parallel": "parallel",
+    "-kvu": "parallel",
+    "--kv-unified": "parallel",
+    "-no-kvu": "parallel",
+    "--no-kv-unified": "parallel",
+    "-ngl": "gpuLayers",
+    "--gpu-layers": "gpuLayers",
+    "--n-gpu-layers": "gpuLayers",
+    "-dev": "backend",
+    "--device": "backend",
+    "-b": "batchSize",
+    "--batch-size": "batchSize",
+    "-ub": "microBatchSize",
+    "--ubatch-size": "microBatchSize",
+    "-ctk": "cacheType.k",
+    "--cache-type-k": "cacheType.k",
+    "-ctv": "cacheType.v",
+    "--cache-type-v": "cacheType.v",
+    "-cram": "promptCacheMiB",
+    "--cache-ram": "promptCacheMiB",
+    "-fa": "flashAttention",
+    "--flash-attn": "flashAttention",
+    "-t": "threads",
+    "--threads": "threads",
+    "--host": "the Service",
+    "--port": "the Service",
+    "--api-key": "none: gateways send no key yet",
+    "--api-key-file": "none: gateways send no key yet",
+    "-fit": "memory",
+    "--fit": "memory",
+}
+OWNED_ENV = (
+    "LLAMA_ARG_DEVICE",
+    "LLAMA_ARG_HOST",
+    "LLAMA_ARG_PORT",
+    "LLAMA_ARG_MODEL",
+    # With a key every request through a gateway would be refused: it sends none yet.
+    "LLAMA_API_KEY",
+)
+
+
+def _flag_rule(flags: tuple[str, ...], why: str) -> dict[str, str]:
+    known = ", ".join(f"'{flag}'" for flag in flags)
+    offends = f"a, a.split('=')[0] in [{known}]"
+    return rule(
+        f"!self.exists({offends})",
+        f"extraArgs holds a flag that {why}",
+        messageExpression=f"'extraArgs: ' + self.filter({offends})[0] + ' {why}'",
+    )
+
+
+EXTRA_ARGS_RULES = rules(
+    _flag_rule(
+        REMOVED_FLAGS,
+        "was removed from llama-server (the operator sets the load mode by environment): delete it",
+    ),
+    _flag_rule(
+        tuple(OWNED_FLAGS),
+        "is set by the operator from a field of spec: set that field and delete the flag",
+    ),
+)
+_OWNED_ENV_LIST = ", ".join(f"'{name}'" for name in OWNED_ENV)
+ENV_RULES = rules(
+    rule(
+        f"!self.exists(e, e.name in [{_OWNED_ENV_LIST}])",
+        f"env: {', '.join(OWNED_ENV)} are set by the operator: delete the entry",
+    )
+)

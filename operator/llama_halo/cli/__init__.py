@@ -1,0 +1,32 @@
+"""The `llama-halo` command: one module per subcommand, imported only when it is asked for."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib import import_module
+
+from llama_halo import __version__
+from llama_halo.errors import LlamaHaloError
+
+COMMANDS = {
+    "operator": "run the operator (in a cluster, or against KUBECONFIG)",
+    "gateway": "run the gateway of one ModelRouter",
+    "crds": "print or write the CustomResourceDefinitions",
+}
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run one subcommand and return its exit status."""
+    parser = argparse.ArgumentParser(prog="llama-halo")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, help_text in COMMANDS.items():
+        commands.add_parser(name, help=help_text, add_help=False)
+    arguments, rest = parser.parse_known_args(words)
+    command = import_module(f"llama_halo.cli.{arguments.command}")
+    try:
+        return int(command.run(rest))
+    except LlamaHaloError as error:
+        print(f"llama-halo {arguments.command}: {error}", file=sys.stderr)
+        return 1

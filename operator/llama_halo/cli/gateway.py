@@ -1,0 +1,52 @@
+"""`llama-halo gateway`: run the data path of one ModelRouter."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from llama_halo.errors import SettingsError
+from llama_halo.gateway.config import GatewayConfig
+from llama_halo.gateway.server import serve
+from llama_halo.gateway.watch import ApiServer
+from llama_halo.logs import configure_logging
+
+
+def run(words: list[str]) -> int:
+    """Run the gateway until it is told to stop."""
+    arguments = _parser().parse_args(words)
+    configure_logging(arguments.log_level.upper())
+    asyncio.run(
+        serve(
+            _config(arguments.config),
+            ApiServer(arguments.api_server, arguments.ca_file, arguments.token_file),
+            host=arguments.host,
+            port=arguments.port,
+            grace_seconds=arguments.grace_seconds,
+        )
+    )
+    return 0
+
+
+def _config(path: Path) -> GatewayConfig:
+    try:
+        return GatewayConfig.model_validate_json(path.read_text())
+    except (OSError, ValidationError) as error:
+        raise SettingsError(f"{path} cannot be used: {error}") from error
+
+
+def _parser() -> argparse.ArgumentParser:
+    pod = ApiServer()
+    parser = argparse.ArgumentParser(prog="llama-halo gateway")
+    parser.add_argument("--config", type=Path, required=True, help="gateway.json of the router")
+    parser.add_argument("--host", default="0.0.0.0")
+    parser.add_argument("--port", type=int, default=8080)
+    parser.add_argument("--grace-seconds", type=float, default=590, help="for open requests")
+    parser.add_argument("--log-level", default="info")
+    parser.add_argument("--api-server", default=pod.url, help="URL; default: the pod's cluster")
+    parser.add_argument("--ca-file", type=Path, default=pod.certificate_authority)
+    parser.add_argument("--token-file", type=Path, default=pod.token)
+    return parser

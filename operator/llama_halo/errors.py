@@ -1,0 +1,45 @@
+"""The project's exceptions; a person's mistakes are values (`plan.outcome`), not exceptions.
+
+* LlamaHaloError
+  x ClusterError          the API server answered with an error status
+    - Conflict            409: the object changed, or exists
+    - NotFound            404
+  x SchemaError           an API model has no structural schema
+  x SettingsError         an environment variable of the operator cannot be used
+  x StartupError          the cluster lacks what the operator needs; the process ends
+"""
+
+from __future__ import annotations
+
+
+class LlamaHaloError(Exception):
+    """The root of all of the project's exceptions."""
+
+
+class ClusterError(LlamaHaloError):
+    """The API server answered a request with an error status."""
+
+    def __init__(self, status: int, message: str, *, causes: tuple[str, ...] = ()) -> None:
+        super().__init__(f"{status}: {message}")
+        self.status = status
+        self.causes = causes
+
+
+class Conflict(ClusterError):
+    """The object changed meanwhile, or exists already."""
+
+
+class NotFound(ClusterError):
+    """There is no such object."""
+
+
+class SchemaError(LlamaHaloError):
+    """An API model uses a type that a structural schema cannot say."""
+
+
+class SettingsError(LlamaHaloError):
+    """An environment variable of the operator cannot be used."""
+
+
+class StartupError(LlamaHaloError):
+    """The cluster lacks what the operator needs."""

@@ -1,0 +1,44 @@
+"""`/healthz`, `/readyz` and `/metrics` of the operator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, generate_latest
+
+OLDEST_KEY_SECONDS = 300
+
+
+async def serve_health(
+    port: int,
+    *,
+    registry: CollectorRegistry,
+    oldest_seconds: Callable[[], float],
+    not_ready: Callable[[], str],
+) -> web.AppRunner:
+    """Start the server and return it; `not_ready` says why, and nothing when all is well."""
+
+    async def healthz(_: web.Request) -> web.Response:
+        age = oldest_seconds()
+        if age > OLDEST_KEY_SECONDS:
+            return web.Response(status=500, text=f"a key has waited {age:.0f} s for a worker\n")
+        return web.Response(text="ok\n")
+
+    async def readyz(_: web.Request) -> web.Response:
+        why = not_ready()
+        return web.Response(status=503 if why else 200, text=f"{why or 'ok'}\n")
+
+    async def metrics(_: web.Request) -> web.Response:
+        return web.Response(
+            body=generate_latest(registry), headers={"Content-Type": "text/plain; version=0.0.4"}
+        )
+
+    app = web.Application()
+    app.add_routes(
+        [web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)]
+    )
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, port=port).start()
+    return runner

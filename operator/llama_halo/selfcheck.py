@@ -1,0 +1,84 @@
+"""What must be true of the cluster before the operator starts: CRDs current, permissions there.
+
+Each failure ends the process with a sentence that says what to apply.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llama_halo.api.crd import HASH_ANNOTATION, all_crds
+from llama_halo.cluster.port import Cluster
+from llama_halo.cluster.resources import CHILDREN, CRD, EVENT, NODE, OWNERS, POD, PRUNED, Resource
+from llama_halo.errors import NotFound, StartupError
+
+_RULES_REVIEW = Resource(
+    "SelfSubjectRulesReview",
+    "authorization.k8s.io/v1",
+    "selfsubjectrulesreviews",
+    namespaced=False,
+)
+_WATCH = ("list", "watch")
+NEEDED: tuple[tuple[Resource, tuple[str, ...]], ...] = (
+    *((owner, _WATCH) for owner in OWNERS),
+    *((child, ("get", *_WATCH, "create", "patch")) for child in CHILDREN),
+    *((child, ("delete",)) for child in CHILDREN if child.kind in PRUNED),
+    *(
+        (Resource(each.kind, each.api_version, f"{each.plural}/status"), ("patch",))
+        for each in OWNERS
+    ),
+    (EVENT, ("create",)),
+    (POD, _WATCH),
+    (NODE, _WATCH),
+)
+
+
+async def check_crds(cluster: Cluster) -> None:
+    """Raise `StartupError` unless both CRDs are installed as this version generates them."""
+    for wanted in all_crds():
+        name = wanted["metadata"]["name"]
+        try:
+            found = await cluster.get(CRD, None, name)
+        except NotFound as error:
+            raise StartupError(
+                f"CustomResourceDefinition {name} is not installed: kubectl apply -f crds/"
+            ) from error
+        have = (found["metadata"].get("annotations") or {}).get(HASH_ANNOTATION)
+        want = wanted["metadata"]["annotations"][HASH_ANNOTATION]
+        if have != want:
+            raise StartupError(
+                f"CustomResourceDefinition {name} is of another version (schema hash {have}, this"
+                f" operator needs {want}): kubectl apply -f crds/ of the same release"
+            )
+
+
+async def check_permissions(cluster: Cluster, namespace: str) -> None:
+    """Raise `StartupError` naming every verb that the service account lacks."""
+    body = {
+        "apiVersion": _RULES_REVIEW.api_version,
+        "kind": _RULES_REVIEW.kind,
+        "spec": {"namespace": namespace},
+    }
+    status = (await cluster.create(_RULES_REVIEW, None, body))["status"]
+    if status.get("incomplete"):
+        return  # an authorizer that cannot list its rules: refusals will name themselves
+    rules = status.get("resourceRules", [])
+    missing = [
+        f"{verb} {resource.plural}.{resource.group}".rstrip(".")
+        for resource, verbs in NEEDED
+        for verb in verbs
+        if not any(_allows(each, resource, verb) for each in rules)
+    ]
+    if missing:
+        raise StartupError(
+            f"the service account may not: {', '.join(missing)}; apply deploy/operator/rbac.yaml"
+        )
+
+
+def _allows(rule: dict[str, Any], resource: Resource, verb: str) -> bool:
+    return (
+        not {verb, "*"}.isdisjoint(rule.get("verbs", ()))
+        and not {resource.group, "*"}.isdisjoint(rule.get("apiGroups", ()))
+        and not {resource.plural, "*"}.isdisjoint(rule.get("resources", ()))
+        and not rule.get("resourceNames")
+    )

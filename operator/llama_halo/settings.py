@@ -1,0 +1,114 @@
+"""The operator's settings, all from environment variables that begin with LLAMA_HALO_."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from llama_halo.api.llamamodel import Backend
+from llama_halo.errors import SettingsError
+from llama_halo.plan.facts import Defaults, ImageProfile
+from llama_halo.plan.quantity import mebibytes
+
+PREFIX = "LLAMA_HALO_"
+
+# Pinned builds: what is rolled here rolls every model that names no image of its own.
+DEFAULT_IMAGES = {
+    Backend.VULKAN: ImageProfile(
+        "ghcr.io/ggml-org/llama.cpp:server-vulkan-b11434", ("/app/llama-server",)
+    ),
+    Backend.ROCM: ImageProfile(
+        "docker.io/kyuz0/amd-strix-halo-toolboxes:rocm-7.14", ("llama-server",)
+    ),
+    Backend.CPU: ImageProfile("ghcr.io/ggml-org/llama.cpp:server-b11434", ("/app/llama-server",)),
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What differs between installations."""
+
+    namespaces: tuple[str, ...] = ()
+    """Where resources are served; empty: everywhere."""
+    own_namespace: str = "llama-halo-system"
+    identity: str = "llama-halo-operator"
+    """The pod's name; who acts, in the identity Lease and in Events."""
+    image: str = ""
+    """The operator's own image, which gateways run too."""
+    store_path: str = "/var/lib/llama-halo/models"
+    images: Mapping[Backend, ImageProfile] = field(default_factory=lambda: dict(DEFAULT_IMAGES))
+    gpu_reserve_mib: int = 8192
+    """Kept free of GPU memory on nodes without a budget annotation."""
+    cluster_domain: str = "cluster.local"
+    port: int = 8080
+    workers: int = 8
+    log_level: str = "INFO"
+
+    def defaults(self) -> Defaults:
+        """Return the part of the settings that enters plans."""
+        return Defaults(
+            images=self.images,
+            store_path=self.store_path,
+            gateway_image=self.image,
+            cluster_domain=self.cluster_domain,
+        )
+
+
+def load_settings(environment: Mapping[str, str]) -> Settings:
+    """Read the settings; a `SettingsError` names the variable, its value and the remedy."""
+    own = {
+        name.removeprefix(PREFIX): value
+        for name, value in environment.items()
+        if name.startswith(PREFIX) and value
+    }
+    settings = Settings(
+        namespaces=tuple(filter(None, own.pop("NAMESPACES", "").replace(",", " ").split())),
+        own_namespace=own.pop("POD_NAMESPACE", Settings.own_namespace),
+        identity=own.pop("POD_NAME", Settings.identity),
+        image=own.pop("IMAGE", ""),
+        store_path=own.pop("STORE_PATH", Settings.store_path),
+        images=_images(own),
+        gpu_reserve_mib=_memory(own, "GPU_RESERVE", Settings.gpu_reserve_mib),
+        cluster_domain=own.pop("CLUSTER_DOMAIN", Settings.cluster_domain),
+        port=_number(own, "PORT", Settings.port),
+        workers=_number(own, "WORKERS", Settings.workers),
+        log_level=own.pop("LOG_LEVEL", Settings.log_level).upper(),
+    )
+    if own:
+        names = ", ".join(PREFIX + name for name in sorted(own))
+        raise SettingsError(f"{names}: no such setting; docs/spec/settings.md lists them")
+    if not settings.image:
+        raise SettingsError(
+            f"{PREFIX}IMAGE is not set: give the operator's own image, which gateways run too"
+        )
+    return settings
+
+
+def _images(own: dict[str, str]) -> dict[Backend, ImageProfile]:
+    images = dict(DEFAULT_IMAGES)
+    for backend in Backend:
+        image = own.pop(f"{backend.upper()}_IMAGE", "")
+        command = own.pop(f"{backend.upper()}_COMMAND", "")
+        if bool(image) != bool(command):
+            raise SettingsError(
+                f"{PREFIX}{backend.upper()}_IMAGE and {PREFIX}{backend.upper()}_COMMAND go"
+                " together: set both"
+            )
+        if image:
+            images[backend] = ImageProfile(image, tuple(command.split()))
+    return images
+
+
+def _number(own: dict[str, str], name: str, default: int) -> int:
+    text = own.pop(name, str(default))
+    if not text.isdecimal() or int(text) < 1:
+        raise SettingsError(f"{PREFIX}{name}={text}: must be a whole number above 0")
+    return int(text)
+
+
+def _memory(own: dict[str, str], name: str, default_mib: int) -> int:
+    text = own.pop(name, f"{default_mib}Mi")
+    try:
+        return mebibytes(text)
+    except ArithmeticError as error:
+        raise SettingsError(f"{PREFIX}{name}={text}: must be a quantity like 8Gi") from error
