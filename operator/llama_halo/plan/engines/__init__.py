@@ -1,0 +1,1 @@
+"""One module for each engine of ModelRouter: its configuration and its container."""

@@ -1,0 +1,175 @@
+"""ModelRouter -> its policy as an immutable ConfigMap, and the engine's pods around it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llama_halo.api.modelrouter import ModelRouterSpec
+from llama_halo.api.reasons import Reason
+from llama_halo.plan import labels
+from llama_halo.plan.engines import gateway
+from llama_halo.plan.facts import Identity, RouterFacts
+from llama_halo.plan.hashing import content_hash
+from llama_halo.plan.outcome import Object, Outcome, Plan, Ref, Wait
+from llama_halo.plan.pods import extra_annotations, extra_labels, pod_additions
+from llama_halo.plan.supported import unsupported_in_router
+
+DEFAULT_PORT = 8080
+# Long enough for an agent's long answer to end before the old pod goes.
+GRACE_SECONDS = 600
+
+
+def plan_modelrouter(spec: ModelRouterSpec, facts: RouterFacts) -> Outcome:
+    """Decide what should exist for a ModelRouter."""
+    if spec.suspend:
+        return Wait(Reason.SUSPENDED, "suspended: no child is touched until spec.suspend is false")
+    refusal = unsupported_in_router(spec)
+    if refusal:
+        return refusal
+    owner = facts.owner
+    files = gateway.render(owner, spec)
+    config_hash = content_hash(files)
+    config_name = f"{labels.router_name(owner.name)}-config-{config_hash}"
+    replicas = 1 if spec.replicas is None else spec.replicas
+    objects: list[Object] = [
+        _config_map(owner, config_name, files),
+        _service_account(owner),
+        _role_binding(owner, spec),
+        _service(owner, spec),
+        _deployment(owner, spec, facts, config_name=config_name, config_hash=config_hash),
+    ]
+    if replicas > 1:
+        objects.append(_disruption_budget(owner))
+    return Plan(
+        objects=tuple(objects),
+        # A pod of the previous version that still drains mounts its own configuration.
+        keep=frozenset(Ref("ConfigMap", name) for name in facts.referenced_configs),
+        config_hash=config_hash,
+        replicas=replicas,
+    )
+
+
+def url(owner: Identity, spec: ModelRouterSpec, cluster_domain: str) -> str:
+    """Return the address inside the cluster; the domain is left out where it is the usual one."""
+    port = (spec.service and spec.service.port) or DEFAULT_PORT
+    suffix = "" if cluster_domain == "cluster.local" else f".{cluster_domain}"
+    return f"http://{labels.router_name(owner.name)}.{owner.namespace}.svc{suffix}:{port}"
+
+
+def _config_map(owner: Identity, name: str, files: dict[str, str]) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": labels.metadata(owner, name),
+        "immutable": True,
+        "data": files,
+    }
+
+
+def _service_account(owner: Identity) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": labels.metadata(owner, labels.router_name(owner.name)),
+    }
+
+
+def _role_binding(owner: Identity, spec: ModelRouterSpec) -> dict[str, Any]:
+    name = labels.router_name(owner.name)
+    account = (spec.pod and spec.pod.service_account_name) or name
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": labels.metadata(owner, name),
+        "roleRef": {
+            "apiGroup": "rbac.authorization.k8s.io",
+            "kind": "ClusterRole",
+            "name": labels.GATEWAY_CLUSTER_ROLE,
+        },
+        "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": owner.namespace}],
+    }
+
+
+def _service(owner: Identity, spec: ModelRouterSpec) -> dict[str, Any]:
+    options = spec.service
+    metadata = labels.metadata(owner, labels.router_name(owner.name))
+    if options and options.annotations:
+        metadata["annotations"] = dict(options.annotations)
+    port: dict[str, Any] = {
+        "name": "http",
+        "port": (options and options.port) or DEFAULT_PORT,
+        "targetPort": "http",
+        "protocol": "TCP",
+    }
+    if options and options.node_port:
+        port["nodePort"] = options.node_port
+    service: dict[str, Any] = {
+        "type": (options and options.type) or "ClusterIP",
+        "selector": labels.selector(owner),
+        "ports": [port],
+    }
+    if options and options.load_balancer_class:
+        service["loadBalancerClass"] = options.load_balancer_class
+    return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": service}
+
+
+def _deployment(
+    owner: Identity,
+    spec: ModelRouterSpec,
+    facts: RouterFacts,
+    *,
+    config_name: str,
+    config_hash: str,
+) -> dict[str, Any]:
+    name = labels.router_name(owner.name)
+    selector = labels.selector(owner)
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": labels.metadata(owner, name),
+        "spec": {
+            "replicas": 1 if spec.replicas is None else spec.replicas,
+            "strategy": _strategy(spec),
+            "revisionHistoryLimit": 2,
+            "selector": {"matchLabels": selector},
+            "template": {
+                "metadata": {
+                    "labels": {**extra_labels(spec.pod), **labels.common(owner)},
+                    "annotations": {
+                        **extra_annotations(spec.pod),
+                        labels.CONFIG_HASH: config_hash,
+                    },
+                },
+                "spec": {
+                    "containers": [gateway.container(owner, spec, facts.defaults)],
+                    "volumes": [{"name": "config", "configMap": {"name": config_name}}],
+                    "serviceAccountName": name,
+                    "securityContext": {
+                        "runAsNonRoot": True,
+                        "seccompProfile": {"type": "RuntimeDefault"},
+                    },
+                    "terminationGracePeriodSeconds": GRACE_SECONDS,
+                    "enableServiceLinks": False,
+                    **pod_additions(spec.pod),
+                },
+            },
+        },
+    }
+
+
+def _strategy(spec: ModelRouterSpec) -> dict[str, Any]:
+    """Roll without a gap; but a port of the node cannot be held by two pods at once."""
+    if spec.host_port:
+        rolling: dict[str, Any] = {"maxSurge": 0, "maxUnavailable": 1}
+    else:
+        rolling = {"maxSurge": 1, "maxUnavailable": 0}
+    return {"type": "RollingUpdate", "rollingUpdate": rolling}
+
+
+def _disruption_budget(owner: Identity) -> dict[str, Any]:
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": labels.metadata(owner, labels.router_name(owner.name)),
+        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": labels.selector(owner)}},
+    }

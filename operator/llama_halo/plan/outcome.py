@@ -1,0 +1,58 @@
+"""The three outcomes of planning, as types; `reconcile.loop` matches on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from llama_halo.api.reasons import Reason
+
+Object = Mapping[str, Any]
+"""A Kubernetes object as the API server takes it."""
+
+
+@dataclass(frozen=True)
+class Ref:
+    """What an object is called inside the owner's namespace."""
+
+    kind: str
+    name: str
+
+
+def ref_of(obj: Object) -> Ref:
+    """Return the reference of an object."""
+    return Ref(kind=obj["kind"], name=obj["metadata"]["name"])
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Nothing is written now; the reason says what is awaited, and what runs stays as it is."""
+
+    reason: Reason
+    message: str
+    after_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Invalid:
+    """A mistake that only a person can mend; nothing is written and what runs stays as it is."""
+
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The complete set of children: these are applied, others of ours are removed."""
+
+    objects: tuple[Object, ...]
+    keep: frozenset[Ref] = frozenset()
+    """Children that stay as they are for now: their turn to roll comes later."""
+    config_hash: str = ""
+    replicas: int = 0
+    waiting: Wait | None = None
+    """Why fewer replicas than asked for have a node."""
+
+
+Outcome = Plan | Wait | Invalid

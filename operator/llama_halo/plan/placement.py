@@ -1,0 +1,212 @@
+"""Which node runs which model: one decision over all models and nodes, sticky and deterministic.
+
+Order of choice: fits, stays where it is, spreads replicas, leaves least room over, node name.
+A pod is never asked for where it does not fit: overcommit can wedge such a machine's kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from llama_halo.api.reasons import Reason
+from llama_halo.plan import labels
+from llama_halo.plan.facts import Assignment, Demand, Held, NodeFacts, Taint
+from llama_halo.plan.quantity import human_gib
+
+# What tells a Strix Halo node where spec.pod.nodeSelector says nothing; any one suffices. Most of
+# these machines have PCI class 0380, not 0300.
+GPU_NODE_LABELS = (
+    (labels.STRIX_HALO, "true"),
+    ("feature.node.kubernetes.io/pci-0380_1002.present", "true"),
+    ("feature.node.kubernetes.io/pci-0300_1002.present", "true"),
+    ("amd.com/gpu.device-id", "1586"),
+)
+
+
+NODES_TOLD = 3
+
+
+@dataclass
+class _Ledger:
+    """Memory held on one node, by model, MiB."""
+
+    node: NodeFacts
+    gpu: dict[str, int] = field(default_factory=dict)
+    host: dict[str, int] = field(default_factory=dict)
+
+    def charge(self, demand: Demand) -> None:
+        """Charge a demand; a larger old pod of the model counts until it is gone."""
+        model = demand.model
+        self.gpu[model] = max(demand.gpu_mib, self.gpu.get(model, 0))
+        self.host[model] = max(demand.host_mib, self.host.get(model, 0))
+
+    def gpu_free(self, besides: str) -> int:
+        return self.node.gpu_budget_mib - _sum(self.gpu, besides)
+
+    def total_free(self, besides: str) -> int:
+        used = _sum(self.gpu, besides) + _sum(self.host, besides)
+        return self.node.allocatable_mib - used
+
+    def fits(self, demand: Demand) -> bool:
+        return demand.gpu_mib <= self.gpu_free(
+            demand.model
+        ) and demand.total_mib <= self.total_free(demand.model)
+
+
+def place(
+    demands: Sequence[Demand],
+    nodes: Sequence[NodeFacts],
+    *,
+    current: Mapping[str, Sequence[str]],
+    running: Mapping[str, frozenset[str]],
+    held: Sequence[Held],
+) -> dict[str, Assignment]:
+    """Assign nodes to models.
+
+    `current` is where each model's Deployments are, the best to keep first, `running` where it
+    has pods that are not ending, `held` what pods and Deployments hold now.
+    Demands are served in order; a model that runs keeps its place as long as it fits there.
+    """
+    ledgers = {node.name: _Ledger(node) for node in sorted(nodes, key=lambda node: node.name)}
+    for each in held:
+        if each.node in ledgers:
+            ledger = ledgers[each.node]
+            ledger.gpu[each.model] = ledger.gpu.get(each.model, 0) + each.gpu_mib
+            ledger.host[each.model] = ledger.host.get(each.model, 0) + each.host_mib
+    kept = {
+        demand.model: _keep(
+            demand,
+            ledgers,
+            current.get(demand.model, ()),
+            running.get(demand.model, frozenset()),
+        )
+        for demand in demands
+    }
+    return {demand.model: _assign(demand, ledgers, kept[demand.model]) for demand in demands}
+
+
+def matches(demand: Demand, node: NodeFacts) -> bool:
+    """Tell whether a model may run on a node at all, room aside."""
+    if demand.node_selector:
+        chosen = all(node.labels.get(key) == value for key, value in demand.node_selector)
+    else:
+        chosen = not demand.needs_gpu or any(
+            node.labels.get(key) == value for key, value in GPU_NODE_LABELS
+        )
+    return chosen and all(_tolerated(demand, taint) for taint in node.taints)
+
+
+def _keep(
+    demand: Demand,
+    ledgers: Mapping[str, _Ledger],
+    current: Sequence[str],
+    running: frozenset[str],
+) -> tuple[str, ...]:
+    """Charge the nodes where a model is and still fits, up to its replicas."""
+    kept: list[str] = []
+    for name in current:
+        ledger = ledgers.get(name)
+        if ledger is None or len(kept) == demand.replicas or not matches(demand, ledger.node):
+            continue
+        if not ledger.node.takes_new and name not in running:
+            continue  # what was evicted from there is placed elsewhere
+        if ledger.fits(demand):
+            ledger.charge(demand)
+            kept.append(name)
+    return tuple(kept)
+
+
+def _assign(demand: Demand, ledgers: Mapping[str, _Ledger], kept: tuple[str, ...]) -> Assignment:
+    chosen = list(kept)
+    while len(chosen) < demand.replicas:
+        open_nodes = [
+            ledger
+            for name, ledger in ledgers.items()
+            if name not in chosen and ledger.node.takes_new and matches(demand, ledger.node)
+        ]
+        fitting = [ledger for ledger in open_nodes if ledger.fits(demand)]
+        if not fitting:
+            reason, message = _why(demand, ledgers, open_nodes, chosen)
+            return Assignment(demand, tuple(chosen), reason, message)
+        best = min(fitting, key=lambda each: (_room(each, demand), each.node.name))
+        best.charge(demand)
+        chosen.append(best.node.name)
+    return Assignment(demand, tuple(chosen))
+
+
+def _room(ledger: _Ledger, demand: Demand) -> int:
+    if demand.needs_gpu:
+        return ledger.gpu_free(demand.model) - demand.gpu_mib
+    return ledger.total_free(demand.model) - demand.total_mib
+
+
+def _why(
+    demand: Demand,
+    ledgers: Mapping[str, _Ledger],
+    open_nodes: Sequence[_Ledger],
+    chosen: Sequence[str],
+) -> tuple[Reason, str]:
+    have = f"{len(chosen)} of {demand.replicas} replicas have a node; " if chosen else ""
+    if open_nodes:
+        shortages = "; ".join(_shortage(demand, ledger) for ledger in open_nodes[:NODES_TOLD])
+        if len(open_nodes) > NODES_TOLD:
+            shortages += f"; and {len(open_nodes) - NODES_TOLD} more nodes without room"
+        return Reason.WAITING_FOR_MEMORY, (
+            f"{have}{shortages}: lower contextSize and memory, stop another model"
+            " (replicas: 0), or add a node"
+        )
+    if demand.node_selector:
+        wanted = ",".join(f"{key}={value}" for key, value in demand.node_selector)
+    elif demand.needs_gpu:
+        wanted = " or ".join(f"{key}={value}" for key, value in GPU_NODE_LABELS)
+    else:
+        wanted = "no label"
+    matching = sum(matches(demand, ledger.node) for ledger in ledgers.values())
+    return Reason.WAITING_FOR_NODE, (
+        f"{have}of {len(ledgers)} nodes {matching} match (wanted: {wanted}; taints tolerated) and"
+        f" {len(open_nodes)} of them are free to take another replica: label a node"
+        f" (kubectl label node NAME {labels.STRIX_HALO}=true), uncordon one, or change"
+        " spec.pod.nodeSelector or spec.pod.tolerations"
+    )
+
+
+def _shortage(demand: Demand, ledger: _Ledger) -> str:
+    gpu_free = ledger.gpu_free(demand.model)
+    if demand.gpu_mib > gpu_free:
+        what, need, free = "GPU memory", demand.gpu_mib, gpu_free
+        budget, users = ledger.node.gpu_budget_mib, ledger.gpu
+    else:
+        what, need, free = "memory", demand.total_mib, ledger.total_free(demand.model)
+        budget = ledger.node.allocatable_mib
+        users = {name: ledger.gpu[name] + ledger.host[name] for name in ledger.gpu}
+    others = ", ".join(
+        f"{name} {human_gib(mib)}"
+        for name, mib in sorted(users.items())
+        if mib and name != demand.model
+    )
+    return (
+        f"needs {human_gib(need)} of {what}, {ledger.node.name} has {human_gib(max(free, 0))} free"
+        f" (budget {human_gib(budget)}{'; ' + others if others else ''})"
+    )
+
+
+def _tolerated(demand: Demand, taint: Taint) -> bool:
+    if taint.effect == "PreferNoSchedule":
+        return True
+    return any(
+        (not each.effect or each.effect == taint.effect)
+        and (
+            (each.operator == "Exists" and (each.key is None or each.key == taint.key))
+            or (
+                each.operator in (None, "Equal")
+                and each.key == taint.key
+                and (each.value or "") == taint.value
+            )
+        )
+        for each in demand.tolerations
+    )
+
+
+def _sum(by_model: Mapping[str, int], besides: str) -> int:
+    return sum(mib for model, mib in by_model.items() if model != besides)

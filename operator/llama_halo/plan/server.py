@@ -1,0 +1,241 @@
+"""LlamaModel -> the llama-server container: argv, environment, devices, memory.
+
+Flags and their reasons: load mode goes by environment because the flags were removed upstream and
+unknown variables are ignored; the device is pinned because a server without its GPU would serve
+from the CPU and say nothing; `--cache-ram` is always set because its default is 8 GiB.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llama_halo.api.llamamodel import Backend, LlamaModelSpec
+from llama_halo.api.pod import EnvVar
+from llama_halo.plan.facts import Defaults
+from llama_halo.plan.quantity import canonical_memory, canonical_quantity, mebibytes
+
+PORT = 8080
+MODELS_MOUNT = "/models"
+ALL_LAYERS = 999
+DEVICE = {Backend.VULKAN: "Vulkan0", Backend.ROCM: "ROCm0", Backend.CPU: "none"}
+CPU_USER = 65532
+DEFAULT_THREADS = 4
+# A 100 GB model read from a slow disk takes most of an hour.
+STARTUP_SECONDS = 3600
+
+_REASONING_FORMAT = {"Auto": "auto", "None": "none", "DeepSeek": "deepseek"}
+# The table that the operator must set for weights to be read once and not paged: section "load
+# mode" of docs/spec/llamamodel.md. Three spellings, for builds before, around and after the change.
+_LOAD_MODE = {
+    "LLAMA_ARG_LOAD_MODE": "none",
+    "LLAMA_ARG_MMAP": "0",
+    "LLAMA_ARG_NO_MMAP": "1",
+}
+
+
+def backend_of(spec: LlamaModelSpec) -> Backend:
+    """Return the backend; Vulkan unless the spec says otherwise."""
+    return spec.backend or Backend.VULKAN
+
+
+def gpu_mib(spec: LlamaModelSpec) -> int:
+    """Return the GPU memory of one replica, MiB."""
+    return mebibytes(spec.memory.gpu or 0) if spec.memory else 0
+
+
+def host_mib(spec: LlamaModelSpec) -> int:
+    """Return the ordinary memory of one replica, MiB."""
+    return mebibytes(spec.memory.host or 0) if spec.memory else 0
+
+
+def arguments(name: str, spec: LlamaModelSpec) -> list[str]:
+    """Return llama-server's argv; extraArgs come last, so they win."""
+    cache = spec.cache_type
+    words = [
+        *("--host", "0.0.0.0"),
+        *("--port", str(PORT)),
+        *("--alias", name),
+        *("--model", model_path(spec)),
+        *("--ctx-size", str(spec.context_size)),
+        *("--parallel", str(spec.parallel or 1)),
+        "--kv-unified",
+        *("--n-gpu-layers", str(_gpu_layers(spec))),
+        *("--flash-attn", (spec.flash_attention or "Auto").lower()),
+        *("--batch-size", str(spec.batch_size or 2048)),
+        *("--ubatch-size", str(spec.micro_batch_size or 512)),
+        *("--cache-type-k", (cache and cache.k) or "f16"),
+        *("--cache-type-v", (cache and cache.v) or "f16"),
+        *("--cache-ram", str(_prompt_cache_mib(spec))),
+        *("--fit", "off"),
+        "--metrics",
+        "--no-webui",
+    ]
+    threads = _threads(spec)
+    if threads:
+        words += ["--threads", str(threads)]
+    if spec.reasoning:
+        words += ["--reasoning-format", _REASONING_FORMAT[spec.reasoning.format or "Auto"]]
+        if spec.reasoning.budget_tokens is not None:
+            words += ["--reasoning-budget", str(spec.reasoning.budget_tokens)]
+    return words + list(spec.extra_args or [])
+
+
+def model_path(spec: LlamaModelSpec) -> str:
+    """Return the path of the model file inside the container."""
+    assert spec.source.local is not None  # noqa: S101  (plan_llamamodel refuses other sources)
+    return f"{MODELS_MOUNT}/{spec.source.local.path}"
+
+
+def environment(spec: LlamaModelSpec) -> list[dict[str, Any]]:
+    """Return the container's environment; an entry of the spec replaces ours of the same name."""
+    backend = backend_of(spec)
+    ours = {"HOME": "/tmp", "LLAMA_ARG_DEVICE": DEVICE[backend]}  # noqa: S108  (an emptyDir)
+    if backend is not Backend.CPU:
+        ours |= _LOAD_MODE
+    theirs = {entry.name: _env_entry(entry) for entry in spec.env or ()}
+    merged = {name: {"name": name, "value": value} for name, value in ours.items()} | theirs
+    return list(merged.values())
+
+
+def container(name: str, spec: LlamaModelSpec, defaults: Defaults) -> dict[str, Any]:
+    """Return the complete llama-server container."""
+    profile = defaults.images[backend_of(spec)]
+    return {
+        "name": "llama-server",
+        "image": spec.image or profile.image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": list(spec.command or profile.command),
+        "args": arguments(name, spec),
+        "env": environment(spec),
+        "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
+        # With 10 s a wake-up takes 9 s longer than the server needs.
+        "startupProbe": _probe(period=1, failures=STARTUP_SECONDS),
+        "readinessProbe": _probe(period=5, failures=3),
+        "livenessProbe": _probe(period=30, failures=6),
+        "resources": _resources(spec),
+        "securityContext": _container_security(spec),
+        # Carries the last log lines of a crash into the pod's status.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [
+            {"name": "models", "mountPath": MODELS_MOUNT, "readOnly": True},
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
+            *_device_mounts(spec),
+        ],
+    }
+
+
+def volumes(spec: LlamaModelSpec, defaults: Defaults) -> list[dict[str, Any]]:
+    """Return the pod's volumes: the store, scratch space, and the devices of a privileged pod."""
+    store = spec.store.host_path.path if spec.store and spec.store.host_path else None
+    found: list[dict[str, Any]] = [
+        {
+            "name": "models",
+            "hostPath": {"path": store or defaults.store_path, "type": "DirectoryOrCreate"},
+        },
+        {"name": "tmp", "emptyDir": {}},
+    ]
+    if _privileged(spec):
+        found += [
+            {"name": "kfd", "hostPath": {"path": "/dev/kfd", "type": "CharDevice"}},
+            {"name": "dri", "hostPath": {"path": "/dev/dri", "type": "Directory"}},
+        ]
+    return found
+
+
+def pod_security(spec: LlamaModelSpec) -> dict[str, Any]:
+    """Return the pod's security context; GPU images run as root, which owns the device nodes."""
+    base: dict[str, Any] = {"seccompProfile": {"type": "RuntimeDefault"}}
+    if backend_of(spec) is Backend.CPU:
+        return {**base, "runAsNonRoot": True, "runAsUser": CPU_USER, "runAsGroup": CPU_USER}
+    return base
+
+
+def resource_claims(spec: LlamaModelSpec) -> list[dict[str, Any]]:
+    """Return the pod's ResourceClaims: one with device access by claim, else none."""
+    claim = spec.devices.claim if spec.devices else None
+    if claim is None:
+        return []
+    if claim.template_name:
+        return [{"name": "gpu", "resourceClaimTemplateName": claim.template_name}]
+    return [{"name": "gpu", "resourceClaimName": claim.name}]
+
+
+def _gpu_layers(spec: LlamaModelSpec) -> int:
+    if backend_of(spec) is Backend.CPU:
+        return 0
+    return ALL_LAYERS if spec.gpu_layers in (None, "All") else int(spec.gpu_layers)
+
+
+def _prompt_cache_mib(spec: LlamaModelSpec) -> int:
+    return 2048 if spec.prompt_cache_mib is None else spec.prompt_cache_mib
+
+
+def _threads(spec: LlamaModelSpec) -> int | None:
+    if backend_of(spec) is Backend.CPU:
+        return spec.threads or DEFAULT_THREADS
+    return spec.threads
+
+
+def _env_entry(entry: EnvVar) -> dict[str, Any]:
+    if entry.value_from is None:
+        return {"name": entry.name, **({"value": entry.value} if entry.value else {})}
+    return {
+        "name": entry.name,
+        "valueFrom": entry.value_from.model_dump(by_alias=True, exclude_none=True),
+    }
+
+
+def _probe(*, period: int, failures: int) -> dict[str, Any]:
+    return {
+        "httpGet": {"path": "/health", "port": "http"},
+        "periodSeconds": period,
+        "failureThreshold": failures,
+        "timeoutSeconds": 5,
+    }
+
+
+def _resources(spec: LlamaModelSpec) -> dict[str, Any]:
+    # A GPU's memory is ordinary memory that no cgroup counts: the request makes the scheduler see
+    # it, and the limit equals it for the day the kernel charges it.
+    memory = canonical_memory(gpu_mib(spec) + host_mib(spec))
+    cores = str(_threads(spec)) if backend_of(spec) is Backend.CPU else "1"
+    extra = spec.pod.resources if spec.pod else None
+    requests = {"cpu": cores, "memory": memory}
+    limits = {"memory": memory}
+    if spec.devices and spec.devices.resource:
+        count = str(spec.devices.resource.count or 1)
+        requests[spec.devices.resource.name] = count
+        limits[spec.devices.resource.name] = count
+    if extra:
+        requests |= {key: canonical_quantity(q) for key, q in (extra.requests or {}).items()}
+        limits |= {key: canonical_quantity(q) for key, q in (extra.limits or {}).items()}
+    found: dict[str, Any] = {"requests": requests, "limits": limits}
+    if resource_claims(spec):
+        found["claims"] = [{"name": "gpu"}]
+    return found
+
+
+def _container_security(spec: LlamaModelSpec) -> dict[str, Any]:
+    if _privileged(spec):
+        return {"privileged": True}
+    return {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+
+def _device_mounts(spec: LlamaModelSpec) -> list[dict[str, Any]]:
+    if not _privileged(spec):
+        return []
+    return [
+        {"name": "kfd", "mountPath": "/dev/kfd"},
+        {"name": "dri", "mountPath": "/dev/dri"},
+    ]
+
+
+def _privileged(spec: LlamaModelSpec) -> bool:
+    """Privileged hostPath is the default device access: it needs nothing else on the node."""
+    if backend_of(spec) is Backend.CPU:
+        return False
+    return spec.devices is None or spec.devices.privileged is not None

@@ -1,0 +1,82 @@
+"""Fields that are in the schema but whose feature this release does not have.
+
+They are refused by name: a field that is silently ignored is worse than one that is missing.
+"""
+
+from __future__ import annotations
+
+from pydantic import BaseModel
+
+from llama_halo.api.llamamodel import LlamaModelSpec
+from llama_halo.api.modelrouter import ModelRouterSpec
+from llama_halo.api.reasons import Reason
+from llama_halo.plan.outcome import Invalid
+
+# path in YAML -> what to do instead
+_MODEL_FIELDS = {
+    "source.huggingFace": "download the file into the store and use source.local",
+    "source.http": "download the file into the store and use source.local",
+    "store.persistentVolumeClaim": "use store.hostPath",
+    "projector": "delete it",
+    "draft": "delete it, or pass llama-server's own flags in extraArgs",
+    "adapters": "delete it, or pass llama-server's own flags in extraArgs",
+    "chatTemplate": "delete it; the model's own template is used",
+    "activation": "delete it; the model is always on",
+    "update.timeout": "delete it; changes roll at once",
+    "pod.affinity": "use pod.nodeSelector",
+}
+_MODEL_VALUES = {
+    ("mode", "Embedding"): "leave mode at Chat",
+    ("mode", "Rerank"): "leave mode at Chat",
+    ("mode", "Transcription"): "leave mode at Chat",
+    ("update.mode", "WhenIdle"): "use update.mode: Immediate, or delete it",
+    ("verify.toolCalling", "Auto"): "use verify.toolCalling: Off, or delete it",
+}
+_ROUTER_FIELDS = {
+    "engine.claudeCodeRouter": "use engine.gateway, or delete engine",
+    "engine.liteLLM": "use engine.gateway, or delete engine",
+    "engine.llamaSwap": "use engine.gateway, or delete engine",
+    "providers": "delete it; only LlamaModels are routed to",
+    "fallbacks": "delete it",
+    "auth": "delete it, and keep others out with a NetworkPolicy: the gateway asks for no key",
+    "hold": "delete it; a request for a model that is not ready is answered 503 with Retry-After",
+    "routes.think": "delete it; such requests go to routes.default",
+    "routes.longContext": "delete it; such requests go to routes.default",
+    "routes.webSearch": "delete it; such requests go to routes.default",
+    "routes.image": "delete it; such requests go to routes.default",
+    "routes.subagent": "delete it; such requests go to routes.default",
+}
+
+
+def unsupported_in_model(spec: LlamaModelSpec) -> Invalid | None:
+    """Return the refusal of the first field of a LlamaModel that nothing acts on yet."""
+    for path, instead in _MODEL_FIELDS.items():
+        if _value(spec, path) is not None:
+            return _refusal(path, instead)
+    for (path, value), instead in _MODEL_VALUES.items():
+        if _value(spec, path) == value:
+            return _refusal(f"{path}: {value}", instead)
+    return None
+
+
+def unsupported_in_router(spec: ModelRouterSpec) -> Invalid | None:
+    """Return the refusal of the first field of a ModelRouter that nothing acts on yet."""
+    for path, instead in _ROUTER_FIELDS.items():
+        if _value(spec, path) is not None:
+            return _refusal(path, instead)
+    return None
+
+
+def _refusal(what: str, instead: str) -> Invalid:
+    return Invalid(Reason.INVALID_SPEC, f"spec.{what} is not supported yet: {instead}")
+
+
+def _value(spec: BaseModel, path: str) -> object:
+    """Return the value at a path of YAML names, None where a part of it is absent."""
+    value: object = spec
+    for word in path.split("."):
+        if not isinstance(value, BaseModel):
+            return None
+        fields = {field.alias or name: name for name, field in type(value).model_fields.items()}
+        value = getattr(value, fields[word])
+    return value

@@ -1,0 +1,1 @@
+"""Pure: (outcome, observed children, previous status) -> status. No I/O; `now` is passed in."""

@@ -1,0 +1,74 @@
+"""Conditions by the rules of kstatus, so that `kubectl wait` and Flux need no configuration.
+
+Ready=True: this generation is as it should be. Reconciling=True: at work. Stalled=True: only a
+person can help. The last two are there only while they are true.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llama_halo.api.reasons import READY_REASONS, ConditionType, Reason
+
+MESSAGE_LIMIT = 2048
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What all conditions follow from."""
+
+    reason: Reason
+    message: str
+    stalled: bool = False
+    available: bool = False
+    available_message: str = ""
+
+    @property
+    def ready(self) -> bool:
+        return self.reason in READY_REASONS
+
+
+def conditions(
+    verdict: Verdict, *, generation: int, previous: Mapping[str, Any], now: str
+) -> list[dict[str, Any]]:
+    """Return the full list of conditions; a transition time moves only when a status changes."""
+    wanted: list[tuple[ConditionType, str, str, str]] = [
+        (ConditionType.READY, _text(verdict.ready), verdict.reason, verdict.message),
+        (
+            ConditionType.AVAILABLE,
+            _text(verdict.available),
+            "Answering" if verdict.available else "NotAnswering",
+            verdict.available_message,
+        ),
+    ]
+    if not verdict.ready:
+        kind = ConditionType.STALLED if verdict.stalled else ConditionType.RECONCILING
+        wanted.append((kind, "True", verdict.reason, verdict.message))
+    old = {each["type"]: each for each in previous.get("conditions", ())}
+    return [
+        {
+            "type": str(kind),
+            "status": status,
+            "reason": str(reason),
+            "message": message[:MESSAGE_LIMIT],
+            "observedGeneration": generation,
+            "lastTransitionTime": _since(old.get(kind), status, now),
+        }
+        for kind, status, reason, message in wanted
+    ]
+
+
+def condition(status: Mapping[str, Any], kind: ConditionType) -> Mapping[str, Any]:
+    """Return one condition of a status, empty when it is absent."""
+    found: Sequence[Mapping[str, Any]] = status.get("conditions", ())
+    return next((each for each in found if each["type"] == kind), {})
+
+
+def _since(old: Mapping[str, Any] | None, status: str, now: str) -> str:
+    return str(old["lastTransitionTime"]) if old and old["status"] == status else now
+
+
+def _text(value: bool) -> str:
+    return "True" if value else "False"

@@ -1,0 +1,147 @@
+"""The status of a ModelRouter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llama_halo.api.modelrouter import ModelRouterSpec
+from llama_halo.api.reasons import STALLED_REASONS, ConditionType, Reason
+from llama_halo.plan.facts import Identity
+from llama_halo.plan.modelrouter import url
+from llama_halo.plan.outcome import Invalid, Outcome, Plan, Wait
+from llama_halo.status.conditions import Verdict, condition, conditions
+from llama_halo.status.pods import has_ended, pod_state
+
+ENGINE = "gateway"
+MODELS_TOLD = 1024
+OPEN = "open to everyone who reaches it (no auth)"
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """One LlamaModel as its router sees it; `status` is None when there is no such LlamaModel."""
+
+    name: str
+    llama_model: str
+    status: Mapping[str, Any] | None
+
+    @property
+    def available(self) -> bool:
+        found = condition(self.status or {}, ConditionType.AVAILABLE)
+        return found.get("status") == "True"
+
+
+def modelrouter_status(  # noqa: PLR0913  (everything a status is made of, by name)
+    owner: Identity,
+    *,
+    spec: ModelRouterSpec | None,
+    outcome: Outcome,
+    conflict: str | None,
+    deployment: Mapping[str, Any] | None,
+    pods: Sequence[Mapping[str, Any]],
+    models: Sequence[ServedModel],
+    previous: Mapping[str, Any],
+    requested_at: str | None,
+    cluster_domain: str,
+    now: str,
+) -> dict[str, Any]:
+    """Return the whole status; fields that say nothing are left out."""
+    answering = _number(deployment, "availableReplicas")
+    address = url(owner, spec, cluster_domain) if spec else previous.get("url", "")
+    reason, message, stalled = _judge(outcome, conflict, deployment, pods)
+    if reason is Reason.SERVING:
+        message = _serving_message(address, models)
+    verdict = Verdict(
+        reason=reason,
+        message=message,
+        stalled=stalled,
+        available=answering > 0,
+        available_message=f"{answering} pods answer",
+    )
+    status: dict[str, Any] = {
+        "observedGeneration": owner.generation,
+        "conditions": conditions(verdict, generation=owner.generation, previous=previous, now=now),
+        "engine": ENGINE,
+        "modelSummary": f"{sum(each.available for each in models)}/{len(models)}",
+    }
+    if address:
+        status["url"] = address
+    if isinstance(outcome, Plan):
+        status["configHash"] = outcome.config_hash
+    elif previous.get("configHash"):
+        status["configHash"] = previous["configHash"]
+    if models:
+        status["models"] = [_model(each) for each in models[:MODELS_TOLD]]
+    if requested_at:
+        status["lastHandledReconcileAt"] = requested_at
+    return status
+
+
+def _judge(
+    outcome: Outcome,
+    conflict: str | None,
+    deployment: Mapping[str, Any] | None,
+    pods: Sequence[Mapping[str, Any]],
+) -> tuple[Reason, str, bool]:
+    match outcome:
+        case Invalid(reason, message):
+            return reason, message, reason in STALLED_REASONS
+        case Wait(reason, message):
+            return reason, message, False
+        case Plan() if conflict:
+            return Reason.NAME_CONFLICT, conflict, True
+        case Plan(replicas=0):
+            return Reason.STOPPED, "replicas is 0: no router runs", False
+        case Plan():
+            return _judge_rollout(outcome, deployment, pods)
+
+
+def _judge_rollout(
+    plan: Plan, deployment: Mapping[str, Any] | None, pods: Sequence[Mapping[str, Any]]
+) -> tuple[Reason, str, bool]:
+    if _rolled_out(plan, deployment):
+        return Reason.SERVING, "", False
+    states = [pod_state(pod) for pod in pods if not has_ended(pod)]
+    current = [each for each in states if each.config_hash == plan.config_hash]
+    failing = next((each for each in current if not each.ready and not each.terminating), None)
+    if failing and failing.reason is Reason.LOADING:
+        return Reason.STARTING, f"pod {failing.name} starts", False
+    if failing:
+        return failing.reason, failing.message, failing.stalled
+    if any(each.ready for each in states):
+        return Reason.ROLLING, "the new pod replaces the old one when it answers", False
+    return Reason.STARTING, "the router's pod is being created", False
+
+
+def _rolled_out(plan: Plan, deployment: Mapping[str, Any] | None) -> bool:
+    if deployment is None:
+        return False
+    seen = deployment.get("status", {}).get("observedGeneration", 0)
+    return (
+        seen >= deployment["metadata"].get("generation", 0)
+        and _number(deployment, "updatedReplicas") == plan.replicas
+        and _number(deployment, "availableReplicas") == plan.replicas
+        and _number(deployment, "replicas") == plan.replicas
+    )
+
+
+def _serving_message(address: str, models: Sequence[ServedModel]) -> str:
+    available = sum(each.available for each in models)
+    text = f"{available} of {len(models)} models answer at {address}, {OPEN}"
+    missing = sorted(each.llama_model for each in models if each.status is None)
+    if missing:
+        text += f"; there is no LlamaModel {', '.join(missing)} in this namespace (yet)"
+    return text
+
+
+def _model(model: ServedModel) -> dict[str, Any]:
+    found: dict[str, Any] = {"name": model.name, "available": model.available}
+    if model.status and model.status.get("endpoint"):
+        found["endpoint"] = model.status["endpoint"]
+    return found
+
+
+def _number(deployment: Mapping[str, Any] | None, name: str) -> int:
+    return int((deployment or {}).get("status", {}).get(name, 0))
