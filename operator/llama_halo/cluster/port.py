@@ -1,0 +1,43 @@
+"""What the reconcile loop needs of a cluster; `rest` is the real one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any, Protocol
+
+from llama_halo.cluster.resources import Resource
+
+Json = dict[str, Any]
+
+
+class Cluster(Protocol):
+    """A Kubernetes API server.
+
+    Methods raise `ClusterError` (and its children `NotFound`, `Conflict`) for error answers.
+    """
+
+    async def get(self, resource: Resource, namespace: str | None, name: str) -> Json: ...
+
+    async def list(
+        self, resource: Resource, *, namespace: str | None, selector: str
+    ) -> tuple[list[Json], int]:
+        """Return all objects, read in chunks, and the list's resourceVersion."""
+        ...
+
+    async def create(self, resource: Resource, namespace: str | None, body: Json) -> Json: ...
+
+    async def apply(self, resource: Resource, body: Json, *, manager: str) -> Json:
+        """Apply server-side, taking over the fields that the body names."""
+        ...
+
+    async def apply_status(self, resource: Resource, body: Json, *, manager: str) -> Json: ...
+
+    async def delete(self, resource: Resource, namespace: str, name: str, *, uid: str) -> None:
+        """Delete exactly the object with this uid; one that is gone already is no error."""
+        ...
+
+    def watch(
+        self, resource: Resource, namespace: str | None, *, name: str
+    ) -> AsyncIterator[tuple[str, Json]]:
+        """Yield (event type, object) of one object until the server ends the watch."""
+        ...

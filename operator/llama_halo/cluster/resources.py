@@ -1,0 +1,65 @@
+"""The kinds that the operator reads or writes, and their paths."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llama_halo.api import API_VERSION, llamamodel, modelrouter
+
+
+@dataclass(frozen=True)
+class Resource:
+    """One kind of the API."""
+
+    kind: str
+    api_version: str
+    plural: str
+    namespaced: bool = True
+
+    @property
+    def group(self) -> str:
+        return self.api_version.rpartition("/")[0]
+
+    @property
+    def version(self) -> str:
+        return self.api_version.rpartition("/")[2]
+
+    def path(self, namespace: str | None = None, name: str | None = None) -> str:
+        """Return the URL path of the collection, or of one object."""
+        root = f"/apis/{self.api_version}" if self.group else f"/api/{self.api_version}"
+        parts = [root]
+        if self.namespaced and namespace:
+            parts += ["namespaces", namespace]
+        parts.append(self.plural)
+        if name:
+            parts.append(name)
+        return "/".join(parts)
+
+
+LLAMAMODEL = Resource(llamamodel.KIND, API_VERSION, llamamodel.PLURAL)
+MODELROUTER = Resource(modelrouter.KIND, API_VERSION, modelrouter.PLURAL)
+NODE = Resource("Node", "v1", "nodes", namespaced=False)
+POD = Resource("Pod", "v1", "pods")
+LEASE = Resource("Lease", "coordination.k8s.io/v1", "leases")
+EVENT = Resource("Event", "events.k8s.io/v1", "events")
+CRD = Resource(
+    "CustomResourceDefinition",
+    "apiextensions.k8s.io/v1",
+    "customresourcedefinitions",
+    namespaced=False,
+)
+CHILDREN = (
+    Resource("Deployment", "apps/v1", "deployments"),
+    Resource("Service", "v1", "services"),
+    Resource("ConfigMap", "v1", "configmaps"),
+    Resource("ServiceAccount", "v1", "serviceaccounts"),
+    Resource("RoleBinding", "rbac.authorization.k8s.io/v1", "rolebindings"),
+    Resource("PodDisruptionBudget", "policy/v1", "poddisruptionbudgets"),
+)
+PRUNED = frozenset({"Deployment", "ConfigMap", "PodDisruptionBudget"})
+"""Kinds whose names or presence change; the others are always planned, under the same name."""
+OWNERS = (LLAMAMODEL, MODELROUTER)
+WATCHED = (*OWNERS, *CHILDREN, POD, NODE)
+LABELLED = frozenset(resource.kind for resource in (*CHILDREN, POD))
+"""Kinds that are watched only where they carry our label."""
+BY_KIND = {resource.kind: resource for resource in (*WATCHED, LEASE, EVENT, CRD)}

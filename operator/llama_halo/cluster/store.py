@@ -1,0 +1,155 @@
+"""The last seen state of every object that we watch; reconciling reads this, not the API server.
+
+Fed by watch events, by the replies of our own writes, and by full lists. Within one uid a lower
+resourceVersion never replaces a higher one, nor does it bring back an object that left.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from llama_halo.api import llamamodel, modelrouter
+from llama_halo.plan import labels
+
+Object = Mapping[str, Any]
+TOMBSTONES = 10_000
+
+
+@dataclass(frozen=True)
+class Key:
+    """Which object: kind, namespace (empty for nodes), name."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.namespace}/{self.name}" if self.namespace else self.name
+
+
+def key_of(obj: Object) -> Key:
+    """Return the key of an object."""
+    metadata = obj["metadata"]
+    return Key(obj["kind"], metadata.get("namespace", ""), metadata["name"])
+
+
+def owner_key(obj: Object) -> Key | None:
+    """Return the key of the resource that an object belongs to by its labels, if any."""
+    metadata = obj["metadata"]
+    found = metadata.get("labels") or {}
+    for label, kind in ((labels.MODEL, llamamodel.KIND), (labels.ROUTER, modelrouter.KIND)):
+        if label in found:
+            return Key(kind, metadata.get("namespace", ""), found[label])
+    return None
+
+
+class Store:
+    """Objects by key, and children by owner."""
+
+    def __init__(self) -> None:
+        self._objects: dict[Key, Object] = {}
+        self._by_kind: dict[str, dict[Key, Object]] = defaultdict(dict)
+        self._by_owner: dict[Key, dict[Key, Object]] = defaultdict(dict)
+        self._deleted: dict[str, int] = {}
+
+    def observe(self, obj: Object) -> bool:
+        """Take in an object as seen; return whether it is news."""
+        uid, version = obj["metadata"]["uid"], _version(obj)
+        key = key_of(obj)
+        old = self._objects.get(key)
+        if version <= self._deleted.get(uid, -1):
+            return False
+        if old is not None:
+            if old["metadata"]["uid"] == uid and _version(old) >= version:
+                return False
+            # Another uid under this name: the later created one counts, and later has the
+            # higher version.
+            if old["metadata"]["uid"] != uid and _version(old) > version:
+                return False
+        self._deleted.pop(uid, None)
+        self._put(key, obj)
+        return True
+
+    def forget(self, obj: Object) -> bool:
+        """Take in that an object was deleted; return whether it is news."""
+        key, uid = key_of(obj), obj["metadata"]["uid"]
+        old = self._objects.get(key)
+        if old is not None and old["metadata"]["uid"] == uid and _version(old) > _version(obj):
+            return False
+        self._bury(uid, _version(obj))
+        if old is None or old["metadata"]["uid"] != uid:
+            return False
+        self._drop(key)
+        return True
+
+    def replace(
+        self, kind: str, items: Iterable[Object], version: int, *, namespace: str | None = None
+    ) -> list[Object]:
+        """Take in a full list at a resourceVersion; return every object that differs.
+
+        Only objects that are not newer than the list are removed when it lacks them.
+        """
+        listed = {key_of(item): item for item in items}
+        changed = [item for item in listed.values() if self.observe(item)]
+        for key, old in list(self._by_kind[kind].items()):
+            gone = key not in listed and _version(old) <= version
+            if gone and namespace in (None, key.namespace):
+                self._bury(old["metadata"]["uid"], version)
+                self._drop(key)
+                changed.append(old)
+        return changed
+
+    def get(self, key: Key) -> Object | None:
+        """Return an object, None when it is not there."""
+        return self._objects.get(key)
+
+    def all(self, kind: str) -> list[Object]:
+        """Return every object of a kind."""
+        return list(self._by_kind[kind].values())
+
+    def in_namespace(self, kind: str, namespace: str) -> list[Object]:
+        """Return every object of a kind in a namespace."""
+        return [obj for key, obj in self._by_kind[kind].items() if key.namespace == namespace]
+
+    def children(self, owner: Key, kind: str | None = None) -> list[Object]:
+        """Return what belongs to a resource by its labels, sorted by name."""
+        found = self._by_owner.get(owner, {})
+        return [found[key] for key in sorted(found, key=str) if kind in (None, key.kind)]
+
+    def _put(self, key: Key, obj: Object) -> None:
+        self._drop(key)
+        slim = {**obj, "metadata": dict(obj["metadata"])}
+        slim["metadata"].pop("managedFields", None)
+        self._objects[key] = slim
+        self._by_kind[key.kind][key] = slim
+        owner = owner_key(slim)
+        if owner is not None:
+            self._by_owner[owner][key] = slim
+
+    def _drop(self, key: Key) -> None:
+        old = self._objects.pop(key, None)
+        if old is None:
+            return
+        self._by_kind[key.kind].pop(key, None)
+        owner = owner_key(old)
+        if owner is not None:
+            siblings = self._by_owner[owner]
+            siblings.pop(key, None)
+            if not siblings:
+                del self._by_owner[owner]
+
+    def _bury(self, uid: str, version: int) -> None:
+        """Remember when a uid left, so that a late event does not bring it back.
+
+        A newer one does: an object leaves a labelled watch also by losing the label.
+        """
+        self._deleted[uid] = max(version, self._deleted.pop(uid, -1))
+        while len(self._deleted) > TOMBSTONES:
+            self._deleted.pop(next(iter(self._deleted)))
+
+
+def _version(obj: Object) -> int:
+    return int(obj["metadata"].get("resourceVersion") or 0)

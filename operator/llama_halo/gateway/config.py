@@ -1,0 +1,36 @@
+"""The gateway's configuration: the operator renders it, the gateway reads it; one schema."""
+
+from __future__ import annotations
+
+import json
+
+from pydantic import BaseModel, ConfigDict
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RoutedName(_Part):
+    """One entry of the router's models: a name, and further exact names and patterns."""
+
+    name: str
+    llama_model: str
+    aliases: tuple[str, ...] = ()
+
+
+class GatewayConfig(_Part):
+    """A router's policy; states and addresses of models come from the gateway's own watch."""
+
+    router: str
+    namespace: str
+    models: tuple[RoutedName, ...] = ()
+    model_labels: dict[str, str] = {}
+    """Every LlamaModel with these labels is served too; none when empty."""
+    default_route: str | None = None
+    background_route: str | None = None
+
+    def to_json(self) -> str:
+        """Return the canonical text: what equals renders equal, so it can be hashed."""
+        dumped = self.model_dump(mode="json", exclude_defaults=True)
+        return json.dumps(dumped, sort_keys=True, indent=1) + "\n"

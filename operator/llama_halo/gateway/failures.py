@@ -1,0 +1,112 @@
+"""What can go wrong with a request, and how each API says it; pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+LOADING_RETRY_SECONDS = 20
+CONNECT_RETRY_SECONDS = 5
+
+_ANTHROPIC_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    504: "timeout_error",
+}
+_OPENAI_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    404: "not_found_error",
+    413: "invalid_request_error",
+    429: "rate_limit_error",
+    503: "unavailable_error",
+}
+# llama-server answers these client mistakes with 500, which clients repeat for three minutes.
+_CLIENT_FAULT = re.compile(
+    r"jinja|template|image input is not supported|parse error|invalid (json|type|argument)"
+    r"|must be|missing|required|not supported|expected|unsupported|type_error|out_of_range",
+    re.IGNORECASE,
+)
+
+
+@dataclass(eq=False)
+class Failure(Exception):
+    """One failed request: HTTP status, a message for the client, and what the APIs add to it."""
+
+    status: int
+    message: str
+    code: str | None = None
+    """OpenAI's machine-readable code."""
+    retry_after_seconds: int | None = None
+    tokens: tuple[int, int] | None = None
+    """(prompt tokens, context) when the prompt does not fit."""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        if self.retry_after_seconds is None:
+            return {}
+        return {"Retry-After": str(self.retry_after_seconds)}
+
+
+def anthropic_error(failure: Failure, request_id: str) -> dict[str, Any]:
+    """Return the Anthropic error body; a prompt that is too long is told as Anthropic tells it,
+    which Claude Code understands and compacts on."""
+    message = failure.message
+    if failure.tokens:
+        message = f"prompt is too long: {failure.tokens[0]} tokens > {failure.tokens[1]} maximum"
+    # Never overloaded_error: Claude Code gives up on that after three tries in six seconds.
+    kind = _ANTHROPIC_TYPES.get(failure.status, "api_error")
+    return {
+        "type": "error",
+        "error": {"type": kind, "message": message},
+        "request_id": request_id,
+    }
+
+
+def openai_error(failure: Failure) -> dict[str, Any]:
+    """Return the OpenAI error body."""
+    message, code = failure.message, failure.code
+    if failure.tokens:
+        message = (
+            f"This model's maximum context length is {failure.tokens[1]} tokens. However, your"
+            f" messages resulted in {failure.tokens[0]} tokens."
+        )
+        code = "context_length_exceeded"
+    kind = _OPENAI_TYPES.get(failure.status, "server_error")
+    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
+
+
+def from_upstream(status: int, body: Mapping[str, Any]) -> Failure:
+    """Read llama-server's error answer."""
+    error = body.get("error")
+    error = error if isinstance(error, Mapping) else {}
+    message = str(error.get("message") or f"llama-server answered {status}")
+    if error.get("type") == "exceed_context_size_error":
+        tokens = (int(error.get("n_prompt_tokens", 0)), int(error.get("n_ctx", 0)))
+        return Failure(400, message, tokens=tokens)
+    if status == 503:
+        return loading("the model is still loading")
+    if status == 501 or (status == 500 and _CLIENT_FAULT.search(message)):
+        return Failure(400, message)
+    return Failure(status, message)
+
+
+def loading(message: str) -> Failure:
+    """Return the failure of a model that will answer later."""
+    return Failure(503, message, code="model_loading", retry_after_seconds=LOADING_RETRY_SECONDS)
+
+
+def unreachable(model: str) -> Failure:
+    """Return the failure of a server that does not take the connection."""
+    return Failure(
+        503,
+        f"the server of model {model} does not take connections; it may be restarting",
+        code="model_unavailable",
+        retry_after_seconds=CONNECT_RETRY_SECONDS,
+    )

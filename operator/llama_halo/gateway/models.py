@@ -1,0 +1,41 @@
+"""What the gateway knows of the LlamaModels of its namespace; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Model:
+    """One LlamaModel as the gateway uses it."""
+
+    name: str
+    endpoint: str
+    """URL of its llama-server, without a path; empty until the operator has published it."""
+    available: bool
+    state: str
+    """The reason of its Ready condition, for messages."""
+    aliases: tuple[str, ...] = ()
+    display_name: str = ""
+    context_size_tokens: int = 0
+    created: str = ""
+    labels: frozenset[tuple[str, str]] = frozenset()
+
+
+def model_of(cr: Mapping[str, Any]) -> Model:
+    """Read a LlamaModel resource."""
+    metadata, spec, status = cr["metadata"], cr.get("spec", {}), cr.get("status", {})
+    conditions = {each["type"]: each for each in status.get("conditions", ())}
+    return Model(
+        name=metadata["name"],
+        endpoint=status.get("endpoint", ""),
+        available=conditions.get("Available", {}).get("status") == "True",
+        state=conditions.get("Ready", {}).get("reason", "not seen by the operator yet"),
+        aliases=tuple(spec.get("aliases", ())),
+        display_name=spec.get("displayName", ""),
+        context_size_tokens=spec.get("contextSize", 0),
+        created=metadata.get("creationTimestamp", ""),
+        labels=frozenset((metadata.get("labels") or {}).items()),
+    )

@@ -1,0 +1,60 @@
+"""The life of the gateway process: start, serve, and drain when it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+
+from aiohttp import web
+
+from llama_halo.gateway.app import Gateway
+from llama_halo.gateway.config import GatewayConfig
+from llama_halo.gateway.upstream import Upstream
+from llama_halo.gateway.watch import ApiServer, ModelWatch
+
+log = logging.getLogger(__name__)
+
+# From SIGTERM until no node sends new connections here any more.
+LEAVE_SECONDS = 5.0
+
+
+async def serve(
+    config: GatewayConfig, api_server: ApiServer, *, host: str, port: int, grace_seconds: float
+) -> None:
+    """Serve until SIGTERM or SIGINT, then let open requests finish for the grace period."""
+    stop = asyncio.Event()
+    for sign in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(sign, stop.set)
+    upstream, watch = Upstream(), ModelWatch(api_server, config.namespace)
+    gateway = Gateway(config, watch, upstream)
+    # Without handler_cancellation a client that went away is noticed only at the next write.
+    runner = web.AppRunner(gateway.application(), access_log=None, handler_cancellation=True)
+    watching = asyncio.create_task(watch.run())
+    try:
+        await runner.setup()
+        site = web.TCPSite(runner, host=host, port=port)
+        await site.start()
+        log.info("serving", extra={"port": port, "router": config.router})
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({stopping, watching}, return_when=asyncio.FIRST_COMPLETED)
+        if watching.done():
+            watching.result()  # a watch never ends by itself: this raises what ended it
+        await _drain(gateway, site, grace_seconds)
+    finally:
+        watching.cancel()
+        await runner.cleanup()
+        await upstream.close()
+
+
+async def _drain(gateway: Gateway, site: web.TCPSite, grace_seconds: float) -> None:
+    """Leave the Service, refuse new connections, and wait for what is open."""
+    gateway.draining = True
+    log.info("draining", extra={"in_flight": gateway.in_flight})
+    await asyncio.sleep(min(LEAVE_SECONDS, grace_seconds))
+    await site.stop()
+    try:
+        async with asyncio.timeout(grace_seconds):
+            await gateway.idle.wait()
+    except TimeoutError:
+        log.warning("requests cut at the end of the grace period", extra={"n": gateway.in_flight})

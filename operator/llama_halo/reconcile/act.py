@@ -1,0 +1,32 @@
+"""Carry out a plan, and turn what the API server will not take into an outcome of its own."""
+
+from __future__ import annotations
+
+from llama_halo.api.reasons import Reason
+from llama_halo.cluster.apply import Applied, carry_out
+from llama_halo.cluster.store import Object
+from llama_halo.errors import ClusterError
+from llama_halo.plan.outcome import Invalid, Outcome, Plan, Wait
+from llama_halo.reconcile.context import Context
+
+FORBIDDEN_RETRY_SECONDS = 10
+COLLECTED_RETRY_SECONDS = 2
+
+
+async def act(context: Context, cr: Object, outcome: Outcome) -> tuple[Applied, Outcome]:
+    """Apply a plan; what the API server will not take now or ever becomes Wait or Invalid."""
+    if not isinstance(outcome, Plan):
+        return Applied(), outcome
+    try:
+        applied = await carry_out(context.cluster, context.store, cr, outcome)
+    except ClusterError as error:
+        if error.status != 403 or error.causes:
+            raise
+        return Applied(), Wait(
+            Reason.RETRYING, f"not allowed by the API server: {error}", FORBIDDEN_RETRY_SECONDS
+        )
+    if applied.refused:
+        return applied, Invalid(Reason.INVALID_SPEC, applied.refused)
+    if applied.blocked:
+        return applied, Wait(Reason.RETRYING, applied.blocked, COLLECTED_RETRY_SECONDS)
+    return applied, outcome

@@ -1,0 +1,32 @@
+"""What every reconcile shares; made once, by `wiring`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from llama_halo.cluster.port import Cluster
+from llama_halo.cluster.store import Key, Store
+from llama_halo.metrics import OperatorMetrics
+from llama_halo.plan.facts import Assignment
+from llama_halo.reconcile.queue import Queue
+from llama_halo.settings import Settings
+
+PLACEMENT = Key("Placement", "", "placement")
+"""The one key of the decision over all models and nodes."""
+
+
+@dataclass
+class Context:
+    """The cluster, what is known of it, and what has been decided."""
+
+    cluster: Cluster
+    store: Store
+    queue: Queue
+    settings: Settings
+    metrics: OperatorMetrics
+    assignments: dict[Key, Assignment] = field(default_factory=dict)
+    specs: dict[Key, tuple[tuple[str, int], Any]] = field(default_factory=dict)
+    """Validated specs, with the uid and generation that they are of."""
+    placed_at: float = 0.0
+    """When placement last ran, by the monotonic clock."""

@@ -1,0 +1,198 @@
+"""Facts for the plans, read from the store; no requests are made here."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from llama_halo.cluster.store import Key, Object, Store, key_of
+from llama_halo.plan import labels
+from llama_halo.plan.facts import (
+    DeploymentFacts,
+    Held,
+    Identity,
+    ModelFacts,
+    NodeFacts,
+    RouterFacts,
+    Taint,
+)
+from llama_halo.plan.quantity import mebibytes
+from llama_halo.reconcile.context import Context
+
+log = logging.getLogger(__name__)
+
+NOT_READY_PATIENCE_SECONDS = 60
+
+
+def identity(cr: Object) -> Identity:
+    """Return which resource is planned for."""
+    metadata = cr["metadata"]
+    return Identity(
+        kind=cr["kind"],
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        uid=metadata["uid"],
+        generation=metadata.get("generation", 0),
+    )
+
+
+def model_facts(context: Context, cr: Object) -> ModelFacts:
+    """Gather what a LlamaModel's plan depends on."""
+    key = key_of(cr)
+    return ModelFacts(
+        owner=identity(cr),
+        defaults=context.settings.defaults(),
+        assignment=context.assignments.get(key),
+        deployments=tuple(_deployment(each) for each in context.store.children(key, "Deployment")),
+    )
+
+
+def router_facts(context: Context, cr: Object) -> RouterFacts:
+    """Gather what a ModelRouter's plan depends on."""
+    return RouterFacts(
+        owner=identity(cr),
+        defaults=context.settings.defaults(),
+        referenced_configs=frozenset(
+            volume["configMap"]["name"]
+            for pod in context.store.children(key_of(cr), "Pod")
+            for volume in pod.get("spec", {}).get("volumes", ())
+            if volume.get("name") == "config" and "configMap" in volume
+        ),
+    )
+
+
+def node_facts(store: Store, *, gpu_reserve_mib: int) -> list[NodeFacts]:
+    """Gather what every node can take, sorted by name."""
+    found = [_node(node, gpu_reserve_mib) for node in store.all("Node")]
+    return sorted(found, key=lambda node: node.name)
+
+
+def held(store: Store) -> list[Held]:
+    """Gather what pods hold, terminating ones too, and what Deployments just written will hold."""
+    by_place: dict[tuple[str, str, str], Held] = {}
+    for pod in store.all("Pod"):
+        metadata, spec = pod["metadata"], pod.get("spec", {})
+        node = spec.get("nodeName")
+        if node and not _ended(pod):
+            _hold(by_place, metadata["namespace"], metadata, node)
+    for deployment in store.all("Deployment"):
+        metadata = deployment["metadata"]
+        node = (metadata.get("annotations") or {}).get(labels.NODE)
+        if node and deployment["spec"].get("replicas"):
+            template = deployment["spec"]["template"]["metadata"]
+            _hold(by_place, metadata["namespace"], template, node)
+    return [by_place[place] for place in sorted(by_place)]
+
+
+def current_nodes(store: Store, key: Key) -> tuple[str, ...]:
+    """Return the nodes that a model's Deployments are for; those that run come first."""
+    return tuple(
+        node
+        for each in sorted(
+            store.children(key, "Deployment"), key=lambda each: -each["spec"].get("replicas", 0)
+        )
+        if (node := (each["metadata"].get("annotations") or {}).get(labels.NODE))
+    )
+
+
+def running_nodes(store: Store, key: Key) -> frozenset[str]:
+    """Return the nodes where a model has pods that are neither ended nor ending."""
+    return frozenset(
+        pod["spec"]["nodeName"]
+        for pod in store.children(key, "Pod")
+        if pod.get("spec", {}).get("nodeName")
+        and not _ended(pod)
+        and "deletionTimestamp" not in pod["metadata"]
+    )
+
+
+def _hold(
+    by_place: dict[tuple[str, str, str], Held],
+    namespace: str,
+    metadata: Mapping[str, Any],
+    node: str,
+) -> None:
+    """Count the larger of a Deployment and its pod: during a roll both versions may be there."""
+    name = (metadata.get("labels") or {}).get(labels.DEPLOYMENT)
+    if name is None:
+        return
+    # Without its model label a pod is out of the Service, and still holds its memory.
+    model = f"{namespace}/{metadata['labels'].get(labels.MODEL, name)}"
+    annotations = metadata.get("annotations") or {}
+    gpu, host = (_whole(annotations.get(each)) for each in (labels.GPU_MIB, labels.HOST_MIB))
+    place = (namespace, name, node)
+    old = by_place.get(place)
+    by_place[place] = Held(
+        model=model,
+        node=node,
+        gpu_mib=max(gpu, old.gpu_mib if old else 0),
+        host_mib=max(host, old.host_mib if old else 0),
+    )
+
+
+def _deployment(deployment: Object) -> DeploymentFacts:
+    metadata, spec = deployment["metadata"], deployment["spec"]
+    status = deployment.get("status", {})
+    replicas = spec.get("replicas", 0)
+    annotations = spec["template"]["metadata"].get("annotations") or {}
+    return DeploymentFacts(
+        name=metadata["name"],
+        node=(metadata.get("annotations") or {}).get(labels.NODE, ""),
+        config_hash=annotations.get(labels.CONFIG_HASH, ""),
+        settled=status.get("observedGeneration", 0) >= metadata.get("generation", 0)
+        and status.get("updatedReplicas", 0) == replicas
+        and status.get("availableReplicas", 0) == replicas,
+    )
+
+
+def _node(node: Object, gpu_reserve_mib: int) -> NodeFacts:
+    metadata, spec = node["metadata"], node.get("spec", {})
+    allocatable = mebibytes(node.get("status", {}).get("allocatable", {}).get("memory", 0))
+    annotated = (metadata.get("annotations") or {}).get(labels.GPU_MEMORY)
+    budget = max(allocatable - gpu_reserve_mib, 0)
+    if annotated:
+        budget = _budget(metadata["name"], annotated)
+    return NodeFacts(
+        name=metadata["name"],
+        allocatable_mib=allocatable,
+        gpu_budget_mib=budget,
+        labels=metadata.get("labels") or {},
+        taints=tuple(
+            Taint(key=each["key"], value=each.get("value", ""), effect=each["effect"])
+            for each in spec.get("taints", ())
+            # The unschedulable and not-ready taints say what `takes_new` says, with patience.
+            if not each["key"].startswith("node.kubernetes.io/")
+        ),
+        takes_new=not spec.get("unschedulable", False) and not _long_not_ready(node),
+    )
+
+
+def _long_not_ready(node: Object) -> bool:
+    for each in node.get("status", {}).get("conditions", ()):
+        if each["type"] == "Ready" and each["status"] != "True":
+            since = datetime.fromisoformat(each["lastTransitionTime"]).timestamp()
+            return time.time() - since > NOT_READY_PATIENCE_SECONDS
+    return False
+
+
+def _budget(node: str, annotated: str) -> int:
+    """Read a node's budget; one that cannot be read is no budget, which is safe and seen."""
+    try:
+        return mebibytes(annotated)
+    except ArithmeticError:
+        log.warning(
+            "annotation is no quantity like 104Gi: the node takes no GPU model",
+            extra={"node": node, "annotation": labels.GPU_MEMORY, "seen": annotated},
+        )
+        return 0
+
+
+def _whole(text: str | None) -> int:
+    return int(text) if text and text.isdecimal() else 0
+
+
+def _ended(pod: Object) -> bool:
+    return pod.get("status", {}).get("phase") in ("Succeeded", "Failed")

@@ -1,0 +1,88 @@
+"""The front door: one key in, a cluster that is as the resource says out.
+
+Data flows one way: CR -> validated spec -> facts -> plan (pure) -> apply and prune -> status
+(pure) -> the one write to the CR. Called by the queue's workers, which catch what goes wrong.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from datetime import UTC, datetime
+
+from llama_halo.api.reasons import ConditionType
+from llama_halo.cluster.apply import apply_status
+from llama_halo.cluster.events import report_transition
+from llama_halo.cluster.resources import LLAMAMODEL, MODELROUTER
+from llama_halo.cluster.store import Key, Object
+from llama_halo.errors import ClusterError, NotFound
+from llama_halo.plan.outcome import Wait
+from llama_halo.reconcile import models, routers
+from llama_halo.reconcile.act import act
+from llama_halo.reconcile.context import PLACEMENT, Context
+from llama_halo.reconcile.placing import place_all
+from llama_halo.reconcile.sync import is_news, wake
+from llama_halo.status.conditions import condition
+
+log = logging.getLogger(__name__)
+
+_KINDS = {LLAMAMODEL.kind: models, MODELROUTER.kind: routers}
+
+
+async def reconcile(context: Context, key: Key) -> float | None:
+    """Work on one key; return after how many seconds to look again, None for only when woken."""
+    if key == PLACEMENT:
+        place_all(context)
+        return None
+    cr = context.store.get(key)
+    if cr is None or "deletionTimestamp" in cr["metadata"]:
+        _forget(context, key)
+        return None
+    started = time.monotonic()
+    kind = _KINDS[key.kind]
+    outcome = kind.consider(context, cr)
+    if outcome is None:
+        return None  # placement has yet to decide, and wakes the key when it has
+    try:
+        applied, outcome = await act(context, cr, outcome)
+        status = kind.derive(context, cr, outcome, applied, _now())
+        reply = await apply_status(context.cluster, context.store, cr, status)
+        await report_transition(context.cluster, cr, status, instance=context.settings.identity)
+    except ClusterError as error:
+        if isinstance(error, NotFound) or "NamespaceTerminating" in error.causes:
+            return None  # it goes away; its DELETED event is on its way
+        raise
+    # Events of our own writes are no news to the store, whatever else they carry.
+    if applied.changed or (reply and is_news(cr, reply)):
+        wake(context, reply or cr)
+    elif reply:
+        routers.wake_routers(context, key)
+    ready = condition(status, ConditionType.READY)
+    context.metrics.reconciled(key, ready, time.monotonic() - started)
+    _log(cr, ready["reason"], applied.changed + (["status"] if reply else []), started)
+    return outcome.after_seconds if isinstance(outcome, Wait) else None
+
+
+def _forget(context: Context, key: Key) -> None:
+    context.queue.forget(key)
+    context.assignments.pop(key, None)
+    context.metrics.forget(key)
+    context.specs.pop(key, None)
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _log(cr: Object, reason: str, changed: list[str], started: float) -> None:
+    metadata = cr["metadata"]
+    fields = {
+        "kind": cr["kind"],
+        "namespace": metadata["namespace"],
+        "resource": metadata["name"],
+        "generation": metadata.get("generation"),
+        "outcome": reason,
+        "changed": changed,
+        "duration_ms": round((time.monotonic() - started) * 1000, 1),
+    }
+    log.log(logging.INFO if changed else logging.DEBUG, "reconciled", extra=fields)
