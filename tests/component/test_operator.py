@@ -1,0 +1,432 @@
+"""The operator's behaviour, seen from outside: resources in, children and status out."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hack.testbed.cluster import Testbed
+from tests.api import Api, eventually, message, ready, writes
+from tests.component.conftest import OperatorProcess, StartOperator, model, now, router
+
+Json = dict[str, Any]
+
+
+def wait_ready(api: Api, namespace: str, name: str, *, kind: str = "LlamaModel") -> Json:
+    """Wait until a resource is Ready=True and return it."""
+
+    return eventually(
+        lambda: api.get(kind, namespace, name),
+        until=lambda found: ready(found)[0] == "True",
+        what=f"{kind} {name} ready",
+    )
+
+
+def wait_state(
+    api: Api, namespace: str, name: str, reason: str, *, kind: str = "LlamaModel"
+) -> Json:
+    """Wait until a resource shows a reason and return it."""
+
+    return eventually(
+        lambda: api.get(kind, namespace, name),
+        until=lambda found: ready(found)[1] == reason,
+        what=f"{kind} {name} {reason}",
+    )
+
+
+def deployments(api: Api, namespace: str, name: str = "coder") -> list[Json]:
+    return api.list("Deployment", namespace, f"llama-halo.dev/model={name}")
+
+
+def pods(api: Api, namespace: str, label: str = "llama-halo.dev/model") -> list[Json]:
+    return api.list("Pod", namespace, label)
+
+
+def uids(api: Api, namespace: str, label: str) -> set[str]:
+    return {each["metadata"]["uid"] for each in pods(api, namespace, label)}
+
+
+@pytest.mark.usefixtures("operator")
+class TestModel:
+    def test_a_model_becomes_a_service_a_deployment_and_a_true_status(
+        self, api: Api, namespace: str
+    ) -> None:
+        api.apply(model(namespace))
+        found = wait_ready(api, namespace, "coder")
+        status = found["status"]
+        assert ready(found) == ("True", "Serving")
+        assert status["observedGeneration"] == found["metadata"]["generation"]
+        assert status["endpoint"] == f"http://coder.{namespace}.svc:8080"
+        assert status["memory"]["summary"] == "11.0Gi"
+        assert status["model"] == {"summary": "x", "contextSize": 4096}
+        assert status["replicas"] == status["readyReplicas"] == 1
+        node = status["nodeSummary"]
+        assert status["placements"] == [{"node": node, "reason": "Serving"}]
+        assert api.get("Service", namespace, "coder") is not None
+        (deployment,) = deployments(api, namespace)
+        template = deployment["spec"]["template"]
+        assert template["metadata"]["annotations"]["llama-halo.dev/gpu-mib"] == "10240"
+        assert pods(api, namespace)[0]["spec"]["nodeName"] == node
+
+    def test_replicas_run_on_nodes_of_their_own_and_scale_to_nothing_and_back(
+        self, api: Api, namespace: str
+    ) -> None:
+        api.apply(model(namespace, replicas=2))
+        found = wait_ready(api, namespace, "coder")
+        nodes = found["status"]["nodeSummary"].split(",")
+        assert len(set(nodes)) == 2
+        api.patch("LlamaModel", namespace, "coder", {"spec": {"replicas": 0}}, subresource="/scale")
+        wait_state(api, namespace, "coder", "Stopped")
+        eventually(lambda: not pods(api, namespace), what="no pods")
+        assert {each["spec"]["replicas"] for each in deployments(api, namespace)} == {0}
+        api.patch("LlamaModel", namespace, "coder", {"spec": {"replicas": 1}}, subresource="/scale")
+        again = wait_state(api, namespace, "coder", "Serving")
+        assert len(pods(api, namespace)) == 1
+        assert again["status"]["nodeSummary"] in nodes, "it goes back to where it was"
+
+    def test_an_edit_rolls_the_pod_and_says_so(self, api: Api, namespace: str) -> None:
+        api.apply(model(namespace))
+        before = wait_ready(api, namespace, "coder")["status"]["configHash"]
+        old = uids(api, namespace, "llama-halo.dev/model")
+        api.apply(model(namespace, contextSize=8192))
+
+        def rolled() -> bool:
+            found = api.get("LlamaModel", namespace, "coder")
+            hashed = (found or {})["status"].get("configHash")
+            return ready(found) == ("True", "Serving") and hashed != before
+
+        eventually(rolled)
+        assert uids(api, namespace, "llama-halo.dev/model").isdisjoint(old)
+        (deployment,) = deployments(api, namespace)
+        args = deployment["spec"]["template"]["spec"]["containers"][0]["args"]
+        assert args[args.index("--ctx-size") + 1] == "8192"
+
+    def test_labels_and_the_same_yaml_again_roll_nothing_and_write_nothing(
+        self, api: Api, namespace: str, control_plane: Testbed
+    ) -> None:
+        api.apply(model(namespace))
+        wait_ready(api, namespace, "coder")
+        old = uids(api, namespace, "llama-halo.dev/model")
+        time.sleep(0.5)
+        since = now()
+        api.apply(model(namespace))
+        api.patch("LlamaModel", namespace, "coder", {"metadata": {"labels": {"team": "core"}}})
+        time.sleep(2)
+        assert uids(api, namespace, "llama-halo.dev/model") == old
+        assert writes(control_plane.layout.audit_log, since=since) == {}
+
+    def test_a_suspended_model_is_left_alone_and_taken_up_again(
+        self, api: Api, namespace: str
+    ) -> None:
+        api.apply(model(namespace))
+        wait_ready(api, namespace, "coder")
+        api.apply(model(namespace, suspend=True, contextSize=8192))
+        wait_state(api, namespace, "coder", "Suspended")
+        api.delete("Service", namespace, "coder")
+        time.sleep(1)
+        assert api.get("Service", namespace, "coder") is None
+        assert "4096" in str(deployments(api, namespace))
+        api.apply(model(namespace, suspend=False, contextSize=8192))
+        eventually(lambda: api.get("Service", namespace, "coder"))
+        eventually(lambda: "8192" in str(deployments(api, namespace)))
+
+    def test_a_field_of_a_later_release_is_refused_in_the_status(
+        self, api: Api, namespace: str
+    ) -> None:
+        source = {"huggingFace": {"repo": "a/b", "file": "c.gguf"}}
+        api.create(model(namespace, source=source))
+        found = wait_state(api, namespace, "coder", "InvalidSpec")
+        assert message(found).startswith("spec.source.huggingFace is not supported yet: ")
+        conditions = {each["type"]: each["status"] for each in found["status"]["conditions"]}
+        assert conditions == {"Ready": "False", "Available": "False", "Stalled": "True"}
+        assert deployments(api, namespace) == []
+
+    def test_a_mistake_in_an_edit_does_not_take_the_running_model_away(
+        self, api: Api, namespace: str
+    ) -> None:
+        api.apply(model(namespace))
+        wait_ready(api, namespace, "coder")
+        old = uids(api, namespace, "llama-halo.dev/model")
+        api.apply(model(namespace, mode="Embedding"))
+        found = wait_state(api, namespace, "coder", "InvalidSpec")
+        assert uids(api, namespace, "llama-halo.dev/model") == old
+        available = [c for c in found["status"]["conditions"] if c["type"] == "Available"]
+        assert available[0]["status"] == "True"
+
+    def test_a_model_that_fits_nowhere_waits_until_there_is_room(
+        self, api: Api, namespace: str
+    ) -> None:
+        # three nodes with 117 GiB of GPU budget each
+        for name in ("one", "two", "three"):
+            api.apply(model(namespace, name, memory={"gpu": "70Gi", "host": "1Gi"}))
+            wait_ready(api, namespace, name)
+        api.apply(model(namespace, "four", memory={"gpu": "70Gi", "host": "1Gi"}))
+        found = wait_state(api, namespace, "four", "WaitingForMemory")
+        assert "needs 70.0Gi of GPU memory, fake-0 has 47.0Gi free" in message(found)
+        assert f"{namespace}/" in message(found)
+        api.delete("LlamaModel", namespace, "two")
+        wait_ready(api, namespace, "four")
+
+    def test_a_model_for_another_kind_of_node_waits_for_one(self, api: Api, namespace: str) -> None:
+        api.apply(model(namespace, pod={"nodeSelector": {"disk": "fast"}}))
+        found = wait_state(api, namespace, "coder", "WaitingForNode")
+        assert "disk=fast" in message(found)
+        api.patch("Node", "", "fake-1", {"metadata": {"labels": {"disk": "fast"}}})
+        try:
+            assert wait_ready(api, namespace, "coder")["status"]["nodeSummary"] == "fake-1"
+        finally:
+            api.patch("Node", "", "fake-1", {"metadata": {"labels": {"disk": None}}})
+
+    def test_deleting_the_model_deletes_its_children(self, api: Api, namespace: str) -> None:
+        api.apply(model(namespace))
+        wait_ready(api, namespace, "coder")
+        api.delete("LlamaModel", namespace, "coder")
+        eventually(lambda: not deployments(api, namespace))
+        eventually(lambda: api.get("Service", namespace, "coder") is None)
+
+    def test_a_service_of_somebody_else_is_not_touched(self, api: Api, namespace: str) -> None:
+        foreign = {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "coder", "namespace": namespace},
+            "spec": {"selector": {"app": "mine"}, "ports": [{"port": 80}]},
+        }
+        api.create(foreign)
+        api.apply(model(namespace))
+        found = wait_state(api, namespace, "coder", "NameConflict")
+        assert "belongs to somebody else" in message(found)
+        service = api.get("Service", namespace, "coder")
+        assert service is not None
+        assert service["spec"]["selector"] == {"app": "mine"}
+        assert deployments(api, namespace) == []
+
+    @pytest.mark.parametrize("what", ["service", "deployment", "args", "replicas"])
+    def test_what_was_changed_by_hand_is_put_right(
+        self, api: Api, namespace: str, what: str
+    ) -> None:
+        api.apply(model(namespace))
+        wait_ready(api, namespace, "coder")
+        (deployment,) = deployments(api, namespace)
+        name = deployment["metadata"]["name"]
+        if what == "service":
+            api.delete("Service", namespace, "coder")
+        elif what == "deployment":
+            api.delete("Deployment", namespace, name)
+        else:
+            container = deployment["spec"]["template"]["spec"]["containers"][0]
+            template = {"spec": {"containers": [{**container, "args": ["--bad"]}]}}
+            change: Json = {"replicas": 3} if what == "replicas" else {"template": template}
+            api.patch("Deployment", namespace, name, {"spec": change})
+
+        def as_before() -> bool:
+            found = api.get("Deployment", namespace, name)
+            return (
+                found is not None
+                and found["spec"]["replicas"] == 1
+                and found["spec"]["template"]["spec"]["containers"][0]["args"]
+                == deployment["spec"]["template"]["spec"]["containers"][0]["args"]
+                and api.get("Service", namespace, "coder") is not None
+            )
+
+        eventually(as_before, seconds=5)
+
+    def test_a_hand_added_environment_entry_and_a_rollout_restart_stay(
+        self, api: Api, namespace: str, control_plane: Testbed
+    ) -> None:
+        api.apply(model(namespace))
+        wait_ready(api, namespace, "coder")
+        (deployment,) = deployments(api, namespace)
+        name = deployment["metadata"]["name"]
+        container = deployment["spec"]["template"]["spec"]["containers"][0]
+        env = [*container["env"], {"name": "ADDED", "value": "by hand"}]
+        template = {
+            "metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "now"}},
+            "spec": {"containers": [{**container, "env": env}]},
+        }
+        since = now()
+        api.patch("Deployment", namespace, name, {"spec": {"template": template}})
+        time.sleep(2)
+        found = api.get("Deployment", namespace, name)
+        assert "by hand" in str(found)
+        assert "restartedAt" in str(found)
+        assert "patch deployments" not in writes(control_plane.layout.audit_log, since=since)
+
+    def test_events_tell_of_each_transition_once(self, api: Api, namespace: str) -> None:
+        api.apply(model(namespace))
+        wait_ready(api, namespace, "coder")
+
+        def reasons() -> list[str]:
+            events = api.list("Event", namespace)
+            return [e["reason"] for e in events if e["regarding"]["kind"] == "LlamaModel"]
+
+        eventually(lambda: "Serving" in reasons())
+        assert reasons() == ["Serving"]
+        api.apply(model(namespace, mode="Embedding"))
+        eventually(lambda: sorted(reasons()) == ["InvalidSpec", "Serving"])
+
+
+@pytest.mark.usefixtures("operator")
+class TestRouter:
+    def test_a_router_has_all_its_children_and_names_what_is_missing(
+        self, api: Api, namespace: str
+    ) -> None:
+        api.apply(router(namespace, replicas=2))
+        found = wait_ready(api, namespace, "main", kind="ModelRouter")
+        assert found["status"]["modelSummary"] == "0/1"
+        assert "there is no LlamaModel coder in this namespace (yet)" in message(found)
+        assert "no auth" in message(found)
+        assert found["status"]["url"] == f"http://main-router.{namespace}.svc:8080"
+        for kind in ("Deployment", "Service", "ServiceAccount", "RoleBinding"):
+            assert api.get(kind, namespace, "main-router"), kind
+        assert api.get("PodDisruptionBudget", namespace, "main-router")
+        assert len(api.list("ConfigMap", namespace, "llama-halo.dev/router=main")) == 1
+        api.apply(model(namespace))
+        eventually(
+            lambda: (
+                (api.get("ModelRouter", namespace, "main") or {})["status"]["modelSummary"] == "1/1"
+            )
+        )
+
+    def test_editing_a_model_rolls_no_router(self, api: Api, namespace: str) -> None:
+        api.apply(model(namespace))
+        api.apply(router(namespace))
+        wait_ready(api, namespace, "coder")
+        wait_ready(api, namespace, "main", kind="ModelRouter")
+        old = uids(api, namespace, "llama-halo.dev/router")
+        api.apply(model(namespace, contextSize=8192, aliases=["gpt-4o"]))
+        time.sleep(1)
+        wait_ready(api, namespace, "coder")
+        assert uids(api, namespace, "llama-halo.dev/router") == old
+
+    def test_editing_a_router_rolls_it_with_a_new_config_and_removes_the_old(
+        self, api: Api, namespace: str
+    ) -> None:
+        api.apply(router(namespace))
+        wait_ready(api, namespace, "main", kind="ModelRouter")
+        (old,) = api.list("ConfigMap", namespace, "llama-halo.dev/router=main")
+        old_pods = uids(api, namespace, "llama-halo.dev/router")
+        assert old["immutable"] is True
+        api.apply(router(namespace, routes={"default": "coder"}))
+
+        def replaced() -> bool:
+            configs = api.list("ConfigMap", namespace, "llama-halo.dev/router=main")
+            names = [each["metadata"]["name"] for each in configs]
+            return len(names) == 1 and names != [old["metadata"]["name"]]
+
+        eventually(replaced)
+        wait_ready(api, namespace, "main", kind="ModelRouter")
+        assert uids(api, namespace, "llama-halo.dev/router").isdisjoint(old_pods)
+
+    def test_fewer_replicas_remove_the_disruption_budget(self, api: Api, namespace: str) -> None:
+        api.apply(router(namespace, replicas=2))
+        wait_ready(api, namespace, "main", kind="ModelRouter")
+        api.apply(router(namespace, replicas=1))
+        eventually(lambda: api.get("PodDisruptionBudget", namespace, "main-router") is None)
+
+    def test_what_the_api_server_refuses_is_told(self, api: Api, namespace: str) -> None:
+        api.apply(router(namespace, service={"type": "NodePort", "nodePort": 80}))
+        found = wait_state(api, namespace, "main", "InvalidSpec", kind="ModelRouter")
+        assert "the API server refuses Service main-router" in message(found)
+        assert "nodePort" in message(found)
+
+
+class TestProcess:
+    def test_at_rest_nothing_is_written_and_a_restart_writes_its_identity_alone(
+        self,
+        api: Api,
+        namespace: str,
+        control_plane: Testbed,
+        start_operator: StartOperator,
+    ) -> None:
+        first = start_operator()
+        first.wait_ready()
+        for name in ("one", "two", "three"):
+            api.apply(model(namespace, name))
+        api.apply(router(namespace, models=[{"name": "a", "modelRef": {"name": "one"}}]))
+        for name in ("one", "two", "three"):
+            wait_ready(api, namespace, name)
+        wait_ready(api, namespace, "main", kind="ModelRouter")
+        time.sleep(2)
+        log = control_plane.layout.audit_log
+        since = now()
+        time.sleep(10)
+        assert writes(log, since=since) == {}
+        since = now()
+        assert first.stop() == 0
+        start_operator().wait_ready()
+        time.sleep(5)
+        assert writes(log, since=since) == {"patch leases": 1}
+
+    def test_changes_made_while_no_operator_ran_are_caught_up(
+        self, api: Api, namespace: str, start_operator: StartOperator
+    ) -> None:
+        first = start_operator()
+        first.wait_ready()
+        api.apply(model(namespace))
+        wait_ready(api, namespace, "coder")
+        first.stop()
+        api.apply(model(namespace, contextSize=8192))
+        api.delete("Service", namespace, "coder")
+        start_operator().wait_ready()
+        eventually(lambda: "8192" in str(deployments(api, namespace)))
+        eventually(lambda: api.get("Service", namespace, "coder"))
+
+    def test_of_two_operators_the_newer_acts(
+        self, api: Api, namespace: str, start_operator: StartOperator
+    ) -> None:
+        old = start_operator()
+        old.wait_ready()
+        new = start_operator()
+        new.wait_ready()
+        eventually(lambda: old.get("/readyz").status_code == 503)
+        assert "another operator acts" in old.get("/readyz").text
+        api.apply(model(namespace))
+        wait_ready(api, namespace, "coder")
+        assert new.get("/readyz").status_code == 200
+
+    def test_metrics_and_health_are_served(
+        self, api: Api, namespace: str, operator: OperatorProcess
+    ) -> None:
+        api.apply(model(namespace))
+        wait_ready(api, namespace, "coder")
+        assert operator.get("/healthz").status_code == 200
+        text = operator.get("/metrics").text
+        labels = f'kind="LlamaModel",name="coder",namespace="{namespace}"'
+        assert f"llama_halo_resource_ready{{{labels}}} 1.0" in text
+        assert "llama_halo_queue_depth 0.0" in text
+        api.delete("LlamaModel", namespace, "coder")
+        eventually(lambda: f"{{{labels}}}" not in operator.get("/metrics").text)
+
+    def test_a_crd_of_another_version_ends_the_start_with_a_sentence(
+        self, api: Api, start_operator: StartOperator, operator_log: Path
+    ) -> None:
+        annotation = "llama-halo.dev/schema-hash"
+        name = "llamamodels.llama-halo.dev"
+        crd = api.get("CustomResourceDefinition", "", name)
+        assert crd is not None
+        good = crd["metadata"]["annotations"][annotation]
+        kind = "CustomResourceDefinition"
+        api.patch(kind, "", name, {"metadata": {"annotations": {annotation: "0" * 10}}})
+        try:
+            assert start_operator().wait() == 1
+        finally:
+            api.patch(kind, "", name, {"metadata": {"annotations": {annotation: good}}})
+        assert "is of another version" in operator_log.read_text()
+
+    def test_a_missing_permission_ends_the_start_with_its_name(
+        self, api: Api, start_operator: StartOperator, operator_log: Path
+    ) -> None:
+        role = api.get("ClusterRole", "", "llama-halo-operator")
+        assert role is not None
+        without = [rule for rule in role["rules"] if "deployments" not in rule["resources"]]
+        api.patch("ClusterRole", "", "llama-halo-operator", {"rules": without})
+        try:
+            time.sleep(1)
+            assert start_operator().wait() == 1
+        finally:
+            api.patch("ClusterRole", "", "llama-halo-operator", {"rules": role["rules"]})
+            time.sleep(1)
+        assert "the service account may not: get deployments.apps" in operator_log.read_text()

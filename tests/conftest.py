@@ -1,0 +1,44 @@
+"""Fixtures that start real things: a control plane, a llama-server, a cluster with a node."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hack.testbed import control_plane as plane
+from hack.testbed import tools
+from hack.testbed.cluster import Testbed
+from hack.testbed.layout import REPOSITORY, Ports
+from hack.testbed.shell import run
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--cluster",
+        default="testbed",
+        choices=["testbed", "kind", "current"],
+        help="where the e2e tests run",
+    )
+
+
+@pytest.fixture(scope="session")
+def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Testbed]:
+    """A real control plane with three fake nodes of 125 GiB and our CRDs and permissions.
+
+    It is on free ports and needs no root.
+    """
+    directory: Path = tmp_path_factory.mktemp("control-plane")
+    testbed = Testbed(directory, with_node=False, ports=Ports.free(), fake_nodes=3)
+    try:
+        testbed.up()
+        kubectl = plane.kubectl(testbed.layout)
+        run(*kubectl, "apply", "-f", REPOSITORY / "crds")
+        run(*kubectl, "apply", "-f", REPOSITORY / "deploy/operator/namespace.yaml")
+        run(*kubectl, "apply", "-f", REPOSITORY / "deploy/operator/rbac.yaml")
+        run(*kubectl, "wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+        plane.restart_controllers(testbed.layout, tools.build(tools.KUBERNETES))
+        yield testbed
+    finally:
+        testbed.down()

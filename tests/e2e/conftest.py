@@ -1,0 +1,162 @@
+"""Everything for real: the operator from its image in a cluster with a node, real models, pods."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from hack.demo import SAMPLES, install_operator, kubectl
+from hack.testbed import images
+from hack.testbed.cluster import Cluster, Testbed, choose
+
+NAMESPACE = "e2e"
+Json = dict[str, Any]
+
+
+class Kubectl:
+    """kubectl against the cluster of the tests."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+
+    def __call__(self, *words: str | Path) -> str:
+        return kubectl(self.cluster, "--namespace", NAMESPACE, *words)
+
+    def json(self, *words: str) -> Json:
+        found: Json = json.loads(self(*words, "-o", "json"))
+        return found
+
+    def apply(self, obj: Json) -> None:
+        """Apply as a person does, through kubectl's own client side."""
+        words = [str(self.cluster.kubectl), "--kubeconfig", str(self.cluster.kubeconfig)]
+        done = subprocess.run(
+            [*words, "--namespace", NAMESPACE, "apply", "-f", "-"],
+            input=json.dumps(obj),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+
+    def wait_ready(self, *names: str, seconds: int = 120) -> None:
+        self("wait", "--for=condition=Ready", *names, f"--timeout={seconds}s")
+
+    def pod_uids(self, selector: str) -> set[str]:
+        """Return the uids of the pods that are not on their way out."""
+        items = self.json("get", "pods", "-l", selector)["items"]
+        return {
+            each["metadata"]["uid"] for each in items if "deletionTimestamp" not in each["metadata"]
+        }
+
+    @contextmanager
+    def forwarded(self, target: str) -> Iterator[str]:
+        """Give a URL of a Service or pod; a forward goes to one pod and stays with it."""
+        words = [str(self.cluster.kubectl), "--kubeconfig", str(self.cluster.kubeconfig)]
+        with subprocess.Popen(
+            [*words, "--namespace", NAMESPACE, "port-forward", target, ":8080"],
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            assert "Forwarding from" in line, line
+            try:
+                yield f"http://{line.split()[2]}"
+            finally:
+                process.terminate()
+
+
+@pytest.fixture(scope="session")
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """The chosen cluster; the testbed is taken down afterwards unless it was up before."""
+    chosen = choose(request.config.getoption("--cluster"))
+    ours = isinstance(chosen, Testbed) and not chosen.kubeconfig.exists()
+    chosen.up()
+    for image in (images.OPERATOR_IMAGE, images.SERVER_IMAGE):
+        chosen.load_image(image)
+    chosen.install_model()
+    yield chosen
+    if ours:
+        chosen.down()
+
+
+@pytest.fixture(scope="session")
+def kube(cluster: Cluster) -> Iterator[Kubectl]:
+    """kubectl, with the operator installed and an empty namespace."""
+    install_operator(cluster)
+    # The demo's own resources would share the node's two cores with ours.
+    kubectl(cluster, "delete", "--ignore-not-found", "-f", SAMPLES)
+    kubectl(cluster, "delete", "namespace", NAMESPACE, "--ignore-not-found")
+    kubectl(cluster, "create", "namespace", NAMESPACE)
+    yield Kubectl(cluster)
+    kubectl(cluster, "delete", "namespace", NAMESPACE, "--wait=false")
+
+
+def smollm2(name: str, **spec: Any) -> Json:
+    """Return a LlamaModel of the small model on the CPU."""
+    base = {
+        "source": {"local": {"path": f"smollm2/{images.MODEL_FILE}"}},
+        "backend": "CPU",
+        "contextSize": 2048,
+        "threads": 1,
+        "promptCacheMiB": 0,
+        "memory": {"host": "1Gi"},
+        "image": images.SERVER_IMAGE,
+        "command": ["llama-server"],
+        "pod": {"resources": {"requests": {"cpu": "100m"}}},
+    }
+    return {
+        "apiVersion": "llama-halo.dev/v1alpha1",
+        "kind": "LlamaModel",
+        "metadata": {"name": name},
+        "spec": {**base, **spec},
+    }
+
+
+def router(**spec: Any) -> Json:
+    """Return a ModelRouter of two models."""
+    base = {
+        "models": [
+            {"name": "one", "modelRef": {"name": "one"}, "aliases": ["claude-*"]},
+            {"name": "two", "modelRef": {"name": "two"}},
+        ],
+        "routes": {"default": "one"},
+    }
+    return {
+        "apiVersion": "llama-halo.dev/v1alpha1",
+        "kind": "ModelRouter",
+        "metadata": {"name": "main"},
+        "spec": {**base, **spec},
+    }
+
+
+class Stream:
+    """A stream that is read in the background and timed."""
+
+    def __init__(self, url: str, body: Json) -> None:
+        self.lines: list[str] = []
+        self.seconds = 0.0
+        self._url, self._body = url, body
+        self._thread = threading.Thread(target=self._read)
+        self._thread.start()
+
+    def _read(self) -> None:
+        started = time.monotonic()
+        url = f"{self._url}/v1/messages"
+        with httpx.stream("POST", url, json=self._body, timeout=300) as answer:
+            for line in answer.iter_lines():
+                self.lines.append(line)
+        self.seconds = time.monotonic() - started
+
+    def join(self, *, seconds: float) -> None:
+        self._thread.join(timeout=seconds)
+        assert not self._thread.is_alive(), "the stream has not ended"

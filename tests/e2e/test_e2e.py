@@ -1,0 +1,244 @@
+"""What a person sees on a real node: pods, their devices, who rolls when, and who writes at rest.
+
+The tests share two models and a router and run in order; each leaves them Ready.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pytest
+
+from hack.testbed import images
+from hack.testbed.cluster import Testbed
+from tests.api import eventually, ready, writes
+from tests.e2e.conftest import Kubectl, Stream, router, smollm2
+
+ONE, TWO = "llama-halo.dev/model=one", "llama-halo.dev/model=two"
+ROUTER = "llama-halo.dev/router=main"
+# It ignores the end token, so its streams are as long as they are asked to be.
+TALKER = smollm2("two", extraArgs=["--ignore-eos"])
+QUESTION: list[Any] = [{"role": "user", "content": "What is 2+2?"}]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def served(kube: Kubectl) -> None:
+    """Two models and a router, Ready."""
+    kube.apply(smollm2("one", aliases=["gpt-4o"]))
+    kube.apply(TALKER)
+    kube.apply(router())
+    kube.wait_ready("llamamodel/one", "llamamodel/two", "modelrouter/main")
+
+
+class Pods:
+    """The uids of all pods at one moment, by who they serve."""
+
+    def __init__(self, kube: Kubectl) -> None:
+        self.one = kube.pod_uids(ONE)
+        self.two = kube.pod_uids(TWO)
+        self.router = kube.pod_uids(ROUTER)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Pods) and vars(self) == vars(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def rolled(kube: Kubectl, selector: str, old: set[str]) -> bool:
+    """Tell whether the old pods are gone and new ones there."""
+    now = kube.pod_uids(selector)
+    return bool(now) and now.isdisjoint(old)
+
+
+def test_both_apis_answer_streamed_through_the_routers_service(kube: Kubectl) -> None:
+    with kube.forwarded("service/main-router") as url:
+        body = {"model": "claude-sonnet-4-5", "max_tokens": 20, "stream": True}
+        body["messages"] = QUESTION
+        anthropic = httpx.post(f"{url}/v1/messages", json=body, timeout=60).text
+        assert "event: message_stop" in anthropic
+        body["model"] = "gpt-4o"
+        openai = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60).text
+        assert openai.strip().endswith("data: [DONE]")
+
+
+def test_kubectl_get_tells_the_truth_at_a_glance(kube: Kubectl) -> None:
+    lines = kube("get", "llamamodels").splitlines()
+    assert " ".join(lines[0].split()) == "NAME READY STATE MODEL CTX MEMORY NODE TOOLS AGE"
+    words = lines[1].split()
+    assert words[:5] == ["one", "True", "Serving", images.MODEL_FILE[: -len(".gguf")], "2048"]
+    lines = kube("get", "lmr").splitlines()
+    assert " ".join(lines[0].split()) == "NAME READY STATE ENGINE MODELS URL AGE"
+    assert lines[1].split()[:5] == ["main", "True", "Serving", "gateway", "2/2"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"contextSize": 1024},
+        {"contextSize": 1024, "extraArgs": ["--temp", "0.1"]},
+        {
+            "contextSize": 1024,
+            "extraArgs": ["--temp", "0.1"],
+            "image": f"docker.io/{images.SERVER_IMAGE.replace('localhost', 'library')}",
+        },
+    ],
+    ids=["contextSize", "extraArgs", "image"],
+)
+def test_an_edited_model_rolls_exactly_its_pod(
+    kube: Kubectl, second_tag: None, change: dict[str, Any]
+) -> None:
+    before = Pods(kube)
+    kube.apply(smollm2("one", aliases=["gpt-4o"], **change))
+    eventually(lambda: rolled(kube, ONE, before.one), seconds=90)
+    kube.wait_ready("llamamodel/one")
+    after = Pods(kube)
+    assert (after.two, after.router) == (before.two, before.router)
+
+
+@pytest.fixture(scope="module")
+def second_tag(kube: Kubectl) -> None:
+    """The same image under another name, so that an edit of `image` has somewhere to go."""
+    if isinstance(kube.cluster, Testbed):
+        images.tag(images.SERVER_IMAGE, "docker.io/library/llama-server:testbed")
+
+
+def test_labels_and_the_same_yaml_again_roll_nothing(kube: Kubectl) -> None:
+    before = Pods(kube)
+    kube.apply(TALKER)
+    kube.apply(router())
+    kube("label", "llamamodel/two", "modelrouter/main", "team=core", "--overwrite")
+    kube("annotate", "llamamodel/two", "note=mine", "--overwrite")
+    time.sleep(5)
+    assert Pods(kube) == before
+
+
+def test_an_edited_router_rolls_exactly_itself_and_cuts_no_stream(kube: Kubectl) -> None:
+    """A stream of a minute through the old pod goes on while the new pod takes over."""
+    before = Pods(kube)
+    (pod,) = kube.json("get", "pods", "-l", ROUTER)["items"]
+    # Slow on purpose: one thread shared with everything else, and no end of the story.
+    body = {
+        "model": "two",
+        "max_tokens": 1900,
+        "stream": True,
+        "messages": [{"role": "user", "content": "Tell a very long story."}],
+    }
+    with kube.forwarded(f"pod/{pod['metadata']['name']}") as url:
+        streams = [Stream(url, body) for _ in range(4)]
+        eventually(lambda: all(len(each.lines) > 3 for each in streams[:1]), seconds=60)
+        kube.apply(router(routes={"default": "two"}))
+        eventually(lambda: rolled(kube, ROUTER, before.router), seconds=60)
+        kube.wait_ready("modelrouter/main")
+        for each in streams:
+            each.join(seconds=300)
+    for each in streams:
+        assert "event: message_stop" in each.lines
+        assert not any("event: error" in line for line in each.lines)
+    assert max(each.seconds for each in streams) >= 60, "long enough to have been cut"
+    after = Pods(kube)
+    assert (after.one, after.two) == (before.one, before.two)
+    with kube.forwarded("service/main-router") as url:
+        asked = {"model": "claude-x", "max_tokens": 1, "messages": QUESTION, "tools": []}
+        assert httpx.post(f"{url}/v1/messages", json=asked, timeout=60).status_code == 200
+
+
+def test_rollout_restart_restarts_once_and_is_not_fought(kube: Kubectl) -> None:
+    before = Pods(kube)
+    (name,) = kube("get", "deploy", "-l", TWO, "-o", "name").split()
+    kube("rollout", "restart", name)
+    eventually(lambda: rolled(kube, TWO, before.two), seconds=90)
+    kube.wait_ready("llamamodel/two")
+    once = Pods(kube)
+    time.sleep(5)
+    assert Pods(kube) == once
+    assert (once.one, once.router) == (before.one, before.router)
+
+
+def test_a_model_sleeps_at_zero_replicas_and_comes_back(kube: Kubectl) -> None:
+    kube("scale", "llamamodel/one", "--replicas=0")
+    eventually(lambda: not kube.pod_uids(ONE), seconds=60)
+    kube.wait_ready("llamamodel/one")
+    assert "Stopped" in kube("get", "llamamodel", "one")
+    kube("scale", "llamamodel/one", "--replicas=1")
+    eventually(lambda: kube.pod_uids(ONE), seconds=60)
+    kube.wait_ready("llamamodel/one")
+
+
+def test_a_vulkan_pod_has_its_devices_and_serves_from_vulkan(kube: Kubectl) -> None:
+    """Privileged hostPath devices for real, and the server's own word for where it computes."""
+    spec: dict[str, Any] = {
+        "backend": "Vulkan",
+        "devices": {"privileged": {}},
+        "memory": {"gpu": "1Gi", "host": "1Gi"},
+        # Mesa's software device: skipped by llama.cpp unless it is asked for by number.
+        "env": [{"name": "GGML_VK_VISIBLE_DEVICES", "value": "0"}],
+        "extraArgs": ["--verbosity", "4"],
+    }
+    model = smollm2("gpu", **spec)
+    model["spec"].pop("threads")
+    kube.apply(model)
+    kube.wait_ready("llamamodel/gpu", seconds=180)
+    (pod,) = kube.json("get", "pods", "-l", "llama-halo.dev/model=gpu")["items"]
+    name = pod["metadata"]["name"]
+    listing = kube("exec", name, "--", "ls", "-l", "/dev/kfd", "/dev/dri/renderD128")
+    assert [line[0] for line in listing.splitlines()] == ["c", "c"]
+    opened = kube(
+        "exec", name, "--", "sh", "-c", "exec 3<>/dev/kfd 4<>/dev/dri/renderD128; echo ok"
+    )
+    assert opened.strip() == "ok"
+    environment = kube("exec", name, "--", "env")
+    for each in ("LLAMA_ARG_DEVICE=Vulkan0", "LLAMA_ARG_LOAD_MODE=none", "LLAMA_ARG_MMAP=0"):
+        assert each in environment
+    assert "offloaded 31/31 layers to GPU" in kube("logs", name)
+    node = kube.json("get", "node", pod["spec"]["nodeName"])
+    assert node["metadata"]["labels"]["llama-halo.dev/strix-halo"] == "true"
+
+
+def test_a_server_without_its_gpu_is_never_ready(kube: Kubectl) -> None:
+    spec: dict[str, Any] = {"backend": "Vulkan", "memory": {"gpu": "1Gi", "host": "1Gi"}}
+    model = smollm2("blind", **spec)
+    model["spec"].pop("threads")
+    kube.apply(model)
+
+    def state() -> str:
+        return ready(kube.json("get", "llamamodel", "blind"))[1]
+
+    eventually(lambda: state() == "DeviceUnavailable", seconds=60)
+    assert "invalid device: Vulkan0" in kube("get", "llamamodel", "blind", "-o", "yaml")
+    kube("delete", "llamamodel", "blind")
+
+
+def test_the_router_is_reached_by_name_from_a_pod(kube: Kubectl) -> None:
+    (pod,) = kube("get", "pods", "-l", TWO, "-o", "name").split()
+    script = (
+        "import urllib.request as r; print(r.urlopen("
+        "'http://main-router.e2e.svc:8080/v1/models', timeout=5).status)"
+    )
+    assert kube("exec", pod, "--", "python3", "-c", script).strip() == "200"
+
+
+def test_at_rest_nobody_writes_and_a_restart_writes_one_lease(kube: Kubectl) -> None:
+    """Counted from the API server's audit log, over a minute, with three models and a router."""
+    if not isinstance(kube.cluster, Testbed):
+        return  # another cluster's audit log is not at hand
+    kube.wait_ready("llamamodel/one", "llamamodel/two", "llamamodel/gpu", "modelrouter/main")
+    log = kube.cluster.layout.audit_log
+    before = Pods(kube)
+    time.sleep(5)
+    since = _now()
+    time.sleep(60)
+    assert writes(log, since=since) == {}
+    since = _now()
+    operator = ("-n", "llama-halo-system", "deployment/llama-halo-operator")
+    kube("rollout", "restart", *operator)
+    kube("rollout", "status", *operator, "--timeout=120s")
+    time.sleep(10)
+    assert writes(log, since=since) == {"patch leases": 1}
+    assert Pods(kube) == before
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -1,0 +1,216 @@
+"""A real gateway process, a real llama-server and model, a real API server for the watch."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+
+from hack.testbed import images
+from hack.testbed.cluster import Testbed
+from llama_halo.gateway.config import GatewayConfig
+from tests.api import Api, eventually
+
+NAMESPACE = "gateway"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Process:
+    """A child process that answers HTTP."""
+
+    popen: subprocess.Popen[bytes]
+    url: str
+
+    def terminate(self) -> None:
+        self.popen.send_signal(signal.SIGTERM)
+
+    def stop(self) -> None:
+        if self.popen.poll() is None:
+            self.popen.kill()
+        self.popen.wait()
+
+
+def answers(url: str, status: int = 200) -> bool:
+    try:
+        return httpx.get(url, timeout=2).status_code == status
+    except httpx.TransportError:
+        return False
+
+
+@pytest.fixture(scope="session")
+def llama_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    """llama-server with SmolLM2 on the CPU: two slots, a context of 2048 tokens."""
+    port, log = free_port(), tmp_path_factory.mktemp("llama") / "server.log"
+    with log.open("wb") as output:
+        popen = subprocess.Popen(
+            [
+                *(images.server_binary(), "--model", images.model_file(), "--alias", "smollm2"),
+                *("--host", "127.0.0.1", "--port", str(port), "--ctx-size", "2048"),
+                *("--parallel", "2", "--kv-unified", "--threads", "2", "--fit", "off"),
+                *("--cache-ram", "0", "--no-webui", "--ignore-eos"),
+            ],
+            env={**os.environ, "LLAMA_ARG_DEVICE": "none"},
+            stdout=output,
+            stderr=output,
+        )
+    process = Process(popen, f"http://127.0.0.1:{port}")
+    eventually(lambda: answers(f"{process.url}/health"), seconds=60, what="llama-server")
+    yield process
+    process.stop()
+
+
+@pytest.fixture(scope="session")
+def api(control_plane: Testbed) -> Iterator[Api]:
+    """The API server with our CRDs, and a ServiceAccount with the gateway's shipped role."""
+    client = Api(control_plane.kubeconfig)
+    client.namespace(NAMESPACE)
+    metadata = {"name": "main-router", "namespace": NAMESPACE}
+    client.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})
+    client.apply(
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "RoleBinding",
+            "metadata": metadata,
+            "roleRef": {
+                "apiGroup": "rbac.authorization.k8s.io",
+                "kind": "ClusterRole",
+                "name": "llama-halo-gateway",
+            },
+            "subjects": [{"kind": "ServiceAccount", **metadata}],
+        }
+    )
+    yield client
+    client.close()
+
+
+SetModel = Callable[..., None]
+
+
+@pytest.fixture(scope="session")
+def set_model(api: Api) -> SetModel:
+    """Make a LlamaModel and write the status that the operator would."""
+
+    def set_model(
+        name: str, endpoint: str, *, available: bool = True, aliases: tuple[str, ...] = ()
+    ) -> None:
+        spec: dict[str, Any] = {
+            "source": {"local": {"path": "x.gguf"}},
+            "contextSize": 2048,
+            "displayName": f"The {name}",
+            "aliases": list(aliases),
+        }
+        metadata = {"name": name, "namespace": NAMESPACE}
+        head = {"apiVersion": "llama-halo.dev/v1alpha1", "kind": "LlamaModel"}
+        api.apply({**head, "metadata": metadata, "spec": spec})
+        state = "True" if available else "False"
+        conditions = [
+            {
+                "type": kind,
+                "status": state,
+                "reason": reason,
+                "message": "",
+                "lastTransitionTime": "2026-01-01T00:00:00Z",
+            }
+            for kind, reason in (
+                ("Ready", "Serving" if available else "Loading"),
+                ("Available", "Answering"),
+            )
+        ]
+        status = {"endpoint": endpoint, "conditions": conditions}
+        api.patch("LlamaModel", NAMESPACE, name, {"status": status}, subresource="/status")
+
+    return set_model
+
+
+StartGateway = Callable[..., Process]
+
+
+@pytest.fixture(scope="session")
+def start_gateway(api: Api, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartGateway]:
+    """Start gateways that end with the session."""
+    started: list[Process] = []
+    folder = tmp_path_factory.mktemp("gateway")
+    token = folder / "token"
+    token.write_text(api.token(NAMESPACE, "main-router"))
+
+    def start(config: GatewayConfig) -> Process:
+        port = free_port()
+        file = folder / f"{port}.json"
+        file.write_text(config.to_json())
+        with (folder / f"{port}.log").open("wb") as log:
+            popen = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "llama_halo", "gateway", "--config", file),
+                    *("--host", "127.0.0.1", "--port", str(port), "--api-server", api.server),
+                    *("--ca-file", api.certificate_authority, "--token-file", token),
+                    *("--grace-seconds", "60"),
+                ],
+                stdout=log,
+                stderr=log,
+            )
+        process = Process(popen, f"http://127.0.0.1:{port}")
+        started.append(process)
+        eventually(lambda: answers(f"{process.url}/readyz"), seconds=20, what="the gateway")
+        return process
+
+    yield start
+    for process in started:
+        process.stop()
+
+
+CONFIG = GatewayConfig.model_validate(
+    {
+        "router": "main",
+        "namespace": NAMESPACE,
+        "models": [
+            {"name": "coder", "llama_model": "smollm2", "aliases": ["claude-*", "house/model"]},
+            {"name": "small", "llama_model": "little"},
+            {"name": "away", "llama_model": "loading"},
+            {"name": "missing", "llama_model": "nobody"},
+            {"name": "broken", "llama_model": "refusing"},
+        ],
+        "default_route": "coder",
+        "background_route": "small",
+    }
+)
+
+
+@pytest.fixture(scope="session")
+def gateway(llama_server: Process, set_model: SetModel, start_gateway: StartGateway) -> Process:
+    """A gateway with two models that answer, one that loads, one that is not there, one that
+    refuses connections."""
+    set_model("smollm2", llama_server.url, aliases=("gpt-4o",))
+    set_model("little", llama_server.url)
+    set_model("loading", llama_server.url, available=False)
+    set_model("refusing", f"http://127.0.0.1:{free_port()}")
+    return start_gateway(CONFIG)
+
+
+def busy_slots(server: Process) -> int:
+    """Count llama-server's slots that work."""
+    slots: list[dict[str, Any]] = httpx.get(f"{server.url}/slots").json()
+    return sum(slot["is_processing"] for slot in slots)
+
+
+def stream_texts(lines: Iterator[str]) -> Iterator[str]:
+    """Yield the pieces of text of an Anthropic stream."""
+    for line in lines:
+        if line.startswith("data: {"):
+            data = json.loads(line.removeprefix("data: "))
+            if data.get("type") == "content_block_delta":
+                yield data["delta"].get("text", "")

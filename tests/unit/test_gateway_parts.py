@@ -1,0 +1,214 @@
+"""The gateway's pure parts: names to models, what is mended in a request, events from bytes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llama_halo.gateway import anthropic
+from llama_halo.gateway.config import GatewayConfig
+from llama_halo.gateway.failures import Failure, anthropic_error, from_upstream, openai_error
+from llama_halo.gateway.models import Model
+from llama_halo.gateway.routing import is_background, resolve
+from llama_halo.gateway.sse import SseEvent, encode, events
+
+CONFIG = GatewayConfig.model_validate(
+    {
+        "router": "main",
+        "namespace": "llm",
+        "models": [
+            {"name": "big", "llama_model": "large", "aliases": ["claude-opus-*", "gpt-4o"]},
+            {"name": "small", "llama_model": "little", "aliases": ["claude-*", "gpt-4o"]},
+        ],
+        "model_labels": {"tier": "agents"},
+        "default_route": "small",
+        "background_route": "small",
+    }
+)
+
+
+def model(name: str, *aliases: str, labels: dict[str, str] | None = None) -> Model:
+    return Model(
+        name, f"http://{name}", True, "Serving", aliases, labels=frozenset((labels or {}).items())
+    )
+
+
+MODELS = {
+    each.name: each
+    for each in (
+        model("large", "qwen", "gpt-4o-mini"),
+        model("little", "gpt-4o-mini"),
+        model("found", "vision", labels={"tier": "agents", "x": "y"}),
+        model("other", "elsewhere", labels={"tier": "none"}),
+    )
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "background", "target"),
+    [
+        ("big", True, "big explicit"),
+        ("gpt-4o", False, "big explicit"),
+        ("qwen", False, "big explicit"),
+        ("large", False, "big explicit"),
+        ("gpt-4o-mini", False, "big explicit"),
+        ("found", False, "found explicit"),
+        ("vision", False, "found explicit"),
+        ("elsewhere", False, None),
+        ("default", False, "small default"),
+        ("background", False, "small background"),
+        ("think", False, None),
+        ("claude-opus-5", False, "big explicit"),
+        ("claude-opus-5", True, "small background"),
+        ("claude-sonnet-5", False, "small explicit"),
+        ("nope", False, None),
+        ("gpt-5", True, None),
+    ],
+)
+def test_a_name_becomes_a_model(name: str, background: bool, target: str | None) -> None:
+    found = resolve(CONFIG, MODELS, name, background=background)
+    assert (found and f"{found.name} {found.route}") == target
+
+
+def test_without_a_pattern_claude_goes_to_the_default_route() -> None:
+    config = CONFIG.model_copy(update={"models": (), "default_route": "found"})
+    found = resolve(config, MODELS, "claude-sonnet-5", background=False)
+    assert found is not None
+    assert (found.name, found.route) == ("found", "default")
+
+
+@pytest.mark.parametrize(
+    ("body", "background"),
+    [
+        ({"model": "claude-haiku-5", "tools": [{}]}, True),
+        ({"model": "claude-opus-5", "messages": [{"role": "user"}]}, True),
+        ({"model": "x", "tools": [{}], "messages": []}, False),
+        ({"model": "x", "thinking": {"type": "adaptive"}}, False),
+        ({"model": "x", "messages": [{"role": "assistant"}]}, False),
+        ({"model": "x", "thinking": "loud", "tools": 3}, False),
+        ({"model": "x", "thinking": "loud"}, True),
+    ],
+)
+def test_a_side_task_is_told_by_its_shape(body: dict[str, Any], background: bool) -> None:
+    assert is_background(body) is background
+
+
+def text(words: str) -> dict[str, str]:
+    return {"type": "text", "text": words}
+
+
+@pytest.mark.parametrize(
+    ("messages", "folded"),
+    [
+        pytest.param(
+            [{"role": "user", "content": "a"}, {"role": "system", "content": "s"}],
+            [{"role": "user", "content": [text("a"), text("s")]}],
+            id="a last system message joins the user's",
+        ),
+        pytest.param(
+            [{"role": "system", "content": "s"}, {"role": "user", "content": "a"}],
+            [{"role": "user", "content": [text("s"), text("a")]}],
+            id="a first one goes before it",
+        ),
+        pytest.param(
+            [
+                {"role": "user", "content": "a"},
+                {"role": "assistant", "content": "b"},
+                {"role": "system", "content": [text("s")]},
+                {"role": "user", "content": "c"},
+            ],
+            [
+                {"role": "user", "content": "a"},
+                {"role": "assistant", "content": "b"},
+                {"role": "user", "content": [text("s"), text("c")]},
+            ],
+            id="one in the middle joins the next",
+        ),
+    ],
+)
+def test_system_messages_are_folded(messages: list[Any], folded: list[Any]) -> None:
+    body = {"model": "x", "messages": messages}
+    assert anthropic.upstream_body(body)["messages"] == folded
+
+
+roles = st.lists(st.sampled_from(["user", "assistant", "system"]), min_size=1, max_size=8)
+
+
+@given(roles)
+def test_folding_leaves_no_system_message_and_loses_no_text(order: list[str]) -> None:
+    messages = [{"role": role, "content": f"<{i}>"} for i, role in enumerate(order)]
+    folded = anthropic.upstream_body({"model": "x", "messages": messages})["messages"]
+    assert all(each["role"] != "system" for each in folded)
+    said = "".join(
+        each["content"]
+        if isinstance(each["content"], str)
+        else "".join(b["text"] for b in each["content"])
+        for each in folded
+    )
+    assert said == "".join(f"<{i}>" for i in range(len(order)))
+
+
+def test_the_billing_line_server_tools_and_disabled_thinking_are_mended() -> None:
+    body = {
+        "model": "x",
+        "messages": [{"role": "user", "content": "a"}],
+        "system": [text("x-anthropic-billing-header: 1"), text("You are")],
+        "tools": [{"name": "Read", "input_schema": {}}, {"type": "web_search_20250305"}],
+        "thinking": {"type": "disabled"},
+    }
+    mended = anthropic.upstream_body(body)
+    assert mended["system"] == [text("You are")]
+    assert [each["name"] for each in mended["tools"]] == ["Read"]
+    assert mended["chat_template_kwargs"] == {"enable_thinking": False}
+    none = anthropic.upstream_body({**body, "tool_choice": {"type": "none"}})
+    assert "tools" not in none
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "becomes"),
+    [
+        (500, {"message": "Jinja Exception: System message must be at the beginning."}, 400),
+        (500, {"message": "image input is not supported - hint: mmproj"}, 400),
+        (500, {"message": "the GPU is on fire"}, 500),
+        (501, {"message": "This server does not support embeddings"}, 400),
+        (503, {"message": "Loading model"}, 503),
+        (400, {"message": "x", "type": "exceed_context_size_error", "n_ctx": 4096}, 400),
+    ],
+)
+def test_llama_servers_errors_become_what_clients_understand(
+    status: int, error: dict[str, Any], becomes: int
+) -> None:
+    assert from_upstream(status, {"error": error}).status == becomes
+
+
+def test_a_long_prompt_is_told_in_each_apis_words() -> None:
+    failure = Failure(400, "x", tokens=(9031, 4096))
+    told = anthropic_error(failure, "req_1")["error"]["message"]
+    assert told == "prompt is too long: 9031 tokens > 4096 maximum"
+    assert openai_error(failure)["error"]["code"] == "context_length_exceeded"
+
+
+@given(st.lists(st.text(alphabet="aä\u2028 b:", max_size=8), max_size=5), st.data())
+async def test_events_are_whole_however_the_bytes_are_cut(texts: list[str], data: Any) -> None:
+    whole = b"".join(encode({"text": each}, "delta") for each in texts)
+    if data.draw(st.booleans()):
+        whole = whole.replace(b"\n", b"\r\n")
+
+    async def chunks() -> AsyncIterator[bytes]:
+        rest = whole
+        while rest:
+            size = data.draw(st.integers(1, len(rest)))
+            yield rest[:size]
+            rest = rest[size:]
+
+    found = [event async for event in events(chunks())]
+    assert [event.json()["text"] for event in found] == texts
+    assert all(event.name == "delta" for event in found)
+
+
+def test_done_is_no_json() -> None:
+    assert SseEvent("", "[DONE]").json() is None

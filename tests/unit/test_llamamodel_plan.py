@@ -1,0 +1,167 @@
+"""What a LlamaModel's plan decides beside rendering: refusals, waiting, rolling, staying."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llama_halo.api.llamamodel import LlamaModelSpec
+from llama_halo.api.reasons import Reason
+from llama_halo.plan import labels
+from llama_halo.plan.facts import Assignment, DeploymentFacts, Identity, ModelFacts
+from llama_halo.plan.llamamodel import demand, plan_llamamodel
+from llama_halo.plan.outcome import Invalid, Outcome, Plan, Ref, Wait, ref_of
+from tests.golden.render import DEFAULTS
+
+OWNER = Identity("LlamaModel", "llm", "coder", "uid-1", 1)
+BASE: dict[str, Any] = {
+    "source": {"local": {"path": "x.gguf"}},
+    "contextSize": 4096,
+    "memory": {"gpu": "10Gi", "host": "2Gi"},
+}
+
+
+def plan(
+    more: dict[str, Any] | None = None,
+    *,
+    nodes: tuple[str, ...] = ("n1",),
+    deployments: tuple[DeploymentFacts, ...] = (),
+    **assignment: Any,
+) -> Outcome:
+    spec = LlamaModelSpec.model_validate({**BASE, **(more or {})})
+    decided = Assignment(demand(OWNER, spec), nodes, **assignment)
+    return plan_llamamodel(spec, ModelFacts(OWNER, DEFAULTS, decided, deployments))
+
+
+def the_plan(*words: Any, **more: Any) -> Plan:
+    found = plan(*words, **more)
+    assert isinstance(found, Plan), found
+    return found
+
+
+def live(node: str, config_hash: str, *, settled: bool = True) -> DeploymentFacts:
+    return DeploymentFacts(labels.deployment_name("coder", node), node, config_hash, settled)
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"memory": None, "contextSize": None}, "contextSize"),
+        ({"memory": {"host": "1Gi"}}, "memory.gpu"),
+        ({"memory": {"gpu": "1Gi"}}, "memory.host"),
+        ({"backend": "CPU", "memory": None}, "memory.host"),
+    ],
+)
+def test_without_an_estimate_the_missing_fields_are_named(more: Any, says: str) -> None:
+    found = plan(more)
+    assert isinstance(found, Invalid)
+    assert f"spec.{says}" in found.message
+    assert "not supported yet" in found.message
+
+
+def test_memory_without_a_unit_is_refused() -> None:
+    found = plan({"memory": {"gpu": 24, "host": "2Gi"}})
+    assert isinstance(found, Invalid)
+    assert "spec.memory.gpu: 24 is less than 16Mi" in found.message
+
+
+def test_a_suspended_model_is_left_alone() -> None:
+    found = plan({"suspend": True})
+    assert isinstance(found, Wait)
+    assert found.reason is Reason.SUSPENDED
+
+
+def test_a_model_without_a_place_waits_with_the_placements_words() -> None:
+    found = plan(nodes=(), reason=Reason.WAITING_FOR_MEMORY, message="needs 10Gi")
+    assert found == Wait(Reason.WAITING_FOR_MEMORY, "needs 10Gi")
+
+
+def test_one_of_two_replicas_runs_while_the_other_waits() -> None:
+    found = the_plan(
+        {"replicas": 2}, nodes=("n1",), reason=Reason.WAITING_FOR_MEMORY, message="needs 10Gi"
+    )
+    assert found.replicas == 1
+    assert found.waiting is not None
+
+
+def test_replicas_roll_one_after_another() -> None:
+    more, nodes = {"replicas": 2}, ("n1", "n2")
+    new = the_plan(more, nodes=nodes).config_hash
+    first = the_plan(more, nodes=nodes, deployments=(live("n1", "old"), live("n2", "old")))
+    names = {each["metadata"]["name"] for each in first.objects}
+    assert labels.deployment_name("coder", "n1") in names
+    assert first.keep == {Ref("Deployment", labels.deployment_name("coder", "n2"))}
+    waiting = the_plan(
+        more, nodes=nodes, deployments=(live("n1", new, settled=False), live("n2", "old"))
+    )
+    assert waiting.keep == first.keep, "the first has not settled yet"
+    then = the_plan(more, nodes=nodes, deployments=(live("n1", new), live("n2", "old")))
+    assert not then.keep
+
+
+def test_zero_replicas_keep_the_empty_deployment_and_so_the_place() -> None:
+    found = the_plan({"replicas": 0}, nodes=(), deployments=(live("n1", "old"),))
+    deployment = next(each for each in found.objects if each["kind"] == "Deployment")
+    assert deployment["spec"]["replicas"] == 0
+    assert found.replicas == 0
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"contextSize": 8192},
+        {"extraArgs": ["--temp", "0.1"]},
+        {"image": "other", "command": ["llama-server"]},
+        {"memory": {"gpu": "11Gi", "host": "2Gi"}},
+        {"env": [{"name": "A", "value": "1"}]},
+        {"backend": "ROCm"},
+        {"pod": {"labels": {"team": "core"}}},
+    ],
+)
+def test_what_the_server_sees_changes_the_hash(more: dict[str, Any]) -> None:
+    assert the_plan(more).config_hash != the_plan().config_hash
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"displayName": "New"},
+        {"description": "New"},
+        {"aliases": ["gpt-4o"]},
+        {"update": {"mode": "Immediate"}},
+        {"devices": {"privileged": {}}},
+    ],
+)
+def test_what_the_server_does_not_see_changes_no_hash(more: dict[str, Any]) -> None:
+    assert the_plan(more).config_hash == the_plan().config_hash
+
+
+def test_the_identity_of_the_resource_changes_no_hash() -> None:
+    spec = LlamaModelSpec.model_validate(BASE)
+    hashes = set()
+    for owner in (OWNER, replace(OWNER, uid="uid-2", generation=7)):
+        decided = Assignment(demand(owner, spec), ("n1",))
+        found = plan_llamamodel(spec, ModelFacts(owner, DEFAULTS, decided))
+        assert isinstance(found, Plan)
+        hashes.add(found.config_hash)
+    assert len(hashes) == 1
+
+
+@given(st.permutations(list(BASE.items())))
+def test_the_order_of_keys_in_the_yaml_changes_nothing(items: list[tuple[str, Any]]) -> None:
+    spec = LlamaModelSpec.model_validate(dict(items))
+    decided = Assignment(demand(OWNER, spec), ("n1",))
+    assert plan_llamamodel(spec, ModelFacts(OWNER, DEFAULTS, decided)) == plan()
+
+
+def test_every_object_is_the_owners_and_is_named_once() -> None:
+    found = the_plan({"replicas": 2}, nodes=("n1", "n2"))
+    refs = [ref_of(each) for each in found.objects]
+    assert len(set(refs)) == len(refs)
+    for each in found.objects:
+        owner = each["metadata"]["ownerReferences"][0]
+        assert (owner["uid"], owner["controller"]) == ("uid-1", True)

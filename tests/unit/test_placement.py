@@ -1,0 +1,249 @@
+"""Placement: tables of decisions, and properties that no decision may break."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llama_halo.api.pod import Toleration
+from llama_halo.api.reasons import Reason
+from llama_halo.plan.facts import Assignment, Demand, Held, NodeFacts, Taint
+from llama_halo.plan.placement import place
+
+HALO = {"llama-halo.dev/strix-halo": "true"}
+
+
+def node(name: str, gib: int = 120, **more: object) -> NodeFacts:
+    facts = NodeFacts(
+        name=name, allocatable_mib=gib * 1024, gpu_budget_mib=(gib - 8) * 1024, labels=HALO
+    )
+    return replace(facts, **more)  # type: ignore[arg-type]
+
+
+def wants(model: str, gib: int, replicas: int = 1, **more: object) -> Demand:
+    demand = Demand(
+        model=model, replicas=replicas, gpu_mib=gib * 1024, host_mib=1024, needs_gpu=True
+    )
+    return replace(demand, **more)  # type: ignore[arg-type]
+
+
+def decide(
+    *demands: Demand,
+    nodes: list[NodeFacts],
+    current: dict[str, list[str]] | None = None,
+    running: dict[str, frozenset[str]] | None = None,
+    held: tuple[Held, ...] = (),
+) -> dict[str, Assignment]:
+    return place(demands, nodes, current=current or {}, running=running or {}, held=held)
+
+
+def test_a_model_goes_where_the_least_room_is_left_over() -> None:
+    found = decide(wants("a", 20), nodes=[node("big"), node("small", 40)])
+    assert found["a"].nodes == ("small",)
+
+
+def test_equal_nodes_are_chosen_by_name() -> None:
+    assert decide(wants("a", 20), nodes=[node("n2"), node("n1")])["a"].nodes == ("n1",)
+
+
+def test_a_model_stays_where_it_is_though_another_node_is_fuller() -> None:
+    found = decide(wants("a", 20), nodes=[node("big"), node("small", 40)], current={"a": ["big"]})
+    assert found["a"].nodes == ("big",)
+
+
+def test_replicas_are_spread_over_nodes() -> None:
+    assert set(decide(wants("a", 20, 2), nodes=[node("n1"), node("n2")])["a"].nodes) == {"n1", "n2"}
+
+
+def test_a_model_that_fits_nowhere_waits_and_is_told_the_numbers() -> None:
+    found = decide(
+        wants("llm/big", 71),
+        nodes=[node("halo-1", 112)],
+        held=(Held("llm/coder", "halo-1", 46182, 1024), Held("llm/small", "halo-1", 21401, 1024)),
+    )["llm/big"]
+    assert found.nodes == ()
+    assert found.reason is Reason.WAITING_FOR_MEMORY
+    assert "needs 71.0Gi of GPU memory, halo-1 has 38.0Gi free" in found.message
+    assert "llm/coder 45.1Gi, llm/small 20.9Gi" in found.message
+
+
+def test_memory_of_a_terminating_pod_is_not_given_twice() -> None:
+    found = decide(wants("b", 80), nodes=[node("n1")], held=(Held("gone", "n1", 60 * 1024, 0),))
+    assert found["b"].reason is Reason.WAITING_FOR_MEMORY
+
+
+def test_a_model_that_outgrows_its_node_moves() -> None:
+    found = decide(
+        wants("a", 60),
+        nodes=[node("small", 40), node("big")],
+        current={"a": ["small"]},
+        held=(Held("a", "small", 20 * 1024, 1024),),
+    )
+    assert found["a"].nodes == ("big",)
+
+
+def test_the_first_that_came_is_served_first() -> None:
+    found = decide(wants("old", 70), wants("new", 70), nodes=[node("n1")])
+    assert found["old"].nodes == ("n1",)
+    assert found["new"].reason is Reason.WAITING_FOR_MEMORY
+
+
+def test_what_runs_is_not_displaced_by_an_older_model() -> None:
+    found = decide(
+        wants("old", 70), wants("runs", 70), nodes=[node("n1")], current={"runs": ["n1"]}
+    )
+    assert found["runs"].nodes == ("n1",)
+    assert found["old"].reason is Reason.WAITING_FOR_MEMORY
+
+
+@pytest.mark.parametrize(
+    ("facts", "demand", "placed"),
+    [
+        pytest.param({"labels": {}}, {}, False, id="a GPU model needs a Strix Halo label"),
+        pytest.param({"labels": {}}, {"needs_gpu": False}, True, id="a CPU model needs no label"),
+        pytest.param(
+            {"labels": {"feature.node.kubernetes.io/pci-0380_1002.present": "true"}},
+            {},
+            True,
+            id="node feature discovery's label is enough",
+        ),
+        pytest.param(
+            {"labels": {"amd.com/gpu.device-id": "1586"}}, {}, True, id="AMD's label is enough"
+        ),
+        pytest.param(
+            {"labels": {"disk": "fast"}},
+            {"node_selector": (("disk", "fast"),)},
+            True,
+            id="a selector replaces the usual labels",
+        ),
+        pytest.param({}, {"node_selector": (("disk", "fast"),)}, False, id="a selector must match"),
+        pytest.param({"takes_new": False}, {}, False, id="a cordoned node takes nothing new"),
+        pytest.param(
+            {"taints": (Taint("ai", "yes", "NoSchedule"),)}, {}, False, id="a taint keeps out"
+        ),
+        pytest.param(
+            {"taints": (Taint("ai", "yes", "NoSchedule"),)},
+            {"tolerations": (Toleration(key="ai", operator="Exists"),)},
+            True,
+            id="a toleration lets in",
+        ),
+        pytest.param(
+            {"taints": (Taint("ai", "yes", "NoSchedule"),)},
+            {"tolerations": (Toleration(key="ai", value="no"),)},
+            False,
+            id="a toleration of another value does not",
+        ),
+        pytest.param(
+            {"taints": (Taint("ai", "yes", "PreferNoSchedule"),)}, {}, True, id="a wish is no bar"
+        ),
+    ],
+)
+def test_which_node_may_take_a_model(
+    facts: dict[str, object], demand: dict[str, object], placed: bool
+) -> None:
+    found = decide(wants("a", 10, **demand), nodes=[node("n1", **facts)])["a"]
+    assert bool(found.nodes) is placed
+    assert placed or found.reason is Reason.WAITING_FOR_NODE
+
+
+def test_a_cordoned_node_keeps_what_it_has() -> None:
+    found = decide(
+        wants("a", 10),
+        nodes=[node("n1", takes_new=False), node("n2")],
+        current={"a": ["n1"]},
+        running={"a": frozenset({"n1"})},
+    )
+    assert found["a"].nodes == ("n1",)
+
+
+def test_what_was_evicted_from_a_cordoned_node_is_placed_elsewhere() -> None:
+    found = decide(
+        wants("a", 10), nodes=[node("n1", takes_new=False), node("n2")], current={"a": ["n1"]}
+    )
+    assert found["a"].nodes == ("n2",)
+
+
+def test_a_model_that_shrinks_holds_what_it_held_until_its_old_pod_is_gone() -> None:
+    found = decide(
+        wants("a", 20),
+        wants("b", 70),
+        nodes=[node("n1", 112)],
+        current={"a": ["n1"]},
+        held=(Held("a", "n1", 70 * 1024, 1024),),
+    )
+    assert found["a"].nodes == ("n1",)
+    assert found["b"].reason is Reason.WAITING_FOR_MEMORY
+
+
+def test_a_lost_node_is_left_at_once() -> None:
+    assert decide(wants("a", 10), nodes=[node("n2")], current={"a": ["n1"]})["a"].nodes == ("n2",)
+
+
+nodes_ = st.lists(
+    st.builds(
+        node,
+        name=st.sampled_from(["n1", "n2", "n3"]),
+        gib=st.integers(16, 128),
+        takes_new=st.booleans(),
+    ),
+    max_size=3,
+    unique_by=lambda each: each.name,
+)
+demands_ = st.lists(
+    st.builds(
+        wants,
+        model=st.sampled_from(["a", "b", "c", "d"]),
+        gib=st.integers(1, 100),
+        replicas=st.integers(0, 3),
+    ),
+    max_size=4,
+    unique_by=lambda each: each.model,
+)
+current_ = st.dictionaries(
+    st.sampled_from(["a", "b", "c", "d"]),
+    st.lists(st.sampled_from(["n1", "n2", "n3"]), unique=True, max_size=3),
+)
+
+
+@given(demands_, nodes_, current_)
+def test_no_node_is_ever_given_more_than_it_has(
+    demands: list[Demand], nodes: list[NodeFacts], current: dict[str, list[str]]
+) -> None:
+    found = place(demands, nodes, current=current, running={}, held=())
+    by_name = {each.model: each for each in demands}
+    for facts in nodes:
+        there = [by_name[model] for model, each in found.items() if facts.name in each.nodes]
+        assert sum(each.gpu_mib for each in there) <= facts.gpu_budget_mib
+        assert sum(each.total_mib for each in there) <= facts.allocatable_mib
+
+
+@given(demands_, nodes_, current_)
+def test_the_same_input_gives_the_same_decision_in_any_order_of_nodes(
+    demands: list[Demand], nodes: list[NodeFacts], current: dict[str, list[str]]
+) -> None:
+    once = place(demands, nodes, current=current, running={}, held=())
+    assert place(demands, list(reversed(nodes)), current=current, running={}, held=()) == once
+
+
+@given(demands_, nodes_)
+def test_a_decision_that_is_carried_out_is_made_again(
+    demands: list[Demand], nodes: list[NodeFacts]
+) -> None:
+    once = place(demands, nodes, current={}, running={}, held=())
+    carried_out = {model: each.nodes for model, each in once.items()}
+    again = place(demands, nodes, current=carried_out, running={}, held=())
+    assert {model: set(each.nodes) for model, each in again.items()} == {
+        model: set(each.nodes) for model, each in once.items()
+    }
+
+
+@given(demands_, nodes_, current_)
+def test_every_model_has_its_replicas_or_a_reason(
+    demands: list[Demand], nodes: list[NodeFacts], current: dict[str, list[str]]
+) -> None:
+    for demand in demands:
+        found = place(demands, nodes, current=current, running={}, held=())[demand.model]
+        assert len(found.nodes) == demand.replicas or found.message

@@ -1,0 +1,93 @@
+"""Every field of the schema is acted on or refused by name; none is ignored."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from llama_halo.api.llamamodel import LlamaModelSpec
+from llama_halo.api.modelrouter import ModelRouterSpec
+from llama_halo.plan.supported import unsupported_in_model, unsupported_in_router
+
+SOURCE = {"local": {"path": "x.gguf"}}
+REFUSED_IN_MODEL: list[tuple[str, dict[str, Any]]] = [
+    ("source.huggingFace", {"source": {"huggingFace": {"repo": "a/b", "file": "c.gguf"}}}),
+    ("source.http", {"source": {"http": {"url": "https://host/x.gguf"}}}),
+    ("store.persistentVolumeClaim", {"store": {"persistentVolumeClaim": {"claimName": "models"}}}),
+    ("mode: Embedding", {"mode": "Embedding"}),
+    ("mode: Rerank", {"mode": "Rerank"}),
+    ("mode: Transcription", {"mode": "Transcription"}),
+    ("projector", {"projector": {"source": SOURCE}}),
+    ("draft", {"draft": {"mtp": {"maxTokens": 3}}}),
+    ("adapters", {"adapters": [{"name": "sql", "source": SOURCE}]}),
+    ("chatTemplate", {"chatTemplate": {"configMapKeyRef": {"name": "t", "key": "k"}}}),
+    ("activation", {"activation": {"onDemand": {}}}),
+    ("update.mode: WhenIdle", {"update": {"mode": "WhenIdle"}}),
+    ("update.timeout", {"update": {"timeout": "1m"}}),
+    ("verify.toolCalling: Auto", {"verify": {"toolCalling": "Auto"}}),
+    ("pod.affinity", {"pod": {"affinity": {"podAffinity": {}}}}),
+]
+MODELS = [{"name": "a", "modelRef": {"name": "a"}}]
+REFUSED_IN_ROUTER: list[tuple[str, dict[str, Any]]] = [
+    ("engine.claudeCodeRouter", {"engine": {"claudeCodeRouter": {}}}),
+    ("engine.liteLLM", {"engine": {"liteLLM": {}}}),
+    ("engine.llamaSwap", {"engine": {"llamaSwap": {}}}),
+    (
+        "providers",
+        {"providers": [{"name": "p", "protocol": "OpenAI", "baseURL": "https://host/v1"}]},
+    ),
+    ("fallbacks", {"fallbacks": {"a": ["a"]}}),
+    ("auth", {"auth": {"secretRef": {"name": "keys"}}}),
+    ("hold", {"hold": {"timeout": "1m"}}),
+    ("routes.think", {"routes": {"think": "a"}}),
+    ("routes.longContext", {"routes": {"longContext": {"model": "a"}}}),
+    ("routes.webSearch", {"routes": {"webSearch": "a"}}),
+    ("routes.image", {"routes": {"image": "a"}}),
+    ("routes.subagent", {"routes": {"subagent": "a"}}),
+]
+
+
+@pytest.mark.parametrize(("field", "more"), REFUSED_IN_MODEL, ids=lambda value: str(value)[:40])
+def test_a_model_field_of_a_later_release_is_refused_by_name(
+    field: str, more: dict[str, Any]
+) -> None:
+    found = unsupported_in_model(LlamaModelSpec.model_validate({"source": SOURCE, **more}))
+    assert found is not None
+    assert found.message.startswith(f"spec.{field} is not supported yet: ")
+
+
+@pytest.mark.parametrize(("field", "more"), REFUSED_IN_ROUTER, ids=lambda value: str(value)[:40])
+def test_a_router_field_of_a_later_release_is_refused_by_name(
+    field: str, more: dict[str, Any]
+) -> None:
+    found = unsupported_in_router(ModelRouterSpec.model_validate({"models": MODELS, **more}))
+    assert found is not None
+    assert found.message.startswith(f"spec.{field} is not supported yet: ")
+
+
+def test_what_is_supported_is_not_refused() -> None:
+    assert unsupported_in_model(LlamaModelSpec.model_validate({"source": SOURCE})) is None
+    assert unsupported_in_router(ModelRouterSpec.model_validate({"models": MODELS})) is None
+
+
+# Fields of spec that plan, placement or gateway read; a new field must go here or be refused.
+ACTED_ON_IN_MODEL = {
+    "displayName", "description", "source", "store", "mode", "contextSize", "parallel",
+    "cacheType", "gpuLayers", "batchSize", "microBatchSize", "threads", "promptCacheMiB",
+    "flashAttention", "reasoning", "extraArgs", "env", "backend", "image", "command", "devices",
+    "memory", "replicas", "update", "aliases", "verify", "suspend", "pod",
+}  # fmt: skip
+ACTED_ON_IN_ROUTER = {
+    "engine", "models", "modelSelector", "routes", "service", "hostPort", "replicas", "suspend",
+    "pod",
+}  # fmt: skip
+
+
+def test_no_field_is_ignored() -> None:
+    for model, acted_on, refused in (
+        (LlamaModelSpec, ACTED_ON_IN_MODEL, REFUSED_IN_MODEL),
+        (ModelRouterSpec, ACTED_ON_IN_ROUTER, REFUSED_IN_ROUTER),
+    ):
+        known = {str(field.alias or name) for name, field in model.model_fields.items()}
+        assert known == acted_on | {path.split(".")[0].split(":")[0] for path, _ in refused}
