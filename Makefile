@@ -1,0 +1,54 @@
+# `make demo` and `make test` do all their set-up themselves; the rest is for working on the project.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CLUSTER ?= testbed
+
+.PHONY: help setup demo demo-down test unit component gateway e2e check format crds
+
+help: ## what there is
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(VENV)/ready ## virtual environment from pinned, hashed requirements
+
+$(VENV)/ready: requirements/dev.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version) if sys.version_info < (3, 11) else 0'
+	test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV) || { echo "apt-get install python3-venv, then again"; exit 1; }
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+demo: setup ## a real model behind a real router in a real cluster, from nothing
+	$(BIN)/python -m hack.demo up --cluster $(CLUSTER)
+
+demo-down: setup ## take the demo and its cluster away
+	$(BIN)/python -m hack.demo down --cluster $(CLUSTER)
+
+test: setup check ## every tier
+	$(BIN)/pytest --cluster $(CLUSTER)
+
+unit: setup ## the pure code
+	$(BIN)/pytest tests/unit tests/golden
+
+component: setup ## the operator against a real control plane
+	$(BIN)/pytest tests/component
+
+gateway: setup ## the gateway against a real llama-server
+	$(BIN)/pytest tests/gateway
+
+e2e: setup ## everything, on a real node
+	$(BIN)/pytest tests/e2e --cluster $(CLUSTER)
+
+check: setup ## format, lint, types, layers, generated files
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m hack.check_generated
+
+format: setup ## format and mend what can be mended
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+crds: setup ## generate crds/ from operator/llama_halo/api
+	$(BIN)/llama-halo crds crds
