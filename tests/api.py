@@ -1,12 +1,11 @@
-"""A small synchronous client of a real API server for tests, and readers of its audit log."""
+"""A small synchronous client of a real API server for tests."""
 
 from __future__ import annotations
 
 import json
 import ssl
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,14 +15,12 @@ from llama_halo.cluster import resources
 
 Object = dict[str, Any]
 Found = TypeVar("Found")
-OPERATOR_USER = "system:serviceaccount:llama-halo-system:llama-halo-operator"
 BY_KIND = {
     **resources.BY_KIND,
     "ClusterRole": resources.Resource(
         "ClusterRole", "rbac.authorization.k8s.io/v1", "clusterroles", namespaced=False
     ),
 }
-_WRITES = {"create", "update", "patch", "delete", "deletecollection"}
 
 
 class Refused(Exception):
@@ -149,25 +146,3 @@ def message(obj: Object | None) -> str:
         if each["type"] == "Ready":
             return str(each["message"])
     return ""
-
-
-def audit(log: Path, *, user: str, since: str = "") -> Iterator[Object]:
-    """Yield a user's requests from the API server's audit log, from a time on."""
-    for line in log.read_text().splitlines():
-        entry = json.loads(line)
-        ours = entry["user"]["username"] == user and "objectRef" in entry
-        if ours and entry["requestReceivedTimestamp"] >= since:
-            yield entry
-
-
-def writes(log: Path, *, user: str = OPERATOR_USER, since: str = "") -> Counter[str]:
-    """Count a user's writes by verb and resource.
-
-    Reviews of authorization are requests that write nothing, and are not counted.
-    """
-    return Counter(
-        f"{entry['verb']} {entry['objectRef']['resource']}"
-        + (f"/{entry['objectRef']['subresource']}" if "subresource" in entry["objectRef"] else "")
-        for entry in audit(log, user=user, since=since)
-        if entry["verb"] in _WRITES and entry["objectRef"].get("apiGroup") != "authorization.k8s.io"
-    )

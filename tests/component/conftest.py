@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import yaml
 
 from hack.testbed.cluster import Testbed
+from hack.testbed.operator_process import OperatorProcess, write_kubeconfig
 from tests.api import Api
-
-SYSTEM = "llama-halo-system"
 
 
 @pytest.fixture(scope="session")
@@ -32,75 +23,11 @@ def api(control_plane: Testbed) -> Iterator[Api]:
     client.close()
 
 
-class OperatorProcess:
-    """One run of `llama-halo operator` under the shipped ServiceAccount."""
-
-    def __init__(self, kubeconfig: Path, log: Path, **settings: str) -> None:
-        self.port = _free_port()
-        self._log = log.open("ab")
-        environment = {
-            **os.environ,
-            "KUBECONFIG": str(kubeconfig),
-            "LLAMA_HALO_IMAGE": "ghcr.io/llama-halo/llama-halo:0.1.0",
-            "LLAMA_HALO_POD_NAME": f"operator-{self.port}",
-            "LLAMA_HALO_PORT": str(self.port),
-            **settings,
-        }
-        command = [sys.executable, "-m", "llama_halo", "operator"]
-        self._process = subprocess.Popen(
-            command, env=environment, stdout=self._log, stderr=self._log
-        )
-
-    def wait_ready(self) -> None:
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            if self._process.poll() is not None:
-                raise AssertionError(f"the operator ended with {self._process.returncode}")
-            try:
-                if self.get("/readyz").status_code == 200:
-                    return
-            except httpx.TransportError:
-                pass
-            time.sleep(0.05)
-        raise AssertionError("the operator did not become ready within 30 s")
-
-    def get(self, path: str) -> httpx.Response:
-        return httpx.get(f"http://127.0.0.1:{self.port}{path}")
-
-    def stop(self) -> int:
-        """End it as the kubelet would, and return its exit status."""
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
-        code = self._process.wait(timeout=20)
-        self._log.close()
-        return code
-
-    def wait(self) -> int:
-        return self._process.wait(timeout=30)
-
-
 @pytest.fixture(scope="session")
-def operator_kubeconfig(api: Api, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def operator_kubeconfig(control_plane: Testbed, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A kubeconfig with a token of the operator's ServiceAccount, as its pod would have."""
-    config: dict[str, Any] = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "c",
-        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-        "clusters": [
-            {
-                "name": "c",
-                "cluster": {
-                    "server": api.server,
-                    "certificate-authority": str(api.certificate_authority),
-                },
-            }
-        ],
-        "users": [{"name": "u", "user": {"token": api.token(SYSTEM, "llama-halo-operator")}}],
-    }
-    path = tmp_path_factory.mktemp("operator") / "kubeconfig"
-    path.write_text(json.dumps(config))
-    return path
+    folder = tmp_path_factory.mktemp("operator")
+    return write_kubeconfig(control_plane, folder / "kubeconfig")
 
 
 StartOperator = Callable[..., OperatorProcess]
@@ -142,12 +69,6 @@ def namespace(api: Api, request: pytest.FixtureRequest) -> Iterator[str]:
     for kind in ("LlamaModel", "ModelRouter"):
         for each in api.list(kind, name):
             api.delete(kind, name, each["metadata"]["name"])
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def now() -> str:

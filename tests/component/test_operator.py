@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from hack.testbed.audit import writes
 from hack.testbed.cluster import Testbed
-from tests.api import Api, eventually, message, ready, writes
-from tests.component.conftest import OperatorProcess, StartOperator, model, now, router
+from hack.testbed.operator_process import OperatorProcess
+from tests.api import Api, eventually, message, ready
+from tests.component.conftest import StartOperator, model, now, router
 
 Json = dict[str, Any]
 
@@ -381,24 +383,24 @@ class TestProcess:
         old.wait_ready()
         new = start_operator()
         new.wait_ready()
-        eventually(lambda: old.get("/readyz").status_code == 503)
-        assert "another operator acts" in old.get("/readyz").text
+        eventually(lambda: old.get("/readyz")[0] == 503)
+        assert "another operator acts" in old.get("/readyz")[1]
         api.apply(model(namespace))
         wait_ready(api, namespace, "coder")
-        assert new.get("/readyz").status_code == 200
+        assert new.get("/readyz")[0] == 200
 
     def test_metrics_and_health_are_served(
         self, api: Api, namespace: str, operator: OperatorProcess
     ) -> None:
         api.apply(model(namespace))
         wait_ready(api, namespace, "coder")
-        assert operator.get("/healthz").status_code == 200
-        text = operator.get("/metrics").text
+        assert operator.get("/healthz")[0] == 200
+        text = operator.get("/metrics")[1]
         labels = f'kind="LlamaModel",name="coder",namespace="{namespace}"'
         assert f"llama_halo_resource_ready{{{labels}}} 1.0" in text
         assert "llama_halo_queue_depth 0.0" in text
         api.delete("LlamaModel", namespace, "coder")
-        eventually(lambda: f"{{{labels}}}" not in operator.get("/metrics").text)
+        eventually(lambda: f"{{{labels}}}" not in operator.get("/metrics")[1])
 
     def test_a_crd_of_another_version_ends_the_start_with_a_sentence(
         self, api: Api, start_operator: StartOperator, operator_log: Path

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from hack.testbed import audit
 from hack.testbed.cluster import Testbed
 from hack.testbed.layout import REPOSITORY
-from tests.api import OPERATOR_USER, Api, audit
+from tests.api import Api
 from tests.component.conftest import documents
 
 
 def used(control_plane: Testbed) -> set[tuple[str, str, str]]:
     """Return (group, resource, verb) of what the operator was allowed, from the audit log."""
     found = set()
-    for entry in audit(control_plane.layout.audit_log, user=OPERATOR_USER):
+    for entry in audit.entries(control_plane.layout.audit_log):
         ref, code = entry["objectRef"], entry["responseStatus"]["code"]
         if code == 403:
             continue

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from hack.demo import SAMPLES, install_operator, kubectl
-from hack.testbed import images
+from hack.testbed import images, llama_server
 from hack.testbed.cluster import Cluster, Testbed, choose
 
 NAMESPACE = "e2e"
@@ -104,7 +104,7 @@ def kube(cluster: Cluster) -> Iterator[Kubectl]:
 def smollm2(name: str, **spec: Any) -> Json:
     """Return a LlamaModel of the small model on the CPU."""
     base = {
-        "source": {"local": {"path": f"smollm2/{images.MODEL_FILE}"}},
+        "source": {"local": {"path": f"smollm2/{llama_server.MODEL_FILE}"}},
         "backend": "CPU",
         "contextSize": 2048,
         "threads": 1,

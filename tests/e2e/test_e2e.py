@@ -12,9 +12,10 @@ from typing import Any
 import httpx
 import pytest
 
-from hack.testbed import images
+from hack.testbed import images, llama_server
+from hack.testbed.audit import writes
 from hack.testbed.cluster import Testbed
-from tests.api import eventually, ready, writes
+from tests.api import eventually, ready
 from tests.e2e.conftest import Kubectl, Stream, router, smollm2
 
 ONE, TWO = "llama-halo.dev/model=one", "llama-halo.dev/model=two"
@@ -68,7 +69,7 @@ def test_kubectl_get_tells_the_truth_at_a_glance(kube: Kubectl) -> None:
     lines = kube("get", "llamamodels").splitlines()
     assert " ".join(lines[0].split()) == "NAME READY STATE MODEL CTX MEMORY NODE TOOLS AGE"
     words = lines[1].split()
-    assert words[:5] == ["one", "True", "Serving", images.MODEL_FILE[: -len(".gguf")], "2048"]
+    assert words[:5] == ["one", "True", "Serving", llama_server.MODEL_FILE[: -len(".gguf")], "2048"]
     lines = kube("get", "lmr").splitlines()
     assert " ".join(lines[0].split()) == "NAME READY STATE ENGINE MODELS URL AGE"
     assert lines[1].split()[:5] == ["main", "True", "Serving", "gateway", "2/2"]

@@ -15,8 +15,8 @@ from typing import Any
 import httpx
 import pytest
 
-from hack.testbed import images
 from hack.testbed.cluster import Testbed
+from hack.testbed.llama_server import binary, model_file
 from llama_halo.gateway.config import GatewayConfig
 from tests.api import Api, eventually
 
@@ -59,7 +59,13 @@ def llama_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     with log.open("wb") as output:
         popen = subprocess.Popen(
             [
-                *(images.server_binary(), "--model", images.model_file(), "--alias", "smollm2"),
+                *(
+                    binary(),
+                    "--model",
+                    model_file(),
+                    "--alias",
+                    "smollm2",
+                ),
                 *("--host", "127.0.0.1", "--port", str(port), "--ctx-size", "2048"),
                 *("--parallel", "2", "--kv-unified", "--threads", "2", "--fit", "off"),
                 *("--cache-ram", "0", "--no-webui", "--ignore-eos"),
