@@ -93,10 +93,15 @@ class OperatorProcess:
                 return error.code, error.read().decode()
 
     def is_ready(self) -> bool:
+        return self.why_not_ready() == ""
+
+    def why_not_ready(self) -> str:
+        """Return what `/readyz` says, nothing when it is ready."""
         try:
-            return self.get("/readyz")[0] == 200
-        except OSError:
-            return False
+            status, text = self.get("/readyz")
+        except OSError as error:
+            return f"it does not answer: {error}"
+        return "" if status == 200 else text
 
     def wait_ready(self, *, seconds: float = 30) -> None:
         deadline = time.monotonic() + seconds

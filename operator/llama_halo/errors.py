@@ -3,6 +3,7 @@
 * LlamaHaloError
   x ClusterError          the API server answered with an error status
     - Conflict            409: the object changed, or exists
+    - Gone                410: the version to go on from is no longer known
     - NotFound            404
   x SchemaError           an API model has no structural schema
   x SettingsError         an environment variable of the operator cannot be used
@@ -27,6 +28,10 @@ class ClusterError(LlamaHaloError):
 
 class Conflict(ClusterError):
     """The object changed meanwhile, or exists already."""
+
+
+class Gone(ClusterError):
+    """The resourceVersion to go on from is no longer known: list again."""
 
 
 class NotFound(ClusterError):

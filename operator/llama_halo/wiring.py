@@ -1,7 +1,6 @@
-"""The operator process: kopf as the watcher, the queue's workers, the health server.
+"""The operator process: a reflector for each watched kind, the queue's workers, the health server.
 
-This is the only module that imports kopf, and it uses kopf for watching alone: no stateful
-handlers, no finalizers, nothing written to the resources' metadata.
+The order of a start is here: what the cluster must have, the identity Lease, the lists, the work.
 """
 
 from __future__ import annotations
@@ -9,166 +8,135 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from typing import Any
-
-import kopf
 
 from llama_halo import selfcheck
-from llama_halo.cluster.resources import WATCHED, Resource
-from llama_halo.cluster.rest import RestCluster
+from llama_halo.cluster.rest import UNREACHABLE, RestCluster
 from llama_halo.cluster.store import Store
+from llama_halo.errors import ClusterError, StartupError
 from llama_halo.health import serve_health
 from llama_halo.metrics import OperatorMetrics
 from llama_halo.reconcile import identity
 from llama_halo.reconcile.context import Context
 from llama_halo.reconcile.loop import reconcile
 from llama_halo.reconcile.queue import Queue
-from llama_halo.reconcile.sync import Relister, list_all, selector_of, wake
+from llama_halo.reconcile.reflector import Reflector, reflectors
 from llama_halo.settings import Settings
 
 log = logging.getLogger(__name__)
 
-_STARTING = "starting"
+START_RETRY_SECONDS = 5
+
+
+class Operator:
+    """One run of the operator; `why_not_ready` is empty while it does its work."""
+
+    def __init__(self, cluster: RestCluster, settings: Settings) -> None:
+        self._settings = settings
+        self._metrics = OperatorMetrics()
+        self._queue = Queue()
+        self._metrics.observe_queue(lambda: self._queue.depth, lambda: self._queue.oldest_seconds)
+        self._context = Context(
+            cluster=cluster,
+            store=Store(),
+            queue=self._queue,
+            settings=settings,
+            metrics=self._metrics,
+        )
+        self._reflectors: list[Reflector] = []
+        self._unfit = "starting"
+        self._other = ""
+
+    def why_not_ready(self) -> str:
+        """Return what keeps the operator from its work."""
+        if self._other:
+            return f"another operator acts: {self._other}"
+        return self._unfit or next((each.broken for each in self._reflectors if each.broken), "")
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Start, work until told to stop; what ends one part unexpectedly ends all."""
+        health = await serve_health(
+            self._settings.port,
+            registry=self._metrics.registry,
+            oldest_seconds=lambda: 0.0 if self._queue.paused else self._queue.oldest_seconds,
+            not_ready=self.why_not_ready,
+        )
+        main, told = asyncio.create_task(self._work()), asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait({main, told}, return_when=asyncio.FIRST_COMPLETED)
+            if main.done():
+                main.result()
+        finally:
+            for task in (main, told):
+                task.cancel()
+            await asyncio.gather(main, told, return_exceptions=True)
+            await health.cleanup()
+
+    async def _work(self) -> None:
+        await self._until_fit()
+        self._unfit = ""
+        log.info("the operator works", extra={"models": len(self._context.store.all("LlamaModel"))})
+        settings = self._settings
+        async with asyncio.TaskGroup() as tasks:
+            for each in self._reflectors:
+                tasks.create_task(each.run())
+            for _ in range(settings.workers):
+                tasks.create_task(self._queue.work(lambda key: reconcile(self._context, key)))
+            tasks.create_task(
+                identity.watch_claim(
+                    self._context.cluster,
+                    settings.own_namespace,
+                    settings.identity,
+                    acts=self._acts,
+                )
+            )
+
+    async def _until_fit(self) -> None:
+        """Try to start until the cluster has what the operator needs, and say what it lacks."""
+        while True:
+            try:
+                await self._start()
+            except StartupError as error:
+                why = str(error)
+            except (ClusterError, *UNREACHABLE) as error:
+                why = (
+                    f"the API server does not answer as it should: {error or type(error).__name__}"
+                )
+            else:
+                return
+            if why != self._unfit:
+                log.error("cannot start yet", extra={"reason": why})
+            self._unfit = why
+            await asyncio.sleep(START_RETRY_SECONDS)
+
+    async def _start(self) -> None:
+        context, settings = self._context, self._settings
+        await selfcheck.check_crds(context.cluster)
+        await selfcheck.check_permissions(
+            context.cluster, (*settings.namespaces, settings.own_namespace)[0]
+        )
+        await identity.claim(context.cluster, settings.own_namespace, settings.identity)
+        self._reflectors = reflectors(context)
+        for each in self._reflectors:
+            await each.list()
+
+    def _acts(self, other: str | None) -> None:
+        """Rest while another operator acts, and act again when the Lease is ours again."""
+        if other is not None and not self._queue.paused:
+            self._queue.paused = True
+            log.warning("another operator acts, this one rests", extra={"holder": other})
+        elif other is None and self._queue.paused:
+            self._queue.resume()
+            log.warning("the identity Lease is ours again, this operator acts")
+        self._other = other or ""
 
 
 async def run_operator(settings: Settings) -> None:
-    """Run until SIGTERM or SIGINT; raise `StartupError` when the cluster is not fit to start."""
-    cluster = await RestCluster.connect()
-    queue, metrics = Queue(), OperatorMetrics()
-    metrics.observe_queue(lambda: queue.depth, lambda: queue.oldest_seconds)
-    context = Context(
-        cluster=cluster, store=Store(), queue=queue, settings=settings, metrics=metrics
-    )
-    state = _State()
-    health = await serve_health(
-        settings.port,
-        registry=metrics.registry,
-        oldest_seconds=lambda: 0.0 if queue.paused else queue.oldest_seconds,
-        not_ready=lambda: state.why_not_ready,
-    )
-    try:
-        await selfcheck.check_crds(cluster)
-        await selfcheck.check_permissions(
-            cluster, (*settings.namespaces, settings.own_namespace)[0]
-        )
-        await identity.claim(cluster, settings.own_namespace, settings.identity)
-        await list_all(context)
-        await _run(context, state)
-    finally:
-        await health.cleanup()
-        await cluster.close()
-
-
-class _State:
-    """Why the operator is not ready; empty when it is."""
-
-    def __init__(self) -> None:
-        self.why_not_ready = _STARTING
-
-
-async def _run(context: Context, state: _State) -> None:
-    """Run the workers and the watches side by side; the end of one ends all."""
-    settings, stop = context.settings, asyncio.Event()
+    """Run until SIGTERM or SIGINT; raise `StartupError` when no cluster is configured."""
+    stop = asyncio.Event()
     for sign in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(sign, stop.set)
-
-    def acts(other: str | None) -> None:
-        if other is not None and not context.queue.paused:
-            context.queue.paused = True
-            state.why_not_ready = f"another operator acts: {other}"
-            log.warning("another operator acts, this one rests", extra={"holder": other})
-        elif other is None and context.queue.paused:
-            state.why_not_ready = ""
-            context.queue.resume()
-            log.warning("the identity Lease is ours again, this operator acts")
-
-    relister, watching = Relister(context), asyncio.Event()
-    tasks = [
-        asyncio.create_task(context.queue.work(lambda key: reconcile(context, key)))
-        for _ in range(settings.workers)
-    ]
-    tasks += [
-        asyncio.create_task(relister.run()),
-        asyncio.create_task(
-            identity.watch_claim(
-                context.cluster,
-                settings.own_namespace,
-                settings.identity,
-                acts=acts,
-            )
-        ),
-    ]
-    started = asyncio.create_task(_note_watching(watching, state, relister))
-    # kopf takes tasks that were there before it for somebody else's, and leaves them alone.
-    watcher = asyncio.create_task(
-        kopf.operator(
-            registry=_registry(context, relister),
-            settings=_kopf_settings(),
-            clusterwide=not settings.namespaces,
-            namespaces=settings.namespaces,
-            standalone=True,
-            # Its own guess asks for the user's name, which a container's bare uid has not.
-            identity=settings.identity,  # type: ignore[arg-type]
-            stop_flag=stop,
-            ready_flag=watching,
-        )
-    )
+    cluster = await RestCluster.connect()
     try:
-        done, _ = await asyncio.wait({watcher, *tasks}, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()  # raises what ended it: the process ends, and is started anew
+        await Operator(cluster, settings).run(stop)
     finally:
-        stop.set()
-        for task in (started, *tasks):
-            task.cancel()
-        await asyncio.gather(watcher, started, *tasks, return_exceptions=True)
-
-
-async def _note_watching(watching: asyncio.Event, state: _State, relister: Relister) -> None:
-    """Once kopf watches, list again: for what changed between the first list and the watches."""
-    await watching.wait()
-    if state.why_not_ready == _STARTING:
-        state.why_not_ready = ""
-    for resource in WATCHED:
-        relister.gap(resource)
-
-
-def _registry(context: Context, relister: Relister) -> kopf.OperatorRegistry:
-    """Every wake-up there is: one handler for each watched kind."""
-    registry = kopf.OperatorRegistry()
-    kopf.on.login(registry=registry)(_login)
-    for resource in WATCHED:
-        kopf.on.event(
-            resource.group, resource.version, resource.plural, id=resource.kind, registry=registry
-        )(_handler(context, relister, resource))
-    return registry
-
-
-def _handler(context: Context, relister: Relister, resource: Resource) -> Any:
-    async def seen(event: kopf.RawEvent, **_: Any) -> None:
-        obj = {"apiVersion": resource.api_version, "kind": resource.kind, **event["object"]}
-        if event["type"] is None:
-            relister.gap(resource)
-        deleted = event["type"] == "DELETED"
-        if context.store.forget(obj) if deleted else context.store.observe(obj):
-            wake(context, obj)
-
-    return seen
-
-
-async def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:
-    return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
-
-
-def _kopf_settings() -> kopf.OperatorSettings:
-    settings = kopf.OperatorSettings()
-    settings.posting.enabled = False
-    settings.scanning.disabled = True
-    settings.networking.request_timeout = 30
-    settings.networking.connect_timeout = 5
-    for resource in WATCHED:
-        selector = selector_of(resource)
-        if selector:
-            name = f"{resource.api_version}/{resource.plural}"
-            settings.watching.label_selectors[name] = selector
-    return settings
+        await cluster.close()

@@ -37,7 +37,17 @@ class Cluster(Protocol):
         ...
 
     def watch(
-        self, resource: Resource, namespace: str | None, *, name: str
+        self,
+        resource: Resource,
+        *,
+        namespace: str | None,
+        selector: str = "",
+        name: str = "",
+        version: int | None = None,
     ) -> AsyncIterator[tuple[str, Json]]:
-        """Yield (event type, object) of one object until the server ends the watch."""
+        """Yield (event type, object) until the server ends the watch, bookmarks too.
+
+        From a version on, else everything there is first. Raises `Gone` when the version is no
+        longer known.
+        """
         ...

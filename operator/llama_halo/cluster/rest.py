@@ -10,14 +10,21 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 from kubernetes.aio import client, config
 
 from llama_halo.cluster.port import Json
 from llama_halo.cluster.resources import Resource
-from llama_halo.errors import ClusterError, Conflict, NotFound, StartupError
+from llama_halo.errors import ClusterError, Conflict, Gone, NotFound, StartupError
 
 CHUNK = 500
 TIMEOUT_SECONDS = 30
+WATCH_SECONDS = 600
+"""How long the server keeps a watch open; a new one begins with a full list."""
+# The server sends a bookmark every minute: a connection that is silent for longer is dead.
+_WATCH_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=90)
+UNREACHABLE = (aiohttp.ClientError, OSError, TimeoutError, ValueError)
+"""What a request raises that got no answer, or one that is cut off."""
 _APPLY = "application/apply-patch+yaml"
 
 
@@ -30,17 +37,15 @@ class RestCluster:
     @classmethod
     async def connect(cls) -> RestCluster:
         """Use the pod's service account, else KUBECONFIG or ~/.kube/config."""
+        configuration = client.Configuration()
         try:
-            if "KUBECONFIG" not in os.environ and _in_cluster():
-                config.load_incluster_config()
-            else:
-                await config.load_kube_config()
-        except (config.ConfigException, FileNotFoundError) as error:
+            await _load(configuration)
+        except (config.ConfigException, OSError) as error:
             raise StartupError(
                 f"no cluster to talk to ({error}): run in a pod with a service account, or set"
                 " KUBECONFIG"
             ) from error
-        return cls(client.ApiClient())
+        return cls(client.ApiClient(configuration))
 
     async def close(self) -> None:
         await self._api.close()
@@ -82,15 +87,41 @@ class RestCluster:
             return  # gone, or another object by now: both are what was asked for
 
     async def watch(
-        self, resource: Resource, namespace: str | None, *, name: str
+        self,
+        resource: Resource,
+        *,
+        namespace: str | None,
+        selector: str = "",
+        name: str = "",
+        version: int | None = None,
     ) -> AsyncIterator[tuple[str, Json]]:
-        query = {"watch": "1", "fieldSelector": f"metadata.name={name}", "timeoutSeconds": "300"}
-        response = await self._call("GET", resource.path(namespace), query, seconds=330)
+        query = {
+            "watch": "1",
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": str(WATCH_SECONDS),
+            "labelSelector": selector,
+            "fieldSelector": f"metadata.name={name}" if name else "",
+            "resourceVersion": "" if version is None else str(version),
+        }
+        path, given = (
+            resource.path(namespace),
+            {key: value for key, value in query.items() if value},
+        )
+        response = await self._call("GET", path, given, timeout=_WATCH_TIMEOUT)
         try:
-            async for line in response.content:
-                if line.strip():
-                    event = json.loads(line)
-                    yield event["type"], event["object"]
+            async for line in _lines(response):
+                event = json.loads(line)
+                obj: Json = event["object"]
+                if event["type"] == "ERROR":
+                    raise _error(obj.get("code", 500), line)
+                yield (
+                    event["type"],
+                    {
+                        "apiVersion": resource.api_version,
+                        "kind": resource.kind,
+                        **obj,
+                    },
+                )
         finally:
             response.close()
 
@@ -122,23 +153,52 @@ class RestCluster:
         *,
         body: Json | None = None,
         content_type: str = "application/json",
-        seconds: float = TIMEOUT_SECONDS,
+        timeout: Any = TIMEOUT_SECONDS,  # noqa: ASYNC109  (aiohttp's own, for headers and body)
     ) -> Any:
-        """Send a request and return the open aiohttp response; raise for error statuses."""
-        request = self._api.param_serialize(
-            method,
-            path,
-            query_params=list((query or {}).items()),
-            header_params={"Accept": "application/json", "Content-Type": content_type},
-            body=body,
-            auth_settings=["BearerToken"],
-        )
-        answer = await self._api.call_api(*await request, _request_timeout=seconds)
-        response = answer.response
-        if response.status >= 400:
+        """Send a request and return the open aiohttp response; raise for error statuses.
+
+        Credentials that the server no longer takes are read anew once: tokens rotate.
+        """
+        for fresh in (False, True):
+            if fresh:
+                await _load(self._api.configuration)
+            request = self._api.param_serialize(
+                method,
+                path,
+                query_params=list((query or {}).items()),
+                header_params={"Accept": "application/json", "Content-Type": content_type},
+                body=body,
+                auth_settings=["BearerToken"],
+            )
+            answer = await self._api.call_api(*await request, _request_timeout=timeout)
+            response = answer.response
+            if response.status < 400:
+                break
             async with response:
-                raise _error(response.status, await response.read())
+                refusal = _error(response.status, await response.read())
+            if response.status != 401 or fresh:
+                raise refusal
         return response
+
+
+async def _load(configuration: Any) -> None:
+    """Read server and credentials into a configuration."""
+    if "KUBECONFIG" not in os.environ and _in_cluster():
+        config.load_incluster_config(configuration)
+    else:
+        await config.load_kube_config(client_configuration=configuration)
+
+
+async def _lines(response: Any) -> AsyncIterator[bytes]:
+    """Yield whole lines of any length; a last one without its end was cut, and is left out."""
+    buffer = bytearray()
+    async for chunk in response.content.iter_any():
+        buffer += chunk
+        *lines, rest = bytes(buffer).split(b"\n")
+        buffer = bytearray(rest)
+        for line in lines:
+            if line.strip():
+                yield line
 
 
 def _in_cluster() -> bool:
@@ -148,11 +208,12 @@ def _in_cluster() -> bool:
 def _error(status: int, body: bytes) -> ClusterError:
     try:
         answer = json.loads(body)
+        answer = answer.get("object", answer)  # an error inside a watch
         message = answer.get("message", "")
         causes = (answer.get("details") or {}).get("causes") or []
     except (ValueError, AttributeError):
         message, causes = body.decode(errors="replace")[:300], []
-    kinds = {404: NotFound, 409: Conflict}
+    kinds = {404: NotFound, 409: Conflict, 410: Gone}
     return kinds.get(status, ClusterError)(
         status, message, causes=tuple(cause.get("reason", "") for cause in causes)
     )

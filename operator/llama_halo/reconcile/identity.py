@@ -10,10 +10,9 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-import aiohttp
-
 from llama_halo.cluster.port import Cluster
 from llama_halo.cluster.resources import LEASE
+from llama_halo.cluster.rest import UNREACHABLE
 from llama_halo.errors import ClusterError
 
 log = logging.getLogger(__name__)
@@ -40,10 +39,10 @@ async def watch_claim(
     """Watch the Lease for ever; tell who else holds it, None when it is ours."""
     while True:
         try:
-            async for kind, lease in cluster.watch(LEASE, namespace, name=NAME):
+            async for kind, lease in cluster.watch(LEASE, namespace=namespace, name=NAME):
                 holder = lease.get("spec", {}).get("holderIdentity")
                 if kind in ("ADDED", "MODIFIED"):
                     acts(None if holder == identity else str(holder))
-        except (ClusterError, aiohttp.ClientError, OSError, ValueError, TimeoutError) as error:
+        except (ClusterError, *UNREACHABLE) as error:
             log.warning("lost sight of the identity Lease", extra={"reason": str(error)})
         await asyncio.sleep(RETRY_SECONDS)

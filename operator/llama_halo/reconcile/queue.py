@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 RECONCILE_TIMEOUT_SECONDS = 60
 BACKOFF_FIRST_SECONDS = 0.5
-BACKOFF_MOST_SECONDS = 300.0
+BACKOFF_MOST_SECONDS = 60.0
 
 Handler = Callable[[Key], Awaitable[float | None]]
 """Works on a key; returns after how many seconds it wants to be called again, if at all."""
@@ -62,6 +62,11 @@ class Queue:
             self._since[key] = time.monotonic()
             self._ready.append(key)
             self._wakeup.set()
+
+    def retry_failed(self) -> None:
+        """Do not wait any longer with keys that failed: what they failed of is mended."""
+        for key in self._failures.keys() & self._timers.keys():
+            self.add(key)
 
     def forget(self, key: Key) -> None:
         """Drop what is remembered of a key that is gone."""

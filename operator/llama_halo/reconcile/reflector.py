@@ -1,0 +1,108 @@
+"""Keeps the store like the cluster: list, watch from there on, list again after a gap; for ever.
+
+One of these runs for each watched kind (and namespace, where the operator serves only some). A
+watch that resumes after a gap replays what exists and says nothing of what was deleted meanwhile;
+only a list finds those, so a gap is always followed by one, and so is every natural end of a watch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+
+from llama_halo.cluster.resources import WATCHED, Resource
+from llama_halo.cluster.rest import UNREACHABLE, WATCH_SECONDS
+from llama_halo.errors import ClusterError, Gone
+from llama_halo.reconcile.context import Context
+from llama_halo.reconcile.sync import list_kind, selector_of, wake
+
+log = logging.getLogger(__name__)
+
+RETRY_FIRST_SECONDS = 0.2
+RETRY_MOST_SECONDS = 5.0
+
+
+class Reflector:
+    """Reflects one kind; `broken` says why it does not at the moment, empty when it does."""
+
+    def __init__(self, context: Context, resource: Resource, namespace: str | None) -> None:
+        self._context = context
+        self._resource = resource
+        self._namespace = namespace
+        self._version: int | None = None
+        self._listed_at = 0.0
+        self._failures = 0
+        self.broken = "not listed yet"
+
+    async def list(self) -> None:
+        """Read everything; what differs from the store is enqueued."""
+        self._version = None
+        self._version = await list_kind(self._context, self._resource, self._namespace)
+        self._listed_at = time.monotonic()
+        self._mended()
+
+    async def run(self) -> None:
+        """List when there is a reason to, and watch, for ever."""
+        while True:
+            try:
+                if self._version is None or self._is_old():
+                    await self.list()
+                await self._watch()
+            except Gone:
+                self._version = None
+            except (ClusterError, *UNREACHABLE) as error:
+                await self._pause(error)
+
+    async def _watch(self) -> None:
+        context, resource = self._context, self._resource
+        events = context.cluster.watch(
+            resource,
+            namespace=self._namespace,
+            selector=selector_of(resource),
+            version=self._version,
+        )
+        async for kind, obj in events:
+            self._mended()
+            if kind == "DELETED":
+                news = context.store.forget(obj)
+            else:
+                news = kind != "BOOKMARK" and context.store.observe(obj)
+            if news:
+                wake(context, obj)
+            self._version = int(obj["metadata"]["resourceVersion"])
+
+    def _is_old(self) -> bool:
+        return time.monotonic() - self._listed_at > WATCH_SECONDS * 0.9
+
+    def _mended(self) -> None:
+        if self._failures:
+            log.info("the API server answers again", extra={"kind": self._resource.kind})
+            self._context.queue.retry_failed()
+        self._failures, self.broken = 0, ""
+
+    async def _pause(self, error: Exception) -> None:
+        """Say why, and wait longer each time; the first time hardly at all."""
+        if isinstance(error, ClusterError):
+            self._version = None  # whatever it was, a list is the safe way on
+        delay = min(RETRY_FIRST_SECONDS * 2**self._failures, RETRY_MOST_SECONDS)
+        self._failures += 1
+        what = str(error) or type(error).__name__
+        self.broken = f"the watch of {self._resource.plural} is broken: {what}"
+        level = logging.DEBUG if self._failures == 1 else logging.WARNING
+        log.log(
+            level,
+            "watch broke, trying again",
+            extra={"kind": self._resource.kind, "reason": what, "retry_seconds": delay},
+        )
+        await asyncio.sleep(delay * random.uniform(0.8, 1.2))  # noqa: S311
+
+
+def reflectors(context: Context) -> list[Reflector]:
+    """Return one for each watched kind and served namespace."""
+    return [
+        Reflector(context, resource, namespace)
+        for resource in WATCHED
+        for namespace in ((resource.namespaced and context.settings.namespaces) or (None,))
+    ]
