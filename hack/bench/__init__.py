@@ -1,0 +1,1 @@
+"""What the operator costs: `make bench`, against a real control plane with fake nodes."""

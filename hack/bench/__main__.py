@@ -1,0 +1,335 @@
+"""`python -m hack.bench`: the operator with N LlamaModels and some ModelRouters, measured.
+
+Writes and reads are counted in the API server's audit log, times by a watch of the benchmark's
+own; nothing is the operator's word. The last line of the output is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from hack.bench import load
+from hack.bench.plot import draw
+from hack.testbed import audit, control_plane, operator_process, processes, tools
+from hack.testbed.cluster import Testbed
+from hack.testbed.layout import Ports
+from hack.testbed.operator_process import OperatorProcess
+from llama_halo.cluster.resources import BY_KIND, CHILDREN, LLAMAMODEL, MODELROUTER
+
+DEPLOYMENT, SERVICE = BY_KIND["Deployment"], BY_KIND["Service"]
+OF_A_MODEL = "app.kubernetes.io/name=llama-server"
+SETTLE_SECONDS = 10
+IDLE_SECONDS = 60
+EDITS = 100
+# Edits go on at a pace that people and Flux may reach, not back to back.
+EDIT_PAUSE_SECONDS = 0.1
+
+
+@dataclass
+class Sight:
+    """What the benchmark's own watches see."""
+
+    deployments: dict[str, int] = field(default_factory=dict)
+    """Generation by namespace/name, of the models' Deployments."""
+    ready: set[str] = field(default_factory=set)
+    changed_at: dict[str, float] = field(default_factory=dict)
+
+    def deployment(self, kind: str, obj: dict[str, Any]) -> None:
+        metadata = obj["metadata"]
+        name = f"{metadata['namespace']}/{metadata['name']}"
+        if not metadata["name"].startswith("model-"):
+            return
+        if kind == "DELETED":
+            self.deployments.pop(name, None)
+        elif self.deployments.get(name) != metadata["generation"]:
+            self.deployments[name] = metadata["generation"]
+            self.changed_at[name.rpartition("-")[0]] = time.monotonic()
+
+    def model(self, kind: str, obj: dict[str, Any]) -> None:
+        name = f"{obj['metadata']['namespace']}/{obj['metadata']['name']}"
+        conditions = obj.get("status", {}).get("conditions", ())
+        serving = any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+        if serving and kind != "DELETED":
+            self.ready.add(name)
+        else:
+            self.ready.discard(name)
+
+
+class Bench:
+    """One run."""
+
+    def __init__(self, testbed: Testbed, client: load.Client, folder: Path, models: int) -> None:
+        self.testbed, self.client, self.folder, self.models = testbed, client, folder, models
+        self.kubeconfig = operator_process.write_kubeconfig(testbed, folder / "operator.kubeconfig")
+        self.sight = Sight()
+        self.samples: list[tuple[float, int, int]] = []
+        self.children: list[dict[str, Any]] = []
+        self.writes: list[dict[str, Any]] = []
+
+    async def bare_client(self) -> float:
+        """Return how long a client needs that knows nothing and writes the same two objects."""
+
+        async def write(index: int) -> None:
+            place = {
+                "name": f"bare-{index}",
+                "namespace": load.namespaces()[index % load.NAMESPACES],
+            }
+            for child in self.children:
+                await self.client.create({**child, "metadata": {**child["metadata"], **place}})
+
+        started = time.monotonic()
+        await load.at_once(write, range(self.models))
+        took = time.monotonic() - started
+        await self.client.delete_all((DEPLOYMENT, SERVICE))
+        return took
+
+    async def keep_children(self) -> None:
+        """Keep one child of each kind, stripped of its owner, for the bare client to write."""
+        for kind in (DEPLOYMENT, SERVICE):
+            path = kind.path(load.namespaces()[0])
+            found = (await self.client.send("GET", f"{path}?labelSelector={OF_A_MODEL}&limit=1"))[
+                "items"
+            ][0]
+            metadata = {
+                key: found["metadata"][key]
+                for key in ("labels", "annotations")
+                if key in found["metadata"]
+            }
+            spec = {
+                key: value
+                for key, value in found["spec"].items()
+                if not key.startswith("clusterIP")
+            }
+            self.children.append(
+                {
+                    "apiVersion": kind.api_version,
+                    "kind": kind.kind,
+                    "metadata": metadata,
+                    "spec": spec,
+                }
+            )
+
+    def start_operator(self) -> OperatorProcess:
+        return OperatorProcess(self.kubeconfig, self.folder / "operator.log")
+
+    async def create_resources(self, routers: int) -> None:
+        say(f"creating {self.models} LlamaModels and {routers} ModelRouters")
+        await load.at_once(self.client.create, (load.model(i) for i in range(self.models)))
+        await load.at_once(self.client.create, (load.router(i) for i in range(routers)))
+
+    async def edits(self) -> list[float]:
+        """Edit models one by one; return the milliseconds until each Deployment changed."""
+        chosen = random.Random(1).sample(range(self.models), min(EDITS, self.models))  # noqa: S311
+        found = []
+        for index in chosen:
+            metadata = load.model(index)["metadata"]
+            name = f"{metadata['namespace']}/{metadata['name']}"
+            path = LLAMAMODEL.path(metadata["namespace"], metadata["name"])
+            started = time.monotonic()
+            await self.client.send("PATCH", path, {"spec": {"contextSize": 8192}})
+            await load.until(
+                lambda: self.sight.changed_at.get(name, 0) > started,  # noqa: B023
+                seconds=60,
+                what=f"the edit of {name}",
+            )
+            found.append((self.sight.changed_at[name] - started) * 1000)
+            await asyncio.sleep(EDIT_PAUSE_SECONDS)
+        return found
+
+    @asynccontextmanager
+    async def sampling(self, started: float) -> AsyncIterator[None]:
+        """Note four times a second how far the cluster is."""
+
+        async def sample() -> None:
+            while True:
+                at = time.monotonic() - started
+                self.samples.append((at, len(self.sight.deployments), len(self.sight.ready)))
+                await asyncio.sleep(0.25)
+
+        task = asyncio.create_task(sample())
+        try:
+            yield
+        finally:
+            task.cancel()
+
+    async def quiet(self, *, seconds: float = 300) -> None:
+        """Wait until the operator has written nothing for a while."""
+        log, deadline = self.testbed.layout.audit_log, time.monotonic() + seconds
+        while True:
+            since = now()
+            await asyncio.sleep(SETTLE_SECONDS)
+            if not audit.writes(log, since=since):
+                return
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"the operator still writes: {audit.writes(log, since=since)}")
+
+    async def without_controllers(self, routers: int) -> dict[str, float]:
+        """As the rival was measured: the resources are there, nothing else runs, it starts."""
+        for name in ("kube-controller-manager", "kube-scheduler", "kwok"):
+            processes.stop(self.testbed.layout, name)
+        await self.create_resources(routers)
+        started = time.monotonic()
+        operator = self.start_operator()
+        await load.until(
+            lambda: len(self.sight.deployments) >= self.models, seconds=600, what="the Deployments"
+        )
+        took = time.monotonic() - started
+        say(f"{self.models} Deployments in {took:.1f} s, without controllers")
+        await self.quiet()
+        operator.stop()
+        await self.keep_children()
+        await self.client.delete_all((MODELROUTER, LLAMAMODEL, *CHILDREN))
+        await load.until(lambda: not self.sight.deployments, seconds=60, what="the clean-up")
+        bare = await self.bare_client()
+        say(f"a bare client writes as many Deployments and Services in {bare:.1f} s")
+        return {
+            "deployments_seconds": round(took, 1),
+            "bare_client_seconds": round(bare, 1),
+            "times_bare_client": round(took / bare, 2),
+        }
+
+    async def everything_on(self, routers: int) -> tuple[OperatorProcess, dict[str, float]]:
+        """From the operator's start until every model is Ready, with controllers and pods."""
+        layout = self.testbed.layout
+        control_plane.restart_controllers(layout, tools.build(tools.KUBERNETES))
+        control_plane.start_kwok(layout, tools.build(tools.KWOK), nodes=load.nodes_for(self.models))
+        await self.create_resources(routers)
+        await asyncio.sleep(SETTLE_SECONDS)  # for controllers that just started
+        since, started = now(), time.monotonic()
+        async with self.sampling(started):
+            operator = self.start_operator()
+            await load.until(
+                lambda: len(self.sight.ready) >= self.models, seconds=1200, what="all models Ready"
+            )
+            took = time.monotonic() - started
+            say(f"{self.models} models Ready in {took:.1f} s, everything on")
+            await self.quiet()
+        self.writes = [
+            each for each in audit.entries(layout.audit_log, since=since) if audit.is_write(each)
+        ]
+        of_models = sum(_of_a_model(each) for each in self.writes)
+        return operator, {
+            "ready_seconds": round(took, 1),
+            "writes_per_model": round(of_models / self.models, 2),
+        }
+
+    async def at_work(self, operator: OperatorProcess) -> dict[str, float]:
+        """Edits one by one, then a minute of rest."""
+        milliseconds = await self.edits()
+        say(f"{len(milliseconds)} edits: {statistics.median(milliseconds):.0f} ms at the median")
+        await self.quiet()
+        log, since = self.testbed.layout.audit_log, now()
+        await asyncio.sleep(IDLE_SECONDS)
+        return {
+            "edit_p50_ms": round(statistics.median(milliseconds)),
+            "edit_p95_ms": round(statistics.quantiles(milliseconds, n=20)[-1]),
+            "idle_writes_per_minute": audit.writes(log, since=since).total(),
+            "idle_reads_per_minute": audit.reads(log, since=since).total(),
+            "rss_mib": round(operator.memory_mib("VmHWM")),
+            "cpu_seconds": round(operator.cpu_seconds(), 1),
+        }
+
+    async def restart(self, operator: OperatorProcess) -> dict[str, float]:
+        """Until it is ready again, and what it writes then."""
+        operator.stop()
+        since, started = now(), time.monotonic()
+        again = self.start_operator()
+        await load.until(again.is_ready, seconds=300, what="the restarted operator")
+        took = time.monotonic() - started
+        await asyncio.sleep(2 * SETTLE_SECONDS)
+        again.stop()
+        written = audit.writes(self.testbed.layout.audit_log, since=since)
+        return {"restart_seconds": round(took, 1), "restart_writes": written.total()}
+
+
+async def measure(bench: Bench, routers: int) -> dict[str, Any]:
+    """Run all phases and return the figures."""
+    for name in load.namespaces():
+        body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+        await bench.client.send("POST", "/api/v1/namespaces", body)
+    client, sight = bench.client, bench.sight
+    watches = [
+        asyncio.create_task(client.follow(DEPLOYMENT, sight.deployment, metadata_only=True)),
+        asyncio.create_task(client.follow(LLAMAMODEL, sight.model, metadata_only=False)),
+    ]
+    try:
+        figures: dict[str, Any] = {"models": bench.models}
+        bare = await bench.without_controllers(routers)
+        operator, ready = await bench.everything_on(routers)
+        figures |= bare | ready | await bench.at_work(operator)
+        return figures | await bench.restart(operator)
+    finally:
+        for task in watches:
+            task.cancel()
+        await asyncio.gather(*watches, return_exceptions=True)
+
+
+def _of_a_model(entry: dict[str, Any]) -> bool:
+    return str(entry["objectRef"].get("name", "")).startswith("model-")
+
+
+def _moments(made: list[dict[str, Any]]) -> list[float]:
+    """Return the seconds of each write since the first."""
+    times = [datetime.fromisoformat(each["requestReceivedTimestamp"]).timestamp() for each in made]
+    return [each - min(times) for each in times]
+
+
+def now() -> str:
+    """Return the time as the audit log writes it."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def say(text: str) -> None:
+    print(f"bench: {text}", file=sys.stderr, flush=True)
+
+
+async def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Bring a control plane up, measure, and take it down."""
+    with tempfile.TemporaryDirectory(prefix="llama-halo-bench-") as name:
+        folder = Path(name)
+        fakes = load.nodes_for(arguments.models)
+        testbed = Testbed(folder / "testbed", with_node=False, ports=Ports.free(), fake_nodes=fakes)
+        client = None
+        try:
+            testbed.up()
+            operator_process.install(testbed)
+            client = load.Client(testbed.layout)
+            bench = Bench(testbed, client, folder, arguments.models)
+            figures = await measure(bench, arguments.routers)
+            if arguments.svg:
+                picture = draw(bench.samples, _moments(bench.writes), models=bench.models)
+                arguments.svg.write_text(picture)
+            return figures
+        finally:
+            if client:
+                await client.close()
+            testbed.down()
+            if arguments.log and (folder / "operator.log").exists():
+                arguments.log.write_bytes((folder / "operator.log").read_bytes())
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m hack.bench", description=__doc__)
+    parser.add_argument("--models", type=int, default=1000)
+    parser.add_argument("--routers", type=int, default=50)
+    parser.add_argument("--svg", type=Path, help="draw the run into this file")
+    parser.add_argument("--log", type=Path, help="keep the operator's log in this file")
+    print(json.dumps(asyncio.run(run(parser.parse_args()))))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
