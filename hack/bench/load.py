@@ -105,15 +105,17 @@ class Client:
     ) -> None:
         """Tell every event of a kind, what exists first; for ever."""
         headers = {"Accept": METADATA_ONLY if metadata_only else "application/json"}
-        async with self._session.get(
-            resource.path(), params={"watch": "1"}, headers=headers
-        ) as response:
-            buffer = b""
-            async for chunk in response.content.iter_any():
-                *lines, buffer = (buffer + chunk).split(b"\n")
-                for line in lines:
-                    event = json.loads(line)
-                    seen(event["type"], event["object"])
+        while True:
+            async with self._session.get(
+                resource.path(), params={"watch": "1"}, headers=headers
+            ) as response:
+                buffer = b""
+                async for chunk in response.content.iter_any():
+                    *lines, buffer = (buffer + chunk).split(b"\n")
+                    for line in lines:
+                        event = json.loads(line)
+                        if event["type"] != "ERROR":
+                            seen(event["type"], event["object"])
 
 
 async def at_once(work: Callable[[Any], Awaitable[Any]], items: Iterable[Any]) -> None:

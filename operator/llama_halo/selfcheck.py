@@ -27,7 +27,7 @@ NEEDED: tuple[tuple[Resource, tuple[str, ...]], ...] = (
         (Resource(each.kind, each.api_version, f"{each.plural}/status"), ("patch",))
         for each in OWNERS
     ),
-    (EVENT, ("create",)),
+    (EVENT, ("create", "list")),
     (POD, _WATCH),
     (NODE, _WATCH),
 )

@@ -15,7 +15,7 @@ from llama_halo.cluster.store import Store
 from llama_halo.errors import ClusterError, StartupError
 from llama_halo.health import serve_health
 from llama_halo.metrics import OperatorMetrics
-from llama_halo.reconcile import identity
+from llama_halo.reconcile import hanging, identity
 from llama_halo.reconcile.context import Context
 from llama_halo.reconcile.loop import reconcile
 from llama_halo.reconcile.queue import Queue
@@ -25,6 +25,8 @@ from llama_halo.settings import Settings
 log = logging.getLogger(__name__)
 
 START_RETRY_SECONDS = 5
+PROBE_WORKERS = 4
+PROBE_TIMEOUT_SECONDS = 2
 
 
 class Operator:
@@ -39,6 +41,7 @@ class Operator:
             cluster=cluster,
             store=Store(),
             queue=self._queue,
+            probes=Queue(timeout_seconds=PROBE_TIMEOUT_SECONDS),
             settings=settings,
             metrics=self._metrics,
         )
@@ -81,6 +84,9 @@ class Operator:
                 tasks.create_task(each.run())
             for _ in range(settings.workers):
                 tasks.create_task(self._queue.work(lambda key: reconcile(self._context, key)))
+            for _ in range(PROBE_WORKERS):
+                probes = self._context.probes
+                tasks.create_task(probes.work(lambda key: hanging.look(self._context, key)))
             tasks.create_task(
                 identity.watch_claim(
                     self._context.cluster,

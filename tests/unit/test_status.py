@@ -13,7 +13,7 @@ from llama_halo.api.reasons import READY_REASONS, Reason
 from llama_halo.plan.facts import Identity
 from llama_halo.plan.outcome import Invalid, Outcome, Plan, Wait
 from llama_halo.status.conditions import Verdict, conditions
-from llama_halo.status.llamamodel import llamamodel_status
+from llama_halo.status.llamamodel import Children, llamamodel_status
 from llama_halo.status.pods import pod_state
 
 OWNER = Identity("LlamaModel", "llm", "coder", "uid", 7)
@@ -45,7 +45,10 @@ def pod(
             **metadata,
         },
         "spec": {"nodeName": node} if node else {},
-        "status": {"conditions": state, "containerStatuses": [container] if container else []},
+        "status": {
+            "conditions": state,
+            "containerStatuses": [{"name": "llama-server", **container}] if container else [],
+        },
     }
 
 
@@ -57,19 +60,6 @@ def crashed(message: str, *, restarts: int = 1, **terminated: Any) -> Json:
     }
 
 
-# As llama-server writes them.
-NO_FILE = """\
-E llama_model_load: error loading model: llama_model_loader: failed to load model from /models/x
-E llama_model_load_from_file_impl: failed to load model
-I srv    operator(): operator(): cleaning up before exit...
-E srv  llama_server: exiting due to model loading error
-"""
-NO_MEMORY = """\
-E ggml_vulkan: Device memory allocation of size 9663676416 failed.
-E ggml_vulkan: vk::Device::allocateMemory: ErrorOutOfDeviceMemory
-E llama_model_load: error loading model: unable to allocate Vulkan0 buffer
-E srv  llama_server: exiting due to model loading error
-"""
 PULL = {"image": "reg/x:1", "state": {"waiting": {"reason": "ImagePullBackOff", "message": "no"}}}
 UNSCHEDULED = [
     {"type": "PodScheduled", "status": "False", "message": "0/1 nodes: Insufficient memory"}
@@ -86,29 +76,14 @@ UNSCHEDULED = [
         (pod(container=PULL), Reason.IMAGE_PULL_FAILED, "cannot pull reg/x:1: no: correct"),
         (pod(container={"state": {"running": {}}}), Reason.LOADING, "loads the model"),
         (
-            pod(container=crashed("main: error: invalid device: Vulkan0\n")),
-            Reason.DEVICE_UNAVAILABLE,
-            "does not see the GPU",
-        ),
-        (
-            pod(container=crashed(NO_FILE)),
-            Reason.SOURCE_NOT_FOUND,
-            "spec.source.local.path",
+            pod(container=crashed("error: invalid argument: --foo")),
+            Reason.BAD_FLAG,
+            "invalid argument: --foo: correct spec.extraArgs",
         ),
         (
             pod(container=crashed("", reason="OOMKilled")),
             Reason.OUT_OF_MEMORY,
-            "raise spec.memory.host",
-        ),
-        (
-            pod(container=crashed(NO_MEMORY)),
-            Reason.OUT_OF_MEMORY,
-            "lower contextSize",
-        ),
-        (
-            pod(container=crashed("error: invalid argument: --foo\nusage: …")),
-            Reason.CRASH_LOOPING,
-            "invalid argument: --foo",
+            "(restarts: 1)",
         ),
         (pod(container=crashed("")), Reason.CRASH_LOOPING, "no output"),
     ],
@@ -120,10 +95,65 @@ def test_a_pod_is_told_in_one_reason_and_sentence(given_: Json, reason: Reason, 
 
 
 def test_a_pod_that_is_started_again_and_again_tells_why_it_ended() -> None:
-    again = {**crashed("error: invalid argument: --foo"), "state": {"running": {}}}
+    again = {**crashed("boom"), "state": {"running": {}}}
     assert pod_state(pod(container=again)).reason is Reason.LOADING
     often = pod_state(pod(container={**again, "restartCount": 2}))
     assert often.reason is Reason.CRASH_LOOPING
+
+
+def test_a_mistake_is_told_from_the_first_crash_on() -> None:
+    again = {**crashed("error: invalid argument: --foo"), "state": {"running": {}}}
+    assert pod_state(pod(container=again)).reason is Reason.BAD_FLAG
+
+
+def test_a_sidecar_is_not_taken_for_the_server() -> None:
+    both = pod(container={"state": {"running": {}}, "ready": True})
+    sidecar = {"name": "a-first-by-name", "state": {"waiting": {"reason": "CrashLoopBackOff"}}}
+    both["status"]["containerStatuses"].insert(0, sidecar)
+    found = pod_state(both)
+    assert found.reason is Reason.LOADING
+    assert "waits for its other containers: a-first-by-name" in found.message
+
+
+CREATING: Json = {"state": {"waiting": {"reason": "ContainerCreating"}}}
+NO_KFD = (
+    'FailedMount: MountVolume.SetUp failed for volume "kfd" : hostPath type check failed:'
+    " /dev/kfd is not a character device"
+)
+
+
+def test_what_the_events_of_a_hanging_pod_say_is_told() -> None:
+    assert pod_state(pod(container=CREATING)).reason is Reason.PULLING_IMAGE
+    device = pod_state(pod(container=CREATING), NO_KFD)
+    assert device.reason is Reason.DEVICE_UNAVAILABLE
+    assert "/dev/kfd is not a character device: the node lacks the GPU" in device.message
+    other = pod_state(pod(container=CREATING), 'FailedMount: configmap "x" not found')
+    assert other.reason is Reason.CANNOT_START
+
+
+def test_pods_that_the_cluster_refuses_are_told() -> None:
+    deployment = {
+        "metadata": {"name": "coder-1"},
+        "status": {
+            "conditions": [
+                {"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: q"}
+            ]
+        },
+    }
+    found = status(PLAN, deployments=[deployment])
+    assert found["conditions"][0]["reason"] == "CannotStart"
+    assert "exceeded quota: q" in found["conditions"][0]["message"]
+
+
+def test_a_pod_that_the_node_refuses_is_told() -> None:
+    refused = pod()
+    refused["status"] = {
+        "phase": "Failed",
+        "reason": "UnexpectedAdmissionError",
+        "message": "Allocate failed: amd.com/gpu",
+    }
+    found = status(PLAN, refused)
+    assert found["conditions"][0]["reason"] == "DeviceUnavailable"
 
 
 def test_an_evicted_pod_does_not_hide_its_serving_successor() -> None:
@@ -145,9 +175,36 @@ def test_a_container_that_cannot_be_made_tells_the_kubelets_words() -> None:
     assert 'secret "hf" not found' in found.message
 
 
-def test_a_failing_pod_is_stalled_after_five_restarts() -> None:
-    assert not pod_state(pod(container=crashed("x", restarts=4))).stalled
-    assert pod_state(pod(container=crashed("x", restarts=5))).stalled
+@pytest.mark.parametrize(
+    ("container", "since", "created", "stalled"),
+    [
+        (crashed("x", restarts=4), NOW, NOW, False),
+        (crashed("x", restarts=5), NOW, NOW, True),
+        (crashed("x"), THEN, THEN, True),
+        (crashed("x"), THEN, NOW, False),
+        (crashed("x"), NOW, THEN, False),
+        (crashed("error: invalid argument: --foo"), NOW, NOW, True),
+        (PULL, THEN, THEN, True),
+        ({"state": {"running": {}}}, THEN, THEN, False),
+    ],
+    ids=[
+        "4 restarts are not enough",
+        "5 restarts are",
+        "failing for long is enough",
+        "a new pod gets its own time",
+        "an old pod that just failed gets its time",
+        "a mistake needs none",
+        "no image for long",
+        "loading for long is no failure",
+    ],
+)
+def test_when_only_a_person_can_help(
+    container: Json, since: str, created: str, stalled: bool
+) -> None:
+    before = {"conditions": [{"type": "Ready", "status": "False", "lastTransitionTime": since}]}
+    found = status(PLAN, pod(container=container, creationTimestamp=created), previous=before)
+    kinds = {each["type"] for each in found["conditions"]}
+    assert ("Stalled" in kinds) is stalled
 
 
 def status(outcome: Outcome, *pods: Json, previous: Json | None = None, **more: Any) -> Json:
@@ -156,7 +213,7 @@ def status(outcome: Outcome, *pods: Json, previous: Json | None = None, **more: 
         spec=SPEC,
         outcome=outcome,
         conflict=more.get("conflict"),
-        pods=pods,
+        children=Children(pods=pods, deployments=more.get("deployments", ())),
         previous=previous or {},
         requested_at=more.get("requested_at"),
         now=NOW,

@@ -33,22 +33,35 @@ class Reason(StrEnum):
     # Ready is False, and a person may have to act.
     INVALID_SPEC = "InvalidSpec"
     NAME_CONFLICT = "NameConflict"
+    BAD_FLAG = "BadFlag"
     SOURCE_NOT_FOUND = "SourceNotFound"
+    NOT_A_GGUF = "NotAGGUF"
+    UNSUPPORTED_MODEL = "UnsupportedModel"
     DEVICE_UNAVAILABLE = "DeviceUnavailable"
     IMAGE_PULL_FAILED = "ImagePullFailed"
+    CANNOT_START = "CannotStart"
     OUT_OF_MEMORY = "OutOfMemory"
     CRASH_LOOPING = "CrashLooping"
 
 
 READY_REASONS = frozenset({Reason.SERVING, Reason.STOPPED, Reason.SUSPENDED})
-# Only a person can help, at once: mistakes in the YAML.
-STALLED_REASONS = frozenset({Reason.INVALID_SPEC, Reason.NAME_CONFLICT})
-# Failures of a pod: they may pass; Stalled after this many restarts.
+# Only a person can help, at once: mistakes in the YAML, or the wrong file.
+STALLED_REASONS = frozenset(
+    {
+        Reason.INVALID_SPEC,
+        Reason.NAME_CONFLICT,
+        Reason.BAD_FLAG,
+        Reason.NOT_A_GGUF,
+        Reason.UNSUPPORTED_MODEL,
+    }
+)
+# Failures of a pod that may pass; Stalled after some restarts or minutes.
 FAILED_REASONS = frozenset(
     {
         Reason.SOURCE_NOT_FOUND,
         Reason.DEVICE_UNAVAILABLE,
         Reason.IMAGE_PULL_FAILED,
+        Reason.CANNOT_START,
         Reason.OUT_OF_MEMORY,
         Reason.CRASH_LOOPING,
     }

@@ -37,8 +37,10 @@ async def report_transition(
     if same or (new["reason"] in _STEPS and old.get("status") != "True"):
         return
     key, metadata = key_of(owner), owner["metadata"]
-    # The same transition of the same version has one name: after a crash it is not posted twice.
-    digest = content_hash([metadata["uid"], metadata["resourceVersion"], new["reason"]])
+    # One name for one reason within one stretch of a generation's being ready or not: neither a
+    # crash of the operator nor a state that comes and goes posts it twice.
+    stretch = [old.get("status"), old.get("lastTransitionTime"), metadata.get("generation")]
+    digest = content_hash([metadata["uid"], *stretch, new["reason"]])
     body = {
         "apiVersion": EVENT.api_version,
         "kind": EVENT.kind,

@@ -19,7 +19,7 @@ class Cluster(Protocol):
     async def get(self, resource: Resource, namespace: str | None, name: str) -> Json: ...
 
     async def list(
-        self, resource: Resource, *, namespace: str | None, selector: str
+        self, resource: Resource, *, namespace: str | None, selector: str = "", fields: str = ""
     ) -> tuple[list[Json], int]:
         """Return all objects, read in chunks, and the list's resourceVersion."""
         ...

@@ -19,10 +19,11 @@ from llama_halo.errors import ClusterError, Conflict, Gone, NotFound, StartupErr
 
 CHUNK = 500
 TIMEOUT_SECONDS = 30
-WATCH_SECONDS = 600
-"""How long the server keeps a watch open; a new one begins with a full list."""
-# The server sends a bookmark every minute: a connection that is silent for longer is dead.
-_WATCH_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=90)
+WATCH_SECONDS = 150
+"""How long the server keeps a watch open; the next one goes on where it ended."""
+# A connection that is silent for longer than its watch may last is dead. Bookmarks would show it
+# sooner, but not every API server sends them for kinds at rest.
+_WATCH_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=WATCH_SECONDS + 15)
 UNREACHABLE = (aiohttp.ClientError, OSError, TimeoutError, ValueError)
 """What a request raises that got no answer, or one that is cut off."""
 _APPLY = "application/apply-patch+yaml"
@@ -54,10 +55,11 @@ class RestCluster:
         return await self._request("GET", resource.path(namespace, name))
 
     async def list(
-        self, resource: Resource, *, namespace: str | None, selector: str
+        self, resource: Resource, *, namespace: str | None, selector: str = "", fields: str = ""
     ) -> tuple[list[Json], int]:
         items: list[Json] = []
-        query = {"limit": str(CHUNK), **({"labelSelector": selector} if selector else {})}
+        wanted = {"limit": str(CHUNK), "labelSelector": selector, "fieldSelector": fields}
+        query = {key: value for key, value in wanted.items() if value}
         while True:
             page = await self._request("GET", resource.path(namespace), query)
             items += page["items"]
@@ -162,15 +164,17 @@ class RestCluster:
         for fresh in (False, True):
             if fresh:
                 await _load(self._api.configuration)
-            request = self._api.param_serialize(
+            _, url, headers, *_ = await self._api.param_serialize(
                 method,
                 path,
                 query_params=list((query or {}).items()),
                 header_params={"Accept": "application/json", "Content-Type": content_type},
-                body=body,
                 auth_settings=["BearerToken"],
             )
-            answer = await self._api.call_api(*await request, _request_timeout=timeout)
+            # The body is plain JSON: the client's own walk through it costs a tenth of the request.
+            answer = await self._api.rest_client.request(
+                method, url, headers=headers, body=body, _request_timeout=timeout
+            )
             response = answer.response
             if response.status < 400:
                 break

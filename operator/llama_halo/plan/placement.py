@@ -29,24 +29,32 @@ NODES_TOLD = 3
 
 @dataclass
 class _Ledger:
-    """Memory held on one node, by model, MiB."""
+    """Memory held on one node, by model, MiB; the sums are kept, for there are many models."""
 
     node: NodeFacts
     gpu: dict[str, int] = field(default_factory=dict)
     host: dict[str, int] = field(default_factory=dict)
+    gpu_sum: int = 0
+    host_sum: int = 0
 
     def charge(self, demand: Demand) -> None:
         """Charge a demand; a larger old pod of the model counts until it is gone."""
-        model = demand.model
-        self.gpu[model] = max(demand.gpu_mib, self.gpu.get(model, 0))
-        self.host[model] = max(demand.host_mib, self.host.get(model, 0))
+        gpu, host = self.gpu.get(demand.model, 0), self.host.get(demand.model, 0)
+        self.hold(demand.model, max(demand.gpu_mib - gpu, 0), max(demand.host_mib - host, 0))
+
+    def hold(self, model: str, gpu_mib: int, host_mib: int) -> None:
+        """Count what pods of a model hold, beside what is counted already."""
+        self.gpu[model] = self.gpu.get(model, 0) + gpu_mib
+        self.host[model] = self.host.get(model, 0) + host_mib
+        self.gpu_sum += gpu_mib
+        self.host_sum += host_mib
 
     def gpu_free(self, besides: str) -> int:
-        return self.node.gpu_budget_mib - _sum(self.gpu, besides)
+        return self.node.gpu_budget_mib - self.gpu_sum + self.gpu.get(besides, 0)
 
     def total_free(self, besides: str) -> int:
-        used = _sum(self.gpu, besides) + _sum(self.host, besides)
-        return self.node.allocatable_mib - used
+        own = self.gpu.get(besides, 0) + self.host.get(besides, 0)
+        return self.node.allocatable_mib - self.gpu_sum - self.host_sum + own
 
     def fits(self, demand: Demand) -> bool:
         return demand.gpu_mib <= self.gpu_free(
@@ -71,9 +79,7 @@ def place(
     ledgers = {node.name: _Ledger(node) for node in sorted(nodes, key=lambda node: node.name)}
     for each in held:
         if each.node in ledgers:
-            ledger = ledgers[each.node]
-            ledger.gpu[each.model] = ledger.gpu.get(each.model, 0) + each.gpu_mib
-            ledger.host[each.model] = ledger.host.get(each.model, 0) + each.host_mib
+            ledgers[each.node].hold(each.model, each.gpu_mib, each.host_mib)
     kept = {
         demand.model: _keep(
             demand,
@@ -206,7 +212,3 @@ def _tolerated(demand: Demand, taint: Taint) -> bool:
         )
         for each in demand.tolerations
     )
-
-
-def _sum(by_model: Mapping[str, int], besides: str) -> int:
-    return sum(mib for model, mib in by_model.items() if model != besides)

@@ -5,6 +5,8 @@ They are refused by name: a field that is silently ignored is worse than one tha
 
 from __future__ import annotations
 
+from functools import cache
+
 from pydantic import BaseModel
 
 from llama_halo.api.llamamodel import LlamaModelSpec
@@ -77,6 +79,11 @@ def _value(spec: BaseModel, path: str) -> object:
     for word in path.split("."):
         if not isinstance(value, BaseModel):
             return None
-        fields = {field.alias or name: name for name, field in type(value).model_fields.items()}
-        value = getattr(value, fields[word])
+        value = getattr(value, _names(type(value))[word])
     return value
+
+
+@cache
+def _names(model: type[BaseModel]) -> dict[str, str]:
+    """Return a model's field names by their YAML names."""
+    return {field.alias or name: name for name, field in model.model_fields.items()}

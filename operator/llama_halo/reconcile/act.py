@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llama_halo.api.reasons import Reason
+from llama_halo.api.reasons import FAILED_REASONS, Reason
 from llama_halo.cluster.apply import Applied, carry_out
 from llama_halo.cluster.store import Object
 from llama_halo.errors import ClusterError
@@ -11,6 +11,10 @@ from llama_halo.reconcile.context import Context
 
 FORBIDDEN_RETRY_SECONDS = 10
 COLLECTED_RETRY_SECONDS = 2
+CONFLICT_SECONDS = 15
+"""Somebody else's object is not watched."""
+FAILING_SECONDS = 60
+"""A failure that lasts becomes Stalled, and need not send news for that."""
 
 
 async def act(context: Context, cr: Object, outcome: Outcome) -> tuple[Applied, Outcome]:
@@ -30,3 +34,12 @@ async def act(context: Context, cr: Object, outcome: Outcome) -> tuple[Applied, 
     if applied.blocked:
         return applied, Wait(Reason.RETRYING, applied.blocked, COLLECTED_RETRY_SECONDS)
     return applied, outcome
+
+
+def again_after(outcome: Outcome, reason: str) -> float | None:
+    """Return when to look again although nothing may happen."""
+    if isinstance(outcome, Wait):
+        return outcome.after_seconds
+    if reason == Reason.NAME_CONFLICT:
+        return CONFLICT_SECONDS
+    return FAILING_SECONDS if reason in FAILED_REASONS else None

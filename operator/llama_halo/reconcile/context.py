@@ -8,7 +8,7 @@ from typing import Any
 from llama_halo.cluster.port import Cluster
 from llama_halo.cluster.store import Key, Store
 from llama_halo.metrics import OperatorMetrics
-from llama_halo.plan.facts import Assignment
+from llama_halo.plan.facts import Assignment, Demand
 from llama_halo.reconcile.queue import Queue
 from llama_halo.settings import Settings
 
@@ -23,10 +23,18 @@ class Context:
     cluster: Cluster
     store: Store
     queue: Queue
+    probes: Queue
+    """Looks at pods and their Events, apart from the reconciles."""
     settings: Settings
     metrics: OperatorMetrics
     assignments: dict[Key, Assignment] = field(default_factory=dict)
     specs: dict[Key, tuple[tuple[str, int], Any]] = field(default_factory=dict)
     """Validated specs, with the uid and generation that they are of."""
+    demands: dict[Key, tuple[tuple[str, int], Demand | None]] = field(default_factory=dict)
+    """What each model asks of the nodes, with the uid and generation that it is of."""
+    unreported: set[Key] = field(default_factory=set)
+    """Resources whose children were written and whose status is still to be told."""
+    findings: dict[Key, str] = field(default_factory=dict)
+    """What the Events of pods say whose creation hangs."""
     placed_at: float = 0.0
     """When placement last ran, by the monotonic clock."""

@@ -70,6 +70,16 @@ def node_facts(store: Store, *, gpu_reserve_mib: int) -> list[NodeFacts]:
     return sorted(found, key=lambda node: node.name)
 
 
+def patience_ends(store: Store) -> float | None:
+    """Return the seconds until patience with the next node that is not ready ends, if any."""
+    waiting = [
+        NOT_READY_PATIENCE_SECONDS - since
+        for node in store.all("Node")
+        if (since := _not_ready_seconds(node)) is not None and since < NOT_READY_PATIENCE_SECONDS
+    ]
+    return min(waiting) + 1 if waiting else None
+
+
 def held(store: Store) -> list[Held]:
     """Gather what pods hold, terminating ones too, and what Deployments just written will hold."""
     by_place: dict[tuple[str, str, str], Held] = {}
@@ -171,11 +181,16 @@ def _node(node: Object, gpu_reserve_mib: int) -> NodeFacts:
 
 
 def _long_not_ready(node: Object) -> bool:
+    since = _not_ready_seconds(node)
+    return since is not None and since >= NOT_READY_PATIENCE_SECONDS
+
+
+def _not_ready_seconds(node: Object) -> float | None:
+    """Return for how long a node has not been ready, None when it is."""
     for each in node.get("status", {}).get("conditions", ()):
         if each["type"] == "Ready" and each["status"] != "True":
-            since = datetime.fromisoformat(each["lastTransitionTime"]).timestamp()
-            return time.time() - since > NOT_READY_PATIENCE_SECONDS
-    return False
+            return time.time() - datetime.fromisoformat(each["lastTransitionTime"]).timestamp()
+    return None
 
 
 def _budget(node: str, annotated: str) -> int:

@@ -16,9 +16,8 @@ from llama_halo.cluster.events import report_transition
 from llama_halo.cluster.resources import LLAMAMODEL, MODELROUTER
 from llama_halo.cluster.store import Key, Object
 from llama_halo.errors import ClusterError, NotFound
-from llama_halo.plan.outcome import Wait
 from llama_halo.reconcile import models, routers
-from llama_halo.reconcile.act import act
+from llama_halo.reconcile.act import act, again_after
 from llama_halo.reconcile.context import PLACEMENT, Context
 from llama_halo.reconcile.placing import place_all
 from llama_halo.reconcile.sync import is_news, wake
@@ -32,8 +31,7 @@ _KINDS = {LLAMAMODEL.kind: models, MODELROUTER.kind: routers}
 async def reconcile(context: Context, key: Key) -> float | None:
     """Work on one key; return after how many seconds to look again, None for only when woken."""
     if key == PLACEMENT:
-        place_all(context)
-        return None
+        return place_all(context)
     cr = context.store.get(key)
     if cr is None or "deletionTimestamp" in cr["metadata"]:
         _forget(context, key)
@@ -45,9 +43,17 @@ async def reconcile(context: Context, key: Key) -> float | None:
         return None  # placement has yet to decide, and wakes the key when it has
     try:
         applied, outcome = await act(context, cr, outcome)
+        if applied.changed and key not in context.unreported:
+            # Its status is told when the other keys that wait have had their turn: by then the
+            # children say more, and of a thousand new models each has its children first.
+            context.unreported.add(key)
+            wake(context, cr)
+            _log(cr, "Applied", applied.changed, started)
+            return None
+        context.unreported.discard(key)
         status = kind.derive(context, cr, outcome, applied, _now())
-        reply = await apply_status(context.cluster, context.store, cr, status)
         await report_transition(context.cluster, cr, status, instance=context.settings.identity)
+        reply = await apply_status(context.cluster, context.store, cr, status)
     except ClusterError as error:
         if isinstance(error, NotFound) or "NamespaceTerminating" in error.causes:
             return None  # it goes away; its DELETED event is on its way
@@ -60,7 +66,7 @@ async def reconcile(context: Context, key: Key) -> float | None:
     ready = condition(status, ConditionType.READY)
     context.metrics.reconciled(key, ready, time.monotonic() - started)
     _log(cr, ready["reason"], applied.changed + (["status"] if reply else []), started)
-    return outcome.after_seconds if isinstance(outcome, Wait) else None
+    return again_after(outcome, ready["reason"])
 
 
 def _forget(context: Context, key: Key) -> None:
@@ -68,6 +74,8 @@ def _forget(context: Context, key: Key) -> None:
     context.assignments.pop(key, None)
     context.metrics.forget(key)
     context.specs.pop(key, None)
+    context.demands.pop(key, None)
+    context.unreported.discard(key)
 
 
 def _now() -> str:

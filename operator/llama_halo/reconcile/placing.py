@@ -12,8 +12,15 @@ from llama_halo.plan.llamamodel import admissible, demand
 from llama_halo.plan.outcome import Invalid
 from llama_halo.plan.placement import place
 from llama_halo.reconcile.context import PLACEMENT, Context
-from llama_halo.reconcile.gather import current_nodes, held, identity, node_facts, running_nodes
-from llama_halo.reconcile.validate import validate
+from llama_halo.reconcile.gather import (
+    current_nodes,
+    held,
+    identity,
+    node_facts,
+    patience_ends,
+    running_nodes,
+)
+from llama_halo.reconcile.validate import validate, version_of
 
 INTERVAL_SECONDS = 0.5
 
@@ -24,14 +31,18 @@ def wake_placement(context: Context) -> None:
     context.queue.add(PLACEMENT, after_seconds=max(due, 0.0))
 
 
-def place_all(context: Context) -> None:
-    """Decide where every model runs; a model whose assignment changed is reconciled."""
+def place_all(context: Context) -> float | None:
+    """Decide where every model runs; a model whose assignment changed is reconciled.
+
+    Returns after how many seconds to decide again although nothing may happen: when a node that
+    is not ready will have been so for too long.
+    """
     context.placed_at = time.monotonic()
     store = context.store
     wanted = {
         key_of(cr): found
         for cr in _by_age(store.all(LLAMAMODEL.kind))
-        if (found := _demand(context, cr))
+        if (found := demand_of(context, cr))
     }
     decided = place(
         list(wanted.values()),
@@ -47,15 +58,21 @@ def place_all(context: Context) -> None:
             context.queue.add(key)
     for key in context.assignments.keys() - wanted.keys():
         del context.assignments[key]
+    return patience_ends(store)
 
 
-def _demand(context: Context, cr: Object) -> Demand | None:
+def demand_of(context: Context, cr: Object) -> Demand | None:
+    """Return what a model asks of the nodes, None when it may not ask; once a generation."""
     if "deletionTimestamp" in cr["metadata"]:
         return None
-    spec = validate(LlamaModelSpec, cr, context.specs)
-    if isinstance(spec, Invalid) or not admissible(spec):
-        return None
-    return demand(identity(cr), spec)
+    key, version = key_of(cr), version_of(cr)
+    cached = context.demands.get(key)
+    if cached is None or cached[0] != version:
+        spec = validate(LlamaModelSpec, cr, context.specs)
+        asks = None if isinstance(spec, Invalid) or not admissible(spec) else spec
+        cached = (version, demand(identity(cr), asks) if asks else None)
+        context.demands[key] = cached
+    return cached[1]
 
 
 def _by_age(crs: list[Object]) -> list[Object]:

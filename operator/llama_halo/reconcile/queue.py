@@ -28,7 +28,8 @@ Handler = Callable[[Key], Awaitable[float | None]]
 class Queue:
     """Keys to reconcile, each at most once at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, timeout_seconds: float = RECONCILE_TIMEOUT_SECONDS) -> None:
+        self._timeout_seconds = timeout_seconds
         self._ready: deque[Key] = deque()
         self._since: dict[Key, float] = {}
         self._busy: set[Key] = set()
@@ -80,7 +81,7 @@ class Queue:
         while True:
             key = await self._take()
             try:
-                async with asyncio.timeout(RECONCILE_TIMEOUT_SECONDS):
+                async with asyncio.timeout(self._timeout_seconds):
                     again_after = await handler(key)
             except Exception as error:
                 self._failed(key, error)

@@ -2,7 +2,7 @@
 
 One of these runs for each watched kind (and namespace, where the operator serves only some). A
 watch that resumes after a gap replays what exists and says nothing of what was deleted meanwhile;
-only a list finds those, so a gap is always followed by one, and so is every natural end of a watch.
+only a list finds those, so a gap is always followed by one, and there is one every ten minutes.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ import random
 import time
 
 from llama_halo.cluster.resources import WATCHED, Resource
-from llama_halo.cluster.rest import UNREACHABLE, WATCH_SECONDS
+from llama_halo.cluster.rest import UNREACHABLE
 from llama_halo.errors import ClusterError, Gone
 from llama_halo.reconcile.context import Context
 from llama_halo.reconcile.sync import list_kind, selector_of, wake
 
 log = logging.getLogger(__name__)
 
+LIST_SECONDS = 600
 RETRY_FIRST_SECONDS = 0.2
 RETRY_MOST_SECONDS = 5.0
 
@@ -74,7 +75,7 @@ class Reflector:
             self._version = int(obj["metadata"]["resourceVersion"])
 
     def _is_old(self) -> bool:
-        return time.monotonic() - self._listed_at > WATCH_SECONDS * 0.9
+        return time.monotonic() - self._listed_at > LIST_SECONDS
 
     def _mended(self) -> None:
         if self._failures:

@@ -7,6 +7,7 @@ from llama_halo.cluster.resources import LABELLED, LLAMAMODEL, Resource
 from llama_halo.cluster.store import Object, key_of, owner_key
 from llama_halo.plan import labels
 from llama_halo.reconcile.context import Context
+from llama_halo.reconcile.hanging import watch_creation
 from llama_halo.reconcile.placing import wake_placement
 from llama_halo.reconcile.routers import wake_routers
 
@@ -27,6 +28,7 @@ def wake(context: Context, obj: Object) -> None:
     if owner is None or owner.kind == LLAMAMODEL.kind:
         wake_placement(context)
     wake_routers(context, key)
+    watch_creation(context, obj)
 
 
 def is_news(old: Object, new: Object) -> bool:

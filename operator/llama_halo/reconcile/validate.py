@@ -19,7 +19,7 @@ def validate(
     model: type[Spec], cr: Mapping[str, Any], cache: dict[Key, tuple[tuple[str, int], Any]]
 ) -> Spec | Invalid:
     """Return the spec of a resource; each generation is validated once."""
-    key, version = key_of(cr), (cr["metadata"]["uid"], cr["metadata"].get("generation", 0))
+    key, version = key_of(cr), version_of(cr)
     cached = cache.get(key)
     if cached and cached[0] == version:
         found: Spec | Invalid = cached[1]
@@ -30,6 +30,11 @@ def validate(
         result = Invalid(Reason.INVALID_SPEC, _sentence(error))
     cache[key] = (version, result)
     return result
+
+
+def version_of(cr: Mapping[str, Any]) -> tuple[str, int]:
+    """Return what tells one spec of a resource from another: uid and generation."""
+    return cr["metadata"]["uid"], cr["metadata"].get("generation", 0)
 
 
 def _sentence(error: ValidationError) -> str:

@@ -66,6 +66,12 @@ def condition(status: Mapping[str, Any], kind: ConditionType) -> Mapping[str, An
     return next((each for each in found if each["type"] == kind), {})
 
 
+def not_ready_since(status: Mapping[str, Any]) -> str:
+    """Return since when Ready is not True; nothing when it is, or was never judged."""
+    ready = condition(status, ConditionType.READY)
+    return "" if ready.get("status") == "True" else str(ready.get("lastTransitionTime", ""))
+
+
 def _since(old: Mapping[str, Any] | None, status: str, now: str) -> str:
     return str(old["lastTransitionTime"]) if old and old["status"] == status else now
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -12,22 +13,33 @@ from llama_halo.plan import labels, server
 from llama_halo.plan.facts import Identity
 from llama_halo.plan.outcome import Invalid, Outcome, Plan, Wait
 from llama_halo.plan.quantity import human_gib
-from llama_halo.status.conditions import Verdict, conditions
-from llama_halo.status.pods import PodState, has_ended, pod_state
+from llama_halo.status.conditions import Verdict, conditions, not_ready_since
+from llama_halo.status.pods import (
+    PodState,
+    failing_long,
+    has_ended,
+    not_created,
+    pod_state,
+    rejected,
+)
 
 # What a person wants to hear of first, when replicas differ.
 _WORST_FIRST = (
-    Reason.OUT_OF_MEMORY,
-    Reason.DEVICE_UNAVAILABLE,
-    Reason.SOURCE_NOT_FOUND,
-    Reason.IMAGE_PULL_FAILED,
-    Reason.CRASH_LOOPING,
-    Reason.SCHEDULING,
-    Reason.PULLING_IMAGE,
-    Reason.LOADING,
-    Reason.ROLLING,
-    Reason.SERVING,
+    *(Reason.BAD_FLAG, Reason.NOT_A_GGUF, Reason.UNSUPPORTED_MODEL, Reason.OUT_OF_MEMORY),
+    *(Reason.DEVICE_UNAVAILABLE, Reason.SOURCE_NOT_FOUND, Reason.IMAGE_PULL_FAILED),
+    *(Reason.CANNOT_START, Reason.CRASH_LOOPING, Reason.SCHEDULING, Reason.PULLING_IMAGE),
+    *(Reason.LOADING, Reason.ROLLING, Reason.SERVING),
 )
+
+
+@dataclass(frozen=True)
+class Children:
+    """What is there of a model: its pods and Deployments, and what Events say of hanging pods."""
+
+    pods: Sequence[Mapping[str, Any]] = ()
+    deployments: Sequence[Mapping[str, Any]] = ()
+    findings: Mapping[str, str] = field(default_factory=dict)
+    """By the pod's name."""
 
 
 def llamamodel_status(  # noqa: PLR0913  (everything a status is made of, by name)
@@ -36,7 +48,7 @@ def llamamodel_status(  # noqa: PLR0913  (everything a status is made of, by nam
     spec: LlamaModelSpec | None,
     outcome: Outcome,
     conflict: str | None,
-    pods: Sequence[Mapping[str, Any]],
+    children: Children,
     previous: Mapping[str, Any],
     requested_at: str | None,
     now: str,
@@ -45,9 +57,14 @@ def llamamodel_status(  # noqa: PLR0913  (everything a status is made of, by nam
 
     `conflict` names a child that somebody else owns; `requested_at` is Flux's reconcile request.
     """
-    states = [pod_state(pod) for pod in pods if not has_ended(pod)]
+    states = [
+        pod_state(pod, children.findings.get(pod["metadata"]["name"], ""))
+        for pod in children.pods
+        if not has_ended(pod)
+    ]
     live = sorted((each for each in states if not each.terminating), key=lambda each: each.name)
-    verdict = _verdict(outcome, conflict, live, terminating=len(states) > len(live))
+    seen = _Seen(live, len(states) > len(live), children, not_ready_since(previous), now)
+    verdict = _verdict(outcome, conflict, seen)
     ready = sum(each.ready for each in live)
     nodes = sorted({each.node for each in live if each.node})
     status: dict[str, Any] = {
@@ -73,24 +90,30 @@ def llamamodel_status(  # noqa: PLR0913  (everything a status is made of, by nam
     return status
 
 
-def _verdict(
-    outcome: Outcome, conflict: str | None, pods: Sequence[PodState], *, terminating: bool
-) -> Verdict:
-    answering = [each for each in pods if each.ready]
-    available_message = f"{len(answering)} pods answer" if answering else "no pod answers"
-    reason, message, stalled = _judge(outcome, conflict, pods, terminating=terminating)
+@dataclass(frozen=True)
+class _Seen:
+    """The pods as they are judged."""
+
+    pods: Sequence[PodState]
+    terminating: bool
+    children: Children
+    not_ready_since: str
+    now: str
+
+
+def _verdict(outcome: Outcome, conflict: str | None, seen: _Seen) -> Verdict:
+    answering = [each for each in seen.pods if each.ready]
+    reason, message, stalled = _judge(outcome, conflict, seen)
     return Verdict(
         reason=reason,
         message=message,
         stalled=stalled,
         available=bool(answering),
-        available_message=available_message,
+        available_message=f"{len(answering)} pods answer" if answering else "no pod answers",
     )
 
 
-def _judge(
-    outcome: Outcome, conflict: str | None, pods: Sequence[PodState], *, terminating: bool
-) -> tuple[Reason, str, bool]:
+def _judge(outcome: Outcome, conflict: str | None, seen: _Seen) -> tuple[Reason, str, bool]:
     match outcome:
         case Invalid(reason, message):
             return reason, message, reason in STALLED_REASONS
@@ -99,35 +122,30 @@ def _judge(
         case Plan() if conflict:
             return Reason.NAME_CONFLICT, conflict, True
         case Plan(replicas=0):
-            if pods or terminating:
+            if seen.pods or seen.terminating:
                 return Reason.ROLLING, "replicas is 0: the last pod is ending", False
             return Reason.STOPPED, "replicas is 0: nothing runs and no memory is held", False
         case Plan():
-            return _judge_pods(outcome, pods, terminating=terminating)
+            return _judge_pods(outcome, seen)
 
 
-def _judge_pods(
-    plan: Plan, pods: Sequence[PodState], *, terminating: bool
-) -> tuple[Reason, str, bool]:
-    current = [each for each in pods if each.config_hash == plan.config_hash]
+def _judge_pods(plan: Plan, seen: _Seen) -> tuple[Reason, str, bool]:
+    current = [each for each in seen.pods if each.config_hash == plan.config_hash]
     serving = [each for each in current if each.ready]
     if plan.waiting:
         return plan.waiting.reason, plan.waiting.message, False
-    if len(serving) == plan.replicas and len(pods) == plan.replicas:
+    if len(serving) == plan.replicas and len(seen.pods) == plan.replicas:
         nodes = ", ".join(sorted(each.node for each in serving))
-        return (
-            Reason.SERVING,
-            f"{plan.replicas} of {plan.replicas} replicas serve on {nodes}",
-            False,
-        )
+        served = f"{plan.replicas} of {plan.replicas} replicas serve on {nodes}"
+        return Reason.SERVING, served, False
     failing = min(
         (each for each in current if not each.ready),
         key=lambda each: _WORST_FIRST.index(each.reason),
         default=None,
     )
     if failing:
-        return failing.reason, failing.message, failing.stalled
-    if pods or terminating:
+        return failing.reason, failing.message, failing.stalled(seen.not_ready_since, seen.now)
+    if seen.pods or seen.terminating:
         return (
             Reason.ROLLING,
             (
@@ -136,7 +154,16 @@ def _judge_pods(
             ),
             False,
         )
-    return Reason.SCHEDULING, "the pods are being created", False
+    return _judge_absence(seen)
+
+
+def _judge_absence(seen: _Seen) -> tuple[Reason, str, bool]:
+    """Tell why there is no pod at all."""
+    refusals = [text for each in seen.children.deployments if (text := not_created(each))]
+    refusal = (Reason.CANNOT_START, refusals[0]) if refusals else rejected(seen.children.pods)
+    if refusal is None:
+        return Reason.SCHEDULING, "the pods are being created", False
+    return *refusal, failing_long(seen.not_ready_since, seen.now)
 
 
 def _placements(pods: Sequence[PodState]) -> list[dict[str, Any]]:

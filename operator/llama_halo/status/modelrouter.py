@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from llama_halo.api.modelrouter import ModelRouterSpec
-from llama_halo.api.reasons import STALLED_REASONS, ConditionType, Reason
+from llama_halo.api.reasons import FAILED_REASONS, STALLED_REASONS, ConditionType, Reason
 from llama_halo.plan.facts import Identity
 from llama_halo.plan.modelrouter import url
 from llama_halo.plan.outcome import Invalid, Outcome, Plan, Wait
-from llama_halo.status.conditions import Verdict, condition, conditions
-from llama_halo.status.pods import has_ended, pod_state
+from llama_halo.status.conditions import Verdict, condition, conditions, not_ready_since
+from llama_halo.status.pods import failing_long, has_ended, not_created, pod_state
 
 ENGINE = "gateway"
 MODELS_TOLD = 1024
@@ -51,6 +51,7 @@ def modelrouter_status(  # noqa: PLR0913  (everything a status is made of, by na
     answering = _number(deployment, "availableReplicas")
     address = url(owner, spec, cluster_domain) if spec else previous.get("url", "")
     reason, message, stalled = _judge(outcome, conflict, deployment, pods)
+    stalled = stalled or _stalled(pods, reason, previous, now)
     if reason is Reason.SERVING:
         message = _serving_message(address, models)
     verdict = Verdict(
@@ -109,10 +110,24 @@ def _judge_rollout(
     if failing and failing.reason is Reason.LOADING:
         return Reason.STARTING, f"pod {failing.name} starts", False
     if failing:
-        return failing.reason, failing.message, failing.stalled
+        return failing.reason, failing.message, False
     if any(each.ready for each in states):
         return Reason.ROLLING, "the new pod replaces the old one when it answers", False
+    refusal = not_created(deployment) if deployment else ""
+    if refusal:
+        return Reason.CANNOT_START, refusal, False
     return Reason.STARTING, "the router's pod is being created", False
+
+
+def _stalled(
+    pods: Sequence[Mapping[str, Any]], reason: Reason, previous: Mapping[str, Any], now: str
+) -> bool:
+    """Tell whether the failure that is shown is one for a person."""
+    since = not_ready_since(previous)
+    states = [pod_state(pod) for pod in pods if not has_ended(pod)]
+    if any(each.reason is reason and each.stalled(since, now) for each in states):
+        return True
+    return reason in FAILED_REASONS and failing_long(since, now)
 
 
 def _rolled_out(plan: Plan, deployment: Mapping[str, Any] | None) -> bool:

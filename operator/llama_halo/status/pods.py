@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from llama_halo.api.reasons import FAILED_REASONS, Reason
+from llama_halo.api.reasons import FAILED_REASONS, STALLED_REASONS, Reason
 from llama_halo.plan import labels
+from llama_halo.status.crash import explain
 
 RESTARTS_UNTIL_STALLED = 5
+FAILING_SECONDS_UNTIL_STALLED = 600
 _PULL_FAILURES = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
-# llama-server's own words, in the order in which they are looked for.
-_NO_DEVICE = ("invalid device",)
-_NO_MEMORY = (
-    "out of memory",
-    "outofdevicememory",
-    "failed to allocate",
-    "unable to allocate",
-    "cannot allocate",
-)
-_NO_FILE = ("no such file", "failed to open", "failed to load model", "error loading model")
+# Why a container waits in the ordinary course of its creation.
+_CREATING = ("ContainerCreating", "PodInitializing")
+CONTAINERS = ("llama-server", "gateway")
+"""What our containers are called; others in the pod are somebody else's."""
 
 
 @dataclass(frozen=True)
@@ -34,22 +31,33 @@ class PodState:
     message: str
     restarts: int = 0
     terminating: bool = False
+    created: str = ""
 
     @property
     def ready(self) -> bool:
         return self.reason is Reason.SERVING
 
-    @property
-    def stalled(self) -> bool:
-        return self.reason in FAILED_REASONS and self.restarts >= RESTARTS_UNTIL_STALLED
+    def stalled(self, not_ready_since: str, now: str) -> bool:
+        """Tell whether only a person can help: at once for a mistake, else with patience."""
+        if self.reason in STALLED_REASONS:
+            return True
+        if self.reason not in FAILED_REASONS:
+            return False
+        since = max(self.created, not_ready_since)
+        return self.restarts >= RESTARTS_UNTIL_STALLED or failing_long(since, now)
 
 
-def pod_state(pod: Mapping[str, Any]) -> PodState:
-    """Read the state of a pod with one container of interest, the first."""
+def failing_long(since: str, now: str) -> bool:
+    """Tell whether a failure has lasted for so long that it will not pass by itself."""
+    lasted = datetime.fromisoformat(now) - datetime.fromisoformat(since or now)
+    return lasted.total_seconds() >= FAILING_SECONDS_UNTIL_STALLED
+
+
+def pod_state(pod: Mapping[str, Any], finding: str = "") -> PodState:
+    """Read the state of a pod; `finding` is what its Events say of a creation that hangs."""
     status = pod.get("status", {})
-    containers: Sequence[Mapping[str, Any]] = status.get("containerStatuses", ())
-    container = containers[0] if containers else {}
-    reason, message = _reason(pod, status, container)
+    container = _container(status)
+    reason, message = _reason(pod, status, container, finding)
     metadata = pod["metadata"]
     return PodState(
         name=metadata["name"],
@@ -59,6 +67,7 @@ def pod_state(pod: Mapping[str, Any]) -> PodState:
         message=message,
         restarts=container.get("restartCount", 0),
         terminating="deletionTimestamp" in metadata,
+        created=metadata.get("creationTimestamp", ""),
     )
 
 
@@ -67,27 +76,86 @@ def has_ended(pod: Mapping[str, Any]) -> bool:
     return pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
 
 
+def in_creation(pod: Mapping[str, Any]) -> bool:
+    """Tell whether the kubelet still makes the pod: why that takes long is only in its Events."""
+    if has_ended(pod) or "deletionTimestamp" in pod["metadata"]:
+        return False
+    waiting = _container(pod.get("status", {})).get("state", {}).get("waiting", {})
+    return bool(pod.get("spec", {}).get("nodeName")) and waiting.get("reason") in _CREATING
+
+
+def rejected(pods: Sequence[Mapping[str, Any]]) -> tuple[Reason, str] | None:
+    """Return why the kubelet refused the newest of the pods that ended before they began."""
+    refused = [pod for pod in pods if pod.get("status", {}).get("phase") == "Failed"]
+    refused = [pod for pod in refused if not pod["status"].get("containerStatuses")]
+    if not refused:
+        return None
+    pod = max(refused, key=lambda each: str(each["metadata"].get("creationTimestamp", "")))
+    name, status = pod["metadata"]["name"], pod["status"]
+    said = f"{status.get('reason', '')}: {status.get('message', '')}"
+    if status.get("reason") == "UnexpectedAdmissionError":
+        advice = "check the device plugin and spec.devices.resource"
+        return Reason.DEVICE_UNAVAILABLE, f"the node refused pod {name}: {said}: {advice}"
+    return (
+        Reason.CANNOT_START,
+        f"the node refused pod {name}: {said}: look at the node's conditions",
+    )
+
+
+def not_created(deployment: Mapping[str, Any]) -> str:
+    """Return why the cluster refuses to create a Deployment's pods, nothing when it does not."""
+    for each in deployment.get("status", {}).get("conditions", ()):
+        if each["type"] == "ReplicaFailure" and each["status"] == "True":
+            name = deployment["metadata"]["name"]
+            return (
+                f"the pods of Deployment {name} are refused: {each.get('message')}: change the"
+                " namespace's quota or Pod Security level, or spec.devices"
+            )
+    return ""
+
+
+def _container(status: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the status of our container: the kubelet sorts them by name, sidecars among them."""
+    found: Sequence[Mapping[str, Any]] = status.get("containerStatuses", ())
+    return next((each for each in found if each.get("name") in CONTAINERS), {})
+
+
 def _reason(
-    pod: Mapping[str, Any], status: Mapping[str, Any], container: Mapping[str, Any]
+    pod: Mapping[str, Any], status: Mapping[str, Any], container: Mapping[str, Any], finding: str
 ) -> tuple[Reason, str]:
     name = pod["metadata"]["name"]
     if _is_ready(status):
         return Reason.SERVING, f"pod {name} answers"
     if not pod.get("spec", {}).get("nodeName"):
         return Reason.SCHEDULING, _unscheduled(name, status)
-    state = container.get("state", {})
-    crash = state.get("terminated") or container.get("lastState", {}).get("terminated")
-    # A first restart may be what it took; from the second on, what ended it is the news.
-    if crash and ("running" not in state or container.get("restartCount", 0) > 1):
-        return _crashed(name, container, crash)
+    state, restarts = container.get("state", {}), container.get("restartCount", 0)
+    terminated = state.get("terminated") or container.get("lastState", {}).get("terminated")
+    if terminated:
+        crash = explain(name, pod["metadata"].get("namespace", ""), terminated)
+        # A first restart may be all it took; after a second one, or where the same must happen
+        # again, what ended it is the news.
+        if "running" not in state or restarts > 1 or crash.reason in STALLED_REASONS:
+            return crash.reason, f"{crash.message} (restarts: {restarts})"
     if "running" in state:
-        after = f" (restart {container['restartCount']})" if container.get("restartCount") else ""
-        return Reason.LOADING, f"pod {name} loads the model{after}"
-    return _waiting(name, container, state.get("waiting", {}))
+        return Reason.LOADING, _loading(name, container, status, restarts)
+    return _waiting(name, container, state.get("waiting", {}), finding)
+
+
+def _loading(
+    name: str, container: Mapping[str, Any], status: Mapping[str, Any], restarts: int
+) -> str:
+    others = [
+        each["name"]
+        for each in status.get("containerStatuses", ())
+        if not each.get("ready") and each.get("name") not in CONTAINERS
+    ]
+    if container.get("ready") and others:
+        return f"pod {name} answers, and waits for its other containers: {', '.join(others)}"
+    return f"pod {name} loads the model" + (f" (restarts: {restarts})" if restarts else "")
 
 
 def _waiting(
-    name: str, container: Mapping[str, Any], waiting: Mapping[str, Any]
+    name: str, container: Mapping[str, Any], waiting: Mapping[str, Any], finding: str
 ) -> tuple[Reason, str]:
     """Tell why a container has not been started yet, in the kubelet's words if there are any."""
     reason, detail = waiting.get("reason"), waiting.get("message")
@@ -97,51 +165,15 @@ def _waiting(
             " spec.image, or spec.pod.imagePullSecrets for a private registry"
         )
     if detail:
-        return Reason.CRASH_LOOPING, f"pod {name} cannot start: {reason}: {detail}"
-    return Reason.PULLING_IMAGE, (
-        f"pod {name} is being created (image, volumes, devices); if this lasts:"
-        f" kubectl describe pod {name}"
-    )
-
-
-def _crashed(
-    name: str, container: Mapping[str, Any], crash: Mapping[str, Any]
-) -> tuple[Reason, str]:
-    restarts, said = container.get("restartCount", 0), crash.get("message") or ""
-    seen = f"pod {name} ended with code {crash.get('exitCode')} ({restarts} restarts): "
-    if crash.get("reason") == "OOMKilled":
-        return Reason.OUT_OF_MEMORY, (
-            f"pod {name} was killed at its memory limit ({restarts} restarts): raise"
-            " spec.memory.host, or lower contextSize or promptCacheMiB"
-        )
-    if line := _line_with(said, _NO_DEVICE):
+        return Reason.CANNOT_START, f"pod {name} cannot start: {reason}: {detail}"
+    if "hostPath type check failed: /dev/" in finding:
         return Reason.DEVICE_UNAVAILABLE, (
-            f"{seen}{line}: the container does not see the GPU; check spec.devices and"
-            " spec.backend, and the node's driver"
+            f"pod {name} cannot start: {finding}: the node lacks the GPU's device node; load the"
+            " amdgpu driver there, or choose other nodes with spec.pod.nodeSelector"
         )
-    if line := _line_with(said, _NO_MEMORY):
-        return Reason.OUT_OF_MEMORY, f"{seen}{line}: lower contextSize, or raise spec.memory"
-    if line := _line_with(said, _NO_FILE):
-        return Reason.SOURCE_NOT_FOUND, (
-            f"{seen}{line}: check that the node's store has the file of spec.source.local.path"
-            " and that it is a GGUF"
-        )
-    return Reason.CRASH_LOOPING, f"{seen}{_last_line(said)}: see kubectl logs --previous {name}"
-
-
-def _line_with(text: str, words: tuple[str, ...]) -> str | None:
-    """Return the first line of a log with any of the words: the cause comes before its effects."""
-    for line in text.splitlines():
-        if any(each in line.lower() for each in words):
-            return line.strip()[:300]
-    return None
-
-
-def _last_line(text: str) -> str:
-    """Return the last line that tells of an error, else the last line."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    telling = [line for line in lines if "error" in line.lower() or "fail" in line.lower()]
-    return (telling or lines or ["no output"])[-1][:300]
+    if finding:
+        return Reason.CANNOT_START, f"pod {name} cannot start: {finding}"
+    return Reason.PULLING_IMAGE, f"pod {name} is being created (image, volumes, devices)"
 
 
 def _unscheduled(name: str, status: Mapping[str, Any]) -> str:

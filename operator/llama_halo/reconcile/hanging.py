@@ -1,0 +1,58 @@
+"""Pods whose creation hangs: why is only in their Events, so those are read, and only then.
+
+This is work for the probe queue, which has its own workers and a short patience: what cannot be
+reached must never slow a reconcile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from llama_halo.cluster.resources import EVENT, POD
+from llama_halo.cluster.store import Key, Object, key_of, owner_key
+from llama_halo.reconcile.context import Context
+from llama_halo.status.pods import in_creation
+
+FIRST_LOOK_SECONDS = 3
+NEXT_LOOK_SECONDS = 15
+
+
+def watch_creation(context: Context, obj: Object) -> None:
+    """Have a look at a pod's Events in a while, should it still be in creation then."""
+    if obj["kind"] == POD.kind and in_creation(obj):
+        context.probes.add(key_of(obj), after_seconds=FIRST_LOOK_SECONDS)
+
+
+async def look(context: Context, key: Key) -> float | None:
+    """Read a hanging pod's Events; its owner is reconciled when they say something new."""
+    pod = context.store.get(key)
+    if pod is None or not in_creation(pod):
+        context.findings.pop(key, None)
+        return None
+    uid = pod["metadata"]["uid"]
+    events, _ = await context.cluster.list(
+        EVENT, namespace=key.namespace, fields=f"regarding.uid={uid},type=Warning"
+    )
+    found = _newest(events)
+    if found and context.findings.get(key) != found:
+        context.findings[key] = found
+        owner = owner_key(pod)
+        if owner:
+            context.queue.add(owner)
+    return NEXT_LOOK_SECONDS
+
+
+def _newest(events: Sequence[Object]) -> str:
+    def at(event: Object) -> str:
+        series = event.get("series") or {}
+        times = (
+            series.get("lastObservedTime"),
+            event.get("deprecatedLastTimestamp"),
+            event.get("eventTime"),
+        )
+        return str(next((each for each in times if each), ""))
+
+    if not events:
+        return ""
+    newest = max(events, key=at)
+    return f"{newest.get('reason')}: {newest.get('note', '')}"[:500]

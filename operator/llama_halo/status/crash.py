@@ -1,0 +1,187 @@
+"""Why a container ended, from llama-server's own last words and the kubelet's record.
+
+The words were collected from real failures. llama-server ends every failed load with the same lines
+("failed to load model", "exiting due to model loading error"), so none of those tells anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from llama_halo.api.reasons import Reason
+
+LINE_LIMIT = 300
+
+
+@dataclass(frozen=True)
+class Crash:
+    """Why a container ended, and what to do about it."""
+
+    reason: Reason
+    seen: str
+    advice: str
+
+    @property
+    def message(self) -> str:
+        return f"{self.seen}: {self.advice}" if self.advice else self.seen
+
+
+@dataclass(frozen=True)
+class _Class:
+    """Lines that contain one of the words tell of this."""
+
+    reason: Reason
+    words: tuple[str, ...]
+    advice: str
+
+
+# In this order; the first class with a matching line wins. "invalid device" comes in a line that
+# names a bad variable, and a bad version or type is followed by words of a broken header.
+_CLASSES = (
+    _Class(
+        Reason.DEVICE_UNAVAILABLE,
+        ("invalid device:",),
+        "the container does not see the GPU; check spec.devices, spec.backend and spec.image, and"
+        " the driver on the node (ls -l /dev/kfd /dev/dri)",
+    ),
+    _Class(
+        Reason.BAD_FLAG,
+        (
+            "error: invalid argument:",
+            "error while handling argument",
+            "error while handling environment variable",
+            "to show complete usage, run with -h",
+            "the supplied chat template is not supported",
+            "quantized v cache requires",
+        ),
+        "correct spec.extraArgs or spec.env; `llama-server --help` of this image lists the flags",
+    ),
+    _Class(
+        Reason.OUT_OF_MEMORY,
+        (
+            "insufficient memory",
+            "cannot allocate memory",
+            "unable to allocate",
+            "failed to allocate buffer",
+            "buffer of size",
+            "failed to allocate compute",
+            "failed to allocate memory",
+            "std::bad_alloc",
+            "erroroutofdevicememory",
+            "erroroutofhostmemory",
+            "device memory allocation of size",
+            "out of memory",
+        ),
+        "lower contextSize, or raise spec.memory and, on the node, the GPU's limit"
+        " (ttm.pages_limit)",
+    ),
+    _Class(
+        Reason.CRASH_LOOPING,
+        ("couldn't bind http server socket",),
+        "the port is taken inside the pod, or --host in extraArgs is not an address of it; look for"
+        " a sidecar that listens there",
+    ),
+    _Class(
+        Reason.UNSUPPORTED_MODEL,
+        (
+            "unknown model architecture",
+            "unknown pre-tokenizer type",
+            "cannot be used as main model",
+            "only supports up to version",
+            "is no longer supported, please",
+            "has invalid ggml type",
+            "key not found in model",
+            "check_tensor_dims:",
+            "missing tensor",
+            "wrong number of tensors",
+        ),
+        "this llama.cpp does not know the model, or the file is damaged; choose a newer spec.image"
+        " or another file, or compare the file's checksum",
+    ),
+    _Class(
+        Reason.SOURCE_NOT_FOUND,
+        ("failed to open gguf file",),
+        "put the file into the node's store, readable for the container's user, or correct"
+        " spec.source.local.path",
+    ),
+    _Class(
+        Reason.NOT_A_GGUF,
+        (
+            "invalid magic characters",
+            "failed to read magic",
+            "failed to read header",
+            "failed to read key-value pairs",
+            "failed to read tensor",
+            "is not within the file bounds",
+            "corrupted or incomplete",
+            "invalid split file name",
+            "illegal split file idx",
+        ),
+        "the file is no whole GGUF (an HTML page, a Git LFS pointer, a download that was cut, a"
+        " later shard?); get it again, and name the first shard of a split model",
+    ),
+)
+# Vulkan warns of these and goes on.
+_HARMLESS = "pinned memory"
+_EXIT_CODES = {
+    127: "the image lacks the program or a library: check spec.image and spec.command",
+    132: "the processor lacks an instruction of this build: choose another spec.image",
+    134: "the program gave up (abort)",
+    139: "the program broke (segmentation fault)",
+}
+# What a process that was told to end shows: by SIGTERM, by SIGKILL, or politely.
+_STOPPED = (0, 137, 143)
+
+
+def explain(pod: str, namespace: str, terminated: Mapping[str, Any]) -> Crash:
+    """Return why a container ended; `terminated` is that state of the pod's status."""
+    said, code = terminated.get("message") or "", terminated.get("exitCode")
+    if terminated.get("reason") == "OOMKilled" or "OOM-killed" in said:
+        return Crash(
+            Reason.OUT_OF_MEMORY,
+            f"pod {pod} was killed at its memory limit",
+            "raise spec.memory.host, or lower contextSize or promptCacheMiB",
+        )
+    ended = f"pod {pod} ended with code {code}"
+    for each in _CLASSES:
+        line = _line_with(said, each.words)
+        if line:
+            return Crash(each.reason, f"{ended}: {line}", each.advice)
+    logs = f"kubectl logs -n {namespace} {pod} --previous"
+    if code in _EXIT_CODES:
+        return Crash(Reason.CRASH_LOOPING, f"{ended}, {_EXIT_CODES[code]}", f"see {logs}")
+    if code in _STOPPED and terminated.get("reason") != "StartError":
+        return Crash(
+            Reason.CRASH_LOOPING,
+            f"pod {pod} was stopped by the kubelet{_after(terminated)} because it did not answer"
+            " GET /health",
+            f"it hangs, or loads for longer than the startup probe allows; see {logs}",
+        )
+    return Crash(Reason.CRASH_LOOPING, f"{ended}: {_last_line(said)}", f"see {logs}")
+
+
+def _line_with(text: str, words: tuple[str, ...]) -> str | None:
+    """Return the first line of a log with any of the words: the cause comes before its effects."""
+    for line in text.splitlines():
+        lower = line.lower()
+        if _HARMLESS not in lower and any(each in lower for each in words):
+            return line.strip()[:LINE_LIMIT]
+    return None
+
+
+def _last_line(text: str) -> str:
+    """Return the last line that tells of an error, else the last line."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    telling = [line for line in lines if "error" in line.lower() or "fail" in line.lower()]
+    return (telling or lines or ["no output"])[-1][:LINE_LIMIT]
+
+
+def _after(terminated: Mapping[str, Any]) -> str:
+    began, ended = terminated.get("startedAt"), terminated.get("finishedAt")
+    if not began or not ended:
+        return ""
+    took = datetime.fromisoformat(ended) - datetime.fromisoformat(began)
+    return f" after {took.total_seconds():.0f} s"
