@@ -17,6 +17,7 @@ Object = dict[str, Any]
 Found = TypeVar("Found")
 BY_KIND = {
     **resources.BY_KIND,
+    "Namespace": resources.Resource("Namespace", "v1", "namespaces", namespaced=False),
     "ClusterRole": resources.Resource(
         "ClusterRole", "rbac.authorization.k8s.io/v1", "clusterroles", namespaced=False
     ),

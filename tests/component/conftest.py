@@ -12,7 +12,8 @@ import yaml
 
 from hack.testbed.cluster import Testbed
 from hack.testbed.operator_process import OperatorProcess, write_kubeconfig
-from tests.api import Api
+from tests.api import Api, eventually, ready
+from tests.proxy import FaultProxy
 
 
 @pytest.fixture(scope="session")
@@ -30,6 +31,7 @@ def operator_kubeconfig(control_plane: Testbed, tmp_path_factory: pytest.TempPat
     return write_kubeconfig(control_plane, folder / "kubeconfig")
 
 
+Json = dict[str, Any]
 StartOperator = Callable[..., OperatorProcess]
 
 
@@ -59,6 +61,27 @@ def operator(start_operator: StartOperator) -> OperatorProcess:
     process = start_operator()
     process.wait_ready()
     return process
+
+
+@pytest.fixture(scope="class")
+def proxy(control_plane: Testbed) -> Iterator[FaultProxy]:
+    """A way to the API server that can be broken."""
+    fault_proxy = FaultProxy(control_plane.layout)
+    yield fault_proxy
+    fault_proxy.stop()
+
+
+@pytest.fixture(scope="class")
+def proxied_operator(
+    control_plane: Testbed, proxy: FaultProxy, operator_log: Path, tmp_path_factory: Any
+) -> Iterator[OperatorProcess]:
+    """One operator that reaches the API server through the proxy."""
+    path = tmp_path_factory.mktemp("proxied") / "kubeconfig"
+    kubeconfig = write_kubeconfig(control_plane, path, server=proxy.server)
+    process = OperatorProcess(kubeconfig, operator_log)
+    process.wait_ready()
+    yield process
+    process.stop()
 
 
 @pytest.fixture
@@ -105,3 +128,47 @@ def router(namespace: str, name: str = "main", **spec: Any) -> dict[str, Any]:
 def documents(path: Path) -> list[dict[str, Any]]:
     """Return the objects of a YAML file."""
     return [each for each in yaml.safe_load_all(path.read_text()) if each]
+
+
+def wait_ready(
+    api: Api, namespace: str, name: str, *, kind: str = "LlamaModel", seconds: float = 15
+) -> Json:
+    """Wait until a resource is Ready=True and return it."""
+
+    return eventually(
+        lambda: api.get(kind, namespace, name),
+        until=lambda found: ready(found)[0] == "True",
+        seconds=seconds,
+        what=f"{kind} {name} ready",
+    )
+
+
+def wait_state(
+    api: Api,
+    namespace: str,
+    name: str,
+    reason: str,
+    *,
+    kind: str = "LlamaModel",
+    seconds: float = 15,
+) -> Json:
+    """Wait until a resource shows a reason and return it."""
+
+    return eventually(
+        lambda: api.get(kind, namespace, name),
+        until=lambda found: ready(found)[1] == reason,
+        seconds=seconds,
+        what=f"{kind} {name} {reason}",
+    )
+
+
+def deployments(api: Api, namespace: str, name: str = "coder") -> list[Json]:
+    return api.list("Deployment", namespace, f"llama-halo.dev/model={name}")
+
+
+def pods(api: Api, namespace: str, label: str = "llama-halo.dev/model") -> list[Json]:
+    return api.list("Pod", namespace, label)
+
+
+def uids(api: Api, namespace: str, label: str) -> set[str]:
+    return {each["metadata"]["uid"] for each in pods(api, namespace, label)}

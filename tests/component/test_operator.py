@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import pytest
 
@@ -11,43 +10,17 @@ from hack.testbed.audit import writes
 from hack.testbed.cluster import Testbed
 from hack.testbed.operator_process import OperatorProcess
 from tests.api import Api, eventually, message, ready
-from tests.component.conftest import StartOperator, model, now, router
-
-Json = dict[str, Any]
-
-
-def wait_ready(api: Api, namespace: str, name: str, *, kind: str = "LlamaModel") -> Json:
-    """Wait until a resource is Ready=True and return it."""
-
-    return eventually(
-        lambda: api.get(kind, namespace, name),
-        until=lambda found: ready(found)[0] == "True",
-        what=f"{kind} {name} ready",
-    )
-
-
-def wait_state(
-    api: Api, namespace: str, name: str, reason: str, *, kind: str = "LlamaModel"
-) -> Json:
-    """Wait until a resource shows a reason and return it."""
-
-    return eventually(
-        lambda: api.get(kind, namespace, name),
-        until=lambda found: ready(found)[1] == reason,
-        what=f"{kind} {name} {reason}",
-    )
-
-
-def deployments(api: Api, namespace: str, name: str = "coder") -> list[Json]:
-    return api.list("Deployment", namespace, f"llama-halo.dev/model={name}")
-
-
-def pods(api: Api, namespace: str, label: str = "llama-halo.dev/model") -> list[Json]:
-    return api.list("Pod", namespace, label)
-
-
-def uids(api: Api, namespace: str, label: str) -> set[str]:
-    return {each["metadata"]["uid"] for each in pods(api, namespace, label)}
+from tests.component.conftest import (
+    StartOperator,
+    deployments,
+    model,
+    now,
+    pods,
+    router,
+    uids,
+    wait_ready,
+    wait_state,
+)
 
 
 @pytest.mark.usefixtures("operator")
@@ -187,73 +160,6 @@ class TestModel:
         api.delete("LlamaModel", namespace, "coder")
         eventually(lambda: not deployments(api, namespace))
         eventually(lambda: api.get("Service", namespace, "coder") is None)
-
-    def test_a_service_of_somebody_else_is_not_touched(self, api: Api, namespace: str) -> None:
-        foreign = {
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": {"name": "coder", "namespace": namespace},
-            "spec": {"selector": {"app": "mine"}, "ports": [{"port": 80}]},
-        }
-        api.create(foreign)
-        api.apply(model(namespace))
-        found = wait_state(api, namespace, "coder", "NameConflict")
-        assert "belongs to somebody else" in message(found)
-        service = api.get("Service", namespace, "coder")
-        assert service is not None
-        assert service["spec"]["selector"] == {"app": "mine"}
-        assert deployments(api, namespace) == []
-
-    @pytest.mark.parametrize("what", ["service", "deployment", "args", "replicas"])
-    def test_what_was_changed_by_hand_is_put_right(
-        self, api: Api, namespace: str, what: str
-    ) -> None:
-        api.apply(model(namespace))
-        wait_ready(api, namespace, "coder")
-        (deployment,) = deployments(api, namespace)
-        name = deployment["metadata"]["name"]
-        if what == "service":
-            api.delete("Service", namespace, "coder")
-        elif what == "deployment":
-            api.delete("Deployment", namespace, name)
-        else:
-            container = deployment["spec"]["template"]["spec"]["containers"][0]
-            template = {"spec": {"containers": [{**container, "args": ["--bad"]}]}}
-            change: Json = {"replicas": 3} if what == "replicas" else {"template": template}
-            api.patch("Deployment", namespace, name, {"spec": change})
-
-        def as_before() -> bool:
-            found = api.get("Deployment", namespace, name)
-            return (
-                found is not None
-                and found["spec"]["replicas"] == 1
-                and found["spec"]["template"]["spec"]["containers"][0]["args"]
-                == deployment["spec"]["template"]["spec"]["containers"][0]["args"]
-                and api.get("Service", namespace, "coder") is not None
-            )
-
-        eventually(as_before, seconds=5)
-
-    def test_a_hand_added_environment_entry_and_a_rollout_restart_stay(
-        self, api: Api, namespace: str, control_plane: Testbed
-    ) -> None:
-        api.apply(model(namespace))
-        wait_ready(api, namespace, "coder")
-        (deployment,) = deployments(api, namespace)
-        name = deployment["metadata"]["name"]
-        container = deployment["spec"]["template"]["spec"]["containers"][0]
-        env = [*container["env"], {"name": "ADDED", "value": "by hand"}]
-        template = {
-            "metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "now"}},
-            "spec": {"containers": [{**container, "env": env}]},
-        }
-        since = now()
-        api.patch("Deployment", namespace, name, {"spec": {"template": template}})
-        time.sleep(2)
-        found = api.get("Deployment", namespace, name)
-        assert "by hand" in str(found)
-        assert "restartedAt" in str(found)
-        assert "patch deployments" not in writes(control_plane.layout.audit_log, since=since)
 
     def test_events_tell_of_each_transition_once(self, api: Api, namespace: str) -> None:
         api.apply(model(namespace))

@@ -25,6 +25,12 @@ from llama_halo.cluster.compare import difference
             "env[A].value",
             id="a changed environment entry is named",
         ),
+        pytest.param(
+            {"selector": {"a": "1"}},
+            {"selector": {"a": "1", "b": "2"}},
+            "selector",
+            id="a selector with an entry more selects something else",
+        ),
         pytest.param({"args": ["a"]}, {"args": ["a", "b"]}, "args", id="argv is compared whole"),
         pytest.param({"args": ["a"]}, {"args": ["b"]}, "args[0]", id="one word of argv is named"),
         pytest.param(

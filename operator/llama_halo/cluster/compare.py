@@ -20,6 +20,10 @@ _MERGE_KEYS: dict[str, tuple[tuple[str, ...], ...]] = {
 }
 
 
+# Maps that the API server keeps as one value: an entry more is another value.
+_ATOMIC_MAPS = frozenset({"selector", "matchLabels", "nodeSelector"})
+
+
 def difference(desired: Any, live: Any, path: str = "") -> str | None:
     """Return the path of the first value of `desired` that `live` lacks, None when it has all."""
     if isinstance(desired, Mapping):
@@ -31,6 +35,8 @@ def difference(desired: Any, live: Any, path: str = "") -> str | None:
 
 def _map_difference(desired: Mapping[str, Any], live: Any, path: str) -> str | None:
     if not isinstance(live, Mapping):
+        return path
+    if path.rpartition(".")[2] in _ATOMIC_MAPS and live.keys() - desired.keys():
         return path
     for key, value in desired.items():
         here = f"{path}.{key}" if path else key

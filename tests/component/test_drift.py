@@ -1,0 +1,146 @@
+"""What hands, other controllers and lost watches do to children, and how they come back.
+
+Each drift happens twice: in sight of the operator, and inside a watch gap that ends in 410 Gone,
+of which no watch ever tells.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from hack.testbed.audit import writes
+from hack.testbed.cluster import Testbed
+from tests.api import Api, eventually
+from tests.component.conftest import Json, deployments, model, now, router, wait_ready
+from tests.proxy import FaultProxy
+
+# What of a Deployment is a person's or a controller's, not the operator's.
+FOREIGN = ("resourceVersion", "uid", "generation", "creationTimestamp", "managedFields")
+CHILDREN = ("Deployment", "Service", "ConfigMap", "ServiceAccount", "RoleBinding")
+
+
+def ours(api: Api, namespace: str) -> dict[str, Json]:
+    """Return all children as the operator made them."""
+    found = {}
+    for kind in CHILDREN:
+        for obj in api.list(kind, namespace, "app.kubernetes.io/managed-by=llama-halo"):
+            metadata = {k: v for k, v in obj["metadata"].items() if k not in FOREIGN}
+            metadata.get("annotations", {}).pop("deployment.kubernetes.io/revision", None)
+            rest = {k: v for k, v in obj.items() if k not in ("metadata", "status")}
+            rest.get("spec", {}).pop("clusterIP", None)
+            rest.get("spec", {}).pop("clusterIPs", None)
+            found[f"{kind}/{metadata['name']}"] = {**rest, "metadata": metadata}
+    return found
+
+
+def delete_deployment(api: Api, namespace: str) -> None:
+    api.delete("Deployment", namespace, deployments(api, namespace)[0]["metadata"]["name"])
+
+
+def delete_service(api: Api, namespace: str) -> None:
+    api.delete("Service", namespace, "coder")
+
+
+def delete_config(api: Api, namespace: str) -> None:
+    (config,) = api.list("ConfigMap", namespace, "llama-halo.dev/router=main")
+    api.delete("ConfigMap", namespace, config["metadata"]["name"])
+
+
+def edit_args(api: Api, namespace: str) -> None:
+    (deployment,) = deployments(api, namespace)
+    container = deployment["spec"]["template"]["spec"]["containers"][0]
+    template = {"spec": {"containers": [{**container, "args": ["--bad"]}]}}
+    name = deployment["metadata"]["name"]
+    api.patch("Deployment", namespace, name, {"spec": {"template": template}})
+
+
+def edit_replicas(api: Api, namespace: str) -> None:
+    name = deployments(api, namespace)[0]["metadata"]["name"]
+    api.patch("Deployment", namespace, name, {"spec": {"replicas": 3}})
+
+
+def drop_owner(api: Api, namespace: str) -> None:
+    name = deployments(api, namespace)[0]["metadata"]["name"]
+    api.patch("Deployment", namespace, name, {"metadata": {"ownerReferences": []}})
+
+
+def drop_labels(api: Api, namespace: str) -> None:
+    api.patch("Service", namespace, "coder", {"metadata": {"labels": None}})
+
+
+def edit_selector(api: Api, namespace: str) -> None:
+    api.patch("Service", namespace, "coder", {"spec": {"selector": {"app": "other"}}})
+
+
+DRIFTS = (
+    delete_deployment,
+    delete_service,
+    delete_config,
+    edit_args,
+    edit_replicas,
+    drop_owner,
+    drop_labels,
+    edit_selector,
+)
+
+
+@pytest.mark.usefixtures("proxied_operator")
+class TestDrift:
+    @contextmanager
+    def gap(self, proxy: FaultProxy) -> Iterator[None]:
+        """Close every watch, and let them go on only with 410 Gone."""
+        proxy.set(watch_refused_503=1)
+        proxy.cut_watches()
+        yield
+        proxy.set(watch_refused_503=0, watch_refused_410=1)
+
+    @pytest.mark.parametrize("unseen", [False, True], ids=["in sight", "inside a watch gap"])
+    @pytest.mark.parametrize("drift", DRIFTS, ids=[each.__name__ for each in DRIFTS])
+    def test_what_was_changed_by_hand_is_put_right(
+        self,
+        api: Api,
+        namespace: str,
+        proxy: FaultProxy,
+        drift: Callable[[Api, str], None],
+        unseen: bool,
+    ) -> None:
+        api.apply(model(namespace))
+        api.apply(router(namespace))
+        wait_ready(api, namespace, "coder")
+        wait_ready(api, namespace, "main", kind="ModelRouter")
+        before = ours(api, namespace)
+        if unseen:
+            with self.gap(proxy):
+                drift(api, namespace)
+        else:
+            drift(api, namespace)
+        try:
+            eventually(lambda: ours(api, namespace) == before, what="all as before")
+        finally:
+            proxy.set(watch_refused_410=0)
+        wait_ready(api, namespace, "coder")
+
+    def test_a_hand_added_environment_entry_and_a_rollout_restart_stay(
+        self, api: Api, namespace: str, control_plane: Testbed
+    ) -> None:
+        api.apply(model(namespace))
+        wait_ready(api, namespace, "coder")
+        (deployment,) = deployments(api, namespace)
+        name = deployment["metadata"]["name"]
+        container = deployment["spec"]["template"]["spec"]["containers"][0]
+        env = [*container["env"], {"name": "ADDED", "value": "by hand"}]
+        template = {
+            "metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "now"}},
+            "spec": {"containers": [{**container, "env": env}]},
+        }
+        since = now()
+        api.patch("Deployment", namespace, name, {"spec": {"template": template}})
+        time.sleep(2)
+        found = api.get("Deployment", namespace, name)
+        assert "by hand" in str(found)
+        assert "restartedAt" in str(found)
+        assert "patch deployments" not in writes(control_plane.layout.audit_log, since=since)
