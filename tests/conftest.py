@@ -19,6 +19,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=["testbed", "kind", "current"],
         help="where the e2e tests run",
     )
+    parser.addoption("--soak", action="store_true", help="chaos for half an hour, not for minutes")
+    parser.addoption("--chaos-seed", type=int, default=1, help="which chaos")
 
 
 @pytest.fixture(scope="session")

@@ -51,6 +51,12 @@ class OperatorMetrics:
             registry=self.registry,
         ).set_function(oldest_seconds)
 
+    def observe_tasks(self, tasks: Callable[[], float]) -> None:
+        """Publish how many asyncio tasks there are: a number that grows is a leak."""
+        Gauge(
+            "llama_halo_tasks", "asyncio tasks of the operator.", registry=self.registry
+        ).set_function(tasks)
+
     def reconciled(self, key: Key, ready: Mapping[str, Any], seconds: float) -> None:
         """Count one reconcile and publish whether the resource is ready."""
         self._reconciles.labels(key.kind, ready["reason"]).inc()

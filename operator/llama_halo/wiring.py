@@ -37,6 +37,7 @@ class Operator:
         self._metrics = OperatorMetrics()
         self._queue = Queue()
         self._metrics.observe_queue(lambda: self._queue.depth, lambda: self._queue.oldest_seconds)
+        self._metrics.observe_tasks(lambda: len(asyncio.all_tasks()))
         self._context = Context(
             cluster=cluster,
             store=Store(),

@@ -72,6 +72,12 @@ def drop_labels(api: Api, namespace: str) -> None:
     api.patch("Service", namespace, "coder", {"metadata": {"labels": None}})
 
 
+def drop_owner_label(api: Api, namespace: str) -> None:
+    name = deployments(api, namespace)[0]["metadata"]["name"]
+    label = {"llama-halo.dev/model": None}
+    api.patch("Deployment", namespace, name, {"metadata": {"labels": label}})
+
+
 def edit_selector(api: Api, namespace: str) -> None:
     api.patch("Service", namespace, "coder", {"spec": {"selector": {"app": "other"}}})
 
@@ -84,6 +90,7 @@ DRIFTS = (
     edit_replicas,
     drop_owner,
     drop_labels,
+    drop_owner_label,
     edit_selector,
 )
 

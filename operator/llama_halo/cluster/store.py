@@ -37,12 +37,15 @@ def key_of(obj: Object) -> Key:
 
 
 def owner_key(obj: Object) -> Key | None:
-    """Return the key of the resource that an object belongs to by its labels, if any."""
+    """Return the key of the resource that an object belongs to, by its labels or its owner."""
     metadata = obj["metadata"]
-    found = metadata.get("labels") or {}
+    namespace, found = metadata.get("namespace", ""), metadata.get("labels") or {}
     for label, kind in ((labels.MODEL, llamamodel.KIND), (labels.ROUTER, modelrouter.KIND)):
         if label in found:
-            return Key(kind, metadata.get("namespace", ""), found[label])
+            return Key(kind, namespace, found[label])
+    for owner in metadata.get("ownerReferences", ()):
+        if owner["kind"] in (llamamodel.KIND, modelrouter.KIND):
+            return Key(owner["kind"], namespace, owner["name"])
     return None
 
 

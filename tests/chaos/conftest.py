@@ -1,0 +1,113 @@
+"""A control plane of its own for chaos: its API server and etcd are killed, its nodes vanish."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from hack.testbed import operator_process
+from hack.testbed.cluster import Testbed
+from hack.testbed.layout import Ports
+from hack.testbed.operator_process import OperatorProcess, write_kubeconfig
+from tests.api import Api
+from tests.proxy import FaultProxy
+
+NODES = 4
+
+
+@dataclass(frozen=True)
+class Soak:
+    """How long and how large: short in `make test`, long in `make soak`."""
+
+    chaos_seconds: float
+    models: int
+    outage_seconds: float
+    kills: int
+    stopped_seconds: float
+    rivals_seconds: float
+
+
+SHORT = Soak(90, 24, 15, 10, 20, 20)
+LONG = Soak(1800, 200, 60, 50, 120, 300)
+
+
+@pytest.fixture(scope="session")
+def soak(request: pytest.FixtureRequest) -> Soak:
+    return LONG if request.config.getoption("--soak") else SHORT
+
+
+@pytest.fixture(scope="session")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Testbed]:
+    directory: Path = tmp_path_factory.mktemp("chaos-plane")
+    testbed = Testbed(directory, with_node=False, ports=Ports.free(), fake_nodes=NODES)
+    try:
+        testbed.up()
+        operator_process.install(testbed)
+        yield testbed
+    finally:
+        testbed.down()
+
+
+@pytest.fixture(scope="session")
+def api(plane: Testbed) -> Iterator[Api]:
+    client = Api(plane.kubeconfig)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def proxy(plane: Testbed, request: pytest.FixtureRequest) -> Iterator[FaultProxy]:
+    fault_proxy = FaultProxy(plane.layout, seed=request.config.getoption("--chaos-seed"))
+    yield fault_proxy
+    fault_proxy.stop()
+
+
+class Operators:
+    """Operators of one test, one after another or side by side; all end with it."""
+
+    def __init__(self, kubeconfig: Path, log: Path) -> None:
+        self._kubeconfig, self._log = kubeconfig, log
+        self._started: list[OperatorProcess] = []
+
+    def start(self, *, ready: bool = True) -> OperatorProcess:
+        process = OperatorProcess(self._kubeconfig, self._log)
+        self._started.append(process)
+        if ready:
+            process.wait_ready()
+        return process
+
+    def stop_all(self) -> None:
+        for each in self._started:
+            if each.running:
+                each.kill()
+
+
+@pytest.fixture
+def operators(plane: Testbed, tmp_path: Path) -> Iterator[Operators]:
+    """Operators with a straight way to the API server."""
+    found = Operators(write_kubeconfig(plane, tmp_path / "kubeconfig"), tmp_path / "operator.log")
+    yield found
+    found.stop_all()
+
+
+@pytest.fixture
+def proxied(plane: Testbed, proxy: FaultProxy, tmp_path: Path) -> Iterator[Operators]:
+    """Operators whose way leads through the proxy."""
+    path = tmp_path / "proxied.kubeconfig"
+    kubeconfig = write_kubeconfig(plane, path, server=proxy.server)
+    found = Operators(kubeconfig, tmp_path / "operator.log")
+    yield found
+    found.stop_all()
+
+
+@pytest.fixture
+def namespaces(api: Api, request: pytest.FixtureRequest) -> Iterator[list[str]]:
+    """Two namespaces of the test's own, gone afterwards."""
+    stem = f"c-{abs(hash(request.node.nodeid)) % 10**6}"
+    names = [api.namespace(f"{stem}-{index}") for index in range(2)]
+    yield names
+    for name in names:
+        api.delete("Namespace", "", name)
