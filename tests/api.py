@@ -17,6 +17,7 @@ Object = dict[str, Any]
 Found = TypeVar("Found")
 BY_KIND = {
     **resources.BY_KIND,
+    "Secret": resources.Resource("Secret", "v1", "secrets"),
     "Namespace": resources.Resource("Namespace", "v1", "namespaces", namespaced=False),
     "ClusterRole": resources.Resource(
         "ClusterRole", "rbac.authorization.k8s.io/v1", "clusterroles", namespaced=False
@@ -93,10 +94,16 @@ class Api:
         assert response.status_code in (201, 409), response.text
         return name
 
-    def token(self, namespace: str, account: str) -> str:
-        """Ask for a token of a ServiceAccount."""
+    def token(self, namespace: str, account: str, *, bound_to: Object | None = None) -> str:
+        """Ask for a token of a ServiceAccount; bound to an object, it ends with that object."""
         path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token"
-        body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+        spec: Object = {}
+        if bound_to:
+            metadata = bound_to["metadata"]
+            reference = {"kind": bound_to["kind"], "apiVersion": bound_to["apiVersion"]}
+            named = {"name": metadata["name"], "uid": metadata["uid"]}
+            spec = {"boundObjectRef": {**reference, **named}}
+        body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
         token: str = self._send("POST", path, json=body)["status"]["token"]
         return token
 

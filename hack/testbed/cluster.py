@@ -89,6 +89,10 @@ class Testbed:
         if self.fake_nodes:
             control_plane.start_kwok(self.layout, tools.build(tools.KWOK), nodes=self.fake_nodes)
 
+    def add_fake_nodes(self, nodes: int) -> None:
+        """Have kwok play nodes beside what is there."""
+        control_plane.start_kwok(self.layout, tools.build(tools.KWOK), nodes=nodes)
+
     def down(self) -> None:
         """Leave no process, mount, interface, namespace or file of this testbed behind."""
         owner = NODE_STATE / "owner"
@@ -98,13 +102,7 @@ class Testbed:
             require_root("taking the node away")
             images.remove_model()
             node.remove(self.layout)
-        for name in (
-            "kwok",
-            "kube-scheduler",
-            "kube-controller-manager",
-            "kube-apiserver",
-            "etcd",
-        ):
+        for name in ("kwok", *reversed(control_plane.PROGRAMS)):
             processes.stop(self.layout, name)
         processes.end_strays(self.directory)
         shutil.rmtree(self.directory, ignore_errors=True)

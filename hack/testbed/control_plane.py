@@ -37,9 +37,12 @@ AUDIT_POLICY = {
 }
 
 
+PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
+
+
 def start(layout: Layout, tools: Path) -> None:
     """Start the control plane and wait until the API server is ready; no-op where it runs."""
-    if processes.alive(layout, "kube-apiserver"):
+    if all(processes.alive(layout, name) for name in PROGRAMS):
         return
     _check_ports(layout)
     started = time.monotonic()

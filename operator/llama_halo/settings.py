@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -39,6 +40,8 @@ class Settings:
     images: Mapping[Backend, ImageProfile] = field(default_factory=lambda: dict(DEFAULT_IMAGES))
     gpu_reserve_mib: int = 8192
     """Kept free of GPU memory on nodes without a budget annotation."""
+    startup_seconds: int = 3600
+    """How long llama-server may load before it is started anew."""
     cluster_domain: str = "cluster.local"
     port: int = 8080
     workers: int = 8
@@ -50,6 +53,7 @@ class Settings:
             images=self.images,
             store_path=self.store_path,
             gateway_image=self.image,
+            startup_seconds=self.startup_seconds,
             cluster_domain=self.cluster_domain,
         )
 
@@ -69,6 +73,7 @@ def load_settings(environment: Mapping[str, str]) -> Settings:
         store_path=own.pop("STORE_PATH", Settings.store_path),
         images=_images(own),
         gpu_reserve_mib=_memory(own, "GPU_RESERVE", Settings.gpu_reserve_mib),
+        startup_seconds=_duration(own, "STARTUP_TIMEOUT", Settings.startup_seconds),
         cluster_domain=own.pop("CLUSTER_DOMAIN", Settings.cluster_domain),
         port=_number(own, "PORT", Settings.port),
         workers=_number(own, "WORKERS", Settings.workers),
@@ -104,6 +109,17 @@ def _number(own: dict[str, str], name: str, default: int) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise SettingsError(f"{PREFIX}{name}={text}: must be a whole number above 0")
     return int(text)
+
+
+def _duration(own: dict[str, str], name: str, default_seconds: int) -> int:
+    text = own.pop(name, f"{default_seconds}s")
+    if not re.fullmatch(r"(\d+h)?(\d+m)?(\d+s)?", text) or not text:
+        raise SettingsError(f"{PREFIX}{name}={text}: must be a duration like 1h30m or 90s")
+    units = {"h": 3600, "m": 60, "s": 1}
+    seconds = sum(int(number) * units[unit] for number, unit in re.findall(r"(\d+)([hms])", text))
+    if seconds < 1:
+        raise SettingsError(f"{PREFIX}{name}={text}: must be at least 1s")
+    return seconds
 
 
 def _memory(own: dict[str, str], name: str, default_mib: int) -> int:

@@ -47,6 +47,9 @@ class Kubectl:
         )
         assert done.returncode == 0, done.stderr
 
+    def patch(self, target: str, patch: Json) -> None:
+        self("patch", target, "--patch", json.dumps(patch))
+
     def wait_ready(self, *names: str, seconds: int = 120) -> None:
         self("wait", "--for=condition=Ready", *names, f"--timeout={seconds}s")
 

@@ -36,6 +36,8 @@ class Defaults:
     images: Mapping[Backend, ImageProfile]
     store_path: str
     gateway_image: str
+    startup_seconds: int = 3600
+    """A 100 GB model read from a slow disk takes most of an hour."""
     cluster_domain: str = "cluster.local"
 
 

@@ -127,7 +127,13 @@ def _plan(
             rolling = True
         objects.append(
             _deployment(
-                owner, spec, node=node, pods=pods, pod_spec=pod_spec, config_hash=config_hash
+                owner,
+                spec,
+                node=node,
+                pods=pods,
+                pod_spec=pod_spec,
+                config_hash=config_hash,
+                patience=facts.defaults.startup_seconds,
             )
         )
     return Plan(
@@ -178,6 +184,7 @@ def _deployment(
     pods: int,
     pod_spec: dict[str, Any],
     config_hash: str,
+    patience: int,
 ) -> dict[str, Any]:
     name = labels.deployment_name(owner.name, node)
     return {
@@ -191,7 +198,7 @@ def _deployment(
             "replicas": pods,
             # Two copies of one model never fit in unified memory together.
             "strategy": {"type": "Recreate"},
-            "progressDeadlineSeconds": server.STARTUP_SECONDS + 300,
+            "progressDeadlineSeconds": patience + 300,
             "revisionHistoryLimit": 2,
             "selector": {"matchLabels": {labels.DEPLOYMENT: name}},
             "template": {

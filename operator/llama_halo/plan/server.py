@@ -20,8 +20,6 @@ ALL_LAYERS = 999
 DEVICE = {Backend.VULKAN: "Vulkan0", Backend.ROCM: "ROCm0", Backend.CPU: "none"}
 CPU_USER = 65532
 DEFAULT_THREADS = 4
-# A 100 GB model read from a slow disk takes most of an hour.
-STARTUP_SECONDS = 3600
 
 _REASONING_FORMAT = {"Auto": "auto", "None": "none", "DeepSeek": "deepseek"}
 # The table that the operator must set for weights to be read once and not paged: section "load
@@ -109,7 +107,7 @@ def container(name: str, spec: LlamaModelSpec, defaults: Defaults) -> dict[str, 
         "env": environment(spec),
         "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
         # With 10 s a wake-up takes 9 s longer than the server needs.
-        "startupProbe": _probe(period=1, failures=STARTUP_SECONDS),
+        "startupProbe": _probe(period=1, failures=defaults.startup_seconds),
         "readinessProbe": _probe(period=5, failures=3),
         "livenessProbe": _probe(period=30, failures=6),
         "resources": _resources(spec),

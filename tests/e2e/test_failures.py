@@ -1,0 +1,320 @@
+"""Every failure that a pod can show, provoked for real on the node, and what people are told.
+
+The models fail side by side, so that the waiting is done once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hack.testbed import images, llama_server, node, processes
+from hack.testbed.cluster import Testbed
+from tests.api import eventually, message, ready
+from tests.e2e.conftest import Kubectl, smollm2
+
+SQUATTER = "import http.server as h; h.test(h.SimpleHTTPRequestHandler, port=8080)"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A model that fails, and what its status must say then."""
+
+    name: str
+    spec: dict[str, Any]
+    reason: str
+    says: tuple[str, ...]
+    stalled_at_once: bool = False
+
+
+def local(path: str) -> dict[str, Any]:
+    return {"source": {"local": {"path": path}}}
+
+
+FAILURES = (
+    Failure(
+        "missing-file",
+        local("smollm2/nothing.gguf"),
+        "SourceNotFound",
+        ("nothing.gguf' (No such file or directory)", "spec.source.local.path"),
+    ),
+    Failure(
+        "unreadable-file",
+        local("broken/unreadable.gguf"),
+        "SourceNotFound",
+        ("(Permission denied)", "readable for the container's user"),
+    ),
+    Failure(
+        "text-file",
+        local("broken/text.gguf"),
+        "NotAGGUF",
+        ("invalid magic characters", "get it again"),
+        stalled_at_once=True,
+    ),
+    Failure(
+        "cut-file",
+        local("broken/cut.gguf"),
+        "NotAGGUF",
+        ("corrupted or incomplete", "a download that was cut"),
+        stalled_at_once=True,
+    ),
+    Failure(
+        "unknown-flag",
+        {"extraArgs": ["--no-such-flag"]},
+        "BadFlag",
+        ("invalid argument: --no-such-flag", "correct spec.extraArgs"),
+        stalled_at_once=True,
+    ),
+    Failure(
+        "bad-value",
+        {"extraArgs": ["--temp", "warm"]},
+        "BadFlag",
+        ('error while handling argument "--temp"',),
+        stalled_at_once=True,
+    ),
+    Failure(
+        "killed",
+        {"memory": {"host": "20Mi"}},
+        "OutOfMemory",
+        ("killed at its memory limit", "raise spec.memory.host"),
+    ),
+    Failure(
+        "no-allocation",
+        # Refused by llama.cpp itself: more than the address space it is allowed.
+        {
+            "command": ["sh", "-c", 'ulimit -v 1500000; exec llama-server "$@"', "llama-server"],
+            "contextSize": 1_000_000,
+        },
+        "OutOfMemory",
+        ("allocate", "lower contextSize"),
+    ),
+    Failure(
+        "wrong-image",
+        {"image": "localhost/no-such-image:1"},
+        "ImagePullFailed",
+        ("cannot pull localhost/no-such-image:1", "spec.image"),
+    ),
+    Failure(
+        "no-program",
+        {"command": ["/no/such/program"]},
+        "CrashLooping",
+        ("/no/such/program", "kubectl logs -n e2e"),
+    ),
+    Failure(
+        "no-node",
+        {"pod": {"nodeSelector": {"disk": "fast"}}},
+        "WaitingForNode",
+        ("disk=fast", "label a node"),
+    ),
+    Failure(
+        "no-memory",
+        {"memory": {"host": "4Ti"}},
+        "WaitingForMemory",
+        ("needs 4096.0Gi of memory, halo-1 has",),
+    ),
+    Failure(
+        "no-secret",
+        {"env": [{"name": "T", "valueFrom": {"secretKeyRef": {"name": "gone", "key": "k"}}}]},
+        "CannotStart",
+        ('secret "gone" not found',),
+    ),
+    Failure(
+        "unschedulable",
+        {"pod": {"resources": {"requests": {"cpu": "900"}}}},
+        "Scheduling",
+        ("is not scheduled: 0/1 nodes are available", "Insufficient cpu"),
+    ),
+    Failure(
+        "no-resource",
+        {
+            "backend": "Vulkan",
+            "devices": {"resource": {"name": "amd.com/gpu", "count": 1}},
+            "memory": {"gpu": "256Mi", "host": "256Mi"},
+        },
+        "Scheduling",
+        ("Insufficient amd.com/gpu",),
+    ),
+    Failure(
+        "no-gpu",
+        {"backend": "Vulkan", "memory": {"gpu": "256Mi", "host": "256Mi"}},
+        "DeviceUnavailable",
+        ("invalid device: Vulkan0", "does not see the GPU"),
+    ),
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def broken_files(kube: Kubectl) -> Iterator[None]:
+    """Files in the node's store that are no models, or cannot be read."""
+    if not isinstance(kube.cluster, Testbed):
+        pytest.fail("these tests break the testbed's own node: run them with --cluster testbed")
+    folder = node.MODEL_STORE / "broken"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "text.gguf").write_text("<!DOCTYPE html><title>Not here</title>\n" * 9)
+    with llama_server.model_file().open("rb") as whole:
+        (folder / "cut.gguf").write_bytes(whole.read(30_000_000))
+    unreadable = folder / "unreadable.gguf"
+    unreadable.write_bytes(b"GGUF")
+    unreadable.chmod(0)
+    yield
+    for each in folder.iterdir():
+        each.unlink()
+    folder.rmdir()
+
+
+@pytest.fixture(scope="module")
+def failing(kube: Kubectl, broken_files: None) -> None:
+    """All failing models at once, each with hardly any claim on the node's processor."""
+    for each in FAILURES:
+        small: dict[str, Any] = {"resources": {"requests": {"cpu": "10m"}}}
+        spec = {"memory": {"host": "64Mi"}, **each.spec}
+        kube.apply(smollm2(each.name, **{**spec, "pod": {**small, **spec.get("pod", {})}}))
+
+
+@pytest.mark.usefixtures("failing")
+@pytest.mark.parametrize("failure", FAILURES, ids=[each.name for each in FAILURES])
+def test_a_failure_is_told_with_what_was_seen_and_what_to_do(
+    kube: Kubectl, failure: Failure
+) -> None:
+    def look() -> dict[str, Any]:
+        return kube.json("get", "llamamodel", failure.name)
+
+    found = eventually(look, until=lambda each: ready(each)[1] == failure.reason, seconds=120)
+    for words in failure.says:
+        assert words in message(found)
+    kinds = {each["type"]: each["status"] for each in found["status"]["conditions"]}
+    assert kinds["Ready"] == kinds["Available"] == "False"
+    if failure.stalled_at_once:
+        assert kinds.get("Stalled") == "True"
+        assert "Reconciling" not in kinds
+    assert failure.reason in kube("get", "llamamodel", failure.name)
+    if failure.reason != "Scheduling":
+
+        def events() -> list[dict[str, Any]]:
+            listed = kube.json("get", "events.events.k8s.io")["items"]
+            about = [e for e in listed if e["regarding"].get("name") == failure.name]
+            return [e for e in about if e["reason"] == failure.reason]
+
+        (event,) = eventually(events, seconds=10)
+        assert failure.says[0] in event["note"]
+
+
+def test_crashes_become_stalled_after_five_restarts_and_post_no_more_events(
+    kube: Kubectl, failing: None
+) -> None:
+    def stalled() -> bool:
+        found = kube.json("get", "llamamodel", "missing-file")["status"]["conditions"]
+        return any(each["type"] == "Stalled" for each in found)
+
+    eventually(stalled, seconds=400)
+    (pod,) = kube.json("get", "pods", "-l", "llama-halo.dev/model=missing-file")["items"]
+    assert pod["status"]["containerStatuses"][0]["restartCount"] >= 5
+    listed = kube.json("get", "events.events.k8s.io")["items"]
+    about = [e for e in listed if e["regarding"].get("name") == "missing-file"]
+    assert [e["reason"] for e in about] == ["SourceNotFound"]
+    for each in FAILURES:
+        kube("delete", "llamamodel", each.name, "--wait=false")
+
+
+def test_a_missing_device_node_is_told_from_the_pods_events(kube: Kubectl) -> None:
+    device = Path("/dev/kfd")
+    number = device.stat().st_rdev
+    device.unlink()
+    try:
+        spec: dict[str, Any] = {
+            "backend": "Vulkan",
+            "devices": {"privileged": {}},
+            "memory": {"gpu": "256Mi", "host": "256Mi"},
+        }
+        kube.apply(smollm2("no-kfd", **spec))
+        found = eventually(
+            lambda: kube.json("get", "llamamodel", "no-kfd"),
+            until=lambda each: ready(each)[1] == "DeviceUnavailable",
+            seconds=60,
+        )
+        assert "/dev/kfd" in message(found)
+        assert "the node lacks the GPU's device node" in message(found)
+    finally:
+        os.mknod(device, 0o666 | 0o020000, number)
+        kube("delete", "llamamodel", "no-kfd")
+
+
+def test_a_port_that_a_sidecar_took_is_told(kube: Kubectl) -> None:
+    """A container that somebody adds by hand stays, and listens where the server wants to."""
+    kube.apply(smollm2("squatted"))
+    (name,) = eventually(
+        lambda: kube("get", "deploy", "-l", "llama-halo.dev/model=squatted", "-o", "name").split(),
+        seconds=30,
+    )
+    squatter = {
+        "name": "a-squatter",
+        "image": images.SERVER_IMAGE,
+        "command": ["python3", "-c", SQUATTER],
+    }
+    patch = {"spec": {"template": {"spec": {"containers": [squatter]}}}}
+    kube.patch(name, patch)
+    found = eventually(
+        lambda: kube.json("get", "llamamodel", "squatted"),
+        until=lambda each: "couldn't bind" in message(each),
+        seconds=120,
+    )
+    assert ready(found)[1] == "CrashLooping"
+    assert "sidecar" in message(found)
+    kube("delete", "llamamodel", "squatted")
+
+
+def test_a_server_that_never_answers_is_told(kube: Kubectl) -> None:
+    """With the operator's patience set to seconds; the default is an hour."""
+    operator = ("-n", "llama-halo-system", "deployment/llama-halo-operator")
+    kube("set", "env", *operator, "LLAMA_HALO_STARTUP_TIMEOUT=20s")
+    try:
+        kube("rollout", "status", *operator, "--timeout=120s")
+        silent = ["sh", "-c", "exec sleep 1000"]
+        kube.apply(smollm2("silent", command=silent))
+        found = eventually(
+            lambda: kube.json("get", "llamamodel", "silent"),
+            until=lambda each: ready(each)[1] == "CrashLooping",
+            seconds=180,
+        )
+        assert "did not answer GET /health" in message(found)
+    finally:
+        kube("delete", "llamamodel", "silent")
+        kube("set", "env", *operator, "LLAMA_HALO_STARTUP_TIMEOUT-")
+        kube("rollout", "status", *operator, "--timeout=120s")
+
+
+def test_a_model_leaves_a_node_whose_kubelet_died(kube: Kubectl) -> None:
+    """For a node that kwok plays; nothing waits for the pod that hangs on the dead one."""
+    cluster = kube.cluster
+    assert isinstance(cluster, Testbed)
+    cluster.add_fake_nodes(1)
+    away = [{"key": "node.kubernetes.io/unreachable", "operator": "Exists", "tolerationSeconds": 5}]
+    spec = {"nodeSelector": {"kubernetes.io/os": "linux"}, "tolerations": away}
+    model = smollm2("mover", pod={**spec, "resources": {"requests": {"cpu": "100m"}}})
+    model["spec"]["memory"] = {"host": "8Gi"}  # the real node is the smaller one, and is chosen
+    kube.apply(model)
+    kube.wait_ready("llamamodel/mover")
+    assert kube.json("get", "llamamodel", "mover")["status"]["nodeSummary"] == "halo-1"
+    processes.stop(cluster.layout, "kubelet", grace_seconds=0)
+    try:
+
+        def moved() -> bool:
+            status = kube.json("get", "llamamodel", "mover")["status"]
+            return status.get("nodeSummary") == "fake-0" and status["readyReplicas"] == 1
+
+        eventually(moved, seconds=240, what="served by the other node")
+        hanging = kube.json("get", "pods", "-l", "llama-halo.dev/model=mover")["items"]
+        assert any(
+            each["spec"]["nodeName"] == "halo-1" and "deletionTimestamp" in each["metadata"]
+            for each in hanging
+        )
+    finally:
+        cluster.up()
+        kube("delete", "llamamodel", "mover", "--wait=false")
+        kube("delete", "node", "fake-0")
+        kube("wait", "--for=condition=Ready", "node/halo-1", "--timeout=120s")
