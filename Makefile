@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CLUSTER ?= testbed
+N ?= 1000
+SEED ?= 1
 
-.PHONY: help setup demo demo-down test unit component gateway e2e check format crds
+.PHONY: help setup demo demo-down test unit component gateway chaos soak e2e bench check format crds
 
 help: ## what there is
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -35,6 +37,15 @@ component: setup ## the operator against a real control plane
 
 gateway: setup ## the gateway against a real llama-server
 	$(BIN)/pytest tests/gateway
+
+chaos: setup ## faults between operator and API server, outages, a vanished node: minutes
+	$(BIN)/pytest -s tests/chaos --chaos-seed $(SEED)
+
+soak: setup ## the same for an hour, 200 models
+	$(BIN)/pytest -s tests/chaos --chaos-seed $(SEED) --soak
+
+bench: setup ## the operator with N models (default 1000): times, writes, memory; JSON in the last line
+	$(BIN)/python -m hack.bench --models $(N)
 
 e2e: setup ## everything, on a real node
 	$(BIN)/pytest tests/e2e --cluster $(CLUSTER)

@@ -12,7 +12,7 @@ from hack.testbed import operator_process
 from hack.testbed.cluster import Testbed
 from hack.testbed.layout import Ports
 from hack.testbed.operator_process import OperatorProcess, write_kubeconfig
-from tests.api import Api
+from tests.api import Api, eventually
 from tests.proxy import FaultProxy
 
 NODES = 4
@@ -111,3 +111,5 @@ def namespaces(api: Api, request: pytest.FixtureRequest) -> Iterator[list[str]]:
     yield names
     for name in names:
         api.delete("Namespace", "", name)
+    # The next test counts writes, and those to a namespace that goes would be among them.
+    eventually(lambda: not any(api.get("Namespace", "", each) for each in names), seconds=120)
