@@ -53,7 +53,10 @@ class Operator:
     def why_not_ready(self) -> str:
         """Return what keeps the operator from its work."""
         if self._other:
-            return f"another operator acts: {self._other}"
+            return (
+                f"another operator acts: {self._other}; if there is none, restart this one"
+                f" (kubectl -n {self._settings.own_namespace} rollout restart deployment)"
+            )
         return self._unfit or next((each.broken for each in self._reflectors if each.broken), "")
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -121,10 +124,11 @@ class Operator:
         await selfcheck.check_permissions(
             context.cluster, (*settings.namespaces, settings.own_namespace)[0]
         )
-        await identity.claim(context.cluster, settings.own_namespace, settings.identity)
         self._reflectors = reflectors(context)
         for each in self._reflectors:
             await each.list()
+        # Last: an operator that cannot start must not send one that works to rest.
+        await identity.claim(context.cluster, settings.own_namespace, settings.identity)
 
     def _acts(self, other: str | None) -> None:
         """Rest while another operator acts, and act again when the Lease is ours again."""

@@ -30,7 +30,7 @@ class Soak:
     rivals_seconds: float
 
 
-SHORT = Soak(90, 24, 15, 10, 20, 20)
+SHORT = Soak(120, 24, 15, 10, 20, 20)
 LONG = Soak(1800, 200, 60, 50, 120, 300)
 
 

@@ -6,6 +6,7 @@ are bounded by what had to change.
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import signal
@@ -24,6 +25,7 @@ from tests.chaos.test_chaos import wait_true
 from tests.chaos.world import World, model, wait_quiet
 
 MODELS = 16
+_SIZES = itertools.count()
 
 
 @pytest.fixture
@@ -48,7 +50,7 @@ def pods(api: Api, namespaces: list[str]) -> dict[str, str]:
 
 def edit(api: Api, world: World, index: int) -> str:
     """Edit one model and return whose pod must roll."""
-    api.apply(model(world.place(index), index, contextSize=1024 + index))
+    api.apply(model(world.place(index), index, contextSize=1024 + next(_SIZES)))
     return f"{world.place(index)}/model-{index}"
 
 

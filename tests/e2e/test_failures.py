@@ -89,6 +89,7 @@ FAILURES = (
         {
             "command": ["sh", "-c", 'ulimit -v 1500000; exec llama-server "$@"', "llama-server"],
             "contextSize": 1_000_000,
+            "memory": {"host": "1Gi"},
         },
         "OutOfMemory",
         ("allocate", "lower contextSize"),
@@ -152,7 +153,7 @@ FAILURES = (
 def broken_files(kube: Kubectl) -> Iterator[None]:
     """Files in the node's store that are no models, or cannot be read."""
     if not isinstance(kube.cluster, Testbed):
-        pytest.fail("these tests break the testbed's own node: run them with --cluster testbed")
+        pytest.skip("these tests break the node, and so are for the testbed's own alone")
     folder = node.MODEL_STORE / "broken"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "text.gguf").write_text("<!DOCTYPE html><title>Not here</title>\n" * 9)
@@ -293,7 +294,8 @@ def test_a_model_leaves_a_node_whose_kubelet_died(kube: Kubectl) -> None:
     cluster = kube.cluster
     assert isinstance(cluster, Testbed)
     cluster.add_fake_nodes(1)
-    away = [{"key": "node.kubernetes.io/unreachable", "operator": "Exists", "tolerationSeconds": 5}]
+    unreachable = {"key": "node.kubernetes.io/unreachable", "operator": "Exists"}
+    away = [{**unreachable, "effect": "NoExecute", "tolerationSeconds": 5}]
     spec = {"nodeSelector": {"kubernetes.io/os": "linux"}, "tolerations": away}
     model = smollm2("mover", pod={**spec, "resources": {"requests": {"cpu": "100m"}}})
     model["spec"]["memory"] = {"host": "8Gi"}  # the real node is the smaller one, and is chosen

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from llama_halo.cluster.compare import difference
 from llama_halo.cluster.port import Cluster
+from llama_halo.cluster.repairs import Repairs
 from llama_halo.cluster.resources import BY_KIND, PRUNED
 from llama_halo.cluster.store import Key, Object, Store, key_of
 from llama_halo.errors import ClusterError, NotFound
@@ -29,18 +31,22 @@ class Applied:
     """Why an object of ours could not be written: somebody else has the name."""
     blocked: str | None = None
     """Which child of a former resource of this name is still being collected."""
+    contested: str | None = None
+    """Which field of which child something else changes back each time."""
     refused: str | None = None
     """What the API server said of an object that it will never take."""
 
 
-async def carry_out(cluster: Cluster, store: Store, owner: Object, plan: Plan) -> Applied:
+async def carry_out(
+    cluster: Cluster, store: Store, repairs: Repairs, owner: Object, plan: Plan
+) -> Applied:
     """Apply a plan's objects in order, then remove the other children of the owner.
 
     Stops at the first object that belongs to somebody else or that the API server refuses.
     """
     applied = Applied()
     for desired in plan.objects:
-        await _apply_one(cluster, store, desired, applied)
+        await _apply_one(cluster, store, repairs, desired, applied)
         if applied.conflict or applied.blocked or applied.refused:
             return applied
     wanted = {ref_of(each) for each in plan.objects} | plan.keep
@@ -48,7 +54,9 @@ async def carry_out(cluster: Cluster, store: Store, owner: Object, plan: Plan) -
     return applied
 
 
-async def _apply_one(cluster: Cluster, store: Store, desired: Object, applied: Applied) -> None:
+async def _apply_one(
+    cluster: Cluster, store: Store, repairs: Repairs, desired: Object, applied: Applied
+) -> None:
     resource, key = BY_KIND[desired["kind"]], key_of(desired)
     body = with_applied_hash(desired)
     live = store.get(key) or await _look(cluster, store, key)
@@ -63,6 +71,13 @@ async def _apply_one(cluster: Cluster, store: Store, desired: Object, applied: A
             return
         applied.conflict = _conflict(desired, live)
         if applied.conflict:
+            return
+        if _applied_before(body, live) and not repairs.allows(key, time.monotonic()):
+            applied.contested = (
+                f"{key.kind} {key.name}: {drift} is changed by something else each time that it is"
+                " put right (a webhook, an autoscaler, another controller?): end that, or leave"
+                " the field out of its reach"
+            )
             return
     try:
         reply = await cluster.apply(resource, body, manager=MANAGER)
@@ -94,8 +109,8 @@ async def _prune(
         if not _owned_by(child, owner) or "deletionTimestamp" in child["metadata"]:
             continue
         uid = child["metadata"]["uid"]
-        await cluster.delete(BY_KIND[key.kind], key.namespace, key.name, uid=uid)
-        store.forget(child)
+        if await cluster.delete(BY_KIND[key.kind], key.namespace, key.name, uid=uid):
+            store.forget(child)
         applied.changed.append(f"{key.kind}/{key.name}: removed")
 
 
@@ -135,6 +150,14 @@ def with_applied_hash(desired: Object) -> dict[str, Any]:
     annotations = dict(metadata.get("annotations", {}))
     annotations[labels.APPLIED] = content_hash(desired)
     return {**desired, "metadata": {**metadata, "annotations": annotations}}
+
+
+def _applied_before(body: Object, live: Object) -> bool:
+    """Tell whether exactly this was applied already: what differs now, somebody changed since."""
+    hashes = [
+        (each["metadata"].get("annotations") or {}).get(labels.APPLIED) for each in (body, live)
+    ]
+    return hashes[0] == hashes[1]
 
 
 def _conflict(desired: Object, live: Object) -> str | None:

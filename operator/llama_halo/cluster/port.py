@@ -32,8 +32,8 @@ class Cluster(Protocol):
 
     async def apply_status(self, resource: Resource, body: Json, *, manager: str) -> Json: ...
 
-    async def delete(self, resource: Resource, namespace: str, name: str, *, uid: str) -> None:
-        """Delete exactly the object with this uid; one that is gone already is no error."""
+    async def delete(self, resource: Resource, namespace: str, name: str, *, uid: str) -> bool:
+        """Delete exactly the object with this uid; return whether it is gone or going."""
         ...
 
     def watch(
@@ -47,6 +47,7 @@ class Cluster(Protocol):
     ) -> AsyncIterator[tuple[str, Json]]:
         """Yield (event type, object) until the server ends the watch, bookmarks too.
 
+        The first event is OPENED with an empty object: the server took the request.
         From a version on, else everything there is first. Raises `Gone` when the version is no
         longer known.
         """

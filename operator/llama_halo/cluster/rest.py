@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import yaml
 from kubernetes.aio import client, config
 
 from llama_halo.cluster.port import Json
@@ -39,9 +40,11 @@ class RestCluster:
     async def connect(cls) -> RestCluster:
         """Use the pod's service account, else KUBECONFIG or ~/.kube/config."""
         configuration = client.Configuration()
+        # A watch for each kind and namespace is open at any time: no bound on connections.
+        configuration.connection_pool_maxsize = 0
         try:
             await _load(configuration)
-        except (config.ConfigException, OSError) as error:
+        except _UNREADABLE as error:
             raise StartupError(
                 f"no cluster to talk to ({error}): run in a pod with a service account, or set"
                 " KUBECONFIG"
@@ -81,12 +84,15 @@ class RestCluster:
     async def apply_status(self, resource: Resource, body: Json, *, manager: str) -> Json:
         return await self._apply(resource, body, manager, subresource="/status")
 
-    async def delete(self, resource: Resource, namespace: str, name: str, *, uid: str) -> None:
+    async def delete(self, resource: Resource, namespace: str, name: str, *, uid: str) -> bool:
         body = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
         try:
             await self._request("DELETE", resource.path(namespace, name), body=body)
-        except (NotFound, Conflict):
-            return  # gone, or another object by now: both are what was asked for
+        except NotFound:
+            return True
+        except Conflict:
+            return False  # another object by now, or a refusal: the watch will tell
+        return True
 
     async def watch(
         self,
@@ -111,6 +117,7 @@ class RestCluster:
         )
         response = await self._call("GET", path, given, timeout=_WATCH_TIMEOUT)
         try:
+            yield "OPENED", {}
             async for line in _lines(response):
                 event = json.loads(line)
                 obj: Json = event["object"]
@@ -126,6 +133,13 @@ class RestCluster:
                 )
         finally:
             response.close()
+
+    async def _reload(self) -> None:
+        try:
+            await _load(self._api.configuration)
+        except _UNREADABLE as error:
+            # A file that is being written right now; the next request tries again.
+            raise ClusterError(401, f"the credentials cannot be read: {error}") from error
 
     async def _apply(self, resource: Resource, body: Json, manager: str, subresource: str) -> Json:
         metadata = body["metadata"]
@@ -163,7 +177,7 @@ class RestCluster:
         """
         for fresh in (False, True):
             if fresh:
-                await _load(self._api.configuration)
+                await self._reload()
             _, url, headers, *_ = await self._api.param_serialize(
                 method,
                 path,
@@ -183,6 +197,9 @@ class RestCluster:
             if response.status != 401 or fresh:
                 raise refusal
         return response
+
+
+_UNREADABLE = (config.ConfigException, OSError, ValueError, KeyError, yaml.YAMLError)
 
 
 async def _load(configuration: Any) -> None:

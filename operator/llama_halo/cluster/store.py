@@ -58,35 +58,35 @@ class Store:
         self._by_owner: dict[Key, dict[Key, Object]] = defaultdict(dict)
         self._deleted: dict[str, int] = {}
 
-    def observe(self, obj: Object) -> bool:
-        """Take in an object as seen; return whether it is news."""
+    def observe(self, obj: Object) -> tuple[Object, ...]:
+        """Take in an object as seen; return what is news: it, and what it was for another owner."""
         uid, version = obj["metadata"]["uid"], _version(obj)
         key = key_of(obj)
         old = self._objects.get(key)
         if version <= self._deleted.get(uid, -1):
-            return False
+            return ()
         if old is not None:
             if old["metadata"]["uid"] == uid and _version(old) >= version:
-                return False
+                return ()
             # Another uid under this name: the later created one counts, and later has the
             # higher version.
             if old["metadata"]["uid"] != uid and _version(old) > version:
-                return False
+                return ()
         self._deleted.pop(uid, None)
         self._put(key, obj)
-        return True
+        return _with_former(obj, old)
 
-    def forget(self, obj: Object) -> bool:
-        """Take in that an object was deleted; return whether it is news."""
+    def forget(self, obj: Object) -> tuple[Object, ...]:
+        """Take in that an object was deleted; return what is news, as `observe` does."""
         key, uid = key_of(obj), obj["metadata"]["uid"]
         old = self._objects.get(key)
         if old is not None and old["metadata"]["uid"] == uid and _version(old) > _version(obj):
-            return False
+            return ()
         self._bury(uid, _version(obj))
         if old is None or old["metadata"]["uid"] != uid:
-            return False
+            return ()
         self._drop(key)
-        return True
+        return _with_former(obj, old)
 
     def replace(
         self, kind: str, items: Iterable[Object], version: int, *, namespace: str | None = None
@@ -96,7 +96,7 @@ class Store:
         Only objects that are not newer than the list are removed when it lacks them.
         """
         listed = {key_of(item): item for item in items}
-        changed = [item for item in listed.values() if self.observe(item)]
+        changed = [news for item in listed.values() for news in self.observe(item)]
         for key, old in list(self._by_kind[kind].items()):
             gone = key not in listed and _version(old) <= version
             if gone and namespace in (None, key.namespace):
@@ -152,6 +152,13 @@ class Store:
         self._deleted[uid] = max(version, self._deleted.pop(uid, -1))
         while len(self._deleted) > TOMBSTONES:
             self._deleted.pop(next(iter(self._deleted)))
+
+
+def _with_former(obj: Object, old: Object | None) -> tuple[Object, ...]:
+    """Return an object, and its former self if that belonged to somebody else."""
+    if old is None or owner_key(old) == owner_key(obj):
+        return (obj,)
+    return (obj, old)
 
 
 def _version(obj: Object) -> int:

@@ -11,6 +11,7 @@ from llama_halo.reconcile.context import Context
 
 FORBIDDEN_RETRY_SECONDS = 10
 COLLECTED_RETRY_SECONDS = 2
+CONTESTED_SECONDS = 30
 CONFLICT_SECONDS = 15
 """Somebody else's object is not watched."""
 FAILING_SECONDS = 60
@@ -22,7 +23,7 @@ async def act(context: Context, cr: Object, outcome: Outcome) -> tuple[Applied, 
     if not isinstance(outcome, Plan):
         return Applied(), outcome
     try:
-        applied = await carry_out(context.cluster, context.store, cr, outcome)
+        applied = await carry_out(context.cluster, context.store, context.repairs, cr, outcome)
     except ClusterError as error:
         if error.status != 403 or error.causes:
             raise
@@ -33,6 +34,8 @@ async def act(context: Context, cr: Object, outcome: Outcome) -> tuple[Applied, 
         return applied, Invalid(Reason.INVALID_SPEC, applied.refused)
     if applied.blocked:
         return applied, Wait(Reason.RETRYING, applied.blocked, COLLECTED_RETRY_SECONDS)
+    if applied.contested:
+        return applied, Wait(Reason.RETRYING, applied.contested, CONTESTED_SECONDS)
     return applied, outcome
 
 

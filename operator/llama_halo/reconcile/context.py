@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llama_halo.cluster.port import Cluster
+from llama_halo.cluster.repairs import Repairs
 from llama_halo.cluster.store import Key, Store
 from llama_halo.metrics import OperatorMetrics
 from llama_halo.plan.facts import Assignment, Demand
@@ -34,6 +35,7 @@ class Context:
     """What each model asks of the nodes, with the uid and generation that it is of."""
     unreported: set[Key] = field(default_factory=set)
     """Resources whose children were written and whose status is still to be told."""
+    repairs: Repairs = field(default_factory=Repairs)
     findings: dict[Key, str] = field(default_factory=dict)
     """What the Events of pods say whose creation hangs."""
     placed_at: float = 0.0

@@ -189,7 +189,8 @@ def _not_ready_seconds(node: Object) -> float | None:
     """Return for how long a node has not been ready, None when it is."""
     for each in node.get("status", {}).get("conditions", ()):
         if each["type"] == "Ready" and each["status"] != "True":
-            return time.time() - datetime.fromisoformat(each["lastTransitionTime"]).timestamp()
+            since = each.get("lastTransitionTime") or node["metadata"]["creationTimestamp"]
+            return time.time() - datetime.fromisoformat(since).timestamp()
     return None
 
 

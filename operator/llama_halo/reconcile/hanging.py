@@ -14,7 +14,7 @@ from llama_halo.reconcile.context import Context
 from llama_halo.status.pods import in_creation
 
 FIRST_LOOK_SECONDS = 3
-NEXT_LOOK_SECONDS = 15
+NEXT_LOOK_SECONDS = 30
 
 
 def watch_creation(context: Context, obj: Object) -> None:
@@ -31,10 +31,10 @@ async def look(context: Context, key: Key) -> float | None:
         return None
     uid = pod["metadata"]["uid"]
     events, _ = await context.cluster.list(
-        EVENT, namespace=key.namespace, fields=f"regarding.uid={uid},type=Warning"
+        EVENT, namespace=key.namespace, fields=f"regarding.uid={uid}"
     )
-    found = _newest(events)
-    if found and context.findings.get(key) != found:
+    found = newest_warning(events)
+    if context.findings.get(key, "") != found:
         context.findings[key] = found
         owner = owner_key(pod)
         if owner:
@@ -42,7 +42,9 @@ async def look(context: Context, key: Key) -> float | None:
     return NEXT_LOOK_SECONDS
 
 
-def _newest(events: Sequence[Object]) -> str:
+def newest_warning(events: Sequence[Object]) -> str:
+    """Return what the newest Event says if it warns; a newer step, like Pulling, got past it."""
+
     def at(event: Object) -> str:
         series = event.get("series") or {}
         times = (
@@ -52,7 +54,8 @@ def _newest(events: Sequence[Object]) -> str:
         )
         return str(next((each for each in times if each), ""))
 
-    if not events:
+    of_kubelet = [each for each in events if each.get("reason") != "FailedScheduling"]
+    newest = max(of_kubelet, key=at, default=None)
+    if newest is None or newest.get("type") != "Warning":
         return ""
-    newest = max(events, key=at)
     return f"{newest.get('reason')}: {newest.get('note', '')}"[:500]

@@ -41,7 +41,9 @@ async def watch_claim(
         try:
             async for kind, lease in cluster.watch(LEASE, namespace=namespace, name=NAME):
                 holder = lease.get("spec", {}).get("holderIdentity")
-                if kind in ("ADDED", "MODIFIED"):
+                if kind == "DELETED":
+                    await claim(cluster, namespace, identity)
+                elif kind in ("ADDED", "MODIFIED"):
                     acts(None if holder == identity else str(holder))
         except (ClusterError, *UNREACHABLE) as error:
             log.warning("lost sight of the identity Lease", extra={"reason": str(error)})

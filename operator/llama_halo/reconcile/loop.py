@@ -25,6 +25,7 @@ from llama_halo.status.conditions import condition
 
 log = logging.getLogger(__name__)
 
+GONE_SECONDS = 30
 _KINDS = {LLAMAMODEL.kind: models, MODELROUTER.kind: routers}
 
 
@@ -55,8 +56,8 @@ async def reconcile(context: Context, key: Key) -> float | None:
         await report_transition(context.cluster, cr, status, instance=context.settings.identity)
         reply = await apply_status(context.cluster, context.store, cr, status)
     except ClusterError as error:
-        if isinstance(error, NotFound) or "NamespaceTerminating" in error.causes:
-            return None  # it goes away; its DELETED event is on its way
+        if "NamespaceTerminating" in error.causes or isinstance(error, NotFound):
+            return GONE_SECONDS  # most likely it goes away, and is forgotten by then
         raise
     # Events of our own writes are no news to the store, whatever else they carry.
     if applied.changed or (reply and is_news(cr, reply)):

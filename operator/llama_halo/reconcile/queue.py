@@ -98,6 +98,7 @@ class Queue:
     def resume(self) -> None:
         """Let workers take keys again."""
         self.paused = False
+        self._since = dict.fromkeys(self._since, time.monotonic())
         self._wakeup.set()
 
     async def _take(self) -> Key:
@@ -125,7 +126,7 @@ class Queue:
     def _failed(self, key: Key, error: Exception) -> None:
         count = self._failures.get(key, 0) + 1
         self._failures[key] = count
-        delay = min(BACKOFF_FIRST_SECONDS * 2 ** (count - 1), BACKOFF_MOST_SECONDS)
+        delay = min(BACKOFF_FIRST_SECONDS * 2 ** min(count - 1, 10), BACKOFF_MOST_SECONDS)
         delay *= random.uniform(0.8, 1.2)  # noqa: S311  (spreads retries, guards nothing)
         log.error(
             "reconcile failed",

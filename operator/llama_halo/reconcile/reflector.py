@@ -12,15 +12,18 @@ import logging
 import random
 import time
 
+from llama_halo.cluster.port import Json
 from llama_halo.cluster.resources import WATCHED, Resource
 from llama_halo.cluster.rest import UNREACHABLE
-from llama_halo.errors import ClusterError, Gone
+from llama_halo.errors import ClusterError
 from llama_halo.reconcile.context import Context
 from llama_halo.reconcile.sync import list_kind, selector_of, wake
 
 log = logging.getLogger(__name__)
 
 LIST_SECONDS = 600
+SOUND_SECONDS = 5.0
+"""A watch that lived for so long, or told something, was sound."""
 RETRY_FIRST_SECONDS = 0.2
 RETRY_MOST_SECONDS = 5.0
 
@@ -42,7 +45,6 @@ class Reflector:
         self._version = None
         self._version = await list_kind(self._context, self._resource, self._namespace)
         self._listed_at = time.monotonic()
-        self._mended()
 
     async def run(self) -> None:
         """List when there is a reason to, and watch, for ever."""
@@ -51,43 +53,50 @@ class Reflector:
                 if self._version is None or self._is_old():
                     await self.list()
                 await self._watch()
-            except Gone:
-                self._version = None
             except (ClusterError, *UNREACHABLE) as error:
                 await self._pause(error)
 
     async def _watch(self) -> None:
-        context, resource = self._context, self._resource
-        events = context.cluster.watch(
+        """Follow one watch to its end; one that ends at once is a failure, whatever it says."""
+        opened, resource = time.monotonic(), self._resource
+        events = self._context.cluster.watch(
             resource,
             namespace=self._namespace,
             selector=selector_of(resource),
             version=self._version,
         )
         async for kind, obj in events:
-            self._mended()
-            if kind == "DELETED":
-                news = context.store.forget(obj)
-            else:
-                news = kind != "BOOKMARK" and context.store.observe(obj)
-            if news:
-                wake(context, obj)
+            if kind == "OPENED":
+                self._mended()
+                continue
+            self._failures = 0
+            if kind != "BOOKMARK":
+                self._take_in(kind, obj)
             self._version = int(obj["metadata"]["resourceVersion"])
+        if time.monotonic() - opened < SOUND_SECONDS and self._failures:
+            raise ConnectionError("the watch ends as soon as it begins")
+        self._failures = 0 if time.monotonic() - opened >= SOUND_SECONDS else 1
+
+    def _take_in(self, kind: str, obj: Json) -> None:
+        store = self._context.store
+        news = store.forget(obj) if kind == "DELETED" else store.observe(obj)
+        for each in news:
+            wake(self._context, each)
 
     def _is_old(self) -> bool:
         return time.monotonic() - self._listed_at > LIST_SECONDS
 
     def _mended(self) -> None:
+        self.broken = ""
         if self._failures:
             log.info("the API server answers again", extra={"kind": self._resource.kind})
             self._context.queue.retry_failed()
-        self._failures, self.broken = 0, ""
 
     async def _pause(self, error: Exception) -> None:
         """Say why, and wait longer each time; the first time hardly at all."""
         if isinstance(error, ClusterError):
             self._version = None  # whatever it was, a list is the safe way on
-        delay = min(RETRY_FIRST_SECONDS * 2**self._failures, RETRY_MOST_SECONDS)
+        delay = min(RETRY_FIRST_SECONDS * 2 ** min(self._failures, 10), RETRY_MOST_SECONDS)
         self._failures += 1
         what = str(error) or type(error).__name__
         self.broken = f"the watch of {self._resource.plural} is broken: {what}"

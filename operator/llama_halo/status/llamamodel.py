@@ -154,16 +154,17 @@ def _judge_pods(plan: Plan, seen: _Seen) -> tuple[Reason, str, bool]:
             ),
             False,
         )
-    return _judge_absence(seen)
+    return _judge_absence(seen, plan.config_hash)
 
 
-def _judge_absence(seen: _Seen) -> tuple[Reason, str, bool]:
+def _judge_absence(seen: _Seen, config_hash: str) -> tuple[Reason, str, bool]:
     """Tell why there is no pod at all."""
-    refusals = [text for each in seen.children.deployments if (text := not_created(each))]
-    refusal = (Reason.CANNOT_START, refusals[0]) if refusals else rejected(seen.children.pods)
+    refusals = [found for each in seen.children.deployments if (found := not_created(each))]
+    refusal = refusals[0] if refusals else rejected(seen.children.pods, config_hash)
     if refusal is None:
         return Reason.SCHEDULING, "the pods are being created", False
-    return *refusal, failing_long(seen.not_ready_since, seen.now)
+    reason, message, since = refusal
+    return reason, message, failing_long(max(since, seen.not_ready_since), seen.now)
 
 
 def _placements(pods: Sequence[PodState]) -> list[dict[str, Any]]:

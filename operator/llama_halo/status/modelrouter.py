@@ -113,9 +113,9 @@ def _judge_rollout(
         return failing.reason, failing.message, False
     if any(each.ready for each in states):
         return Reason.ROLLING, "the new pod replaces the old one when it answers", False
-    refusal = not_created(deployment) if deployment else ""
+    refusal = not_created(deployment) if deployment else None
     if refusal:
-        return Reason.CANNOT_START, refusal, False
+        return refusal[0], refusal[1], False
     return Reason.STARTING, "the router's pod is being created", False
 
 

@@ -84,34 +84,43 @@ def in_creation(pod: Mapping[str, Any]) -> bool:
     return bool(pod.get("spec", {}).get("nodeName")) and waiting.get("reason") in _CREATING
 
 
-def rejected(pods: Sequence[Mapping[str, Any]]) -> tuple[Reason, str] | None:
-    """Return why the kubelet refused the newest of the pods that ended before they began."""
-    refused = [pod for pod in pods if pod.get("status", {}).get("phase") == "Failed"]
-    refused = [pod for pod in refused if not pod["status"].get("containerStatuses")]
+def rejected(pods: Sequence[Mapping[str, Any]], config_hash: str) -> tuple[Reason, str, str] | None:
+    """Return why the kubelet refused the newest pod of a version before it began, and when."""
+    refused = [
+        pod
+        for pod in pods
+        if pod.get("status", {}).get("phase") == "Failed"
+        and not pod["status"].get("containerStatuses")
+        and pod["metadata"].get("annotations", {}).get(labels.CONFIG_HASH) == config_hash
+    ]
     if not refused:
         return None
-    pod = max(refused, key=lambda each: str(each["metadata"].get("creationTimestamp", "")))
+    pod = max(refused, key=_created)
     name, status = pod["metadata"]["name"], pod["status"]
     said = f"{status.get('reason', '')}: {status.get('message', '')}"
     if status.get("reason") == "UnexpectedAdmissionError":
         advice = "check the device plugin and spec.devices.resource"
-        return Reason.DEVICE_UNAVAILABLE, f"the node refused pod {name}: {said}: {advice}"
-    return (
-        Reason.CANNOT_START,
-        f"the node refused pod {name}: {said}: look at the node's conditions",
-    )
+        told = f"the node refused pod {name}: {said}: {advice}"
+        return Reason.DEVICE_UNAVAILABLE, told, _created(pod)
+    told = f"the node refused pod {name}: {said}: look at the node's conditions"
+    return Reason.CANNOT_START, told, _created(pod)
 
 
-def not_created(deployment: Mapping[str, Any]) -> str:
-    """Return why the cluster refuses to create a Deployment's pods, nothing when it does not."""
+def not_created(deployment: Mapping[str, Any]) -> tuple[Reason, str, str] | None:
+    """Return why the cluster refuses to create a Deployment's pods, and since when, if it does."""
     for each in deployment.get("status", {}).get("conditions", ()):
         if each["type"] == "ReplicaFailure" and each["status"] == "True":
             name = deployment["metadata"]["name"]
-            return (
+            told = (
                 f"the pods of Deployment {name} are refused: {each.get('message')}: change the"
                 " namespace's quota or Pod Security level, or spec.devices"
             )
-    return ""
+            return Reason.CANNOT_START, told, each.get("lastTransitionTime", "")
+    return None
+
+
+def _created(pod: Mapping[str, Any]) -> str:
+    return str(pod["metadata"].get("creationTimestamp", ""))
 
 
 def _container(status: Mapping[str, Any]) -> Mapping[str, Any]:
