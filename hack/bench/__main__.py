@@ -34,6 +34,7 @@ OF_A_MODEL = "app.kubernetes.io/name=llama-server"
 SETTLE_SECONDS = 10
 IDLE_SECONDS = 60
 EDITS = 100
+REPAIRS = 20
 # Edits go on at a pace that people and Flux may reach, not back to back.
 EDIT_PAUSE_SECONDS = 0.1
 
@@ -149,6 +150,23 @@ class Bench:
             await asyncio.sleep(EDIT_PAUSE_SECONDS)
         return found
 
+    async def repairs(self) -> list[float]:
+        """Delete Deployments one by one; return the milliseconds until each is there again."""
+        found = []
+        names = sorted(self.sight.deployments)[:: max(1, self.models // REPAIRS)]
+        for name in names[:REPAIRS]:
+            owner = name.rpartition("-")[0]
+            started = time.monotonic()
+            await self.client.send("DELETE", DEPLOYMENT.path(*name.split("/")))
+            await load.until(
+                lambda: self.sight.changed_at.get(owner, 0) > started,  # noqa: B023
+                seconds=60,
+                what=f"the repair of {name}",
+            )
+            found.append((self.sight.changed_at[owner] - started) * 1000)
+            await asyncio.sleep(EDIT_PAUSE_SECONDS)
+        return found
+
     @asynccontextmanager
     async def sampling(self, started: float) -> AsyncIterator[None]:
         """Note four times a second how far the cluster is."""
@@ -230,12 +248,14 @@ class Bench:
         """Edits one by one, then a minute of rest."""
         milliseconds = await self.edits()
         say(f"{len(milliseconds)} edits: {statistics.median(milliseconds):.0f} ms at the median")
+        repairs = await self.repairs()
         await self.quiet()
         log, since = self.testbed.layout.audit_log, now()
         await asyncio.sleep(IDLE_SECONDS)
         return {
             "edit_p50_ms": round(statistics.median(milliseconds)),
             "edit_p95_ms": round(statistics.quantiles(milliseconds, n=20)[-1]),
+            "repair_p95_ms": round(statistics.quantiles(repairs, n=20)[-1]),
             "idle_writes_per_minute": audit.writes(log, since=since).total(),
             "idle_reads_per_minute": audit.reads(log, since=since).total(),
             "rss_mib": round(operator.memory_mib("VmHWM")),
