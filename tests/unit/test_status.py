@@ -115,6 +115,11 @@ def test_a_sidecar_is_not_taken_for_the_server() -> None:
     assert "waits for its other containers: a-first-by-name" in found.message
 
 
+def test_a_pod_whose_node_went_silent_is_not_said_to_load() -> None:
+    found = pod_state(pod(container={"state": {"running": {}}, "ready": True}))
+    assert "is its node alive? See kubectl get node n1" in found.message
+
+
 CREATING: Json = {"state": {"waiting": {"reason": "ContainerCreating"}}}
 NO_KFD = (
     'FailedMount: MountVolume.SetUp failed for volume "kfd" : hostPath type check failed:'

@@ -146,13 +146,13 @@ def _reason(
         if "running" not in state or restarts > 1 or crash.reason in STALLED_REASONS:
             return crash.reason, f"{crash.message} (restarts: {restarts})"
     if "running" in state:
-        return Reason.LOADING, _loading(name, container, status, restarts)
+        node = pod["spec"]["nodeName"]
+        return Reason.LOADING, _loading(name, node, container, status)
     return _waiting(name, container, state.get("waiting", {}), finding)
 
 
-def _loading(
-    name: str, container: Mapping[str, Any], status: Mapping[str, Any], restarts: int
-) -> str:
+def _loading(name: str, node: str, container: Mapping[str, Any], status: Mapping[str, Any]) -> str:
+    restarts = container.get("restartCount", 0)
     others = [
         each["name"]
         for each in status.get("containerStatuses", ())
@@ -160,6 +160,11 @@ def _loading(
     ]
     if container.get("ready") and others:
         return f"pod {name} answers, and waits for its other containers: {', '.join(others)}"
+    if container.get("ready"):
+        return (
+            f"pod {name} answered when its kubelet last told, and no longer counts as ready: is its"
+            f" node alive? See kubectl get node {node}"
+        )
     return f"pod {name} loads the model" + (f" (restarts: {restarts})" if restarts else "")
 
 
