@@ -7,22 +7,22 @@ from collections.abc import Callable
 from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
 
-OLDEST_KEY_SECONDS = 300
+STUCK_SECONDS = 300
 
 
 async def serve_health(
     port: int,
     *,
     registry: CollectorRegistry,
-    oldest_seconds: Callable[[], float],
+    stuck_seconds: Callable[[], float],
     not_ready: Callable[[], str],
 ) -> web.AppRunner:
     """Start the server and return it; `not_ready` says why, and nothing when all is well."""
 
     async def healthz(_: web.Request) -> web.Response:
-        age = oldest_seconds()
-        if age > OLDEST_KEY_SECONDS:
-            return web.Response(status=500, text=f"a key has waited {age:.0f} s for a worker\n")
+        stuck = stuck_seconds()
+        if stuck > STUCK_SECONDS:
+            return web.Response(status=500, text=f"no key was taken for {stuck:.0f} s\n")
         return web.Response(text="ok\n")
 
     async def readyz(_: web.Request) -> web.Response:

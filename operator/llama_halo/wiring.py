@@ -64,7 +64,7 @@ class Operator:
         health = await serve_health(
             self._settings.port,
             registry=self._metrics.registry,
-            oldest_seconds=lambda: 0.0 if self._queue.paused else self._queue.oldest_seconds,
+            stuck_seconds=lambda: self._queue.stuck_seconds,
             not_ready=self.why_not_ready,
         )
         main, told = asyncio.create_task(self._work()), asyncio.create_task(stop.wait())

@@ -38,6 +38,7 @@ class Queue:
         self._timers: dict[Key, asyncio.TimerHandle] = {}
         self._wakeup = asyncio.Event()
         self.paused = False
+        self._moved_at = time.monotonic()
 
     @property
     def depth(self) -> int:
@@ -48,6 +49,11 @@ class Queue:
         """Return how long the longest waiting key has waited."""
         first = min(self._since.values(), default=None)
         return 0.0 if first is None else time.monotonic() - first
+
+    @property
+    def stuck_seconds(self) -> float:
+        """Return for how long keys have waited and none was taken: long work is not being stuck."""
+        return time.monotonic() - self._moved_at if self._ready and not self.paused else 0.0
 
     def add(self, key: Key, *, after_seconds: float = 0.0) -> None:
         """Ask for a key to be worked on, now or later; the earliest asking counts."""
@@ -60,6 +66,8 @@ class Queue:
         if key in self._busy:
             self._again.add(key)
         elif key not in self._since:
+            if not self._ready:
+                self._moved_at = time.monotonic()
             self._since[key] = time.monotonic()
             self._ready.append(key)
             self._wakeup.set()
@@ -98,7 +106,7 @@ class Queue:
     def resume(self) -> None:
         """Let workers take keys again."""
         self.paused = False
-        self._since = dict.fromkeys(self._since, time.monotonic())
+        self._moved_at = time.monotonic()
         self._wakeup.set()
 
     async def _take(self) -> Key:
@@ -108,6 +116,7 @@ class Queue:
         key = self._ready.popleft()
         self._since.pop(key, None)
         self._busy.add(key)
+        self._moved_at = time.monotonic()
         return key
 
     def _add_later(self, key: Key, seconds: float) -> None:
