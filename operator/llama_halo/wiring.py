@@ -18,6 +18,7 @@ from llama_halo.metrics import OperatorMetrics
 from llama_halo.reconcile import hanging, identity
 from llama_halo.reconcile.context import Context
 from llama_halo.reconcile.loop import reconcile
+from llama_halo.reconcile.placing import notice
 from llama_halo.reconcile.queue import Queue
 from llama_halo.reconcile.reflector import Reflector, reflectors
 from llama_halo.settings import Settings
@@ -46,6 +47,7 @@ class Operator:
             settings=settings,
             metrics=self._metrics,
         )
+        self._context.store.listen(lambda key, obj: notice(self._context, key, obj))
         self._reflectors: list[Reflector] = []
         self._unfit = "starting"
         self._other = ""

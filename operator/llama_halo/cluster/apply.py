@@ -19,6 +19,13 @@ from llama_halo.plan.outcome import Plan, Ref, ref_of
 
 MANAGER = "llama-halo"
 STATUS_MANAGER = "llama-halo-status"
+_REFUSED = (400, 422)
+_NEVER_TAKEN = frozenset({"Deployment"})
+"""Kinds whose unforced apply takes nothing from anybody, so that no look is needed before it.
+
+A Deployment's selector is one value, and ours names the Deployment: the API server answers 409 for
+a foreign one. (A Service may have no selector, and would be taken over without a word.)
+"""
 
 
 @dataclass
@@ -57,37 +64,68 @@ async def carry_out(
 async def _apply_one(
     cluster: Cluster, store: Store, repairs: Repairs, desired: Object, applied: Applied
 ) -> None:
-    resource, key = BY_KIND[desired["kind"]], key_of(desired)
-    body = with_applied_hash(desired)
-    live = store.get(key) or await _look(cluster, store, key)
+    key, body = key_of(desired), with_applied_hash(desired)
+    live = store.get(key)
+    if live is None:
+        if await _made(cluster, store, body, applied):
+            return
+        live = await _look(cluster, store, key)
     drift = difference(body, live) if live else "absent"
-    if drift is None:
+    if drift is None or (live and not _may_change(live, desired, body, drift, repairs, applied)):
         return
-    if live is not None:
-        if "deletionTimestamp" in live["metadata"]:
-            return  # it is made anew when it is gone
-        if _of_a_former_self(desired, live):
-            applied.blocked = f"{key.kind} {key.name} of the deleted resource is being collected"
-            return
-        applied.conflict = _conflict(desired, live)
-        if applied.conflict:
-            return
-        if _applied_before(body, live) and not repairs.allows(key, time.monotonic()):
-            applied.contested = (
-                f"{key.kind} {key.name}: {drift} is changed by something else each time that it is"
-                " put right (a webhook, an autoscaler, another controller?): end that, or leave"
-                " the field out of its reach"
-            )
-            return
     try:
-        reply = await cluster.apply(resource, body, manager=MANAGER)
+        reply = await cluster.apply(BY_KIND[key.kind], body, manager=MANAGER)
     except ClusterError as error:
-        if error.status not in (400, 422):
+        if error.status not in _REFUSED:
             raise
         applied.refused = f"the API server refuses {key.kind} {key.name}: {error}"
         return
     store.observe(reply)
     applied.changed.append(f"{key.kind}/{key.name}: {drift}")
+
+
+async def _made(cluster: Cluster, store: Store, body: dict[str, Any], applied: Applied) -> bool:
+    """Make a child without a look, where that is safe; tell whether it is there now."""
+    key = key_of(body)
+    if key.kind not in _NEVER_TAKEN:
+        return False
+    try:
+        reply = await cluster.apply(BY_KIND[key.kind], body, manager=MANAGER, force=False)
+    except ClusterError as error:
+        if error.status not in (*_REFUSED, 409):
+            raise
+        return False
+    store.observe(reply)
+    applied.changed.append(f"{key.kind}/{key.name}: absent")
+    return True
+
+
+def _may_change(
+    live: Object,
+    desired: Object,
+    body: Object,
+    drift: str,
+    repairs: Repairs,
+    applied: Applied,
+) -> bool:
+    """Tell whether a child that is there may be written, and note why it may not."""
+    key = key_of(desired)
+    if "deletionTimestamp" in live["metadata"]:
+        return False  # it is made anew when it is gone
+    if _of_a_former_self(desired, live):
+        applied.blocked = f"{key.kind} {key.name} of the deleted resource is being collected"
+        return False
+    applied.conflict = _conflict(desired, live)
+    if applied.conflict:
+        return False
+    if _applied_before(body, live) and not repairs.allows(key, time.monotonic()):
+        applied.contested = (
+            f"{key.kind} {key.name}: {drift} is changed by something else each time that it is"
+            " put right (a webhook, an autoscaler, another controller?): end that, or leave"
+            " the field out of its reach"
+        )
+        return False
+    return True
 
 
 async def _look(cluster: Cluster, store: Store, key: Key) -> Object | None:

@@ -78,8 +78,10 @@ class RestCluster:
     async def create(self, resource: Resource, namespace: str | None, body: Json) -> Json:
         return await self._request("POST", resource.path(namespace), body=body)
 
-    async def apply(self, resource: Resource, body: Json, *, manager: str) -> Json:
-        return await self._apply(resource, body, manager, subresource="")
+    async def apply(
+        self, resource: Resource, body: Json, *, manager: str, force: bool = True
+    ) -> Json:
+        return await self._apply(resource, body, manager, force=force)
 
     async def apply_status(self, resource: Resource, body: Json, *, manager: str) -> Json:
         return await self._apply(resource, body, manager, subresource="/status")
@@ -141,10 +143,18 @@ class RestCluster:
             # A file that is being written right now; the next request tries again.
             raise ClusterError(401, f"the credentials cannot be read: {error}") from error
 
-    async def _apply(self, resource: Resource, body: Json, manager: str, subresource: str) -> Json:
+    async def _apply(
+        self,
+        resource: Resource,
+        body: Json,
+        manager: str,
+        *,
+        subresource: str = "",
+        force: bool = True,
+    ) -> Json:
         metadata = body["metadata"]
         path = resource.path(metadata.get("namespace"), metadata["name"]) + subresource
-        query = {"fieldManager": manager, "force": "true"}
+        query = {"fieldManager": manager, "force": "true" if force else "false"}
         return await self._request("PATCH", path, query, body=body, content_type=_APPLY)
 
     async def _request(

@@ -7,9 +7,8 @@ resourceVersion never replaces a higher one, nor does it bring back an object th
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
 from llama_halo.api import llamamodel, modelrouter
 from llama_halo.plan import labels
@@ -18,9 +17,15 @@ Object = Mapping[str, Any]
 TOMBSTONES = 10_000
 
 
-@dataclass(frozen=True)
-class Key:
-    """Which object: kind, namespace (empty for nodes), name."""
+Listener = Callable[["Key", Object | None], object]
+"""Is told what an object is now, None when it is gone."""
+
+
+class Key(NamedTuple):
+    """Which object: kind, namespace (empty for nodes), name.
+
+    A tuple, for keys are hashed and compared some hundred times a reconcile.
+    """
 
     kind: str
     namespace: str
@@ -57,6 +62,11 @@ class Store:
         self._by_kind: dict[str, dict[Key, Object]] = defaultdict(dict)
         self._by_owner: dict[Key, dict[Key, Object]] = defaultdict(dict)
         self._deleted: dict[str, int] = {}
+        self._listeners: list[Listener] = []
+
+    def listen(self, listener: Listener) -> None:
+        """Have every change told at once, whoever made it: a watch, a list or our own write."""
+        self._listeners.append(listener)
 
     def observe(self, obj: Object) -> tuple[Object, ...]:
         """Take in an object as seen; return what is news: it, and what it was for another owner."""
@@ -120,10 +130,10 @@ class Store:
     def children(self, owner: Key, kind: str | None = None) -> list[Object]:
         """Return what belongs to a resource by its labels, sorted by name."""
         found = self._by_owner.get(owner, {})
-        return [found[key] for key in sorted(found, key=str) if kind in (None, key.kind)]
+        return [found[key] for key in sorted(found) if kind in (None, key.kind)]
 
     def _put(self, key: Key, obj: Object) -> None:
-        self._drop(key)
+        self._take_out(key)
         slim = {**obj, "metadata": dict(obj["metadata"])}
         slim["metadata"].pop("managedFields", None)
         self._objects[key] = slim
@@ -131,8 +141,17 @@ class Store:
         owner = owner_key(slim)
         if owner is not None:
             self._by_owner[owner][key] = slim
+        self._tell(key, slim)
 
     def _drop(self, key: Key) -> None:
+        self._take_out(key)
+        self._tell(key, None)
+
+    def _tell(self, key: Key, obj: Object | None) -> None:
+        for listener in self._listeners:
+            listener(key, obj)
+
+    def _take_out(self, key: Key) -> None:
         old = self._objects.pop(key, None)
         if old is None:
             return

@@ -11,6 +11,7 @@ from llama_halo.cluster.store import Key, Store
 from llama_halo.metrics import OperatorMetrics
 from llama_halo.plan.facts import Assignment, Demand
 from llama_halo.reconcile.queue import Queue
+from llama_halo.reconcile.stakes import Stakes
 from llama_halo.settings import Settings
 
 PLACEMENT = Key("Placement", "", "placement")
@@ -38,5 +39,7 @@ class Context:
     repairs: Repairs = field(default_factory=Repairs)
     findings: dict[Key, str] = field(default_factory=dict)
     """What the Events of pods say whose creation hangs."""
-    placed_at: float = 0.0
-    """When placement last ran, by the monotonic clock."""
+    stakes: Stakes = field(default_factory=Stakes)
+    """What pods and Deployments have to do with nodes."""
+    next_placement_at: float = 0.0
+    """When placement may run again, by the monotonic clock."""

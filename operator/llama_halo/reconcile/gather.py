@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
 
-from llama_halo.cluster.store import Key, Object, Store, key_of
+from llama_halo.cluster.store import Object, Store, key_of
 from llama_halo.plan import labels
 from llama_halo.plan.facts import (
     DeploymentFacts,
-    Held,
     Identity,
     ModelFacts,
     NodeFacts,
@@ -80,69 +77,6 @@ def patience_ends(store: Store) -> float | None:
     return min(waiting) + 1 if waiting else None
 
 
-def held(store: Store) -> list[Held]:
-    """Gather what pods hold, terminating ones too, and what Deployments just written will hold."""
-    by_place: dict[tuple[str, str, str], Held] = {}
-    for pod in store.all("Pod"):
-        metadata, spec = pod["metadata"], pod.get("spec", {})
-        node = spec.get("nodeName")
-        if node and not _ended(pod):
-            _hold(by_place, metadata["namespace"], metadata, node)
-    for deployment in store.all("Deployment"):
-        metadata = deployment["metadata"]
-        node = (metadata.get("annotations") or {}).get(labels.NODE)
-        if node and deployment["spec"].get("replicas"):
-            template = deployment["spec"]["template"]["metadata"]
-            _hold(by_place, metadata["namespace"], template, node)
-    return [by_place[place] for place in sorted(by_place)]
-
-
-def current_nodes(store: Store, key: Key) -> tuple[str, ...]:
-    """Return the nodes that a model's Deployments are for; those that run come first."""
-    return tuple(
-        node
-        for each in sorted(
-            store.children(key, "Deployment"), key=lambda each: -each["spec"].get("replicas", 0)
-        )
-        if (node := (each["metadata"].get("annotations") or {}).get(labels.NODE))
-    )
-
-
-def running_nodes(store: Store, key: Key) -> frozenset[str]:
-    """Return the nodes where a model has pods that are neither ended nor ending."""
-    return frozenset(
-        pod["spec"]["nodeName"]
-        for pod in store.children(key, "Pod")
-        if pod.get("spec", {}).get("nodeName")
-        and not _ended(pod)
-        and "deletionTimestamp" not in pod["metadata"]
-    )
-
-
-def _hold(
-    by_place: dict[tuple[str, str, str], Held],
-    namespace: str,
-    metadata: Mapping[str, Any],
-    node: str,
-) -> None:
-    """Count the larger of a Deployment and its pod: during a roll both versions may be there."""
-    name = (metadata.get("labels") or {}).get(labels.DEPLOYMENT)
-    if name is None:
-        return
-    # Without its model label a pod is out of the Service, and still holds its memory.
-    model = f"{namespace}/{metadata['labels'].get(labels.MODEL, name)}"
-    annotations = metadata.get("annotations") or {}
-    gpu, host = (_whole(annotations.get(each)) for each in (labels.GPU_MIB, labels.HOST_MIB))
-    place = (namespace, name, node)
-    old = by_place.get(place)
-    by_place[place] = Held(
-        model=model,
-        node=node,
-        gpu_mib=max(gpu, old.gpu_mib if old else 0),
-        host_mib=max(host, old.host_mib if old else 0),
-    )
-
-
 def _deployment(deployment: Object) -> DeploymentFacts:
     metadata, spec = deployment["metadata"], deployment["spec"]
     status = deployment.get("status", {})
@@ -204,11 +138,3 @@ def _budget(node: str, annotated: str) -> int:
             extra={"node": node, "annotation": labels.GPU_MEMORY, "seen": annotated},
         )
         return 0
-
-
-def _whole(text: str | None) -> int:
-    return int(text) if text and text.isdecimal() else 0
-
-
-def _ended(pod: Object) -> bool:
-    return pod.get("status", {}).get("phase") in ("Succeeded", "Failed")

@@ -11,7 +11,7 @@ from llama_halo.plan.llamamodel import plan_llamamodel
 from llama_halo.plan.outcome import Invalid, Outcome
 from llama_halo.reconcile.context import Context
 from llama_halo.reconcile.gather import identity, model_facts
-from llama_halo.reconcile.placing import demand_of
+from llama_halo.reconcile.placing import demand_of, wake_placement
 from llama_halo.reconcile.validate import validate
 from llama_halo.status.llamamodel import Children, llamamodel_status
 
@@ -24,6 +24,7 @@ def consider(context: Context, cr: Object) -> Outcome | None:
     facts, demand = model_facts(context, cr), demand_of(context, cr)
     decided = facts.assignment is not None and facts.assignment.demand == demand
     if demand is not None and not decided:
+        wake_placement(context)
         return None
     return plan_llamamodel(spec, facts)
 

@@ -5,29 +5,40 @@ from __future__ import annotations
 import time
 
 from llama_halo.api.llamamodel import LlamaModelSpec
-from llama_halo.cluster.resources import LLAMAMODEL
-from llama_halo.cluster.store import Object, key_of
+from llama_halo.cluster.resources import LLAMAMODEL, NODE
+from llama_halo.cluster.store import Key, Object, key_of
 from llama_halo.plan.facts import Demand
 from llama_halo.plan.llamamodel import admissible, demand
 from llama_halo.plan.outcome import Invalid
 from llama_halo.plan.placement import place
 from llama_halo.reconcile.context import PLACEMENT, Context
-from llama_halo.reconcile.gather import (
-    current_nodes,
-    held,
-    identity,
-    node_facts,
-    patience_ends,
-    running_nodes,
-)
+from llama_halo.reconcile.gather import identity, node_facts, patience_ends
 from llama_halo.reconcile.validate import validate, version_of
 
 INTERVAL_SECONDS = 0.5
+MOST_OF_THE_TIME = 0.1
+"""With thousands of models a decision takes long, and nothing else is done meanwhile."""
+
+
+def notice(context: Context, key: Key, obj: Object | None) -> None:
+    """Ask for a decision when a change of the store touches what placement reads."""
+    if key.kind == LLAMAMODEL.kind:
+        before = context.demands.get(key, (None, None))[1]
+        after = demand_of(context, obj) if obj else None
+        if obj is None or "deletionTimestamp" in obj["metadata"]:
+            context.demands.pop(key, None)
+        changed = before != after
+    elif key.kind == NODE.kind:
+        changed = True
+    else:
+        changed = context.stakes.note(key, obj)
+    if changed:
+        wake_placement(context)
 
 
 def wake_placement(context: Context) -> None:
-    """Ask for a decision: at once, or half a second after the last one."""
-    due = context.placed_at + INTERVAL_SECONDS - time.monotonic()
+    """Ask for a decision: at once, or when the last one is long enough ago."""
+    due = context.next_placement_at - time.monotonic()
     context.queue.add(PLACEMENT, after_seconds=max(due, 0.0))
 
 
@@ -37,8 +48,7 @@ def place_all(context: Context) -> float | None:
     Returns after how many seconds to decide again although nothing may happen: when a node that
     is not ready will have been so for too long.
     """
-    context.placed_at = time.monotonic()
-    store = context.store
+    started, store, stakes = time.monotonic(), context.store, context.stakes
     wanted = {
         key_of(cr): found
         for cr in _by_age(store.all(LLAMAMODEL.kind))
@@ -47,9 +57,9 @@ def place_all(context: Context) -> float | None:
     decided = place(
         list(wanted.values()),
         node_facts(store, gpu_reserve_mib=context.settings.gpu_reserve_mib),
-        current={found.model: current_nodes(store, key) for key, found in wanted.items()},
-        running={found.model: running_nodes(store, key) for key, found in wanted.items()},
-        held=held(store),
+        current={found.model: stakes.current_nodes(key) for key, found in wanted.items()},
+        running={found.model: stakes.running_nodes(key) for key, found in wanted.items()},
+        held=stakes.held(),
     )
     for key, found in wanted.items():
         assignment = decided[found.model]
@@ -58,6 +68,8 @@ def place_all(context: Context) -> float | None:
             context.queue.add(key)
     for key in context.assignments.keys() - wanted.keys():
         del context.assignments[key]
+    pause = (time.monotonic() - started) / MOST_OF_THE_TIME
+    context.next_placement_at = started + max(pause, INTERVAL_SECONDS)
     return patience_ends(store)
 
 

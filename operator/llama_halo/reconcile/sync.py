@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from llama_halo.api import GROUP
-from llama_halo.cluster.resources import LABELLED, LLAMAMODEL, Resource
+from llama_halo.cluster.resources import LABELLED, Resource
 from llama_halo.cluster.store import Object, key_of, owner_key
 from llama_halo.plan import labels
 from llama_halo.reconcile.context import Context
 from llama_halo.reconcile.hanging import watch_creation
-from llama_halo.reconcile.placing import wake_placement
 from llama_halo.reconcile.routers import wake_routers
 
 OWN_LABEL = f"{labels.MANAGED_BY}={labels.PART_OF}"
@@ -20,13 +19,11 @@ def selector_of(resource: Resource) -> str:
 
 
 def wake(context: Context, obj: Object) -> None:
-    """Enqueue everything that depends on an object that changed."""
+    """Enqueue everything that depends on an object that changed; placement listens to the store."""
     key = key_of(obj)
     owner = key if obj["apiVersion"].startswith(f"{GROUP}/") else owner_key(obj)
     if owner is not None:
         context.queue.add(owner)
-    if owner is None or owner.kind == LLAMAMODEL.kind:
-        wake_placement(context)
     wake_routers(context, key)
     watch_creation(context, obj)
 

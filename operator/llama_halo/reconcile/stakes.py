@@ -1,0 +1,139 @@
+"""What placement reads of pods and Deployments: one small record each, kept as the store changes.
+
+Placement is asked for only when a record changed: most events of a pod tell it nothing. It adds up
+the records instead of walking through every object.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any
+
+from llama_halo.cluster.store import Key, Object, owner_key
+from llama_halo.plan import labels
+from llama_halo.plan.facts import Held
+
+_ENDED = ("Succeeded", "Failed")
+_Place = tuple[str, str, str]
+"""Namespace, Deployment, node."""
+
+
+@dataclass(frozen=True)
+class Stake:
+    """What one pod or Deployment of ours has to do with a node."""
+
+    owner: Key | None
+    place: _Place
+    runs: bool
+    """Wants to run: a Deployment that is not at 0, a pod that is neither ended nor ending."""
+    held: Held | None
+    """What it holds there, None when nothing."""
+
+
+class Stakes:
+    """The records of all pods and Deployments, by owner and by place."""
+
+    def __init__(self) -> None:
+        self._stakes: dict[Key, Stake] = {}
+        self._by_owner: dict[Key, dict[Key, Stake]] = defaultdict(dict)
+        self._by_place: dict[_Place, dict[Key, Held]] = defaultdict(dict)
+        self._held: dict[_Place, Held] = {}
+
+    def note(self, key: Key, obj: Object | None) -> bool:
+        """Take in a change of the store; tell whether it is one for placement."""
+        old, new = self._stakes.get(key), stake_of(key, obj) if obj else None
+        if old == new:
+            return False
+        if old:
+            del self._stakes[key]
+            _remove(self._by_owner, old.owner, key)
+            _remove(self._by_place, old.place, key)
+            self._add_up(old.place)
+        if new:
+            self._stakes[key] = new
+            if new.owner:
+                self._by_owner[new.owner][key] = new
+            if new.held:
+                self._by_place[new.place][key] = new.held
+                self._add_up(new.place)
+        return True
+
+    def held(self) -> list[Held]:
+        """Return what pods hold, ending ones too, and what Deployments just written will hold."""
+        return list(self._held.values())
+
+    def current_nodes(self, owner: Key) -> tuple[str, ...]:
+        """Return the nodes that a model's Deployments are for; those that run come first."""
+        found = self._of(owner, "Deployment")
+        return tuple(stake.place[2] for stake in sorted(found, key=lambda each: not each.runs))
+
+    def running_nodes(self, owner: Key) -> frozenset[str]:
+        """Return the nodes where a model has pods that are neither ended nor ending."""
+        return frozenset(stake.place[2] for stake in self._of(owner, "Pod") if stake.runs)
+
+    def _of(self, owner: Key, kind: str) -> list[Stake]:
+        found = self._by_owner.get(owner)
+        if not found:
+            return []
+        return [found[key] for key in sorted(found) if key.kind == kind]
+
+    def _add_up(self, place: _Place) -> None:
+        """Count the larger of a Deployment and its pod: during a roll both versions may be there.
+
+        The Deployment is there before its pod, and its replacement before the old pod is gone.
+        """
+        found = list(self._by_place.get(place, {}).values())
+        if not found:
+            self._held.pop(place, None)
+            return
+        self._held[place] = Held(
+            model=found[0].model,
+            node=found[0].node,
+            gpu_mib=max(each.gpu_mib for each in found),
+            host_mib=max(each.host_mib for each in found),
+        )
+
+
+def stake_of(key: Key, obj: Object) -> Stake | None:
+    """Return what a pod or Deployment has to do with a node, None when it has no node."""
+    if key.kind == "Deployment":
+        node = (obj["metadata"].get("annotations") or {}).get(labels.NODE)
+        template, runs = obj["spec"]["template"]["metadata"], bool(obj["spec"].get("replicas"))
+        holds = runs
+    elif key.kind == "Pod":
+        node, template = obj.get("spec", {}).get("nodeName"), obj["metadata"]
+        holds = obj.get("status", {}).get("phase") not in _ENDED
+        runs = holds and "deletionTimestamp" not in obj["metadata"]
+    else:
+        return None
+    if not node:
+        return None
+    found = template.get("labels") or {}
+    name = found.get(labels.DEPLOYMENT)
+    return Stake(
+        owner=owner_key(obj),
+        place=(key.namespace, name or key.name, node),
+        runs=runs,
+        held=_held(key.namespace, name, node, template) if holds and name else None,
+    )
+
+
+def _held(namespace: str, deployment: str, node: str, metadata: Object) -> Held:
+    # Without its model label a pod is out of the Service, and still holds its memory.
+    model = metadata["labels"].get(labels.MODEL, deployment)
+    annotations = metadata.get("annotations") or {}
+    gpu, host = (_whole(annotations.get(each)) for each in (labels.GPU_MIB, labels.HOST_MIB))
+    return Held(model=f"{namespace}/{model}", node=node, gpu_mib=gpu, host_mib=host)
+
+
+def _remove(index: dict[Any, dict[Key, Any]], group: Any, key: Key) -> None:
+    members = index.get(group)
+    if members is not None:
+        members.pop(key, None)
+        if not members:
+            del index[group]
+
+
+def _whole(text: str | None) -> int:
+    return int(text) if text and text.isdecimal() else 0
