@@ -47,12 +47,16 @@ class Sight:
     """Generation by namespace/name, of the models' Deployments."""
     ready: set[str] = field(default_factory=set)
     changed_at: dict[str, float] = field(default_factory=dict)
+    """When each model's Deployment last changed its generation, by namespace/name of the model."""
+    told_at: dict[tuple[str, str], float] = field(default_factory=dict)
+    """When an event of any kind last came, by kind and namespace/name."""
 
     def deployment(self, kind: str, obj: dict[str, Any]) -> None:
         metadata = obj["metadata"]
         name = f"{metadata['namespace']}/{metadata['name']}"
         if not metadata["name"].startswith("model-"):
             return
+        self.told_at["Deployment", name] = time.monotonic()
         if kind == "DELETED":
             self.deployments.pop(name, None)
         elif self.deployments.get(name) != metadata["generation"]:
@@ -61,6 +65,7 @@ class Sight:
 
     def model(self, kind: str, obj: dict[str, Any]) -> None:
         name = f"{obj['metadata']['namespace']}/{obj['metadata']['name']}"
+        self.told_at["LlamaModel", name] = time.monotonic()
         conditions = obj.get("status", {}).get("conditions", ())
         serving = any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
         if serving and kind != "DELETED":
@@ -150,6 +155,32 @@ class Bench:
             await asyncio.sleep(EDIT_PAUSE_SECONDS)
         return found
 
+    async def bare_edits(self) -> list[float]:
+        """Return the milliseconds that the cluster itself takes for what an edit needs.
+
+        A write to a LlamaModel, its event, a write to its Deployment that rolls the pod, its event:
+        by a client that decides nothing.
+        """
+        found = []
+        for number, name in enumerate(sorted(self.sight.deployments)[:: self.models // EDITS or 1]):
+            namespace, _, child = name.partition("/")
+            owner = child.rpartition("-")[0]
+            note = {"metadata": {"annotations": {"bench.llama-halo.dev/edit": str(number)}}}
+            roll = {"spec": {"template": note}}
+            started = time.monotonic()
+            for kind, seen, body in ((LLAMAMODEL, owner, note), (DEPLOYMENT, child, roll)):
+                key, before = (kind.kind, f"{namespace}/{seen}"), time.monotonic()
+                await self.client.send("PATCH", kind.path(namespace, seen), body)
+                await load.until(
+                    lambda: self.sight.told_at.get(key, 0) > before,  # noqa: B023
+                    seconds=60,
+                    what=f"the event of {seen}",
+                    pause_seconds=0.001,
+                )
+            found.append((time.monotonic() - started) * 1000)
+            await asyncio.sleep(EDIT_PAUSE_SECONDS)
+        return found
+
     async def repairs(self) -> list[float]:
         """Delete Deployments one by one; return the milliseconds until each is there again."""
         found = []
@@ -207,6 +238,9 @@ class Bench:
         took = time.monotonic() - started
         say(f"{self.models} Deployments in {took:.1f} s, without controllers")
         await self.quiet()
+        edits = await self.edits()
+        say(f"{len(edits)} edits: {statistics.median(edits):.0f} ms at the median")
+        await self.quiet()
         operator.stop()
         await self.keep_children()
         await self.client.delete_all((MODELROUTER, LLAMAMODEL, *CHILDREN))
@@ -217,6 +251,8 @@ class Bench:
             "deployments_seconds": round(took, 1),
             "bare_client_seconds": round(bare, 1),
             "times_bare_client": round(took / bare, 2),
+            "edit_without_controllers_p50_ms": round(statistics.median(edits)),
+            "edit_without_controllers_p95_ms": round(statistics.quantiles(edits, n=20)[-1]),
         }
 
     async def everything_on(self, routers: int) -> tuple[OperatorProcess, dict[str, float]]:
@@ -246,6 +282,7 @@ class Bench:
 
     async def at_work(self, operator: OperatorProcess) -> dict[str, float]:
         """Edits one by one, then a minute of rest."""
+        bare = await self.bare_edits()
         milliseconds = await self.edits()
         say(f"{len(milliseconds)} edits: {statistics.median(milliseconds):.0f} ms at the median")
         repairs = await self.repairs()
@@ -255,6 +292,8 @@ class Bench:
         return {
             "edit_p50_ms": round(statistics.median(milliseconds)),
             "edit_p95_ms": round(statistics.quantiles(milliseconds, n=20)[-1]),
+            "bare_edit_p50_ms": round(statistics.median(bare)),
+            "bare_edit_p95_ms": round(statistics.quantiles(bare, n=20)[-1]),
             "repair_p95_ms": round(statistics.quantiles(repairs, n=20)[-1]),
             "idle_writes_per_minute": audit.writes(log, since=since).total(),
             "idle_reads_per_minute": audit.reads(log, since=since).total(),
@@ -281,20 +320,20 @@ async def measure(bench: Bench, routers: int) -> dict[str, Any]:
         body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
         await bench.client.send("POST", "/api/v1/namespaces", body)
     client, sight = bench.client, bench.sight
-    watches = [
-        asyncio.create_task(client.follow(DEPLOYMENT, sight.deployment, metadata_only=True)),
-        asyncio.create_task(client.follow(LLAMAMODEL, sight.model, metadata_only=False)),
-    ]
-    try:
+    # In a group: a watch that dies ends the run, instead of letting it wait for what it cannot see.
+    async with asyncio.TaskGroup() as tasks:
+        watches = [
+            tasks.create_task(client.follow(DEPLOYMENT, sight.deployment, metadata_only=True)),
+            tasks.create_task(client.follow(LLAMAMODEL, sight.model, metadata_only=False)),
+        ]
         figures: dict[str, Any] = {"models": bench.models}
         bare = await bench.without_controllers(routers)
         operator, ready = await bench.everything_on(routers)
         figures |= bare | ready | await bench.at_work(operator)
-        return figures | await bench.restart(operator)
-    finally:
+        figures |= await bench.restart(operator)
         for task in watches:
             task.cancel()
-        await asyncio.gather(*watches, return_exceptions=True)
+    return figures
 
 
 def _of_a_model(entry: dict[str, Any]) -> bool:

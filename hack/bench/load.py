@@ -6,6 +6,7 @@ import asyncio
 import json
 import math
 import ssl
+import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
@@ -106,16 +107,25 @@ class Client:
         """Tell every event of a kind, what exists first; for ever."""
         headers = {"Accept": METADATA_ONLY if metadata_only else "application/json"}
         while True:
-            async with self._session.get(
-                resource.path(), params={"watch": "1"}, headers=headers
-            ) as response:
-                buffer = b""
-                async for chunk in response.content.iter_any():
-                    *lines, buffer = (buffer + chunk).split(b"\n")
-                    for line in lines:
-                        event = json.loads(line)
-                        if event["type"] != "ERROR":
-                            seen(event["type"], event["object"])
+            try:
+                async with self._session.get(
+                    resource.path(), params={"watch": "1"}, headers=headers
+                ) as response:
+                    response.raise_for_status()  # a CRD is not served the moment it is made
+                    await _tell_events(response, seen)
+            except aiohttp.ClientError as error:
+                print(f"bench: watching {resource.plural} again: {error!r}", file=sys.stderr)
+                await asyncio.sleep(0.1)
+
+
+async def _tell_events(response: aiohttp.ClientResponse, seen: Callable[[str, Json], None]) -> None:
+    buffer = b""
+    async for chunk in response.content.iter_any():
+        *lines, buffer = (buffer + chunk).split(b"\n")
+        for line in lines:
+            event = json.loads(line)
+            if event["type"] != "ERROR":
+                seen(event["type"], event["object"])
 
 
 async def at_once(work: Callable[[Any], Awaitable[Any]], items: Iterable[Any]) -> None:
@@ -129,11 +139,13 @@ async def at_once(work: Callable[[Any], Awaitable[Any]], items: Iterable[Any]) -
     await asyncio.gather(*(worker() for _ in range(AT_ONCE)))
 
 
-async def until(check: Callable[[], bool], *, seconds: float, what: str) -> float:
+async def until(
+    check: Callable[[], bool], *, seconds: float, what: str, pause_seconds: float = 0.02
+) -> float:
     """Wait for something and return the seconds that it took."""
     started = time.monotonic()
     while not check():
         if time.monotonic() - started > seconds:
             raise RuntimeError(f"{what} did not come within {seconds:.0f} s")
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(pause_seconds)
     return time.monotonic() - started

@@ -12,7 +12,7 @@ from llama_halo.api.llamamodel import LlamaModelSpec
 from llama_halo.api.reasons import READY_REASONS, Reason
 from llama_halo.plan.facts import Identity
 from llama_halo.plan.outcome import Invalid, Outcome, Plan, Wait
-from llama_halo.status.conditions import Verdict, conditions
+from llama_halo.status.conditions import Verdict, conditions, is_next_step
 from llama_halo.status.llamamodel import Children, llamamodel_status
 from llama_halo.status.pods import pod_state
 
@@ -284,3 +284,29 @@ def test_kstatus_can_tell_every_state(reason: Reason, stalled: bool, available: 
     at_work = {"Reconciling", "Stalled"} & set(found)
     assert len(at_work) == (0 if reason in READY_REASONS else 1)
     assert all(found[kind]["status"] == "True" for kind in at_work)
+
+
+def told(reason: Reason, *, available: bool = False, stalled: bool = False, of: int = 7) -> Json:
+    verdict = Verdict(reason, "m", available=available, stalled=stalled)
+    found = conditions(verdict, generation=of, previous={}, now=NOW)
+    return {"conditions": found, "observedGeneration": of}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "waits"),
+    [
+        (told(Reason.SCHEDULING), told(Reason.LOADING), True),
+        (told(Reason.ROLLING), told(Reason.SCHEDULING), True),
+        (told(Reason.LOADING), told(Reason.SERVING, available=True), False),
+        (told(Reason.SERVING, available=True), told(Reason.ROLLING), False),
+        (told(Reason.ROLLING, available=True), told(Reason.SCHEDULING), False),
+        (told(Reason.LOADING), told(Reason.CRASH_LOOPING), False),
+        (told(Reason.LOADING, of=6), told(Reason.LOADING), False),
+        (told(Reason.LOADING), told(Reason.LOADING, stalled=True), False),
+        ({"observedGeneration": -1}, told(Reason.SCHEDULING), False),
+    ],
+)
+def test_only_the_next_step_of_a_start_that_was_told_may_wait(
+    old: Json, new: Json, waits: bool
+) -> None:
+    assert is_next_step(old, new) is waits

@@ -45,6 +45,16 @@ class Reason(StrEnum):
 
 
 READY_REASONS = frozenset({Reason.SERVING, Reason.STOPPED, Reason.SUSPENDED})
+# What an ordinary start or roll goes through, one after another.
+STEP_REASONS = frozenset(
+    {
+        Reason.SCHEDULING,
+        Reason.PULLING_IMAGE,
+        Reason.LOADING,
+        Reason.ROLLING,
+        Reason.STARTING,
+    }
+)
 # Only a person can help, at once: mistakes in the YAML, or the wrong file.
 STALLED_REASONS = frozenset(
     {

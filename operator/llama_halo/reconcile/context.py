@@ -36,6 +36,8 @@ class Context:
     """What each model asks of the nodes, with the uid and generation that it is of."""
     unreported: set[Key] = field(default_factory=set)
     """Resources whose children were written and whose status is still to be told."""
+    told_at: dict[Key, float] = field(default_factory=dict)
+    """When each status was last written, by the monotonic clock."""
     repairs: Repairs = field(default_factory=Repairs)
     findings: dict[Key, str] = field(default_factory=dict)
     """What the Events of pods say whose creation hangs."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llama_halo.api.reasons import READY_REASONS, ConditionType, Reason
+from llama_halo.api.reasons import READY_REASONS, STEP_REASONS, ConditionType, Reason
 
 MESSAGE_LIMIT = 2048
 
@@ -64,6 +64,24 @@ def condition(status: Mapping[str, Any], kind: ConditionType) -> Mapping[str, An
     """Return one condition of a status, empty when it is absent."""
     found: Sequence[Mapping[str, Any]] = status.get("conditions", ())
     return next((each for each in found if each["type"] == kind), {})
+
+
+def is_next_step(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Tell whether a status only goes a step on with a start or roll that was told already."""
+    same_generation = old.get("observedGeneration") == new["observedGeneration"]
+    return (
+        same_generation
+        and _answers(old) == _answers(new)
+        and all(
+            condition(each, ConditionType.READY).get("reason") in STEP_REASONS
+            for each in (old, new)
+        )
+        and not any(condition(each, ConditionType.STALLED) for each in (old, new))
+    )
+
+
+def _answers(status: Mapping[str, Any]) -> Any:
+    return condition(status, ConditionType.AVAILABLE).get("status")
 
 
 def not_ready_since(status: Mapping[str, Any]) -> str:
