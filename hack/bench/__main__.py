@@ -286,6 +286,10 @@ class Bench:
         milliseconds = await self.edits()
         say(f"{len(milliseconds)} edits: {statistics.median(milliseconds):.0f} ms at the median")
         repairs = await self.repairs()
+        # The scheduler may come back to a pod only after a minute, and that is news.
+        await load.until(
+            lambda: len(self.sight.ready) >= self.models, seconds=600, what="all Ready again"
+        )
         await self.quiet()
         log, since = self.testbed.layout.audit_log, now()
         await asyncio.sleep(IDLE_SECONDS)

@@ -5,7 +5,12 @@
     - Conflict            409: the object changed, or exists
     - Gone                410: the version to go on from is no longer known
     - NotFound            404
+  x GGUFError             a model file cannot be used
+    - NotAGGUF            it is none, or of a version that llama.cpp does not read
+    - DamagedGGUF         it is cut, or says what cannot be so
+    - UnsupportedModel    it is whole, and llama.cpp would not serve it so
   x SchemaError           an API model has no structural schema
+  x SourceError           a model file cannot be read where it is said to be
   x SettingsError         an environment variable of the operator cannot be used
   x StartupError          the cluster lacks what the operator needs; the process ends
 """
@@ -38,8 +43,28 @@ class NotFound(ClusterError):
     """There is no such object."""
 
 
+class GGUFError(LlamaHaloError):
+    """A model file cannot be used; the message says what was seen in it."""
+
+
+class NotAGGUF(GGUFError):
+    """The file is no GGUF, or of a version that llama.cpp does not read."""
+
+
+class DamagedGGUF(GGUFError):
+    """The file is cut, or says of itself what cannot be so."""
+
+
+class UnsupportedModel(GGUFError):
+    """The file is whole, and llama.cpp would not serve it, or not with these settings."""
+
+
 class SchemaError(LlamaHaloError):
     """An API model uses a type that a structural schema cannot say."""
+
+
+class SourceError(LlamaHaloError):
+    """A model file cannot be read where it is said to be."""
 
 
 class SettingsError(LlamaHaloError):

@@ -12,6 +12,7 @@ from llama_halo.errors import LlamaHaloError
 COMMANDS = {
     "operator": "run the operator (in a cluster, or against KUBECONFIG)",
     "gateway": "run the gateway of one ModelRouter",
+    "estimate": "how much memory a model needs, from its file's header",
     "crds": "print or write the CustomResourceDefinitions",
 }
 

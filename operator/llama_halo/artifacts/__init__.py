@@ -1,0 +1,1 @@
+"""Model files, wherever they are: on disk, behind HTTP, on the Hub."""

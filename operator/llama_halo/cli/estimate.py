@@ -1,0 +1,143 @@
+"""`llama-halo estimate FILE|URL|hf:REPO/FILE`: how much memory a model needs, and what fits."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+
+from llama_halo.artifacts.sources import read_model_header
+from llama_halo.errors import UnsupportedModel
+from llama_halo.gguf.fit import longest_context
+from llama_halo.gguf.header import Header
+from llama_halo.gguf.layers import Dimensions, dimensions
+from llama_halo.gguf.memory import CACHE_TYPES, MIB, Estimate, Serving, estimate
+
+GIB = 2**30
+BUDGETS_GIB = (32, 64, 96, 104, 112)
+USUAL_BUDGET_GIB = 104
+"""What a machine of 128 GB has for its GPU when some is left for the rest."""
+DEFAULT_CONTEXT = 32768
+
+
+def run(words: list[str]) -> int:
+    """Print an estimate, for a person or as JSON."""
+    arguments = _parser().parse_args(words)
+    header = read_model_header(arguments.source)
+    model = dimensions(header)
+    serving = Serving(
+        context_tokens=arguments.context or min(model.context_length, DEFAULT_CONTEXT),
+        parallel=arguments.parallel,
+        k_type=arguments.cache_type_k,
+        v_type=arguments.cache_type_v,
+        batch=max(arguments.ubatch, Serving(0).batch),
+        micro_batch=arguments.ubatch,
+        flash_attention=arguments.flash_attention == "on",
+        full_window_cache=arguments.swa_full,
+    )
+    found = estimate(header, model, serving)
+    if arguments.output == "json":
+        print(json.dumps(_as_json(found)))
+    else:
+        print("\n".join(_lines(header, model, serving, found)))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="llama-halo estimate")
+    parser.add_argument(
+        "source", metavar="FILE", help="a path, an http(s) URL, or hf:OWNER/REPO/FILE[@REVISION]"
+    )
+    parser.add_argument("--context", type=_positive, metavar="TOKENS")
+    parser.add_argument("--parallel", type=_positive, default=1, metavar="REQUESTS")
+    parser.add_argument("--cache-type-k", choices=list(CACHE_TYPES), default="f16")
+    parser.add_argument("--cache-type-v", choices=list(CACHE_TYPES), default="f16")
+    parser.add_argument("--ubatch", type=_positive, default=512, metavar="TOKENS")
+    parser.add_argument("--swa-full", action="store_true", help="no small cache for window layers")
+    parser.add_argument("--flash-attention", choices=["on", "off"], default="on")
+    parser.add_argument("-o", "--output", choices=["text", "json"], default="text")
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if not 0 < number < 2**31:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 1")
+    return number
+
+
+def _as_json(found: Estimate) -> dict[str, object]:
+    parts = ("weights", "kv_cache", "state", "compute", "host", "total")
+    sizes = {f"{part}_mib": getattr(found, part) / MIB for part in parts}
+    return {"architecture": found.architecture, **sizes, "method": str(found.method)}
+
+
+def _lines(header: Header, model: Dimensions, serving: Serving, found: Estimate) -> Iterator[str]:
+    quantization = max(header.tensor_types, key=header.tensor_types.__getitem__, default="none")
+    yield (
+        f"{header.text('general.name') or 'model'}: {model.architecture},"
+        f" {header.parameters / 1e9:.1f}B parameters, mostly {quantization},"
+        f" trained for {model.context_length} tokens"
+    )
+    yield (
+        f"{serving.context_tokens} tokens, requests at once: {serving.parallel},"
+        f" cache {serving.k_type}/{serving.v_type}, ubatch {serving.micro_batch}"
+    )
+    yield ""
+    for name, size, note in (
+        ("weights", found.weights, ""),
+        ("KV cache", found.kv_cache, ""),
+        ("state", found.state, ""),
+        ("compute", found.compute, "at most"),
+        ("GPU", found.gpu, "the sum of these: spec.memory.gpu"),
+        ("host", found.host, "the process, its prompt cache and slots: spec.memory.host"),
+        ("total", found.total, str(found.method)),
+    ):
+        if size:
+            yield f"{name:<10}{size / MIB:>12.1f} MiB  {note}".rstrip()
+    yield from _contexts(header, model, serving)
+    yield from _hint(header, model, serving, found)
+
+
+def _contexts(header: Header, model: Dimensions, serving: Serving) -> Iterator[str]:
+    if not any(layer.k_values or layer.v_values for layer in model.layers):
+        return  # a longer text costs nothing
+    yield ""
+    yield f"{'GPU memory':<14}{'context that fits':>20}{'with a q8_0 cache':>20}"
+    for gib in BUDGETS_GIB:
+        cells = [_longest(header, model, each, gib) for each in (serving, _quantized(serving))]
+        yield f"{gib:>6} GiB    " + "".join(f"{each:>20}" for each in cells)
+
+
+def _hint(header: Header, model: Dimensions, serving: Serving, found: Estimate) -> Iterator[str]:
+    """Say what would make a model fit that a machine of 128 GB has no room for."""
+    budget = USUAL_BUDGET_GIB * GIB
+    if found.gpu <= budget:
+        return
+    yield ""
+    yield f"It needs more than the {USUAL_BUDGET_GIB} GiB of a machine of 128 GB."
+    try:
+        smaller = estimate(header, model, _quantized(serving))
+    except UnsupportedModel:
+        smaller = found
+    if smaller.gpu <= budget:
+        yield (
+            f"--cache-type-k q8_0 --cache-type-v q8_0 needs {smaller.gpu / GIB:.1f} GiB, and fits"
+        )
+    elif tokens := longest_context(header, model, serving, budget):
+        yield f"--context {tokens} fits"
+    else:
+        yield "No context fits: take a smaller quantization of it."
+
+
+def _quantized(serving: Serving) -> Serving:
+    return replace(serving, k_type="q8_0", v_type="q8_0", flash_attention=True)
+
+
+def _longest(header: Header, model: Dimensions, serving: Serving, gib: int) -> str:
+    try:
+        tokens = longest_context(header, model, serving, gib * GIB)
+    except UnsupportedModel:
+        return "not possible"
+    return f"{tokens}{' (all)' if tokens >= model.context_length else ''}" if tokens else "none"

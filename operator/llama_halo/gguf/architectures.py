@@ -1,0 +1,123 @@
+"""What tells llama.cpp's architectures apart for memory, as tables; `layers` applies them.
+
+Read off `src/models/*.cpp`, `llama_model::create_memory` and `llama-hparams.cpp` of llama.cpp
+b11434. An architecture that is in no table here has one plain cache for all of its layers; one that
+is not even in `KNOWN` gets an upper bound.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Window:
+    """How an architecture comes to sliding-window layers.
+
+    The window is `attention.sliding_window`, else `default`, unless it is `fixed`; 0 means that
+    there is none. The pattern is the array `attention.sliding_window_pattern`, else a period: every
+    `period`-th layer is not windowed, the last of each group or, with `full_first`, the first.
+    """
+
+    period: int = 0
+    full_first: bool = False
+    default: int = 0
+    fixed: int = 0
+    """llama.cpp overrides the key, unless the key says 0."""
+    needs_key: bool = False
+    """Only a file that has the key has windows."""
+
+
+WINDOWS = {
+    "afmoe": Window(4),
+    "cohere2": Window(4),
+    "cohere2moe": Window(4, full_first=True),
+    "exaone-moe": Window(4, default=128),
+    "exaone4": Window(4, default=4096),
+    "gemma2": Window(2, default=4096),
+    "gemma3": Window(6),
+    "gemma3n": Window(5),
+    "gemma4": Window(),
+    "gpt-oss": Window(2),
+    "granite_swa": Window(),
+    "laguna": Window(4, full_first=True),
+    "llama4": Window(4, fixed=8192),
+    "maple": Window(),
+    "mellum": Window(4),
+    "mimo2": Window(),
+    "muse-glimmer": Window(4),
+    "olmo2": Window(4),
+    "plamo3": Window(8),
+    "smallthinker": Window(4, full_first=True, fixed=4096, needs_key=True),
+    "spark2_5": Window(),
+    "step35": Window(),
+}
+EXAONE4_WINDOWED_LAYERS = 64
+"""exaone4 has windows only in its form of so many layers."""
+
+NO_CACHE = frozenset(
+    {
+        *("bert", "jina-bert-v2", "jina-bert-v3", "nomic-bert", "nomic-bert-moe", "neo-bert"),
+        *("eurobert", "modern-bert", "gemma-embedding", "clef", "wavtokenizer-dec"),
+        *("dream", "llada", "llada-moe", "rnd1"),
+    }
+)
+"""Encoders and diffusion models look at the whole text at once."""
+
+RECURRENT = frozenset({"mamba", "mamba2", "rwkv6", "rwkv6qwen2", "rwkv7", "arwkv7"})
+RECURRENT_WITHOUT_KV_HEADS = frozenset(
+    {
+        *("jamba", "plamo2", "granitehybrid", "lfm2", "lfm2moe", "bailingmoe3"),
+        *("kimi-linear", "kimi-k3", "glm5-next", "nemotron_h", "nemotron_h_moe"),
+    }
+)
+"""A layer is recurrent when it has no KV heads (and, of nemotron, no feed-forward either)."""
+RECURRENT_BY_INTERVAL = {
+    "qwen3next": 4,
+    "qwen35": 4,
+    "qwen35moe": 4,
+    "qwen4exp": 4,
+    "minimax-01": 8,
+}
+"""All but every n-th layer, unless the file lists them (`attention.recurrent_layers`)."""
+IGNORES_SSM_GROUPS = frozenset({"mamba", "jamba"})
+ROLLS_BACK = frozenset(
+    {
+        *("qwen35", "qwen35moe", "qwen4exp", "deepseek4", "kimi-k3", "glm5-next", "lfm2"),
+        *("lfm2moe", "bailingmoe3", "nemotron_h", "nemotron_h_moe"),
+    }
+)
+"""Speculative decoding keeps a state for each drafted token."""
+
+LATENT = frozenset(
+    {
+        *("deepseek2", "deepseek32", "glm-dsa", "mistral4", "hy_v4", "bailingmoe3"),
+        *("kimi-linear", "kimi-k3", "glm5-next"),
+    }
+)
+"""MLA: files with the `_mla` lengths cache one latent vector and no values."""
+
+SHARED_FROM = {"gemma3n": 20}
+"""Layers from there on use the caches of earlier ones; gemma4's file says from where."""
+
+KNOWN = frozenset(
+    {
+        *WINDOWS,
+        *NO_CACHE,
+        *RECURRENT,
+        *RECURRENT_WITHOUT_KV_HEADS,
+        *RECURRENT_BY_INTERVAL,
+        *LATENT,
+        *("llama", "deci", "falcon", "grok", "gpt2", "gptj", "gptneox", "mpt", "baichuan"),
+        *("starcoder", "refact", "bloom", "stablelm", "qwen", "qwen2", "qwen2moe", "qwen2vl"),
+        *("qwen3", "qwen3moe", "qwen3vl", "qwen3vlmoe", "phi2", "phi3", "phimoe", "plamo"),
+        *("codeshell", "orion", "internlm2", "minicpm", "minicpm3", "gemma", "starcoder2"),
+        *("falcon-h1", "xverse", "command-r", "dbrx", "olmo", "olmoe", "openelm", "arctic"),
+        *("deepseek", "deepseek2-ocr", "chatglm", "glm4", "glm4moe", "bitnet", "jais", "jais2"),
+        *("nemotron", "exaone", "granite", "granitemoe", "graniteswitch", "chameleon", "plm"),
+        *("bailingmoe", "bailingmoe2", "dots1", "arcee", "ernie4_5", "ernie4_5-moe", "talkie"),
+        *("hunyuan-moe", "hunyuan-dense", "hunyuan_vl", "hy_v3", "smollm3", "seed_oss"),
+        *("grovemoe", "apertus", "hrm_text", "minimax-m2", "minimax-m3", "cogvlm", "maincoder"),
+        *("pangu-embedded", "mistral3", "paddleocr", "llama-embed", "nanbeige"),
+    }
+)

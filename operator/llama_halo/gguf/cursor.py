@@ -1,0 +1,76 @@
+"""Goes through a file from its start, in blocks, and says by name what it could not read."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+
+from llama_halo.errors import DamagedGGUF
+
+BLOCK_BYTES = 2**20
+MOST_BYTES = 2**27
+"""No header is longer; one of 256k tokens and their merges has 12 MB."""
+_LENGTH = struct.Struct("<Q")
+
+
+class Cursor:
+    """A position in a file of `size` bytes (None: not known)."""
+
+    def __init__(self, read_at: Callable[[int, int], bytes], size: int | None) -> None:
+        self._read_at = read_at
+        self._end = MOST_BYTES if size is None else min(size, MOST_BYTES)
+        self._block = b""
+        self._block_at = 0
+        self.position = 0
+
+    def take(self, count: int, what: str) -> bytes:
+        """Return the next bytes and go past them."""
+        self._need(count, what)
+        start = self.position - self._block_at
+        self.position += count
+        return self._block[start : start + count]
+
+    def skip(self, count: int, what: str) -> None:
+        """Go past bytes without reading them."""
+        self.expect(count, what)
+        self.position += count
+
+    def number(self, layout: str, what: str) -> int:
+        """Return the next whole number."""
+        found: int = struct.unpack(layout, self.take(struct.calcsize(layout), what))[0]
+        return found
+
+    def text(self, most: int, what: str) -> str:
+        """Return the next text of at most so many bytes."""
+        length: int = _LENGTH.unpack(self.take(8, what))[0]
+        if length > most:
+            raise DamagedGGUF(f"{what} is {length} bytes long, more than {most}")
+        # Names in some files are no UTF-8; what matters is that they can be told apart and shown.
+        return self.take(length, what).decode(errors="replace")
+
+    def skip_texts(self, count: int, what: str) -> None:
+        """Go past texts; a vocabulary has a quarter of a million of them."""
+        while count:
+            self._need(8, what)
+            block, at, last = self._block, self.position - self._block_at, len(self._block) - 8
+            while count and at <= last:
+                at += 8 + _LENGTH.unpack_from(block, at)[0]
+                count -= 1
+            self.position = self._block_at + at
+            self.expect(0, what)
+
+    def expect(self, count: int, what: str) -> None:
+        """Raise when the file, or any header, cannot have so many more bytes."""
+        if self.position + count > self._end:
+            raise DamagedGGUF(f"the file ends within {what}")
+
+    def _need(self, count: int, what: str) -> None:
+        """Have the next bytes in the block."""
+        self.expect(count, what)
+        start = self.position - self._block_at
+        if start + count <= len(self._block):
+            return
+        wanted = min(max(count, BLOCK_BYTES), self._end - self.position)
+        self._block, self._block_at = self._read_at(self.position, wanted), self.position
+        if len(self._block) < count:
+            raise DamagedGGUF(f"the file ends within {what}")

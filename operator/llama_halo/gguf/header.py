@@ -1,0 +1,230 @@
+"""The header of a GGUF file: its metadata, and what its tensors weigh; tensor data is never read.
+
+Files come from anywhere. Every count and length is held against what is left of the file and
+against a fixed bound before anything is read or kept for it, so that a hostile file ends in a named
+error, in bounded memory and time. The format: `docs/gguf.md` of ggml; the bounds on names,
+dimensions and offsets are those of `gguf.cpp` of llama.cpp b11434.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from llama_halo.errors import DamagedGGUF, NotAGGUF
+from llama_halo.gguf.cursor import Cursor
+from llama_halo.gguf.tensor_types import TENSOR_TYPES
+
+ReadAt = Callable[[int, int], bytes]
+"""Reads so many bytes from an offset; fewer only where the file ends."""
+Scalar = bool | int | float | str
+Value = Scalar | tuple[Scalar, ...]
+
+MAGIC = b"GGUF"
+VERSIONS = (2, 3)
+DEFAULT_ALIGNMENT = 32
+MOST_KEYS = 65_536
+MOST_TENSORS = 262_144
+MOST_ITEMS = 16_777_216
+"""Items of all arrays together; the largest vocabularies have a tenth of that."""
+MOST_NAME_BYTES = 65_535
+MOST_TENSOR_NAME_BYTES = 63
+MOST_DIMENSIONS = 4
+MOST_TEXT_BYTES = 4 * 2**20
+"""A value of text, for example a chat template."""
+KEPT_ITEMS = 4096
+"""Longer arrays (the tokenizer's) are passed over; their lengths are kept."""
+MOST_KEPT_ITEMS = 1_048_576
+"""Of all kept arrays together; the rest is passed over too."""
+
+_SCALARS = {
+    0: struct.Struct("<B"),
+    1: struct.Struct("<b"),
+    2: struct.Struct("<H"),
+    3: struct.Struct("<h"),
+    4: struct.Struct("<I"),
+    5: struct.Struct("<i"),
+    6: struct.Struct("<f"),
+    7: struct.Struct("<?"),
+    10: struct.Struct("<Q"),
+    11: struct.Struct("<q"),
+    12: struct.Struct("<d"),
+}
+_TEXT, _ARRAY = 8, 9
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a GGUF file says of itself; for a sharded model of one shard."""
+
+    version: int
+    metadata: Mapping[str, Value]
+    array_lengths: Mapping[str, int]
+    """Of every array, kept or passed over."""
+    tensors: Mapping[str, int]
+    """Bytes of each tensor, padded to the alignment, in the file's order."""
+    tensor_types: Mapping[str, int]
+    """Bytes of all tensors of a type, by the type's name."""
+    parameters: int
+    data_offset: int
+
+    @property
+    def tensor_bytes(self) -> int:
+        return sum(self.tensors.values())
+
+    def text(self, key: str) -> str:
+        """Return a value of text, empty when it is absent or something else."""
+        found = self.metadata.get(key)
+        return found if isinstance(found, str) else ""
+
+    def whole(self, key: str, default: int = 0) -> int:
+        """Return a whole number, the default when it is absent or something else."""
+        found = self.metadata.get(key)
+        return found if isinstance(found, int) and not isinstance(found, bool) else default
+
+
+def read_header(read_at: ReadAt, size: int | None = None) -> Header:
+    """Read the header of a file of `size` bytes (None: not known).
+
+    Raises `NotAGGUF` when it is none of a version that llama.cpp reads, and `DamagedGGUF` when it
+    is cut or says what cannot be so.
+    """
+    cursor = Cursor(read_at, size)
+    if cursor.take(4, "its first four bytes") != MAGIC:
+        raise NotAGGUF("the file does not start with GGUF")
+    version = cursor.number("<I", "the version")
+    if version not in VERSIONS:
+        swapped = int.from_bytes(version.to_bytes(4, "little"), "big") in VERSIONS
+        why = "it is big-endian" if swapped else f"version {version}; llama.cpp reads 2 and 3"
+        raise NotAGGUF(f"this kind of GGUF cannot be read: {why}")
+    tensor_count = cursor.number("<Q", "the number of tensors")
+    key_count = cursor.number("<Q", "the number of keys")
+    _at_most("tensors", tensor_count, MOST_TENSORS)
+    _at_most("keys", key_count, MOST_KEYS)
+    metadata, lengths = _metadata(cursor, key_count)
+    alignment = _alignment(metadata)
+    tensors, types, parameters, end = _tensors(cursor, tensor_count, alignment)
+    data_offset = _padded(cursor.position, alignment)
+    if tensors and size is not None and data_offset + end > size:
+        raise DamagedGGUF(
+            f"the file ends early: its tensors need {data_offset + end} bytes, it has {size}"
+        )
+    return Header(version, metadata, lengths, tensors, types, parameters, data_offset)
+
+
+def _metadata(cursor: Cursor, count: int) -> tuple[dict[str, Value], dict[str, int]]:
+    metadata: dict[str, Value] = {}
+    lengths: dict[str, int] = {}
+    left, kept = MOST_ITEMS, MOST_KEPT_ITEMS
+    for index in range(count):
+        key = cursor.text(MOST_NAME_BYTES, f"key {index}")
+        if not key or key in metadata or key in lengths:
+            raise DamagedGGUF(f"key {index} is {'there twice: ' + key if key else 'empty'}")
+        kind = cursor.number("<I", f"the type of {key}")
+        if kind != _ARRAY:
+            metadata[key] = _scalar(cursor, kind, key)
+            continue
+        found, lengths[key] = _array(cursor, key, left, keep=min(kept, KEPT_ITEMS))
+        left -= lengths[key]
+        if found is not None:
+            metadata[key] = found
+            kept -= len(found)
+    return metadata, lengths
+
+
+def _scalar(cursor: Cursor, kind: int, key: str) -> Scalar:
+    if kind == _TEXT:
+        return cursor.text(MOST_TEXT_BYTES, key)
+    layout = _SCALARS.get(kind)
+    if layout is None:
+        raise DamagedGGUF(f"{key} has type {kind}, which does not exist")
+    found: Scalar = layout.unpack(cursor.take(layout.size, key))[0]
+    return found
+
+
+def _array(
+    cursor: Cursor, key: str, left: int, *, keep: int
+) -> tuple[tuple[Scalar, ...] | None, int]:
+    """Return an array (None when it has more items than to keep) and its length."""
+    kind = cursor.number("<I", f"the type of the items of {key}")
+    length = cursor.number("<Q", f"the length of {key}")
+    layout = _SCALARS.get(kind)
+    if layout is None and kind != _TEXT:
+        raise DamagedGGUF(f"{key} is an array of type {kind}, which does not exist")
+    _at_most(f"items of arrays, with {key},", length, left)
+    least = length * (layout.size if layout else 8)
+    cursor.expect(least, key)
+    if layout is None:
+        if length > keep:
+            cursor.skip_texts(length, key)
+            return None, length
+        return tuple(cursor.text(MOST_TEXT_BYTES, key) for _ in range(length)), length
+    if length > keep:
+        cursor.skip(least, key)
+        return None, length
+    data = cursor.take(least, key)
+    return tuple(each for (each,) in layout.iter_unpack(data)), length
+
+
+def _alignment(metadata: Mapping[str, Value]) -> int:
+    found = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
+    # llama.cpp takes any power of two; more than a huge page is nobody's alignment.
+    if not isinstance(found, int) or not 0 < found <= 2**21 or found & (found - 1):
+        raise DamagedGGUF(f"general.alignment is {found}, which is no power of two")
+    return found
+
+
+def _tensors(
+    cursor: Cursor, count: int, alignment: int
+) -> tuple[dict[str, int], dict[str, int], int, int]:
+    """Return bytes by tensor and by type, the number of values, and where the data ends."""
+    tensors: dict[str, int] = {}
+    types: dict[str, int] = {}
+    parameters = end = 0
+    for index in range(count):
+        name = cursor.text(MOST_TENSOR_NAME_BYTES, f"the name of tensor {index}")
+        if name in tensors:
+            raise DamagedGGUF(f"tensor {name} is there twice")
+        values, kind, offset = _tensor(cursor, name)
+        if offset != end:
+            raise DamagedGGUF(f"tensor {name} has offset {offset}, expected {end}")
+        found = TENSOR_TYPES[kind]
+        tensors[name] = _padded(values // found.block_values * found.block_bytes, alignment)
+        types[found.name] = types.get(found.name, 0) + tensors[name]
+        parameters += values
+        end += tensors[name]
+        if end >= 2**63:
+            raise DamagedGGUF(f"tensor {name} ends beyond 2^63 bytes")
+    return tensors, types, parameters, end
+
+
+def _tensor(cursor: Cursor, name: str) -> tuple[int, int, int]:
+    """Return a tensor's number of values, its type and its offset in the data."""
+    dimensions = cursor.number("<I", f"the dimensions of {name}")
+    _at_most(f"dimensions of {name}", dimensions, MOST_DIMENSIONS)
+    shape = [cursor.number("<Q", f"the shape of {name}") for _ in range(dimensions)]
+    kind = cursor.number("<I", f"the type of {name}")
+    offset = cursor.number("<Q", f"the offset of {name}")
+    if kind not in TENSOR_TYPES:
+        raise DamagedGGUF(f"tensor {name} has type {kind}, which this reader does not know")
+    values = 1
+    for each in shape:
+        values *= each
+        if not 0 < values < 2**62:
+            raise DamagedGGUF(f"tensor {name} has the impossible shape {shape}")
+    if shape and shape[0] % TENSOR_TYPES[kind].block_values:
+        raise DamagedGGUF(
+            f"tensor {name} has rows of {shape[0]} values, which is no whole number of blocks of"
+            f" {TENSOR_TYPES[kind].name}"
+        )
+    return values, kind, offset
+
+
+def _at_most(what: str, seen: int, most: int) -> None:
+    if seen > most:
+        raise DamagedGGUF(f"{seen} {what} are more than any model has ({most})")
+
+
+def _padded(size: int, alignment: int) -> int:
+    return (size + alignment - 1) // alignment * alignment

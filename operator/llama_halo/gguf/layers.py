@@ -1,0 +1,316 @@
+"""Header -> what each layer keeps for a token or a request, as llama.cpp derives it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llama_halo.errors import DamagedGGUF, UnsupportedModel
+from llama_halo.gguf import architectures as arch
+from llama_halo.gguf.header import Header
+
+MOST_LAYERS = 512
+MOST_WIDTH = 2**20
+"""Values that one layer keeps of one token: no model has a hundredth of that."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What one layer keeps: values for each cell of its cache, and of its recurrent state."""
+
+    k_values: int = 0
+    v_values: int = 0
+    windowed: bool = False
+    indexer_k_values: int = 0
+    """Keys of a sparse attention's indexer, kept for the whole context."""
+    indexer_v_values: int = 0
+    state_values: int = 0
+    """For each request in flight, 32-bit floats."""
+
+
+@dataclass(frozen=True)
+class Dimensions:
+    """All of a model that its memory depends on."""
+
+    architecture: str
+    context_length: int
+    """Trained, tokens."""
+    layers: tuple[Layer, ...]
+    window_tokens: int
+    embedding: int
+    vocabulary: int
+    heads: int
+    feed_forward: int
+    """Of one token in the widest layer, experts together."""
+    latent: bool
+    rolls_back: bool
+    head_lengths: tuple[int, int]
+    """Of keys and of values."""
+    known: bool
+    """Whether this llama.cpp's rules for the architecture are in the tables."""
+
+
+def dimensions(header: Header) -> Dimensions:
+    """Derive what each layer keeps.
+
+    Raises `UnsupportedModel` for files that are no language model, and `DamagedGGUF` for
+    dimensions that cannot be.
+    """
+    reader = _Reader(header)
+    name = reader.architecture
+    if name in ("clip", "mmproj"):
+        raise UnsupportedModel(f"it is a projector ({name}), not a model: it goes into projector")
+    layers = reader.layers()
+    return Dimensions(
+        architecture=name,
+        context_length=reader.number("context_length", 1, 2**31),
+        layers=layers,
+        window_tokens=reader.window if any(each.windowed for each in layers) else 0,
+        embedding=reader.embedding,
+        vocabulary=reader.vocabulary(),
+        heads=max(reader.heads, default=0),
+        feed_forward=reader.feed_forward(),
+        latent=reader.latent,
+        rolls_back=name in arch.ROLLS_BACK,
+        head_lengths=(reader.key_length(windowed=False), reader.value_length(windowed=False)),
+        known=name in arch.KNOWN,
+    )
+
+
+class _Reader:
+    """One file's numbers, checked; names are those of the GGUF keys."""
+
+    def __init__(self, header: Header) -> None:
+        self._header = header
+        self.architecture = header.text("general.architecture")
+        if not self.architecture:
+            raise DamagedGGUF("general.architecture is missing: it is no model")
+        self.embedding = self.number("embedding_length", 1, MOST_WIDTH)
+        self.blocks = self.number("block_count", 1, MOST_LAYERS)
+        self.nextn = self.number("nextn_predict_layers", 0, self.blocks, default=0)
+        self.trunk = self.blocks - self.nextn
+        self.heads = self.per_layer("attention.head_count", 0)
+        self.kv_heads = self.per_layer("attention.head_count_kv", None) or self.heads
+        self.widths = self.per_layer("feed_forward_length", 0)
+        lengths = [self._small(f"attention.{each}_length_mla") for each in ("key", "value")]
+        self.latent = self.architecture in arch.LATENT and all(lengths)
+        self.window, self.windowed = self._windows()
+        self.recurrent = self._recurrent()
+
+    def number(self, key: str, least: int, most: int, *, default: int | None = None) -> int:
+        """Return `<architecture>.<key>`, which must be within bounds."""
+        found = self._header.metadata.get(f"{self.architecture}.{key}", default)
+        if not isinstance(found, int) or isinstance(found, bool) or not least <= found <= most:
+            raise DamagedGGUF(
+                f"{self.architecture}.{key} is {_told(found)}, not a number from {least} to {most}"
+            )
+        return found
+
+    def per_layer(self, key: str, default: int | None) -> list[int]:
+        """Return a number for each layer: the file has one for all, or an array."""
+        name = f"{self.architecture}.{key}"
+        if name in self._header.array_lengths:
+            found = self._array(key)
+            if len(found) != self.blocks or not all(0 <= each <= MOST_WIDTH for each in found):
+                raise DamagedGGUF(f"{name} is not one number from 0 for each of its layers")
+            return found
+        if name not in self._header.metadata:
+            return [] if default is None else [default] * self.blocks
+        return [self.number(key, 0, MOST_WIDTH)] * self.blocks
+
+    def key_length(self, *, windowed: bool) -> int:
+        return self._head_length("key", windowed=windowed)
+
+    def value_length(self, *, windowed: bool) -> int:
+        return self._head_length("value", windowed=windowed)
+
+    def vocabulary(self) -> int:
+        """Return the number of tokens; files without a tokenizer may say it themselves."""
+        listed = self._header.array_lengths.get("tokenizer.ggml.tokens", 0)
+        return listed or self.number("vocab_size", 0, 2**24, default=0)
+
+    def feed_forward(self) -> int:
+        """Return how many values of the feed-forward a token goes through in the widest layer."""
+        used = max(self._used_experts(), default=0)
+        expert = self._largest("expert_feed_forward_length")
+        shared = self._largest("expert_shared_feed_forward_length")
+        return max(max(self.widths, default=0), used * expert + shared)
+
+    def layers(self) -> tuple[Layer, ...]:
+        """Return what each layer of the main context keeps; drafting layers are in another."""
+        if self.architecture in arch.NO_CACHE:
+            return ()
+        found = [self._layer(index) for index in range(self._cached_layers())]
+        if self.architecture == "nanbeige":  # goes through its layers several times
+            found *= self.number("num_loops", 1, MOST_LAYERS, default=1)
+        if len(found) > MOST_LAYERS:
+            raise DamagedGGUF(f"{len(found)} layers are more than llama.cpp takes ({MOST_LAYERS})")
+        if self.architecture == "graniteswitch":
+            width = self.key_length(windowed=False), self.value_length(windowed=False)
+            found.append(Layer(*width))  # its router's single head
+        return tuple(found)
+
+    def _cached_layers(self) -> int:
+        keeps_all = self.trunk == 0 or self.architecture == "bailingmoe3"
+        return self.blocks if keeps_all or self.architecture not in arch.KNOWN else self.trunk
+
+    def _layer(self, index: int) -> Layer:
+        recurrent = self.recurrent[index]
+        attends = not recurrent or self.architecture == "falcon-h1"
+        if self.architecture in ("nemotron_h", "nemotron_h_moe") and self.widths[index]:
+            attends = recurrent = False
+        state = self._state_values(index) if recurrent else 0
+        if not attends or index >= self._own_caches():
+            return Layer(state_values=state)
+        windowed = self.windowed[index]
+        heads = self.kv_heads[index]
+        indexer = self._indexer(index)
+        return Layer(
+            k_values=_width(heads * self.key_length(windowed=windowed)),
+            v_values=0 if self.latent else _width(heads * self.value_length(windowed=windowed)),
+            windowed=windowed,
+            indexer_k_values=indexer,
+            indexer_v_values=self._indexer_values(indexer),
+            state_values=state,
+        )
+
+    def _own_caches(self) -> int:
+        if self.architecture == "gemma4":
+            return self.blocks - self.number(
+                "attention.shared_kv_layers", 0, self.blocks, default=0
+            )
+        return arch.SHARED_FROM.get(self.architecture, self.blocks)
+
+    def _head_length(self, of: str, *, windowed: bool) -> int:
+        if not any(self.heads):
+            return 0
+        # llama.cpp goes by the first layer's heads; a file whose first has none says the length.
+        whole = self.embedding // (self.heads[0] or max(self.heads))
+        length = self.number(f"attention.{of}_length", 0, MOST_WIDTH, default=whole)
+        if windowed:
+            return self.number(f"attention.{of}_length_swa", 0, MOST_WIDTH, default=length)
+        return length
+
+    def _windows(self) -> tuple[int, list[bool]]:
+        """Return the window in tokens (0: none), and which layers have it."""
+        none = 0, [False] * self.blocks
+        rule, key = arch.WINDOWS.get(self.architecture), "attention.sliding_window"
+        if self.architecture == "lfm2":
+            tokens = self.number(key, 0, 2**31, default=0)
+            return (tokens, [bool(each) for each in self.kv_heads]) if tokens else none
+        if rule is None or (
+            self.architecture == "exaone4" and self.trunk != arch.EXAONE4_WINDOWED_LAYERS
+        ):
+            return none
+        told = f"{self.architecture}.{key}" in self._header.metadata
+        tokens = self.number(key, 0, 2**31, default=rule.fixed or rule.default)
+        if tokens and rule.fixed and (told or not rule.needs_key):
+            tokens = rule.fixed
+        elif rule.needs_key and not told:
+            tokens = 0
+        return (tokens, self._pattern(rule)) if tokens else none
+
+    def _pattern(self, rule: arch.Window) -> list[bool]:
+        key = "attention.sliding_window_pattern"
+        if f"{self.architecture}.{key}" in self._header.array_lengths:
+            listed = [bool(each) for each in self._array(key)]
+            return (listed + [False] * self.blocks)[: self.blocks]
+        period = self.number(key, 0, MOST_LAYERS, default=rule.period)
+        full = 0 if rule.full_first else period - 1
+        trunk = [period == 0 or index % period != full for index in range(self.trunk)]
+        return trunk + [False] * self.nextn
+
+    def _recurrent(self) -> list[bool]:
+        name = self.architecture
+        if name in arch.RECURRENT or name == "falcon-h1":
+            return [True] * self.blocks
+        if name in arch.RECURRENT_WITHOUT_KV_HEADS:
+            return [not heads and index < self.trunk for index, heads in enumerate(self.kv_heads)]
+        if name in arch.RECURRENT_BY_INTERVAL:
+            if f"{name}.attention.recurrent_layers" in self._header.array_lengths:
+                listed = [bool(each) for each in self._array("attention.recurrent_layers")]
+                return (listed + [False] * self.blocks)[: self.blocks]
+            default = arch.RECURRENT_BY_INTERVAL[name]
+            every = self.number("full_attention_interval", 1, MOST_LAYERS, default=default)
+            return [index < self.trunk and (index + 1) % every != 0 for index in range(self.blocks)]
+        return [False] * self.blocks
+
+    def _state_values(self, index: int) -> int:
+        """Return the values of a layer's convolution and recurrent state (n_embd_r + n_embd_s)."""
+        heads = self.heads[0]
+        if head_size := self._small("wkv.head_size"):
+            shifts = self.number("token_shift_count", 0, 64, default=2)
+            return self.embedding * (shifts + head_size)
+        if cache := self._small("shortconv.l_cache"):
+            return self.embedding * (cache - 1)
+        kernel = self._small("ssm.conv_kernel")
+        if head := self._small("kda.head_dim"):
+            width = heads * head
+            return 3 * (kernel - 1 if kernel else 3) * width + head * width
+        if self.architecture == "minimax-01":
+            head = self.key_length(windowed=False)
+            return head * head * heads
+        inner, state = self._small("ssm.inner_size"), self._small("ssm.state_size")
+        groups = self._small("ssm.group_count")
+        if self.architecture in arch.IGNORES_SSM_GROUPS:
+            groups = 0
+        convolution = max(kernel - 1, 0) * (inner + 2 * groups * state)
+        return convolution + state * inner + self._ngram_values(index)
+
+    def _ngram_values(self, index: int) -> int:
+        """Return the values of qwen4exp's n-gram history, which one of its layers keeps."""
+        if self.architecture != "qwen4exp" or index not in self._array("ple.layers"):
+            return 0
+        kernel, size = self._small("ple.conv_kernel"), self._small("ple.ngram_size")
+        return max(kernel - 1, 0) * size * self._small("hyper_connection.count") * self.embedding
+
+    def _indexer(self, index: int) -> int:
+        """Return the values of an indexer's key in a layer, 0 where it has none."""
+        length = self._small("attention.indexer.key_length")
+        name = self.architecture
+        if name == "minimax-m3":
+            return length if index >= self._small("leading_dense_block_count") else 0
+        if name == "deepseek32":
+            return length
+        if name == "qwen4exp":
+            return length * (2 if any(self._array("attention.compress_ratios")) else 1)
+        if name == "hy_v4" and not self._small("attention.indexer.top_k"):
+            return 0
+        if name in ("glm-dsa", "hy_v4", "glm5-next"):
+            types = self._array("attention.indexer.types")
+            has = index >= len(types) or bool(types[index])
+            return length * (3 if name == "glm5-next" else 1) if has else 0
+        return length if name not in arch.KNOWN else 0
+
+    def _indexer_values(self, keys: int) -> int:
+        if not keys or self.latent or self.architecture == "qwen4exp":
+            return 0
+        return self.value_length(windowed=False)
+
+    def _small(self, key: str) -> int:
+        return self.number(key, 0, MOST_WIDTH, default=0)
+
+    def _array(self, key: str) -> list[int]:
+        """Return an array of whole numbers, empty when there is none."""
+        name = f"{self.architecture}.{key}"
+        found = self._header.metadata.get(name, ())
+        if not isinstance(found, tuple):
+            return []
+        if not all(isinstance(each, int) for each in found):
+            raise DamagedGGUF(f"{name} is no array of whole numbers")
+        return [int(each) for each in found]
+
+    def _used_experts(self) -> list[int]:
+        return self.per_layer("expert_used_count", 0)
+
+    def _largest(self, key: str) -> int:
+        return max(self.per_layer(key, 0), default=0)
+
+
+def _width(values: int) -> int:
+    if values > MOST_WIDTH:
+        raise DamagedGGUF(f"a layer keeps {values} values of a token, which no model does")
+    return values
+
+
+def _told(found: object) -> str:
+    return "missing" if found is None else repr(found)[:60]

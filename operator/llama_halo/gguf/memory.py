@@ -1,0 +1,188 @@
+"""How much memory llama-server needs for a model: by part, in bytes.
+
+Mirrors `llama-context.cpp`, `llama-kv-cache*.cpp` and `llama-memory-*.cpp` of llama.cpp b11434 for
+weights, KV cache and state, which are exact for architectures in the tables; compute buffers are
+bounded from above. `tests/memory` holds it against llama.cpp itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from llama_halo.errors import UnsupportedModel
+from llama_halo.gguf.header import Header
+from llama_halo.gguf.layers import Dimensions
+
+CELLS = 256
+"""Caches are padded to a multiple of so many cells."""
+MOST_SEQUENCES = 256
+MIB = 2**20
+GPU_BASE_BYTES = 512 * MIB
+SLOT_BYTES = 256 * MIB
+CACHE_TYPES = {
+    "f32": (1, 4),
+    "f16": (1, 2),
+    "bf16": (1, 2),
+    "q8_0": (32, 34),
+    "q5_1": (32, 24),
+    "q5_0": (32, 22),
+    "q4_1": (32, 20),
+    "q4_0": (32, 18),
+    "iq4_nl": (32, 18),
+}
+"""Values and bytes of a block, by llama.cpp's name."""
+
+
+class Method(StrEnum):
+    """How far an estimate can be trusted."""
+
+    EXACT = "Exact"
+    """Weights, KV cache and state are llama.cpp's own numbers."""
+    UPPER_BOUND = "UpperBound"
+    """An architecture that is not in the tables: everything for every layer."""
+
+
+@dataclass(frozen=True)
+class Serving:
+    """The settings of llama-server that its memory depends on; defaults are the operator's."""
+
+    context_tokens: int
+    parallel: int = 1
+    unified: bool = True
+    """Requests share the context; else each has its share of it."""
+    k_type: str = "f16"
+    v_type: str = "f16"
+    batch: int = 2048
+    micro_batch: int = 512
+    flash_attention: bool = True
+    full_window_cache: bool = False
+    """`--swa-full`: sliding-window layers keep the whole context."""
+    prompt_cache_mib: int = 2048
+    drafted_tokens: int = 0
+    """Of speculative decoding, for each of which some models keep a state."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Bytes by part."""
+
+    architecture: str
+    weights: int
+    kv_cache: int
+    state: int
+    compute: int
+    host: int
+    """What the process needs beside the model: itself, the prompt cache, each slot."""
+    method: Method
+
+    @property
+    def gpu(self) -> int:
+        """What the GPU holds when every layer is on it."""
+        return self.weights + self.kv_cache + self.state + self.compute
+
+    @property
+    def total(self) -> int:
+        return self.gpu + self.host
+
+
+def estimate(header: Header, model: Dimensions, serving: Serving) -> Estimate:
+    """Return what a model needs with these settings.
+
+    Raises `UnsupportedModel` for settings with which llama.cpp would not start.
+    """
+    check(model, serving)
+    return Estimate(
+        architecture=model.architecture,
+        weights=header.tensor_bytes,
+        kv_cache=kv_cache_bytes(model, serving),
+        state=state_bytes(model, serving),
+        compute=compute_bound_bytes(model, serving),
+        host=GPU_BASE_BYTES + serving.prompt_cache_mib * MIB + serving.parallel * SLOT_BYTES,
+        method=Method.EXACT if model.known else Method.UPPER_BOUND,
+    )
+
+
+def check(model: Dimensions, serving: Serving) -> None:
+    """Refuse what llama.cpp refuses, in a sentence."""
+    quantized_v = CACHE_TYPES[serving.v_type][0] > 1
+    if serving.parallel > MOST_SEQUENCES:
+        raise UnsupportedModel(
+            f"parallel: {serving.parallel} is more than llama.cpp takes ({MOST_SEQUENCES})"
+        )
+    if quantized_v and not serving.flash_attention:
+        raise UnsupportedModel(f"cacheType.v: {serving.v_type} needs flash attention")
+    if model.latent and serving.k_type != serving.v_type:
+        raise UnsupportedModel(
+            f"cacheType: k is {serving.k_type} and v is {serving.v_type}, and {model.architecture}"
+            " keeps both in one: give both the same type"
+        )
+    for field, name, length in zip(
+        ("k", "v"), (serving.k_type, serving.v_type), model.head_lengths, strict=True
+    ):
+        if length % CACHE_TYPES[name][0]:
+            raise UnsupportedModel(
+                f"cacheType.{field}: {name} needs heads of a multiple of {CACHE_TYPES[name][0]}"
+                f" values, {model.architecture} has {length}: use f16"
+            )
+
+
+def sequence_tokens(serving: Serving) -> int:
+    """Return the cells that the cache of one sequence has, in the layers without a window."""
+    whole = _padded(serving.context_tokens)
+    if serving.unified:
+        return whole
+    return _padded(whole // serving.parallel)
+
+
+def kv_cache_bytes(model: Dimensions, serving: Serving) -> int:
+    """Return the size of all KV caches, indexers' included."""
+    streams = 1 if serving.unified else serving.parallel
+    whole = sequence_tokens(serving)
+    windowed = whole if serving.full_window_cache else _window_cells(model, serving, whole)
+    # Without flash attention values lie transposed, and every layer has room for the widest.
+    widest = max((each.v_values for each in model.layers), default=0)
+    total = 0
+    for layer in model.layers:
+        cells = windowed if layer.windowed else whole
+        has_values = layer.v_values > 0
+        values = layer.v_values if serving.flash_attention or not has_values else widest
+        of_cell = _bytes(layer.k_values, serving.k_type) + _bytes(values, serving.v_type)
+        of_indexer = _bytes(layer.indexer_k_values, serving.k_type) + _bytes(
+            layer.indexer_v_values, serving.v_type
+        )
+        total += cells * of_cell + whole * of_indexer
+    return streams * total
+
+
+def state_bytes(model: Dimensions, serving: Serving) -> int:
+    """Return the size of recurrent states: 32-bit floats, whatever the cache's type."""
+    copies = 1 + (serving.drafted_tokens if model.rolls_back else 0)
+    values = sum(layer.state_values for layer in model.layers)
+    return values * 4 * max(1, serving.parallel) * copies
+
+
+def compute_bound_bytes(model: Dimensions, serving: Serving) -> int:
+    """Return a bound on the compute buffers: logits, attention mask, and the widest layer."""
+    tokens = min(serving.batch, serving.micro_batch)
+    whole = sequence_tokens(serving)
+    masks = 2 if model.window_tokens else 1
+    of_token = 4 * model.vocabulary + 2 * whole * masks + 24 * model.embedding
+    if not serving.flash_attention:
+        of_token += whole * (4 * model.heads + 4)
+    return tokens * of_token
+
+
+def _window_cells(model: Dimensions, serving: Serving, whole: int) -> int:
+    sequences = serving.parallel if serving.unified else 1
+    tokens = min(serving.batch, serving.micro_batch)
+    return _padded(min(whole, model.window_tokens * sequences + tokens))
+
+
+def _bytes(values: int, cache_type: str) -> int:
+    block, size = CACHE_TYPES[cache_type]
+    return values * size // block
+
+
+def _padded(cells: int) -> int:
+    return (cells + CELLS - 1) // CELLS * CELLS

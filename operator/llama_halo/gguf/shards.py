@@ -1,0 +1,61 @@
+"""Models in several files: which, and what they say together."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+from llama_halo.errors import DamagedGGUF
+from llama_halo.gguf.header import Header
+
+MOST_SHARDS = 1000
+_NAME = re.compile(r"-(\d{5})-of-(\d{5})(\.gguf(?:@[^/]*)?)$")
+
+
+def shard_names(name: str, header: Header) -> list[str]:
+    """Return the names of all of a model's files, the given first one among them.
+
+    `x-00001-of-00003.gguf` is the first of three; a model in one file has just that.
+    """
+    count = header.whole("split.count", 1)
+    if count <= 1:
+        return [name]
+    found = _NAME.search(name)
+    if found is None or int(found[2]) != count or count > MOST_SHARDS:
+        raise DamagedGGUF(
+            f"the file is one of {count} shards, and is not called …-00001-of-{count:05}.gguf:"
+            " llama.cpp finds the others by their names, which must not be changed"
+        )
+    if header.whole("split.no") != 0 or int(found[1]) != 1:
+        raise DamagedGGUF(
+            f"this is shard {found[1]} of {count}: a model is named by its first,"
+            f" …-00001-of-{count:05}.gguf"
+        )
+    stem = name[: found.start()]
+    return [f"{stem}-{index:05}-of-{count:05}{found[3]}" for index in range(1, count + 1)]
+
+
+def combine(headers: Sequence[Header]) -> Header:
+    """Return the first shard's header with the tensors of all of them."""
+    first = headers[0]
+    tensors: dict[str, int] = {}
+    types: Counter[str] = Counter()
+    for number, header in enumerate(headers):
+        if header.whole("split.no") != number:
+            raise DamagedGGUF(f"shard {number + 1} says that it is {header.whole('split.no') + 1}")
+        twice = tensors.keys() & header.tensors.keys()
+        if twice:
+            raise DamagedGGUF(f"tensor {min(twice)} is in two shards")
+        tensors |= header.tensors
+        types.update(header.tensor_types)
+    expected = first.whole("split.tensors.count", len(tensors))
+    if expected != len(tensors):
+        raise DamagedGGUF(f"the shards have {len(tensors)} tensors, and say that it is {expected}")
+    return replace(
+        first,
+        tensors=tensors,
+        tensor_types=dict(types),
+        parameters=sum(header.parameters for header in headers),
+    )
