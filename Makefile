@@ -6,7 +6,7 @@ CLUSTER ?= testbed
 N ?= 1000
 SEED ?= 1
 
-.PHONY: help setup demo demo-down test unit component gateway chaos soak e2e bench check format crds
+.PHONY: help setup demo demo-down test unit component gateway memory chaos soak e2e bench check format crds
 
 help: ## what there is
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -37,6 +37,9 @@ component: setup ## the operator against a real control plane
 
 gateway: setup ## the gateway against a real llama-server
 	$(BIN)/pytest tests/gateway
+
+memory: setup ## estimates against llama.cpp itself
+	$(BIN)/pytest tests/memory
 
 chaos: setup ## faults between operator and API server, outages, a vanished node: minutes
 	$(BIN)/pytest -s tests/chaos --chaos-seed $(SEED)

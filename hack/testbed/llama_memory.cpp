@@ -1,18 +1,18 @@
-// Asks llama.cpp itself how large the caches of a model are: its own code reads the header and makes
-// the memory, without tensors, so a file of a few hundred bytes stands for a model of any size.
+// Asks llama.cpp itself how much memory a model needs. It reads the header, makes the model's tensors
+// by its own rules without allocating them, and makes a context: a file of a few hundred bytes that has
+// nothing but metadata stands for a model of any size.
 //
-// Each line of the input is one question; each line of the output answers it:
+// Each line of the input is one question; each line of the output answers it, in bytes:
 //   PATH CONTEXT PARALLEL UNIFIED K_TYPE V_TYPE UBATCH SWA_FULL FLASH_ATTENTION DRAFTED
-//   ok KV_BYTES STATE_BYTES  |  error TEXT
+//   ok KV_CACHE STATE COMPUTE  |  error TEXT
 #include "ggml-backend.h"
 #include "ggml.h"
-#include "llama-cparams.h"
-#include "llama-memory-hybrid-idx.h"
+#include "gguf.h"
+#include "llama-ext.h"
 #include "llama-memory-hybrid-iswa.h"
 #include "llama-memory-hybrid.h"
 #include "llama-memory-recurrent.h"
-#include "llama-model-loader.h"
-#include "llama-model.h"
+#include "llama.h"
 
 #include <algorithm>
 #include <cstdio>
@@ -20,6 +20,9 @@
 #include <memory>
 #include <sstream>
 #include <stdexcept>
+#include <string>
+
+static std::string first_error;
 
 static size_t sum(const std::map<ggml_backend_buffer_type_t, size_t> & by_buffer) {
     size_t total = 0;
@@ -59,44 +62,54 @@ static void answer(const std::string & question) {
     bool unified, swa_full, flash_attention;
     words >> path >> context >> parallel >> unified >> k_type >> v_type >> ubatch >> swa_full >>
         flash_attention >> drafted;
+    first_error.clear();
 
-    llama_model_params params = llama_model_default_params();
-    params.no_alloc = true;
-    std::vector<std::string> splits;
-    llama_model_loader loader(nullptr, nullptr, nullptr, path, splits, nullptr, LLAMA_LOAD_MODE_NONE,
-                              false, true, false, nullptr, nullptr);
-    std::unique_ptr<llama_model> model(llama_model_create(loader, params));
-    model->hparams.vocab_only = false;
-    model->hparams.no_alloc   = true;
-    dynamic_cast<llama_model_base &>(*model).load_hparams(loader);
+    std::unique_ptr<gguf_context, decltype(&gguf_free)> metadata(
+        gguf_init_from_file(path.c_str(), { /*.no_alloc =*/ true, /*.ctx =*/ nullptr }), gguf_free);
+    if (!metadata) {
+        throw std::runtime_error("not readable: " + first_error);
+    }
+    llama_model_params with = llama_model_default_params();
+    with.no_alloc           = true;
+    with.load_mtp           = true;
+    std::unique_ptr<llama_model, decltype(&llama_model_free)> model(
+        llama_model_init_from_user(metadata.get(), [](ggml_tensor *, void *) {}, nullptr, with), llama_model_free);
+    if (!model) {
+        throw std::runtime_error("no model: " + first_error);
+    }
 
-    // What llama_context does with the settings before it makes the memory.
-    llama_cparams settings = {};
-    settings.n_seq_max   = std::max(1u, parallel);
-    settings.n_ctx       = GGML_PAD(context, 256);
-    settings.kv_unified  = unified;
-    settings.n_ctx_seq   = unified ? settings.n_ctx : GGML_PAD(settings.n_ctx / settings.n_seq_max, 256);
-    settings.n_ubatch    = ubatch;
-    settings.n_batch     = std::max(2048u, ubatch);
-    settings.flash_attn  = flash_attention;
-    settings.n_rs_seq    = llm_arch_supports_rs_rollback(model->arch) ? drafted : 0;
-    settings.offload_kqv = false;
-
-    llama_memory_params wanted = {};
-    wanted.type_k   = type_named(k_type);
-    wanted.type_v   = type_named(v_type);
-    wanted.swa_full = swa_full;
-    wanted.ctx_type = LLAMA_CONTEXT_TYPE_DEFAULT;
-
-    std::unique_ptr<llama_memory_i> memory(model->create_memory(wanted, settings));
-    const size_t all   = memory ? sum(memory->memory_breakdown()) : 0;
-    const size_t state = state_of(memory.get());
-    printf("ok %zu %zu\n", all - state, state);
+    llama_context_params settings = llama_context_default_params();
+    settings.n_ctx           = context;
+    settings.n_batch         = std::max(2048u, ubatch);
+    settings.n_ubatch        = ubatch;
+    settings.n_seq_max       = parallel;
+    settings.kv_unified      = unified;
+    settings.n_rs_seq        = drafted;
+    settings.type_k          = type_named(k_type);
+    settings.type_v          = type_named(v_type);
+    settings.swa_full        = swa_full;
+    settings.flash_attn_type = flash_attention ? LLAMA_FLASH_ATTN_TYPE_ENABLED : LLAMA_FLASH_ATTN_TYPE_DISABLED;
+    std::unique_ptr<llama_context, decltype(&llama_free)> made(llama_init_from_model(model.get(), settings), llama_free);
+    if (!made) {
+        throw std::runtime_error("no context: " + first_error);
+    }
+    size_t all = 0, compute = 0;
+    for (const auto & [buffer, size] : llama_get_memory_breakdown(made.get())) {
+        all += size.context;
+        compute += size.compute;
+    }
+    const size_t state = state_of(llama_get_memory(made.get()));
+    printf("ok %zu %zu %zu\n", all - state, state, compute);
 }
 
 int main() {
-    llama_log_set([](ggml_log_level, const char *, void *) {}, nullptr);
-    ggml_backend_load_all();
+    llama_log_set([](ggml_log_level level, const char * text, void *) {
+        if (level == GGML_LOG_LEVEL_ERROR && first_error.empty()) {
+            first_error = text;
+            first_error.erase(std::remove(first_error.begin(), first_error.end(), '\n'), first_error.end());
+        }
+    }, nullptr);
+    llama_backend_init();
     for (std::string question; std::getline(std::cin, question);) {
         try {
             answer(question);

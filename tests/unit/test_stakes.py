@@ -76,6 +76,12 @@ def test_a_pod_that_lost_its_model_label_still_holds() -> None:
     assert after(lost).running_nodes(OWNER) == frozenset()
 
 
+def test_what_a_pod_without_its_model_label_holds_is_its_deployments_in_any_order() -> None:
+    lost = pod(metadata={"labels": {"llama-halo.dev/deployment": "coder-1"}})
+    for objects in ([lost, deployment()], [deployment(), lost]):
+        assert after(*objects).held() == [Held("llm/coder", "n1", 1000, 100)]
+
+
 @pytest.mark.parametrize(
     ("change", "wakes"),
     [

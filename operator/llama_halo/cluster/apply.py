@@ -20,12 +20,6 @@ from llama_halo.plan.outcome import Plan, Ref, ref_of
 MANAGER = "llama-halo"
 STATUS_MANAGER = "llama-halo-status"
 _REFUSED = (400, 422)
-_NEVER_TAKEN = frozenset({"Deployment"})
-"""Kinds whose unforced apply takes nothing from anybody, so that no look is needed before it.
-
-A Deployment's selector is one value, and ours names the Deployment: the API server answers 409 for
-a foreign one. (A Service may have no selector, and would be taken over without a word.)
-"""
 
 
 @dataclass
@@ -65,11 +59,7 @@ async def _apply_one(
     cluster: Cluster, store: Store, repairs: Repairs, desired: Object, applied: Applied
 ) -> None:
     key, body = key_of(desired), with_applied_hash(desired)
-    live = store.get(key)
-    if live is None:
-        if await _made(cluster, store, body, applied):
-            return
-        live = await _look(cluster, store, key)
+    live = store.get(key) or await _look(cluster, store, key)
     drift = difference(body, live) if live else "absent"
     if drift is None or (live and not _may_change(live, desired, body, drift, repairs, applied)):
         return
@@ -82,22 +72,6 @@ async def _apply_one(
         return
     store.observe(reply)
     applied.changed.append(f"{key.kind}/{key.name}: {drift}")
-
-
-async def _made(cluster: Cluster, store: Store, body: dict[str, Any], applied: Applied) -> bool:
-    """Make a child without a look, where that is safe; tell whether it is there now."""
-    key = key_of(body)
-    if key.kind not in _NEVER_TAKEN:
-        return False
-    try:
-        reply = await cluster.apply(BY_KIND[key.kind], body, manager=MANAGER, force=False)
-    except ClusterError as error:
-        if error.status not in (*_REFUSED, 409):
-            raise
-        return False
-    store.observe(reply)
-    applied.changed.append(f"{key.kind}/{key.name}: absent")
-    return True
 
 
 def _may_change(

@@ -26,13 +26,8 @@ class Cluster(Protocol):
 
     async def create(self, resource: Resource, namespace: str | None, body: Json) -> Json: ...
 
-    async def apply(
-        self, resource: Resource, body: Json, *, manager: str, force: bool = True
-    ) -> Json:
-        """Apply server-side, taking over the fields that the body names.
-
-        Without force raises `Conflict` when somebody else has set one of them to another value.
-        """
+    async def apply(self, resource: Resource, body: Json, *, manager: str) -> Json:
+        """Apply server-side, taking over the fields that the body names."""
         ...
 
     async def apply_status(self, resource: Resource, body: Json, *, manager: str) -> Json: ...

@@ -5,11 +5,13 @@ token refresh. Its typed models are not used: they cost 30 MB and add nothing to
 from __future__ import annotations
 
 import json
+import logging
 import os
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
@@ -19,6 +21,8 @@ from kubernetes.aio import client, config
 from llama_halo.cluster.port import Json
 from llama_halo.cluster.resources import Resource
 from llama_halo.errors import ClusterError, Conflict, Gone, NotFound, StartupError
+
+log = logging.getLogger(__name__)
 
 CHUNK = 500
 TIMEOUT_SECONDS = 30
@@ -83,10 +87,8 @@ class RestCluster:
     async def create(self, resource: Resource, namespace: str | None, body: Json) -> Json:
         return await self._request("POST", resource.path(namespace), body=body)
 
-    async def apply(
-        self, resource: Resource, body: Json, *, manager: str, force: bool = True
-    ) -> Json:
-        return await self._apply(resource, body, manager, force=force)
+    async def apply(self, resource: Resource, body: Json, *, manager: str) -> Json:
+        return await self._apply(resource, body, manager, subresource="")
 
     async def apply_status(self, resource: Resource, body: Json, *, manager: str) -> Json:
         return await self._apply(resource, body, manager, subresource="/status")
@@ -148,18 +150,10 @@ class RestCluster:
             # A file that is being written right now; the next request tries again.
             raise ClusterError(401, f"the credentials cannot be read: {error}") from error
 
-    async def _apply(
-        self,
-        resource: Resource,
-        body: Json,
-        manager: str,
-        *,
-        subresource: str = "",
-        force: bool = True,
-    ) -> Json:
+    async def _apply(self, resource: Resource, body: Json, manager: str, subresource: str) -> Json:
         metadata = body["metadata"]
         path = resource.path(metadata.get("namespace"), metadata["name"]) + subresource
-        query = {"fieldManager": manager, "force": "true" if force else "false"}
+        query = {"fieldManager": manager, "force": "true"}
         return await self._request("PATCH", path, query, body=body, content_type=_APPLY)
 
     async def _request(
@@ -223,15 +217,28 @@ async def _load(configuration: Any) -> None:
         config.load_incluster_config(configuration)
     else:
         await config.load_kube_config(client_configuration=configuration)
-    configuration.proxy = configuration.proxy or _environment_proxy(configuration.host)
+    if not configuration.proxy:
+        configuration.proxy, configuration.proxy_headers = environment_proxy(configuration.host)
 
 
-def _environment_proxy(server: str) -> str | None:
-    """Return the proxy that HTTPS_PROXY and NO_PROXY name for a server, as kubectl takes it."""
+def environment_proxy(server: str) -> tuple[str | None, dict[str, str] | None]:
+    """Return the http proxy that HTTPS_PROXY and NO_PROXY name for a server, and its credentials.
+
+    They travel in a header of their own: what is wrong with a proxy is told with its address.
+    """
     url = urlsplit(server)
-    if not url.hostname or proxy_bypass(url.hostname):
-        return None
-    return getproxies().get(url.scheme)
+    named = getproxies().get(url.scheme)
+    if not named or not url.hostname or proxy_bypass(url.hostname):
+        return None, None
+    proxy = urlsplit(named)
+    where = f"{proxy.scheme}://{proxy.netloc.rpartition('@')[2]}"
+    if proxy.scheme != "http":
+        log.warning("a proxy that is not http:// is not used", extra={"proxy": where})
+        return None, None
+    if not proxy.username:
+        return where, None
+    words = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
+    return where, {"Proxy-Authorization": f"Basic {b64encode(words.encode()).decode()}"}
 
 
 async def _lines(response: Any) -> AsyncIterator[bytes]:

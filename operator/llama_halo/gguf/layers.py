@@ -17,6 +17,8 @@ MOST_WIDTH = 2**20
 class Layer:
     """What one layer keeps: values for each cell of its cache, and of its recurrent state."""
 
+    attends: bool = False
+    """Has a place in the KV cache, if only an empty one."""
     k_values: int = 0
     v_values: int = 0
     windowed: bool = False
@@ -35,6 +37,8 @@ class Dimensions:
     context_length: int
     """Trained, tokens."""
     layers: tuple[Layer, ...]
+    widest_values: int
+    """Values of a token in the widest of all layers, drafting ones included."""
     window_tokens: int
     embedding: int
     vocabulary: int
@@ -64,6 +68,7 @@ def dimensions(header: Header) -> Dimensions:
         architecture=name,
         context_length=reader.number("context_length", 1, 2**31),
         layers=layers,
+        widest_values=reader.widest_values(),
         window_tokens=reader.window if any(each.windowed for each in layers) else 0,
         embedding=reader.embedding,
         vocabulary=reader.vocabulary(),
@@ -130,10 +135,10 @@ class _Reader:
 
     def feed_forward(self) -> int:
         """Return how many values of the feed-forward a token goes through in the widest layer."""
-        used = max(self._used_experts(), default=0)
-        expert = self._largest("expert_feed_forward_length")
+        dense = max(self.widths, default=0)
+        expert = self._largest("expert_feed_forward_length") or dense
         shared = self._largest("expert_shared_feed_forward_length")
-        return max(max(self.widths, default=0), used * expert + shared)
+        return max(dense, self._largest("expert_used_count") * expert + shared)
 
     def layers(self) -> tuple[Layer, ...]:
         """Return what each layer of the main context keeps; drafting layers are in another."""
@@ -144,10 +149,13 @@ class _Reader:
             found *= self.number("num_loops", 1, MOST_LAYERS, default=1)
         if len(found) > MOST_LAYERS:
             raise DamagedGGUF(f"{len(found)} layers are more than llama.cpp takes ({MOST_LAYERS})")
-        if self.architecture == "graniteswitch":
-            width = self.key_length(windowed=False), self.value_length(windowed=False)
-            found.append(Layer(*width))  # its router's single head
         return tuple(found)
+
+    def widest_values(self) -> int:
+        return max(
+            heads * self.value_length(windowed=windowed)
+            for heads, windowed in zip(self.kv_heads, self.windowed, strict=True)
+        )
 
     def _cached_layers(self) -> int:
         keeps_all = self.trunk == 0 or self.architecture == "bailingmoe3"
@@ -165,6 +173,7 @@ class _Reader:
         heads = self.kv_heads[index]
         indexer = self._indexer(index)
         return Layer(
+            attends=True,
             k_values=_width(heads * self.key_length(windowed=windowed)),
             v_values=0 if self.latent else _width(heads * self.value_length(windowed=windowed)),
             windowed=windowed,
@@ -298,9 +307,6 @@ class _Reader:
         if not all(isinstance(each, int) for each in found):
             raise DamagedGGUF(f"{name} is no array of whole numbers")
         return [int(each) for each in found]
-
-    def _used_experts(self) -> list[int]:
-        return self.per_layer("expert_used_count", 0)
 
     def _largest(self, key: str) -> int:
         return max(self.per_layer(key, 0), default=0)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from llama_halo.errors import UnsupportedModel
+from llama_halo.gguf import architectures
 from llama_halo.gguf.header import Header
 from llama_halo.gguf.layers import Dimensions
 
@@ -20,6 +21,8 @@ MOST_SEQUENCES = 256
 MIB = 2**20
 GPU_BASE_BYTES = 512 * MIB
 SLOT_BYTES = 256 * MIB
+INPUT_BYTES = 256
+"""A token's number, positions, sequence and the like."""
 CACHE_TYPES = {
     "f32": (1, 4),
     "f16": (1, 2),
@@ -141,12 +144,11 @@ def kv_cache_bytes(model: Dimensions, serving: Serving) -> int:
     whole = sequence_tokens(serving)
     windowed = whole if serving.full_window_cache else _window_cells(model, serving, whole)
     # Without flash attention values lie transposed, and every layer has room for the widest.
-    widest = max((each.v_values for each in model.layers), default=0)
+    transposed = not serving.flash_attention and not model.latent
     total = 0
     for layer in model.layers:
         cells = windowed if layer.windowed else whole
-        has_values = layer.v_values > 0
-        values = layer.v_values if serving.flash_attention or not has_values else widest
+        values = model.widest_values if transposed and layer.attends else layer.v_values
         of_cell = _bytes(layer.k_values, serving.k_type) + _bytes(values, serving.v_type)
         of_indexer = _bytes(layer.indexer_k_values, serving.k_type) + _bytes(
             layer.indexer_v_values, serving.v_type
@@ -163,14 +165,26 @@ def state_bytes(model: Dimensions, serving: Serving) -> int:
 
 
 def compute_bound_bytes(model: Dimensions, serving: Serving) -> int:
-    """Return a bound on the compute buffers: logits, attention mask, and the widest layer."""
+    """Return a bound on the compute buffers of a batch: for each of its tokens the attention mask,
+    some copies of the residual stream, and the widest of logits, feed-forward and heads.
+
+    Fitted from above to what llama.cpp reserves for the graphs of real models. A running server
+    reserves less: it wants the logits of few tokens.
+    """
     tokens = min(serving.batch, serving.micro_batch)
-    whole = sequence_tokens(serving)
-    masks = 2 if model.window_tokens else 1
-    of_token = 4 * model.vocabulary + 2 * whole * masks + 24 * model.embedding
+    encoder = model.architecture in architectures.NO_CACHE
+    attends = encoder or any(layer.attends for layer in model.layers)
+    cells = (tokens if encoder else sequence_tokens(serving)) if attends else 0
+    indexed = any(layer.indexer_k_values for layer in model.layers)
+    of_cell = 4 if model.window_tokens or encoder else 2
+    if indexed:
+        of_cell += 14 if model.latent else 38
     if not serving.flash_attention:
-        of_token += whole * (4 * model.heads + 4)
-    return tokens * of_token
+        of_cell += 4 * model.heads + 4
+    logits = 0 if encoder else 4 * model.vocabulary
+    heads = (16 if indexed else 8) * model.heads * sum(model.head_lengths)
+    widest = max(logits, 16 * model.feed_forward, heads)
+    return tokens * (of_cell * cells + 24 * model.embedding + widest + INPUT_BYTES)
 
 
 def _window_cells(model: Dimensions, serving: Serving, whole: int) -> int:

@@ -132,7 +132,7 @@ def _budget(node: str, annotated: str) -> int:
     """Read a node's budget; one that cannot be read is no budget, which is safe and seen."""
     try:
         return mebibytes(annotated)
-    except ArithmeticError:
+    except (ArithmeticError, ValueError):
         log.warning(
             "annotation is no quantity like 104Gi: the node takes no GPU model",
             extra={"node": node, "annotation": labels.GPU_MEMORY, "seen": annotated},

@@ -11,22 +11,20 @@ import time
 from datetime import UTC, datetime
 
 from llama_halo.api.reasons import ConditionType
-from llama_halo.cluster.apply import apply_status
-from llama_halo.cluster.events import report_transition
 from llama_halo.cluster.resources import LLAMAMODEL, MODELROUTER
-from llama_halo.cluster.store import Key, Object, key_of
+from llama_halo.cluster.store import Key, Object
 from llama_halo.errors import ClusterError, NotFound
 from llama_halo.reconcile import models, routers
 from llama_halo.reconcile.act import act, again_after
 from llama_halo.reconcile.context import PLACEMENT, Context
 from llama_halo.reconcile.placing import place_all
 from llama_halo.reconcile.sync import is_news, wake
-from llama_halo.status.conditions import condition, is_next_step
+from llama_halo.reconcile.tell import tell
+from llama_halo.status.conditions import condition
 
 log = logging.getLogger(__name__)
 
 GONE_SECONDS = 30
-STEP_SECONDS = 1.0
 _KINDS = {LLAMAMODEL.kind: models, MODELROUTER.kind: routers}
 
 
@@ -54,8 +52,7 @@ async def reconcile(context: Context, key: Key) -> float | None:
             return None
         context.unreported.discard(key)
         status = kind.derive(context, cr, outcome, applied, _now())
-        pause = _pause_before_step(context, cr, status)
-        reply = None if pause > 0 else await _tell(context, cr, status)
+        reply, kept_back_seconds = await tell(context, cr, status)
     except ClusterError as error:
         if "NamespaceTerminating" in error.causes or isinstance(error, NotFound):
             return GONE_SECONDS  # most likely it goes away, and is forgotten by then
@@ -68,27 +65,7 @@ async def reconcile(context: Context, key: Key) -> float | None:
     ready = condition(status, ConditionType.READY)
     context.metrics.reconciled(key, ready, time.monotonic() - started)
     _log(cr, ready["reason"], applied.changed + (["status"] if reply else []), started)
-    return pause if pause > 0 else again_after(outcome, ready["reason"])
-
-
-async def _tell(context: Context, cr: Object, status: Object) -> Object | None:
-    """Post the Event of a transition, then write the status; return the reply if it differed."""
-    await report_transition(context.cluster, cr, status, instance=context.settings.identity)
-    reply = await apply_status(context.cluster, context.store, cr, status)
-    if reply:
-        context.told_at[key_of(cr)] = time.monotonic()
-    return reply
-
-
-def _pause_before_step(context: Context, cr: Object, status: Object) -> float:
-    """Return for how many seconds to keep a status back.
-
-    A start or roll goes through its steps faster than anybody reads: they are told at most once a
-    second, which is half of all status writes when many models roll. All else is told at once.
-    """
-    if not is_next_step(cr.get("status") or {}, status):
-        return 0.0
-    return context.told_at.get(key_of(cr), 0.0) + STEP_SECONDS - time.monotonic()
+    return kept_back_seconds or again_after(outcome, ready["reason"])
 
 
 def _forget(context: Context, key: Key) -> None:

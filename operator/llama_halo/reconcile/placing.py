@@ -16,8 +16,9 @@ from llama_halo.reconcile.gather import identity, node_facts, patience_ends
 from llama_halo.reconcile.validate import validate, version_of
 
 INTERVAL_SECONDS = 0.5
-MOST_OF_THE_TIME = 0.1
+SHARE_OF_TIME = 0.1
 """With thousands of models a decision takes long, and nothing else is done meanwhile."""
+LONGEST_INTERVAL_SECONDS = 5.0
 
 
 def notice(context: Context, key: Key, obj: Object | None) -> None:
@@ -48,7 +49,9 @@ def place_all(context: Context) -> float | None:
     Returns after how many seconds to decide again although nothing may happen: when a node that
     is not ready will have been so for too long.
     """
-    started, store, stakes = time.monotonic(), context.store, context.stakes
+    started, worked = time.monotonic(), time.thread_time()
+    context.next_placement_at = started + INTERVAL_SECONDS
+    store, stakes = context.store, context.stakes
     wanted = {
         key_of(cr): found
         for cr in _by_age(store.all(LLAMAMODEL.kind))
@@ -68,8 +71,9 @@ def place_all(context: Context) -> float | None:
             context.queue.add(key)
     for key in context.assignments.keys() - wanted.keys():
         del context.assignments[key]
-    pause = (time.monotonic() - started) / MOST_OF_THE_TIME
-    context.next_placement_at = started + max(pause, INTERVAL_SECONDS)
+    pause = (time.thread_time() - worked) / SHARE_OF_TIME
+    pause = min(max(pause, INTERVAL_SECONDS), LONGEST_INTERVAL_SECONDS)
+    context.next_placement_at = started + pause
     return patience_ends(store)
 
 

@@ -96,7 +96,7 @@ class Queue:
             else:
                 self._failures.pop(key, None)
                 if again_after is not None:
-                    self.add(key, after_seconds=again_after * random.uniform(0.9, 1.1))  # noqa: S311
+                    self.add(key, after_seconds=again_after * random.uniform(1.0, 1.1))  # noqa: S311
             finally:
                 self._busy.discard(key)
                 if key in self._again:

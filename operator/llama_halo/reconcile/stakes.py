@@ -83,10 +83,12 @@ class Stakes:
 
         The Deployment is there before its pod, and its replacement before the old pod is gone.
         """
-        found = list(self._by_place.get(place, {}).values())
+        by_key = self._by_place.get(place, {})
+        found = [by_key[key] for key in sorted(by_key)]
         if not found:
             self._held.pop(place, None)
             return
+        # The Deployment comes first, and knows its model though a pod may have lost the label.
         self._held[place] = Held(
             model=found[0].model,
             node=found[0].node,
