@@ -16,13 +16,13 @@ import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from hack.bench import load
 from hack.bench.plot import draw
+from hack.bench.sight import Sight
 from hack.testbed import audit, control_plane, operator_process, processes, tools
 from hack.testbed.cluster import Testbed
 from hack.testbed.layout import Ports
@@ -37,41 +37,6 @@ EDITS = 100
 REPAIRS = 20
 # Edits go on at a pace that people and Flux may reach, not back to back.
 EDIT_PAUSE_SECONDS = 0.1
-
-
-@dataclass
-class Sight:
-    """What the benchmark's own watches see."""
-
-    deployments: dict[str, int] = field(default_factory=dict)
-    """Generation by namespace/name, of the models' Deployments."""
-    ready: set[str] = field(default_factory=set)
-    changed_at: dict[str, float] = field(default_factory=dict)
-    """When each model's Deployment last changed its generation, by namespace/name of the model."""
-    told_at: dict[tuple[str, str], float] = field(default_factory=dict)
-    """When an event of any kind last came, by kind and namespace/name."""
-
-    def deployment(self, kind: str, obj: dict[str, Any]) -> None:
-        metadata = obj["metadata"]
-        name = f"{metadata['namespace']}/{metadata['name']}"
-        if not metadata["name"].startswith("model-"):
-            return
-        self.told_at["Deployment", name] = time.monotonic()
-        if kind == "DELETED":
-            self.deployments.pop(name, None)
-        elif self.deployments.get(name) != metadata["generation"]:
-            self.deployments[name] = metadata["generation"]
-            self.changed_at[name.rpartition("-")[0]] = time.monotonic()
-
-    def model(self, kind: str, obj: dict[str, Any]) -> None:
-        name = f"{obj['metadata']['namespace']}/{obj['metadata']['name']}"
-        self.told_at["LlamaModel", name] = time.monotonic()
-        conditions = obj.get("status", {}).get("conditions", ())
-        serving = any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
-        if serving and kind != "DELETED":
-            self.ready.add(name)
-        else:
-            self.ready.discard(name)
 
 
 class Bench:

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hack.testbed.llama_memory import LlamaMemory, Question
-from llama_halo.errors import GGUFError
+from llama_halo.errors import GGUFError, UnsupportedModel
 from llama_halo.gguf import architectures
 from llama_halo.gguf.header import read_header
 from llama_halo.gguf.layers import Dimensions, dimensions
@@ -96,8 +96,12 @@ def test_a_small_model_of_every_architecture_has_llama_cpps_own_numbers(
     path.write_bytes(data)
     found = read(data)
     for serving in SMALL_SETTINGS:
-        check(found, serving)
         theirs = llama_cpp.ask(question(path, serving))
+        try:
+            check(found, serving)
+        except UnsupportedModel:
+            assert isinstance(theirs, str), "what is refused here is refused there"
+            continue
         assert not isinstance(theirs, str), f"{serving}: {theirs}"
         assert kv_cache_bytes(found, serving) == theirs.kv_cache, serving
         assert state_bytes(found, serving) == theirs.state, serving
@@ -143,7 +147,15 @@ def test_what_llama_cpp_takes_of_made_up_models_has_its_own_numbers(
 ) -> None:
     path, compared = tmp_path / "model.gguf", list[str]()
 
-    @settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
+    # The same ones in every run; other seeds are for whoever changes the arithmetic:
+    # derandomize=False and --hypothesis-seed.
+    @settings(
+        max_examples=1000,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
     @given(st.sampled_from(sorted(architectures.KNOWN)), changes(), SERVINGS)
     def compare(architecture: str, changed: Json, serving: Serving) -> None:
         data = header_bytes(small(architecture, **changed))

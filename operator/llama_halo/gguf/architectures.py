@@ -14,41 +14,41 @@ from dataclasses import dataclass
 class Window:
     """How an architecture comes to sliding-window layers.
 
-    The window is `attention.sliding_window`, else `default`, unless it is `fixed`; 0 means that
-    there is none. The pattern is the array `attention.sliding_window_pattern`, else a period: every
-    `period`-th layer is not windowed, the last of each group or, with `full_first`, the first.
+    The window is `attention.sliding_window`, which must be there unless there is a `default`. The
+    pattern is the array `attention.sliding_window_pattern`, else a period: every `period`-th layer
+    is not windowed, the last of each group or, with `full_first`, the first.
     """
 
     period: int = 0
     full_first: bool = False
     default: int = 0
     fixed: int = 0
-    """llama.cpp overrides the key, unless the key says 0."""
-    needs_key: bool = False
-    """Only a file that has the key has windows."""
+    """llama.cpp overrides the key with this, unless the key says 0."""
+    optional: bool = False
+    """Without the key, or with 0, no layer has a window."""
 
 
 WINDOWS = {
-    "afmoe": Window(4),
+    "afmoe": Window(4, optional=True),
     "cohere2": Window(4),
     "cohere2moe": Window(4, full_first=True),
-    "exaone-moe": Window(4, default=128),
+    "exaone-moe": Window(4),
     "exaone4": Window(4, default=4096),
     "gemma2": Window(2, default=4096),
-    "gemma3": Window(6),
+    "gemma3": Window(6, optional=True),
     "gemma3n": Window(5),
     "gemma4": Window(),
     "gpt-oss": Window(2),
     "granite_swa": Window(),
-    "laguna": Window(4, full_first=True),
-    "llama4": Window(4, fixed=8192),
+    "laguna": Window(4, full_first=True, optional=True),
+    "llama4": Window(4, default=8192, fixed=8192),
     "maple": Window(),
-    "mellum": Window(4),
+    "mellum": Window(4, optional=True),
     "mimo2": Window(),
     "muse-glimmer": Window(4),
-    "olmo2": Window(4),
-    "plamo3": Window(8),
-    "smallthinker": Window(4, full_first=True, fixed=4096, needs_key=True),
+    "olmo2": Window(4, optional=True),
+    "plamo3": Window(8, optional=True),
+    "smallthinker": Window(4, full_first=True, fixed=4096, optional=True),
     "spark2_5": Window(),
     "step35": Window(),
 }
@@ -72,6 +72,8 @@ RECURRENT_WITHOUT_KV_HEADS = frozenset(
     }
 )
 """A layer is recurrent when it has no KV heads (and, of nemotron, no feed-forward either)."""
+KEEPS_DRAFTING_LAYERS = RECURRENT_WITHOUT_KV_HEADS | {"falcon-h1", "minimax-m3", "hy_v4"}
+"""The main context of these has caches for the layers that only draft, too."""
 RECURRENT_BY_INTERVAL = {
     "qwen3next": 4,
     "qwen35": 4,
@@ -96,6 +98,9 @@ LATENT = frozenset(
     }
 )
 """MLA: files with the `_mla` lengths cache one latent vector and no values."""
+
+NO_FLASH_ATTENTION = frozenset({"grok"})
+"""llama.cpp turns it off for these, whatever was asked for."""
 
 SHARED_FROM = {"gemma3n": 20}
 """Layers from there on use the caches of earlier ones; gemma4's file says from where."""

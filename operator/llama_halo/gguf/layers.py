@@ -40,6 +40,7 @@ class Dimensions:
     widest_values: int
     """Values of a token in the widest of all layers, drafting ones included."""
     window_tokens: int
+    """Of the layers that have one."""
     embedding: int
     vocabulary: int
     heads: int
@@ -158,7 +159,7 @@ class _Reader:
         )
 
     def _cached_layers(self) -> int:
-        keeps_all = self.trunk == 0 or self.architecture == "bailingmoe3"
+        keeps_all = self.trunk == 0 or self.architecture in arch.KEEPS_DRAFTING_LAYERS
         return self.blocks if keeps_all or self.architecture not in arch.KNOWN else self.trunk
 
     def _layer(self, index: int) -> Layer:
@@ -210,13 +211,11 @@ class _Reader:
             self.architecture == "exaone4" and self.trunk != arch.EXAONE4_WINDOWED_LAYERS
         ):
             return none
-        told = f"{self.architecture}.{key}" in self._header.metadata
-        tokens = self.number(key, 0, 2**31, default=rule.fixed or rule.default)
-        if tokens and rule.fixed and (told or not rule.needs_key):
-            tokens = rule.fixed
-        elif rule.needs_key and not told:
-            tokens = 0
-        return (tokens, self._pattern(rule)) if tokens else none
+        default = 0 if rule.optional else rule.default or None
+        tokens = self.number(key, 0, 2**31, default=default)
+        if not tokens and (rule.optional or rule.fixed):
+            return none
+        return rule.fixed or tokens, self._pattern(rule)
 
     def _pattern(self, rule: arch.Window) -> list[bool]:
         key = "attention.sliding_window_pattern"
@@ -231,7 +230,7 @@ class _Reader:
     def _recurrent(self) -> list[bool]:
         name = self.architecture
         if name in arch.RECURRENT or name == "falcon-h1":
-            return [True] * self.blocks
+            return [index < self.trunk for index in range(self.blocks)]
         if name in arch.RECURRENT_WITHOUT_KV_HEADS:
             return [not heads and index < self.trunk for index, heads in enumerate(self.kv_heads)]
         if name in arch.RECURRENT_BY_INTERVAL:

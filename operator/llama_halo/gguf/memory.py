@@ -113,7 +113,7 @@ def check(model: Dimensions, serving: Serving) -> None:
         raise UnsupportedModel(
             f"parallel: {serving.parallel} is more than llama.cpp takes ({MOST_SEQUENCES})"
         )
-    if quantized_v and not serving.flash_attention:
+    if quantized_v and not _flash_attention(model, serving):
         raise UnsupportedModel(f"cacheType.v: {serving.v_type} needs flash attention")
     if model.latent and serving.k_type != serving.v_type:
         raise UnsupportedModel(
@@ -144,7 +144,7 @@ def kv_cache_bytes(model: Dimensions, serving: Serving) -> int:
     whole = sequence_tokens(serving)
     windowed = whole if serving.full_window_cache else _window_cells(model, serving, whole)
     # Without flash attention values lie transposed, and every layer has room for the widest.
-    transposed = not serving.flash_attention and not model.latent
+    transposed = not _flash_attention(model, serving) and not model.latent
     total = 0
     for layer in model.layers:
         cells = windowed if layer.windowed else whole
@@ -176,15 +176,20 @@ def compute_bound_bytes(model: Dimensions, serving: Serving) -> int:
     attends = encoder or any(layer.attends for layer in model.layers)
     cells = (tokens if encoder else sequence_tokens(serving)) if attends else 0
     indexed = any(layer.indexer_k_values for layer in model.layers)
-    of_cell = 4 if model.window_tokens or encoder else 2
+    windowed = any(layer.windowed for layer in model.layers)
+    of_cell = 4 if windowed or encoder else 2
     if indexed:
         of_cell += 14 if model.latent else 38
-    if not serving.flash_attention:
+    if not _flash_attention(model, serving):
         of_cell += 4 * model.heads + 4
     logits = 0 if encoder else 4 * model.vocabulary
     heads = (16 if indexed else 8) * model.heads * sum(model.head_lengths)
     widest = max(logits, 16 * model.feed_forward, heads)
     return tokens * (of_cell * cells + 24 * model.embedding + widest + INPUT_BYTES)
+
+
+def _flash_attention(model: Dimensions, serving: Serving) -> bool:
+    return serving.flash_attention and model.architecture not in architectures.NO_FLASH_ATTENTION
 
 
 def _window_cells(model: Dimensions, serving: Serving, whole: int) -> int:
