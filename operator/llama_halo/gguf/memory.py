@@ -97,13 +97,25 @@ def estimate(header: Header, model: Dimensions, serving: Serving) -> Estimate:
     check(model, serving)
     return Estimate(
         architecture=model.architecture,
-        weights=header.tensor_bytes,
+        weights=weight_bytes(header, model),
         kv_cache=kv_cache_bytes(model, serving),
         state=state_bytes(model, serving),
         compute=compute_bound_bytes(model, serving),
         host=GPU_BASE_BYTES + serving.prompt_cache_mib * MIB + serving.parallel * SLOT_BYTES,
         method=Method.EXACT if model.known else Method.UPPER_BOUND,
     )
+
+
+def weight_bytes(header: Header, model: Dimensions) -> int:
+    """Return the size of all weights, as a server with a GPU loads them.
+
+    A model without an output of its own uses its token embeddings for it, and then has them twice:
+    where tokens are looked up, in the host's memory, and on the GPU.
+    """
+    tied = (
+        "output.weight" not in header.tensors and model.architecture not in architectures.NO_CACHE
+    )
+    return header.tensor_bytes + (header.tensors.get("token_embd.weight", 0) if tied else 0)
 
 
 def check(model: Dimensions, serving: Serving) -> None:
