@@ -86,6 +86,8 @@ class FaultProxy:
     def __init__(self, layout: Layout, *, seed: int = 0) -> None:
         self.faults = NONE
         self.injected: Counter[str] = Counter()
+        self.events_to_refuse = 0
+        """How many of the next Events are answered with 503: a cluster may keep them apart."""
         self._layout = layout
         self._random = random.Random(seed)  # noqa: S311  (a seed, so that a run can be repeated)
         self._remembered: dict[str, tuple[int, bytes]] = {}
@@ -169,6 +171,9 @@ class FaultProxy:
             if resumes and self._hits("watch_refused_410"):
                 return _status(410, "Expired", "too old resource version")
             return None
+        if self.events_to_refuse and request.method == "POST" and request.path.endswith("/events"):
+            self.events_to_refuse -= 1
+            return _status(503, "ServiceUnavailable", "no events today")
         return self._refuse_request(writes=request.method != "GET")
 
     def _refuse_request(self, *, writes: bool) -> web.Response | None:

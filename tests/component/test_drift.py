@@ -15,7 +15,7 @@ import pytest
 from hack.testbed.audit import writes
 from hack.testbed.cluster import Testbed
 from tests.api import Api, eventually, message
-from tests.component.conftest import Json, deployments, model, now, router, wait_ready
+from tests.component.conftest import Json, deployments, model, now, router, wait_ready, wait_state
 from tests.proxy import FaultProxy
 
 # What of a Deployment is a person's or a controller's, not the operator's.
@@ -171,3 +171,19 @@ class TestDrift:
                 break
         assert "spec.replicas is changed by something else each time" in told
         assert writes(control_plane.layout.audit_log, since=since)["patch deployments"] <= 6
+
+    def test_an_event_that_is_refused_is_posted_again_and_no_status_waits_for_it_long(
+        self, api: Api, namespace: str, proxy: FaultProxy
+    ) -> None:
+        def posted() -> list[str]:
+            return [each["reason"] for each in api.list("Event", namespace)]
+
+        proxy.events_to_refuse = 2
+        api.apply(model(namespace, mode="Embedding"))
+        wait_state(api, namespace, "coder", "InvalidSpec")
+        assert posted() == ["InvalidSpec"]
+        proxy.events_to_refuse = 100
+        api.apply(model(namespace, "other", mode="Embedding"))
+        wait_state(api, namespace, "other", "InvalidSpec")
+        proxy.events_to_refuse = 0
+        assert posted() == ["InvalidSpec"]

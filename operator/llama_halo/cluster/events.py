@@ -5,6 +5,7 @@ The steps of an ordinary start are in the status and are no Events.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 
 CONTROLLER = f"{GROUP}/operator"
 _NOTE_LIMIT = 1000
+_PAUSES_SECONDS = (0.0, 0.2, 1.0)
+"""Before each try; a status is written only after its Event, so the tries are few."""
 _WARNINGS = FAILED_REASONS | STALLED_REASONS
 _STEPS = (Reason.SCHEDULING, Reason.PULLING_IMAGE, Reason.LOADING, Reason.STARTING)
 
@@ -60,9 +63,17 @@ async def report_transition(
             "uid": metadata["uid"],
         },
     }
-    try:
-        await cluster.create(EVENT, key.namespace, body)
-    except Conflict:
-        return
-    except ClusterError as error:
-        log.warning("event not posted", extra={"key": str(key), "reason": str(error)})
+    for pause in _PAUSES_SECONDS:
+        await asyncio.sleep(pause)
+        try:
+            await cluster.create(EVENT, key.namespace, body)
+        except Conflict:
+            return  # it was posted before
+        except ClusterError as error:
+            refusal = error
+            if error.status < 500 and error.status != 429:
+                break
+        else:
+            return
+    # Events may be kept apart and be down for long: no status waits for them.
+    log.warning("event not posted", extra={"key": str(key), "reason": str(refusal)})
