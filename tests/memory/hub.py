@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,10 @@ class Hub:
     """Asked for when it is not empty."""
     ranges: bool = True
     fails_with: int = 0
+    shifts: int = 0
+    """By how much the range that is sent lies beside the one that was asked for."""
+    encoding: str = ""
+    endless: bool = False
     sent_bytes: int = 0
     asked: list[str] = field(default_factory=list)
     url: str = ""
@@ -52,8 +57,23 @@ def serve(hub: Hub) -> Iterator[Hub]:
                 return self._answer(416)
             part = data[int(first) : int(last) + 1]
             hub.sent_bytes += len(part)
-            span = f"bytes {first}-{int(first) + len(part) - 1}/{len(data)}"
-            return self._answer(206, part, **{"Content-Range": span})
+            start = int(first) + hub.shifts
+            headers = {"Content-Range": f"bytes {start}-{start + len(part) - 1}/{len(data)}"}
+            if hub.encoding:
+                headers["Content-Encoding"] = hub.encoding
+            if hub.endless:
+                return self._send_for_ever(headers)
+            return self._answer(206, part, **headers)
+
+        def _send_for_ever(self, headers: dict[str, str]) -> None:
+            self.send_response(206)
+            for name, value in {**headers, "Connection": "close"}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.close_connection = True
+            with contextlib.suppress(OSError):
+                while True:
+                    self.wfile.write(bytes(2**16))
 
         def _answer(self, status: int, data: bytes = b"", **headers: str) -> None:
             self.send_response(status)

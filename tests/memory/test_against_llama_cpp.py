@@ -105,6 +105,7 @@ def test_a_small_model_of_every_architecture_has_llama_cpps_own_numbers(
         assert not isinstance(theirs, str), f"{serving}: {theirs}"
         assert kv_cache_bytes(found, serving) == theirs.kv_cache, serving
         assert state_bytes(found, serving) == theirs.state, serving
+        assert compute_bound_bytes(found, serving) >= theirs.compute, serving
 
 
 @st.composite

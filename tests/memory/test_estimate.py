@@ -8,10 +8,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hack.testbed import llama_server
+from llama_halo.gguf.header import read_header
+from llama_halo.gguf.layers import dimensions
+from llama_halo.gguf.memory import Estimate, Serving
+from llama_halo.gguf.memory import estimate as in_bytes
 from tests.memory.gguf_files import header_bytes
 from tests.memory.hub import Hub, serve
 from tests.memory.models import MODELS
@@ -141,6 +146,9 @@ def test_shards_are_read_by_name_wherever_they_are(hub: Hub, tmp_path: Path) -> 
         ({"fails_with": 503}, "the server answered 503"),
         ({"token": "secret"}, "set HF_TOKEN"),
         ({"ranges": False}, "ignores ranges"),
+        ({"shifts": 7}, "does not send the range asked for"),
+        ({"encoding": "gzip"}, "does not send the range asked for"),
+        ({"endless": True}, "does not start with GGUF"),
     ],
 )
 def test_what_the_hub_refuses_is_told_with_what_to_do(
@@ -155,11 +163,66 @@ def test_what_the_hub_refuses_is_told_with_what_to_do(
     assert "Traceback" not in text
 
 
-def test_a_token_is_sent_to_the_hub(tmp_path: Path) -> None:
+def test_a_token_is_sent_to_the_hub_and_never_printed(tmp_path: Path) -> None:
     write_model(tmp_path / "x.gguf")
     with serve(Hub(tmp_path, token="secret")) as hub:
-        status, text = estimate("hf:o/r/x.gguf", HF_ENDPOINT=hub.url, HF_TOKEN="secret")
-    assert status == 0, text
+        status, text = estimate("hf:o/r/x.gguf", HF_ENDPOINT=hub.url, HF_TOKEN="secret\n")
+        assert status == 0, text
+        status, text = estimate("hf:o/r/x.gguf", HF_ENDPOINT=hub.url, HF_TOKEN="sec ret")
+    assert status == 1
+    assert "HF_TOKEN has characters" in text
+    assert "sec ret" not in text
+
+
+def test_what_is_secret_in_a_url_is_not_printed(hub: Hub) -> None:
+    url = hub.url.replace("http://", "http://user:password@")
+    status, text = estimate(f"{url}/cdn/none.gguf?key=hidden")
+    assert status == 1
+    assert "none.gguf: there is no such file" in text
+    assert "password" not in text
+    assert "hidden" not in text
+
+
+def test_a_name_that_would_command_the_terminal_does_not(tmp_path: Path) -> None:
+    path = tmp_path / "x.gguf"
+    named = {**MODELS["llama-3.2-3b"], "general.name": "\x1b[2J\nall is well"}
+    path.write_bytes(header_bytes(named))
+    status, text = estimate(str(path))
+    assert status == 0
+    assert "\x1b" not in text
+    assert text.startswith("[2Jall is well: llama")
+
+
+def test_a_pipe_is_no_model(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    status, text = estimate(str(tmp_path / "pipe"))
+    assert status == 1
+    assert "it is no file" in text
+
+
+def heads_of(metadata: dict[str, Any]) -> object:
+    return metadata[f"{metadata['general.architecture']}.attention.head_count"]
+
+
+@pytest.mark.parametrize("name", [name for name, found in MODELS.items() if heads_of(found)])
+def test_what_is_not_known_is_bounded_from_above(name: str) -> None:
+    """A model under another architecture's name needs no more than is estimated for it."""
+    known, data = MODELS[name], {}
+    architecture = known["general.architecture"]
+    for key, value in known.items():
+        data[key.replace(f"{architecture}.", "unheard-of.", 1)] = value
+    data["general.architecture"] = "unheard-of"
+    serving = Serving(32768, parallel=4)
+    found, bound = (estimated(each, serving) for each in (known, data))
+    assert (found.method, bound.method) == ("Exact", "UpperBound")
+    assert bound.kv_cache >= found.kv_cache
+    assert bound.state >= found.state
+
+
+def estimated(metadata: dict[str, Any], serving: Serving) -> Estimate:
+    data = header_bytes(metadata)
+    header = read_header(lambda offset, count: data[offset : offset + count], len(data))
+    return in_bytes(header, dimensions(header), serving)
 
 
 @pytest.mark.parametrize(

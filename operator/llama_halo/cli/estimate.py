@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -37,6 +39,8 @@ def run(words: list[str]) -> int:
         full_window_cache=arguments.swa_full,
     )
     found = estimate(header, model, serving)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
     if arguments.output == "json":
         print(json.dumps(_as_json(found)))
     else:
@@ -61,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
+    number = int(text) if text.isdecimal() and len(text) < 12 else 0
     if not 0 < number < 2**31:
         raise argparse.ArgumentTypeError(f"{text} is not a number from 1")
     return number
@@ -76,7 +80,7 @@ def _as_json(found: Estimate) -> dict[str, object]:
 def _lines(header: Header, model: Dimensions, serving: Serving, found: Estimate) -> Iterator[str]:
     quantization = max(header.tensor_types, key=header.tensor_types.__getitem__, default="none")
     yield (
-        f"{header.text('general.name') or 'model'}: {model.architecture},"
+        f"{_name(header)}: {model.architecture},"
         f" {header.parameters / 1e9:.1f}B parameters, mostly {quantization},"
         f" trained for {model.context_length} tokens"
     )
@@ -98,6 +102,12 @@ def _lines(header: Header, model: Dimensions, serving: Serving, found: Estimate)
             yield f"{name:<10}{size / MIB:>12.1f} MiB  {note}".rstrip()
     yield from _contexts(header, model, serving)
     yield from _hint(header, model, serving, found)
+
+
+def _name(header: Header) -> str:
+    """Return the model's name as it may go to a terminal: files come from anywhere."""
+    found = "".join(each for each in header.text("general.name")[:100] if each.isprintable())
+    return found or "model"
 
 
 def _contexts(header: Header, model: Dimensions, serving: Serving) -> Iterator[str]:

@@ -55,14 +55,18 @@ WINDOWS = {
 EXAONE4_WINDOWED_LAYERS = 64
 """exaone4 has windows only in its form of so many layers."""
 
-NO_CACHE = frozenset(
+ENCODERS = frozenset(
     {
         *("bert", "jina-bert-v2", "jina-bert-v3", "nomic-bert", "nomic-bert-moe", "neo-bert"),
         *("eurobert", "modern-bert", "gemma-embedding"),
-        *("dream", "llada", "llada-moe", "rnd1"),
     }
 )
+NO_CACHE = ENCODERS | {"dream", "llada", "llada-moe", "rnd1"}
 """Encoders and diffusion models look at the whole text at once."""
+
+LOGITS_COPIES = {"chameleon": 2}
+DECAYS_BY_PAIRS = frozenset({"minimax-01", "kimi-linear"})
+"""Each pair of tokens of a batch has a factor for each head."""
 
 RECURRENT = frozenset({"mamba", "mamba2", "rwkv6", "rwkv6qwen2", "rwkv7", "arwkv7"})
 RECURRENT_WITHOUT_KV_HEADS = frozenset(

@@ -31,10 +31,12 @@ MOST_ITEMS = 16_777_216
 MOST_NAME_BYTES = 65_535
 MOST_TENSOR_NAME_BYTES = 63
 MOST_DIMENSIONS = 4
-MOST_TEXT_BYTES = 4 * 2**20
+MOST_TEXT_BYTES = 2**20
 """A value of text, for example a chat template."""
+MOST_KEPT_TEXT = 8 * 2**20
+"""Letters of all values of text together."""
 KEPT_ITEMS = 4096
-"""Longer arrays (the tokenizer's) are passed over; their lengths are kept."""
+"""Longer arrays, and those of texts, are passed over; their lengths are kept."""
 MOST_KEPT_ITEMS = 1_048_576
 """Of all kept arrays together; the rest is passed over too."""
 
@@ -116,14 +118,16 @@ def read_header(read_at: ReadAt, size: int | None = None) -> Header:
 def _metadata(cursor: Cursor, count: int) -> tuple[dict[str, Value], dict[str, int]]:
     metadata: dict[str, Value] = {}
     lengths: dict[str, int] = {}
-    left, kept = MOST_ITEMS, MOST_KEPT_ITEMS
+    left, kept, letters = MOST_ITEMS, MOST_KEPT_ITEMS, 0
     for index in range(count):
         key = cursor.text(MOST_NAME_BYTES, f"key {index}")
         if not key or key in metadata or key in lengths:
             raise DamagedGGUF(f"key {index} is {'there twice: ' + key if key else 'empty'}")
         kind = cursor.number("<I", f"the type of {key}")
         if kind != _ARRAY:
-            metadata[key] = _scalar(cursor, kind, key)
+            metadata[key] = value = _scalar(cursor, kind, key)
+            letters += len(value) if isinstance(value, str) else 0
+            _at_most("letters of text", letters, MOST_KEPT_TEXT)
             continue
         found, lengths[key] = _array(cursor, key, left, keep=min(kept, KEPT_ITEMS))
         left -= lengths[key]
@@ -146,7 +150,7 @@ def _scalar(cursor: Cursor, kind: int, key: str) -> Scalar:
 def _array(
     cursor: Cursor, key: str, left: int, *, keep: int
 ) -> tuple[tuple[Scalar, ...] | None, int]:
-    """Return an array (None when it has more items than to keep) and its length."""
+    """Return an array (None when it is of texts, or has more items than to keep) and its length."""
     kind = cursor.number("<I", f"the type of the items of {key}")
     length = cursor.number("<Q", f"the length of {key}")
     layout = _SCALARS.get(kind)
@@ -156,10 +160,8 @@ def _array(
     least = length * (layout.size if layout else 8)
     cursor.expect(least, key)
     if layout is None:
-        if length > keep:
-            cursor.skip_texts(length, key)
-            return None, length
-        return tuple(cursor.text(MOST_TEXT_BYTES, key) for _ in range(length)), length
+        cursor.skip_texts(length, key)
+        return None, length
     if length > keep:
         cursor.skip(least, key)
         return None, length
@@ -171,7 +173,7 @@ def _alignment(metadata: Mapping[str, Value]) -> int:
     found = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
     # llama.cpp takes any power of two; more than a huge page is nobody's alignment.
     if not isinstance(found, int) or not 0 < found <= 2**21 or found & (found - 1):
-        raise DamagedGGUF(f"general.alignment is {found}, which is no power of two")
+        raise DamagedGGUF(f"general.alignment is {str(found)[:40]}, no power of two up to 2^21")
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from llama_halo.errors import DamagedGGUF, UnsupportedModel
@@ -11,6 +12,7 @@ from llama_halo.gguf.header import Header
 MOST_LAYERS = 512
 MOST_WIDTH = 2**20
 """Values that one layer keeps of one token: no model has a hundredth of that."""
+PER_LAYER = "embedding_length_per_layer_input"
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class Dimensions:
     heads: int
     feed_forward: int
     """Of one token in the widest layer, experts together."""
+    input_values: int
+    """Of each token's inputs of single layers, all layers together."""
     latent: bool
     rolls_back: bool
     head_lengths: tuple[int, int]
@@ -75,10 +79,11 @@ def dimensions(header: Header) -> Dimensions:
         vocabulary=reader.vocabulary(),
         heads=max(reader.heads, default=0),
         feed_forward=reader.feed_forward(),
+        input_values=reader.blocks * reader.number(PER_LAYER, 0, MOST_WIDTH, default=0),
         latent=reader.latent,
-        rolls_back=name in arch.ROLLS_BACK,
+        rolls_back=name in arch.ROLLS_BACK or not reader.known,
         head_lengths=(reader.key_length(windowed=False), reader.value_length(windowed=False)),
-        known=name in arch.KNOWN,
+        known=reader.known,
     )
 
 
@@ -88,8 +93,9 @@ class _Reader:
     def __init__(self, header: Header) -> None:
         self._header = header
         self.architecture = header.text("general.architecture")
-        if not self.architecture:
-            raise DamagedGGUF("general.architecture is missing: it is no model")
+        if not re.fullmatch(r"[a-z0-9_.-]{1,64}", self.architecture):
+            raise DamagedGGUF("general.architecture is missing or no name: it is no model")
+        self.known = self.architecture in arch.KNOWN
         self.embedding = self.number("embedding_length", 1, MOST_WIDTH)
         self.blocks = self.number("block_count", 1, MOST_LAYERS)
         self.nextn = self.number("nextn_predict_layers", 0, self.blocks, default=0)
@@ -101,6 +107,11 @@ class _Reader:
         self.latent = self.architecture in arch.LATENT and all(lengths)
         self.window, self.windowed = self._windows()
         self.recurrent = self._recurrent()
+        if not any(self.heads) and not self.known:
+            raise UnsupportedModel(
+                f"{self.architecture} is not known, and the file does not say"
+                f" {self.architecture}.attention.head_count: its memory cannot be bounded"
+            )
 
     def number(self, key: str, least: int, most: int, *, default: int | None = None) -> int:
         """Return `<architecture>.<key>`, which must be within bounds."""
@@ -160,11 +171,11 @@ class _Reader:
 
     def _cached_layers(self) -> int:
         keeps_all = self.trunk == 0 or self.architecture in arch.KEEPS_DRAFTING_LAYERS
-        return self.blocks if keeps_all or self.architecture not in arch.KNOWN else self.trunk
+        return self.blocks if keeps_all or not self.known else self.trunk
 
     def _layer(self, index: int) -> Layer:
         recurrent = self.recurrent[index]
-        attends = not recurrent or self.architecture == "falcon-h1"
+        attends = not recurrent or self.architecture == "falcon-h1" or not self.known
         if self.architecture in ("nemotron_h", "nemotron_h_moe") and self.widths[index]:
             attends = recurrent = False
         state = self._state_values(index) if recurrent else 0
@@ -196,9 +207,10 @@ class _Reader:
         # llama.cpp goes by the first layer's heads; a file whose first has none says the length.
         whole = self.embedding // (self.heads[0] or max(self.heads))
         length = self.number(f"attention.{of}_length", 0, MOST_WIDTH, default=whole)
-        if windowed:
-            return self.number(f"attention.{of}_length_swa", 0, MOST_WIDTH, default=length)
-        return length
+        of_windows = self.number(f"attention.{of}_length_swa", 0, MOST_WIDTH, default=length)
+        if not self.known:
+            return max(length, of_windows)
+        return of_windows if windowed else length
 
     def _windows(self) -> tuple[int, list[bool]]:
         """Return the window in tokens (0: none), and which layers have it."""
@@ -229,6 +241,8 @@ class _Reader:
 
     def _recurrent(self) -> list[bool]:
         name = self.architecture
+        if not self.known:
+            return [True] * self.blocks  # whatever it says of states is counted for every layer
         if name in arch.RECURRENT or name == "falcon-h1":
             return [index < self.trunk for index in range(self.blocks)]
         if name in arch.RECURRENT_WITHOUT_KV_HEADS:
@@ -287,7 +301,7 @@ class _Reader:
             types = self._array("attention.indexer.types")
             has = index >= len(types) or bool(types[index])
             return length * (3 if name == "glm5-next" else 1) if has else 0
-        return length if name not in arch.KNOWN else 0
+        return 0 if self.known else length
 
     def _indexer_values(self, keys: int) -> int:
         if not keys or self.latent or self.architecture == "qwen4exp":

@@ -184,20 +184,26 @@ def compute_bound_bytes(model: Dimensions, serving: Serving) -> int:
     reserves less: it wants the logits of few tokens.
     """
     tokens = min(serving.batch, serving.micro_batch)
-    encoder = model.architecture in architectures.NO_CACHE
-    attends = encoder or any(layer.attends for layer in model.layers)
-    cells = (tokens if encoder else sequence_tokens(serving)) if attends else 0
-    indexed = any(layer.indexer_k_values for layer in model.layers)
+    name, whole_text = model.architecture, model.architecture in architectures.NO_CACHE
+    attends = whole_text or any(layer.attends for layer in model.layers)
+    cells = (tokens if whole_text else sequence_tokens(serving)) if attends else 0
     windowed = any(layer.windowed for layer in model.layers)
-    of_cell = 4 if windowed or encoder else 2
+    indexed = any(layer.indexer_k_values for layer in model.layers)
+    of_cell = 4 if windowed or whole_text or not model.known else 2
     if indexed:
         of_cell += 14 if model.latent else 38
     if not _flash_attention(model, serving):
         of_cell += 4 * model.heads + 4
-    logits = 0 if encoder else 4 * model.vocabulary
+    encodes = name in architectures.ENCODERS
+    logits = 0 if encodes else 4 * model.vocabulary * architectures.LOGITS_COPIES.get(name, 1)
     heads = (16 if indexed else 8) * model.heads * sum(model.head_lengths)
     widest = max(logits, 16 * model.feed_forward, heads)
-    return tokens * (of_cell * cells + 24 * model.embedding + widest + INPUT_BYTES)
+    inputs = INPUT_BYTES + 8 * model.input_values
+    if name in architectures.DECAYS_BY_PAIRS:
+        inputs += 4 * model.heads * tokens
+    # The states of one layer are gathered for the sequences of a batch, and written back.
+    states = max((layer.state_values for layer in model.layers), default=0) * 8 * serving.parallel
+    return tokens * (of_cell * cells + 24 * model.embedding + widest + inputs) + states
 
 
 def _flash_attention(model: Dimensions, serving: Serving) -> bool:
