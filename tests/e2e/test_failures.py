@@ -193,7 +193,12 @@ def test_a_failure_is_told_with_what_was_seen_and_what_to_do(
     if failure.stalled_at_once:
         assert kinds.get("Stalled") == "True"
         assert "Reconciling" not in kinds
-    assert failure.reason in kube("get", "llamamodel", failure.name)
+    # A second start may be under way just now: STATE is Loading until it fails as the first did.
+    eventually(
+        lambda: kube("get", "llamamodel", failure.name),
+        until=lambda shown: failure.reason in shown,
+        seconds=120,
+    )
     if failure.reason != "Scheduling":
 
         def events() -> list[dict[str, Any]]:

@@ -287,7 +287,7 @@ class TestLife:
         assert reader.is_alive(), "the story is long enough to outlive the listener"
         with pytest.raises(httpx.ConnectError):
             httpx.get(f"{old.url}/readyz")
-        reader.join(timeout=60)
+        reader.join(timeout=300)
         assert "event: message_stop" in lines
         assert len("".join(stream_texts(iter(lines)))) > 100
         assert old.popen.wait(timeout=10) == 0
