@@ -60,7 +60,6 @@ _TEXT, _ARRAY = 8, 9
 class Header:
     """What a GGUF file says of itself; for a sharded model of one shard."""
 
-    version: int
     metadata: Mapping[str, Value]
     array_lengths: Mapping[str, int]
     """Of every array, kept or passed over."""
@@ -112,7 +111,7 @@ def read_header(read_at: ReadAt, size: int | None = None) -> Header:
         raise DamagedGGUF(
             f"the file ends early: its tensors need {data_offset + end} bytes, it has {size}"
         )
-    return Header(version, metadata, lengths, tensors, types, parameters, data_offset)
+    return Header(metadata, lengths, tensors, types, parameters, data_offset)
 
 
 def _metadata(cursor: Cursor, count: int) -> tuple[dict[str, Value], dict[str, int]]:
