@@ -6,7 +6,7 @@ CLUSTER ?= testbed
 N ?= 1000
 SEED ?= 1
 
-.PHONY: help setup demo demo-down test unit component gateway memory chaos soak e2e bench check format crds
+.PHONY: help setup demo demo-down test unit component gateway memory files chaos soak e2e bench check format crds
 
 help: ## what there is
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -40,6 +40,9 @@ gateway: setup ## the gateway against a real llama-server
 
 memory: setup ## estimates against llama.cpp itself
 	$(BIN)/pytest tests/memory
+
+files: setup ## inspect and fetch against a small Hub
+	$(BIN)/pytest tests/files
 
 chaos: setup ## faults between operator and API server, outages, a vanished node: minutes
 	$(BIN)/pytest -s tests/chaos --chaos-seed $(SEED)

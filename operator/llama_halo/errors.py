@@ -10,7 +10,12 @@
     - DamagedGGUF         it is cut, or says what cannot be so
     - UnsupportedModel    it is whole, and llama.cpp would not serve it so
   x SchemaError           an API model has no structural schema
-  x SourceError           a model file cannot be read where it is said to be
+  x SourceError           a model file cannot be read where it is said to be, for now
+    - SourceMissing       there is no such file
+    - NotAllowed          the server wants another token, or other rights
+    - SourceChanged       its bytes are not those that were promised
+  x StoreError            a model file cannot be kept
+    - StoreFull           the disk would not hold it
   x SettingsError         an environment variable of the operator cannot be used
   x StartupError          the cluster lacks what the operator needs; the process ends
 """
@@ -64,7 +69,27 @@ class SchemaError(LlamaHaloError):
 
 
 class SourceError(LlamaHaloError):
-    """A model file cannot be read where it is said to be."""
+    """A model file cannot be read where it is said to be; unless a child says more, try again."""
+
+
+class SourceMissing(SourceError):
+    """There is no such file, repository or revision."""
+
+
+class NotAllowed(SourceError):
+    """The server wants another token, or the token's owner other rights."""
+
+
+class SourceChanged(SourceError):
+    """The bytes are not those that were promised: by a checksum, or when the file was inspected."""
+
+
+class StoreError(LlamaHaloError):
+    """A model file cannot be kept in the store."""
+
+
+class StoreFull(StoreError):
+    """The disk of the store would not hold the file."""
 
 
 class SettingsError(LlamaHaloError):

@@ -12,7 +12,7 @@ import pytest
 from hack.testbed import llama_server
 from llama_halo.artifacts.sources import read_model_header
 from llama_halo.gguf.layers import dimensions
-from llama_halo.gguf.memory import MIB, Serving, compute_bound_bytes, estimate
+from llama_halo.gguf.memory import MIB, Serving, compute_bound_bytes, estimate, weight_bytes
 
 KV_CACHE = re.compile(r"llama_kv_cache: size = +([\d.]+) MiB")
 COMPUTE = re.compile(r"compute buffer size = +([\d.]+) MiB")
@@ -66,6 +66,6 @@ def test_a_real_server_logs_the_kv_cache_of_the_estimate(serving: Serving) -> No
     header = read_model_header(str(llama_server.model_file()))
     model = dimensions(header)
     kv_cache, compute = told(serving)
-    found = estimate(header, model, serving)
+    found = estimate(weight_bytes(header, model), model, serving)
     assert found.kv_cache / MIB == pytest.approx(kv_cache, abs=0.005)
     assert compute_bound_bytes(model, serving) / MIB >= compute

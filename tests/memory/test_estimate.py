@@ -17,8 +17,8 @@ from llama_halo.gguf.header import read_header
 from llama_halo.gguf.layers import dimensions
 from llama_halo.gguf.memory import Estimate, Serving
 from llama_halo.gguf.memory import estimate as in_bytes
+from tests.hub import Hub, serve
 from tests.memory.gguf_files import header_bytes
-from tests.memory.hub import Hub, serve
 from tests.memory.models import MODELS
 
 DATA_BYTES = 50 * 2**20
@@ -113,11 +113,11 @@ def test_the_real_model_weighs_what_llama_server_logs_for_it_on_vulkan() -> None
 
 def test_of_a_model_on_the_hub_only_the_header_is_fetched(hub: Hub, tmp_path: Path) -> None:
     write_model(tmp_path / "x.gguf")
-    status, text = estimate("hf:owner/repo/x.gguf@abc", "-o", "json", HF_ENDPOINT=hub.url)
+    status, text = estimate("hf:owner/repo/x.gguf@main", "-o", "json", HF_ENDPOINT=hub.url)
     assert status == 0, text
     assert json.loads(text)["weights_mib"] == 50.0
     assert hub.sent_bytes < 3 * 2**20
-    assert hub.asked[0] == "/owner/repo/resolve/abc/x.gguf"
+    assert hub.asked[0] == "/owner/repo/resolve/main/x.gguf"
 
 
 def test_shards_are_read_by_name_wherever_they_are(hub: Hub, tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_shards_are_read_by_name_wherever_they_are(hub: Hub, tmp_path: Path) -> 
         path = tmp_path / f"m-{index + 1:05}-of-00003.gguf"
         path.write_bytes(head + bytes(-len(head) % 32 + 1024))
     first = "m-00001-of-00003.gguf"
-    for source in (str(tmp_path / first), f"hf:o/r/{first}", f"{hub.url}/cdn/{first}"):
+    for source in (str(tmp_path / first), f"hf:o/r/{first}", f"{hub.url}/plain/{first}"):
         status, text = estimate(source, "-o", "json", HF_ENDPOINT=hub.url)
         assert status == 0, text
         assert json.loads(text)["weights_mib"] == 3 / 1024
@@ -176,7 +176,7 @@ def test_a_token_is_sent_to_the_hub_and_never_printed(tmp_path: Path) -> None:
 
 def test_what_is_secret_in_a_url_is_not_printed(hub: Hub) -> None:
     url = hub.url.replace("http://", "http://user:password@")
-    status, text = estimate(f"{url}/cdn/none.gguf?key=hidden")
+    status, text = estimate(f"{url}/plain/none.gguf?key=hidden")
     assert status == 1
     assert "none.gguf: there is no such file" in text
     assert "password" not in text

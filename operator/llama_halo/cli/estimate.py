@@ -13,8 +13,8 @@ from llama_halo.artifacts.sources import read_model_header
 from llama_halo.errors import UnsupportedModel
 from llama_halo.gguf.fit import longest_context
 from llama_halo.gguf.header import Header
-from llama_halo.gguf.layers import Dimensions, dimensions
 from llama_halo.gguf.memory import CACHE_TYPES, MIB, Estimate, Serving, estimate
+from llama_halo.gguf.profile import Profile, profile
 
 GIB = 2**30
 BUDGETS_GIB = (32, 64, 96, 104, 112)
@@ -27,9 +27,9 @@ def run(words: list[str]) -> int:
     """Print an estimate, for a person or as JSON."""
     arguments = _parser().parse_args(words)
     header = read_model_header(arguments.source)
-    model = dimensions(header)
+    model = profile(header, arguments.source)
     serving = Serving(
-        context_tokens=arguments.context or min(model.context_length, DEFAULT_CONTEXT),
+        context_tokens=arguments.context or min(model.model.context_length, DEFAULT_CONTEXT),
         parallel=arguments.parallel,
         k_type=arguments.cache_type_k,
         v_type=arguments.cache_type_v,
@@ -38,13 +38,13 @@ def run(words: list[str]) -> int:
         flash_attention=arguments.flash_attention == "on",
         full_window_cache=arguments.swa_full,
     )
-    found = estimate(header, model, serving)
+    found = estimate(model.weights, model.model, serving)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
     if arguments.output == "json":
         print(json.dumps(_as_json(found)))
     else:
-        print("\n".join(_lines(header, model, serving, found)))
+        print("\n".join(_lines(_name(header), model, serving, found)))
     return 0
 
 
@@ -77,12 +77,10 @@ def _as_json(found: Estimate) -> dict[str, object]:
     return {"architecture": found.architecture, **sizes, "method": str(found.method)}
 
 
-def _lines(header: Header, model: Dimensions, serving: Serving, found: Estimate) -> Iterator[str]:
-    quantization = max(header.tensor_types, key=header.tensor_types.__getitem__, default="none")
+def _lines(title: str, model: Profile, serving: Serving, found: Estimate) -> Iterator[str]:
     yield (
-        f"{_name(header)}: {model.architecture},"
-        f" {header.parameters / 1e9:.1f}B parameters, mostly {quantization},"
-        f" trained for {model.context_length} tokens"
+        f"{title}: {found.architecture}, {model.parameters / 1e9:.1f}B parameters,"
+        f" {model.quantization or 'no weights'}, trained for {model.model.context_length} tokens"
     )
     yield (
         f"{serving.context_tokens} tokens, requests at once: {serving.parallel},"
@@ -100,8 +98,8 @@ def _lines(header: Header, model: Dimensions, serving: Serving, found: Estimate)
     ):
         if size:
             yield f"{name:<10}{size / MIB:>12.1f} MiB  {note}".rstrip()
-    yield from _contexts(header, model, serving)
-    yield from _hint(header, model, serving, found)
+    yield from _contexts(model, serving)
+    yield from _hint(model, serving, found)
 
 
 def _name(header: Header) -> str:
@@ -110,17 +108,17 @@ def _name(header: Header) -> str:
     return found or "model"
 
 
-def _contexts(header: Header, model: Dimensions, serving: Serving) -> Iterator[str]:
-    if not any(layer.k_values or layer.v_values for layer in model.layers):
+def _contexts(model: Profile, serving: Serving) -> Iterator[str]:
+    if not any(layer.k_values or layer.v_values for layer in model.model.layers):
         return  # a longer text costs nothing
     yield ""
     yield f"{'GPU memory':<14}{'context that fits':>20}{'with a q8_0 cache':>20}"
     for gib in BUDGETS_GIB:
-        cells = [_longest(header, model, each, gib) for each in (serving, _quantized(serving))]
+        cells = [_longest(model, each, gib) for each in (serving, _quantized(serving))]
         yield f"{gib:>6} GiB    " + "".join(f"{each:>20}" for each in cells)
 
 
-def _hint(header: Header, model: Dimensions, serving: Serving, found: Estimate) -> Iterator[str]:
+def _hint(model: Profile, serving: Serving, found: Estimate) -> Iterator[str]:
     """Say what would make a model fit that a machine of 128 GB has no room for."""
     budget = USUAL_BUDGET_GIB * GIB
     if found.gpu <= budget:
@@ -128,14 +126,14 @@ def _hint(header: Header, model: Dimensions, serving: Serving, found: Estimate) 
     yield ""
     yield f"It needs more than the {USUAL_BUDGET_GIB} GiB of a machine of 128 GB."
     try:
-        smaller = estimate(header, model, _quantized(serving))
+        smaller = estimate(model.weights, model.model, _quantized(serving))
     except UnsupportedModel:
         smaller = found
     if smaller.gpu <= budget:
         yield (
             f"--cache-type-k q8_0 --cache-type-v q8_0 needs {smaller.gpu / GIB:.1f} GiB, and fits"
         )
-    elif tokens := longest_context(header, model, serving, budget):
+    elif tokens := longest_context(model.weights, model.model, serving, budget):
         yield f"--context {tokens} fits"
     else:
         yield "No context fits: take a smaller quantization of it."
@@ -145,9 +143,11 @@ def _quantized(serving: Serving) -> Serving:
     return replace(serving, k_type="q8_0", v_type="q8_0", flash_attention=True)
 
 
-def _longest(header: Header, model: Dimensions, serving: Serving, gib: int) -> str:
+def _longest(model: Profile, serving: Serving, gib: int) -> str:
     try:
-        tokens = longest_context(header, model, serving, gib * GIB)
+        tokens = longest_context(model.weights, model.model, serving, gib * GIB)
     except UnsupportedModel:
         return "not possible"
-    return f"{tokens}{' (all)' if tokens >= model.context_length else ''}" if tokens else "none"
+    if not tokens:
+        return "none"
+    return f"{tokens} (all)" if tokens >= model.model.context_length else str(tokens)

@@ -64,10 +64,10 @@ def dimensions(header: Header) -> Dimensions:
     Raises `UnsupportedModel` for files that are no language model, and `DamagedGGUF` for
     dimensions that cannot be.
     """
-    reader = _Reader(header)
-    name = reader.architecture
+    name = header.text("general.architecture")
     if name in ("clip", "mmproj"):
         raise UnsupportedModel(f"it is a projector ({name}), not a model: it goes into projector")
+    reader = _Reader(header)
     layers = reader.layers()
     return Dimensions(
         architecture=name,

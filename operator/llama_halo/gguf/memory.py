@@ -89,15 +89,15 @@ class Estimate:
         return self.gpu + self.host
 
 
-def estimate(header: Header, model: Dimensions, serving: Serving) -> Estimate:
-    """Return what a model needs with these settings.
+def estimate(weights: int, model: Dimensions, serving: Serving) -> Estimate:
+    """Return what a model with so many bytes of weights needs with these settings.
 
     Raises `UnsupportedModel` for settings with which llama.cpp would not start.
     """
     check(model, serving)
     return Estimate(
         architecture=model.architecture,
-        weights=weight_bytes(header, model),
+        weights=weights,
         kv_cache=kv_cache_bytes(model, serving),
         state=state_bytes(model, serving),
         compute=compute_bound_bytes(model, serving),

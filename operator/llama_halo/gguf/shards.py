@@ -11,7 +11,8 @@ from llama_halo.errors import DamagedGGUF
 from llama_halo.gguf.header import Header
 
 MOST_SHARDS = 1000
-_NAME = re.compile(r"-(\d{5})-of-(\d{5})(\.gguf(?:@[^/]*)?)$")
+_NAME = re.compile(r"-(\d{5})-of-(\d{5})(\.gguf(?:[@?].*)?)$")
+"""What may follow: a revision, or a URL's query."""
 
 
 def shard_names(name: str, header: Header) -> list[str]:

@@ -1,0 +1,219 @@
+"""Downloads one file into the store: resumed where it was left, verified, then renamed.
+
+What was received survives the process in the `.partial` file, whose size says where to go on. Its
+checksum is of everything, also of what an earlier process received.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from llama_halo.artifacts import store
+from llama_halo.artifacts.http import connect, content_span, refusal, shown, version
+from llama_halo.errors import (
+    SourceChanged,
+    SourceError,
+    StoreError,
+    StoreFull,
+)
+
+log = logging.getLogger(__name__)
+
+CHUNK_BYTES = 2**20
+STALLED_SECONDS, STALLED_BYTES = 120, 2**16
+"""A connection that brings less in so long is given up for a new one."""
+PAUSES_SECONDS = (1, 2, 4, 8, 15, 30)
+"""Between tries that bring nothing; a try that does bring something starts the row anew."""
+LONGEST_PAUSE_SECONDS = 120
+"""Whatever a server asks for with Retry-After."""
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file to download, and what is known of it beforehand."""
+
+    url: str
+    name: str
+    """Below the model's folder, the folders of its repository included."""
+    size: int
+    sha256: str | None = None
+    version: str = ""
+    """Its ETag or Last-Modified when it was inspected; nothing else tells of a change where there
+    is no checksum."""
+
+
+class Download:
+    """One file on its way into a folder whose lock is held."""
+
+    def __init__(self, file: RemoteFile, folder: Path, headers: Mapping[str, str]) -> None:
+        self._file = file
+        self._headers = headers
+        self._path = folder / file.name
+        self._partial = store.partial_of(self._path)
+        self._name = shown(file.url)
+        self._digest = hashlib.sha256()
+
+    def run(self) -> store.Manifest:
+        """Return the manifest of the finished file, downloading what is missing of it.
+
+        Raises `SourceError` and its children, and `StoreError`. Bytes that fail their checksum are
+        thrown away and fetched once more before that is an error.
+        """
+        there = store.manifest_of(self._path)
+        if there and self._file.sha256 in (None, there.sha256):
+            return there
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        if not (self._file.sha256 or self._file.version):
+            self._partial.unlink(missing_ok=True)  # nothing tells whether it is the same file
+        resumed = self._partial.exists()
+        try:
+            return self._once()
+        except SourceChanged:
+            # What an earlier process left may be what is wrong, after a power cut for example.
+            if not resumed or self._partial.exists():
+                raise
+            log.warning("checksum differs, downloading once more", extra={"file": self._file.name})
+            return self._once()
+
+    def _once(self) -> store.Manifest:
+        try:
+            with self._partial.open("a+b") as stream:
+                self._digest = _digest_of(stream.fileno())
+                self._receive(stream.fileno())
+                os.fsync(stream.fileno())
+        except OSError as error:
+            raise self._of_disk(error) from error
+        found = self._digest.hexdigest()
+        if self._file.sha256 and found != self._file.sha256:
+            self._partial.unlink()
+            raise SourceChanged(
+                f"{self._name}: the bytes received have SHA-256 {found}, expected"
+                f" {self._file.sha256}: the file was changed or damaged on its way"
+            )
+        seen = store.Manifest(self._name, found, self._file.size, self._file.version)
+        store.finish(self._partial, self._path, seen)
+        return seen
+
+    def _receive(self, target: int) -> None:
+        """Ask for what is missing until nothing is."""
+        failures = 0
+        with connect(self._headers) as client:
+            while (have := os.fstat(target).st_size) < self._file.size:
+                why, pause = self._try(client, target, have)
+                now = os.fstat(target).st_size
+                if now >= self._file.size:
+                    break
+                failures = 0 if now > have else failures + 1
+                if failures > len(PAUSES_SECONDS):
+                    raise SourceError(why)
+                log.info("trying again", extra={"reason": why, "bytes": now})
+                time.sleep(max(pause, PAUSES_SECONDS[failures - 1] if failures else 0))
+        if have > self._file.size:
+            self._partial.unlink()
+            raise SourceChanged(
+                f"{self._name}: {have} bytes are there, and {self._file.size} were expected"
+            )
+
+    def _try(self, client: httpx.Client, target: int, have: int) -> tuple[str, float]:
+        """Ask once; return why it has to be asked again, and for how long the server wants peace.
+
+        What no further try can mend is raised.
+        """
+        try:
+            self._ask(client, target, have)
+        except _Passing as error:
+            return str(error), error.seconds
+        except httpx.HTTPError as error:
+            return f"{self._name}: {str(error)[:200] or type(error).__name__}", 0.0
+        except (ValueError, ImportError, httpx.InvalidURL) as error:
+            raise SourceError(f"{self._name}: {str(error)[:200]}") from error
+        return f"{self._name}: the connection was cut", 0.0
+
+    def _ask(self, client: httpx.Client, target: int, have: int) -> None:
+        """Send one request for all from an offset, and keep what comes."""
+        asked = {"Range": f"bytes={have}-"} if have else {}
+        with client.stream("GET", self._file.url, headers=asked) as response:
+            self._check(response)
+            if response.status_code == 206:
+                start, size = content_span(self._name, response)
+                self._same(f"{size} bytes", f"{self._file.size} bytes")
+                if start != have:
+                    raise SourceError(f"{self._name}: the server does not send the range asked for")
+            elif have:
+                # It ignores ranges: from the start, then.
+                os.ftruncate(target, 0)
+                self._digest, have = hashlib.sha256(), 0
+            self._keep(response, target, have)
+
+    def _keep(self, response: httpx.Response, target: int, have: int) -> None:
+        """Write what comes, in the order in which it is hashed."""
+        since, then = time.monotonic(), have
+        for part in response.iter_raw():
+            have += len(part)
+            if have > self._file.size:
+                raise SourceChanged(
+                    f"{self._name}: more bytes come than the {self._file.size} expected"
+                )
+            left = memoryview(part)
+            while left:
+                left = left[os.write(target, left) :]
+            self._digest.update(part)
+            if have - then >= STALLED_BYTES:
+                since, then = time.monotonic(), have
+            elif time.monotonic() - since > STALLED_SECONDS:
+                raise _Passing(f"{self._name}: hardly anything comes any more")
+
+    def _check(self, response: httpx.Response) -> None:
+        status = response.status_code
+        if status in (408, 429) or status >= 500:
+            raise _Passing(str(refusal(self._name, response)), _retry_after(response))
+        if status not in (200, 206):
+            raise refusal(self._name, response)
+        if response.headers.get("Content-Encoding", "identity") != "identity":
+            raise SourceError(f"{self._name}: the server sends it compressed")
+        seen = version(response)
+        if self._file.version and seen:
+            self._same(seen, self._file.version)
+
+    def _same(self, seen: str, expected: str) -> None:
+        if seen != expected:
+            raise SourceChanged(
+                f"{self._name}: the file is not the one that was inspected: {expected} then,"
+                f" {seen} now"
+            )
+
+    def _of_disk(self, error: OSError) -> StoreError:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            missing = self._file.size - store.bytes_there(self._path)
+            return StoreFull(store.full(self._path.parent, missing, 0))
+        return StoreError(f"{self._partial}: {error.strerror or error}")
+
+
+class _Passing(SourceError):
+    """What another try may not meet again; the server may say how long to leave it in peace."""
+
+    def __init__(self, message: str, seconds: float = 0.0) -> None:
+        super().__init__(message)
+        self.seconds = seconds
+
+
+def _retry_after(response: httpx.Response) -> float:
+    text = response.headers.get("Retry-After", "")
+    return min(float(text), LONGEST_PAUSE_SECONDS) if text.isdecimal() else 0.0
+
+
+def _digest_of(target: int) -> hashlib._Hash:
+    digest, offset = hashlib.sha256(), 0
+    while part := os.pread(target, CHUNK_BYTES, offset):
+        digest.update(part)
+        offset += len(part)
+    return digest

@@ -1,0 +1,101 @@
+"""Brings a model's files into the store, and tells how far it is."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from llama_halo.artifacts import store
+from llama_halo.artifacts.download import Download, RemoteFile
+from llama_halo.artifacts.inspect import digest
+from llama_halo.errors import StoreError
+
+Json = dict[str, Any]
+SAMPLE_SECONDS = 1.0
+SAMPLES = 15
+
+
+def fetch(root: Path, folder: str, files: Sequence[RemoteFile], headers: Mapping[str, str]) -> Json:
+    """Download what is missing of some files; return what is there then.
+
+    Whoever comes second to a folder waits for the first, and finds its work done.
+    """
+    if not root.is_dir():
+        raise StoreError(f"the store {root} is no folder")
+    target = root / folder
+    with store.locked(target):
+        missing = sum(max(each.size - store.bytes_there(target / each.name), 0) for each in files)
+        store.make_room(root, missing)
+        found = [Download(each, target, headers).run() for each in files]
+    return {"bytes": sum(each.bytes for each in found), "sha256": digest([e.sha256 for e in found])}
+
+
+class Progress:
+    """How much of the files is on the disk, whoever downloads them, and how fast that grows."""
+
+    def __init__(self, target: Path, files: Sequence[RemoteFile]) -> None:
+        self._paths = [target / each.name for each in files]
+        self._total = sum(each.size for each in files)
+        self._samples: deque[tuple[float, int]] = deque(maxlen=SAMPLES)
+
+    def sample(self) -> None:
+        """Look at the disk."""
+        self._samples.append((time.monotonic(), sum(map(store.bytes_there, self._paths))))
+
+    def to_json(self) -> Json:
+        """Return the progress; rate and remaining time only once something has come."""
+        self.sample()
+        (start, first), (end, last) = self._samples[0], self._samples[-1]
+        rate = int((last - first) / (end - start)) if end > start else 0
+        found = {"bytes": last, "totalBytes": self._total}
+        if rate > 0:
+            found["bytesPerSecond"] = rate
+            found["remainingSeconds"] = max(self._total - last, 0) // rate
+        return found
+
+
+@contextmanager
+def served(progress: Progress, port: int) -> Iterator[int]:
+    """Answer `/progress` while the files are fetched; gives the port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        timeout = 10
+
+        def do_GET(self) -> None:
+            known = self.path == "/progress"
+            body = json.dumps(progress.to_json()).encode() if known else b""
+            self.send_response(200 if known else 404)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    server = ThreadingHTTPServer(("", port), Handler)
+    server.daemon_threads = True
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(SAMPLE_SECONDS):
+            progress.sample()
+
+    threads = [threading.Thread(target=each) for each in (server.serve_forever, watch)]
+    for each in threads:
+        each.start()
+    try:
+        yield server.server_port
+    finally:
+        ended.set()
+        server.shutdown()
+        server.server_close()
+        for each in threads:
+            each.join()

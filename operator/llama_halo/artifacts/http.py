@@ -1,0 +1,66 @@
+"""Requests for model files: one client, and what answers mean."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+import httpx
+
+from llama_halo.errors import NotAllowed, SourceError, SourceMissing
+
+TIMEOUT_SECONDS = 30
+UNREADABLE = (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, ImportError)
+"""What httpx raises for a server, an address or a proxy that cannot be used."""
+_SPAN = re.compile(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18})$")
+_REASONS = {
+    200: "the server ignores ranges, and would send the whole file: download it first",
+    401: "not allowed (401): set HF_TOKEN to a token that may read it",
+    403: "not allowed (403): accept the model's terms on its page, or use another token",
+    404: "there is no such file (404)",
+    410: "the file is gone (410)",
+    416: "the file is empty (416)",
+    429: "too many requests (429): wait, or set HF_TOKEN",
+}
+_KINDS = {401: NotAllowed, 403: NotAllowed, 404: SourceMissing, 410: SourceMissing}
+
+
+def connect(headers: Mapping[str, str]) -> httpx.Client:
+    """Return a client that takes files as they are; headers go to the first host only."""
+    return httpx.Client(
+        headers={**headers, "Accept-Encoding": "identity"},
+        follow_redirects=True,
+        timeout=TIMEOUT_SECONDS,
+    )
+
+
+def refusal(name: str, response: httpx.Response) -> SourceError:
+    """Return the error for an answer that does not bring the file."""
+    status = response.status_code
+    reason = _REASONS.get(status, f"the server answered {status}")
+    return _KINDS.get(status, SourceError)(f"{name}: {reason}")
+
+
+def content_span(name: str, response: httpx.Response) -> tuple[int, int]:
+    """Return where the sent range begins, and the size of the whole file."""
+    span = _SPAN.match(response.headers.get("Content-Range", ""))
+    if span is None or response.headers.get("Content-Encoding", "identity") != "identity":
+        raise SourceError(f"{name}: the server does not send the range asked for")
+    return int(span[1]), int(span[2])
+
+
+def version(response: httpx.Response) -> str:
+    """Return what changes when the file does, empty when the server says nothing of the kind."""
+    found = response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
+    return found[:200]
+
+
+def shown(url: str) -> str:
+    """Return a URL without what may be secret in it."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "the URL"
+    found = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"[:200]
+    return "".join(each for each in found if each.isprintable())

@@ -1,0 +1,134 @@
+"""The Hugging Face Hub: which bytes a revision names, and where they are.
+
+Two of its routes are all that is needed, so its own client library, with a second HTTP stack, is
+not: `docs/design/20261124-files.md`. The variables are the library's: HF_ENDPOINT and HF_TOKEN.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from llama_halo.artifacts.http import UNREADABLE, connect, refusal
+from llama_halo.errors import NotAllowed, SourceError, SourceMissing
+
+HUB = "https://huggingface.co"
+Json = Any
+
+
+@dataclass(frozen=True)
+class Place:
+    """A file of a repository at a revision: a branch, a tag, or a commit."""
+
+    repo: str
+    file: str
+    revision: str = "main"
+
+    def __str__(self) -> str:
+        return f"hf:{self.repo}/{self.file}@{self.revision}"
+
+    @property
+    def url(self) -> str:
+        """Where the Hub (or HF_ENDPOINT) serves the file, by a redirect."""
+        revision = quote(self.revision, safe="")
+        return f"{_endpoint()}/{self.repo}/resolve/{revision}/{quote(self.file)}"
+
+
+@dataclass(frozen=True)
+class Blob:
+    """A file's size and checksum, as the Hub keeps them."""
+
+    file: str
+    size: int
+    sha256: str | None
+    """None for the small files that are kept in Git itself."""
+
+
+def parse(source: str) -> Place:
+    """Return the place that `hf:OWNER/NAME/PATH[@REVISION]` names."""
+    where, _, revision = source.removeprefix("hf:").partition("@")
+    parts = where.split("/")
+    plain = re.fullmatch(r"[\w./@+ -]+", source[3:], re.ASCII)
+    if len(parts) < 3 or not all(parts) or ".." in parts or not plain:
+        raise SourceError(f"{source}: write hf:OWNER/REPO/FILE, or hf:OWNER/REPO/FILE@REVISION")
+    return Place("/".join(parts[:2]), "/".join(parts[2:]), revision or "main")
+
+
+def authorization() -> dict[str, str]:
+    """Return the header for HF_TOKEN, none without one."""
+    token = os.environ.get("HF_TOKEN", "").strip()
+    if not token:
+        return {}
+    if not re.fullmatch(r"[!-~]+", token):
+        raise NotAllowed("HF_TOKEN has characters that no token has: set it anew")
+    return {"Authorization": f"Bearer {token}"}
+
+
+def at_commit(place: Place) -> Place:
+    """Return the place with the commit that its revision stands for now."""
+    revision = quote(place.revision, safe="")
+    answer = _ask("GET", f"/api/models/{place.repo}/revision/{revision}", str(place))
+    commit = answer.get("sha") if isinstance(answer, dict) else None
+    if not isinstance(commit, str) or not re.fullmatch(r"[0-9a-f]{40}", commit):
+        raise SourceError(f"{place}: the Hub names no commit for this revision")
+    return replace(place, revision=commit)
+
+
+def blobs(place: Place, files: Sequence[str]) -> list[Blob]:
+    """Return what the Hub keeps under some paths of a repository's revision, in their order."""
+    body = {"paths": list(files), "expand": False}
+    path = f"/api/models/{place.repo}/paths-info/{quote(place.revision, safe='')}"
+    answer = _ask("POST", path, str(place), body)
+    try:
+        found = {each["path"]: _blob(each) for each in answer if each["type"] == "file"}
+    except (KeyError, TypeError, ValueError) as error:
+        raise SourceError(f"{place}: the Hub's list of files cannot be read: {error!r}") from error
+    missing = [each for each in files if each not in found]
+    if missing:
+        raise SourceMissing(f"{place}: there is no {', '.join(missing[:3])} at this revision")
+    return [found[each] for each in files]
+
+
+def _blob(entry: Json) -> Blob:
+    large = entry.get("lfs") or {}
+    checksum = large.get("oid") or large.get("sha256")
+    if checksum is not None and not re.fullmatch(r"[0-9a-f]{64}", checksum):
+        raise ValueError(f"{checksum!r} is no SHA-256")
+    return Blob(entry["path"], int(large.get("size", entry["size"])), checksum)
+
+
+def _ask(method: str, path: str, name: str, body: Json = None) -> Json:
+    try:
+        with connect(authorization()) as client:
+            response = client.request(method, _endpoint() + path, json=body)
+            if response.status_code != 200:
+                raise _refusal(name, response)
+            return response.json()
+    except UNREADABLE as error:
+        raise SourceError(f"{name}: {str(error)[:200] or type(error).__name__}") from error
+
+
+def _refusal(name: str, response: httpx.Response) -> SourceError:
+    """Return the error that the Hub's own code names; for strangers it calls missing 401."""
+    code = response.headers.get("X-Error-Code", "")
+    if code == "GatedRepo":
+        return NotAllowed(
+            f"{name}: the model is gated: accept its terms on its page with the account whose token"
+            " is used"
+        )
+    if code == "RevisionNotFound":
+        return SourceMissing(f"{name}: there is no such revision")
+    if code == "RepoNotFound" or response.status_code == 401:
+        kind = NotAllowed if response.status_code == 401 else SourceMissing
+        return kind(f"{name}: there is no such repository, or the token may not see it")
+    return refusal(name, response)
+
+
+def _endpoint() -> str:
+    return os.environ.get("HF_ENDPOINT", HUB).rstrip("/") or HUB

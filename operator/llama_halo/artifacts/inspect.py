@@ -1,0 +1,180 @@
+"""What a source is: the header's profile, and which bytes exactly are meant by it.
+
+The answer travels in a container's termination message, and comes back to `fetch` as arguments.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llama_halo.artifacts import hub
+from llama_halo.artifacts.download import RemoteFile
+from llama_halo.artifacts.sources import FileFacts, open_file, read_model
+from llama_halo.errors import SourceChanged, SourceError, SourceMissing, UnsupportedModel
+from llama_halo.gguf.profile import profile, to_json
+
+Json = dict[str, Any]
+DIGITS = 16
+
+
+@dataclass(frozen=True)
+class HubSource:
+    """A file of a repository at a revision; of a sharded model, its first file."""
+
+    place: hub.Place
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """What its downloads need to be allowed."""
+        return hub.authorization()
+
+    def inspect(self) -> Json:
+        """Resolve the revision to a commit, and read the header there."""
+        pinned = hub.at_commit(self.place)
+        header, found = read_model(str(pinned))
+        blobs = hub.blobs(pinned, [hub.parse(each.source).file for each in found])
+        checksums = [each.sha256 or "" for each in blobs]
+        named = digest(checksums) if all(checksums) else None
+        content = (named or digest([str(pinned)]))[:DIGITS]
+        return {
+            "folder": f"hf/{pinned.repo}/{content}",
+            "file": pinned.file,
+            "sha256": named,
+            "revision": pinned.revision,
+            "bytes": sum(each.size for each in blobs),
+            "shards": len(blobs),
+            "profile": to_json(profile(header, pinned.file)),
+        }
+
+    def files(self, shards: int, version: str, sha256: str | None) -> list[RemoteFile]:
+        """Return what to download; the place has a commit, whose checksums must be as inspected."""
+        blobs = hub.blobs(self.place, shard_files(self.place.file, shards))
+        checksums = [each.sha256 or "" for each in blobs]
+        if sha256 and digest(checksums) != sha256:
+            raise SourceChanged(
+                f"{self.place}: the Hub's checksums of this commit are not those it gave when the"
+                " model was inspected"
+            )
+        return [
+            RemoteFile(
+                url=hub.Place(self.place.repo, each.file, self.place.revision).url,
+                name=each.file,
+                size=each.size,
+                sha256=each.sha256,
+            )
+            for each in blobs
+        ]
+
+
+@dataclass(frozen=True)
+class UrlSource:
+    """A file behind a URL, with a checksum or without."""
+
+    url: str
+    headers: Mapping[str, str]
+    sha256: str | None = None
+
+    def inspect(self) -> Json:
+        """Read the header, and what tells this file from another under the same URL."""
+        header, found = read_model(self.url, self.headers)
+        if self.sha256 and len(found) > 1:
+            raise UnsupportedModel(
+                f"http.sha256 is of one file, and the model has {len(found)}: delete it, or merge"
+                " the shards (llama-gguf-split --merge)"
+            )
+        seen = versions(found)
+        named = self.sha256 or digest([self.url, *(f"{each.size}" for each in found), seen])
+        return {
+            "folder": f"http/{named[:DIGITS]}",
+            "file": file_name(self.url),
+            "sha256": self.sha256,
+            "version": seen,
+            "bytes": sum(each.size for each in found),
+            "shards": len(found),
+            "profile": to_json(profile(header, self.url.partition("?")[0])),
+        }
+
+    def files(self, shards: int, version: str, sha256: str | None) -> list[RemoteFile]:
+        """Return what to download, when it is what was inspected."""
+        found = [self._look(each) for each in shard_files(self.url, shards)]
+        if version and not self.sha256 and versions(found) != version:
+            raise SourceChanged(
+                f"{found[0].source}: the file is not the one that was inspected: {version} then,"
+                f" {versions(found)} now"
+            )
+        return [
+            RemoteFile(
+                url=each.source,
+                name=file_name(each.source),
+                size=each.size,
+                sha256=self.sha256,
+                version=each.version,
+            )
+            for each in found
+        ]
+
+    def _look(self, url: str) -> FileFacts:
+        with open_file(url, self.headers) as file:
+            return FileFacts(url, file.size, file.version)
+
+
+@dataclass(frozen=True)
+class LocalSource:
+    """A file that is in the store already; it is not verified, for nothing says what it should
+    be."""
+
+    store: Path
+    path: str
+
+    def inspect(self) -> Json:
+        """Read the header where the file is."""
+        whole = self.store / self.path
+        if not whole.exists():
+            raise SourceMissing(f"there is no {self.path} in the store")
+        if not whole.resolve().is_relative_to(self.store.resolve()):
+            raise SourceError(f"{self.path} leads out of the store, where no server can follow")
+        header, found = read_model(str(whole))
+        size = sum(each.size for each in found)
+        return {
+            "folder": "",
+            "file": self.path,
+            "bytes": size,
+            "shards": len(found),
+            "profile": to_json(profile(header, self.path)),
+        }
+
+
+def file_name(url: str) -> str:
+    """Return the file's name in the store: the last part of the path, with harmless letters."""
+    last = url.partition("?")[0].partition("#")[0].rpartition("/")[2]
+    return re.sub(r"[^A-Za-z0-9._-]", "_", last).lstrip(".")[-200:] or "model.gguf"
+
+
+def digest(words: Sequence[str]) -> str:
+    """Return one checksum for several; that of a single file stays as it is."""
+    if len(words) == 1 and len(words[0]) == 64:
+        return words[0]
+    return hashlib.sha256("\n".join(words).encode()).hexdigest()
+
+
+def versions(files: Sequence[FileFacts]) -> str:
+    """Return what tells of a change of any of the files; empty where one of them says nothing."""
+    found = [each.version for each in files]
+    if not all(found):
+        return ""
+    return found[0] if len(found) == 1 else digest(found)
+
+
+def shard_files(first: str, shards: int) -> list[str]:
+    """Return the names of all files of a model whose first is `…-00001-of-00003.gguf`."""
+    if shards == 1:
+        return [first]
+    path, mark, query = first.partition("?")
+    ending = f"-00001-of-{shards:05}.gguf"
+    stem = path.removesuffix(ending)
+    return [f"{stem}-{each:05}-of-{shards:05}.gguf{mark}{query}" for each in range(1, shards + 1)]

@@ -1,0 +1,63 @@
+"""A Job's last words: its result, or why there is none, as one JSON object."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from llama_halo.errors import (
+    DamagedGGUF,
+    GGUFError,
+    LlamaHaloError,
+    NotAGGUF,
+    NotAllowed,
+    SourceChanged,
+    SourceMissing,
+    StoreFull,
+)
+
+log = logging.getLogger(__name__)
+
+Json = dict[str, Any]
+MOST_BYTES = 4096
+"""Kubernetes cuts a termination message there, which would leave no JSON."""
+MOST_LETTERS = 800
+_REASONS: tuple[tuple[type[LlamaHaloError], str], ...] = (
+    (NotAGGUF, "NotAGGUF"),
+    (DamagedGGUF, "NotAGGUF"),
+    (GGUFError, "UnsupportedModel"),
+    (SourceChanged, "ChecksumMismatch"),
+    (SourceMissing, "SourceNotFound"),
+    (NotAllowed, "Unauthorized"),
+    (StoreFull, "StoreFull"),
+)
+FINAL = (GGUFError, SourceChanged)
+"""Answers, if bad ones: asking again brings the same, so the Job is done."""
+
+
+def result(found: Json) -> bytes:
+    """Return a result as bytes; one that is too long is an error, never cut."""
+    data = json.dumps(found, separators=(",", ":")).encode()
+    if len(data) > MOST_BYTES:
+        return failure(
+            LlamaHaloError(f"the result has {len(data)} bytes, and {MOST_BYTES} can be told")
+        )
+    return data
+
+
+def failure(error: LlamaHaloError) -> bytes:
+    """Return an error as bytes, with the reason that the status shows."""
+    reason = next((name for kind, name in _REASONS if isinstance(error, kind)), "Retrying")
+    told = {"reason": reason, "message": str(error)[:MOST_LETTERS]}
+    return json.dumps({"error": told}, separators=(",", ":")).encode()
+
+
+def tell(data: bytes, path: Path) -> None:
+    """Leave the last words where the kubelet looks for them, and print them."""
+    print(data.decode(), flush=True)
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        log.warning("the result cannot be left", extra={"path": str(path), "reason": str(error)})

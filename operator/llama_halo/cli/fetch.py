@@ -1,0 +1,31 @@
+"""`llama-halo fetch`: download and verify what was inspected; the work of a Job."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from llama_halo.artifacts.fetch import Progress, fetch, served
+from llama_halo.cli import jobs
+
+PORT = 8080
+
+
+def run(words: list[str]) -> int:
+    """Bring the files of a source into the store."""
+    parser = argparse.ArgumentParser(prog="llama-halo fetch")
+    jobs.add_source(parser)
+    parser.add_argument("--folder", required=True, metavar="PATH", help="below the store")
+    parser.add_argument("--shards", type=int, default=1, metavar="NUMBER")
+    parser.add_argument("--version", default="", help="of the file when it was inspected")
+    parser.add_argument("--port", type=int, default=PORT, help="where /progress is served")
+    arguments = parser.parse_args(words)
+    return jobs.answer(lambda: _fetch(arguments), arguments.report)
+
+
+def _fetch(arguments: argparse.Namespace) -> dict[str, Any]:
+    source = jobs.remote_source(arguments)
+    files = source.files(arguments.shards, arguments.version, arguments.sha256)
+    progress = Progress(arguments.store / arguments.folder, files)
+    with served(progress, arguments.port):
+        return fetch(arguments.store, arguments.folder, files, source.headers)

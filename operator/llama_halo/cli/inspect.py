@@ -1,0 +1,15 @@
+"""`llama-halo inspect`: what a source is; the work of a Job."""
+
+from __future__ import annotations
+
+import argparse
+
+from llama_halo.cli import jobs
+
+
+def run(words: list[str]) -> int:
+    """Read the header of a source and report what it is."""
+    parser = argparse.ArgumentParser(prog="llama-halo inspect")
+    jobs.add_source(parser)
+    arguments = parser.parse_args(words)
+    return jobs.answer(lambda: jobs.source(arguments).inspect(), arguments.report)

@@ -1,0 +1,81 @@
+"""What `inspect` and `fetch` share: the arguments that name a source, and how they end."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from llama_halo.artifacts import report
+from llama_halo.artifacts.hub import Place
+from llama_halo.artifacts.inspect import HubSource, LocalSource, UrlSource
+from llama_halo.errors import LlamaHaloError, NotAllowed, SettingsError
+from llama_halo.logs import configure_logging
+
+
+def add_source(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that name a source; exactly one of --repo, --url and --path."""
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--repo", metavar="OWNER/NAME", help="of the Hugging Face Hub")
+    which.add_argument("--url", metavar="URL")
+    which.add_argument("--path", metavar="PATH", help="below the store")
+    parser.add_argument("--file", metavar="PATH", help="in the repository")
+    parser.add_argument("--revision", default="main", help="branch, tag or commit")
+    parser.add_argument("--sha256", metavar="DIGITS", help="of the file")
+    parser.add_argument(
+        "--headers", type=Path, metavar="FOLDER", help="files named like the headers to send"
+    )
+    parser.add_argument("--store", type=Path, default=Path("/models"), metavar="FOLDER")
+    parser.add_argument(
+        "--report",
+        type=Path,
+        default=Path("/dev/termination-log"),
+        metavar="PATH",
+        help="where the result is written",
+    )
+
+
+def remote_source(arguments: argparse.Namespace) -> HubSource | UrlSource:
+    """Return the source of a Hub repository or a URL."""
+    if arguments.repo:
+        if not arguments.file:
+            raise SettingsError("--repo needs --file")
+        return HubSource(Place(arguments.repo, arguments.file, arguments.revision))
+    return UrlSource(arguments.url, headers(arguments.headers), arguments.sha256)
+
+
+def source(arguments: argparse.Namespace) -> HubSource | UrlSource | LocalSource:
+    """Return the source, wherever it is."""
+    if arguments.path:
+        return LocalSource(arguments.store, arguments.path)
+    return remote_source(arguments)
+
+
+def headers(folder: Path | None) -> dict[str, str]:
+    """Return the headers of a mounted Secret: a file for each."""
+    if folder is None:
+        return {}
+    found = {}
+    for each in sorted(folder.iterdir()):
+        if each.is_file() and not each.name.startswith("."):
+            value = each.read_text(errors="replace").strip()
+            if not value.isascii() or not value.isprintable():
+                raise NotAllowed(f"the header {each.name} has characters that no header can have")
+            found[each.name] = value
+    return found
+
+
+def answer(work: Callable[[], dict[str, Any]], path: Path) -> int:
+    """Do the work of a Job and leave its result; 0 for an answer, good or bad, else try again."""
+    configure_logging("INFO")
+    # Process 1 of a container does not end at SIGTERM unless it says so.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        report.tell(report.result(work()), path)
+    except LlamaHaloError as error:
+        report.tell(report.failure(error), path)
+        return 0 if isinstance(error, report.FINAL) else 1
+    return 0

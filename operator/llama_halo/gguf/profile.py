@@ -1,0 +1,136 @@
+"""What the operator keeps of a model file: small enough for the last words of a container.
+
+Kubernetes cuts a termination message at 4096 bytes, so what is said of each layer is run-length
+coded: models repeat a few kinds of layers in a few patterns.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, fields, replace
+from itertools import groupby
+from typing import Any
+
+from llama_halo.errors import DamagedGGUF
+from llama_halo.gguf.header import Header
+from llama_halo.gguf.layers import MOST_LAYERS, Dimensions, Layer, dimensions
+from llama_halo.gguf.memory import Serving, kv_cache_bytes, state_bytes, weight_bytes
+
+Json = dict[str, Any]
+_QUANTIZATION = re.compile(r"(?:^|[-._])((?:I?Q\d\w*|MXFP4\w*|BF16|F16|F32))(?=$|[-.])", re.I)
+_BLOCK = re.compile(r"blk\.(\d{1,3})\.")
+_NUMBERS = tuple(each.name for each in fields(Dimensions) if each.name != "layers")
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A model as its header tells: for people, and for the arithmetic of memory."""
+
+    parameters: int
+    quantization: str
+    tools: bool
+    """Whether its chat template speaks of tools."""
+    weights: int
+    """Bytes, as a server with a GPU loads them."""
+    layer_weights: tuple[int, ...]
+    """Bytes of each layer."""
+    model: Dimensions
+
+    def on_host(self, serving: Serving, gpu_layers: int) -> int:
+        """Return the bytes that stay off the GPU when it holds so many layers.
+
+        llama.cpp counts the output as one more layer, and gives the GPU the last ones.
+        """
+        kept = max(len(self.layer_weights) + 1 - gpu_layers, 0)
+        rest = replace(self.model, layers=self.model.layers[:kept])
+        output = 0 if gpu_layers else max(self.weights - sum(self.layer_weights), 0)
+        cache = kv_cache_bytes(rest, serving) + state_bytes(rest, serving)
+        return sum(self.layer_weights[:kept]) + output + cache
+
+
+def profile(header: Header, file: str) -> Profile:
+    """Return the profile of a model; raises `UnsupportedModel` for what is no language model."""
+    model = dimensions(header)
+    weights = [0] * len(model.layers)
+    for name, size in header.tensors.items():
+        found = _BLOCK.match(name)
+        if found and int(found[1]) < len(weights):
+            weights[int(found[1])] += size
+    return Profile(
+        parameters=header.parameters,
+        quantization=_quantization(header, file),
+        tools="tools" in header.text("tokenizer.chat_template"),
+        weights=weight_bytes(header, model),
+        layer_weights=tuple(weights),
+        model=model,
+    )
+
+
+def to_json(found: Profile) -> Json:
+    """Return a profile as compact JSON."""
+    numbers = {name: getattr(found.model, name) for name in _NUMBERS}
+    return {
+        "parameters": found.parameters,
+        "quantization": found.quantization,
+        "tools": found.tools,
+        "weights": found.weights,
+        "layerWeights": _runs(found.layer_weights),
+        "layers": _runs([_layer_json(each) for each in found.model.layers]),
+        **{name: list(each) if isinstance(each, tuple) else each for name, each in numbers.items()},
+    }
+
+
+def from_json(data: Mapping[str, Any]) -> Profile:
+    """Return the profile that `to_json` wrote; raises `DamagedGGUF` for anything else."""
+    try:
+        numbers = {name: data[name] for name in _NUMBERS}
+        numbers["head_lengths"] = tuple(numbers["head_lengths"])
+        layers = tuple(Layer(*each) for each in _unrolled(data["layers"]))
+        return Profile(
+            parameters=int(data["parameters"]),
+            quantization=str(data["quantization"]),
+            tools=bool(data["tools"]),
+            weights=int(data["weights"]),
+            layer_weights=tuple(_unrolled(data["layerWeights"])),
+            model=Dimensions(layers=layers, **numbers),
+        )
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise DamagedGGUF(f"this is no profile of a model: {error!r}") from error
+
+
+def _layer_json(layer: Layer) -> list[int]:
+    """Return a layer's numbers, without the zeros at the end."""
+    numbers = [int(each) for each in astuple(layer)]
+    while numbers and not numbers[-1]:
+        numbers.pop()
+    return numbers
+
+
+def _runs(values: Sequence[Any]) -> Json:
+    """Return the distinct values, and how many of which follow each other."""
+    distinct: list[Any] = []
+    for each in values:
+        if each not in distinct:
+            distinct.append(each)
+    runs = [(len(list(same)), which) for which, same in groupby(map(distinct.index, values))]
+    return {"of": distinct, "runs": " ".join(f"{count}x{which}" for count, which in runs)}
+
+
+def _unrolled(runs: Mapping[str, Any]) -> list[Any]:
+    found: list[Any] = []
+    for each in str(runs["runs"]).split():
+        count, _, which = each.partition("x")
+        if not 0 < int(count) <= MOST_LAYERS - len(found):
+            raise ValueError(f"{count} more layers")
+        found += [runs["of"][int(which)]] * int(count)
+    return found
+
+
+def _quantization(header: Header, file: str) -> str:
+    """Return the quantization by the file's name, as people know it, else the commonest type."""
+    stem = re.sub(r"(-\d{5}-of-\d{5})?\.gguf$", "", file.rpartition("/")[2])
+    named = _QUANTIZATION.findall(stem)
+    if named:
+        return str(named[-1]).upper()
+    return max(header.tensor_types, key=header.tensor_types.__getitem__, default="")
