@@ -43,6 +43,8 @@ class Settings:
     startup_seconds: int = 3600
     """How long llama-server may load before it is started anew."""
     cluster_domain: str = "cluster.local"
+    hub_endpoint: str = ""
+    """A mirror of the Hugging Face Hub, for the Jobs that read and download from it."""
     port: int = 8080
     workers: int = 8
     log_level: str = "INFO"
@@ -55,6 +57,7 @@ class Settings:
             gateway_image=self.image,
             startup_seconds=self.startup_seconds,
             cluster_domain=self.cluster_domain,
+            hub_endpoint=self.hub_endpoint,
         )
 
 
@@ -75,6 +78,7 @@ def load_settings(environment: Mapping[str, str]) -> Settings:
         gpu_reserve_mib=_memory(own, "GPU_RESERVE", Settings.gpu_reserve_mib),
         startup_seconds=_duration(own, "STARTUP_TIMEOUT", Settings.startup_seconds),
         cluster_domain=own.pop("CLUSTER_DOMAIN", Settings.cluster_domain),
+        hub_endpoint=own.pop("HF_ENDPOINT", ""),
         port=_number(own, "PORT", Settings.port),
         workers=_number(own, "WORKERS", Settings.workers),
         log_level=own.pop("LOG_LEVEL", Settings.log_level).upper(),

@@ -10,12 +10,13 @@ import logging
 import signal
 
 from llama_halo import selfcheck
+from llama_halo.cluster.pods import PodClient
 from llama_halo.cluster.rest import UNREACHABLE, RestCluster
 from llama_halo.cluster.store import Store
 from llama_halo.errors import ClusterError, StartupError
 from llama_halo.health import serve_health
 from llama_halo.metrics import OperatorMetrics
-from llama_halo.reconcile import hanging, identity
+from llama_halo.reconcile import identity, probing
 from llama_halo.reconcile.context import Context
 from llama_halo.reconcile.loop import reconcile
 from llama_halo.reconcile.placing import notice
@@ -44,6 +45,7 @@ class Operator:
             store=Store(),
             queue=self._queue,
             probes=Queue(timeout_seconds=PROBE_TIMEOUT_SECONDS),
+            pods=PodClient(),
             settings=settings,
             metrics=self._metrics,
         )
@@ -78,6 +80,7 @@ class Operator:
             for task in (main, told):
                 task.cancel()
             await asyncio.gather(main, told, return_exceptions=True)
+            await self._context.pods.close()
             await health.cleanup()
 
     async def _work(self) -> None:
@@ -92,7 +95,7 @@ class Operator:
                 tasks.create_task(self._queue.work(lambda key: reconcile(self._context, key)))
             for _ in range(PROBE_WORKERS):
                 probes = self._context.probes
-                tasks.create_task(probes.work(lambda key: hanging.look(self._context, key)))
+                tasks.create_task(probes.work(lambda key: probing.look(self._context, key)))
             tasks.create_task(
                 identity.watch_claim(
                     self._context.cluster,

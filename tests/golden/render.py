@@ -14,6 +14,7 @@ from llama_halo.plan.facts import (
     Assignment,
     Defaults,
     DeploymentFacts,
+    FileFacts,
     Identity,
     ModelFacts,
     RouterFacts,
@@ -53,7 +54,8 @@ def plan(resource: dict[str, Any], *, uid: str = UID) -> Outcome:
             ModelRouterSpec.model_validate(resource["spec"]), RouterFacts(owner, DEFAULTS)
         )
     spec = LlamaModelSpec.model_validate(resource["spec"])
-    wanted = demand(owner, spec)
+    wanted = demand(owner, spec, FileFacts())
+    assert wanted is not None
     name = labels.deployment_name(owner.name, NODES[0])
     old = DeploymentFacts(name=name, node=NODES[0], config_hash="", settled=True)
     facts = ModelFacts(

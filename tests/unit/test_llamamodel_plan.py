@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from llama_halo.api.llamamodel import LlamaModelSpec
 from llama_halo.api.reasons import Reason
 from llama_halo.plan import labels
-from llama_halo.plan.facts import Assignment, DeploymentFacts, Identity, ModelFacts
+from llama_halo.plan.facts import Assignment, DeploymentFacts, FileFacts, Identity, ModelFacts
 from llama_halo.plan.llamamodel import demand, plan_llamamodel
 from llama_halo.plan.outcome import Invalid, Outcome, Plan, Ref, Wait, ref_of
 from tests.golden.render import DEFAULTS
@@ -33,7 +33,7 @@ def plan(
     **assignment: Any,
 ) -> Outcome:
     spec = LlamaModelSpec.model_validate({**BASE, **(more or {})})
-    decided = Assignment(demand(OWNER, spec), nodes, **assignment)
+    decided = Assignment(demand(OWNER, spec, FileFacts()), nodes, **assignment)
     return plan_llamamodel(spec, ModelFacts(OWNER, DEFAULTS, decided, deployments))
 
 
@@ -48,19 +48,20 @@ def live(node: str, config_hash: str, *, settled: bool = True) -> DeploymentFact
 
 
 @pytest.mark.parametrize(
-    ("more", "says"),
+    ("more", "looks"),
     [
-        ({"memory": None, "contextSize": None}, "contextSize"),
-        ({"memory": {"host": "1Gi"}}, "memory.gpu"),
-        ({"memory": {"gpu": "1Gi"}}, "memory.host"),
-        ({"backend": "CPU", "memory": None}, "memory.host"),
+        ({"memory": None}, True),
+        ({"contextSize": None}, True),
+        ({"memory": {"host": "1Gi"}}, True),
+        ({"memory": {"gpu": "1Gi"}}, True),
+        ({"backend": "CPU", "memory": {"host": "1Gi"}}, False),
+        ({}, False),
     ],
 )
-def test_without_an_estimate_the_missing_fields_are_named(more: Any, says: str) -> None:
-    found = plan(more)
-    assert isinstance(found, Invalid)
-    assert f"spec.{says}" in found.message
-    assert "not supported yet" in found.message
+def test_a_file_in_the_store_is_looked_at_unless_the_spec_says_all(more: Any, looks: bool) -> None:
+    found = the_plan(more)
+    assert (found.waiting is not None) is looks
+    assert found.waiting is None or found.waiting.reason is Reason.WAITING_FOR_NODE
 
 
 def test_memory_without_a_unit_is_refused() -> None:
@@ -76,8 +77,13 @@ def test_a_suspended_model_is_left_alone() -> None:
 
 
 def test_a_model_without_a_place_waits_with_the_placements_words() -> None:
-    found = plan(nodes=(), reason=Reason.WAITING_FOR_MEMORY, message="needs 10Gi")
-    assert found == Wait(Reason.WAITING_FOR_MEMORY, "needs 10Gi")
+    runs = live("n1", "old")
+    found = the_plan(
+        nodes=(), deployments=(runs,), reason=Reason.WAITING_FOR_MEMORY, message="needs 10Gi"
+    )
+    assert found.waiting == Wait(Reason.WAITING_FOR_MEMORY, "needs 10Gi")
+    assert [each["kind"] for each in found.objects] == ["Service"]
+    assert found.keep == {Ref("Deployment", runs.name)}
 
 
 def test_one_of_two_replicas_runs_while_the_other_waits() -> None:
@@ -144,7 +150,7 @@ def test_the_identity_of_the_resource_changes_no_hash() -> None:
     spec = LlamaModelSpec.model_validate(BASE)
     hashes = set()
     for owner in (OWNER, replace(OWNER, uid="uid-2", generation=7)):
-        decided = Assignment(demand(owner, spec), ("n1",))
+        decided = Assignment(demand(owner, spec, FileFacts()), ("n1",))
         found = plan_llamamodel(spec, ModelFacts(owner, DEFAULTS, decided))
         assert isinstance(found, Plan)
         hashes.add(found.config_hash)
@@ -154,7 +160,7 @@ def test_the_identity_of_the_resource_changes_no_hash() -> None:
 @given(st.permutations(list(BASE.items())))
 def test_the_order_of_keys_in_the_yaml_changes_nothing(items: list[tuple[str, Any]]) -> None:
     spec = LlamaModelSpec.model_validate(dict(items))
-    decided = Assignment(demand(OWNER, spec), ("n1",))
+    decided = Assignment(demand(OWNER, spec, FileFacts()), ("n1",))
     assert plan_llamamodel(spec, ModelFacts(OWNER, DEFAULTS, decided)) == plan()
 
 

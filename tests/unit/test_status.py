@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from llama_halo.api.llamamodel import LlamaModelSpec
 from llama_halo.api.reasons import READY_REASONS, Reason
-from llama_halo.plan.facts import Identity
+from llama_halo.plan.facts import FileFacts, Identity
 from llama_halo.plan.outcome import Invalid, Outcome, Plan, Wait
 from llama_halo.status.conditions import Verdict, conditions, is_next_step
 from llama_halo.status.llamamodel import Children, llamamodel_status
@@ -218,6 +218,7 @@ def status(outcome: Outcome, *pods: Json, previous: Json | None = None, **more: 
         spec=SPEC,
         outcome=outcome,
         conflict=more.get("conflict"),
+        files=FileFacts(),
         children=Children(pods=pods, deployments=more.get("deployments", ())),
         previous=previous or {},
         requested_at=more.get("requested_at"),

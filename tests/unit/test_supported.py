@@ -12,9 +12,6 @@ from llama_halo.plan.supported import unsupported_in_model, unsupported_in_route
 
 SOURCE = {"local": {"path": "x.gguf"}}
 REFUSED_IN_MODEL: list[tuple[str, dict[str, Any]]] = [
-    ("source.huggingFace", {"source": {"huggingFace": {"repo": "a/b", "file": "c.gguf"}}}),
-    ("source.http", {"source": {"http": {"url": "https://host/x.gguf"}}}),
-    ("store.persistentVolumeClaim", {"store": {"persistentVolumeClaim": {"claimName": "models"}}}),
     ("mode: Embedding", {"mode": "Embedding"}),
     ("mode: Rerank", {"mode": "Rerank"}),
     ("mode: Transcription", {"mode": "Transcription"}),

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from llama_halo.api.schema import Condition, Schema, list_map
+from llama_halo.api.schema import Condition, OpenObject, Schema, list_map
 
 
 class PlacementStatus(Schema):
@@ -56,6 +56,30 @@ class FileStatus(Schema):
     bytes: int | None = None
 
 
+class InspectedStatus(Schema):
+    """What a source was found to be; kept so that it is looked at once."""
+
+    role: str
+    """What the file is for: model."""
+    source: str
+    """The hash of the source in the spec."""
+    requested_at: str | None = None
+    """The request to look again that this answers."""
+    folder: str | None = None
+    """Below the store, named by the bytes; absent for what is in the store already."""
+    file: str
+    bytes: int
+    shards: int
+    sha256: str | None = None
+    """Of the file; of shards, one for all of their checksums."""
+    revision: str | None = None
+    """The commit."""
+    version: str | None = None
+    """ETag or Last-Modified, where there is no checksum."""
+    profile: OpenObject | None = None
+    """What the arithmetic of memory needs of the header."""
+
+
 class DownloadStatus(Schema):
     """A download under way."""
 
@@ -93,6 +117,10 @@ class LlamaModelStatus(Schema):
     model: ModelStatus | None = None
     memory: MemoryStatus | None = None
     files: Annotated[list[FileStatus], Field(max_length=256)] | None = None
+    inspected: (
+        Annotated[list[InspectedStatus], Field(max_length=16, json_schema_extra=list_map("role"))]
+        | None
+    ) = None
     download: DownloadStatus | None = None
     speed: SpeedStatus | None = None
     last_handled_reconcile_at: str | None = None

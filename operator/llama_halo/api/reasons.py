@@ -22,6 +22,8 @@ class Reason(StrEnum):
     STOPPED = "Stopped"
     SUSPENDED = "Suspended"
     # Ready is False, and the operator or the cluster is at work.
+    INSPECTING = "Inspecting"
+    DOWNLOADING = "Downloading"
     WAITING_FOR_MEMORY = "WaitingForMemory"
     WAITING_FOR_NODE = "WaitingForNode"
     SCHEDULING = "Scheduling"
@@ -35,6 +37,10 @@ class Reason(StrEnum):
     NAME_CONFLICT = "NameConflict"
     BAD_FLAG = "BadFlag"
     SOURCE_NOT_FOUND = "SourceNotFound"
+    UNAUTHORIZED = "Unauthorized"
+    CHECKSUM_MISMATCH = "ChecksumMismatch"
+    STORE_FULL = "StoreFull"
+    MODEL_TOO_LARGE = "ModelTooLarge"
     NOT_A_GGUF = "NotAGGUF"
     UNSUPPORTED_MODEL = "UnsupportedModel"
     DEVICE_UNAVAILABLE = "DeviceUnavailable"
@@ -48,6 +54,8 @@ READY_REASONS = frozenset({Reason.SERVING, Reason.STOPPED, Reason.SUSPENDED})
 # What an ordinary start or roll goes through, one after another.
 STEP_REASONS = frozenset(
     {
+        Reason.INSPECTING,
+        Reason.DOWNLOADING,
         Reason.SCHEDULING,
         Reason.PULLING_IMAGE,
         Reason.LOADING,
@@ -63,12 +71,16 @@ STALLED_REASONS = frozenset(
         Reason.BAD_FLAG,
         Reason.NOT_A_GGUF,
         Reason.UNSUPPORTED_MODEL,
+        Reason.CHECKSUM_MISMATCH,
     }
 )
-# Failures of a pod that may pass; Stalled after some restarts or minutes.
+# Failures that may pass; Stalled after some restarts or minutes.
 FAILED_REASONS = frozenset(
     {
         Reason.SOURCE_NOT_FOUND,
+        Reason.UNAUTHORIZED,
+        Reason.STORE_FULL,
+        Reason.MODEL_TOO_LARGE,
         Reason.DEVICE_UNAVAILABLE,
         Reason.IMAGE_PULL_FAILED,
         Reason.CANNOT_START,

@@ -50,13 +50,14 @@ CRD = Resource(
 )
 CHILDREN = (
     Resource("Deployment", "apps/v1", "deployments"),
+    Resource("Job", "batch/v1", "jobs"),
     Resource("Service", "v1", "services"),
     Resource("ConfigMap", "v1", "configmaps"),
     Resource("ServiceAccount", "v1", "serviceaccounts"),
     Resource("RoleBinding", "rbac.authorization.k8s.io/v1", "rolebindings"),
     Resource("PodDisruptionBudget", "policy/v1", "poddisruptionbudgets"),
 )
-PRUNED = frozenset({"Deployment", "ConfigMap", "PodDisruptionBudget"})
+PRUNED = frozenset({"Deployment", "Job", "ConfigMap", "PodDisruptionBudget"})
 """Kinds whose names or presence change; the others are always planned, under the same name."""
 OWNERS = (LLAMAMODEL, MODELROUTER)
 WATCHED = (*OWNERS, *CHILDREN, POD, NODE)

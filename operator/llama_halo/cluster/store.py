@@ -17,6 +17,11 @@ Object = Mapping[str, Any]
 TOMBSTONES = 10_000
 
 
+_OWNER_LABELS = (
+    (labels.MODEL, llamamodel.KIND),
+    (labels.ROUTER, modelrouter.KIND),
+    (labels.FILES_OF, llamamodel.KIND),
+)
 Listener = Callable[["Key", Object | None], object]
 """Is told what an object is now, None when it is gone."""
 
@@ -45,7 +50,7 @@ def owner_key(obj: Object) -> Key | None:
     """Return the key of the resource that an object belongs to, by its labels or its owner."""
     metadata = obj["metadata"]
     namespace, found = metadata.get("namespace", ""), metadata.get("labels") or {}
-    for label, kind in ((labels.MODEL, llamamodel.KIND), (labels.ROUTER, modelrouter.KIND)):
+    for label, kind in _OWNER_LABELS:
         if label in found:
             return Key(kind, namespace, found[label])
     for owner in metadata.get("ownerReferences", ()):

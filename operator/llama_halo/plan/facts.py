@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from llama_halo.api.llamamodel import Backend
 from llama_halo.api.pod import Toleration
 from llama_halo.api.reasons import Reason
+from llama_halo.gguf.profile import Profile
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,96 @@ class Defaults:
     startup_seconds: int = 3600
     """A 100 GB model read from a slow disk takes most of an hour."""
     cluster_domain: str = "cluster.local"
+    hub_endpoint: str = ""
+    """A mirror of the Hugging Face Hub; empty: the Hub itself."""
 
 
 @dataclass(frozen=True)
-class Demand:
+class Inspection:
+    """What a source was found to be: which bytes are meant, and what their header says."""
+
+    role: str
+    source: str
+    """The hash of the source in the spec."""
+    file: str
+    """Below the folder; of a sharded model, the first file."""
+    bytes: int
+    shards: int
+    folder: str = ""
+    """Below the store, named by the bytes; empty for what is in the store already."""
+    sha256: str = ""
+    revision: str = ""
+    version: str = ""
+    requested_at: str = ""
+    """The request to look again that this answers."""
+    profile: Profile | None = None
+
+    @property
+    def path(self) -> str:
+        """The first file's path below the store."""
+        return f"{self.folder}/{self.file}" if self.folder else self.file
+
+
+@dataclass(frozen=True)
+class StoredAt:
+    """A model's verified files on a node; on no node in particular when a claim has them."""
+
+    node: str
+    path: str
+    bytes: int
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why a Job has no good answer (yet)."""
+
+    reason: Reason
+    message: str
+    final: bool = False
+    """It is the Job's answer: it is not tried again."""
+
+
+@dataclass(frozen=True)
+class JobFacts:
+    """One Job that looks at a source or fetches it, as the store has it."""
+
+    name: str
+    work: str
+    """inspect or fetch."""
+    role: str
+    node: str
+    """Where it has to run; empty: anywhere."""
+    source: str
+    """The hash of the source, or the path of what is fetched."""
+    failed: bool = False
+    """Given up by the cluster: it is made anew."""
+    answer: Inspection | StoredAt | None = None
+    problem: Problem | None = None
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """What is known of a model's files; what Jobs answered just now is among it."""
+
+    inspections: tuple[Inspection, ...] = ()
+    stored: tuple[StoredAt, ...] = ()
+    jobs: tuple[JobFacts, ...] = ()
+    recorded: bool = True
+    """Whether the status has all of it: until then the Jobs that say so stay."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wishes:
+    """Which nodes a model may run on, room aside."""
+
+    needs_gpu: bool
+    node_selector: tuple[tuple[str, str], ...] = ()
+    tolerations: tuple[Toleration, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demand(Wishes):
     """What one model asks of the nodes."""
 
     model: str
@@ -50,9 +137,12 @@ class Demand:
     replicas: int
     gpu_mib: int
     host_mib: int
-    needs_gpu: bool
-    node_selector: tuple[tuple[str, str], ...] = ()
-    tolerations: tuple[Toleration, ...] = ()
+    stored_on: frozenset[str] | None = None
+    """Nodes that have the files; None: every node has, or they are part of no decision."""
+    fetching_on: frozenset[str] = frozenset()
+    """Nodes to which the files are on their way."""
+    fetchable: bool = False
+    """Whether the files can be fetched to a node that lacks them."""
 
     @property
     def total_mib(self) -> int:
@@ -100,6 +190,8 @@ class Assignment:
     reason: Reason | None = None
     message: str = ""
     """Why fewer nodes than replicas."""
+    fetch_to: tuple[str, ...] = ()
+    """Nodes that get the files next; no memory is held there meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +213,11 @@ class ModelFacts:
     defaults: Defaults
     assignment: Assignment | None
     deployments: tuple[DeploymentFacts, ...] = ()
+    files: FileFacts = FileFacts()
+    requested_at: str = ""
+    """Flux's request to look again at the source."""
+    candidates: tuple[str, ...] = ()
+    """Nodes that may run the model, room aside."""
 
 
 @dataclass(frozen=True)

@@ -4,91 +4,107 @@ from __future__ import annotations
 
 from typing import Any
 
-from llama_halo.api.llamamodel import Backend, LlamaModelSpec, Memory
+from llama_halo.api.llamamodel import Backend, LlamaModelSpec
 from llama_halo.api.reasons import Reason
 from llama_halo.plan import labels, server
-from llama_halo.plan.facts import Demand, Identity, ModelFacts
+from llama_halo.plan.facts import Assignment, Demand, FileFacts, Identity, ModelFacts, Wishes
+from llama_halo.plan.files import (
+    Files,
+    fetching_on,
+    inspection_of,
+    needs_look,
+    on_claim_yet,
+    plan_files,
+    stored_on,
+)
 from llama_halo.plan.hashing import content_hash
 from llama_halo.plan.outcome import Invalid, Object, Outcome, Plan, Ref, Wait
-from llama_halo.plan.pods import extra_annotations, extra_labels, pod_additions
-from llama_halo.plan.quantity import mebibytes
+from llama_halo.plan.pods import extra_annotations, extra_labels, pinned, pod_additions
+from llama_halo.plan.sizing import Sizing, size, too_little
 from llama_halo.plan.supported import unsupported_in_model
-
-LEAST_MIB = 16
 
 
 def plan_llamamodel(spec: LlamaModelSpec, facts: ModelFacts) -> Outcome:
     """Decide what should exist for a LlamaModel."""
-    if spec.suspend:
-        return Wait(Reason.SUSPENDED, "suspended: no child is touched until spec.suspend is false")
-    refusal = unsupported_in_model(spec) or _incomplete(spec)
+    refusal = _refusal(spec)
     if refusal:
         return refusal
-    assignment = facts.assignment
+    files = plan_files(spec, facts)
+    sizing = _sizing(spec, facts.files, files)
+    if isinstance(sizing, Invalid):
+        return sizing
+    why = sizing if isinstance(sizing, Wait) else _without_place(facts.assignment)
+    if isinstance(sizing, Wait) or (why and not (facts.assignment and facts.assignment.nodes)):
+        assert why is not None  # noqa: S101
+        return _hold(spec, facts, files, why)
+    return _plan(spec, facts, files, sizing, why)
+
+
+def _refusal(spec: LlamaModelSpec) -> Wait | Invalid | None:
+    if spec.suspend:
+        return Wait(Reason.SUSPENDED, "suspended: no child is touched until spec.suspend is false")
+    return unsupported_in_model(spec) or too_little(spec)
+
+
+def _sizing(spec: LlamaModelSpec, known: FileFacts, files: Files) -> Sizing | Wait | Invalid:
+    """Return what the model takes, once its file is known and where it must be."""
+    if files.problem:
+        return files.problem
+    sizing = size(spec, files.inspection.profile if files.inspection else None)
+    if isinstance(sizing, Sizing) and not on_claim_yet(spec, known):
+        return Wait(Reason.DOWNLOADING, "the model's files are being fetched to the claim")
+    return sizing
+
+
+def _without_place(assignment: Assignment | None) -> Wait | None:
     if assignment is None:
         return Wait(Reason.SCHEDULING, "waiting for the placement's decision")
-    waiting = assignment.reason and Wait(assignment.reason, assignment.message)
-    if waiting and not assignment.nodes:
-        return waiting
-    return _plan(spec, facts, _target_nodes(spec, facts), waiting or None)
+    return Wait(assignment.reason, assignment.message) if assignment.reason else None
 
 
-def demand(owner: Identity, spec: LlamaModelSpec) -> Demand:
-    """Return what the model asks of the nodes."""
-    pod = spec.pod
+def demand(owner: Identity, spec: LlamaModelSpec, files: FileFacts) -> Demand | None:
+    """Return what the model asks of the nodes, None when it may not ask yet: it is suspended,
+    refused, or its file is not known."""
+    if _refusal(spec) or not on_claim_yet(spec, files):
+        return None
+    inspection = inspection_of(spec, files)
+    if inspection is None and needs_look(spec):
+        return None
+    sizing = size(spec, inspection.profile if inspection else None)
+    if isinstance(sizing, Invalid):
+        return None
     return Demand(
         model=f"{owner.namespace}/{owner.name}",
         replicas=1 if spec.replicas is None else spec.replicas,
-        gpu_mib=server.gpu_mib(spec),
-        host_mib=server.host_mib(spec),
+        gpu_mib=sizing.gpu_mib,
+        host_mib=sizing.host_mib,
+        **vars(wishes(spec)),
+        stored_on=stored_on(spec, files),
+        fetching_on=fetching_on(spec, files),
+        fetchable=spec.source.local is None,
+    )
+
+
+def wishes(spec: LlamaModelSpec) -> Wishes:
+    """Return which nodes the model may run on, room aside."""
+    return Wishes(
         needs_gpu=server.backend_of(spec) is not Backend.CPU,
-        node_selector=tuple(sorted(((pod and pod.node_selector) or {}).items())),
-        tolerations=tuple((pod and pod.tolerations) or ()),
+        node_selector=tuple(sorted(((spec.pod and spec.pod.node_selector) or {}).items())),
+        tolerations=tuple((spec.pod and spec.pod.tolerations) or ()),
     )
 
 
-def admissible(spec: LlamaModelSpec) -> bool:
-    """Tell whether the model may ask for a place: complete, supported, not suspended."""
-    return not spec.suspend and not unsupported_in_model(spec) and not _incomplete(spec)
-
-
-def _incomplete(spec: LlamaModelSpec) -> Invalid | None:
-    cpu = server.backend_of(spec) is Backend.CPU
-    missing = [
-        text
-        for absent, text in (
-            (spec.context_size is None, "contextSize (tokens, for example 32768)"),
-            (
-                not cpu and (spec.memory is None or spec.memory.gpu is None),
-                "memory.gpu (weights + KV cache + about 1Gi, for example 24Gi)",
-            ),
-            (
-                spec.memory is None or spec.memory.host is None,
-                "memory.host (weights + KV cache + 3Gi, for example 8Gi)"
-                if cpu
-                else "memory.host (for example 3Gi)",
-            ),
-        )
-        if absent
-    ]
-    if not missing:
-        return _too_little(spec)
-    return Invalid(
-        Reason.INVALID_SPEC,
-        f"the estimate of memory is not supported yet: set spec.{' and spec.'.join(missing)}",
+def _hold(spec: LlamaModelSpec, facts: ModelFacts, files: Files, why: Wait) -> Plan:
+    """Leave what runs as it is while files are looked at or fetched, or room is awaited."""
+    running = {Ref("Deployment", each.name) for each in facts.deployments}
+    stopped = spec.replicas == 0
+    return Plan(
+        unrecorded=not facts.files.recorded,
+        objects=(_service(facts.owner), *files.objects),
+        keep=files.keep | (frozenset() if stopped else running),
+        replicas=1 if spec.replicas is None else spec.replicas,
+        waiting=None if stopped else why,
     )
-
-
-def _too_little(spec: LlamaModelSpec) -> Invalid | None:
-    """Refuse an amount that no server can start with: a unit was forgotten."""
-    memory = spec.memory or Memory()
-    for field, seen in (("memory.host", memory.host), ("memory.gpu", memory.gpu)):
-        if seen is not None and mebibytes(seen) < LEAST_MIB:
-            return Invalid(
-                Reason.INVALID_SPEC,
-                f"spec.{field}: {seen} is less than {LEAST_MIB}Mi: give a unit, for example 24Gi",
-            )
-    return None
 
 
 def _target_nodes(spec: LlamaModelSpec, facts: ModelFacts) -> tuple[tuple[str, int], ...]:
@@ -101,13 +117,10 @@ def _target_nodes(spec: LlamaModelSpec, facts: ModelFacts) -> tuple[tuple[str, i
 
 
 def _plan(
-    spec: LlamaModelSpec,
-    facts: ModelFacts,
-    targets: tuple[tuple[str, int], ...],
-    waiting: Wait | None,
+    spec: LlamaModelSpec, facts: ModelFacts, files: Files, sizing: Sizing, waiting: Wait | None
 ) -> Plan:
-    owner = facts.owner
-    pod_spec = _pod_spec(owner, spec, facts)
+    owner, targets = facts.owner, _target_nodes(spec, facts)
+    pod_spec = _pod_spec(owner, spec, facts, files.path, sizing)
     config_hash = content_hash([pod_spec, extra_labels(spec.pod), extra_annotations(spec.pod)])
     live = {each.node: each for each in facts.deployments}
     # Replicas roll one after another: while one is on its way, the others keep their version.
@@ -116,8 +129,10 @@ def _plan(
         for node, pods in targets
         if pods and (each := live.get(node))
     )
-    objects: list[Object] = [_service(owner)]
-    keep: set[Ref] = set()
+    objects: list[Object] = [_service(owner), *files.objects]
+    # Where the files are still on their way, what runs goes on.
+    fetch_to = facts.assignment.fetch_to if facts.assignment else ()
+    keep = {Ref("Deployment", live[node].name) for node in fetch_to if node in live} | files.keep
     for node, pods in sorted(targets):
         current = live.get(node)
         if pods and current and current.config_hash != config_hash:
@@ -133,7 +148,8 @@ def _plan(
                 pods=pods,
                 pod_spec=pod_spec,
                 config_hash=config_hash,
-                patience=facts.defaults.startup_seconds,
+                sizing=sizing,
+                patience=facts.defaults.startup_seconds + 300,
             )
         )
     return Plan(
@@ -142,6 +158,7 @@ def _plan(
         config_hash=config_hash,
         replicas=sum(pods for _, pods in targets),
         waiting=waiting,
+        unrecorded=not facts.files.recorded,
     )
 
 
@@ -160,10 +177,14 @@ def _service(owner: Identity) -> dict[str, Any]:
     }
 
 
-def _pod_spec(owner: Identity, spec: LlamaModelSpec, facts: ModelFacts) -> dict[str, Any]:
+def _pod_spec(
+    owner: Identity, spec: LlamaModelSpec, facts: ModelFacts, path: str, sizing: Sizing
+) -> dict[str, Any]:
     """Return all of the pod that does not depend on the node."""
     pod: dict[str, Any] = {
-        "containers": [server.container(owner.name, spec, facts.defaults)],
+        "containers": [
+            server.container(owner.name, spec, facts.defaults, path=path, sizing=sizing)
+        ],
         "volumes": server.volumes(spec, facts.defaults),
         "securityContext": server.pod_security(spec),
         "terminationGracePeriodSeconds": 60,
@@ -176,7 +197,7 @@ def _pod_spec(owner: Identity, spec: LlamaModelSpec, facts: ModelFacts) -> dict[
     return pod | pod_additions(spec.pod)
 
 
-def _deployment(
+def _deployment(  # noqa: PLR0913  (all that a Deployment depends on, by name)
     owner: Identity,
     spec: LlamaModelSpec,
     *,
@@ -184,6 +205,7 @@ def _deployment(
     pods: int,
     pod_spec: dict[str, Any],
     config_hash: str,
+    sizing: Sizing,
     patience: int,
 ) -> dict[str, Any]:
     name = labels.deployment_name(owner.name, node)
@@ -198,7 +220,7 @@ def _deployment(
             "replicas": pods,
             # Two copies of one model never fit in unified memory together.
             "strategy": {"type": "Recreate"},
-            "progressDeadlineSeconds": patience + 300,
+            "progressDeadlineSeconds": patience,
             "revisionHistoryLimit": 2,
             "selector": {"matchLabels": {labels.DEPLOYMENT: name}},
             "template": {
@@ -211,20 +233,11 @@ def _deployment(
                     "annotations": {
                         **extra_annotations(spec.pod),
                         labels.CONFIG_HASH: config_hash,
-                        labels.GPU_MIB: str(server.gpu_mib(spec)),
-                        labels.HOST_MIB: str(server.host_mib(spec)),
+                        labels.GPU_MIB: str(sizing.gpu_mib),
+                        labels.HOST_MIB: str(sizing.host_mib),
                     },
                 },
-                "spec": {**pod_spec, "affinity": _pinned(node)},
+                "spec": {**pod_spec, "affinity": pinned(node)},
             },
         },
-    }
-
-
-def _pinned(node: str) -> dict[str, Any]:
-    term = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}
-    return {
-        "nodeAffinity": {
-            "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}
-        }
     }

@@ -53,6 +53,8 @@ class Plan:
     replicas: int = 0
     waiting: Wait | None = None
     """Why fewer replicas than asked for have a node."""
+    unrecorded: bool = False
+    """Jobs have answered what the status does not say yet: they go once it does."""
 
 
 Outcome = Plan | Wait | Invalid

@@ -1,6 +1,7 @@
 """Which node runs which model: one decision over all models and nodes, sticky and deterministic.
 
-Order of choice: fits, stays where it is, spreads replicas, leaves least room over, node name.
+Order of choice: fits, stays where it is, has the files, spreads replicas, leaves least room over,
+node name. A node that lacks the files gets them first, and holds no memory for that meanwhile.
 A pod is never asked for where it does not fit: overcommit can wedge such a machine's kernel.
 """
 
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 
 from llama_halo.api.reasons import Reason
 from llama_halo.plan import labels
-from llama_halo.plan.facts import Assignment, Demand, Held, NodeFacts, Taint
+from llama_halo.plan.facts import Assignment, Demand, Held, NodeFacts, Taint, Wishes
 from llama_halo.plan.quantity import human_gib
 
 # What tells a Strix Halo node where spec.pod.nodeSelector says nothing; any one suffices. Most of
@@ -89,10 +90,15 @@ def place(
         )
         for demand in demands
     }
-    return {demand.model: _assign(demand, ledgers, kept[demand.model]) for demand in demands}
+    return {
+        demand.model: _assign(
+            demand, ledgers, kept[demand.model], frozenset(current.get(demand.model, ()))
+        )
+        for demand in demands
+    }
 
 
-def matches(demand: Demand, node: NodeFacts) -> bool:
+def matches(demand: Wishes, node: NodeFacts) -> bool:
     """Tell whether a model may run on a node at all, room aside."""
     if demand.node_selector:
         chosen = all(node.labels.get(key) == value for key, value in demand.node_selector)
@@ -117,28 +123,76 @@ def _keep(
             continue
         if not ledger.node.takes_new and name not in running:
             continue  # what was evicted from there is placed elsewhere
+        if not _has_files(demand, name):
+            continue
         if ledger.fits(demand):
             ledger.charge(demand)
             kept.append(name)
     return tuple(kept)
 
 
-def _assign(demand: Demand, ledgers: Mapping[str, _Ledger], kept: tuple[str, ...]) -> Assignment:
-    chosen = list(kept)
-    while len(chosen) < demand.replicas:
+def _assign(
+    demand: Demand,
+    ledgers: Mapping[str, _Ledger],
+    kept: tuple[str, ...],
+    current: frozenset[str],
+) -> Assignment:
+    chosen, fetch_to = list(kept), list[str]()
+    while len(chosen) + len(fetch_to) < demand.replicas:
         open_nodes = [
             ledger
             for name, ledger in ledgers.items()
-            if name not in chosen and ledger.node.takes_new and matches(demand, ledger.node)
+            if name not in (*chosen, *fetch_to)
+            and ledger.node.takes_new
+            and matches(demand, ledger.node)
         ]
-        fitting = [ledger for ledger in open_nodes if ledger.fits(demand)]
-        if not fitting:
+        best = _best(demand, open_nodes, current)
+        if best is None:
             reason, message = _why(demand, ledgers, open_nodes, chosen)
-            return Assignment(demand, tuple(chosen), reason, message)
-        best = min(fitting, key=lambda each: (_room(each, demand), each.node.name))
-        best.charge(demand)
-        chosen.append(best.node.name)
+            return Assignment(demand, tuple(chosen), reason, message, tuple(fetch_to))
+        if _has_files(demand, best.node.name):
+            best.charge(demand)
+            chosen.append(best.node.name)
+        else:
+            fetch_to.append(best.node.name)
+    if fetch_to:
+        where = f"the model's files are being fetched to {', '.join(fetch_to)}"
+        return Assignment(demand, tuple(chosen), Reason.DOWNLOADING, where, tuple(sorted(fetch_to)))
     return Assignment(demand, tuple(chosen))
+
+
+def _best(demand: Demand, open_nodes: Sequence[_Ledger], current: frozenset[str]) -> _Ledger | None:
+    """Return the best node for one more replica, to run it or to get its files first."""
+    ready = [each for each in open_nodes if _has_files(demand, each.node.name)]
+    fitting = [each for each in ready if each.fits(demand)]
+    if not fitting and demand.fetchable:
+        lacking = [each for each in open_nodes if each not in ready]
+        # A download goes on where it began, and begins where the model could run one day: room
+        # may come before it ends.
+        fitting = [each for each in lacking if each.node.name in demand.fetching_on] or [
+            each for each in lacking if each.fits(demand)
+        ]
+        if not fitting and not ready:
+            fitting = [each for each in lacking if _could_fit(demand, each.node)]
+    return min(
+        fitting,
+        key=lambda each: (
+            each.node.name not in current,
+            not each.fits(demand),
+            _room(each, demand),
+            each.node.name,
+        ),
+        default=None,
+    )
+
+
+def _has_files(demand: Demand, node: str) -> bool:
+    return demand.stored_on is None or node in demand.stored_on
+
+
+def _could_fit(demand: Demand, node: NodeFacts) -> bool:
+    """Tell whether an empty node would hold the model."""
+    return demand.gpu_mib <= node.gpu_budget_mib and demand.total_mib <= node.allocatable_mib
 
 
 def _room(ledger: _Ledger, demand: Demand) -> int:
@@ -154,6 +208,16 @@ def _why(
     chosen: Sequence[str],
 ) -> tuple[Reason, str]:
     have = f"{len(chosen)} of {demand.replicas} replicas have a node; " if chosen else ""
+    if open_nodes and not any(_could_fit(demand, each.node) for each in open_nodes):
+        largest = max(open_nodes, key=lambda each: (each.node.gpu_budget_mib, each.node.name))
+        return Reason.MODEL_TOO_LARGE, have + _too_large(demand, largest.node)
+    if open_nodes and not demand.fetchable:
+        open_nodes = [each for each in open_nodes if _has_files(demand, each.node.name)]
+        if not open_nodes:
+            return Reason.SOURCE_NOT_FOUND, (
+                f"{have}no free node has the file in its store: copy it there, or use"
+                " source.huggingFace or source.http"
+            )
     if open_nodes:
         shortages = "; ".join(_shortage(demand, ledger) for ledger in open_nodes[:NODES_TOLD])
         if len(open_nodes) > NODES_TOLD:
@@ -177,6 +241,18 @@ def _why(
     )
 
 
+def _too_large(demand: Demand, node: NodeFacts) -> str:
+    if demand.gpu_mib > node.gpu_budget_mib:
+        need, have, what = demand.gpu_mib, node.gpu_budget_mib, "of GPU memory"
+    else:
+        need, have, what = demand.total_mib, node.allocatable_mib, "of memory"
+    return (
+        f"needs {human_gib(need)} {what}, and the largest node that may run it, {node.name}, has"
+        f" {human_gib(have)} even when it is empty: lower contextSize, use cacheType q8_0, or take"
+        " a smaller quantization (llama-halo estimate tells what fits)"
+    )
+
+
 def _shortage(demand: Demand, ledger: _Ledger) -> str:
     gpu_free = ledger.gpu_free(demand.model)
     if demand.gpu_mib > gpu_free:
@@ -197,7 +273,7 @@ def _shortage(demand: Demand, ledger: _Ledger) -> str:
     )
 
 
-def _tolerated(demand: Demand, taint: Taint) -> bool:
+def _tolerated(demand: Wishes, taint: Taint) -> bool:
     if taint.effect == "PreferNoSchedule":
         return True
     return any(

@@ -19,6 +19,16 @@ def pod_additions(options: PodOptions | None) -> dict[str, Any]:
     return {name: dumped[name] for name in names if dumped.get(name)}
 
 
+def pinned(node: str) -> dict[str, Any]:
+    """Return the affinity to exactly one node, which the scheduler still has to agree to."""
+    term = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}
+    return {
+        "nodeAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}
+        }
+    }
+
+
 def extra_labels(options: PodOptions | None) -> dict[str, str]:
     """Return the labels that a person adds to the pods."""
     return dict(options.labels or {}) if options else {}

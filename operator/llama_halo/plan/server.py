@@ -12,7 +12,8 @@ from typing import Any
 from llama_halo.api.llamamodel import Backend, LlamaModelSpec
 from llama_halo.api.pod import EnvVar
 from llama_halo.plan.facts import Defaults
-from llama_halo.plan.quantity import canonical_memory, canonical_quantity, mebibytes
+from llama_halo.plan.quantity import canonical_memory, canonical_quantity
+from llama_halo.plan.sizing import DEFAULT_PROMPT_CACHE_MIB, Sizing
 
 PORT = 8080
 MODELS_MOUNT = "/models"
@@ -36,25 +37,15 @@ def backend_of(spec: LlamaModelSpec) -> Backend:
     return spec.backend or Backend.VULKAN
 
 
-def gpu_mib(spec: LlamaModelSpec) -> int:
-    """Return the GPU memory of one replica, MiB."""
-    return mebibytes(spec.memory.gpu or 0) if spec.memory else 0
-
-
-def host_mib(spec: LlamaModelSpec) -> int:
-    """Return the ordinary memory of one replica, MiB."""
-    return mebibytes(spec.memory.host or 0) if spec.memory else 0
-
-
-def arguments(name: str, spec: LlamaModelSpec) -> list[str]:
+def arguments(name: str, spec: LlamaModelSpec, path: str, sizing: Sizing) -> list[str]:
     """Return llama-server's argv; extraArgs come last, so they win."""
     cache = spec.cache_type
     words = [
         *("--host", "0.0.0.0"),
         *("--port", str(PORT)),
         *("--alias", name),
-        *("--model", model_path(spec)),
-        *("--ctx-size", str(spec.context_size)),
+        *("--model", f"{MODELS_MOUNT}/{path}"),
+        *("--ctx-size", str(sizing.context_tokens)),
         *("--parallel", str(spec.parallel or 1)),
         "--kv-unified",
         *("--n-gpu-layers", str(_gpu_layers(spec))),
@@ -78,12 +69,6 @@ def arguments(name: str, spec: LlamaModelSpec) -> list[str]:
     return words + list(spec.extra_args or [])
 
 
-def model_path(spec: LlamaModelSpec) -> str:
-    """Return the path of the model file inside the container."""
-    assert spec.source.local is not None  # noqa: S101  (plan_llamamodel refuses other sources)
-    return f"{MODELS_MOUNT}/{spec.source.local.path}"
-
-
 def environment(spec: LlamaModelSpec) -> list[dict[str, Any]]:
     """Return the container's environment; an entry of the spec replaces ours of the same name."""
     backend = backend_of(spec)
@@ -95,22 +80,24 @@ def environment(spec: LlamaModelSpec) -> list[dict[str, Any]]:
     return list(merged.values())
 
 
-def container(name: str, spec: LlamaModelSpec, defaults: Defaults) -> dict[str, Any]:
-    """Return the complete llama-server container."""
+def container(
+    name: str, spec: LlamaModelSpec, defaults: Defaults, *, path: str, sizing: Sizing
+) -> dict[str, Any]:
+    """Return the complete llama-server container; the path is the model's, below the store."""
     profile = defaults.images[backend_of(spec)]
     return {
         "name": "llama-server",
         "image": spec.image or profile.image,
         "imagePullPolicy": "IfNotPresent",
         "command": list(spec.command or profile.command),
-        "args": arguments(name, spec),
+        "args": arguments(name, spec, path, sizing),
         "env": environment(spec),
         "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
         # With 10 s a wake-up takes 9 s longer than the server needs.
         "startupProbe": _probe(period=1, failures=defaults.startup_seconds),
         "readinessProbe": _probe(period=5, failures=3),
         "livenessProbe": _probe(period=30, failures=6),
-        "resources": _resources(spec),
+        "resources": _resources(spec, sizing),
         "securityContext": _container_security(spec),
         # Carries the last log lines of a crash into the pod's status.
         "terminationMessagePolicy": "FallbackToLogsOnError",
@@ -124,12 +111,8 @@ def container(name: str, spec: LlamaModelSpec, defaults: Defaults) -> dict[str, 
 
 def volumes(spec: LlamaModelSpec, defaults: Defaults) -> list[dict[str, Any]]:
     """Return the pod's volumes: the store, scratch space, and the devices of a privileged pod."""
-    store = spec.store.host_path.path if spec.store and spec.store.host_path else None
     found: list[dict[str, Any]] = [
-        {
-            "name": "models",
-            "hostPath": {"path": store or defaults.store_path, "type": "DirectoryOrCreate"},
-        },
+        store_volume(spec, defaults),
         {"name": "tmp", "emptyDir": {}},
     ]
     if _privileged(spec):
@@ -138,6 +121,16 @@ def volumes(spec: LlamaModelSpec, defaults: Defaults) -> list[dict[str, Any]]:
             {"name": "dri", "hostPath": {"path": "/dev/dri", "type": "Directory"}},
         ]
     return found
+
+
+def store_volume(spec: LlamaModelSpec, defaults: Defaults) -> dict[str, Any]:
+    """Return the volume of model files."""
+    if spec.store and spec.store.persistent_volume_claim:
+        claim = spec.store.persistent_volume_claim.claim_name
+        return {"name": "models", "persistentVolumeClaim": {"claimName": claim}}
+    path = spec.store.host_path.path if spec.store and spec.store.host_path else None
+    host_path = {"path": path or defaults.store_path, "type": "DirectoryOrCreate"}
+    return {"name": "models", "hostPath": host_path}
 
 
 def pod_security(spec: LlamaModelSpec) -> dict[str, Any]:
@@ -165,7 +158,8 @@ def _gpu_layers(spec: LlamaModelSpec) -> int:
 
 
 def _prompt_cache_mib(spec: LlamaModelSpec) -> int:
-    return 2048 if spec.prompt_cache_mib is None else spec.prompt_cache_mib
+    cache = spec.prompt_cache_mib
+    return DEFAULT_PROMPT_CACHE_MIB if cache is None else cache
 
 
 def _threads(spec: LlamaModelSpec) -> int | None:
@@ -192,10 +186,10 @@ def _probe(*, period: int, failures: int) -> dict[str, Any]:
     }
 
 
-def _resources(spec: LlamaModelSpec) -> dict[str, Any]:
+def _resources(spec: LlamaModelSpec, sizing: Sizing) -> dict[str, Any]:
     # A GPU's memory is ordinary memory that no cgroup counts: the request makes the scheduler see
     # it, and the limit equals it for the day the kernel charges it.
-    memory = canonical_memory(gpu_mib(spec) + host_mib(spec))
+    memory = canonical_memory(sizing.gpu_mib + sizing.host_mib)
     cores = str(_threads(spec)) if backend_of(spec) is Backend.CPU else "1"
     extra = spec.pod.resources if spec.pod else None
     requests = {"cpu": cores, "memory": memory}

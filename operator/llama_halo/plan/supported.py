@@ -16,9 +16,6 @@ from llama_halo.plan.outcome import Invalid
 
 # path in YAML -> what to do instead
 _MODEL_FIELDS = {
-    "source.huggingFace": "download the file into the store and use source.local",
-    "source.http": "download the file into the store and use source.local",
-    "store.persistentVolumeClaim": "use store.hostPath",
     "projector": "delete it",
     "draft": "delete it, or pass llama-server's own flags in extraArgs",
     "adapters": "delete it, or pass llama-server's own flags in extraArgs",

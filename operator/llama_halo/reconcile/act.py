@@ -12,6 +12,8 @@ from llama_halo.reconcile.context import Context
 FORBIDDEN_RETRY_SECONDS = 10
 COLLECTED_RETRY_SECONDS = 2
 CONTESTED_SECONDS = 30
+RECORDED_SECONDS = 1
+"""Until the status says what Jobs answered, and they can go."""
 CONFLICT_SECONDS = 15
 """Somebody else's object is not watched."""
 FAILING_SECONDS = 60
@@ -43,6 +45,8 @@ def again_after(outcome: Outcome, reason: str) -> float | None:
     """Return when to look again although nothing may happen."""
     if isinstance(outcome, Wait):
         return outcome.after_seconds
+    if isinstance(outcome, Plan) and outcome.unrecorded:
+        return RECORDED_SECONDS
     if reason == Reason.NAME_CONFLICT:
         return CONFLICT_SECONDS
     return FAILING_SECONDS if reason in FAILED_REASONS else None

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from llama_halo.cluster.pods import PodClient
 from llama_halo.cluster.port import Cluster
 from llama_halo.cluster.repairs import Repairs
 from llama_halo.cluster.store import Key, Store
 from llama_halo.metrics import OperatorMetrics
-from llama_halo.plan.facts import Assignment, Demand
+from llama_halo.plan.facts import Assignment, Demand, Inspection
 from llama_halo.reconcile.queue import Queue
 from llama_halo.reconcile.stakes import Stakes
 from llama_halo.settings import Settings
@@ -27,13 +28,19 @@ class Context:
     queue: Queue
     probes: Queue
     """Looks at pods and their Events, apart from the reconciles."""
+    pods: PodClient
+    """Asks pods themselves; used by the probes alone."""
     settings: Settings
     metrics: OperatorMetrics
     assignments: dict[Key, Assignment] = field(default_factory=dict)
     specs: dict[Key, tuple[tuple[str, int], Any]] = field(default_factory=dict)
     """Validated specs, with the uid and generation that they are of."""
-    demands: dict[Key, tuple[tuple[str, int], Demand | None]] = field(default_factory=dict)
-    """What each model asks of the nodes, with the uid and generation that it is of."""
+    demands: dict[Key, Demand | None] = field(default_factory=dict)
+    """What each model asks of the nodes, kept as the store changes."""
+    inspected: dict[Key, tuple[Any, tuple[Inspection, ...]]] = field(default_factory=dict)
+    """What the status has of each model's files, with the entries that it was parsed from."""
+    downloads: dict[Key, dict[str, int]] = field(default_factory=dict)
+    """How far the downloads of Jobs' pods are, by the pod."""
     unreported: set[Key] = field(default_factory=set)
     """Resources whose children were written and whose status is still to be told."""
     told_at: dict[Key, float] = field(default_factory=dict)

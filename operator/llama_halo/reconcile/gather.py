@@ -6,6 +6,7 @@ import logging
 import time
 from datetime import datetime
 
+from llama_halo.api.llamamodel import LlamaModelSpec
 from llama_halo.cluster.store import Object, Store, key_of
 from llama_halo.plan import labels
 from llama_halo.plan.facts import (
@@ -16,8 +17,12 @@ from llama_halo.plan.facts import (
     RouterFacts,
     Taint,
 )
+from llama_halo.plan.files import looks_on_nodes
+from llama_halo.plan.llamamodel import wishes
+from llama_halo.plan.placement import matches
 from llama_halo.plan.quantity import mebibytes
 from llama_halo.reconcile.context import Context
+from llama_halo.reconcile.files import REQUESTED_AT, file_facts
 
 log = logging.getLogger(__name__)
 
@@ -36,15 +41,25 @@ def identity(cr: Object) -> Identity:
     )
 
 
-def model_facts(context: Context, cr: Object) -> ModelFacts:
+def model_facts(context: Context, cr: Object, spec: LlamaModelSpec) -> ModelFacts:
     """Gather what a LlamaModel's plan depends on."""
     key = key_of(cr)
+    annotations = cr["metadata"].get("annotations") or {}
     return ModelFacts(
         owner=identity(cr),
         defaults=context.settings.defaults(),
         assignment=context.assignments.get(key),
         deployments=tuple(_deployment(each) for each in context.store.children(key, "Deployment")),
+        files=file_facts(context, cr),
+        requested_at=annotations.get(REQUESTED_AT, ""),
+        candidates=_candidates(context, spec) if looks_on_nodes(spec) else (),
     )
+
+
+def _candidates(context: Context, spec: LlamaModelSpec) -> tuple[str, ...]:
+    """Return the nodes that may run a model, room aside."""
+    nodes = node_facts(context.store, gpu_reserve_mib=context.settings.gpu_reserve_mib)
+    return tuple(each.name for each in nodes if each.takes_new and matches(wishes(spec), each))
 
 
 def router_facts(context: Context, cr: Object) -> RouterFacts:

@@ -73,7 +73,7 @@ def _forget(context: Context, key: Key) -> None:
     context.assignments.pop(key, None)
     context.metrics.forget(key)
     context.specs.pop(key, None)
-    context.demands.pop(key, None)
+    context.inspected.pop(key, None)
     context.unreported.discard(key)
     context.told_at.pop(key, None)
 

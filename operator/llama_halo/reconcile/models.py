@@ -7,11 +7,13 @@ from typing import Any
 from llama_halo.api.llamamodel import LlamaModelSpec
 from llama_halo.cluster.apply import Applied
 from llama_halo.cluster.store import Object, key_of
+from llama_halo.plan import labels
 from llama_halo.plan.llamamodel import plan_llamamodel
 from llama_halo.plan.outcome import Invalid, Outcome
 from llama_halo.reconcile.context import Context
+from llama_halo.reconcile.files import REQUESTED_AT, file_facts
 from llama_halo.reconcile.gather import identity, model_facts
-from llama_halo.reconcile.placing import demand_of, wake_placement
+from llama_halo.reconcile.placing import wake_placement
 from llama_halo.reconcile.validate import validate
 from llama_halo.status.llamamodel import Children, llamamodel_status
 
@@ -21,7 +23,7 @@ def consider(context: Context, cr: Object) -> Outcome | None:
     spec = validate(LlamaModelSpec, cr, context.specs)
     if isinstance(spec, Invalid):
         return spec
-    facts, demand = model_facts(context, cr), demand_of(context, cr)
+    facts, demand = model_facts(context, cr, spec), context.demands.get(key_of(cr))
     decided = facts.assignment is not None and facts.assignment.demand == demand
     if demand is not None and not decided:
         wake_placement(context)
@@ -34,28 +36,39 @@ def derive(
 ) -> dict[str, Any]:
     """Derive the status from what was decided and what is there now."""
     spec, key = validate(LlamaModelSpec, cr, context.specs), key_of(cr)
+    pods = context.store.children(key, "Pod")
     return llamamodel_status(
         identity(cr),
         spec=None if isinstance(spec, Invalid) else spec,
         outcome=outcome,
         conflict=applied.conflict,
         children=Children(
-            pods=context.store.children(key, "Pod"),
+            pods=[pod for pod in pods if labels.FILES_OF not in _labels(pod)],
             deployments=context.store.children(key, "Deployment"),
             findings={
                 pod.name: text
                 for pod, text in context.findings.items()
                 if pod.namespace == key.namespace
             },
+            downloads=[
+                found
+                for pod in pods
+                if labels.FILES_OF in _labels(pod) and (found := context.downloads.get(key_of(pod)))
+            ],
         ),
+        files=file_facts(context, cr),
         previous=cr.get("status") or {},
         requested_at=requested_at(cr),
         now=now,
     )
 
 
+def _labels(obj: Object) -> dict[str, str]:
+    return obj["metadata"].get("labels") or {}
+
+
 def requested_at(cr: Object) -> str | None:
     """Return Flux's request to look again, which the status repeats."""
     annotations = cr["metadata"].get("annotations") or {}
-    found: str | None = annotations.get("reconcile.fluxcd.io/requestedAt")
+    found: str | None = annotations.get(REQUESTED_AT)
     return found

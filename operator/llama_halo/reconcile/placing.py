@@ -6,14 +6,16 @@ import time
 
 from llama_halo.api.llamamodel import LlamaModelSpec
 from llama_halo.cluster.resources import LLAMAMODEL, NODE
-from llama_halo.cluster.store import Key, Object, key_of
+from llama_halo.cluster.store import Key, Object, key_of, owner_key
+from llama_halo.plan import labels
 from llama_halo.plan.facts import Demand
-from llama_halo.plan.llamamodel import admissible, demand
+from llama_halo.plan.llamamodel import demand
 from llama_halo.plan.outcome import Invalid
 from llama_halo.plan.placement import place
 from llama_halo.reconcile.context import PLACEMENT, Context
+from llama_halo.reconcile.files import file_facts
 from llama_halo.reconcile.gather import identity, node_facts, patience_ends
-from llama_halo.reconcile.validate import validate, version_of
+from llama_halo.reconcile.validate import validate
 
 INTERVAL_SECONDS = 0.5
 SHARE_OF_TIME = 0.1
@@ -24,17 +26,32 @@ LONGEST_INTERVAL_SECONDS = 5.0
 def notice(context: Context, key: Key, obj: Object | None) -> None:
     """Ask for a decision when a change of the store touches what placement reads."""
     if key.kind == LLAMAMODEL.kind:
-        before = context.demands.get(key, (None, None))[1]
-        after = demand_of(context, obj) if obj else None
-        if obj is None or "deletionTimestamp" in obj["metadata"]:
-            context.demands.pop(key, None)
-        changed = before != after
+        changed = _demand_changed(context, key, obj)
     elif key.kind == NODE.kind:
         changed = True
+    elif _is_of_files(key, obj):
+        owner = owner_key(obj) if obj else None
+        changed = owner is not None and _demand_changed(context, owner, context.store.get(owner))
     else:
         changed = context.stakes.note(key, obj)
     if changed:
         wake_placement(context)
+
+
+def _is_of_files(key: Key, obj: Object | None) -> bool:
+    """Tell whether something is a Job or its pod; that one is gone changes no demand."""
+    if key.kind == "Job":
+        return True
+    return obj is not None and labels.FILES_OF in (obj["metadata"].get("labels") or {})
+
+
+def _demand_changed(context: Context, key: Key, cr: Object | None) -> bool:
+    before, after = context.demands.get(key), None
+    if cr is None or "deletionTimestamp" in cr["metadata"]:
+        context.demands.pop(key, None)
+    else:
+        context.demands[key] = after = _demand(context, cr)
+    return before != after
 
 
 def wake_placement(context: Context) -> None:
@@ -55,7 +72,7 @@ def place_all(context: Context) -> float | None:
     wanted = {
         key_of(cr): found
         for cr in _by_age(store.all(LLAMAMODEL.kind))
-        if (found := demand_of(context, cr))
+        if (found := context.demands.get(key_of(cr)))
     }
     decided = place(
         list(wanted.values()),
@@ -77,18 +94,12 @@ def place_all(context: Context) -> float | None:
     return patience_ends(store)
 
 
-def demand_of(context: Context, cr: Object) -> Demand | None:
-    """Return what a model asks of the nodes, None when it may not ask; once a generation."""
-    if "deletionTimestamp" in cr["metadata"]:
+def _demand(context: Context, cr: Object) -> Demand | None:
+    """Return what a model asks of the nodes, None when it may not ask (yet)."""
+    spec = validate(LlamaModelSpec, cr, context.specs)
+    if isinstance(spec, Invalid):
         return None
-    key, version = key_of(cr), version_of(cr)
-    cached = context.demands.get(key)
-    if cached is None or cached[0] != version:
-        spec = validate(LlamaModelSpec, cr, context.specs)
-        asks = None if isinstance(spec, Invalid) or not admissible(spec) else spec
-        cached = (version, demand(identity(cr), asks) if asks else None)
-        context.demands[key] = cached
-    return cached[1]
+    return demand(identity(cr), spec, file_facts(context, cr))
 
 
 def _by_age(crs: list[Object]) -> list[Object]:

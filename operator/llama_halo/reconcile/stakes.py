@@ -103,7 +103,7 @@ def stake_of(key: Key, obj: Object) -> Stake | None:
         node = (obj["metadata"].get("annotations") or {}).get(labels.NODE)
         template, runs = obj["spec"]["template"]["metadata"], bool(obj["spec"].get("replicas"))
         holds = runs
-    elif key.kind == "Pod":
+    elif key.kind == "Pod" and labels.FILES_OF not in (obj["metadata"].get("labels") or {}):
         node, template = obj.get("spec", {}).get("nodeName"), obj["metadata"]
         holds = obj.get("status", {}).get("phase") not in _ENDED
         runs = holds and "deletionTimestamp" not in obj["metadata"]

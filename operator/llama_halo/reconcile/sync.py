@@ -7,6 +7,7 @@ from llama_halo.cluster.resources import LABELLED, Resource
 from llama_halo.cluster.store import Object, key_of, owner_key
 from llama_halo.plan import labels
 from llama_halo.reconcile.context import Context
+from llama_halo.reconcile.downloads import watch_download
 from llama_halo.reconcile.hanging import watch_creation
 from llama_halo.reconcile.routers import wake_routers
 
@@ -26,6 +27,7 @@ def wake(context: Context, obj: Object) -> None:
         context.queue.add(owner)
     wake_routers(context, key)
     watch_creation(context, obj)
+    watch_download(context, obj)
 
 
 def is_news(old: Object, new: Object) -> bool:

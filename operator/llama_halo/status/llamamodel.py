@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 from typing import Any
 
 from llama_halo.api.llamamodel import LlamaModelSpec
-from llama_halo.api.reasons import STALLED_REASONS, Reason
+from llama_halo.api.reasons import FAILED_REASONS, STALLED_REASONS, Reason
 from llama_halo.plan import labels, server
-from llama_halo.plan.facts import Identity
+from llama_halo.plan.facts import FileFacts, Identity
 from llama_halo.plan.outcome import Invalid, Outcome, Plan, Wait
-from llama_halo.plan.quantity import human_gib
 from llama_halo.status.conditions import Verdict, conditions, not_ready_since
+from llama_halo.status.files import download_status, model_status, progress
 from llama_halo.status.pods import (
     PodState,
     failing_long,
@@ -40,6 +39,8 @@ class Children:
     deployments: Sequence[Mapping[str, Any]] = ()
     findings: Mapping[str, str] = field(default_factory=dict)
     """By the pod's name."""
+    downloads: Sequence[Mapping[str, int]] = ()
+    """How far the downloads are that run now."""
 
 
 def llamamodel_status(  # noqa: PLR0913  (everything a status is made of, by name)
@@ -49,6 +50,7 @@ def llamamodel_status(  # noqa: PLR0913  (everything a status is made of, by nam
     outcome: Outcome,
     conflict: str | None,
     children: Children,
+    files: FileFacts,
     previous: Mapping[str, Any],
     requested_at: str | None,
     now: str,
@@ -79,12 +81,14 @@ def llamamodel_status(  # noqa: PLR0913  (everything a status is made of, by nam
         status["placements"] = _placements(live)
     if nodes:
         status["nodeSummary"] = ",".join(nodes)
-    if isinstance(outcome, Plan):
+    if isinstance(outcome, Plan) and outcome.config_hash:
         status["configHash"] = outcome.config_hash
     elif previous.get("configHash"):
         status["configHash"] = previous["configHash"]
     if spec is not None:
-        status |= _of_spec(spec)
+        status |= model_status(spec, files)
+    if children.downloads:
+        status["download"] = download_status(children.downloads)
     if requested_at:
         status["lastHandledReconcileAt"] = requested_at
     return status
@@ -118,7 +122,7 @@ def _judge(outcome: Outcome, conflict: str | None, seen: _Seen) -> tuple[Reason,
         case Invalid(reason, message):
             return reason, message, reason in STALLED_REASONS
         case Wait(reason, message):
-            return reason, message, False
+            return reason, message, _lasts(reason, seen)
         case Plan() if conflict:
             return Reason.NAME_CONFLICT, conflict, True
         case Plan(replicas=0):
@@ -133,7 +137,10 @@ def _judge_pods(plan: Plan, seen: _Seen) -> tuple[Reason, str, bool]:
     current = [each for each in seen.pods if each.config_hash == plan.config_hash]
     serving = [each for each in current if each.ready]
     if plan.waiting:
-        return plan.waiting.reason, plan.waiting.message, False
+        reason, message = plan.waiting.reason, plan.waiting.message
+        if reason is Reason.DOWNLOADING and seen.children.downloads:
+            message = f"{message}: {progress(download_status(seen.children.downloads))}"
+        return reason, message, _lasts(reason, seen)
     if len(serving) == plan.replicas and len(seen.pods) == plan.replicas:
         nodes = ", ".join(sorted(each.node for each in serving))
         served = f"{plan.replicas} of {plan.replicas} replicas serve on {nodes}"
@@ -157,6 +164,11 @@ def _judge_pods(plan: Plan, seen: _Seen) -> tuple[Reason, str, bool]:
     return _judge_absence(seen, plan.config_hash)
 
 
+def _lasts(reason: Reason, seen: _Seen) -> bool:
+    """Tell whether what is waited for has failed for so long that a person has to look."""
+    return reason in FAILED_REASONS and failing_long(seen.not_ready_since, seen.now)
+
+
 def _judge_absence(seen: _Seen, config_hash: str) -> tuple[Reason, str, bool]:
     """Tell why there is no pod at all."""
     refusals = [found for each in seen.children.deployments if (found := not_created(each))]
@@ -170,23 +182,3 @@ def _judge_absence(seen: _Seen, config_hash: str) -> tuple[Reason, str, bool]:
 def _placements(pods: Sequence[PodState]) -> list[dict[str, Any]]:
     by_node = {each.node: each for each in pods if each.node}
     return [{"node": node, "reason": str(each.reason)} for node, each in sorted(by_node.items())]
-
-
-def _of_spec(spec: LlamaModelSpec) -> dict[str, Any]:
-    """Return what the spec alone tells: the model's file, its context, its memory."""
-    model: dict[str, Any] = {}
-    if spec.source.local:
-        model["summary"] = PurePosixPath(spec.source.local.path).name.removesuffix(".gguf")
-    if spec.context_size:
-        model["contextSize"] = spec.context_size
-    found: dict[str, Any] = {"model": model} if model else {}
-    gpu, host = server.gpu_mib(spec), server.host_mib(spec)
-    if gpu or host:
-        found["memory"] = {
-            "gpuMiB": gpu,
-            "hostMiB": host,
-            "totalMiB": gpu + host,
-            "method": "Override",
-            "summary": human_gib(gpu + host),
-        }
-    return found

@@ -168,6 +168,19 @@ def _loading(name: str, node: str, container: Mapping[str, Any], status: Mapping
     return f"pod {name} loads the model" + (f" (restarts: {restarts})" if restarts else "")
 
 
+def waits_for(pod: Mapping[str, Any], container: Mapping[str, Any]) -> tuple[Reason, str] | None:
+    """Tell what keeps a pod's container from its first start, None when nothing does."""
+    name, waiting = pod["metadata"]["name"], container.get("state", {}).get("waiting", {})
+    if waiting.get("reason") == "CrashLoopBackOff":
+        return None
+    if waiting.get("message"):
+        return _waiting(name, container, waiting, "")
+    for each in pod.get("status", {}).get("conditions", ()):
+        if each["type"] == "PodScheduled" and each["status"] != "True" and each.get("message"):
+            return Reason.SCHEDULING, _unscheduled(name, pod["status"])
+    return None
+
+
 def _waiting(
     name: str, container: Mapping[str, Any], waiting: Mapping[str, Any], finding: str
 ) -> tuple[Reason, str]:

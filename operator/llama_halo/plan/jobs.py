@@ -1,0 +1,158 @@
+"""A Job that looks at a source or fetches it: `llama-halo inspect` or `fetch` in a pod."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llama_halo.api.llamamodel import LlamaModelSpec, Source
+from llama_halo.api.schema import KeyReference
+from llama_halo.plan import labels, server
+from llama_halo.plan.facts import Defaults, Identity
+from llama_halo.plan.hashing import content_hash
+from llama_halo.plan.pods import pinned, pod_additions
+
+INSPECT, FETCH = "inspect", "fetch"
+HEADERS_MOUNT = "/etc/llama-halo/headers"
+PORT = 8080
+USER = 65532
+# The kubelet starts a container again with a growing pause, for as long as it takes: an outage of a
+# night is no reason to give up a download.
+_MOST_RESTARTS = 1_000_000
+_RESOURCES = {
+    INSPECT: {"requests": {"cpu": "50m", "memory": "96Mi"}, "limits": {"memory": "512Mi"}},
+    FETCH: {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}},
+}
+
+
+def job(  # noqa: PLR0913  (all that a Job depends on, by name)
+    owner: Identity,
+    spec: LlamaModelSpec,
+    defaults: Defaults,
+    *,
+    work: str,
+    role: str,
+    node: str,
+    source: Source,
+    about: str,
+    requested_at: str,
+    words: list[str],
+) -> dict[str, Any]:
+    """Return a complete Job; `about` is what its answer is kept under."""
+    pod = _pod(spec, defaults, work=work, node=node, source=source, words=words)
+    depends_on = [role, node, about, requested_at, words, _secret_names(source)]
+    name = f"{owner.name}-{work}-{content_hash(depends_on, 5)}"
+    metadata = labels.metadata(owner, name)
+    metadata["labels"] |= {labels.WORK: work, labels.ROLE: role}
+    metadata["annotations"] = {labels.SOURCE: about} | (
+        ({labels.NODE: node} if node else {})
+        | ({labels.REQUESTED_AT: requested_at} if requested_at else {})
+    )
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": metadata,
+        "spec": {
+            "backoffLimit": _MOST_RESTARTS,
+            "template": {"metadata": {"labels": _pod_labels(owner, work)}, "spec": pod},
+        },
+    }
+
+
+def _pod_labels(owner: Identity, work: str) -> dict[str, str]:
+    found = labels.common(owner)
+    del found[labels.MODEL]
+    return {
+        **found,
+        "app.kubernetes.io/name": "model-files",
+        labels.FILES_OF: owner.name,
+        labels.WORK: work,
+    }
+
+
+def _pod(
+    spec: LlamaModelSpec,
+    defaults: Defaults,
+    *,
+    work: str,
+    node: str,
+    source: Source,
+    words: list[str],
+) -> dict[str, Any]:
+    mounts: list[dict[str, Any]] = [{"name": "tmp", "mountPath": "/tmp"}]  # noqa: S108
+    volumes: list[dict[str, Any]] = [{"name": "tmp", "emptyDir": {}}]
+    on_disk = work == FETCH or source.local is not None
+    if on_disk:
+        volumes.insert(0, server.store_volume(spec, defaults))
+        mount: dict[str, Any] = {"name": "models", "mountPath": server.MODELS_MOUNT}
+        mounts.insert(0, mount | ({} if work == FETCH else {"readOnly": True}))
+        words = [*words, "--store", server.MODELS_MOUNT]
+    if source.http and source.http.headers_secret_ref:
+        secret = source.http.headers_secret_ref.name
+        volumes.append({"name": "headers", "secret": {"secretName": secret}})
+        mounts.append({"name": "headers", "mountPath": HEADERS_MOUNT, "readOnly": True})
+        words = [*words, "--headers", HEADERS_MOUNT]
+    container: dict[str, Any] = {
+        "name": work,
+        "image": defaults.gateway_image,
+        "imagePullPolicy": "IfNotPresent",
+        "args": [work, *words],
+        "resources": _RESOURCES[work],
+        # The last words are the answer; of a crash, its log.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": mounts,
+    }
+    environment = _environment(source, defaults)
+    if environment:
+        container["env"] = environment
+    if work == FETCH:
+        container["ports"] = [{"name": "http", "containerPort": PORT, "protocol": "TCP"}]
+    options = pod_additions(spec.pod)
+    chosen = ("nodeSelector", "tolerations", "imagePullSecrets", "priorityClassName")
+    return {
+        "restartPolicy": "OnFailure",
+        "containers": [container],
+        "volumes": volumes,
+        "securityContext": _security(spec, on_disk=on_disk),
+        "enableServiceLinks": False,
+        "automountServiceAccountToken": False,
+        "terminationGracePeriodSeconds": 10,
+        **{name: options[name] for name in chosen if name in options},
+        **({"affinity": pinned(node)} if node else {}),
+    }
+
+
+def _security(spec: LlamaModelSpec, *, on_disk: bool) -> dict[str, Any]:
+    """A folder of the node belongs to root, and nobody else may write there; a claim's can be
+    given to a group."""
+    found: dict[str, Any] = {"seccompProfile": {"type": "RuntimeDefault"}}
+    if on_disk and not (spec.store and spec.store.persistent_volume_claim):
+        return {**found, "runAsUser": 0}
+    found |= {"runAsNonRoot": True, "runAsUser": USER, "runAsGroup": USER}
+    return {**found, "fsGroup": USER} if on_disk else found
+
+
+def _environment(source: Source, defaults: Defaults) -> list[dict[str, Any]]:
+    if not source.hugging_face:
+        return []
+    found: list[dict[str, Any]] = []
+    if defaults.hub_endpoint:
+        found.append({"name": "HF_ENDPOINT", "value": defaults.hub_endpoint})
+    secret = source.hugging_face.token_secret_ref
+    if secret:
+        found.append({"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": _reference(secret)}})
+    return found
+
+
+def _reference(secret: KeyReference) -> dict[str, str]:
+    return {"name": secret.name, "key": secret.key}
+
+
+def _secret_names(source: Source) -> list[Any]:
+    hub, http = source.hugging_face, source.http
+    token = _reference(hub.token_secret_ref) if hub and hub.token_secret_ref else None
+    return [token, http.headers_secret_ref.name if http and http.headers_secret_ref else None]

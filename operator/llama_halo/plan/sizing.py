@@ -1,0 +1,120 @@
+"""How much context a model gets, and how much memory that takes: from its header and its spec."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from llama_halo.api.llamamodel import Backend, LlamaModelSpec, Memory
+from llama_halo.api.reasons import Reason
+from llama_halo.errors import UnsupportedModel
+from llama_halo.gguf.memory import MIB, Estimate, Method, Serving, estimate
+from llama_halo.gguf.profile import Profile
+from llama_halo.plan.outcome import Invalid
+from llama_halo.plan.quantity import mebibytes
+
+DEFAULT_CONTEXT_TOKENS = 32768
+"""Or the trained length where that is shorter."""
+DEFAULT_PROMPT_CACHE_MIB = 2048
+LEAST_MIB = 16
+
+
+@dataclass(frozen=True)
+class Sizing:
+    """What one replica gets, and holds."""
+
+    context_tokens: int
+    gpu_mib: int
+    host_mib: int
+    estimate: Estimate | None = None
+    """None when the spec says all."""
+    overridden: bool = False
+    """Whether the spec's own memory counts, and not the estimate's."""
+
+    @property
+    def method(self) -> str:
+        """How far the sum can be trusted."""
+        return "Override" if self.overridden or self.estimate is None else self.estimate.method
+
+
+def size(spec: LlamaModelSpec, profile: Profile | None) -> Sizing | Invalid:
+    """Return the sizes of a model; without a profile the spec must say all (`says_all`)."""
+    if profile is None:
+        return Sizing(spec.context_size or 0, _given(spec, "gpu"), _given(spec, "host"))
+    serving = serving_of(spec, profile)
+    try:
+        found = estimate(profile.weights, profile.model, serving)
+    except UnsupportedModel as error:
+        return Invalid(Reason.UNSUPPORTED_MODEL, f"llama.cpp would not start: {error}")
+    gpu, host, method = _split(spec, profile, serving, found)
+    found = replace(found, method=method)
+    memory = spec.memory or Memory()
+    return Sizing(
+        context_tokens=serving.context_tokens,
+        gpu_mib=gpu if memory.gpu is None else mebibytes(memory.gpu),
+        host_mib=host if memory.host is None else mebibytes(memory.host),
+        estimate=found,
+        overridden=memory.gpu is not None or memory.host is not None,
+    )
+
+
+def says_all(spec: LlamaModelSpec) -> bool:
+    """Tell whether the spec alone gives context and memory, so that no header has to be read."""
+    memory = spec.memory or Memory()
+    on_gpu = spec.backend is not Backend.CPU
+    return bool(
+        spec.context_size is not None
+        and memory.host is not None
+        and (memory.gpu is not None or not on_gpu)
+    )
+
+
+def serving_of(spec: LlamaModelSpec, profile: Profile) -> Serving:
+    """Return the settings of llama-server that its memory depends on."""
+    cache = spec.cache_type
+    trained = profile.model.context_length
+    return Serving(
+        context_tokens=spec.context_size or min(trained, DEFAULT_CONTEXT_TOKENS),
+        parallel=spec.parallel or 1,
+        k_type=(cache and cache.k) or "f16",
+        v_type=(cache and cache.v) or "f16",
+        batch=spec.batch_size or 2048,
+        micro_batch=spec.micro_batch_size or 512,
+        flash_attention=spec.flash_attention != "Off",
+        full_window_cache="--swa-full" in (spec.extra_args or ()),
+        prompt_cache_mib=DEFAULT_PROMPT_CACHE_MIB
+        if spec.prompt_cache_mib is None
+        else spec.prompt_cache_mib,
+    )
+
+
+def _split(
+    spec: LlamaModelSpec, profile: Profile, serving: Serving, found: Estimate
+) -> tuple[int, int, Method]:
+    """Return GPU and host memory, MiB, and how exact they are."""
+    if spec.backend is Backend.CPU:
+        return 0, _mib(found.total), found.method
+    if spec.gpu_layers in (None, "All"):
+        return _mib(found.gpu), _mib(found.host), found.method
+    rest = profile.on_host(serving, int(spec.gpu_layers))
+    return _mib(max(found.gpu - rest, 0)), _mib(found.host + rest), Method.UPPER_BOUND
+
+
+def _mib(size_bytes: int) -> int:
+    return math.ceil(size_bytes / MIB)
+
+
+def _given(spec: LlamaModelSpec, side: str) -> int:
+    return mebibytes(getattr(spec.memory, side) or 0) if spec.memory else 0
+
+
+def too_little(spec: LlamaModelSpec) -> Invalid | None:
+    """Refuse an amount that no server can start with: a unit was forgotten."""
+    memory = spec.memory or Memory()
+    for field, seen in (("memory.host", memory.host), ("memory.gpu", memory.gpu)):
+        if seen is not None and mebibytes(seen) < LEAST_MIB:
+            return Invalid(
+                Reason.INVALID_SPEC,
+                f"spec.{field}: {seen} is less than {LEAST_MIB}Mi: give a unit, for example 24Gi",
+            )
+    return None

@@ -1,0 +1,130 @@
+"""The parts of a LlamaModel's status that tell of its files: which model, how large, how far."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+from llama_halo.api.llamamodel import LlamaModelSpec
+from llama_halo.gguf.memory import MIB, Estimate
+from llama_halo.plan.facts import FileFacts, Inspection
+from llama_halo.plan.files import current, inspection_of
+from llama_halo.plan.quantity import human_gib
+from llama_halo.plan.sizing import Sizing, size
+from llama_halo.status.jobs import inspection_entry
+
+Json = dict[str, Any]
+
+
+def model_status(spec: LlamaModelSpec, files: FileFacts) -> Json:
+    """Return model, memory, files and inspected, as far as they are known."""
+    found = inspection_of(spec, files)
+    sizing = size(spec, found.profile if found else None)
+    known = current(spec, files)
+    status: Json = {"model": _model(spec, found, sizing if isinstance(sizing, Sizing) else None)}
+    if isinstance(sizing, Sizing) and sizing.gpu_mib + sizing.host_mib:
+        status["memory"] = _memory(sizing)
+    if known.stored:
+        status["files"] = [
+            {"node": each.node, "path": each.path, "bytes": each.bytes}
+            | ({"sha256": each.sha256} if each.sha256 else {})
+            for each in known.stored
+        ]
+    if known.inspections:
+        status["inspected"] = [inspection_entry(each) for each in known.inspections]
+    return status
+
+
+def download_status(downloads: Sequence[Mapping[str, int]]) -> Json:
+    """Return all downloads of a model as one: the slowest says when it is over."""
+    received = sum(each["bytes"] for each in downloads)
+    total = sum(each["totalBytes"] for each in downloads)
+    found = {"bytes": received, "totalBytes": total, "percent": 100 * received // max(total, 1)}
+    rate = sum(each.get("bytesPerSecond", 0) for each in downloads)
+    if rate:
+        found["bytesPerSecond"] = rate
+    rest = [each["remainingSeconds"] for each in downloads if "remainingSeconds" in each]
+    if rest:
+        found["remainingSeconds"] = max(rest)
+    return found
+
+
+def progress(download: Mapping[str, int]) -> str:
+    """Return a download for a person: `32% of 21.3Gi, 85.1 MiB/s, 2m10s left`."""
+    total = human_gib(math.ceil(download["totalBytes"] / MIB))
+    words = [f"{download['percent']}% of {total}"]
+    if "bytesPerSecond" in download:
+        words.append(f"{download['bytesPerSecond'] / MIB:.1f} MiB/s")
+    if "remainingSeconds" in download:
+        words.append(f"{_duration(download['remainingSeconds'])} left")
+    return ", ".join(words)
+
+
+def _duration(seconds: int) -> str:
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minutes}m"
+    return f"{minutes}m{rest}s" if minutes else f"{rest}s"
+
+
+def _model(spec: LlamaModelSpec, found: Inspection | None, sizing: Sizing | None) -> Json:
+    model: Json = {"summary": _summary(spec)}
+    context = sizing.context_tokens if sizing else spec.context_size
+    if context:
+        model["contextSize"] = context
+    if found is None or found.profile is None:
+        return model
+    model |= {
+        "architecture": found.profile.model.architecture,
+        "parameters": _parameters(found.profile.parameters),
+        "trainedContext": found.profile.model.context_length,
+        "sizeMiB": math.ceil(found.bytes / MIB),
+    }
+    if found.profile.quantization:
+        model["quantization"] = found.profile.quantization
+    if found.sha256:
+        model["sha256"] = found.sha256
+    if found.revision:
+        model["revision"] = found.revision
+    if found.profile.tools:
+        model["capabilities"] = ["Tools"]
+    return model
+
+
+def _summary(spec: LlamaModelSpec) -> str:
+    source = spec.source
+    if source.hugging_face:
+        path = source.hugging_face.file
+    elif source.http:
+        path = source.http.url.partition("?")[0]
+    else:
+        path = source.local.path if source.local else ""
+    return PurePosixPath(path).name.removesuffix(".gguf")
+
+
+def _parameters(count: int) -> str:
+    return f"{count / 1e9:.1f}B" if count >= 1e9 else f"{count / 1e6:.0f}M"
+
+
+def _memory(sizing: Sizing) -> Json:
+    found: Json = {
+        "gpuMiB": sizing.gpu_mib,
+        "hostMiB": sizing.host_mib,
+        "totalMiB": sizing.gpu_mib + sizing.host_mib,
+        "method": sizing.method,
+        "summary": human_gib(sizing.gpu_mib + sizing.host_mib),
+    }
+    return found | (_parts(sizing.estimate) if sizing.estimate else {})
+
+
+def _parts(found: Estimate) -> Json:
+    parts = {
+        "weightsMiB": found.weights,
+        "kvCacheMiB": found.kv_cache,
+        "stateMiB": found.state,
+        "computeMiB": found.compute,
+    }
+    return {name: math.ceil(part / MIB) for name, part in parts.items() if part}

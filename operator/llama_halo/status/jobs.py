@@ -1,0 +1,165 @@
+"""What a Job that looks at a source or fetches it has said, from its pods' last words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from llama_halo.api.reasons import Reason
+from llama_halo.errors import DamagedGGUF
+from llama_halo.gguf import profile
+from llama_halo.plan import labels
+from llama_halo.plan.facts import Inspection, JobFacts, Problem, StoredAt
+from llama_halo.plan.jobs import FETCH, INSPECT
+from llama_halo.status.pods import waits_for
+
+Object = Mapping[str, Any]
+
+
+def job_facts(job: Object, pods: Sequence[Object]) -> JobFacts:
+    """Read what a Job has said so far; `pods` are the Job's own."""
+    metadata = job["metadata"]
+    annotations, found = metadata.get("annotations") or {}, metadata.get("labels") or {}
+    facts = {
+        "name": metadata["name"],
+        "work": found.get(labels.WORK, ""),
+        "role": found.get(labels.ROLE, ""),
+        "node": annotations.get(labels.NODE, ""),
+        "source": annotations.get(labels.SOURCE, ""),
+    }
+    conditions = {
+        each["type"] for each in job.get("status", {}).get("conditions", ()) if _true(each)
+    }
+    newest_first = sorted(pods, key=_created, reverse=True)
+    answers = [answer for pod in newest_first if (answer := _words(pod, ended_well=True))]
+    if "error" in (answers[0] if answers else {}):
+        return JobFacts(**facts, problem=_problem(answers[0], final=True))
+    if answers:
+        requested_at = annotations.get(labels.REQUESTED_AT, "")
+        return JobFacts(**facts, answer=_answer(facts, answers[0], requested_at))
+    if conditions & {"Complete", "Failed"}:
+        return JobFacts(**facts, failed=True)  # its words are lost: it is asked again
+    problem = next((found for pod in newest_first[:1] if (found := _trouble(pod))), None)
+    return JobFacts(**facts, problem=problem)
+
+
+def inspection_from(entry: Mapping[str, Any]) -> Inspection:
+    """Return an inspection from its entry in the status."""
+    return Inspection(
+        role=entry["role"],
+        source=entry["source"],
+        file=entry["file"],
+        bytes=int(entry["bytes"]),
+        shards=int(entry["shards"]),
+        folder=entry.get("folder") or "",
+        sha256=entry.get("sha256") or "",
+        revision=entry.get("revision") or "",
+        version=entry.get("version") or "",
+        requested_at=entry.get("requestedAt") or "",
+        profile=profile.from_json(entry["profile"]),
+    )
+
+
+def inspection_entry(found: Inspection) -> dict[str, Any]:
+    """Return the status entry of an inspection; what it does not have is left out."""
+    entry = {
+        "role": found.role,
+        "source": found.source,
+        "file": found.file,
+        "bytes": found.bytes,
+        "shards": found.shards,
+        "folder": found.folder,
+        "sha256": found.sha256,
+        "revision": found.revision,
+        "version": found.version,
+        "requestedAt": found.requested_at,
+        "profile": profile.to_json(found.profile) if found.profile else None,
+    }
+    return {name: value for name, value in entry.items() if value not in ("", None)}
+
+
+def _answer(
+    facts: Mapping[str, str], words: Mapping[str, Any], requested_at: str
+) -> Inspection | StoredAt:
+    if facts["work"] == INSPECT:
+        about = {"role": facts["role"], "source": facts["source"], "requestedAt": requested_at}
+        return inspection_from({**words, **about})
+    return StoredAt(
+        node=facts["node"],
+        path=facts["source"],
+        bytes=int(words["bytes"]),
+        sha256=words.get("sha256") or "",
+    )
+
+
+def _words(pod: Object, *, ended_well: bool) -> dict[str, Any] | None:
+    """Return the JSON that a pod's container left: its answer, or why it will try again."""
+    container = _container(pod)
+    ends = [container.get(each, {}).get("terminated") for each in ("state", "lastState")]
+    for end in filter(None, ends):
+        if (end.get("exitCode") == 0) != ended_well:
+            continue
+        try:
+            found = json.loads(end.get("message") or "")
+        except ValueError:
+            continue
+        if isinstance(found, dict) and (not ended_well or _is_whole(found)):
+            return found
+    return None
+
+
+def _is_whole(found: Mapping[str, Any]) -> bool:
+    """Tell whether an answer can be used: an operator and a Job of other versions may not agree."""
+    try:
+        if "profile" in found:
+            inspection_from({"role": "", "source": "", **found})
+        return "error" in found or "bytes" in found
+    except (DamagedGGUF, KeyError, TypeError, ValueError):
+        return False
+
+
+def _problem(words: Mapping[str, Any], *, final: bool = False) -> Problem:
+    told = words.get("error") or {}
+    reason = told.get("reason", "")
+    known = Reason(reason) if reason in set(Reason) else Reason.RETRYING
+    return Problem(known, str(told.get("message", "it failed without a word")), final)
+
+
+def _trouble(pod: Object) -> Problem | None:
+    """Tell why a pod has no answer yet, None while it is at work."""
+    container = _container(pod)
+    work = (pod["metadata"].get("labels") or {}).get(labels.WORK)
+    waiting = waits_for(pod, container)
+    if waiting:
+        return Problem(*waiting)
+    if work == FETCH and "running" in container.get("state", {}):
+        return None  # its progress is the news
+    words = _words(pod, ended_well=False)
+    if words:
+        return _problem(words)
+    end = container.get("state", {}).get("terminated") or container.get("lastState", {}).get(
+        "terminated"
+    )
+    if not end or end.get("exitCode") == 0:
+        return None
+    said = " ".join((end.get("message") or "").split())[-300:]
+    return Problem(
+        Reason.CANNOT_START,
+        f"pod {pod['metadata']['name']} ended with exit code {end.get('exitCode')}"
+        f" ({end.get('reason', '')}): {said or 'it left no words'}",
+    )
+
+
+def _container(pod: Object) -> Mapping[str, Any]:
+    work = (pod["metadata"].get("labels") or {}).get(labels.WORK)
+    found: Sequence[Mapping[str, Any]] = pod.get("status", {}).get("containerStatuses", ())
+    return next((each for each in found if each.get("name") == work), {})
+
+
+def _created(pod: Object) -> str:
+    return str(pod["metadata"].get("creationTimestamp", ""))
+
+
+def _true(condition: Mapping[str, Any]) -> bool:
+    return bool(condition["status"] == "True")
