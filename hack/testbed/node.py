@@ -188,6 +188,8 @@ def _kubelet_config(layout: Layout) -> dict[str, object]:
         "resolvConf": "/etc/resolv.conf",
         "syncFrequency": "10s",
         "registryPullQPS": 0,
+        # Tests end containers many times in a row.
+        "crashLoopBackOff": {"maxContainerRestartPeriod": "5s"},
     }
 
 

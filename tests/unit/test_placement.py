@@ -247,3 +247,70 @@ def test_every_model_has_its_replicas_or_a_reason(
     for demand in demands:
         found = place(demands, nodes, current=current, running={}, held=())[demand.model]
         assert len(found.nodes) == demand.replicas or found.message
+
+
+def stored(model: str, gib: int, *nodes: str, **more: object) -> Demand:
+    """Return a demand whose files are on these nodes, and can be fetched to others."""
+    facts = {"stored_on": frozenset(nodes), "fetchable": True, **more}
+    return wants(model, gib, **facts)  # type: ignore[arg-type]
+
+
+def test_a_node_that_has_the_files_is_chosen_before_a_fuller_one() -> None:
+    found = decide(stored("a", 20, "big"), nodes=[node("big"), node("small", 40)])
+    assert (found["a"].nodes, found["a"].fetch_to) == (("big",), ())
+
+
+def test_files_that_are_nowhere_are_fetched_and_hold_no_memory() -> None:
+    found = decide(stored("a", 70), wants("b", 70), nodes=[node("n1")])
+    assert (found["a"].nodes, found["a"].fetch_to) == ((), ("n1",))
+    assert found["a"].reason is Reason.DOWNLOADING
+    assert found["b"].nodes == ("n1",)
+
+
+def test_a_download_goes_on_where_it_began_though_the_node_filled_up() -> None:
+    held = (Held("other", "n1", 100 * 1024, 0),)
+    demand = stored("a", 70, fetching_on=frozenset({"n1"}))
+    found = decide(demand, nodes=[node("n1"), node("n2")], held=held)
+    assert found["a"].fetch_to == ("n1",)
+
+
+def test_with_room_nowhere_files_are_fetched_where_the_model_could_run_one_day() -> None:
+    held = (Held("other", "n1", 100 * 1024, 0),)
+    found = decide(stored("a", 70), nodes=[node("n1"), node("small", 40)], held=held)
+    assert found["a"].fetch_to == ("n1",)
+
+
+def test_what_is_in_the_way_of_a_model_whose_files_are_there_is_told() -> None:
+    held = (Held("other", "n1", 100 * 1024, 0),)
+    found = decide(stored("a", 70, "n1"), nodes=[node("n1")], held=held)
+    assert (found["a"].fetch_to, found["a"].reason) == ((), Reason.WAITING_FOR_MEMORY)
+
+
+def test_a_node_with_room_gets_the_files_when_the_one_that_has_them_is_full() -> None:
+    held = (Held("other", "n1", 100 * 1024, 0),)
+    found = decide(stored("a", 70, "n1"), nodes=[node("n1"), node("n2")], held=held)
+    assert found["a"].fetch_to == ("n2",)
+
+
+def test_new_files_are_fetched_to_where_the_old_ones_serve() -> None:
+    found = decide(
+        stored("a", 20),
+        nodes=[node("n1"), node("small", 40)],
+        current={"a": ["n1"]},
+        held=(Held("a", "n1", 20 * 1024, 1024),),
+    )
+    assert (found["a"].nodes, found["a"].fetch_to) == ((), ("n1",))
+
+
+def test_a_file_that_cannot_be_fetched_is_served_where_it_is() -> None:
+    found = decide(stored("a", 20, "big", fetchable=False), nodes=[node("big"), node("small", 40)])
+    assert found["a"].nodes == ("big",)
+    found = decide(stored("a", 20, "gone", fetchable=False), nodes=[node("n1")])
+    assert found["a"].reason is Reason.SOURCE_NOT_FOUND
+
+
+def test_what_no_node_could_hold_even_empty_is_too_large() -> None:
+    found = decide(wants("a", 200), nodes=[node("n1"), node("n2", 64)])
+    assert found["a"].reason is Reason.MODEL_TOO_LARGE
+    assert "needs 200.0Gi of GPU memory" in found["a"].message
+    assert "n1, has 112.0Gi" in found["a"].message

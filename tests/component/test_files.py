@@ -1,0 +1,135 @@
+"""Jobs for files on a real control plane; their pods' words are written as a kubelet would."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from llama_halo.status.jobs import inspection_entry
+from tests.api import Api, eventually, ready
+from tests.component.conftest import Json, StartOperator, now, wait_state
+from tests.hub import COMMIT
+from tests.unit.test_files_plan import SHA, inspection
+
+
+def hub_model(namespace: str, **source: Any) -> Json:
+    """Return a model whose Jobs find no node: the tests say what becomes of their pods."""
+    named = {"repo": "o/r", "file": "x-Q4_K_M.gguf", **source}
+    return {
+        "apiVersion": "llama-halo.dev/v1alpha1",
+        "kind": "LlamaModel",
+        "metadata": {"name": "coder", "namespace": namespace},
+        "spec": {"source": {"huggingFace": named}, "pod": {"nodeSelector": {"no": "node"}}},
+    }
+
+
+def the_job(api: Api, namespace: str, *, without: str = "") -> Json:
+    """Return the one Job that is there, once it is another than the named one."""
+
+    def found() -> list[Json]:
+        jobs = api.list("Job", namespace)
+        return [each for each in jobs if "deletionTimestamp" not in each["metadata"]]
+
+    (job,) = eventually(
+        found, until=lambda jobs: len(jobs) == 1 and jobs[0]["metadata"]["name"] != without
+    )
+    return job
+
+
+def say(api: Api, namespace: str, job: Json, words: Json, *, exit_code: int = 0) -> None:
+    """End the Job's container with its last words."""
+    selector = f"batch.kubernetes.io/job-name={job['metadata']['name']}"
+    (pod,) = eventually(lambda: api.list("Pod", namespace, selector))
+    container = pod["spec"]["containers"][0]
+    end = {"exitCode": exit_code, "message": json.dumps(words), "reason": "Completed"}
+    state = {"terminated": end} if exit_code == 0 else {"waiting": {"reason": "CrashLoopBackOff"}}
+    status = {
+        "phase": "Succeeded" if exit_code == 0 else "Running",
+        "containerStatuses": [
+            {
+                "name": container["name"],
+                "image": container["image"],
+                "imageID": "",
+                "ready": False,
+                "restartCount": 0 if exit_code == 0 else 1,
+                "state": state,
+                "lastState": {} if exit_code == 0 else {"terminated": end},
+            }
+        ],
+    }
+    name = pod["metadata"]["name"]
+    api.patch("Pod", namespace, name, {"status": status}, subresource="/status")
+
+
+def answer() -> Json:
+    """Return what `llama-halo inspect` would say of the model."""
+    entry = inspection_entry(inspection(revision=COMMIT))
+    return {name: value for name, value in entry.items() if name not in ("role", "source")}
+
+
+@pytest.mark.usefixtures("operator")
+class TestFiles:
+    def test_a_source_is_looked_at_once_and_the_answer_kept(
+        self, api: Api, namespace: str, start_operator: StartOperator
+    ) -> None:
+        api.apply(hub_model(namespace))
+        wait_state(api, namespace, "coder", "Inspecting")
+        job = the_job(api, namespace)
+        say(api, namespace, job, answer())
+        found = wait_state(api, namespace, "coder", "WaitingForNode")
+        assert found["status"]["model"]["sha256"] == SHA
+        assert found["status"]["model"]["contextSize"] == 32768
+        assert found["status"]["memory"]["method"] == "Exact"
+        eventually(lambda: not api.list("Job", namespace), what="the Job is gone")
+        # What the status has is not asked again, whatever else is edited, and by no new operator.
+        edited = hub_model(namespace)
+        edited["spec"] |= {"contextSize": 8192}
+        api.apply(edited)
+        eventually(
+            lambda: api.get("LlamaModel", namespace, "coder"),
+            until=lambda seen: seen["status"]["model"]["contextSize"] == 8192,
+        )
+        start_operator().wait_ready()
+        assert not api.list("Job", namespace)
+
+    def test_a_jobs_trouble_shows_and_another_source_is_another_job(
+        self, api: Api, namespace: str
+    ) -> None:
+        api.apply(hub_model(namespace))
+        job = the_job(api, namespace)
+        told = {"error": {"reason": "Unauthorized", "message": "the token may not see it"}}
+        say(api, namespace, job, told, exit_code=1)
+        found = wait_state(api, namespace, "coder", "Unauthorized")
+        assert "Reconciling" in {each["type"] for each in found["status"]["conditions"]}
+        api.apply(hub_model(namespace, file="y.gguf"))
+        other = the_job(api, namespace, without=job["metadata"]["name"])
+        told = {"error": {"reason": "NotAGGUF", "message": "it is text"}}
+        say(api, namespace, other, told)
+        found = wait_state(api, namespace, "coder", "NotAGGUF")
+        assert "Stalled" in {each["type"] for each in found["status"]["conditions"]}
+
+    def test_asked_to_look_again_it_looks_and_keeps_what_it_knows(
+        self, api: Api, namespace: str
+    ) -> None:
+        api.apply(hub_model(namespace))
+        say(api, namespace, the_job(api, namespace), answer())
+        wait_state(api, namespace, "coder", "WaitingForNode")
+        eventually(lambda: not api.list("Job", namespace), what="the Job is gone")
+        request = {"metadata": {"annotations": {"reconcile.fluxcd.io/requestedAt": now()}}}
+        api.patch("LlamaModel", namespace, "coder", request)
+        job = the_job(api, namespace)
+        assert ready(api.get("LlamaModel", namespace, "coder"))[1] == "WaitingForNode"
+        say(api, namespace, job, {**answer(), "revision": "d" * 40})
+        eventually(
+            lambda: api.get("LlamaModel", namespace, "coder"),
+            until=lambda seen: seen["status"]["model"]["revision"] == "d" * 40,
+        )
+        eventually(lambda: not api.list("Job", namespace), what="the Job is gone")
+
+    def test_a_model_that_goes_takes_its_jobs_along(self, api: Api, namespace: str) -> None:
+        api.apply(hub_model(namespace))
+        the_job(api, namespace)
+        api.delete("LlamaModel", namespace, "coder")
+        eventually(lambda: not api.list("Job", namespace), seconds=30)

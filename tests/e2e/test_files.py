@@ -1,0 +1,267 @@
+"""Models from a Hub, for real: looked at, downloaded to the node, verified, loaded, served.
+
+The Hub is a small one on the node's own address; everything else is as it would be.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hack.demo import kubectl
+from hack.testbed import llama_server
+from tests.api import eventually, message, ready
+from tests.e2e.conftest import NAMESPACE, Kubectl, smollm2
+from tests.hub import COMMIT, Hub, serve, sha256_of
+
+Json = dict[str, Any]
+FILE = "smollm2/SmolLM2-135M-Q4_1.gguf"
+OTHER = "decade" + "0" * 34
+STORE = Path("/var/lib/llama-halo/models/hf/HuggingFaceTB/SmolLM2")
+SYSTEM = ("-n", "llama-halo-system")
+
+
+def node_address(kube: Kubectl) -> str:
+    addresses = kube.json("get", "nodes")["items"][0]["status"]["addresses"]
+    return next(each["address"] for each in addresses if each["type"] == "InternalIP")
+
+
+@pytest.fixture(scope="module")
+def hub(kube: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    """A Hub that the operator is told to use."""
+    folder = tmp_path_factory.mktemp("hub")
+    (folder / "smollm2").mkdir()
+    shutil.copy(llama_server.model_file(), folder / FILE)
+    shutil.rmtree(STORE, ignore_errors=True)
+    kube("create", "secret", "generic", "hub", "--from-literal=token=the-secret-token")
+    with serve(Hub(folder, address=node_address(kube), token="the-secret-token")) as served:
+        setting = f"LLAMA_HALO_HF_ENDPOINT={served.url}"
+        deployment = "deployment/llama-halo-operator"
+        kubectl(kube.cluster, *SYSTEM, "set", "env", deployment, setting)
+        kubectl(kube.cluster, *SYSTEM, "rollout", "status", deployment, "--timeout=120s")
+        yield served
+        kubectl(kube.cluster, *SYSTEM, "set", "env", deployment, "LLAMA_HALO_HF_ENDPOINT-")
+        kubectl(kube.cluster, *SYSTEM, "rollout", "status", deployment, "--timeout=120s")
+
+
+def from_hub(name: str, **spec: Any) -> Json:
+    """Return a model of the Hub, without memory or context: both follow from its header."""
+    found = smollm2(name, **spec)
+    found["spec"]["source"] = {
+        "huggingFace": {
+            "repo": "HuggingFaceTB/SmolLM2",
+            "file": FILE,
+            "tokenSecretRef": {"name": "hub", "key": "token"},
+        }
+    }
+    del found["spec"]["memory"]
+    return found
+
+
+def test_a_model_of_the_hub_is_inspected_downloaded_loaded_and_served(
+    kube: Kubectl, hub: Hub
+) -> None:
+    size = (hub.folder / FILE).stat().st_size
+    hub.bytes_per_second = size // 15
+    kube.apply(from_hub("hub"))
+    states: list[str] = []
+    percents: list[int] = []
+
+    def serving() -> bool:
+        found = kube.json("get", "llamamodel/hub")
+        state = ready(found)[1]
+        if state and state not in states[-1:]:
+            states.append(state)
+        percents.append(found.get("status", {}).get("download", {}).get("percent", 0))
+        return state == "Serving"
+
+    eventually(serving, seconds=180, what="the model serves")
+    print("states:", " -> ".join(states))
+    steps = ["Inspecting", "Downloading", "Loading", "Serving"]
+    assert [each for each in states if each in steps] == steps
+    assert len({each for each in percents if each}) >= 3, percents
+    status = kube.json("get", "llamamodel/hub")["status"]
+    assert status["model"]["revision"] == COMMIT
+    assert status["model"]["sha256"] == sha256_of(hub.folder / FILE)
+    assert status["model"]["architecture"] == "llama"
+    assert status["files"][0]["path"].startswith("hf/HuggingFaceTB/SmolLM2/")
+    assert "download" not in status
+    # Its Jobs have said what they had to say, and are gone.
+    eventually(lambda: not kube.json("get", "jobs")["items"])
+    # The token is nowhere but in the Secret.
+    everything = kube("get", "all,events,llamamodels", "-o", "yaml")
+    logs = kubectl(kube.cluster, *SYSTEM, "logs", "deployment/llama-halo-operator")
+    assert "the-secret-token" not in everything + logs
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"contextSize": 2048},
+        {"contextSize": 8192, "parallel": 4},
+        {"contextSize": 8192, "cacheType": {"k": "q8_0", "v": "q8_0"}, "flashAttention": "On"},
+        {"contextSize": 5000, "cacheType": {"k": "f32", "v": "f32"}},
+        {"contextSize": 4096, "cacheType": {"k": "q4_0", "v": "f16"}, "parallel": 2},
+    ],
+    ids=str,
+)
+def test_the_kv_cache_in_the_status_is_llama_servers_own(
+    kube: Kubectl, hub: Hub, settings: Json
+) -> None:
+    hub.bytes_per_second = 0
+    kube.apply(from_hub("hub", extraArgs=["-lv", "4"], **settings))
+    kube("rollout", "status", f"deployment/{deployment(kube, 'hub')}", "--timeout=120s")
+    kube.wait_ready("llamamodel/hub")
+    told = kube.json("get", "llamamodel/hub")["status"]["memory"]["kvCacheMiB"]
+    log = kube("logs", f"deployment/{deployment(kube, 'hub')}")
+    sizes = [float(each) for each in re.findall(r"KV buffer size = +([\d.]+) MiB", log)]
+    print(f"{settings}: status {told} MiB, llama-server {sizes} MiB")
+    assert sizes
+    assert told == math.ceil(sum(sizes))
+
+
+def deployment(kube: Kubectl, name: str) -> str:
+    selector = f"llama-halo.dev/model={name}"
+    found = kube.json("get", "deployments", "-l", selector)["items"]
+    assert len(found) == 1
+    return str(found[0]["metadata"]["name"])
+
+
+def test_a_branch_that_moves_changes_no_bytes_until_somebody_asks(kube: Kubectl, hub: Hub) -> None:
+    kube.apply(from_hub("hub"))
+    kube.wait_ready("llamamodel/hub")
+    before = kube.json("get", "llamamodel/hub")["status"]
+    pods = kube.pod_uids("llama-halo.dev/model=hub")
+    changed = hub.folder / OTHER / FILE
+    changed.parent.mkdir(parents=True)
+    data = (hub.folder / FILE).read_bytes()
+    changed.write_bytes(data + bytes(64))
+    hub.revisions["main"] = OTHER
+    # Not an edit, nor an operator that starts anew, goes after a branch.
+    kube.apply(from_hub("hub", aliases=["any"]))
+    name = "deployment/llama-halo-operator"
+    kubectl(kube.cluster, *SYSTEM, "rollout", "restart", name)
+    kubectl(kube.cluster, *SYSTEM, "rollout", "status", name, "--timeout=120s")
+    eventually(
+        lambda: kube.json("get", "llamamodel/hub")["status"],
+        until=lambda found: found["observedGeneration"] > before["observedGeneration"],
+        seconds=30,
+    )
+    assert kube.json("get", "llamamodel/hub")["status"]["model"]["revision"] == COMMIT
+    assert kube.pod_uids("llama-halo.dev/model=hub") == pods
+    # Asked to look again it does, and rolls when the new file is there.
+    kube("annotate", "llamamodel/hub", "reconcile.fluxcd.io/requestedAt=now")
+    eventually(
+        lambda: kube.json("get", "llamamodel/hub"),
+        until=lambda found: (
+            found["status"]["model"].get("revision") == OTHER
+            and ready(found) == ("True", "Serving")
+        ),
+        seconds=120,
+        what="the new commit serves",
+    )
+    assert kube.pod_uids("llama-halo.dev/model=hub").isdisjoint(pods)
+
+
+def test_a_fetch_killed_ten_times_goes_on_where_it_was(kube: Kubectl, hub: Hub) -> None:
+    """SIGKILL, as a machine without memory does it; the kubelet starts the container again."""
+    big = hub.folder / "big/SmolLM2-135M-Q4_1.gguf"
+    big.parent.mkdir()
+    shutil.copy(hub.folder / FILE, big)
+    with big.open("ab") as file:
+        file.write(bytes(range(256)) * (200 * 2**12))
+    size = big.stat().st_size
+    hub.bytes_per_second, hub.sent_bytes = size // 40, 0
+    wanted = from_hub("killed")
+    wanted["spec"]["source"]["huggingFace"]["file"] = "big/SmolLM2-135M-Q4_1.gguf"
+    kube.apply(wanted)
+    for number in range(10):
+        least = size * (number + 1) // 12
+        eventually(
+            lambda least=least: received() >= least,  # type: ignore[misc]
+            seconds=120,
+            what=f"{least} bytes after {number} kills",
+        )
+        kill_fetch()
+    hub.bytes_per_second = 0
+    kube.wait_ready("llamamodel/killed", seconds=180)
+    twice = hub.sent_bytes - size
+    print(f"10 kills: {twice} bytes of {size} fetched twice, {twice / size:.1%}")
+    assert twice < 0.05 * size
+    found = kube.json("get", "llamamodel/killed")["status"]["files"][0]
+    assert sha256_of(STORE.parents[2] / found["path"]) == sha256_of(big)
+    kube("delete", "llamamodel/killed")
+
+
+def received() -> int:
+    return sum(each.stat().st_size for each in STORE.rglob("big/*.partial"))
+
+
+def kill_fetch() -> None:
+    """Kill the process that fetches, by its own pid."""
+    found = [
+        int(each.parent.name)
+        for each in Path("/proc").glob("[0-9]*/cmdline")
+        if b"llama-halo\0fetch\0" in _read(each)
+    ]
+    assert len(found) == 1, found
+    os.kill(found[0], signal.SIGKILL)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "says"),
+    [
+        ({"repo": "nobody/none", "file": "none.gguf"}, "SourceNotFound", "none.gguf"),
+        ({"revision": "none"}, "SourceNotFound", "no such revision"),
+        ({"tokenSecretRef": None}, "Unauthorized", "token"),
+        ({"tokenSecretRef": {"name": "missing", "key": "token"}}, "CannotStart", "missing"),
+        ({"file": "text.gguf"}, "NotAGGUF", "does not start with GGUF"),
+    ],
+    ids=["no file", "no revision", "no token", "no Secret", "no GGUF"],
+)
+def test_what_is_wrong_with_a_source_is_told(
+    kube: Kubectl, hub: Hub, change: Json, reason: str, says: str
+) -> None:
+    (hub.folder / "text.gguf").write_text("<html>not found</html>")
+    wanted = from_hub("wrong")
+    source = wanted["spec"]["source"]["huggingFace"]
+    wanted["spec"]["source"]["huggingFace"] = {
+        name: value for name, value in {**source, **change}.items() if value is not None
+    }
+    kube.apply(wanted)
+    found = eventually(
+        lambda: kube.json("get", "llamamodel/wrong"),
+        until=lambda seen: ready(seen)[1] == reason,
+        seconds=60,
+        what=reason,
+    )
+    print(f"{reason}: {message(found)}")
+    assert says in message(found)
+    kube("delete", "llamamodel/wrong")
+
+
+def test_a_file_in_the_store_is_looked_at_where_it_is(kube: Kubectl) -> None:
+    local = smollm2("local")
+    del local["spec"]["memory"]
+    kube.apply(local)
+    kube.wait_ready("llamamodel/local", seconds=120)
+    status = kube.json("get", "llamamodel/local")["status"]
+    assert status["memory"]["method"] == "Exact"
+    assert status["files"][0]["node"] == status["nodeSummary"]
+    kube("delete", "llamamodel/local")
+    assert kube("get", "namespace", NAMESPACE)

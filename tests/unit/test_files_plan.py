@@ -1,0 +1,298 @@
+"""What a plan does about files: who looks, who fetches, what goes on meanwhile, when Jobs go."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from llama_halo.api.llamamodel import LlamaModelSpec, Source
+from llama_halo.api.reasons import Reason
+from llama_halo.gguf.header import read_header
+from llama_halo.gguf.profile import profile
+from llama_halo.plan import labels
+from llama_halo.plan.facts import (
+    Assignment,
+    DeploymentFacts,
+    FileFacts,
+    Identity,
+    Inspection,
+    JobFacts,
+    ModelFacts,
+    Problem,
+    StoredAt,
+)
+from llama_halo.plan.files import current, source_key
+from llama_halo.plan.llamamodel import demand, plan_llamamodel
+from llama_halo.plan.outcome import Invalid, Outcome, Plan, Ref
+from tests.golden.render import DEFAULTS
+from tests.memory.gguf_files import header_bytes
+from tests.memory.models import MODELS
+
+OWNER = Identity("LlamaModel", "llm", "coder", "uid-1", 1)
+HUB = {"huggingFace": {"repo": "o/r", "file": "x-Q4_K_M.gguf"}}
+LOCAL = {"local": {"path": "x.gguf"}}
+CLAIM = {"persistentVolumeClaim": {"claimName": "models"}}
+COMMIT, SHA = "c" * 40, "a" * 64
+Json = dict[str, Any]
+
+
+def inspection(source: Json | None = None, **more: Any) -> Inspection:
+    data = header_bytes(MODELS["llama-3.2-3b"], [("output.weight", [2**20], 1, 0)])
+    header = read_header(lambda offset, count: data[offset : offset + count])
+    known = Inspection(
+        role="model",
+        source=source_key(Source.model_validate(source or HUB)),
+        file="x-Q4_K_M.gguf",
+        bytes=2**21,
+        shards=1,
+        folder="" if source == LOCAL else f"hf/o/r/{SHA[:16]}",
+        sha256=SHA,
+        revision=COMMIT,
+        profile=profile(header, "x-Q4_K_M.gguf"),
+    )
+    return replace(known, **more)
+
+
+INSPECTED = FileFacts(inspections=(inspection(),))
+STORED = replace(INSPECTED, stored=(StoredAt("n1", inspection().path, 2**21, SHA),))
+
+
+def plan(
+    files: FileFacts,
+    more: Json | None = None,
+    *,
+    nodes: tuple[str, ...] = (),
+    fetch_to: tuple[str, ...] = (),
+    running: tuple[str, ...] = (),
+    requested_at: str = "",
+    candidates: tuple[str, ...] = ("n1", "n2"),
+) -> Outcome:
+    spec = LlamaModelSpec.model_validate({"source": HUB, **(more or {})})
+    wanted = demand(OWNER, spec, files)
+    reason = Reason.DOWNLOADING if fetch_to else None
+    facts = ModelFacts(
+        owner=OWNER,
+        defaults=replace(DEFAULTS, hub_endpoint="http://hub"),
+        assignment=Assignment(wanted, nodes, reason, "words", fetch_to) if wanted else None,
+        deployments=tuple(
+            DeploymentFacts(labels.deployment_name("coder", each), each, "old", settled=True)
+            for each in running
+        ),
+        files=files,
+        requested_at=requested_at,
+        candidates=candidates,
+    )
+    return plan_llamamodel(spec, facts)
+
+
+def jobs(found: Outcome) -> list[Json]:
+    assert isinstance(found, Plan), found
+    return [dict(each) for each in found.objects if each["kind"] == "Job"]
+
+
+def words(job: Json) -> list[str]:
+    found: list[str] = job["spec"]["template"]["spec"]["containers"][0]["args"]
+    return found
+
+
+def node_of(job: Json) -> str:
+    return str((job["metadata"].get("annotations") or {}).get(labels.NODE, ""))
+
+
+def waits(found: Outcome) -> Reason | None:
+    assert isinstance(found, Plan), found
+    return found.waiting.reason if found.waiting else None
+
+
+def kept(found: Outcome) -> set[Ref]:
+    assert isinstance(found, Plan), found
+    return set(found.keep)
+
+
+def as_facts(job: Json, **more: Any) -> JobFacts:
+    """Return a planned Job as it is seen once it is there."""
+    metadata = job["metadata"]
+    return JobFacts(
+        name=metadata["name"],
+        work=metadata["labels"][labels.WORK],
+        role=metadata["labels"][labels.ROLE],
+        node=node_of(job),
+        source=metadata["annotations"][labels.SOURCE],
+        **more,
+    )
+
+
+def test_an_unknown_source_is_looked_at_and_what_runs_goes_on() -> None:
+    found = plan(FileFacts(), running=("n1",))
+    (job,) = jobs(found)
+    assert words(job) == [
+        *("inspect", "--repo", "o/r", "--file", "x-Q4_K_M.gguf", "--revision", "main")
+    ]
+    assert waits(found) is Reason.INSPECTING
+    assert Ref("Deployment", labels.deployment_name("coder", "n1")) in kept(found)
+
+
+def test_a_job_that_is_there_is_left_as_it_is() -> None:
+    (job,) = jobs(plan(FileFacts()))
+    found = plan(FileFacts(jobs=(as_facts(job),)))
+    assert jobs(found) == []
+    assert kept(found) == {Ref("Job", job["metadata"]["name"])}
+
+
+def test_a_job_that_the_cluster_gave_up_is_made_anew() -> None:
+    (job,) = jobs(plan(FileFacts()))
+    found = plan(FileFacts(jobs=(as_facts(job, failed=True),)))
+    assert (jobs(found), kept(found)) == ([], set())
+
+
+@pytest.mark.parametrize(
+    ("final", "kind"), [(True, Invalid), (False, Plan)], ids=["an answer", "tried again"]
+)
+def test_a_jobs_trouble_is_the_models(final: bool, kind: type) -> None:
+    (job,) = jobs(plan(FileFacts()))
+    trouble = Problem(Reason.NOT_A_GGUF, "it is text", final)
+    found = plan(FileFacts(jobs=(as_facts(job, problem=trouble),)))
+    assert isinstance(found, kind)
+    told = found if isinstance(found, Invalid) else found.waiting  # type: ignore[union-attr]
+    assert (told.reason, told.message) == (Reason.NOT_A_GGUF, "it is text")
+
+
+def test_an_answer_stays_until_the_status_has_it_then_its_job_goes() -> None:
+    (job,) = jobs(plan(FileFacts()))
+    answered = as_facts(job, answer=inspection())
+    fresh = replace(INSPECTED, jobs=(answered,), recorded=False)
+    found = plan(fresh, fetch_to=("n1",))
+    assert Ref("Job", answered.name) in kept(found)
+    assert isinstance(found, Plan)
+    assert found.unrecorded
+    found = plan(replace(fresh, recorded=True), fetch_to=("n1",))
+    assert Ref("Job", answered.name) not in kept(found)
+
+
+def test_files_are_fetched_where_placement_wants_them_by_commit_and_checksum() -> None:
+    found = plan(INSPECTED, fetch_to=("n1",), running=("n1",))
+    (job,) = jobs(found)
+    assert words(job)[:9] == [
+        *("fetch", "--repo", "o/r", "--file", "x-Q4_K_M.gguf", "--revision", COMMIT),
+        *("--sha256", SHA),
+    ]
+    assert words(job)[9:13] == ["--folder", inspection().folder, "--shards", "1"]
+    assert node_of(job) == "n1"
+    assert waits(found) is Reason.DOWNLOADING
+    assert Ref("Deployment", labels.deployment_name("coder", "n1")) in kept(found)
+
+
+def test_a_replica_whose_files_are_on_their_way_goes_on_beside_one_that_rolls() -> None:
+    found = plan(STORED, {"replicas": 2}, nodes=("n1",), fetch_to=("n2",), running=("n1", "n2"))
+    assert isinstance(found, Plan)
+    assert [each["metadata"]["annotations"][labels.NODE] for each in found.objects[1:]] == [
+        "n2",
+        "n1",
+    ]
+    assert Ref("Deployment", labels.deployment_name("coder", "n2")) in kept(found)
+
+
+def test_the_server_reads_the_file_by_the_path_that_names_its_bytes() -> None:
+    found = plan(STORED, nodes=("n1",))
+    assert isinstance(found, Plan)
+    container = found.objects[-1]["spec"]["template"]["spec"]["containers"][0]
+    arguments = container["args"]
+    assert f"/models/{inspection().path}" in arguments
+    assert arguments[arguments.index("--ctx-size") + 1] == "32768"
+
+
+def test_another_commit_with_the_same_bytes_rolls_nothing() -> None:
+    moved = replace(STORED, inspections=(inspection(revision="d" * 40),))
+    before, after = plan(STORED, nodes=("n1",)), plan(moved, nodes=("n1",))
+    assert isinstance(before, Plan)
+    assert isinstance(after, Plan)
+    assert before.config_hash == after.config_hash
+
+
+def test_asked_to_look_again_it_does_and_serves_what_it_knows_meanwhile() -> None:
+    found = plan(STORED, nodes=("n1",), requested_at="now")
+    assert [words(job)[0] for job in jobs(found)] == ["inspect"]
+    assert waits(found) is None
+    again = replace(STORED, inspections=(inspection(requested_at="now"),))
+    assert jobs(plan(again, nodes=("n1",), requested_at="now")) == []
+
+
+def test_another_token_asks_again_and_changes_nothing_that_is_known() -> None:
+    secret = {"huggingFace": {**HUB["huggingFace"], "tokenSecretRef": {"name": "s", "key": "k"}}}
+    (job,) = jobs(plan(FileFacts(), {"source": secret}))
+    environment = job["spec"]["template"]["spec"]["containers"][0]["env"]
+    assert environment[1]["valueFrom"] == {"secretKeyRef": {"name": "s", "key": "k"}}
+    assert job["metadata"]["name"] != jobs(plan(FileFacts()))[0]["metadata"]["name"]
+    assert waits(plan(STORED, {"source": secret}, nodes=("n1",))) is None
+
+
+def test_of_a_changed_source_nothing_is_believed() -> None:
+    other = {"huggingFace": {"repo": "o/r", "file": "y.gguf"}}
+    found = plan(STORED, {"source": other}, running=("n1",))
+    assert waits(found) is Reason.INSPECTING
+    assert "y.gguf" in words(jobs(found)[0])
+
+
+def test_a_local_file_is_looked_for_on_every_node_that_may_run_the_model() -> None:
+    found = plan(FileFacts(), {"source": LOCAL})
+    assert sorted(node_of(job) for job in jobs(found)) == ["n1", "n2"]
+    mount = jobs(found)[0]["spec"]["template"]["spec"]["containers"][0]["volumeMounts"][0]
+    assert mount == {"name": "models", "mountPath": "/models", "readOnly": True}
+    missing = Problem(Reason.SOURCE_NOT_FOUND, "there is no x.gguf")
+    one_lacks_it = FileFacts(
+        inspections=(inspection(LOCAL),),
+        stored=(StoredAt("n1", "x-Q4_K_M.gguf", 1),),
+        jobs=tuple(as_facts(job, problem=missing) for job in jobs(found) if node_of(job) == "n2"),
+    )
+    settled = plan(one_lacks_it, {"source": LOCAL}, nodes=("n1",))
+    assert (jobs(settled), kept(settled)) == ([], set())
+
+
+def test_until_every_node_has_said_no_a_local_file_may_be_found() -> None:
+    found = jobs(plan(FileFacts(), {"source": LOCAL}))
+    missing = Problem(Reason.SOURCE_NOT_FOUND, "there is no x.gguf")
+    one = FileFacts(jobs=(as_facts(found[0], problem=missing), as_facts(found[1])))
+    assert waits(plan(one, {"source": LOCAL})) is Reason.INSPECTING
+    both = FileFacts(jobs=tuple(as_facts(each, problem=missing) for each in found))
+    assert waits(plan(both, {"source": LOCAL})) is Reason.SOURCE_NOT_FOUND
+
+
+def test_a_claim_gets_its_files_by_a_job_that_the_scheduler_places() -> None:
+    store = {"store": CLAIM}
+    found = plan(INSPECTED, store)
+    (job,) = jobs(found)
+    assert node_of(job) == ""
+    assert "affinity" not in job["spec"]["template"]["spec"]
+    assert job["spec"]["template"]["spec"]["securityContext"]["fsGroup"] == 65532
+    assert waits(found) is Reason.DOWNLOADING
+    there = replace(INSPECTED, stored=(StoredAt("", inspection().path, 1),))
+    served = plan(there, store, nodes=("n1",))
+    assert waits(served) is None
+    assert jobs(served) == []
+
+
+def test_a_stopped_model_needs_no_file() -> None:
+    found = plan(FileFacts(), {"replicas": 0}, running=("n1",))
+    assert isinstance(found, Plan)
+    assert found.replicas == 0
+    assert Ref("Deployment", labels.deployment_name("coder", "n1")) not in kept(found)
+
+
+def test_old_files_are_remembered_until_the_new_ones_are_there() -> None:
+    spec = LlamaModelSpec.model_validate({"source": HUB})
+    old = StoredAt("n1", "hf/o/r/old/x.gguf", 1)
+    known = replace(INSPECTED, stored=(old,))
+    assert current(spec, known).stored == (old,)
+    new = StoredAt("n1", inspection().path, 1)
+    assert current(spec, replace(known, stored=(new, old))).stored == (new,)
+
+
+def test_names_and_labels_keep_jobs_out_of_the_models_service() -> None:
+    (job,) = jobs(plan(FileFacts()))
+    template = job["spec"]["template"]["metadata"]["labels"]
+    assert labels.MODEL not in template
+    assert template[labels.FILES_OF] == "coder"
+    longest = "m" * 40
+    assert len(job["metadata"]["name"].replace("coder", longest)) <= 63
