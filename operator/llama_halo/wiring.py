@@ -22,6 +22,7 @@ from llama_halo.reconcile.loop import reconcile
 from llama_halo.reconcile.placing import notice
 from llama_halo.reconcile.queue import Queue
 from llama_halo.reconcile.reflector import Reflector, reflectors
+from llama_halo.reconcile.unloading import unload
 from llama_halo.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -96,6 +97,8 @@ class Operator:
             for _ in range(PROBE_WORKERS):
                 probes = self._context.probes
                 tasks.create_task(probes.work(lambda key: probing.look(self._context, key)))
+                unloads = self._context.unloads
+                tasks.create_task(unloads.work(lambda key: unload(self._context, key)))
             tasks.create_task(
                 identity.watch_claim(
                     self._context.cluster,

@@ -169,6 +169,7 @@ def test_a_branch_that_moves_changes_no_bytes_until_somebody_asks(kube: Kubectl,
         what="the new commit serves",
     )
     assert kube.pod_uids("llama-halo.dev/model=hub").isdisjoint(pods)
+    hub.revisions["main"] = COMMIT
 
 
 def test_a_fetch_killed_ten_times_goes_on_where_it_was(kube: Kubectl, hub: Hub) -> None:

@@ -37,7 +37,9 @@ def decide(
     running: dict[str, frozenset[str]] | None = None,
     held: tuple[Held, ...] = (),
 ) -> dict[str, Assignment]:
-    return place(demands, nodes, current=current or {}, running=running or {}, held=held)
+    return place(
+        demands, nodes, current=current or {}, running=running or {}, held=held
+    ).assignments
 
 
 def test_a_model_goes_where_the_least_room_is_left_over() -> None:
@@ -212,7 +214,7 @@ current_ = st.dictionaries(
 def test_no_node_is_ever_given_more_than_it_has(
     demands: list[Demand], nodes: list[NodeFacts], current: dict[str, list[str]]
 ) -> None:
-    found = place(demands, nodes, current=current, running={}, held=())
+    found = place(demands, nodes, current=current, running={}, held=()).assignments
     by_name = {each.model: each for each in demands}
     for facts in nodes:
         there = [by_name[model] for model, each in found.items() if facts.name in each.nodes]
@@ -224,17 +226,19 @@ def test_no_node_is_ever_given_more_than_it_has(
 def test_the_same_input_gives_the_same_decision_in_any_order_of_nodes(
     demands: list[Demand], nodes: list[NodeFacts], current: dict[str, list[str]]
 ) -> None:
-    once = place(demands, nodes, current=current, running={}, held=())
-    assert place(demands, list(reversed(nodes)), current=current, running={}, held=()) == once
+    once = place(demands, nodes, current=current, running={}, held=()).assignments
+    turned = list(reversed(nodes))
+    again = place(demands, turned, current=current, running={}, held=()).assignments
+    assert again == once
 
 
 @given(demands_, nodes_)
 def test_a_decision_that_is_carried_out_is_made_again(
     demands: list[Demand], nodes: list[NodeFacts]
 ) -> None:
-    once = place(demands, nodes, current={}, running={}, held=())
+    once = place(demands, nodes, current={}, running={}, held=()).assignments
     carried_out = {model: each.nodes for model, each in once.items()}
-    again = place(demands, nodes, current=carried_out, running={}, held=())
+    again = place(demands, nodes, current=carried_out, running={}, held=()).assignments
     assert {model: set(each.nodes) for model, each in again.items()} == {
         model: set(each.nodes) for model, each in once.items()
     }
@@ -245,7 +249,8 @@ def test_every_model_has_its_replicas_or_a_reason(
     demands: list[Demand], nodes: list[NodeFacts], current: dict[str, list[str]]
 ) -> None:
     for demand in demands:
-        found = place(demands, nodes, current=current, running={}, held=())[demand.model]
+        decided = place(demands, nodes, current=current, running={}, held=())
+        found = decided.assignments[demand.model]
         assert len(found.nodes) == demand.replicas or found.message
 
 

@@ -19,6 +19,7 @@ class Reason(StrEnum):
 
     # Ready is True.
     SERVING = "Serving"
+    IDLE = "Idle"
     STOPPED = "Stopped"
     SUSPENDED = "Suspended"
     # Ready is False, and the operator or the cluster is at work.
@@ -30,6 +31,7 @@ class Reason(StrEnum):
     PULLING_IMAGE = "PullingImage"
     LOADING = "Loading"
     ROLLING = "Rolling"
+    DRAINING = "Draining"
     STARTING = "Starting"
     RETRYING = "Retrying"
     # Ready is False, and a person may have to act.
@@ -50,7 +52,7 @@ class Reason(StrEnum):
     CRASH_LOOPING = "CrashLooping"
 
 
-READY_REASONS = frozenset({Reason.SERVING, Reason.STOPPED, Reason.SUSPENDED})
+READY_REASONS = frozenset({Reason.SERVING, Reason.IDLE, Reason.STOPPED, Reason.SUSPENDED})
 # What an ordinary start or roll goes through, one after another.
 STEP_REASONS = frozenset(
     {

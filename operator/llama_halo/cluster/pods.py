@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
@@ -14,23 +15,30 @@ TIMEOUT_SECONDS = 2.0
 MOST_BYTES = 2**20
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What a pod said: an HTTP status, and JSON with 200."""
+
+    status: int
+    body: Any
+
+
 class PodClient:
     """One client for all pods; made when it is first used."""
 
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
 
-    async def get(self, address: str, port: int, path: str) -> Any | None:
-        """Return a page's JSON, None when there is none within two seconds."""
+    async def get(self, address: str, port: int, path: str) -> Answer | None:
+        """Return a page, None when there is no answer within two seconds."""
         if self._session is None:
             timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
             self._session = aiohttp.ClientSession(timeout=timeout)
         host = f"[{address}]" if ":" in address else address
         try:
             async with self._session.get(f"http://{host}:{port}{path}") as answer:
-                if answer.status != 200:
-                    return None
-                return json.loads(await answer.content.read(MOST_BYTES))
+                text = await answer.content.read(MOST_BYTES)
+                return Answer(answer.status, json.loads(text) if answer.status == 200 else None)
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             log.debug("pod does not answer", extra={"address": address, "reason": repr(error)})
             return None

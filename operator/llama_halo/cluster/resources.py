@@ -51,16 +51,17 @@ CRD = Resource(
 CHILDREN = (
     Resource("Deployment", "apps/v1", "deployments"),
     Resource("Job", "batch/v1", "jobs"),
+    LEASE,
     Resource("Service", "v1", "services"),
     Resource("ConfigMap", "v1", "configmaps"),
     Resource("ServiceAccount", "v1", "serviceaccounts"),
     Resource("RoleBinding", "rbac.authorization.k8s.io/v1", "rolebindings"),
     Resource("PodDisruptionBudget", "policy/v1", "poddisruptionbudgets"),
 )
-PRUNED = frozenset({"Deployment", "Job", "ConfigMap", "PodDisruptionBudget"})
+PRUNED = frozenset({"Deployment", "Job", "Lease", "ConfigMap", "PodDisruptionBudget"})
 """Kinds whose names or presence change; the others are always planned, under the same name."""
 OWNERS = (LLAMAMODEL, MODELROUTER)
 WATCHED = (*OWNERS, *CHILDREN, POD, NODE)
 LABELLED = frozenset(resource.kind for resource in (*CHILDREN, POD))
 """Kinds that are watched only where they carry our label."""
-BY_KIND = {resource.kind: resource for resource in (*WATCHED, LEASE, EVENT, CRD)}
+BY_KIND = {resource.kind: resource for resource in (*WATCHED, EVENT, CRD)}

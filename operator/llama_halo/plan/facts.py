@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from llama_halo.api.llamamodel import Backend
 from llama_halo.api.pod import Toleration
@@ -119,6 +120,45 @@ class FileFacts:
     """Whether the status has all of it: until then the Jobs that say so stay."""
 
 
+class Phase(StrEnum):
+    """What a model on demand is told to be; kept on its Lease, where gateways read it."""
+
+    NEW = ""
+    IDLE = "Idle"
+    LOADED = "Loaded"
+    UNLOADING = "Unloading"
+    """Being asked whether it is really idle: nobody sends it anything new."""
+
+
+@dataclass(frozen=True)
+class OnDemand:
+    """How a model comes and goes."""
+
+    idle_timeout_seconds: float
+    min_resident_seconds: float
+    priority: int = 0
+    preload: bool = False
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a model on demand is used for now."""
+
+    phase: Phase = Phase.NEW
+    busy: bool = False
+    """A gateway has said within some seconds that it has requests for it."""
+    wanted_since: float = 0.0
+    """When it became busy, by any clock: who came first."""
+    idle_seconds: float = 0.0
+    """Since anybody last said anything of it."""
+    resident_seconds: float = 0.0
+    trusted: bool = True
+    """Whether a gateway that wanted it would have been heard."""
+    next_change_seconds: float | None = None
+    """After what time it is no longer busy, should nobody say anything."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Wishes:
     """Which nodes a model may run on, room aside."""
@@ -143,6 +183,8 @@ class Demand(Wishes):
     """Nodes to which the files are on their way."""
     fetchable: bool = False
     """Whether the files can be fetched to a node that lacks them."""
+    on_demand: OnDemand | None = None
+    """None: always on."""
 
     @property
     def total_mib(self) -> int:
@@ -192,6 +234,10 @@ class Assignment:
     """Why fewer nodes than replicas."""
     fetch_to: tuple[str, ...] = ()
     """Nodes that get the files next; no memory is held there meanwhile."""
+    idle: bool = False
+    """On demand, and wanted by nobody."""
+    phase: Phase = Phase.NEW
+    """Of a model on demand, as it was when this was decided."""
 
 
 @dataclass(frozen=True)
@@ -216,6 +262,8 @@ class ModelFacts:
     files: FileFacts = FileFacts()
     requested_at: str = ""
     """Flux's request to look again at the source."""
+    phase: Phase = Phase.NEW
+    """Of a model on demand, as its Lease has it."""
     candidates: tuple[str, ...] = ()
     """Nodes that may run the model, room aside."""
 

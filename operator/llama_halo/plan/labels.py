@@ -24,6 +24,9 @@ CONFIG_HASH = f"{GROUP}/config-hash"
 GPU_MIB = f"{GROUP}/gpu-mib"
 HOST_MIB = f"{GROUP}/host-mib"
 NODE = f"{GROUP}/node"
+PHASE = f"{GROUP}/phase"
+GATEWAY_PREFIX = f"gateway.{GROUP}/"
+"""Of the annotations by which gateways say what they have in flight."""
 GPU_MEMORY = f"{GROUP}/gpu-memory"
 STRIX_HALO = f"{GROUP}/strix-halo"
 GATEWAY_CLUSTER_ROLE = "llama-halo-gateway"
@@ -69,6 +72,11 @@ def metadata(owner: Identity, name: str) -> dict[str, Any]:
 def deployment_name(model: str, node: str) -> str:
     """Return the name of a model's Deployment on a node."""
     return f"{model}-{content_hash(node, 5)}"
+
+
+def lease_name(model: str) -> str:
+    """Return the name of the Lease by which a model is wanted."""
+    return f"llama-halo-{model}"
 
 
 def router_name(router: str) -> str:

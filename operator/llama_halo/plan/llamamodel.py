@@ -7,7 +7,16 @@ from typing import Any
 from llama_halo.api.llamamodel import Backend, LlamaModelSpec
 from llama_halo.api.reasons import Reason
 from llama_halo.plan import labels, server
-from llama_halo.plan.facts import Assignment, Demand, FileFacts, Identity, ModelFacts, Wishes
+from llama_halo.plan.facts import (
+    Assignment,
+    Demand,
+    FileFacts,
+    Identity,
+    ModelFacts,
+    OnDemand,
+    Phase,
+    Wishes,
+)
 from llama_halo.plan.files import (
     Files,
     fetching_on,
@@ -20,8 +29,11 @@ from llama_halo.plan.files import (
 from llama_halo.plan.hashing import content_hash
 from llama_halo.plan.outcome import Invalid, Object, Outcome, Plan, Ref, Wait
 from llama_halo.plan.pods import extra_annotations, extra_labels, pinned, pod_additions
+from llama_halo.plan.quantity import seconds
 from llama_halo.plan.sizing import Sizing, size, too_little
 from llama_halo.plan.supported import unsupported_in_model
+
+DEFAULT_IDLE_TIMEOUT, DEFAULT_MIN_RESIDENT = "15m", "1m"
 
 
 def plan_llamamodel(spec: LlamaModelSpec, facts: ModelFacts) -> Outcome:
@@ -34,7 +46,8 @@ def plan_llamamodel(spec: LlamaModelSpec, facts: ModelFacts) -> Outcome:
     if isinstance(sizing, Invalid):
         return sizing
     why = sizing if isinstance(sizing, Wait) else _without_place(facts.assignment)
-    if isinstance(sizing, Wait) or (why and not (facts.assignment and facts.assignment.nodes)):
+    placed = facts.assignment and (facts.assignment.nodes or facts.assignment.idle)
+    if isinstance(sizing, Wait) or (why and not placed):
         assert why is not None  # noqa: S101
         return _hold(spec, facts, files, why)
     return _plan(spec, facts, files, sizing, why)
@@ -82,6 +95,20 @@ def demand(owner: Identity, spec: LlamaModelSpec, files: FileFacts) -> Demand | 
         stored_on=stored_on(spec, files),
         fetching_on=fetching_on(spec, files),
         fetchable=spec.source.local is None,
+        on_demand=_on_demand(spec),
+    )
+
+
+def _on_demand(spec: LlamaModelSpec) -> OnDemand | None:
+    found = spec.activation.on_demand if spec.activation else None
+    if found is None:
+        return None
+    return OnDemand(
+        idle_timeout_seconds=seconds(found.idle_timeout or DEFAULT_IDLE_TIMEOUT),
+        min_resident_seconds=seconds(found.min_resident or DEFAULT_MIN_RESIDENT),
+        priority=found.priority or 0,
+        preload=found.preload or False,
+        group=found.group or "",
     )
 
 
@@ -100,7 +127,7 @@ def _hold(spec: LlamaModelSpec, facts: ModelFacts, files: Files, why: Wait) -> P
     stopped = spec.replicas == 0
     return Plan(
         unrecorded=not facts.files.recorded,
-        objects=(_service(facts.owner), *files.objects),
+        objects=(*_standing(spec, facts, facts.phase), *files.objects),
         keep=files.keep | (frozenset() if stopped else running),
         replicas=1 if spec.replicas is None else spec.replicas,
         waiting=None if stopped else why,
@@ -111,7 +138,7 @@ def _target_nodes(spec: LlamaModelSpec, facts: ModelFacts) -> tuple[tuple[str, i
     """Return (node, pods) pairs; a model at 0 replicas keeps its empty Deployments, and so its
     place."""
     assert facts.assignment is not None  # noqa: S101  (the caller waits without one)
-    if facts.assignment.demand.replicas == 0:
+    if facts.assignment.demand.replicas == 0 or facts.assignment.idle:
         return tuple((each.node, 0) for each in facts.deployments)
     return tuple((node, 1) for node in facts.assignment.nodes)
 
@@ -120,6 +147,7 @@ def _plan(
     spec: LlamaModelSpec, facts: ModelFacts, files: Files, sizing: Sizing, waiting: Wait | None
 ) -> Plan:
     owner, targets = facts.owner, _target_nodes(spec, facts)
+    idle = facts.assignment is not None and facts.assignment.idle
     pod_spec = _pod_spec(owner, spec, facts, files.path, sizing)
     config_hash = content_hash([pod_spec, extra_labels(spec.pod), extra_annotations(spec.pod)])
     live = {each.node: each for each in facts.deployments}
@@ -129,7 +157,10 @@ def _plan(
         for node, pods in targets
         if pods and (each := live.get(node))
     )
-    objects: list[Object] = [_service(owner), *files.objects]
+    # Who unloads a model has the word until that is done, or was for nothing.
+    unloading = facts.phase is Phase.UNLOADING and not idle
+    phase = Phase.UNLOADING if unloading else Phase.IDLE if idle else Phase.LOADED
+    objects: list[Object] = [*_standing(spec, facts, phase), *files.objects]
     # Where the files are still on their way, what runs goes on.
     fetch_to = facts.assignment.fetch_to if facts.assignment else ()
     keep = {Ref("Deployment", live[node].name) for node in fetch_to if node in live} | files.keep
@@ -158,8 +189,23 @@ def _plan(
         config_hash=config_hash,
         replicas=sum(pods for _, pods in targets),
         waiting=waiting,
+        idle=idle,
         unrecorded=not facts.files.recorded,
     )
+
+
+def _standing(spec: LlamaModelSpec, facts: ModelFacts, phase: Phase) -> list[Object]:
+    """Return what is there whether the model runs or not."""
+    objects: list[Object] = [_service(facts.owner)]
+    return [*objects, lease(facts.owner, phase)] if _on_demand(spec) else objects
+
+
+def lease(owner: Identity, phase: Phase) -> dict[str, Any]:
+    """Return the Lease of a model on demand: gateways say there that they want it."""
+    metadata = labels.metadata(owner, labels.lease_name(owner.name))
+    if phase:
+        metadata["annotations"] = {labels.PHASE: str(phase)}
+    return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata}
 
 
 def _service(owner: Identity) -> dict[str, Any]:

@@ -53,6 +53,8 @@ class Plan:
     replicas: int = 0
     waiting: Wait | None = None
     """Why fewer replicas than asked for have a node."""
+    idle: bool = False
+    """On demand, and wanted by nobody: there is to be no pod."""
     unrecorded: bool = False
     """Jobs have answered what the status does not say yet: they go once it does."""
 

@@ -3,64 +3,34 @@
 Order of choice: fits, stays where it is, has the files, spreads replicas, leaves least room over,
 node name. A node that lacks the files gets them first, and holds no memory for that meanwhile.
 A pod is never asked for where it does not fit: overcommit can wedge such a machine's kernel.
+
+Models on demand run while somebody wants them. Where one that is wanted finds no room, idle ones
+make it: the lowest priority first, then the longest idle; never a busy one. What is told to leave
+holds its memory until it is gone, and only then is the other one let in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from llama_halo.api.reasons import Reason
-from llama_halo.plan import labels
-from llama_halo.plan.facts import Assignment, Demand, Held, NodeFacts, Taint, Wishes
-from llama_halo.plan.quantity import human_gib
+from llama_halo.plan.facts import Assignment, Demand, Held, NodeFacts, Phase, Usage
+from llama_halo.plan.ledger import Ledger, matches
+from llama_halo.plan.shortage import why_unplaced
 
-# What tells a Strix Halo node where spec.pod.nodeSelector says nothing; any one suffices. Most of
-# these machines have PCI class 0380, not 0300.
-GPU_NODE_LABELS = (
-    (labels.STRIX_HALO, "true"),
-    ("feature.node.kubernetes.io/pci-0380_1002.present", "true"),
-    ("feature.node.kubernetes.io/pci-0300_1002.present", "true"),
-    ("amd.com/gpu.device-id", "1586"),
-)
+_UNUSED = Usage()
 
 
-NODES_TOLD = 3
+@dataclass(frozen=True)
+class Decision:
+    """Where every model runs, and which ones on demand have to go."""
 
-
-@dataclass
-class _Ledger:
-    """Memory held on one node, by model, MiB; the sums are kept, for there are many models."""
-
-    node: NodeFacts
-    gpu: dict[str, int] = field(default_factory=dict)
-    host: dict[str, int] = field(default_factory=dict)
-    gpu_sum: int = 0
-    host_sum: int = 0
-
-    def charge(self, demand: Demand) -> None:
-        """Charge a demand; a larger old pod of the model counts until it is gone."""
-        gpu, host = self.gpu.get(demand.model, 0), self.host.get(demand.model, 0)
-        self.hold(demand.model, max(demand.gpu_mib - gpu, 0), max(demand.host_mib - host, 0))
-
-    def hold(self, model: str, gpu_mib: int, host_mib: int) -> None:
-        """Count what pods of a model hold, beside what is counted already."""
-        self.gpu[model] = self.gpu.get(model, 0) + gpu_mib
-        self.host[model] = self.host.get(model, 0) + host_mib
-        self.gpu_sum += gpu_mib
-        self.host_sum += host_mib
-
-    def gpu_free(self, besides: str) -> int:
-        return self.node.gpu_budget_mib - self.gpu_sum + self.gpu.get(besides, 0)
-
-    def total_free(self, besides: str) -> int:
-        own = self.gpu.get(besides, 0) + self.host.get(besides, 0)
-        return self.node.allocatable_mib - self.gpu_sum - self.host_sum + own
-
-    def fits(self, demand: Demand) -> bool:
-        return demand.gpu_mib <= self.gpu_free(
-            demand.model
-        ) and demand.total_mib <= self.total_free(demand.model)
+    assignments: dict[str, Assignment]
+    unload: frozenset[str] = frozenset()
+    """Idle models, or models that are being unloaded already."""
+    again_seconds: float | None = None
+    """After what time alone the decision may be another one."""
 
 
 def place(
@@ -70,221 +40,341 @@ def place(
     current: Mapping[str, Sequence[str]],
     running: Mapping[str, frozenset[str]],
     held: Sequence[Held],
-) -> dict[str, Assignment]:
+    usage: Mapping[str, Usage] | None = None,
+) -> Decision:
     """Assign nodes to models.
 
     `current` is where each model's Deployments are, the best to keep first, `running` where it
-    has pods that are not ending, `held` what pods and Deployments hold now.
-    Demands are served in order; a model that runs keeps its place as long as it fits there.
+    has pods that are not ending, `held` what pods and Deployments hold now, `usage` what the
+    models on demand are used for.
+    Demands are served in order, models on demand after the others; a model that runs keeps its
+    place as long as it fits there.
     """
-    ledgers = {node.name: _Ledger(node) for node in sorted(nodes, key=lambda node: node.name)}
+    ledgers = {node.name: Ledger(node) for node in sorted(nodes, key=lambda node: node.name)}
     for each in held:
         if each.node in ledgers:
             ledgers[each.node].hold(each.model, each.gpu_mib, each.host_mib)
-    kept = {
-        demand.model: _keep(
-            demand,
-            ledgers,
-            current.get(demand.model, ()),
-            running.get(demand.model, frozenset()),
-        )
-        for demand in demands
-    }
-    return {
-        demand.model: _assign(
-            demand, ledgers, kept[demand.model], frozenset(current.get(demand.model, ()))
-        )
-        for demand in demands
-    }
+    return _Placing(demands, ledgers, current, running, usage or {}).decide()
 
 
-def matches(demand: Wishes, node: NodeFacts) -> bool:
-    """Tell whether a model may run on a node at all, room aside."""
-    if demand.node_selector:
-        chosen = all(node.labels.get(key) == value for key, value in demand.node_selector)
-    else:
-        chosen = not demand.needs_gpu or any(
-            node.labels.get(key) == value for key, value in GPU_NODE_LABELS
-        )
-    return chosen and all(_tolerated(demand, taint) for taint in node.taints)
+class _Placing:
+    """One decision on its way."""
 
+    def __init__(
+        self,
+        demands: Sequence[Demand],
+        ledgers: Mapping[str, Ledger],
+        current: Mapping[str, Sequence[str]],
+        running: Mapping[str, frozenset[str]],
+        usage: Mapping[str, Usage],
+    ) -> None:
+        self._demands = demands
+        self._ledgers = ledgers
+        self._current = current
+        self._running = running
+        self._usage = usage
+        self._resident: dict[str, tuple[Demand, str]] = {}
+        """Models on demand that have a node, and may be told to leave it."""
+        self._there: dict[str, dict[str, Demand]] = {name: {} for name in ledgers}
+        """By node: models on demand that have it, or still hold memory there."""
+        self._movable: dict[str, tuple[int, int]] = {}
+        """By node: GPU and all memory of what could leave, as far as it was added up."""
+        self._unload: set[str] = set()
 
-def _keep(
-    demand: Demand,
-    ledgers: Mapping[str, _Ledger],
-    current: Sequence[str],
-    running: frozenset[str],
-) -> tuple[str, ...]:
-    """Charge the nodes where a model is and still fits, up to its replicas."""
-    kept: list[str] = []
-    for name in current:
-        ledger = ledgers.get(name)
-        if ledger is None or len(kept) == demand.replicas or not matches(demand, ledger.node):
-            continue
-        if not ledger.node.takes_new and name not in running:
-            continue  # what was evicted from there is placed elsewhere
-        if not _has_files(demand, name):
-            continue
-        if ledger.fits(demand):
-            ledger.charge(demand)
-            kept.append(name)
-    return tuple(kept)
+    def decide(self) -> Decision:
+        found: dict[str, Assignment] = {}
+        self._note_what_ends()
+        kept = {each.model: self._keep(each) for each in self._demands if self._stays(each)}
+        self._unload_what_is_done()
+        for demand in self._in_order():
+            model = demand.model
+            if demand.on_demand is None or self._use(model).busy:
+                found[model] = self._assign(demand, kept.get(model, ()))
+            elif kept.get(model):
+                found[model] = Assignment(demand, kept[model])
+            else:
+                found[model] = self._rest(demand)
+        found = {
+            model: replace(each, phase=self._use(model).phase) for model, each in found.items()
+        }
+        return Decision(found, frozenset(self._unload), self._again())
 
+    def _use(self, model: str) -> Usage:
+        return self._usage.get(model, _UNUSED)
 
-def _assign(
-    demand: Demand,
-    ledgers: Mapping[str, _Ledger],
-    kept: tuple[str, ...],
-    current: frozenset[str],
-) -> Assignment:
-    chosen, fetch_to = list(kept), list[str]()
-    while len(chosen) + len(fetch_to) < demand.replicas:
-        open_nodes = [
-            ledger
-            for name, ledger in ledgers.items()
-            if name not in (*chosen, *fetch_to)
-            and ledger.node.takes_new
-            and matches(demand, ledger.node)
-        ]
-        best = _best(demand, open_nodes, current)
-        if best is None:
-            reason, message = _why(demand, ledgers, open_nodes, chosen)
-            return Assignment(demand, tuple(chosen), reason, message, tuple(fetch_to))
-        if _has_files(demand, best.node.name):
+    def _in_order(self) -> list[Demand]:
+        """Return the demands as they are served: who has waited longest for a model first."""
+
+        def rank(demand: Demand) -> tuple[bool, int, float]:
+            wish, use = demand.on_demand, self._use(demand.model)
+            if wish is None:
+                return False, 0, 0.0
+            return True, -wish.priority, use.wanted_since if use.busy else float("inf")
+
+        return sorted(self._demands, key=rank)
+
+    def _stays(self, demand: Demand) -> bool:
+        """Tell whether a model keeps a place it has: one on demand only while it is loaded."""
+        phase = self._use(demand.model).phase
+        if demand.on_demand is None or phase in (Phase.LOADED, Phase.UNLOADING):
+            return True
+        # It was always on until now, or somebody deleted its Lease.
+        return phase is Phase.NEW and bool(self._running.get(demand.model))
+
+    def _keep(self, demand: Demand) -> tuple[str, ...]:
+        """Charge the nodes where a model is and still fits, up to its replicas."""
+        kept: list[str] = []
+        running = self._running.get(demand.model, frozenset())
+        for name in self._current.get(demand.model, ()):
+            ledger = self._ledgers.get(name)
+            if ledger is None or len(kept) == demand.replicas or not matches(demand, ledger.node):
+                continue
+            if not ledger.node.takes_new and name not in running:
+                continue  # what was evicted from there is placed elsewhere
+            if _has_files(demand, name) and ledger.fits(demand):
+                ledger.charge(demand)
+                kept.append(name)
+                if demand.on_demand:
+                    self._settle(demand, name)
+        return tuple(kept)
+
+    def _note_what_ends(self) -> None:
+        """Note which models hold memory though nobody wants them any more: it comes free."""
+        for demand in self._demands:
+            if demand.on_demand is None:
+                continue
+            for name, ledger in self._ledgers.items():
+                if demand.model in ledger.gpu:
+                    self._there[name][demand.model] = demand
+                    if not self._stays(demand) and not self._use(demand.model).busy:
+                        ledger.leaving.add(demand.model)
+
+    def _settle(self, demand: Demand, node: str) -> None:
+        self._resident[demand.model] = (demand, node)
+        self._there[node][demand.model] = demand
+        self._movable.pop(node, None)
+
+    def _unload_what_is_done(self) -> None:
+        """Tell models to leave that nobody has wanted for long, and those that are about to."""
+        for model, (demand, name) in self._resident.items():
+            use = self._use(model)
+            assert demand.on_demand is not None  # noqa: S101  (only such are resident)
+            done = use.idle_seconds >= demand.on_demand.idle_timeout_seconds
+            if use.phase is Phase.UNLOADING or (done and self._may_leave(demand)):
+                self._tell_to_leave(model, name)
+
+    def _tell_to_leave(self, model: str, node: str) -> None:
+        self._unload.add(model)
+        self._ledgers[node].leaving.add(model)
+        self._movable.pop(node, None)
+
+    def _may_leave(self, demand: Demand) -> bool:
+        wish, use = demand.on_demand, self._use(demand.model)
+        if wish is None or use.busy or not use.trusted:
+            return False
+        return use.resident_seconds >= wish.min_resident_seconds
+
+    def _assign(self, demand: Demand, kept: tuple[str, ...]) -> Assignment:
+        chosen, fetch_to, awaited = list(kept), list[str](), list[str]()
+        while len(chosen) + len(fetch_to) + len(awaited) < demand.replicas:
+            taken = (*chosen, *fetch_to, *awaited)
+            open_nodes = self._open(demand, taken)
+            best = self._best(demand, open_nodes)
+            if best is not None and _has_files(demand, best.name):
+                best.charge(demand)
+                chosen.append(best.name)
+            elif best is not None:
+                fetch_to.append(best.name)
+            elif (cleared := self._clear(demand, open_nodes)) is not None:
+                # It is counted there already: what leaves, leaves for this one.
+                cleared.charge(demand)
+                awaited.append(cleared.name)
+            else:
+                why = why_unplaced(demand, self._ledgers, open_nodes, chosen, self._usage)
+                return Assignment(demand, tuple(chosen), *why, tuple(fetch_to))
+        nodes = tuple(chosen)
+        if awaited:
+            return Assignment(demand, nodes, *self._awaits(awaited), tuple(fetch_to))
+        if fetch_to:
+            where = f"the model's files are being fetched to {', '.join(sorted(fetch_to))}"
+            return Assignment(demand, nodes, Reason.DOWNLOADING, where, tuple(sorted(fetch_to)))
+        if demand.on_demand and nodes:
+            self._settle(demand, nodes[0])
+        return Assignment(demand, nodes)
+
+    def _rest(self, demand: Demand) -> Assignment:
+        """Return what becomes of a model on demand that nobody wants: its files are fetched, and
+        one to be preloaded is loaded once if that is in nobody's way."""
+        wish = demand.on_demand
+        assert wish is not None  # noqa: S101  (the others are always wanted)
+        best = self._best(demand, self._open(demand, ()))
+        if best is not None and not _has_files(demand, best.name):
+            where = f"the model's files are being fetched to {best.name}"
+            return Assignment(demand, (), Reason.DOWNLOADING, where, (best.name,))
+        if best is not None and wish.preload and self._use(demand.model).phase is Phase.NEW:
             best.charge(demand)
-            chosen.append(best.node.name)
-        else:
-            fetch_to.append(best.node.name)
-    if fetch_to:
-        where = f"the model's files are being fetched to {', '.join(fetch_to)}"
-        return Assignment(demand, tuple(chosen), Reason.DOWNLOADING, where, tuple(sorted(fetch_to)))
-    return Assignment(demand, tuple(chosen))
+            self._settle(demand, best.name)
+            return Assignment(demand, (best.name,))
+        return Assignment(demand, (), idle=True)
 
-
-def _best(demand: Demand, open_nodes: Sequence[_Ledger], current: frozenset[str]) -> _Ledger | None:
-    """Return the best node for one more replica, to run it or to get its files first."""
-    ready = [each for each in open_nodes if _has_files(demand, each.node.name)]
-    fitting = [each for each in ready if each.fits(demand)]
-    if not fitting and demand.fetchable:
-        lacking = [each for each in open_nodes if each not in ready]
-        # A download goes on where it began, and begins where the model could run one day: room
-        # may come before it ends.
-        fitting = [each for each in lacking if each.node.name in demand.fetching_on] or [
-            each for each in lacking if each.fits(demand)
+    def _open(self, demand: Demand, taken: Iterable[str]) -> list[Ledger]:
+        return [
+            ledger
+            for name, ledger in self._ledgers.items()
+            if name not in taken and ledger.node.takes_new and matches(demand, ledger.node)
         ]
-        if not fitting and not ready:
-            fitting = [each for each in lacking if _could_fit(demand, each.node)]
-    return min(
-        fitting,
-        key=lambda each: (
-            each.node.name not in current,
-            not each.fits(demand),
-            _room(each, demand),
-            each.node.name,
-        ),
-        default=None,
-    )
+
+    def _best(self, demand: Demand, open_nodes: Sequence[Ledger]) -> Ledger | None:
+        """Return the best node for one more replica, to run it or to get its files first."""
+        ready = [each for each in open_nodes if _has_files(demand, each.name)]
+        fitting = [each for each in ready if self._fits_now(demand, each)]
+        if not fitting and demand.fetchable and not self._on_its_way(demand, ready):
+            lacking = [each for each in open_nodes if each not in ready]
+            # A download goes on where it began, and begins where the model could run one day:
+            # room may come before it ends.
+            fitting = [each for each in lacking if each.name in demand.fetching_on] or [
+                each for each in lacking if each.fits(demand)
+            ]
+            if not fitting and not ready:
+                fitting = [each for each in lacking if each.could_hold(demand)]
+        current = self._current.get(demand.model, ())
+        return min(
+            fitting,
+            key=lambda each: (
+                each.name not in current,
+                not each.fits(demand),
+                _room(each, demand),
+                each.name,
+            ),
+            default=None,
+        )
+
+    def _on_its_way(self, demand: Demand, ready: Sequence[Ledger]) -> bool:
+        """Tell whether room can be made where the files are, so that none need be fetched."""
+        return demand.on_demand is not None and any(
+            self._victims(demand, each) is not None for each in ready
+        )
+
+    def _fits_now(self, demand: Demand, ledger: Ledger) -> bool:
+        ending = (
+            demand.on_demand is not None
+            and (ledger.gpu.get(demand.model, 0) or ledger.host.get(demand.model, 0))
+            and ledger.name not in self._running.get(demand.model, ())
+            and self._use(demand.model).phase in (Phase.NEW, Phase.IDLE)
+        )
+        return not ending and ledger.fits(demand) and not self._mates(demand, ledger)
+
+    def _mates(self, demand: Demand, ledger: Ledger) -> set[str]:
+        """Return the members of a model's group that are on a node, on their way out or not."""
+        group = demand.on_demand.group if demand.on_demand else ""
+        if not group:
+            return set()
+        return {
+            model
+            for model, other in self._there[ledger.name].items()
+            if model != demand.model and other.on_demand and other.on_demand.group == group
+        }
+
+    def _clear(self, demand: Demand, open_nodes: Sequence[Ledger]) -> Ledger | None:
+        """Return a node that idle models make room on, and tell those to leave."""
+        options = [
+            (victims, ledger)
+            for ledger in open_nodes
+            if _has_files(demand, ledger.name)
+            and (victims := self._victims(demand, ledger)) is not None
+        ]
+        if not options:
+            return None
+        victims, ledger = min(options, key=lambda each: (self._cost(each[0]), each[1].name))
+        for model in victims:
+            self._tell_to_leave(model, ledger.name)
+        return ledger
+
+    def _victims(self, demand: Demand, ledger: Ledger) -> tuple[str, ...] | None:
+        """Return which models have to leave a node beside those that do already, as few as it
+        takes; None when that is not enough."""
+        leaving = frozenset(ledger.leaving)
+        if not self._could_clear(demand, ledger):
+            return None
+        idle = self._idle_on(ledger) - {demand.model}
+        mates = self._mates(demand, ledger)
+        chosen = sorted(mates - leaving)
+        if not set(chosen) <= idle:
+            return None
+        for model in sorted(idle - set(chosen), key=self._worth):
+            if ledger.fits(demand, without=leaving | set(chosen)):
+                break
+            chosen.append(model)
+        if not ledger.fits(demand, without=leaving | set(chosen)):
+            return None
+        for model in sorted(set(chosen) - mates, key=self._worth, reverse=True):
+            rest = frozenset(chosen) - {model}
+            if ledger.fits(demand, without=leaving | rest):
+                chosen.remove(model)
+        return tuple(chosen)
+
+    def _idle_on(self, ledger: Ledger) -> set[str]:
+        """Return the models that could be told to leave a node."""
+        return {
+            model
+            for model, other in self._there[ledger.name].items()
+            if self._resident.get(model, (None, ""))[1] == ledger.name
+            and model not in ledger.leaving
+            and self._may_leave(other)
+        }
+
+    def _could_clear(self, demand: Demand, ledger: Ledger) -> bool:
+        """Tell, by sums alone, whether a demand would fit once all is gone that could go."""
+        if ledger.name not in self._movable:
+            gone = self._idle_on(ledger) | ledger.leaving
+            gpu = sum(ledger.gpu.get(each, 0) for each in gone)
+            self._movable[ledger.name] = gpu, gpu + sum(ledger.host.get(each, 0) for each in gone)
+        gpu, total = self._movable[ledger.name]
+        return (
+            demand.gpu_mib <= ledger.gpu_free(demand.model) + gpu
+            and demand.total_mib <= ledger.total_free(demand.model) + total
+        )
+
+    def _worth(self, model: str) -> tuple[int, float, str]:
+        """Return by how much a model is missed: by its priority, then by how lately it was used."""
+        wish = self._resident[model][0].on_demand
+        return wish.priority if wish else 0, -self._use(model).idle_seconds, model
+
+    def _cost(self, victims: Sequence[str]) -> tuple[int, tuple[tuple[int, float, str], ...]]:
+        return len(victims), tuple(sorted((self._worth(each) for each in victims), reverse=True))
+
+    def _awaits(self, names: Sequence[str]) -> tuple[Reason, str]:
+        parts = [
+            f"{', '.join(sorted(self._ledgers[name].leaving))} on {name}"
+            if self._ledgers[name].leaving
+            else f"its own last pod on {name}"
+            for name in names
+        ]
+        return Reason.WAITING_FOR_MEMORY, f"room is being made: unloads {'; '.join(parts)}"
+
+    def _again(self) -> float | None:
+        """Return when a model is no longer busy, has been idle for long enough, or may leave."""
+        times = [
+            use.next_change_seconds
+            for use in self._usage.values()
+            if use.next_change_seconds is not None
+        ]
+        for model, (demand, _) in self._resident.items():
+            wish, use = demand.on_demand, self._use(model)
+            if wish is None or use.busy or model in self._unload:
+                continue
+            times += [
+                wish.idle_timeout_seconds - use.idle_seconds,
+                wish.min_resident_seconds - use.resident_seconds,
+            ]
+        return min((each for each in times if each > 0), default=None)
 
 
 def _has_files(demand: Demand, node: str) -> bool:
     return demand.stored_on is None or node in demand.stored_on
 
 
-def _could_fit(demand: Demand, node: NodeFacts) -> bool:
-    """Tell whether an empty node would hold the model."""
-    return demand.gpu_mib <= node.gpu_budget_mib and demand.total_mib <= node.allocatable_mib
-
-
-def _room(ledger: _Ledger, demand: Demand) -> int:
+def _room(ledger: Ledger, demand: Demand) -> int:
     if demand.needs_gpu:
         return ledger.gpu_free(demand.model) - demand.gpu_mib
     return ledger.total_free(demand.model) - demand.total_mib
-
-
-def _why(
-    demand: Demand,
-    ledgers: Mapping[str, _Ledger],
-    open_nodes: Sequence[_Ledger],
-    chosen: Sequence[str],
-) -> tuple[Reason, str]:
-    have = f"{len(chosen)} of {demand.replicas} replicas have a node; " if chosen else ""
-    if open_nodes and not any(_could_fit(demand, each.node) for each in open_nodes):
-        largest = max(open_nodes, key=lambda each: (each.node.gpu_budget_mib, each.node.name))
-        return Reason.MODEL_TOO_LARGE, have + _too_large(demand, largest.node)
-    if open_nodes and not demand.fetchable:
-        open_nodes = [each for each in open_nodes if _has_files(demand, each.node.name)]
-        if not open_nodes:
-            return Reason.SOURCE_NOT_FOUND, (
-                f"{have}no free node has the file in its store: copy it there, or use"
-                " source.huggingFace or source.http"
-            )
-    if open_nodes:
-        shortages = "; ".join(_shortage(demand, ledger) for ledger in open_nodes[:NODES_TOLD])
-        if len(open_nodes) > NODES_TOLD:
-            shortages += f"; and {len(open_nodes) - NODES_TOLD} more nodes without room"
-        return Reason.WAITING_FOR_MEMORY, (
-            f"{have}{shortages}: lower contextSize and memory, stop another model"
-            " (replicas: 0), or add a node"
-        )
-    if demand.node_selector:
-        wanted = ",".join(f"{key}={value}" for key, value in demand.node_selector)
-    elif demand.needs_gpu:
-        wanted = " or ".join(f"{key}={value}" for key, value in GPU_NODE_LABELS)
-    else:
-        wanted = "no label"
-    matching = sum(matches(demand, ledger.node) for ledger in ledgers.values())
-    return Reason.WAITING_FOR_NODE, (
-        f"{have}of {len(ledgers)} nodes {matching} match (wanted: {wanted}; taints tolerated) and"
-        f" {len(open_nodes)} of them are free to take another replica: label a node"
-        f" (kubectl label node NAME {labels.STRIX_HALO}=true), uncordon one, or change"
-        " spec.pod.nodeSelector or spec.pod.tolerations"
-    )
-
-
-def _too_large(demand: Demand, node: NodeFacts) -> str:
-    if demand.gpu_mib > node.gpu_budget_mib:
-        need, have, what = demand.gpu_mib, node.gpu_budget_mib, "of GPU memory"
-    else:
-        need, have, what = demand.total_mib, node.allocatable_mib, "of memory"
-    return (
-        f"needs {human_gib(need)} {what}, and the largest node that may run it, {node.name}, has"
-        f" {human_gib(have)} even when it is empty: lower contextSize, use cacheType q8_0, or take"
-        " a smaller quantization (llama-halo estimate tells what fits)"
-    )
-
-
-def _shortage(demand: Demand, ledger: _Ledger) -> str:
-    gpu_free = ledger.gpu_free(demand.model)
-    if demand.gpu_mib > gpu_free:
-        what, need, free = "GPU memory", demand.gpu_mib, gpu_free
-        budget, users = ledger.node.gpu_budget_mib, ledger.gpu
-    else:
-        what, need, free = "memory", demand.total_mib, ledger.total_free(demand.model)
-        budget = ledger.node.allocatable_mib
-        users = {name: ledger.gpu[name] + ledger.host[name] for name in ledger.gpu}
-    others = ", ".join(
-        f"{name} {human_gib(mib)}"
-        for name, mib in sorted(users.items())
-        if mib and name != demand.model
-    )
-    return (
-        f"needs {human_gib(need)} of {what}, {ledger.node.name} has {human_gib(max(free, 0))} free"
-        f" (budget {human_gib(budget)}{'; ' + others if others else ''})"
-    )
-
-
-def _tolerated(demand: Wishes, taint: Taint) -> bool:
-    if taint.effect == "PreferNoSchedule":
-        return True
-    return any(
-        (not each.effect or each.effect == taint.effect)
-        and (
-            (each.operator == "Exists" and (each.key is None or each.key == taint.key))
-            or (
-                each.operator in (None, "Equal")
-                and each.key == taint.key
-                and (each.value or "") == taint.value
-            )
-        )
-        for each in demand.tolerations
-    )

@@ -20,7 +20,6 @@ _MODEL_FIELDS = {
     "draft": "delete it, or pass llama-server's own flags in extraArgs",
     "adapters": "delete it, or pass llama-server's own flags in extraArgs",
     "chatTemplate": "delete it; the model's own template is used",
-    "activation": "delete it; the model is always on",
     "update.timeout": "delete it; changes roll at once",
     "pod.affinity": "use pod.nodeSelector",
 }
@@ -38,7 +37,6 @@ _ROUTER_FIELDS = {
     "providers": "delete it; only LlamaModels are routed to",
     "fallbacks": "delete it",
     "auth": "delete it, and keep others out with a NetworkPolicy: the gateway asks for no key",
-    "hold": "delete it; a request for a model that is not ready is answered 503 with Retry-After",
     "routes.think": "delete it; such requests go to routes.default",
     "routes.longContext": "delete it; such requests go to routes.default",
     "routes.webSearch": "delete it; such requests go to routes.default",

@@ -11,12 +11,14 @@ from llama_halo.cluster.repairs import Repairs
 from llama_halo.cluster.store import Key, Store
 from llama_halo.metrics import OperatorMetrics
 from llama_halo.plan.facts import Assignment, Demand, Inspection
+from llama_halo.reconcile.activity import Activity
 from llama_halo.reconcile.queue import Queue
 from llama_halo.reconcile.stakes import Stakes
 from llama_halo.settings import Settings
 
 PLACEMENT = Key("Placement", "", "placement")
 """The one key of the decision over all models and nodes."""
+UNLOAD_SECONDS = 15
 
 
 @dataclass
@@ -35,6 +37,10 @@ class Context:
     assignments: dict[Key, Assignment] = field(default_factory=dict)
     specs: dict[Key, tuple[tuple[str, int], Any]] = field(default_factory=dict)
     """Validated specs, with the uid and generation that they are of."""
+    activity: Activity = field(default_factory=Activity)
+    """What gateways say of the models on demand."""
+    unloads: Queue = field(default_factory=lambda: Queue(timeout_seconds=UNLOAD_SECONDS))
+    """Models that are asked to leave, apart from the reconciles: their pods are asked, too."""
     demands: dict[Key, Demand | None] = field(default_factory=dict)
     """What each model asks of the nodes, kept as the store changes."""
     inspected: dict[Key, tuple[Any, tuple[Inspection, ...]]] = field(default_factory=dict)

@@ -42,7 +42,7 @@ async def look(context: Context, key: Key) -> float | None:
         context.downloads.pop(key, None)
         return None
     answer = await context.pods.get(pod["status"].get("podIP", ""), PORT, "/progress")
-    found = _progress(answer)
+    found = _progress(answer.body if answer else None)
     if found and context.downloads.get(key) != found:
         context.downloads[key] = found
         owner = owner_key(pod)

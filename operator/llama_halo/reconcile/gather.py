@@ -18,8 +18,8 @@ from llama_halo.plan.facts import (
     Taint,
 )
 from llama_halo.plan.files import looks_on_nodes
+from llama_halo.plan.ledger import matches
 from llama_halo.plan.llamamodel import wishes
-from llama_halo.plan.placement import matches
 from llama_halo.plan.quantity import mebibytes
 from llama_halo.reconcile.context import Context
 from llama_halo.reconcile.files import REQUESTED_AT, file_facts
@@ -52,6 +52,7 @@ def model_facts(context: Context, cr: Object, spec: LlamaModelSpec) -> ModelFact
         deployments=tuple(_deployment(each) for each in context.store.children(key, "Deployment")),
         files=file_facts(context, cr),
         requested_at=annotations.get(REQUESTED_AT, ""),
+        phase=context.activity.phase(key),
         candidates=_candidates(context, spec) if looks_on_nodes(spec) else (),
     )
 

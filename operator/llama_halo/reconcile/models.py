@@ -8,6 +8,7 @@ from llama_halo.api.llamamodel import LlamaModelSpec
 from llama_halo.cluster.apply import Applied
 from llama_halo.cluster.store import Object, key_of
 from llama_halo.plan import labels
+from llama_halo.plan.facts import ModelFacts, Phase
 from llama_halo.plan.llamamodel import plan_llamamodel
 from llama_halo.plan.outcome import Invalid, Outcome
 from llama_halo.reconcile.context import Context
@@ -25,10 +26,21 @@ def consider(context: Context, cr: Object) -> Outcome | None:
         return spec
     facts, demand = model_facts(context, cr, spec), context.demands.get(key_of(cr))
     decided = facts.assignment is not None and facts.assignment.demand == demand
-    if demand is not None and not decided:
+    if demand is not None and (not decided or _outdated(facts)):
         wake_placement(context)
         return None
     return plan_llamamodel(spec, facts)
+
+
+def _outdated(facts: ModelFacts) -> bool:
+    """Tell whether a model was given a node while it was loaded, and is unloaded by now."""
+    decided = facts.assignment
+    return (
+        facts.phase is Phase.IDLE
+        and decided is not None
+        and bool(decided.nodes)
+        and decided.phase in (Phase.LOADED, Phase.UNLOADING)
+    )
 
 
 def derive(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from llama_halo.api.llamamodel import LlamaModelSpec
-from llama_halo.cluster.resources import LLAMAMODEL, NODE
+from llama_halo.cluster.resources import LEASE, LLAMAMODEL, NODE
 from llama_halo.cluster.store import Key, Object, key_of, owner_key
 from llama_halo.plan import labels
 from llama_halo.plan.facts import Demand
@@ -29,6 +29,9 @@ def notice(context: Context, key: Key, obj: Object | None) -> None:
         changed = _demand_changed(context, key, obj)
     elif key.kind == NODE.kind:
         changed = True
+    elif key.kind == LEASE.kind:
+        model = _model_of(key)
+        changed = model is not None and context.activity.note(model, obj)
     elif _is_of_files(key, obj):
         owner = owner_key(obj) if obj else None
         changed = owner is not None and _demand_changed(context, owner, context.store.get(owner))
@@ -36,6 +39,14 @@ def notice(context: Context, key: Key, obj: Object | None) -> None:
         changed = context.stakes.note(key, obj)
     if changed:
         wake_placement(context)
+
+
+def _model_of(lease: Key) -> Key | None:
+    """Return the model that a Lease is of, by the Lease's name."""
+    name = lease.name.removeprefix(labels.lease_name(""))
+    if name == lease.name:
+        return None
+    return Key(LLAMAMODEL.kind, lease.namespace, name)
 
 
 def _is_of_files(key: Key, obj: Object | None) -> bool:
@@ -64,7 +75,7 @@ def place_all(context: Context) -> float | None:
     """Decide where every model runs; a model whose assignment changed is reconciled.
 
     Returns after how many seconds to decide again although nothing may happen: when a node that
-    is not ready will have been so for too long.
+    is not ready will have been so for too long, or a model idle for long enough.
     """
     started, worked = time.monotonic(), time.thread_time()
     context.next_placement_at = started + INTERVAL_SECONDS
@@ -80,9 +91,16 @@ def place_all(context: Context) -> float | None:
         current={found.model: stakes.current_nodes(key) for key, found in wanted.items()},
         running={found.model: stakes.running_nodes(key) for key, found in wanted.items()},
         held=stakes.held(),
+        usage={
+            found.model: context.activity.usage(key)
+            for key, found in wanted.items()
+            if found.on_demand
+        },
     )
     for key, found in wanted.items():
-        assignment = decided[found.model]
+        assignment = decided.assignments[found.model]
+        if found.model in decided.unload:
+            context.unloads.add(key)
         if context.assignments.get(key) != assignment:
             context.assignments[key] = assignment
             context.queue.add(key)
@@ -91,7 +109,8 @@ def place_all(context: Context) -> float | None:
     pause = (time.thread_time() - worked) / SHARE_OF_TIME
     pause = min(max(pause, INTERVAL_SECONDS), LONGEST_INTERVAL_SECONDS)
     context.next_placement_at = started + pause
-    return patience_ends(store)
+    times = (patience_ends(store), decided.again_seconds)
+    return min((each for each in times if each is not None), default=None)
 
 
 def _demand(context: Context, cr: Object) -> Demand | None:

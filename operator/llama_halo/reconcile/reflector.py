@@ -13,7 +13,7 @@ import random
 import time
 
 from llama_halo.cluster.port import Json
-from llama_halo.cluster.resources import WATCHED, Resource
+from llama_halo.cluster.resources import LEASE, WATCHED, Resource
 from llama_halo.cluster.rest import UNREACHABLE
 from llama_halo.errors import ClusterError
 from llama_halo.reconcile.context import Context
@@ -87,10 +87,15 @@ class Reflector:
         return time.monotonic() - self._listed_at > LIST_SECONDS
 
     def _mended(self) -> None:
-        self.broken = ""
+        self._set_broken("")
         if self._failures:
             log.info("the API server answers again", extra={"kind": self._resource.kind})
             self._context.queue.retry_failed()
+
+    def _set_broken(self, why: str) -> None:
+        self.broken = why
+        if self._resource.kind == LEASE.kind:
+            self._context.activity.watched(self._namespace, sound=not why)
 
     async def _pause(self, error: Exception) -> None:
         """Say why, and wait longer each time; the first time hardly at all."""
@@ -99,7 +104,7 @@ class Reflector:
         delay = min(RETRY_FIRST_SECONDS * 2 ** min(self._failures, 10), RETRY_MOST_SECONDS)
         self._failures += 1
         what = str(error) or type(error).__name__
-        self.broken = f"the watch of {self._resource.plural} is broken: {what}"
+        self._set_broken(f"the watch of {self._resource.plural} is broken: {what}")
         level = logging.DEBUG if self._failures == 1 else logging.WARNING
         log.log(
             level,

@@ -79,21 +79,24 @@ class Stakes:
         return [found[key] for key in sorted(found) if key.kind == kind]
 
     def _add_up(self, place: _Place) -> None:
-        """Count the larger of a Deployment and its pod: during a roll both versions may be there.
+        """Count all pods together, or the Deployment where that is more.
 
-        The Deployment is there before its pod, and its replacement before the old pod is gone.
+        The Deployment is there before its pod, and its replacement before the old pod is gone; a
+        model that is wanted again may have a pod that ends and one that begins.
         """
         by_key = self._by_place.get(place, {})
         found = [by_key[key] for key in sorted(by_key)]
         if not found:
             self._held.pop(place, None)
             return
+        pods = [held for key, held in by_key.items() if key.kind == "Pod"]
+        written = [held for key, held in by_key.items() if key.kind != "Pod"]
         # The Deployment comes first, and knows its model though a pod may have lost the label.
         self._held[place] = Held(
             model=found[0].model,
             node=found[0].node,
-            gpu_mib=max(each.gpu_mib for each in found),
-            host_mib=max(each.host_mib for each in found),
+            gpu_mib=max(_sum(pods, "gpu_mib"), _sum(written, "gpu_mib")),
+            host_mib=max(_sum(pods, "host_mib"), _sum(written, "host_mib")),
         )
 
 
@@ -135,6 +138,10 @@ def _remove(index: dict[Any, dict[Key, Any]], group: Any, key: Key) -> None:
         members.pop(key, None)
         if not members:
             del index[group]
+
+
+def _sum(found: list[Held], side: str) -> int:
+    return sum(getattr(each, side) for each in found)
 
 
 def _whole(text: str | None) -> int:

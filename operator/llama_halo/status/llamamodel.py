@@ -125,12 +125,23 @@ def _judge(outcome: Outcome, conflict: str | None, seen: _Seen) -> tuple[Reason,
             return reason, message, _lasts(reason, seen)
         case Plan() if conflict:
             return Reason.NAME_CONFLICT, conflict, True
-        case Plan(replicas=0):
-            if seen.pods or seen.terminating:
-                return Reason.ROLLING, "replicas is 0: the last pod is ending", False
-            return Reason.STOPPED, "replicas is 0: nothing runs and no memory is held", False
         case Plan():
-            return _judge_pods(outcome, seen)
+            return _judge_rest(outcome, seen) or _judge_pods(outcome, seen)
+
+
+def _judge_rest(plan: Plan, seen: _Seen) -> tuple[Reason, str, bool] | None:
+    """Tell of a model that is not to run, None of one that is."""
+    some = bool(seen.pods or seen.terminating)
+    if plan.replicas == 0 and plan.idle:
+        if some:
+            return Reason.DRAINING, "nobody wants it: the last pod is ending", False
+        told = "nobody wants it: no memory is held, and the next request loads it"
+        return Reason.IDLE, told, False
+    if plan.replicas == 0:
+        if some:
+            return Reason.ROLLING, "replicas is 0: the last pod is ending", False
+        return Reason.STOPPED, "replicas is 0: nothing runs and no memory is held", False
+    return None
 
 
 def _judge_pods(plan: Plan, seen: _Seen) -> tuple[Reason, str, bool]:

@@ -1,0 +1,100 @@
+"""What is held on one node, by model; and which nodes a model may run on at all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from llama_halo.plan import labels
+from llama_halo.plan.facts import Demand, NodeFacts, Taint, Wishes
+
+# What tells a Strix Halo node where spec.pod.nodeSelector says nothing; any one suffices. Most of
+# these machines have PCI class 0380, not 0300.
+GPU_NODE_LABELS = (
+    (labels.STRIX_HALO, "true"),
+    ("feature.node.kubernetes.io/pci-0380_1002.present", "true"),
+    ("feature.node.kubernetes.io/pci-0300_1002.present", "true"),
+    ("amd.com/gpu.device-id", "1586"),
+)
+
+
+@dataclass
+class Ledger:
+    """Memory held on one node, by model, MiB; the sums are kept, for there are many models."""
+
+    node: NodeFacts
+    gpu: dict[str, int] = field(default_factory=dict)
+    host: dict[str, int] = field(default_factory=dict)
+    gpu_sum: int = 0
+    host_sum: int = 0
+    leaving: set[str] = field(default_factory=set)
+    """Models that are on their way out: they hold their memory until they are gone."""
+
+    @property
+    def name(self) -> str:
+        return self.node.name
+
+    def charge(self, demand: Demand) -> None:
+        """Charge a demand; a larger old pod of the model counts until it is gone."""
+        gpu, host = self.gpu.get(demand.model, 0), self.host.get(demand.model, 0)
+        self.hold(demand.model, max(demand.gpu_mib - gpu, 0), max(demand.host_mib - host, 0))
+
+    def hold(self, model: str, gpu_mib: int, host_mib: int) -> None:
+        """Count what pods of a model hold, beside what is counted already."""
+        self.gpu[model] = self.gpu.get(model, 0) + gpu_mib
+        self.host[model] = self.host.get(model, 0) + host_mib
+        self.gpu_sum += gpu_mib
+        self.host_sum += host_mib
+
+    def gpu_free(self, besides: str) -> int:
+        """Return the free GPU memory; what a model holds itself is free for it."""
+        return self.node.gpu_budget_mib - self.gpu_sum + self.gpu.get(besides, 0)
+
+    def total_free(self, besides: str) -> int:
+        """Return all free memory; what a model holds itself is free for it."""
+        own = self.gpu.get(besides, 0) + self.host.get(besides, 0)
+        return self.node.allocatable_mib - self.gpu_sum - self.host_sum + own
+
+    def fits(self, demand: Demand, *, without: frozenset[str] = frozenset()) -> bool:
+        """Tell whether a demand fits, should some models be gone."""
+        gone = without - {demand.model}
+        gpu = sum(self.gpu.get(each, 0) for each in gone)
+        host = sum(self.host.get(each, 0) for each in gone)
+        return (
+            demand.gpu_mib <= self.gpu_free(demand.model) + gpu
+            and demand.total_mib <= self.total_free(demand.model) + gpu + host
+        )
+
+    def could_hold(self, demand: Demand) -> bool:
+        """Tell whether the empty node would hold a demand."""
+        return (
+            demand.gpu_mib <= self.node.gpu_budget_mib
+            and demand.total_mib <= self.node.allocatable_mib
+        )
+
+
+def matches(wishes: Wishes, node: NodeFacts) -> bool:
+    """Tell whether a model may run on a node at all, room aside."""
+    if wishes.node_selector:
+        chosen = all(node.labels.get(key) == value for key, value in wishes.node_selector)
+    else:
+        chosen = not wishes.needs_gpu or any(
+            node.labels.get(key) == value for key, value in GPU_NODE_LABELS
+        )
+    return chosen and all(_tolerated(wishes, taint) for taint in node.taints)
+
+
+def _tolerated(wishes: Wishes, taint: Taint) -> bool:
+    if taint.effect == "PreferNoSchedule":
+        return True
+    return any(
+        (not each.effect or each.effect == taint.effect)
+        and (
+            (each.operator == "Exists" and (each.key is None or each.key == taint.key))
+            or (
+                each.operator in (None, "Equal")
+                and each.key == taint.key
+                and (each.value or "") == taint.value
+            )
+        )
+        for each in wishes.tolerations
+    )

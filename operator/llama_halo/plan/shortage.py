@@ -1,0 +1,97 @@
+"""Why a model has no node: in numbers, and with what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from llama_halo.api.reasons import Reason
+from llama_halo.plan import labels
+from llama_halo.plan.facts import Demand, NodeFacts, Usage
+from llama_halo.plan.ledger import GPU_NODE_LABELS, Ledger, matches
+from llama_halo.plan.quantity import human_gib
+
+NODES_TOLD = 3
+
+
+def why_unplaced(
+    demand: Demand,
+    ledgers: Mapping[str, Ledger],
+    open_nodes: Sequence[Ledger],
+    chosen: Sequence[str],
+    usage: Mapping[str, Usage],
+) -> tuple[Reason, str]:
+    """Return the reason and the sentence for a replica that no open node can take now."""
+    have = f"{len(chosen)} of {demand.replicas} replicas have a node; " if chosen else ""
+    if open_nodes and not any(each.could_hold(demand) for each in open_nodes):
+        largest = max(open_nodes, key=lambda each: (each.node.gpu_budget_mib, each.name))
+        return Reason.MODEL_TOO_LARGE, have + _too_large(demand, largest.node)
+    if open_nodes and not demand.fetchable and demand.stored_on is not None:
+        open_nodes = [each for each in open_nodes if each.name in demand.stored_on]
+        if not open_nodes:
+            return Reason.SOURCE_NOT_FOUND, (
+                f"{have}no free node has the file in its store: copy it there, or use"
+                " source.huggingFace or source.http"
+            )
+    if open_nodes:
+        shortages = "; ".join(_shortage(demand, each, usage) for each in open_nodes[:NODES_TOLD])
+        if len(open_nodes) > NODES_TOLD:
+            shortages += f"; and {len(open_nodes) - NODES_TOLD} more nodes without room"
+        return Reason.WAITING_FOR_MEMORY, (
+            f"{have}{shortages}: lower contextSize and memory, stop another model"
+            " (replicas: 0) or make one onDemand, or add a node"
+        )
+    return Reason.WAITING_FOR_NODE, have + _no_node(demand, ledgers)
+
+
+def _no_node(demand: Demand, ledgers: Mapping[str, Ledger]) -> str:
+    if demand.node_selector:
+        wanted = ",".join(f"{key}={value}" for key, value in demand.node_selector)
+    elif demand.needs_gpu:
+        wanted = " or ".join(f"{key}={value}" for key, value in GPU_NODE_LABELS)
+    else:
+        wanted = "no label"
+    matching = sum(matches(demand, each.node) for each in ledgers.values())
+    return (
+        f"of {len(ledgers)} nodes {matching} match (wanted: {wanted}; taints tolerated) and"
+        " 0 of them are free to take another replica: label a node"
+        f" (kubectl label node NAME {labels.STRIX_HALO}=true), uncordon one, or change"
+        " spec.pod.nodeSelector or spec.pod.tolerations"
+    )
+
+
+def _too_large(demand: Demand, node: NodeFacts) -> str:
+    if demand.gpu_mib > node.gpu_budget_mib:
+        need, have, what = demand.gpu_mib, node.gpu_budget_mib, "of GPU memory"
+    else:
+        need, have, what = demand.total_mib, node.allocatable_mib, "of memory"
+    return (
+        f"needs {human_gib(need)} {what}, and the largest node that may run it, {node.name}, has"
+        f" {human_gib(have)} even when it is empty: lower contextSize, use cacheType q8_0, or take"
+        " a smaller quantization (llama-halo estimate tells what fits)"
+    )
+
+
+def _shortage(demand: Demand, ledger: Ledger, usage: Mapping[str, Usage]) -> str:
+    gpu_free = ledger.gpu_free(demand.model)
+    if demand.gpu_mib > gpu_free:
+        what, need, free = "GPU memory", demand.gpu_mib, gpu_free
+        budget, users = ledger.node.gpu_budget_mib, ledger.gpu
+    else:
+        what, need, free = "memory", demand.total_mib, ledger.total_free(demand.model)
+        budget = ledger.node.allocatable_mib
+        users = {name: ledger.gpu[name] + ledger.host[name] for name in ledger.gpu}
+    others = ", ".join(
+        f"{name} {human_gib(mib)}{_doing(name, ledger, usage)}"
+        for name, mib in sorted(users.items())
+        if mib and name != demand.model
+    )
+    return (
+        f"needs {human_gib(need)} of {what}, {ledger.name} has {human_gib(max(free, 0))} free"
+        f" (budget {human_gib(budget)}{'; ' + others if others else ''})"
+    )
+
+
+def _doing(model: str, ledger: Ledger, usage: Mapping[str, Usage]) -> str:
+    if model in ledger.leaving:
+        return " on its way out"
+    return " busy" if model in usage and usage[model].busy else ""
