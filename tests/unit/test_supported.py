@@ -71,11 +71,11 @@ ACTED_ON_IN_MODEL = {
     "displayName", "description", "source", "store", "mode", "contextSize", "parallel",
     "cacheType", "gpuLayers", "batchSize", "microBatchSize", "threads", "promptCacheMiB",
     "flashAttention", "reasoning", "extraArgs", "env", "backend", "image", "command", "devices",
-    "memory", "replicas", "update", "aliases", "verify", "suspend", "pod",
+    "memory", "replicas", "activation", "update", "aliases", "verify", "suspend", "pod",
 }  # fmt: skip
 ACTED_ON_IN_ROUTER = {
-    "engine", "models", "modelSelector", "routes", "service", "hostPort", "replicas", "suspend",
-    "pod",
+    "engine", "models", "modelSelector", "routes", "hold", "service", "hostPort", "replicas",
+    "suspend", "pod",
 }  # fmt: skip
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
+import socket
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from llama_halo.errors import SettingsError
+from llama_halo.gateway.api_server import ApiServer
 from llama_halo.gateway.config import GatewayConfig
 from llama_halo.gateway.server import serve
-from llama_halo.gateway.watch import ApiServer
 from llama_halo.logs import configure_logging
 
 
@@ -23,6 +25,7 @@ def run(words: list[str]) -> int:
         serve(
             _config(arguments.config),
             ApiServer(arguments.api_server, arguments.ca_file, arguments.token_file),
+            pod=arguments.pod_name,
             host=arguments.host,
             port=arguments.port,
             grace_seconds=arguments.grace_seconds,
@@ -45,6 +48,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", default="0.0.0.0")
     parser.add_argument("--port", type=int, default=8080)
     parser.add_argument("--grace-seconds", type=float, default=590, help="for open requests")
+    parser.add_argument(
+        "--pod-name",
+        default=os.environ.get("POD_NAME") or socket.gethostname(),
+        help="what this gateway is called on the Leases of models",
+    )
     parser.add_argument("--log-level", default="info")
     parser.add_argument("--api-server", default=pod.url, help="URL; default: the pod's cluster")
     parser.add_argument("--ca-file", type=Path, default=pod.certificate_authority)

@@ -7,7 +7,7 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,13 +16,13 @@ from prometheus_client import generate_latest
 
 from llama_halo.gateway import anthropic, openai
 from llama_halo.gateway.config import GatewayConfig
-from llama_halo.gateway.failures import Failure, anthropic_error, loading, openai_error
+from llama_halo.gateway.failures import Failure, anthropic_error, openai_error
+from llama_halo.gateway.hold import Held
 from llama_halo.gateway.listing import entry, listing, names
 from llama_halo.gateway.metrics import GatewayMetrics
-from llama_halo.gateway.models import Model
 from llama_halo.gateway.requests import checked
 from llama_halo.gateway.routing import Target, is_background, resolve
-from llama_halo.gateway.upstream import Upstream
+from llama_halo.gateway.sse import encode
 from llama_halo.gateway.watch import ModelWatch
 
 log = logging.getLogger(__name__)
@@ -33,6 +33,10 @@ _STREAM_HEADERS = {
     "Cache-Control": "no-cache",
     "X-Accel-Buffering": "no",
 }
+# Legal before anything else of a stream, and skipped by every client that was tried.
+_HEARTBEATS = {"anthropic": encode({"type": "ping"}, "ping"), "openai": b": keep-alive\n\n"}
+COMMIT_SECONDS = 10.0
+"""For so long an error still gets its own HTTP status."""
 
 
 @dataclass
@@ -59,10 +63,10 @@ class _Call:
 class Gateway:
     """One router's data path."""
 
-    def __init__(self, config: GatewayConfig, watch: ModelWatch, upstream: Upstream) -> None:
+    def __init__(self, config: GatewayConfig, watch: ModelWatch, held: Held) -> None:
         self._config = config
         self._watch = watch
-        self._upstream = upstream
+        self._held = held
         self.metrics = GatewayMetrics()
         self.draining = False
         self.in_flight = 0
@@ -147,30 +151,45 @@ class Gateway:
 
     async def _messages(self, request: web.Request, call: _Call) -> web.StreamResponse:
         body = anthropic.validate(await _json(request))
-        model = self._choose(body, call)
+        target = self._choose(body, call)
         path, upstream_body = "/v1/messages", anthropic.stream_body(body)
-        async with self._upstream.stream(model, path, upstream_body) as events:
-            if body.get("stream"):
-                chunks = anthropic.stream(events, model=body["model"], request_id=call.request_id)
-                return await _stream(request, chunks, call)
-            return _answer(await anthropic.collect(events, model=body["model"]), call)
+        if not body.get("stream"):
+            async with self._held.stream(target, path, upstream_body) as events:
+                return _answer(await anthropic.collect(events, model=body["model"]), call)
+
+        async def chunks() -> AsyncGenerator[bytes, None]:
+            async with self._held.stream(target, path, upstream_body) as events:
+                async for chunk in anthropic.stream(
+                    events, model=body["model"], request_id=call.request_id
+                ):
+                    yield chunk
+
+        return await self._stream(request, chunks(), call)
 
     async def _count_tokens(self, request: web.Request, call: _Call) -> web.StreamResponse:
         body = anthropic.validate(await _json(request))
-        model = self._choose(body, call)
+        target = self._choose(body, call)
         mended = anthropic.upstream_body(body)
         mended.pop("stream", None)
-        return _answer(await self._upstream.ask(model, "/v1/messages/count_tokens", mended), call)
+        path = "/v1/messages/count_tokens"
+        return _answer(await self._held.ask(target, path, mended), call)
 
     async def _chat(self, request: web.Request, call: _Call) -> web.StreamResponse:
         body = checked(await _json(request))
-        model = self._choose(body, call)
+        target = self._choose(body, call)
         path, upstream_body = "/v1/chat/completions", openai.stream_body(body)
-        async with self._upstream.stream(model, path, upstream_body) as events:
-            if body.get("stream"):
-                chunks = openai.stream(events, model=body["model"], usage=openai.wants_usage(body))
-                return await _stream(request, chunks, call)
-            return _answer(await openai.collect(events, model=body["model"]), call)
+        if not body.get("stream"):
+            async with self._held.stream(target, path, upstream_body) as events:
+                return _answer(await openai.collect(events, model=body["model"]), call)
+
+        async def chunks() -> AsyncGenerator[bytes, None]:
+            async with self._held.stream(target, path, upstream_body) as events:
+                async for chunk in openai.stream(
+                    events, model=body["model"], usage=openai.wants_usage(body)
+                ):
+                    yield chunk
+
+        return await self._stream(request, chunks(), call)
 
     async def _models(self, _: web.Request) -> web.Response:
         return web.json_response(listing(self._config, self._watch.models))
@@ -212,21 +231,49 @@ class Gateway:
     async def _discard(self, _: web.Request) -> web.Response:
         return web.json_response({})
 
-    def _choose(self, body: dict[str, Any], call: _Call) -> Model:
-        """Return the model that answers; it must be there and answer now."""
-        models, name = self._watch.models, body["model"]
-        call.target = resolve(self._config, models, name, background=is_background(body))
-        if call.target is None:
+    def _choose(self, body: dict[str, Any], call: _Call) -> Target:
+        """Note which model answers a request."""
+        name, background = body["model"], is_background(body)
+        target = resolve(self._config, self._watch.models, name, background=background)
+        if target is None:
             raise _no_such_model(name)
-        model = models.get(call.target.llama_model)
-        if model is None:
-            raise loading(
-                f"model {call.target.name}: there is no LlamaModel {call.target.llama_model} in"
-                f" namespace {self._config.namespace} (yet)"
-            )
-        if not model.available or not model.endpoint:
-            raise loading(f"model {call.target.name} does not answer now: {model.state}")
-        return model
+        call.target = target
+        return target
+
+    async def _stream(
+        self, request: web.Request, chunks: AsyncGenerator[bytes, None], call: _Call
+    ) -> web.StreamResponse:
+        """Send a stream as it comes; until the first event, an error still has its own HTTP
+        status, unless that takes long: then the client is told that it is not forgotten."""
+        first = asyncio.ensure_future(anext(chunks, None))
+        response: web.StreamResponse | None = None
+        try:
+            while not (await asyncio.wait({first}, timeout=self._patience(response)))[0]:
+                response = response or await _begin(request, call)
+                await response.write(_HEARTBEATS[call.api])
+            chunk = await first
+            if chunk is None:
+                raise Failure(502, "the model's server ended without an answer")
+            response = response or await _begin(request, call)
+            call.first_byte()
+            await response.write(chunk)
+            async for chunk in chunks:
+                await response.write(chunk)
+        except Failure as failure:
+            if response is None:
+                raise
+            await response.write(_in_band(failure, call))
+        finally:
+            first.cancel()
+            await asyncio.gather(first, return_exceptions=True)
+            await chunks.aclose()
+        await response.write_eof()
+        return response
+
+    def _patience(self, response: web.StreamResponse | None) -> float:
+        """Return after what silence to write a heartbeat: the first one fixes the HTTP status."""
+        pause = self._config.ping_seconds
+        return min(pause, COMMIT_SECONDS) if response is None else pause
 
     def _account(self, call: _Call, path: str, status: int) -> None:
         model = call.target.name if call.target else ""
@@ -256,21 +303,17 @@ async def _json(request: web.Request) -> Any:
         raise Failure(400, f"the request body is not JSON: {error}") from error
 
 
-async def _stream(
-    request: web.Request, chunks: AsyncIterator[bytes], call: _Call
-) -> web.StreamResponse:
-    """Send a stream as it comes; until the first event, an error still has its own HTTP status."""
-    response: web.StreamResponse | None = None
-    async for chunk in chunks:
-        if response is None:
-            response = web.StreamResponse(headers={**_STREAM_HEADERS, **call.headers()})
-            await response.prepare(request)
-            call.first_byte()
-        await response.write(chunk)
-    if response is None:
-        raise Failure(502, "the model's server ended without an answer")
-    await response.write_eof()
+async def _begin(request: web.Request, call: _Call) -> web.StreamResponse:
+    response = web.StreamResponse(headers={**_STREAM_HEADERS, **call.headers()})
+    await response.prepare(request)
     return response
+
+
+def _in_band(failure: Failure, call: _Call) -> bytes:
+    """Return a failure as an event of a stream whose status is sent already."""
+    if call.api == "anthropic":
+        return encode(anthropic_error(failure, call.request_id), "error")
+    return encode(openai_error(failure))
 
 
 def _answer(body: dict[str, Any], call: _Call) -> web.Response:

@@ -29,6 +29,10 @@ class GatewayConfig(_Part):
     """Every LlamaModel with these labels is served too; none when empty."""
     default_route: str | None = None
     background_route: str | None = None
+    hold_seconds: float = 600
+    """How long a request waits for a model that is coming up."""
+    ping_seconds: float = 15
+    """After what silence a client that streams is told that it is not forgotten."""
 
     def to_json(self) -> str:
         """Return the canonical text: what equals renders equal, so it can be hashed."""

@@ -48,6 +48,11 @@ class Failure(Exception):
     """(prompt tokens, context) when the prompt does not fit."""
 
     @property
+    def passes(self) -> bool:
+        """Whether the model's server just went away or is not up yet: nothing was answered."""
+        return self.code in ("model_loading", "model_unavailable")
+
+    @property
     def headers(self) -> dict[str, str]:
         if self.retry_after_seconds is None:
             return {}

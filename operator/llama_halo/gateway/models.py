@@ -22,6 +22,22 @@ class Model:
     context_size_tokens: int = 0
     created: str = ""
     labels: frozenset[tuple[str, str]] = frozenset()
+    on_demand: bool = False
+    """Loaded when somebody asks for it."""
+
+
+# What a request waits for: it passes by itself. With other states a client is told at once.
+_PASSING = frozenset(
+    {
+        *("Scheduling", "PullingImage", "Loading", "Rolling", "Draining", "Starting", "Serving"),
+        *("Idle", "WaitingForMemory", "Retrying"),
+    }
+)
+
+
+def comes_up(model: Model) -> bool:
+    """Tell whether waiting is likely to bring an answer of a model that does not answer now."""
+    return model.on_demand and model.state in _PASSING
 
 
 def model_of(cr: Mapping[str, Any]) -> Model:
@@ -33,6 +49,7 @@ def model_of(cr: Mapping[str, Any]) -> Model:
         endpoint=status.get("endpoint", ""),
         available=conditions.get("Available", {}).get("status") == "True",
         state=conditions.get("Ready", {}).get("reason", "not seen by the operator yet"),
+        on_demand="onDemand" in (spec.get("activation") or {}),
         aliases=tuple(spec.get("aliases", ())),
         display_name=spec.get("displayName", ""),
         context_size_tokens=spec.get("contextSize", 0),

@@ -8,10 +8,13 @@ import signal
 
 from aiohttp import web
 
+from llama_halo.gateway.api_server import ApiServer
 from llama_halo.gateway.app import Gateway
 from llama_halo.gateway.config import GatewayConfig
+from llama_halo.gateway.hold import Held
+from llama_halo.gateway.leases import Leases
 from llama_halo.gateway.upstream import Upstream
-from llama_halo.gateway.watch import ApiServer, ModelWatch
+from llama_halo.gateway.watch import ModelWatch
 
 log = logging.getLogger(__name__)
 
@@ -20,31 +23,42 @@ LEAVE_SECONDS = 5.0
 
 
 async def serve(
-    config: GatewayConfig, api_server: ApiServer, *, host: str, port: int, grace_seconds: float
+    config: GatewayConfig,
+    api_server: ApiServer,
+    *,
+    pod: str,
+    host: str,
+    port: int,
+    grace_seconds: float,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then let open requests finish for the grace period."""
     stop = asyncio.Event()
     for sign in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(sign, stop.set)
     upstream, watch = Upstream(), ModelWatch(api_server, config.namespace)
-    gateway = Gateway(config, watch, upstream)
+    leases = Leases(api_server, config.namespace, pod)
+    gateway = Gateway(config, watch, Held(config, watch, leases, upstream))
     # Without handler_cancellation a client that went away is noticed only at the next write.
     runner = web.AppRunner(gateway.application(), access_log=None, handler_cancellation=True)
     watching = asyncio.create_task(watch.run())
+    saying = asyncio.create_task(leases.run())
     try:
         await runner.setup()
         site = web.TCPSite(runner, host=host, port=port)
         await site.start()
         log.info("serving", extra={"port": port, "router": config.router})
         stopping = asyncio.create_task(stop.wait())
-        await asyncio.wait({stopping, watching}, return_when=asyncio.FIRST_COMPLETED)
-        if watching.done():
-            watching.result()  # a watch never ends by itself: this raises what ended it
+        await asyncio.wait({stopping, watching, saying}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (watching, saying):
+            if task.done():
+                task.result()  # neither ends by itself: this raises what ended it
         await _drain(gateway, site, grace_seconds)
     finally:
         watching.cancel()
+        saying.cancel()
         await runner.cleanup()
         await upstream.close()
+        await leases.close()
 
 
 async def _drain(gateway: Gateway, site: web.TCPSite, grace_seconds: float) -> None:

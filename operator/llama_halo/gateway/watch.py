@@ -8,28 +8,19 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from dataclasses import dataclass
-from pathlib import Path
+from contextlib import suppress
 from typing import Any
 
 import httpx
 
+from llama_halo.gateway.api_server import ApiServer
 from llama_halo.gateway.models import Model, model_of
 
 log = logging.getLogger(__name__)
 
-_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _WATCH_SECONDS = 290
+_TIMEOUT = httpx.Timeout(10, read=_WATCH_SECONDS + 30)
 _RETRY_SECONDS = (0.5, 1, 2, 5, 10)
-
-
-@dataclass(frozen=True)
-class ApiServer:
-    """Where the API server is and what to show it; the defaults are a pod's."""
-
-    url: str = "https://kubernetes.default.svc"
-    certificate_authority: Path = _ACCOUNT / "ca.crt"
-    token: Path = _ACCOUNT / "token"
 
 
 class ModelWatch:
@@ -40,11 +31,19 @@ class ModelWatch:
         self._path = f"/apis/llama-halo.dev/v1alpha1/namespaces/{namespace}/llamamodels"
         self.models: dict[str, Model] = {}
         self.synced = False
+        self._awaited: dict[str, asyncio.Event] = {}
+
+    async def changed(self, name: str, *, within_seconds: float) -> None:
+        """Wait for a change of one model, but no longer than so long."""
+        event = self._awaited.setdefault(name, asyncio.Event())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_seconds):
+                await event.wait()
 
     async def run(self) -> None:
         """List and watch, for ever."""
         failures = 0
-        async with self._client() as client:
+        async with self._server.client(timeout=_TIMEOUT) as client:
             while True:
                 try:
                     version = await self._list(client)
@@ -59,23 +58,14 @@ class ModelWatch:
                     )
                     await asyncio.sleep(delay)
 
-    def _client(self) -> httpx.AsyncClient:
-        return httpx.AsyncClient(
-            base_url=self._server.url,
-            verify=httpx.create_ssl_context(verify=str(self._server.certificate_authority)),
-            timeout=httpx.Timeout(10, read=_WATCH_SECONDS + 30),
-        )
-
-    def _headers(self) -> dict[str, str]:
-        """The token is read each time: the kubelet replaces it every hour."""
-        return {"Authorization": f"Bearer {self._server.token.read_text().strip()}"}
-
     async def _list(self, client: httpx.AsyncClient) -> str:
-        response = await client.get(self._path, headers=self._headers())
+        response = await client.get(self._path, headers=self._server.headers())
         response.raise_for_status()
         answer = response.json()
         self.models = {each.name: each for each in map(model_of, answer["items"])}
         self.synced = True
+        for name in list(self._awaited):
+            self._wake(name)
         version: str = answer["metadata"]["resourceVersion"]
         return version
 
@@ -88,7 +78,7 @@ class ModelWatch:
             "timeoutSeconds": str(_WATCH_SECONDS),
         }
         async with client.stream(
-            "GET", self._path, params=query, headers=self._headers()
+            "GET", self._path, params=query, headers=self._server.headers()
         ) as response:
             response.raise_for_status()
             async for line in response.aiter_lines():
@@ -103,3 +93,11 @@ class ModelWatch:
             self.models[model.name] = model
         elif kind == "DELETED":
             self.models.pop(cr["metadata"]["name"], None)
+        else:
+            return
+        self._wake(cr["metadata"]["name"])
+
+    def _wake(self, name: str) -> None:
+        event = self._awaited.pop(name, None)
+        if event:
+            event.set()

@@ -147,6 +147,7 @@ def _plan(
     spec: LlamaModelSpec, facts: ModelFacts, files: Files, sizing: Sizing, waiting: Wait | None
 ) -> Plan:
     owner, targets = facts.owner, _target_nodes(spec, facts)
+    stopped = spec.replicas == 0
     idle = facts.assignment is not None and facts.assignment.idle
     pod_spec = _pod_spec(owner, spec, facts, files.path, sizing)
     config_hash = content_hash([pod_spec, extra_labels(spec.pod), extra_annotations(spec.pod)])
@@ -158,8 +159,9 @@ def _plan(
         if pods and (each := live.get(node))
     )
     # Who unloads a model has the word until that is done, or was for nothing.
-    unloading = facts.phase is Phase.UNLOADING and not idle
-    phase = Phase.UNLOADING if unloading else Phase.IDLE if idle else Phase.LOADED
+    unloading = facts.phase is Phase.UNLOADING and not (idle or stopped)
+    phase = Phase.IDLE if idle or stopped else Phase.LOADED
+    phase = Phase.UNLOADING if unloading else phase
     objects: list[Object] = [*_standing(spec, facts, phase), *files.objects]
     # Where the files are still on their way, what runs goes on.
     fetch_to = facts.assignment.fetch_to if facts.assignment else ()
@@ -189,7 +191,7 @@ def _plan(
         config_hash=config_hash,
         replicas=sum(pods for _, pods in targets),
         waiting=waiting,
-        idle=idle,
+        idle=idle and not stopped,
         unrecorded=not facts.files.recorded,
     )
 

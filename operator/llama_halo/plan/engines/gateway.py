@@ -7,7 +7,7 @@ from typing import Any
 from llama_halo.api.modelrouter import ModelRouterSpec
 from llama_halo.gateway.config import GatewayConfig, RoutedName
 from llama_halo.plan.facts import Defaults, Identity
-from llama_halo.plan.quantity import canonical_quantity
+from llama_halo.plan.quantity import canonical_quantity, seconds
 
 CONFIG_FILE = "gateway.json"
 CONFIG_FOLDER = "/etc/llama-halo"
@@ -34,9 +34,20 @@ def render(owner: Identity, spec: ModelRouterSpec) -> dict[str, str]:
         ),
         model_labels=dict(spec.model_selector.match_labels) if spec.model_selector else {},
         default_route=spec.routes.default if spec.routes else None,
+        **_hold(spec),
         background_route=spec.routes.background if spec.routes else None,
     )
     return {CONFIG_FILE: config.to_json()}
+
+
+def _hold(spec: ModelRouterSpec) -> dict[str, float]:
+    """Return how long requests wait, where the spec says so."""
+    hold = spec.hold
+    found = {
+        "hold_seconds": hold and hold.timeout,
+        "ping_seconds": hold and hold.ping_interval,
+    }
+    return {name: seconds(each) for name, each in found.items() if each}
 
 
 def container(owner: Identity, spec: ModelRouterSpec, defaults: Defaults) -> dict[str, Any]:
@@ -49,6 +60,12 @@ def container(owner: Identity, spec: ModelRouterSpec, defaults: Defaults) -> dic
         "image": (spec.pod and spec.pod.image) or defaults.gateway_image,
         "imagePullPolicy": "IfNotPresent",
         "args": ["gateway", "--config", f"{CONFIG_FOLDER}/{CONFIG_FILE}", "--port", str(PORT)],
+        "env": [
+            {
+                "name": "POD_NAME",
+                "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}},
+            }
+        ],
         "ports": [port],
         "readinessProbe": _probe("/readyz", period=2, failures=1),
         "livenessProbe": _probe("/healthz", period=10, failures=6),

@@ -1,0 +1,141 @@
+"""Says on the Leases of models on demand what this gateway has in flight, and reads their phases.
+
+It says so before it sends a first request to a model, every few seconds while requests run, and
+once when none is left. What it said lately need not be said again: the operator counts a gateway
+as busy for longer than that. When the API server cannot be reached, requests go on without a word.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import httpx
+
+from llama_halo.gateway.api_server import ApiServer
+
+log = logging.getLogger(__name__)
+
+PREFIX = "gateway.llama-halo.dev/"
+PHASE = "llama-halo.dev/phase"
+LOADED = "Loaded"
+FRESH_SECONDS = 5.0
+QUIET_SECONDS = 1.0
+"""After the last request, before it is said that none is left: an agent's next one comes soon."""
+TICK_SECONDS = 0.5
+TIMEOUT_SECONDS = 3.0
+_MOST_LETTERS = 63
+
+
+@dataclass
+class _Model:
+    """What was said of one model, and what is so."""
+
+    in_flight: int = 0
+    empty_since: float = 0.0
+    counter: int = 0
+    on_demand: bool = False
+    """Only of such a model anything is said."""
+    said_in_flight: int = 0
+    said_at: float = float("-inf")
+    """When it was tried last."""
+    phase: str | None = None
+    """As the last reply had it; None when there was none."""
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Leases:
+    """All models on demand that requests came for."""
+
+    def __init__(self, server: ApiServer, namespace: str, pod: str) -> None:
+        self._server = server
+        self._path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/llama-halo-"
+        self._entry = PREFIX + pod[-_MOST_LETTERS:].strip("-.")
+        self._models: dict[str, _Model] = {}
+        self._client: httpx.AsyncClient | None = None
+
+    @asynccontextmanager
+    async def request(self, name: str) -> AsyncIterator[None]:
+        """Count one request for a model for as long as it is held or runs."""
+        model = self._models.setdefault(name, _Model())
+        model.in_flight += 1
+        try:
+            yield
+        finally:
+            model.in_flight -= 1
+            model.empty_since = time.monotonic()
+
+    async def may_send(self, name: str) -> bool:
+        """Tell whether a request may go to a model, saying first that there is one.
+
+        True when nobody can be asked: the operator looks at the model's own slots, too.
+        """
+        model = self._models[name]
+        model.on_demand = True
+        async with model.lock:
+            if not self._is_fresh(model):
+                await self._say(name, model)
+        return model.phase in (None, LOADED)
+
+    async def run(self) -> None:
+        """Repeat what is so for as long as it is so, for ever."""
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            due = [(name, model) for name, model in self._models.items() if self._is_due(model)]
+            await asyncio.gather(*(self._repeat(name, model) for name, model in due))
+
+    async def close(self) -> None:
+        """End the connections."""
+        if self._client is not None:
+            await self._client.aclose()
+
+    @staticmethod
+    def _is_fresh(model: _Model) -> bool:
+        """Tell whether the operator knows of requests in flight, and has not said to wait."""
+        lately = time.monotonic() - model.said_at < FRESH_SECONDS
+        return lately and model.said_in_flight > 0 and model.phase == LOADED
+
+    @staticmethod
+    def _is_due(model: _Model) -> bool:
+        now = time.monotonic()
+        if not model.on_demand:
+            return False
+        if model.in_flight:
+            return now - model.said_at >= FRESH_SECONDS
+        return model.said_in_flight > 0 and now - model.empty_since >= QUIET_SECONDS
+
+    async def _repeat(self, name: str, model: _Model) -> None:
+        async with model.lock:
+            if self._is_due(model):
+                await self._say(name, model)
+
+    async def _say(self, name: str, model: _Model) -> None:
+        """Write the counter and the requests in flight, and keep the phase of the reply."""
+        model.counter += 1
+        in_flight, said = model.in_flight, f"{model.counter}/{model.in_flight}"
+        model.said_at = time.monotonic()
+        patch = {"metadata": {"annotations": {self._entry: said}}}
+        try:
+            if self._client is None:
+                self._client = self._server.client(timeout=TIMEOUT_SECONDS)
+            response = await self._client.patch(
+                self._path + name,
+                json=patch,
+                headers={
+                    **self._server.headers(),
+                    "Content-Type": "application/merge-patch+json",
+                },
+            )
+            response.raise_for_status()
+            annotations = response.json()["metadata"].get("annotations") or {}
+        except (httpx.HTTPError, ValueError, KeyError, OSError) as error:
+            # Asked again for the next request; a Lease that is not there yet is no reason to wait.
+            model.phase, model.said_in_flight = None, 0
+            log.warning("lease not written", extra={"model": name, "reason": repr(error)})
+            return
+        model.phase = annotations.get(PHASE, "")
+        model.said_in_flight = in_flight
