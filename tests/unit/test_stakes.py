@@ -53,9 +53,16 @@ def test_a_deployment_and_its_pod_hold_once_what_the_larger_of_them_needs() -> N
     assert after(pod(), deployment(gpu="3000")).held() == [Held("llm/coder", "n1", 3000, 100)]
 
 
+def test_a_pod_that_ends_and_one_that_begins_hold_both() -> None:
+    ending = pod(metadata={"name": "coder-1-old", "uid": "o", "deletionTimestamp": "2026"})
+    assert after(ending, pod(), deployment()).held() == [
+        Held("llm/coder", "n1", 2000, 200, ending_gpu_mib=1000, ending_host_mib=100)
+    ]
+
+
 def test_a_pod_holds_until_it_has_ended_or_is_gone() -> None:
     ending = pod(metadata={"deletionTimestamp": "2026"})
-    assert after(ending).held() == [Held("llm/coder", "n1", 1000, 100)]
+    assert after(ending).held() == [Held("llm/coder", "n1", 1000, 100, 1000, 100)]
     assert after(ending).running_nodes(OWNER) == frozenset()
     assert after(pod(status={"phase": "Failed"})).held() == []
     stakes = after(pod())

@@ -199,6 +199,9 @@ class Held:
     node: str
     gpu_mib: int
     host_mib: int
+    ending_gpu_mib: int = 0
+    """What of it only pods hold that are on their way out."""
+    ending_host_mib: int = 0
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass, field
 
 from llama_halo.plan import labels
@@ -17,7 +18,7 @@ GPU_NODE_LABELS = (
 )
 
 
-@dataclass
+@dataclass(eq=False)
 class Ledger:
     """Memory held on one node, by model, MiB; the sums are kept, for there are many models."""
 
@@ -26,6 +27,8 @@ class Ledger:
     host: dict[str, int] = field(default_factory=dict)
     gpu_sum: int = 0
     host_sum: int = 0
+    ending: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """What of it only pods hold that are on their way out, GPU and host."""
     leaving: set[str] = field(default_factory=set)
     """Models that are on their way out: they hold their memory until they are gone."""
 
@@ -54,8 +57,33 @@ class Ledger:
         own = self.gpu.get(besides, 0) + self.host.get(besides, 0)
         return self.node.allocatable_mib - self.gpu_sum - self.host_sum + own
 
-    def fits(self, demand: Demand, *, without: frozenset[str] = frozenset()) -> bool:
-        """Tell whether a demand fits, should some models be gone."""
+    def fits(self, demand: Demand) -> bool:
+        """Tell whether a demand fits as it is."""
+        return demand.gpu_mib <= self.gpu_free(
+            demand.model
+        ) and demand.total_mib <= self.total_free(demand.model)
+
+    def keeps(self, demand: Demand) -> bool:
+        """Tell whether a model that is here may stay: what ends beside it is no reason to go, and
+        it must not grow beyond what is free."""
+        if self.fits(demand):
+            return True
+        gpu, host = self.ending.get(demand.model, (0, 0))
+        grows = (
+            demand.gpu_mib > self.gpu.get(demand.model, 0) - gpu
+            or demand.host_mib > self.host.get(demand.model, 0) - host
+        )
+        if grows:
+            return False
+        others = [each for model, each in self.ending.items() if model != demand.model]
+        gpu, host = sum(gpu for gpu, _ in others), sum(host for _, host in others)
+        return (
+            demand.gpu_mib <= self.gpu_free(demand.model) + gpu
+            and demand.total_mib <= self.total_free(demand.model) + gpu + host
+        )
+
+    def would_fit(self, demand: Demand, without: Set[str]) -> bool:
+        """Tell whether a demand would fit, should some models be gone."""
         gone = without - {demand.model}
         gpu = sum(self.gpu.get(each, 0) for each in gone)
         host = sum(self.host.get(each, 0) for each in gone)

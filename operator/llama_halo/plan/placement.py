@@ -11,11 +11,11 @@ holds its memory until it is gone, and only then is the other one let in.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from llama_halo.api.reasons import Reason
-from llama_halo.plan.facts import Assignment, Demand, Held, NodeFacts, Phase, Usage
+from llama_halo.plan.facts import Assignment, Demand, Held, NodeFacts, Phase, Usage, Wishes
 from llama_halo.plan.ledger import Ledger, matches
 from llama_halo.plan.shortage import why_unplaced
 
@@ -54,6 +54,9 @@ def place(
     for each in held:
         if each.node in ledgers:
             ledgers[each.node].hold(each.model, each.gpu_mib, each.host_mib)
+            if each.ending_gpu_mib or each.ending_host_mib:
+                ending = each.ending_gpu_mib, each.ending_host_mib
+                ledgers[each.node].ending[each.model] = ending
     return _Placing(demands, ledgers, current, running, usage or {}).decide()
 
 
@@ -79,6 +82,8 @@ class _Placing:
         """By node: models on demand that have it, or still hold memory there."""
         self._movable: dict[str, tuple[int, int]] = {}
         """By node: GPU and all memory of what could leave, as far as it was added up."""
+        self._matching: dict[Wishes, list[Ledger]] = {}
+        """The nodes that may take anything new with such wishes, as far as it was asked."""
         self._unload: set[str] = set()
 
     def decide(self) -> Decision:
@@ -105,11 +110,13 @@ class _Placing:
     def _in_order(self) -> list[Demand]:
         """Return the demands as they are served: who has waited longest for a model first."""
 
-        def rank(demand: Demand) -> tuple[bool, int, float]:
+        def rank(demand: Demand) -> tuple[int, int, float]:
             wish, use = demand.on_demand, self._use(demand.model)
             if wish is None:
-                return False, 0, 0.0
-            return True, -wish.priority, use.wanted_since if use.busy else float("inf")
+                return 0, 0, 0.0
+            if not use.busy:
+                return 2, -wish.priority, 0.0  # those to be preloaded are in nobody's way
+            return 1, -wish.priority, use.wanted_since
 
         return sorted(self._demands, key=rank)
 
@@ -131,7 +138,7 @@ class _Placing:
                 continue
             if not ledger.node.takes_new and name not in running:
                 continue  # what was evicted from there is placed elsewhere
-            if _has_files(demand, name) and ledger.fits(demand):
+            if _has_files(demand, name) and ledger.keeps(demand):
                 ledger.charge(demand)
                 kept.append(name)
                 if demand.on_demand:
@@ -207,29 +214,39 @@ class _Placing:
         one to be preloaded is loaded once if that is in nobody's way."""
         wish = demand.on_demand
         assert wish is not None  # noqa: S101  (the others are always wanted)
-        best = self._best(demand, self._open(demand, ()))
+        preload = wish.preload and self._use(demand.model).phase is Phase.NEW
+        if not preload and any(_has_files(demand, name) for name in self._ledgers):
+            return Assignment(demand, (), idle=True)
+        best = self._best(demand, self._open(demand))
         if best is not None and not _has_files(demand, best.name):
             where = f"the model's files are being fetched to {best.name}"
             return Assignment(demand, (), Reason.DOWNLOADING, where, (best.name,))
-        if best is not None and wish.preload and self._use(demand.model).phase is Phase.NEW:
+        if best is not None and preload:
             best.charge(demand)
             self._settle(demand, best.name)
             return Assignment(demand, (best.name,))
         return Assignment(demand, (), idle=True)
 
-    def _open(self, demand: Demand, taken: Iterable[str]) -> list[Ledger]:
-        return [
-            ledger
-            for name, ledger in self._ledgers.items()
-            if name not in taken and ledger.node.takes_new and matches(demand, ledger.node)
-        ]
+    def _open(self, demand: Demand, taken: Sequence[str] = ()) -> list[Ledger]:
+        """Return the nodes that may take a model, room aside."""
+        wishes = Wishes(
+            needs_gpu=demand.needs_gpu,
+            node_selector=demand.node_selector,
+            tolerations=demand.tolerations,
+        )
+        found = self._matching.get(wishes)
+        if found is None:
+            ledgers = self._ledgers.values()
+            found = [each for each in ledgers if each.node.takes_new and matches(wishes, each.node)]
+            self._matching[wishes] = found
+        return [each for each in found if each.name not in taken] if taken else found
 
     def _best(self, demand: Demand, open_nodes: Sequence[Ledger]) -> Ledger | None:
         """Return the best node for one more replica, to run it or to get its files first."""
         ready = [each for each in open_nodes if _has_files(demand, each.name)]
         fitting = [each for each in ready if self._fits_now(demand, each)]
         if not fitting and demand.fetchable and not self._on_its_way(demand, ready):
-            lacking = [each for each in open_nodes if each not in ready]
+            lacking = [each for each in open_nodes if not _has_files(demand, each.name)]
             # A download goes on where it began, and begins where the model could run one day:
             # room may come before it ends.
             fitting = [each for each in lacking if each.name in demand.fetching_on] or [
@@ -302,14 +319,14 @@ class _Placing:
         if not set(chosen) <= idle:
             return None
         for model in sorted(idle - set(chosen), key=self._worth):
-            if ledger.fits(demand, without=leaving | set(chosen)):
+            if ledger.would_fit(demand, leaving | set(chosen)):
                 break
             chosen.append(model)
-        if not ledger.fits(demand, without=leaving | set(chosen)):
+        if not ledger.would_fit(demand, leaving | set(chosen)):
             return None
         for model in sorted(set(chosen) - mates, key=self._worth, reverse=True):
             rest = frozenset(chosen) - {model}
-            if ledger.fits(demand, without=leaving | rest):
+            if ledger.would_fit(demand, leaving | rest):
                 chosen.remove(model)
         return tuple(chosen)
 

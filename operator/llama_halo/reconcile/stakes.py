@@ -7,6 +7,7 @@ the records instead of walking through every object.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,15 +90,16 @@ class Stakes:
         if not found:
             self._held.pop(place, None)
             return
-        pods = [held for key, held in by_key.items() if key.kind == "Pod"]
+        pods = {key: held for key, held in by_key.items() if key.kind == "Pod"}
         written = [held for key, held in by_key.items() if key.kind != "Pod"]
+        staying = [held for key, held in pods.items() if self._stakes[key].runs]
+        sides = {}
+        for side in ("gpu_mib", "host_mib"):
+            wanted = _sum(written, side)
+            sides[side] = max(_sum(pods.values(), side), wanted)
+            sides[f"ending_{side}"] = sides[side] - max(_sum(staying, side), wanted)
         # The Deployment comes first, and knows its model though a pod may have lost the label.
-        self._held[place] = Held(
-            model=found[0].model,
-            node=found[0].node,
-            gpu_mib=max(_sum(pods, "gpu_mib"), _sum(written, "gpu_mib")),
-            host_mib=max(_sum(pods, "host_mib"), _sum(written, "host_mib")),
-        )
+        self._held[place] = Held(found[0].model, found[0].node, **sides)
 
 
 def stake_of(key: Key, obj: Object) -> Stake | None:
@@ -140,7 +142,7 @@ def _remove(index: dict[Any, dict[Key, Any]], group: Any, key: Key) -> None:
             del index[group]
 
 
-def _sum(found: list[Held], side: str) -> int:
+def _sum(found: Iterable[Held], side: str) -> int:
     return sum(getattr(each, side) for each in found)
 
 
