@@ -110,10 +110,9 @@ class TestModel:
     def test_a_field_of_a_later_release_is_refused_in_the_status(
         self, api: Api, namespace: str
     ) -> None:
-        source = {"huggingFace": {"repo": "a/b", "file": "c.gguf"}}
-        api.create(model(namespace, source=source))
+        api.create(model(namespace, draft={"mtp": {"maxTokens": 3}}))
         found = wait_state(api, namespace, "coder", "InvalidSpec")
-        assert message(found).startswith("spec.source.huggingFace is not supported yet: ")
+        assert message(found).startswith("spec.draft is not supported yet: ")
         conditions = {each["type"]: each["status"] for each in found["status"]["conditions"]}
         assert conditions == {"Ready": "False", "Available": "False", "Stalled": "True"}
         assert deployments(api, namespace) == []

@@ -1,7 +1,7 @@
 """The Hugging Face Hub: which bytes a revision names, and where they are.
 
 Two of its routes are all that is needed, so its own client library, with a second HTTP stack, is
-not: `docs/design/20261124-files.md`. The variables are the library's: HF_ENDPOINT and HF_TOKEN.
+not: `docs/design/20261125-files.md`. The variables are the library's: HF_ENDPOINT and HF_TOKEN.
 """
 
 from __future__ import annotations

@@ -1,0 +1,340 @@
+"""Held requests: a real gateway, a real API server, a real llama-server that comes and goes, and
+the operator's own unloading.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+
+from llama_halo.cluster.pods import PodClient
+from llama_halo.cluster.resources import LEASE, LLAMAMODEL
+from llama_halo.cluster.rest import RestCluster
+from llama_halo.cluster.store import Key, Store
+from llama_halo.gateway.config import GatewayConfig
+from llama_halo.metrics import OperatorMetrics
+from llama_halo.plan.facts import Phase
+from llama_halo.reconcile import unloading
+from llama_halo.reconcile.context import Context
+from llama_halo.reconcile.placing import notice
+from llama_halo.reconcile.queue import Queue
+from llama_halo.settings import Settings
+from tests.api import Api, eventually
+from tests.gateway.conftest import NAMESPACE, Process, StartGateway, free_port
+
+QUESTION: list[Any] = [{"role": "user", "content": "What is 2+2?"}]
+Json = dict[str, Any]
+RACES = 500
+
+
+class Door:
+    """A way to llama-server that can be shut, as a pod that goes: whoever is inside is thrown
+    out."""
+
+    def __init__(self, server: Process) -> None:
+        self._target = ("127.0.0.1", int(server.url.rpartition(":")[2]))
+        self._listener: socket.socket | None = None
+        self._open: set[socket.socket] = set()
+        self._lock = threading.Lock()
+        self.port = free_port()
+        self.thrown_out = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def open(self) -> None:
+        listener = socket.create_server(("127.0.0.1", self.port), reuse_port=False)
+        self._listener = listener
+        threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
+
+    def shut(self) -> None:
+        listener, self._listener = self._listener, None
+        if listener:
+            listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
+        with self._lock:
+            for each in self._open:
+                with_suppress(each.shutdown, socket.SHUT_RDWR)
+                each.close()
+            self._open.clear()
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                client, _ = listener.accept()
+                server = socket.create_connection(self._target)
+            except OSError:
+                return
+            with self._lock:
+                self._open |= {client, server}
+            for one, other in ((client, server), (server, client)):
+                threading.Thread(target=self._pump, args=(one, other), daemon=True).start()
+
+    def _pump(self, source: socket.socket, target: socket.socket) -> None:
+        try:
+            while data := source.recv(65536):
+                target.sendall(data)
+        except OSError:
+            pass
+        with self._lock:
+            for each in (source, target):
+                self._open.discard(each)
+                with_suppress(each.shutdown, socket.SHUT_RDWR)
+                each.close()
+
+
+def with_suppress(call: Any, *arguments: Any) -> None:
+    try:
+        call(*arguments)
+    except OSError:
+        return
+
+
+class Operator:
+    """The operator's part by hand, but for unloading, which is its own code: the phase on the
+    Lease, the pod (the door), and the status."""
+
+    def __init__(self, api: Api, door: Door, name: str) -> None:
+        self.api, self.door, self.name = api, door, name
+        metadata = {"name": name, "namespace": NAMESPACE}
+        spec: Json = {
+            "source": {"local": {"path": "x.gguf"}},
+            "contextSize": 2048,
+            "activation": {"onDemand": {}},
+        }
+        head = {"apiVersion": "llama-halo.dev/v1alpha1", "kind": "LlamaModel"}
+        self.cr = api.apply({**head, "metadata": metadata, "spec": spec})
+        self.phase("Idle")
+        self.status("Idle")
+
+    def phase(self, phase: str) -> None:
+        metadata = {
+            "name": f"llama-halo-{self.name}",
+            "namespace": NAMESPACE,
+            "labels": {"app.kubernetes.io/managed-by": "llama-halo"},
+            "annotations": {"llama-halo.dev/phase": phase},
+        }
+        lease = {"apiVersion": LEASE.api_version, "kind": LEASE.kind, "metadata": metadata}
+        self.api.apply(lease, manager="llama-halo")
+
+    def status(self, reason: str) -> None:
+        state = "True" if reason == "Serving" else "False"
+        conditions = [
+            {
+                "type": kind,
+                "status": state,
+                "reason": reason,
+                "message": "",
+                "lastTransitionTime": "2026-01-01T00:00:00Z",
+            }
+            for kind in ("Ready", "Available")
+        ]
+        status = {"endpoint": self.door.url, "conditions": conditions}
+        self.api.patch(
+            "LlamaModel", NAMESPACE, self.name, {"status": status}, subresource="/status"
+        )
+
+    def entries(self) -> list[str]:
+        lease = self.api.get("Lease", NAMESPACE, f"llama-halo-{self.name}") or {}
+        annotations = lease.get("metadata", {}).get("annotations", {})
+        return [text for key, text in annotations.items() if key.startswith("gateway.")]
+
+    def wanted(self) -> bool:
+        return any(int(text.rpartition("/")[2]) for text in self.entries())
+
+    def load(self) -> None:
+        self.phase("Loaded")
+        self.door.open()
+        self.status("Serving")
+
+
+@pytest.fixture
+def door(llama_server: Process) -> Iterator[Door]:
+    found = Door(llama_server)
+    yield found
+    found.shut()
+
+
+@pytest.fixture
+def operator(api: Api, door: Door, request: pytest.FixtureRequest) -> Operator:
+    return Operator(api, door, f"d{abs(hash(request.node.name)) % 10**8}")
+
+
+@pytest.fixture
+def url(operator: Operator, start_gateway: StartGateway) -> str:
+    config = {
+        "router": "main",
+        "namespace": NAMESPACE,
+        "models": [{"name": "m", "llama_model": operator.name}],
+        "hold_seconds": 30,
+        "ping_seconds": 1,
+    }
+    return start_gateway(GatewayConfig.model_validate(config)).url
+
+
+def ask(url: str, path: str = "/v1/messages", *, tokens: int = 8, stream: bool = True) -> str:
+    """Return the lines of a stream or a whole answer; raises for anything that is no success."""
+    body = {"model": "m", "max_tokens": tokens, "messages": QUESTION, "stream": stream}
+    answer = httpx.post(f"{url}{path}", json=body, timeout=60)
+    assert answer.status_code == 200, f"{answer.status_code}: {answer.text}"
+    return answer.text
+
+
+def whole(text: str) -> bool:
+    return "message_stop" in text and "event: error" not in text
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(
+    ("path", "ping"),
+    [("/v1/messages", 'event: ping\ndata: {"type": "ping"}'), ("/v1/chat/completions", ": keep")],
+)
+def test_a_request_for_a_model_that_sleeps_says_so_and_is_held(
+    operator: Operator, url: str, path: str, ping: str, stream: bool
+) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(ask, url, path, stream=stream)
+        eventually(operator.wanted)
+        time.sleep(2.5)
+        assert not answer.done()
+        operator.load()
+        text = answer.result(timeout=30)
+    assert (ping in text) is stream
+    eventually(lambda: not operator.wanted(), what="it says that it has nothing in flight any more")
+
+
+def test_a_long_stream_is_said_again_every_five_seconds(operator: Operator, url: str) -> None:
+    operator.load()
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(ask, url, tokens=1200)
+        first = eventually(operator.entries)
+        eventually(lambda: operator.entries() != first, seconds=8)
+        assert operator.wanted()
+        answer.result()
+
+
+def test_a_model_that_does_not_come_up_is_503_after_the_hold(
+    api: Api, door: Door, operator: Operator, start_gateway: StartGateway
+) -> None:
+    config = {
+        "router": "main",
+        "namespace": NAMESPACE,
+        "models": [{"name": "m", "llama_model": operator.name}],
+        "hold_seconds": 3,
+        "ping_seconds": 1,
+    }
+    gateway = start_gateway(GatewayConfig.model_validate(config))
+    body = {"model": "m", "max_tokens": 8, "messages": QUESTION}
+    answer = httpx.post(f"{gateway.url}/v1/messages", json=body, timeout=30)
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "20")
+    streamed = httpx.post(f"{gateway.url}/v1/messages", json={**body, "stream": True}, timeout=30)
+    assert streamed.status_code == 200, "pings had been sent by then"
+    assert "event: error" in streamed.text
+
+
+def test_a_model_with_a_mistake_is_not_waited_for(operator: Operator, url: str) -> None:
+    operator.status("NotAGGUF")
+    body = {"model": "m", "max_tokens": 8, "messages": QUESTION}
+    started = time.monotonic()
+    answer = httpx.post(f"{url}/v1/messages", json=body, timeout=30)
+    assert answer.status_code == 503
+    assert "NotAGGUF" in answer.text
+    assert time.monotonic() - started < 10
+
+
+def test_a_model_that_goes_before_the_first_byte_is_waited_for_again(
+    operator: Operator, door: Door, url: str
+) -> None:
+    operator.phase("Loaded")
+    operator.status("Serving")  # as it is told for a moment; nobody is behind the door
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(ask, url)
+        time.sleep(5)
+        assert not answer.done()
+        door.open()
+        assert whole(answer.result(timeout=30))
+
+
+async def unload(api: Api, operator: Operator, kubeconfig: str) -> Phase:
+    """Run the operator's own unloading once, from what it would know at this moment."""
+    cluster = await RestCluster.connect()
+    context = Context(
+        cluster=cluster,
+        store=Store(),
+        queue=Queue(),
+        probes=Queue(),
+        pods=PodClient(),
+        settings=Settings(),
+        metrics=OperatorMetrics(),
+    )
+    context.store.listen(lambda key, obj: notice(context, key, obj))
+    key = Key(LLAMAMODEL.kind, NAMESPACE, operator.name)
+    try:
+        for resource, name in ((LLAMAMODEL, key.name), (LEASE, f"llama-halo-{key.name}")):
+            context.store.observe(await cluster.get(resource, NAMESPACE, name))
+        await unloading.unload(context, key)
+        return context.activity.phase(key)
+    finally:
+        await context.pods.close()
+        await cluster.close()
+
+
+def test_unloading_races_requests_and_nothing_is_cut(
+    api: Api,
+    operator: Operator,
+    door: Door,
+    url: str,
+    control_plane: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Requests begin at any moment around the steps of an unload. Who is shut out is held; who is
+    in is never thrown out."""
+    monkeypatch.setenv("KUBECONFIG", str(control_plane.kubeconfig))
+    chance = random.Random(1)  # noqa: S311
+    operator.load()
+    loaded, unloads, stayed = True, 0, 0
+    ended = threading.Event()
+
+    def keep_up() -> None:
+        """Load the model again whenever a gateway wants it, as placement would."""
+        nonlocal loaded
+        while not ended.wait(0.01):
+            if not loaded and operator.wanted():
+                operator.load()
+                loaded = True
+
+    keeper = threading.Thread(target=keep_up)
+    keeper.start()
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            for number in range(RACES):
+                begins = chance.uniform(0, 0.08)
+                answer = pool.submit(lambda pause=begins: (time.sleep(pause), ask(url, tokens=2)))
+                time.sleep(chance.uniform(0, 0.05))
+                if loaded:
+                    phase = asyncio.run(unload(api, operator, ""))
+                    if phase is Phase.IDLE:
+                        door.shut()
+                        operator.status("Idle")
+                        loaded = False
+                        unloads += 1
+                    else:
+                        stayed += 1
+                text = answer.result(timeout=60)[1]
+                assert whole(text), (number, text)
+    finally:
+        ended.set()
+        keeper.join()
+    print(f"{RACES} races: unloaded {unloads} times, stayed {stayed} times, nothing cut")
+    assert unloads > RACES / 20
+    assert stayed > RACES / 20
