@@ -216,7 +216,9 @@ async def _load(configuration: Any) -> None:
     if "KUBECONFIG" not in os.environ and _in_cluster():
         config.load_incluster_config(configuration)
     else:
-        await config.load_kube_config(client_configuration=configuration)
+        await config.load_kube_config(
+            config_file=os.environ.get("KUBECONFIG"), client_configuration=configuration
+        )
     if not configuration.proxy:
         configuration.proxy, configuration.proxy_headers = environment_proxy(configuration.host)
 
