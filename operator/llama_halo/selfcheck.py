@@ -9,7 +9,18 @@ from typing import Any
 
 from llama_halo.api.crd import HASH_ANNOTATION, all_crds
 from llama_halo.cluster.port import Cluster
-from llama_halo.cluster.resources import CHILDREN, CRD, EVENT, NODE, OWNERS, POD, PRUNED, Resource
+from llama_halo.cluster.resources import (
+    CHILDREN,
+    CLAIM,
+    CRD,
+    EVENT,
+    NODE,
+    OWNERS,
+    POD,
+    PRUNED,
+    VOLUME,
+    Resource,
+)
 from llama_halo.errors import NotFound, StartupError
 
 _RULES_REVIEW = Resource(
@@ -28,6 +39,8 @@ NEEDED: tuple[tuple[Resource, tuple[str, ...]], ...] = (
         for each in OWNERS
     ),
     (EVENT, ("create", "list")),
+    (CLAIM, ("get",)),
+    (VOLUME, ("get",)),
     (POD, _WATCH),
     (NODE, _WATCH),
 )

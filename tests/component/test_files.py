@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from llama_halo.status.jobs import inspection_entry
-from tests.api import Api, eventually, ready
+from tests.api import Api, eventually, message, ready
 from tests.component.conftest import Json, StartOperator, now, wait_state
 from tests.hub import COMMIT
 from tests.unit.test_files_plan import SHA, inspection
@@ -133,3 +133,56 @@ class TestFiles:
         the_job(api, namespace)
         api.delete("LlamaModel", namespace, "coder")
         eventually(lambda: not api.list("Job", namespace), seconds=30)
+
+    def test_a_claims_volume_says_where_its_model_runs(self, api: Api, namespace: str) -> None:
+        node = api.list("Node", None)[0]["metadata"]["name"]
+        api.apply(volume(f"{namespace}-v", node))
+        api.apply(claim(namespace, "models", ["ReadWriteOnce"], f"{namespace}-v"))
+        wanted = hub_model(namespace)
+        wanted["spec"] |= {"store": {"persistentVolumeClaim": {"claimName": "models"}}}
+        api.apply(wanted)
+        job = the_job(api, namespace)
+        say(api, namespace, job, answer())
+        fetch = the_job(api, namespace, without=job["metadata"]["name"])
+        assert fetch["metadata"]["annotations"]["llama-halo.dev/node"] == node
+
+    def test_a_claim_for_one_pod_only_is_refused(self, api: Api, namespace: str) -> None:
+        api.apply(claim(namespace, "models", ["ReadWriteOncePod"]))
+        wanted = hub_model(namespace)
+        wanted["spec"] |= {"store": {"persistentVolumeClaim": {"claimName": "models"}}}
+        api.apply(wanted)
+        found = wait_state(api, namespace, "coder", "InvalidSpec")
+        assert "ReadWriteOncePod" in message(found)
+
+
+def volume(name: str, node: str) -> Json:
+    """Return a volume of one node."""
+    term = {"key": "kubernetes.io/hostname", "operator": "In", "values": [node]}
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": name},
+        "spec": {
+            "capacity": {"storage": "100Gi"},
+            "accessModes": ["ReadWriteOnce"],
+            "storageClassName": "none",
+            "local": {"path": "/models"},
+            "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [term]}]}},
+        },
+    }
+
+
+def claim(namespace: str, name: str, modes: list[str], volume_name: str = "") -> Json:
+    spec: Json = {
+        "accessModes": modes,
+        "storageClassName": "none",
+        "resources": {"requests": {"storage": "100Gi"}},
+    }
+    if volume_name:
+        spec["volumeName"] = volume_name
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": spec,
+    }

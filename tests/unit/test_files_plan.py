@@ -14,6 +14,7 @@ from llama_halo.gguf.profile import profile
 from llama_halo.plan import labels
 from llama_halo.plan.facts import (
     Assignment,
+    ClaimFacts,
     DeploymentFacts,
     FileFacts,
     Identity,
@@ -271,6 +272,23 @@ def test_a_claim_gets_its_files_by_a_job_that_the_scheduler_places() -> None:
     served = plan(there, store, nodes=("n1",))
     assert waits(served) is None
     assert jobs(served) == []
+
+
+def test_a_claim_that_one_node_can_use_ties_download_and_server_to_it() -> None:
+    tied = replace(INSPECTED, claim=ClaimFacts(nodes=frozenset({"n2"})))
+    (job,) = jobs(plan(tied, {"store": CLAIM}))
+    assert node_of(job) == "n2"
+    there = replace(tied, stored=(StoredAt("n2", inspection().path, 1),))
+    spec = LlamaModelSpec.model_validate({"source": HUB, "store": CLAIM})
+    wanted = demand(OWNER, spec, there)
+    assert wanted is not None
+    assert (wanted.stored_on, wanted.fetchable) == (frozenset({"n2"}), False)
+
+
+def test_a_claim_for_one_pod_only_is_refused() -> None:
+    found = plan(replace(INSPECTED, claim=ClaimFacts(once_pod=True)), {"store": CLAIM})
+    assert isinstance(found, Invalid)
+    assert "models has the access mode ReadWriteOncePod" in found.message
 
 
 def test_a_stopped_model_needs_no_file() -> None:

@@ -42,6 +42,8 @@ NODE = Resource("Node", "v1", "nodes", namespaced=False)
 POD = Resource("Pod", "v1", "pods")
 LEASE = Resource("Lease", "coordination.k8s.io/v1", "leases")
 EVENT = Resource("Event", "events.k8s.io/v1", "events")
+CLAIM = Resource("PersistentVolumeClaim", "v1", "persistentvolumeclaims")
+VOLUME = Resource("PersistentVolume", "v1", "persistentvolumes", namespaced=False)
 CRD = Resource(
     "CustomResourceDefinition",
     "apiextensions.k8s.io/v1",
@@ -64,4 +66,4 @@ OWNERS = (LLAMAMODEL, MODELROUTER)
 WATCHED = (*OWNERS, *CHILDREN, POD, NODE)
 LABELLED = frozenset(resource.kind for resource in (*CHILDREN, POD))
 """Kinds that are watched only where they carry our label."""
-BY_KIND = {resource.kind: resource for resource in (*WATCHED, EVENT, CRD)}
+BY_KIND = {resource.kind: resource for resource in (*WATCHED, EVENT, CLAIM, VOLUME, CRD)}

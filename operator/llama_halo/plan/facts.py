@@ -110,12 +110,23 @@ class JobFacts:
 
 
 @dataclass(frozen=True)
+class ClaimFacts:
+    """What a PersistentVolumeClaim with model files allows."""
+
+    once_pod: bool = False
+    """ReadWriteOncePod: a download and a server could never both use it."""
+    nodes: frozenset[str] | None = None
+    """Where its volume can be used; None: anywhere."""
+
+
+@dataclass(frozen=True)
 class FileFacts:
     """What is known of a model's files; what Jobs answered just now is among it."""
 
     inspections: tuple[Inspection, ...] = ()
     stored: tuple[StoredAt, ...] = ()
     jobs: tuple[JobFacts, ...] = ()
+    claim: ClaimFacts = ClaimFacts()
     recorded: bool = True
     """Whether the status has all of it: until then the Jobs that say so stay."""
 

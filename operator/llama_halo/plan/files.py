@@ -92,7 +92,9 @@ def inspection_of(spec: LlamaModelSpec, files: FileFacts) -> Inspection | None:
 def stored_on(spec: LlamaModelSpec, files: FileFacts) -> frozenset[str] | None:
     """Return the nodes that have the files, None when the model does not depend on it."""
     found = inspection_of(spec, files)
-    if found is None or on_claim(spec):
+    if on_claim(spec):
+        return files.claim.nodes
+    if found is None:
         return None
     return frozenset(each.node for each in files.stored if each.path == found.path)
 
@@ -107,7 +109,20 @@ def fetching_on(spec: LlamaModelSpec, files: FileFacts) -> frozenset[str]:
 def on_claim_yet(spec: LlamaModelSpec, files: FileFacts) -> bool:
     """Tell whether a claim that is to have the files has them."""
     found = inspection_of(spec, files)
-    return found is None or not on_claim(spec) or _has(files, found.path, "")
+    return found is None or not on_claim(spec) or _has(files, found.path)
+
+
+def claim_refusal(spec: LlamaModelSpec, files: FileFacts) -> Invalid | None:
+    """Refuse a claim that only one pod may use."""
+    claim = spec.store.persistent_volume_claim if spec.store else None
+    if claim is None or not files.claim.once_pod:
+        return None
+    return Invalid(
+        Reason.INVALID_SPEC,
+        f"spec.store.persistentVolumeClaim: {claim.claim_name} has the access mode"
+        " ReadWriteOncePod, so a download and a server could never both use it: use a claim with"
+        " ReadWriteOnce or ReadWriteMany",
+    )
 
 
 def on_claim(spec: LlamaModelSpec) -> bool:
@@ -152,7 +167,7 @@ def _looks(spec: LlamaModelSpec, facts: ModelFacts, found: Inspection | None) ->
         return ()
     asked = bool(found and facts.requested_at and found.requested_at != facts.requested_at)
     if spec.source.local is None or on_claim(spec):
-        return ("",) if found is None or asked else ()
+        return (_claim_node(facts),) if found is None or asked else ()
     if found is None or asked:
         return facts.candidates
     # Some node has the file: another one is asked once, and not until it has it too.
@@ -168,12 +183,18 @@ def _fetches(spec: LlamaModelSpec, facts: ModelFacts, found: Inspection | None) 
     if found is None or spec.source.local is not None:
         return ()
     if on_claim(spec):
-        return () if _has(facts.files, found.path, "") else ("",)
+        return () if _has(facts.files, found.path) else (_claim_node(facts),)
     return facts.assignment.fetch_to if facts.assignment else ()
 
 
-def _has(files: FileFacts, path: str, node: str) -> bool:
-    return any((each.path, each.node) == (path, node) for each in files.stored)
+def _has(files: FileFacts, path: str, node: str | None = None) -> bool:
+    return any(each.path == path and node in (None, each.node) for each in files.stored)
+
+
+def _claim_node(facts: ModelFacts) -> str:
+    """Return the one node where a claim's volume can be used, nothing when there are several."""
+    nodes = facts.files.claim.nodes or frozenset()
+    return next(iter(nodes)) if len(nodes) == 1 else ""
 
 
 def _problem(facts: ModelFacts, looks: tuple[str, ...]) -> Wait | Invalid:

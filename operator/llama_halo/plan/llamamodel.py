@@ -19,9 +19,11 @@ from llama_halo.plan.facts import (
 )
 from llama_halo.plan.files import (
     Files,
+    claim_refusal,
     fetching_on,
     inspection_of,
     needs_look,
+    on_claim,
     on_claim_yet,
     plan_files,
     stored_on,
@@ -38,7 +40,7 @@ DEFAULT_IDLE_TIMEOUT, DEFAULT_MIN_RESIDENT = "15m", "1m"
 
 def plan_llamamodel(spec: LlamaModelSpec, facts: ModelFacts) -> Outcome:
     """Decide what should exist for a LlamaModel."""
-    refusal = _refusal(spec)
+    refusal = _refusal(spec, facts.files)
     if refusal:
         return refusal
     files = plan_files(spec, facts)
@@ -53,10 +55,10 @@ def plan_llamamodel(spec: LlamaModelSpec, facts: ModelFacts) -> Outcome:
     return _plan(spec, facts, files, sizing, why)
 
 
-def _refusal(spec: LlamaModelSpec) -> Wait | Invalid | None:
+def _refusal(spec: LlamaModelSpec, files: FileFacts) -> Wait | Invalid | None:
     if spec.suspend:
         return Wait(Reason.SUSPENDED, "suspended: no child is touched until spec.suspend is false")
-    return unsupported_in_model(spec) or too_little(spec)
+    return unsupported_in_model(spec) or too_little(spec) or claim_refusal(spec, files)
 
 
 def _sizing(spec: LlamaModelSpec, known: FileFacts, files: Files) -> Sizing | Wait | Invalid:
@@ -78,7 +80,7 @@ def _without_place(assignment: Assignment | None) -> Wait | None:
 def demand(owner: Identity, spec: LlamaModelSpec, files: FileFacts) -> Demand | None:
     """Return what the model asks of the nodes, None when it may not ask yet: it is suspended,
     refused, or its file is not known."""
-    if _refusal(spec) or not on_claim_yet(spec, files):
+    if _refusal(spec, files) or not on_claim_yet(spec, files):
         return None
     inspection = inspection_of(spec, files)
     if inspection is None and needs_look(spec):
@@ -94,7 +96,7 @@ def demand(owner: Identity, spec: LlamaModelSpec, files: FileFacts) -> Demand | 
         **vars(wishes(spec)),
         stored_on=stored_on(spec, files),
         fetching_on=fetching_on(spec, files),
-        fetchable=spec.source.local is None,
+        fetchable=spec.source.local is None and not on_claim(spec),
         on_demand=_on_demand(spec),
     )
 

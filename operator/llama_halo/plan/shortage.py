@@ -29,8 +29,9 @@ def why_unplaced(
         open_nodes = [each for each in open_nodes if each.name in demand.stored_on]
         if not open_nodes:
             return Reason.SOURCE_NOT_FOUND, (
-                f"{have}no free node has the file in its store: copy it there, or use"
-                " source.huggingFace or source.http"
+                f"{have}no free node has the file, in its store or by its claim (it is on:"
+                f" {', '.join(sorted(demand.stored_on)) or 'none'}): copy it there, or use"
+                " source.huggingFace or source.http with a store on the nodes"
             )
     if open_nodes:
         shortages = "; ".join(_shortage(demand, each, usage) for each in open_nodes[:NODES_TOLD])

@@ -10,7 +10,7 @@ from llama_halo.cluster.port import Cluster
 from llama_halo.cluster.repairs import Repairs
 from llama_halo.cluster.store import Key, Store
 from llama_halo.metrics import OperatorMetrics
-from llama_halo.plan.facts import Assignment, Demand, Inspection
+from llama_halo.plan.facts import Assignment, ClaimFacts, Demand, Inspection
 from llama_halo.reconcile.activity import Activity
 from llama_halo.reconcile.queue import Queue
 from llama_halo.reconcile.stakes import Stakes
@@ -45,6 +45,8 @@ class Context:
     """What each model asks of the nodes, kept as the store changes."""
     inspected: dict[Key, tuple[Any, tuple[Inspection, ...]]] = field(default_factory=dict)
     """What the status has of each model's files, with the entries that it was parsed from."""
+    claims: dict[Key, ClaimFacts] = field(default_factory=dict)
+    """Claims that models have their files on."""
     downloads: dict[Key, dict[str, int]] = field(default_factory=dict)
     """How far the downloads of Jobs' pods are, by the pod."""
     unreported: set[Key] = field(default_factory=set)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from llama_halo.cluster.store import Object, key_of
+from llama_halo.cluster.resources import CLAIM
+from llama_halo.cluster.store import Key, Object, key_of
 from llama_halo.errors import DamagedGGUF
-from llama_halo.plan.facts import FileFacts, Inspection, JobFacts, StoredAt
+from llama_halo.plan.facts import ClaimFacts, FileFacts, Inspection, JobFacts, StoredAt
 from llama_halo.reconcile.context import Context
 from llama_halo.status.jobs import inspection_from, job_facts
 
@@ -27,9 +28,10 @@ def file_facts(context: Context, cr: Object) -> FileFacts:
         StoredAt(each["node"], each["path"], each.get("bytes") or 0, each.get("sha256") or "")
         for each in status.get("files", ())
     )
+    claim = context.claims.get(claim_key(cr) or key, ClaimFacts())
     if not jobs and not told:
         context.inspected.pop(key, None)
-        return FileFacts(stored=kept)
+        return FileFacts(stored=kept, claim=claim)
     answers = [(job, job.answer) for job in jobs if job.answer]
     inspections = _newest(
         told, [answer for _, answer in answers if isinstance(answer, Inspection)], cr
@@ -45,8 +47,16 @@ def file_facts(context: Context, cr: Object) -> FileFacts:
         inspections=inspections,
         stored=stored,
         jobs=jobs,
+        claim=claim,
         recorded=(inspections, stored) == (told, kept),
     )
+
+
+def claim_key(cr: Object) -> Key | None:
+    """Return the key of the claim that a model's files are on."""
+    store = (cr.get("spec") or {}).get("store") or {}
+    name = (store.get("persistentVolumeClaim") or {}).get("claimName")
+    return Key(CLAIM.kind, cr["metadata"]["namespace"], name) if name else None
 
 
 def _jobs(context: Context, cr: Object) -> tuple[JobFacts, ...]:

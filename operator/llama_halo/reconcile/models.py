@@ -12,7 +12,7 @@ from llama_halo.plan.facts import ModelFacts, Phase
 from llama_halo.plan.llamamodel import plan_llamamodel
 from llama_halo.plan.outcome import Invalid, Outcome
 from llama_halo.reconcile.context import Context
-from llama_halo.reconcile.files import REQUESTED_AT, file_facts
+from llama_halo.reconcile.files import REQUESTED_AT, claim_key, file_facts
 from llama_halo.reconcile.gather import identity, model_facts
 from llama_halo.reconcile.placing import wake_placement
 from llama_halo.reconcile.validate import validate
@@ -24,6 +24,10 @@ def consider(context: Context, cr: Object) -> Outcome | None:
     spec = validate(LlamaModelSpec, cr, context.specs)
     if isinstance(spec, Invalid):
         return spec
+    claim = claim_key(cr)
+    if claim is not None and claim not in context.claims:
+        context.probes.add(claim)  # and the model is looked at again when it is known
+        return None
     facts, demand = model_facts(context, cr, spec), context.demands.get(key_of(cr))
     decided = facts.assignment is not None and facts.assignment.demand == demand
     if demand is not None and (not decided or _outdated(facts)):

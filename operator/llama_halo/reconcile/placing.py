@@ -49,6 +49,13 @@ def _model_of(lease: Key) -> Key | None:
     return Key(LLAMAMODEL.kind, lease.namespace, name)
 
 
+def refresh(context: Context, key: Key) -> None:
+    """Look again at what a model asks for: something changed that is not in the store."""
+    if _demand_changed(context, key, context.store.get(key)):
+        wake_placement(context)
+    context.queue.add(key)
+
+
 def _is_of_files(key: Key, obj: Object | None) -> bool:
     """Tell whether something is a Job or its pod; that one is gone changes no demand."""
     if key.kind == "Job":
