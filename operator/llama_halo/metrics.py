@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from llama_halo import __version__
+from llama_halo.api import llamamodel
 from llama_halo.cluster.store import Key
 
 
@@ -38,6 +40,33 @@ class OperatorMetrics:
             registry=self.registry,
         )
 
+        self._state = Gauge(
+            "llama_halo_model_state",
+            "1 for the state that a model is in, the reason of its Ready condition.",
+            ["namespace", "name", "state"],
+            registry=self.registry,
+        )
+        self._states: dict[Key, str] = {}
+        self._memory = Gauge(
+            "llama_halo_node_gpu_memory_bytes",
+            "GPU memory of a node: its budget, and what models hold of it.",
+            ["node", "what"],
+            registry=self.registry,
+        )
+        self._nodes: set[str] = set()
+        self._unloads = Counter(
+            "llama_halo_model_unloads",
+            "How often a model on demand was unloaded.",
+            ["namespace", "name"],
+            registry=self.registry,
+        )
+        self._downloaded = Gauge(
+            "llama_halo_download_bytes",
+            "Bytes of a model's files that a download has brought so far.",
+            ["namespace", "name"],
+            registry=self.registry,
+        )
+
     def observe_queue(
         self, depth: Callable[[], float], oldest_seconds: Callable[[], float]
     ) -> None:
@@ -62,10 +91,42 @@ class OperatorMetrics:
         self._reconciles.labels(key.kind, ready["reason"]).inc()
         self._seconds.labels(key.kind).observe(seconds)
         self._ready.labels(key.kind, key.namespace, key.name).set(ready["status"] == "True")
+        if key.kind == llamamodel.KIND:
+            self._tell_state(key, ready["reason"])
+
+    def _tell_state(self, key: Key, reason: str) -> None:
+        old = self._states.get(key)
+        if old != reason:
+            if old is not None:
+                self._state.remove(key.namespace, key.name, old)
+            self._state.labels(key.namespace, key.name, reason).set(1)
+            self._states[key] = reason
+
+    def memory(self, nodes: Mapping[str, tuple[int, int]]) -> None:
+        """Publish GPU memory by node, MiB: budget, and what is held."""
+        for name in self._nodes - nodes.keys():
+            for what in ("budget", "held"):
+                self._memory.remove(name, what)
+        for name, amounts in nodes.items():
+            for what, mib in zip(("budget", "held"), amounts, strict=True):
+                self._memory.labels(name, what).set(mib * 2**20)
+        self._nodes = set(nodes)
+
+    def unloaded(self, key: Key) -> None:
+        """Count that a model on demand was unloaded."""
+        self._unloads.labels(key.namespace, key.name).inc()
+
+    def downloaded(self, key: Key, received: int) -> None:
+        """Publish how far a download is."""
+        self._downloaded.labels(key.namespace, key.name).set(received)
 
     def forget(self, key: Key) -> None:
         """Drop the series of a resource that is gone."""
-        try:
+        state = self._states.pop(key, None)
+        if state is not None:
+            self._state.remove(key.namespace, key.name, state)
+        with suppress(KeyError):
             self._ready.remove(key.kind, key.namespace, key.name)
-        except KeyError:
-            return
+        for series in (self._unloads, self._downloaded):
+            with suppress(KeyError):
+                series.remove(key.namespace, key.name)

@@ -63,11 +63,13 @@ class _Call:
 class Gateway:
     """One router's data path."""
 
-    def __init__(self, config: GatewayConfig, watch: ModelWatch, held: Held) -> None:
+    def __init__(
+        self, config: GatewayConfig, watch: ModelWatch, held: Held, metrics: GatewayMetrics
+    ) -> None:
         self._config = config
         self._watch = watch
         self._held = held
-        self.metrics = GatewayMetrics()
+        self.metrics = metrics
         self.draining = False
         self.in_flight = 0
         self.idle = asyncio.Event()

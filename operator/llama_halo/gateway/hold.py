@@ -15,6 +15,7 @@ from typing import Any
 from llama_halo.gateway.config import GatewayConfig
 from llama_halo.gateway.failures import Failure, loading, unreachable
 from llama_halo.gateway.leases import Leases
+from llama_halo.gateway.metrics import GatewayMetrics
 from llama_halo.gateway.models import Model, comes_up
 from llama_halo.gateway.routing import Target
 from llama_halo.gateway.sse import SseEvent
@@ -29,12 +30,18 @@ class Held:
     """The way to all models."""
 
     def __init__(
-        self, config: GatewayConfig, watch: ModelWatch, leases: Leases, upstream: Upstream
+        self,
+        config: GatewayConfig,
+        watch: ModelWatch,
+        leases: Leases,
+        upstream: Upstream,
+        metrics: GatewayMetrics,
     ) -> None:
         self._config = config
         self._watch = watch
         self._leases = leases
         self._upstream = upstream
+        self._waiting = metrics.held
 
     @asynccontextmanager
     async def stream(
@@ -88,7 +95,8 @@ class Held:
                 return model
             if not comes_up(model) or time.monotonic() > deadline:
                 raise loading(f"model {target.name} does not answer now: {model.state}")
-            await self._watch.changed(model.name, within_seconds=LOOK_SECONDS)
+            with self._waiting.track_inprogress():
+                await self._watch.changed(model.name, within_seconds=LOOK_SECONDS)
 
     async def _again(self, failure: Failure, model: Model, deadline: float) -> None:
         """Wait before a request is sent again, or raise what cannot be waited for."""

@@ -23,6 +23,11 @@ class GatewayMetrics:
             "Requests that are being answered.",
             registry=self.registry,
         )
+        self.held = Gauge(
+            "llama_halo_gateway_requests_held",
+            "Requests that wait for their model to come up.",
+            registry=self.registry,
+        )
         self.first_byte_seconds = Histogram(
             "llama_halo_gateway_first_byte_seconds",
             "From the request to the first byte of the answer.",

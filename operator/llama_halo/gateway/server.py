@@ -13,6 +13,7 @@ from llama_halo.gateway.app import Gateway
 from llama_halo.gateway.config import GatewayConfig
 from llama_halo.gateway.hold import Held
 from llama_halo.gateway.leases import Leases
+from llama_halo.gateway.metrics import GatewayMetrics
 from llama_halo.gateway.upstream import Upstream
 from llama_halo.gateway.watch import ModelWatch
 
@@ -37,7 +38,9 @@ async def serve(
         asyncio.get_running_loop().add_signal_handler(sign, stop.set)
     upstream, watch = Upstream(), ModelWatch(api_server, config.namespace)
     leases = Leases(api_server, config.namespace, pod)
-    gateway = Gateway(config, watch, Held(config, watch, leases, upstream))
+    metrics = GatewayMetrics()
+    held = Held(config, watch, leases, upstream, metrics)
+    gateway = Gateway(config, watch, held, metrics)
     # Without handler_cancellation a client that went away is noticed only at the next write.
     runner = web.AppRunner(gateway.application(), access_log=None, handler_cancellation=True)
     watching = asyncio.create_task(watch.run())

@@ -47,6 +47,7 @@ async def look(context: Context, key: Key) -> float | None:
         context.downloads[key] = found
         owner = owner_key(pod)
         if owner:
+            context.metrics.downloaded(owner, found["bytes"])
             context.queue.add(owner)
     return NEXT_LOOK_SECONDS
 

@@ -8,7 +8,7 @@ from llama_halo.api.llamamodel import LlamaModelSpec
 from llama_halo.cluster.resources import LEASE, LLAMAMODEL, NODE
 from llama_halo.cluster.store import Key, Object, key_of, owner_key
 from llama_halo.plan import labels
-from llama_halo.plan.facts import Demand
+from llama_halo.plan.facts import Demand, Held, NodeFacts
 from llama_halo.plan.llamamodel import demand
 from llama_halo.plan.outcome import Invalid
 from llama_halo.plan.placement import place
@@ -92,12 +92,14 @@ def place_all(context: Context) -> float | None:
         for cr in _by_age(store.all(LLAMAMODEL.kind))
         if (found := context.demands.get(key_of(cr)))
     }
+    nodes = node_facts(store, gpu_reserve_mib=context.settings.gpu_reserve_mib)
+    held = stakes.held()
     decided = place(
         list(wanted.values()),
-        node_facts(store, gpu_reserve_mib=context.settings.gpu_reserve_mib),
+        nodes,
         current={found.model: stakes.current_nodes(key) for key, found in wanted.items()},
         running={found.model: stakes.running_nodes(key) for key, found in wanted.items()},
-        held=stakes.held(),
+        held=held,
         usage={
             found.model: context.activity.usage(key)
             for key, found in wanted.items()
@@ -113,6 +115,7 @@ def place_all(context: Context) -> float | None:
             context.queue.add(key)
     for key in context.assignments.keys() - wanted.keys():
         del context.assignments[key]
+    _publish(context, nodes, held)
     pause = (time.thread_time() - worked) / SHARE_OF_TIME
     pause = min(max(pause, INTERVAL_SECONDS), LONGEST_INTERVAL_SECONDS)
     context.next_placement_at = started + pause
@@ -126,6 +129,14 @@ def _demand(context: Context, cr: Object) -> Demand | None:
     if isinstance(spec, Invalid):
         return None
     return demand(identity(cr), spec, file_facts(context, cr))
+
+
+def _publish(context: Context, nodes: list[NodeFacts], held: list[Held]) -> None:
+    sums = {node.name: 0 for node in nodes}
+    for each in held:
+        if each.node in sums:
+            sums[each.node] += each.gpu_mib
+    context.metrics.memory({each.name: (each.gpu_budget_mib, sums[each.name]) for each in nodes})
 
 
 def _by_age(crs: list[Object]) -> list[Object]:

@@ -41,6 +41,8 @@ async def unload(context: Context, key: Key) -> float | None:
     if wanted or not await _write(context, key, Phase.IDLE):
         log.info("stays loaded: it is wanted", extra={"key": str(key)})
         await _write(context, key, Phase.LOADED, whatever=True)
+    else:
+        context.metrics.unloaded(key)
     return None
 
 
