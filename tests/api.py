@@ -122,6 +122,16 @@ class Api:
         return answer
 
 
+def administrators(kubeconfig: Path, folder: Path) -> Path:
+    """Return a kubeconfig with a context, as clients want it."""
+    config = json.loads(kubeconfig.read_text())
+    names = {"cluster": config["clusters"][0]["name"], "user": config["users"][0]["name"]}
+    config |= {"contexts": [{"name": "c", "context": names}], "current-context": "c"}
+    path = folder / "kubeconfig"
+    path.write_text(json.dumps(config))
+    return path
+
+
 def eventually(
     look: Callable[[], Found | None],
     *,

@@ -5,11 +5,14 @@ The Hub is a small one on the node's own address; everything else is as it would
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,7 @@ import pytest
 
 from hack.demo import kubectl
 from hack.testbed import llama_server
-from tests.api import eventually, message, ready
+from tests.api import administrators, eventually, message, ready
 from tests.e2e.conftest import NAMESPACE, Kubectl, smollm2
 from tests.hub import COMMIT, Hub, serve, sha256_of
 
@@ -114,7 +117,7 @@ def test_a_model_of_the_hub_is_inspected_downloaded_loaded_and_served(
     ids=str,
 )
 def test_the_kv_cache_in_the_status_is_llama_servers_own(
-    kube: Kubectl, hub: Hub, settings: Json
+    kube: Kubectl, hub: Hub, tmp_path: Path, settings: Json
 ) -> None:
     hub.bytes_per_second = 0
     kube.apply(from_hub("hub", extraArgs=["-lv", "4"], **settings))
@@ -126,6 +129,22 @@ def test_the_kv_cache_in_the_status_is_llama_servers_own(
     print(f"{settings}: status {told} MiB, llama-server {sizes} MiB")
     assert sizes
     assert told == math.ceil(sum(sizes))
+    found = estimate(administrators(kube.cluster.kubeconfig, tmp_path), "hub", "-n", NAMESPACE)
+    assert math.ceil(found["kv_cache_mib"]) == told
+
+
+def estimate(kubeconfig: Path, *words: str) -> Json:
+    """Run `llama-halo estimate` for a model of the cluster."""
+    done = subprocess.run(
+        [sys.executable, "-m", "llama_halo", "estimate", *words, "-o", "json"],
+        env={**os.environ, "KUBECONFIG": str(kubeconfig)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found: Json = json.loads(done.stdout)
+    return found
 
 
 def deployment(kube: Kubectl, name: str) -> str:

@@ -5,7 +5,6 @@ the operator's own unloading.
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 import socket
 import threading
@@ -31,7 +30,7 @@ from llama_halo.reconcile.context import Context
 from llama_halo.reconcile.placing import notice
 from llama_halo.reconcile.queue import Queue
 from llama_halo.settings import Settings
-from tests.api import Api, eventually
+from tests.api import Api, administrators, eventually
 from tests.gateway.conftest import NAMESPACE, Process, StartGateway, free_port
 
 QUESTION: list[Any] = [{"role": "user", "content": "What is 2+2?"}]
@@ -273,16 +272,6 @@ def test_a_model_that_goes_before_the_first_byte_is_waited_for_again(
         assert not answer.done()
         door.open()
         assert whole(answer.result(timeout=30))
-
-
-def administrators(kubeconfig: Path, folder: Path) -> Path:
-    """Return a kubeconfig with a context, as clients want it."""
-    config = json.loads(kubeconfig.read_text())
-    names = {"cluster": config["clusters"][0]["name"], "user": config["users"][0]["name"]}
-    config |= {"contexts": [{"name": "c", "context": names}], "current-context": "c"}
-    path = folder / "kubeconfig"
-    path.write_text(json.dumps(config))
-    return path
 
 
 class Racer:

@@ -1,20 +1,26 @@
-"""`llama-halo estimate FILE|URL|hf:REPO/FILE`: how much memory a model needs, and what fits."""
+"""`llama-halo estimate FILE|URL|hf:REPO/FILE|NAME`: how much memory a model needs; what fits."""
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import io
 import json
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
+from llama_halo.api.llamamodel import LlamaModelSpec
 from llama_halo.artifacts.sources import read_model_header
-from llama_halo.errors import UnsupportedModel
+from llama_halo.cluster.resources import LLAMAMODEL
+from llama_halo.errors import ClusterError, SourceMissing, UnsupportedModel
 from llama_halo.gguf.fit import longest_context
 from llama_halo.gguf.header import Header
 from llama_halo.gguf.memory import CACHE_TYPES, MIB, Estimate, Serving, estimate
-from llama_halo.gguf.profile import Profile, profile
+from llama_halo.gguf.profile import Profile, from_json, profile
+from llama_halo.plan.sizing import serving_of
 
 GIB = 2**30
 BUDGETS_GIB = (32, 64, 96, 104, 112)
@@ -26,40 +32,82 @@ DEFAULT_CONTEXT = 32768
 def run(words: list[str]) -> int:
     """Print an estimate, for a person or as JSON."""
     arguments = _parser().parse_args(words)
-    header = read_model_header(arguments.source)
-    model = profile(header, arguments.source)
-    serving = Serving(
-        context_tokens=arguments.context or min(model.model.context_length, DEFAULT_CONTEXT),
-        parallel=arguments.parallel,
-        k_type=arguments.cache_type_k,
-        v_type=arguments.cache_type_v,
-        batch=max(arguments.ubatch, Serving(0).batch),
-        micro_batch=arguments.ubatch,
-        flash_attention=arguments.flash_attention == "on",
-        full_window_cache=arguments.swa_full,
-    )
+    title, model, usual = _look(arguments)
+    serving = _serving(arguments, usual)
     found = estimate(model.weights, model.model, serving)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
     if arguments.output == "json":
         print(json.dumps(_as_json(found)))
     else:
-        print("\n".join(_lines(_name(header), model, serving, found)))
+        print("\n".join(_lines(title, model, serving, found)))
     return 0
+
+
+def _look(arguments: argparse.Namespace) -> tuple[str, Profile, Serving]:
+    """Return a title, the model, and the settings that count where no option says otherwise."""
+    source = arguments.source
+    if re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", source) and not Path(source).exists():
+        spec, model = asyncio.run(_of_cluster(arguments.namespace, source))
+        return f"{arguments.namespace}/{source}", model, serving_of(spec, model)
+    header = read_model_header(source)
+    model = profile(header, source)
+    return _name(header), model, Serving(min(model.model.context_length, DEFAULT_CONTEXT))
+
+
+async def _of_cluster(namespace: str, name: str) -> tuple[LlamaModelSpec, Profile]:
+    """Return the spec of a LlamaModel, and what its status has of the file's header."""
+    from llama_halo.cluster.rest import RestCluster  # noqa: PLC0415  (it takes a second)
+
+    cluster = await RestCluster.connect()
+    try:
+        cr = await cluster.get(LLAMAMODEL, namespace, name)
+    except ClusterError as error:
+        raise SourceMissing(
+            f"there is no file {name}, and no LlamaModel {namespace}/{name} ({error})"
+        ) from error
+    finally:
+        await cluster.close()
+    entries = (cr.get("status") or {}).get("inspected") or [{}]
+    if "profile" not in entries[0]:
+        raise SourceMissing(
+            f"LlamaModel {namespace}/{name}: its file's header has not been read (see kubectl get"
+            " llamamodel; with memory and contextSize in the spec it never is): name the file"
+        )
+    return LlamaModelSpec.model_validate(cr["spec"]), from_json(entries[0]["profile"])
+
+
+def _serving(arguments: argparse.Namespace, usual: Serving) -> Serving:
+    """Return the settings with what the command line says."""
+    said = {
+        "context_tokens": arguments.context,
+        "parallel": arguments.parallel,
+        "k_type": arguments.cache_type_k,
+        "v_type": arguments.cache_type_v,
+        "micro_batch": arguments.ubatch,
+        "flash_attention": arguments.flash_attention and arguments.flash_attention == "on",
+        "full_window_cache": arguments.swa_full or None,
+    }
+    found = replace(usual, **{name: each for name, each in said.items() if each is not None})
+    return replace(found, batch=max(found.micro_batch, found.batch))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="llama-halo estimate")
     parser.add_argument(
-        "source", metavar="FILE", help="a path, an http(s) URL, or hf:OWNER/REPO/FILE[@REVISION]"
+        "source",
+        metavar="FILE|NAME",
+        help="a path, an http(s) URL, hf:OWNER/REPO/FILE[@REVISION], or a LlamaModel of the"
+        " cluster, whose own settings count then",
     )
+    parser.add_argument("-n", "--namespace", default="default", help="of the LlamaModel")
     parser.add_argument("--context", type=_positive, metavar="TOKENS")
-    parser.add_argument("--parallel", type=_positive, default=1, metavar="REQUESTS")
-    parser.add_argument("--cache-type-k", choices=list(CACHE_TYPES), default="f16")
-    parser.add_argument("--cache-type-v", choices=list(CACHE_TYPES), default="f16")
-    parser.add_argument("--ubatch", type=_positive, default=512, metavar="TOKENS")
+    parser.add_argument("--parallel", type=_positive, metavar="REQUESTS")
+    parser.add_argument("--cache-type-k", choices=list(CACHE_TYPES))
+    parser.add_argument("--cache-type-v", choices=list(CACHE_TYPES))
+    parser.add_argument("--ubatch", type=_positive, metavar="TOKENS")
     parser.add_argument("--swa-full", action="store_true", help="no small cache for window layers")
-    parser.add_argument("--flash-attention", choices=["on", "off"], default="on")
+    parser.add_argument("--flash-attention", choices=["on", "off"])
     parser.add_argument("-o", "--output", choices=["text", "json"], default="text")
     return parser
 
