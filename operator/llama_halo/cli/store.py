@@ -10,6 +10,7 @@ from pathlib import Path
 from llama_halo.artifacts import store
 from llama_halo.cluster.resources import LLAMAMODEL
 from llama_halo.cluster.rest import RestCluster
+from llama_halo.cluster.store import Object
 
 DEFAULT_STORE = Path("/var/lib/llama-halo/models")
 
@@ -56,7 +57,14 @@ async def _used() -> set[str]:
         models, _ = await cluster.list(LLAMAMODEL, namespace=None)
     finally:
         await cluster.close()
-    return {file["path"] for each in models for file in (each.get("status") or {}).get("files", ())}
+    return {path for each in models for path in _paths(each)}
+
+
+def _paths(model: Object) -> set[str]:
+    """Return what a model has downloaded, and what its spec names in the store."""
+    local = (model["spec"].get("source") or {}).get("local") or {}
+    files = (model.get("status") or {}).get("files", ())
+    return {each["path"] for each in files} | ({local["path"]} if "path" in local else set())
 
 
 def _parser() -> argparse.ArgumentParser:
