@@ -54,6 +54,8 @@ class Hub:
     asked: list[str] = field(default_factory=list)
     authorized: list[str] = field(default_factory=list)
     """Paths that came with an Authorization header."""
+    keyed: list[str] = field(default_factory=list)
+    """Paths that came with an X-Key header."""
     address: str = "127.0.0.1"
     url: str = ""
 
@@ -98,6 +100,8 @@ class _Handler(BaseHTTPRequestHandler):
         hub.asked.append(self.path)
         if "Authorization" in self.headers:
             hub.authorized.append(path)
+        if "X-Key" in self.headers:
+            hub.keyed.append(path)
         if hub.fails_with:
             code = {"X-Error-Code": hub.error_code} if hub.error_code else {}
             return self._answer(hub.fails_with, **code)
@@ -105,6 +109,9 @@ class _Handler(BaseHTTPRequestHandler):
             return self._allowed() and self._api(path)
         if "/resolve/" in path:
             return self._allowed() and self._resolve(path)
+        if path.startswith("/elsewhere/"):
+            host = hub.url.replace("127.0.0.1", "localhost")
+            return self._answer(302, Location=f"{host}/plain/{path.removeprefix('/elsewhere/')}")
         return self._file(path)
 
     def do_POST(self) -> None:

@@ -139,3 +139,13 @@ def test_a_url_is_told_by_its_checksum_or_its_version(hub: Hub, job: Job, tmp_pa
     status, found = job("inspect", "--url", url, "--headers", str(tmp_path / "headers"))
     assert status == 0
     assert "/plain/sub/x-Q4_K_M.gguf" in hub.authorized
+
+
+def test_secret_headers_go_to_no_other_host(hub: Hub, job: Job, tmp_path: Path) -> None:
+    (tmp_path / "headers").mkdir()
+    (tmp_path / "headers" / "X-Key").write_text("secret")
+    words = ("--url", f"{hub.url}/elsewhere/sub/x-Q4_K_M.gguf")
+    status, found = job("inspect", *words, "--headers", str(tmp_path / "headers"))
+    assert status == 0, found
+    assert set(hub.keyed) == {"/elsewhere/sub/x-Q4_K_M.gguf"}
+    assert "secret" not in job.log

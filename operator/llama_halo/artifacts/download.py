@@ -18,7 +18,7 @@ from pathlib import Path
 import httpx
 
 from llama_halo.artifacts import store
-from llama_halo.artifacts.http import connect, content_span, refusal, shown, version
+from llama_halo.artifacts.http import connect, content_span, get, refusal, shown, version
 from llama_halo.errors import (
     SourceChanged,
     SourceError,
@@ -106,7 +106,7 @@ class Download:
     def _receive(self, target: int) -> None:
         """Ask for what is missing until nothing is."""
         failures = 0
-        with connect(self._headers) as client:
+        with connect() as client:
             while (have := os.fstat(target).st_size) < self._file.size:
                 why, pause = self._try(client, target, have)
                 now = os.fstat(target).st_size
@@ -141,7 +141,7 @@ class Download:
     def _ask(self, client: httpx.Client, target: int, have: int) -> None:
         """Send one request for all from an offset, and keep what comes."""
         asked = {"Range": f"bytes={have}-"} if have else {}
-        with client.stream("GET", self._file.url, headers=asked) as response:
+        with get(client, self._file.url, self._headers, **asked) as response:
             self._check(response)
             if response.status_code == 206:
                 start, size = content_span(self._name, response)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import httpx
@@ -11,6 +12,7 @@ import httpx
 from llama_halo.errors import NotAllowed, SourceError, SourceMissing
 
 TIMEOUT_SECONDS = 30
+MOST_REDIRECTS = 10
 UNREADABLE = (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, ImportError)
 """What httpx raises for a server, an address or a proxy that cannot be used."""
 _SPAN = re.compile(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18})$")
@@ -26,13 +28,32 @@ _REASONS = {
 _KINDS = {401: NotAllowed, 403: NotAllowed, 404: SourceMissing, 410: SourceMissing}
 
 
-def connect(headers: Mapping[str, str]) -> httpx.Client:
-    """Return a client that takes files as they are; headers go to the first host only."""
-    return httpx.Client(
-        headers={**headers, "Accept-Encoding": "identity"},
-        follow_redirects=True,
-        timeout=TIMEOUT_SECONDS,
-    )
+def connect() -> httpx.Client:
+    """Return a client that takes files as they are."""
+    return httpx.Client(headers={"Accept-Encoding": "identity"}, timeout=TIMEOUT_SECONDS)
+
+
+@contextmanager
+def get(
+    client: httpx.Client, url: str, secrets: Mapping[str, str], **headers: str
+) -> Iterator[httpx.Response]:
+    """Ask for a file, following redirects; secret headers go to the first host only.
+
+    httpx keeps all headers but Authorization when it follows a redirect to another host.
+    """
+    start = here = httpx.URL(url)
+    for _ in range(MOST_REDIRECTS):
+        at_home = (here.scheme, here.host, here.port) == (start.scheme, start.host, start.port)
+        sent = {**(secrets if at_home else {}), **headers}
+        response = client.send(client.build_request("GET", here, headers=sent), stream=True)
+        try:
+            if response.next_request is None:
+                yield response
+                return
+            here = response.next_request.url
+        finally:
+            response.close()
+    raise SourceError(f"{shown(url)}: more than {MOST_REDIRECTS} redirects")
 
 
 def refusal(name: str, response: httpx.Response) -> SourceError:

@@ -105,8 +105,14 @@ def _blob(entry: Json) -> Blob:
 
 def _ask(method: str, path: str, name: str, body: Json = None) -> Json:
     try:
-        with connect(authorization()) as client:
-            response = client.request(method, _endpoint() + path, json=body)
+        with connect() as client:
+            # A repository that was renamed is a redirect.
+            response = client.request(
+                *(method, _endpoint() + path),
+                json=body,
+                headers=authorization(),
+                follow_redirects=True,
+            )
             if response.status_code != 200:
                 raise _refusal(name, response)
             return response.json()

@@ -16,7 +16,15 @@ from pathlib import Path
 import httpx
 
 from llama_halo.artifacts import hub
-from llama_halo.artifacts.http import UNREADABLE, connect, content_span, refusal, shown, version
+from llama_halo.artifacts.http import (
+    UNREADABLE,
+    connect,
+    content_span,
+    get,
+    refusal,
+    shown,
+    version,
+)
 from llama_halo.errors import GGUFError, SourceError
 from llama_halo.gguf.header import Header, ReadAt, read_header
 from llama_halo.gguf.shards import combine, shard_names
@@ -113,8 +121,8 @@ def _open_path(path: Path) -> Iterator[ModelFile]:
 @contextmanager
 def _open_url(url: str, name: str, headers: Mapping[str, str]) -> Iterator[ModelFile]:
     try:
-        with connect(headers) as client:
-            ranges = _Ranges(client, url, name)
+        with connect() as client:
+            ranges = _Ranges(client, url, name, headers)
             _, size, seen = ranges.get(0, 1)
             yield ModelFile(size, lambda offset, count: ranges.get(offset, count)[0], seen)
     except UNREADABLE as error:
@@ -128,12 +136,13 @@ class _Ranges:
     client: httpx.Client
     url: str
     name: str
+    secrets: Mapping[str, str]
 
     def get(self, offset: int, count: int) -> tuple[bytes, int, str]:
         """Return bytes from an offset, the size of the file, and its version."""
         ending = time.monotonic() + PATIENCE_SECONDS
-        asked = {"Range": f"bytes={offset}-{offset + count - 1}"}
-        with self.client.stream("GET", self.url, headers=asked) as response:
+        span = f"bytes={offset}-{offset + count - 1}"
+        with get(self.client, self.url, self.secrets, Range=span) as response:
             if response.status_code != 206:
                 # A server that ignores ranges would send the whole model: hang up.
                 raise refusal(self.name, response)
