@@ -95,7 +95,7 @@ def _answer(
 
 def _words(pod: Object, *, ended_well: bool) -> dict[str, Any] | None:
     """Return the JSON that a pod's container left: its answer, or why it will try again."""
-    container = _container(pod)
+    container, work = _container(pod), _work(pod)
     ends = [container.get(each, {}).get("terminated") for each in ("state", "lastState")]
     for end in filter(None, ends):
         if (end.get("exitCode") == 0) != ended_well:
@@ -104,23 +104,26 @@ def _words(pod: Object, *, ended_well: bool) -> dict[str, Any] | None:
             found = json.loads(end.get("message") or "")
         except ValueError:
             continue
-        if isinstance(found, dict) and (not ended_well or _is_whole(found)):
+        if isinstance(found, dict) and (not ended_well or _is_whole(found, work)):
             return found
     return None
 
 
-def _is_whole(found: Mapping[str, Any]) -> bool:
+def _is_whole(found: Mapping[str, Any], work: str) -> bool:
     """Tell whether an answer can be used: an operator and a Job of other versions may not agree."""
+    if isinstance(found.get("error"), dict):
+        return True
     try:
-        if "profile" in found:
-            inspection_from({"role": "", "source": "", **found})
-        return "error" in found or "bytes" in found
+        if work == INSPECT:
+            inspection_from({**found, "role": "", "source": ""})
+        return int(found["bytes"]) >= 0
     except (DamagedGGUF, KeyError, TypeError, ValueError):
         return False
 
 
 def _problem(words: Mapping[str, Any], *, final: bool = False) -> Problem:
-    told = words.get("error") or {}
+    told = words.get("error")
+    told = told if isinstance(told, dict) else {}
     reason = told.get("reason", "")
     known = Reason(reason) if reason in set(Reason) else Reason.RETRYING
     return Problem(known, str(told.get("message", "it failed without a word")), final)
@@ -129,11 +132,10 @@ def _problem(words: Mapping[str, Any], *, final: bool = False) -> Problem:
 def _trouble(pod: Object) -> Problem | None:
     """Tell why a pod has no answer yet, None while it is at work."""
     container = _container(pod)
-    work = (pod["metadata"].get("labels") or {}).get(labels.WORK)
     waiting = waits_for(pod, container)
     if waiting:
         return Problem(*waiting)
-    if work == FETCH and "running" in container.get("state", {}):
+    if _work(pod) == FETCH and "running" in container.get("state", {}):
         return None  # its progress is the news
     words = _words(pod, ended_well=False)
     if words:
@@ -152,9 +154,13 @@ def _trouble(pod: Object) -> Problem | None:
 
 
 def _container(pod: Object) -> Mapping[str, Any]:
-    work = (pod["metadata"].get("labels") or {}).get(labels.WORK)
+    work = _work(pod)
     found: Sequence[Mapping[str, Any]] = pod.get("status", {}).get("containerStatuses", ())
     return next((each for each in found if each.get("name") == work), {})
+
+
+def _work(pod: Object) -> str:
+    return str((pod["metadata"].get("labels") or {}).get(labels.WORK, ""))
 
 
 def _created(pod: Object) -> str:
