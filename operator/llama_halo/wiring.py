@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 START_RETRY_SECONDS = 5
 PROBE_WORKERS = 4
-PROBE_TIMEOUT_SECONDS = 2
+PROBE_TIMEOUT_SECONDS = 5
 
 
 class Operator:

@@ -115,8 +115,8 @@ FAILURES = (
     Failure(
         "no-memory",
         {"memory": {"host": "4Ti"}},
-        "WaitingForMemory",
-        ("needs 4096.0Gi of memory, halo-1 has",),
+        "ModelTooLarge",
+        ("needs 4096.0Gi of memory, and the largest node that may run it, halo-1, has",),
     ),
     Failure(
         "no-secret",

@@ -44,11 +44,13 @@ def gateways(kube: Kubectl, room: int) -> Iterator[list[str]]:
     for name in NAMES:
         kube.apply(on_demand(name, room))
     models = [{"name": name, "modelRef": {"name": name}} for name in NAMES]
-    kube.apply(router(models=models, replicas=2, routes={"default": "red"}))
-    kube.wait_ready(*(f"llamamodel/{name}" for name in NAMES), "modelrouter/main")
+    shared = router(models=models, replicas=2, routes={"default": "red"})
+    shared["metadata"]["name"] = "shared"  # pods of an earlier one may still drain
+    kube.apply(shared)
+    kube.wait_ready(*(f"llamamodel/{name}" for name in NAMES), "modelrouter/shared")
     states = {ready(kube.json("get", f"llamamodel/{name}"))[1] for name in NAMES}
     assert states == {"Idle"}, "nobody wants them yet"
-    pods = kube.json("get", "pods", "-l", "llama-halo.dev/router=main")["items"]
+    pods = kube.json("get", "pods", "-l", "llama-halo.dev/router=shared")["items"]
     with ExitStack() as stack:
         names = [f"pod/{each['metadata']['name']}" for each in pods]
         yield [stack.enter_context(kube.forwarded(name)) for name in names]

@@ -97,6 +97,18 @@ def test_what_is_there_is_not_fetched_again(fetch: Fetch) -> None:
     assert fetch.job.hub.sent_bytes == sent
 
 
+def test_a_file_whose_manifest_is_missing_is_verified_and_not_fetched_again(
+    fetch: Fetch,
+) -> None:
+    """As a power cut between the two leaves it."""
+    fetch()
+    sent = fetch.job.hub.sent_bytes
+    fetch.target.with_name(fetch.target.name + MANIFEST).unlink()
+    assert fetch() == (0, {"bytes": fetch.size, "sha256": fetch.sha256})
+    assert fetch.job.hub.sent_bytes == sent
+    assert fetch.target.with_name(fetch.target.name + MANIFEST).exists()
+
+
 def test_killed_ten_times_it_fetches_hardly_a_byte_twice(fetch: Fetch) -> None:
     hub = fetch.job.hub
     with fetch.path.open("ab") as file:
@@ -272,10 +284,12 @@ def test_store_list_and_prune_tell_and_remove_what_no_model_uses(
     listed = llama_halo("store", "list", "--store", str(fetch.store))
     assert used in listed
     assert "mine.gguf" not in listed
-    told = llama_halo("store", "prune", "--store", str(fetch.store), "--keep", used)
+    told = llama_halo("store", "prune", "--store", str(fetch.store), "--keep", used, "--no-cluster")
     assert "hf/o/old/d/old.gguf" in told
     assert old.exists()
-    llama_halo("store", "prune", "--store", str(fetch.store), "--keep", used, "--yes")
+    llama_halo(
+        "store", "prune", "--store", str(fetch.store), "--keep", used, "--no-cluster", "--yes"
+    )
     assert not (fetch.store / "hf/o/old").exists()
     assert fetch.target.exists()
     assert (fetch.store / "mine.gguf").exists()
@@ -285,7 +299,9 @@ def test_store_prune_leaves_a_folder_that_is_being_downloaded_into(fetch: Fetch)
     fetch.job.hub.bytes_per_second = 2 * 2**20
     process = fetch.start()
     eventually(lambda: fetch.there() > 0)
-    told = llama_halo("store", "prune", "--store", str(fetch.store), "--keep", "x", "--yes")
+    told = llama_halo(
+        "store", "prune", "--store", str(fetch.store), "--keep", "x", "--no-cluster", "--yes"
+    )
     assert "in use" in told
     assert fetch.job.end(process)[0] == 0
     assert (fetch.target.parents[1] / LOCK).exists()

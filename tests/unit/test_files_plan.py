@@ -26,7 +26,7 @@ from llama_halo.plan.facts import (
 )
 from llama_halo.plan.files import current, source_key
 from llama_halo.plan.llamamodel import demand, plan_llamamodel
-from llama_halo.plan.outcome import Invalid, Outcome, Plan, Ref
+from llama_halo.plan.outcome import Invalid, Outcome, Plan, Ref, Wait
 from tests.golden.render import DEFAULTS
 from tests.memory.gguf_files import header_bytes
 from tests.memory.models import MODELS
@@ -149,15 +149,35 @@ def test_a_job_that_the_cluster_gave_up_is_made_anew() -> None:
 
 
 @pytest.mark.parametrize(
-    ("final", "kind"), [(True, Invalid), (False, Plan)], ids=["an answer", "tried again"]
+    ("final", "kind"), [(True, Invalid), (False, Wait)], ids=["an answer", "tried again"]
 )
 def test_a_jobs_trouble_is_the_models(final: bool, kind: type) -> None:
     (job,) = jobs(plan(FileFacts()))
     trouble = Problem(Reason.NOT_A_GGUF, "it is text", final)
     found = plan(FileFacts(jobs=(as_facts(job, problem=trouble),)))
-    assert isinstance(found, kind)
-    told = found if isinstance(found, Invalid) else found.waiting  # type: ignore[union-attr]
-    assert (told.reason, told.message) == (Reason.NOT_A_GGUF, "it is text")
+    assert isinstance(found, Plan)
+    assert found.waiting == kind(Reason.NOT_A_GGUF, "it is text")
+    assert kept(found) == {Ref("Job", job["metadata"]["name"])}
+
+
+def test_a_bad_answer_ends_with_the_source_it_was_about() -> None:
+    (job,) = jobs(plan(FileFacts()))
+    told = as_facts(job, problem=Problem(Reason.NOT_A_GGUF, "it is text", final=True))
+    other = {"source": {"huggingFace": {"repo": "o/r", "file": "y.gguf"}}}
+    known = FileFacts(jobs=(told,))
+    for changed in (plan(known, other), plan(known, requested_at="now")):
+        assert waits(changed) is Reason.INSPECTING
+        assert len(jobs(changed)) == 1
+        assert kept(changed) == set()
+
+
+@pytest.mark.parametrize("final", [True, False])
+def test_a_downloads_trouble_is_the_models_too(final: bool) -> None:
+    (job,) = jobs(plan(INSPECTED, fetch_to=("n1",)))
+    trouble = Problem(Reason.STORE_FULL, "no room", final)
+    found = plan(replace(INSPECTED, jobs=(as_facts(job, problem=trouble),)), fetch_to=("n1",))
+    assert isinstance(found, Plan)
+    assert found.waiting == (Invalid if final else Wait)(Reason.STORE_FULL, "no room")
 
 
 def test_an_answer_stays_until_the_status_has_it_then_its_job_goes() -> None:
@@ -217,7 +237,11 @@ def test_asked_to_look_again_it_does_and_serves_what_it_knows_meanwhile() -> Non
     assert [words(job)[0] for job in jobs(found)] == ["inspect"]
     assert waits(found) is None
     again = replace(STORED, inspections=(inspection(requested_at="now"),))
-    assert jobs(plan(again, nodes=("n1",), requested_at="now")) == []
+    found = plan(again, nodes=("n1",), requested_at="now")
+    assert [words(job)[0] for job in jobs(found)] == ["fetch"], "the files are looked at, too"
+    assert waits(found) is None
+    seen = replace(again, stored=(replace(STORED.stored[0], requested_at="now"),))
+    assert jobs(plan(seen, nodes=("n1",), requested_at="now")) == []
 
 
 def test_another_token_asks_again_and_changes_nothing_that_is_known() -> None:
@@ -248,7 +272,8 @@ def test_a_local_file_is_looked_for_on_every_node_that_may_run_the_model() -> No
         jobs=tuple(as_facts(job, problem=missing) for job in jobs(found) if node_of(job) == "n2"),
     )
     settled = plan(one_lacks_it, {"source": LOCAL}, nodes=("n1",))
-    assert (jobs(settled), kept(settled)) == ([], set())
+    assert jobs(settled) == []
+    assert [each.name for each in one_lacks_it.jobs] == [each.name for each in kept(settled)]
 
 
 def test_until_every_node_has_said_no_a_local_file_may_be_found() -> None:

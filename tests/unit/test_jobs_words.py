@@ -72,6 +72,8 @@ def test_an_answer_is_read_and_belongs_to_what_the_job_asked_for() -> None:
         "null",
         "{}",
         {"bytes": "many"},
+        '{"bytes": 1e999}',
+        '{"error": "x"}',
         {**ANSWER, "bytes": None},
         {**ANSWER, "profile": {"layers": {"of": [], "runs": "9999999x0"}}},
         {**ANSWER, "profile": "none"},
@@ -79,12 +81,15 @@ def test_an_answer_is_read_and_belongs_to_what_the_job_asked_for() -> None:
     ],
     ids=lambda words: str(words)[:20],
 )
-def test_words_that_are_no_answer_are_asked_for_again(words: Any) -> None:
+def test_words_that_are_no_answer_are_told_and_asked_for_by_nobody(words: Any) -> None:
     for work in ("inspect", "fetch"):
         if work == "fetch" and isinstance(words, dict) and "folder" in words:
             continue  # a fetch asks for the bytes alone
         found = read(work, pod(work, state=ended(words)), done="Complete")
-        assert (found.answer, found.failed) == (None, True), work
+        assert (found.answer, found.failed) == (None, False), work
+        assert found.problem is not None
+        assert found.problem.final
+        assert "delete it to ask again" in found.problem.message
 
 
 def test_a_bad_answer_is_final_and_a_failed_try_is_not() -> None:
@@ -115,8 +120,9 @@ def test_while_a_fetch_runs_again_its_progress_is_the_news() -> None:
         ({"exitCode": 1, "message": "ImportError: x", "reason": "Error"}, "ImportError: x"),
         ({"exitCode": 1, "message": '{"error": 5}', "reason": "Error"}, "failed without a word"),
         ({"exitCode": 1, "message": '{"error": {"reason": "Odd"}}'}, "failed without a word"),
+        ({"exitCode": 1, "message": '{"error": {"reason": []}}'}, "failed without a word"),
     ],
-    ids=["killed", "crashed", "odd words", "an unknown reason"],
+    ids=["killed", "crashed", "odd words", "an unknown reason", "a reason that is none"],
 )
 def test_a_crash_is_told_with_what_it_left(end: Json, says: str) -> None:
     state = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}}
@@ -150,5 +156,5 @@ def test_of_several_pods_the_one_that_answered_counts() -> None:
 
 def test_a_job_whose_pods_are_gone_is_made_anew_only_when_it_is_over() -> None:
     assert not read("inspect").failed
-    assert read("inspect", done="Complete").failed
+    assert read("inspect", done="Complete").failed, "its pod is gone, and its words"
     assert read("inspect", done="Failed").failed

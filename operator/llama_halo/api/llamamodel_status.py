@@ -54,6 +54,8 @@ class FileStatus(Schema):
     path: str
     sha256: str | None = None
     bytes: int | None = None
+    requested_at: str | None = None
+    """The request to look again at which it was verified."""
 
 
 class InspectedStatus(Schema):

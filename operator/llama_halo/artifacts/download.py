@@ -29,6 +29,8 @@ from llama_halo.errors import (
 log = logging.getLogger(__name__)
 
 CHUNK_BYTES = 2**20
+CHECKED_BYTES = 64 * 2**20
+"""After so many the disk is looked at again: other downloads fill it, too."""
 STALLED_SECONDS, STALLED_BYTES = 120, 2**16
 """A connection that brings less in so long is given up for a new one."""
 PAUSES_SECONDS = (1, 2, 4, 8, 15, 30)
@@ -71,7 +73,10 @@ class Download:
         there = store.manifest_of(self._path)
         if there and self._file.sha256 in (None, there.sha256):
             return there
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            store.reopen(self._path)
+        except OSError as error:
+            raise self._of_disk(error) from error
         if not (self._file.sha256 or self._file.version):
             self._partial.unlink(missing_ok=True)  # nothing tells whether it is the same file
         resumed = self._partial.exists()
@@ -90,8 +95,11 @@ class Download:
                 self._digest = _digest_of(stream.fileno())
                 self._receive(stream.fileno())
                 os.fsync(stream.fileno())
+            return self._verified()
         except OSError as error:
             raise self._of_disk(error) from error
+
+    def _verified(self) -> store.Manifest:
         found = self._digest.hexdigest()
         if self._file.sha256 and found != self._file.sha256:
             self._partial.unlink()
@@ -141,6 +149,8 @@ class Download:
     def _ask(self, client: httpx.Client, target: int, have: int) -> None:
         """Send one request for all from an offset, and keep what comes."""
         asked = {"Range": f"bytes={have}-"} if have else {}
+        if have and not self._file.sha256 and self._file.version.startswith('"'):
+            asked["If-Range"] = self._file.version
         with get(client, self._file.url, self._headers, **asked) as response:
             self._check(response)
             if response.status_code == 206:
@@ -163,6 +173,8 @@ class Download:
                 raise SourceChanged(
                     f"{self._name}: more bytes come than the {self._file.size} expected"
                 )
+            if have // CHECKED_BYTES > (have - len(part)) // CHECKED_BYTES:
+                store.make_room(self._path.parent, 0)
             left = memoryview(part)
             while left:
                 left = left[os.write(target, left) :]
@@ -181,7 +193,7 @@ class Download:
         if response.headers.get("Content-Encoding", "identity") != "identity":
             raise SourceError(f"{self._name}: the server sends it compressed")
         seen = version(response)
-        if self._file.version and seen:
+        if self._file.version and seen and not self._file.sha256:
             self._same(seen, self._file.version)
 
     def _same(self, seen: str, expected: str) -> None:

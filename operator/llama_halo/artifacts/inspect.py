@@ -14,6 +14,7 @@ from typing import Any
 
 from llama_halo.artifacts import hub
 from llama_halo.artifacts.download import RemoteFile
+from llama_halo.artifacts.http import shown
 from llama_halo.artifacts.sources import FileFacts, open_file, read_model
 from llama_halo.errors import SourceChanged, SourceError, SourceMissing, UnsupportedModel
 from llama_halo.gguf.profile import profile, to_json
@@ -104,8 +105,8 @@ class UrlSource:
         found = [self._look(each) for each in shard_files(self.url, shards)]
         if version and not self.sha256 and versions(found) != version:
             raise SourceChanged(
-                f"{found[0].source}: the file is not the one that was inspected: {version} then,"
-                f" {versions(found)} now"
+                f"{shown(found[0].source)}: the file is not the one that was inspected:"
+                f" {version} then, {versions(found)} now"
             )
         return [
             RemoteFile(

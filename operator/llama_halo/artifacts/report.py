@@ -50,8 +50,13 @@ def result(found: Json) -> bytes:
 def failure(error: LlamaHaloError) -> bytes:
     """Return an error as bytes, with the reason that the status shows."""
     reason = next((name for kind, name in _REASONS if isinstance(error, kind)), "Retrying")
-    told = {"reason": reason, "message": str(error)[:MOST_LETTERS]}
-    return json.dumps({"error": told}, separators=(",", ":")).encode()
+    message = str(error)[:MOST_LETTERS]
+    while True:
+        told = {"error": {"reason": reason, "message": message}}
+        data = json.dumps(told, separators=(",", ":")).encode()
+        if len(data) <= MOST_BYTES:
+            return data
+        message = message[: len(message) * 3 // 4]  # one letter may take six bytes
 
 
 def tell(data: bytes, path: Path) -> None:

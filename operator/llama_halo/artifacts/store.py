@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import IO
 
 from llama_halo.errors import StoreError, StoreFull
 
@@ -67,6 +68,14 @@ def finish(partial: Path, file: Path, manifest: Manifest) -> None:
     _sync(file.parent)
 
 
+def reopen(file: Path) -> None:
+    """Make ready for a download: a file without its manifest is one that is still to be verified,
+    such as after a power cut between the two."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if file.exists():
+        file.rename(partial_of(file))
+
+
 def partial_of(file: Path) -> Path:
     """Return what a file is called until it is finished."""
     return _beside(file, PARTIAL)
@@ -101,12 +110,23 @@ def full(store: Path, needed: int, free: int) -> str:
 def locked(folder: Path) -> Iterator[None]:
     """Hold a folder's lock, waiting for it; it ends with the process, however that ends."""
     try:
+        lock = _lock(folder)
+    except OSError as error:
+        raise StoreError(f"{error.filename or folder}: {error.strerror or error}") from error
+    with lock:
+        yield
+
+
+def _lock(folder: Path) -> IO[str]:
+    """Wait for a folder's lock; a prune may remove it, and the folder, meanwhile."""
+    while True:
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / LOCK).open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-    except PermissionError as error:
-        raise StoreError(f"{error.filename or folder}: not allowed to write there") from error
+        lock = (folder / LOCK).open("w")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with suppress(FileNotFoundError):
+            if (folder / LOCK).stat().st_ino == os.fstat(lock.fileno()).st_ino:
+                return lock
+        lock.close()
 
 
 def files(store: Path) -> list[StoredFile]:
@@ -137,9 +157,11 @@ def remove(store: Path, file: StoredFile) -> bool:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             for each in (_beside(path, MANIFEST), path, partial_of(path)):
                 each.unlink(missing_ok=True)
+            _remove_empty(store, path.parent)
     except BlockingIOError:
         return False
-    _remove_empty(store, path.parent)
+    except FileNotFoundError:
+        pass  # it went with another one
     return True
 
 

@@ -24,7 +24,7 @@ def run(words: list[str]) -> int:
         for each in found:
             print(_line(each))
         return 0
-    kept = set(arguments.keep) or asyncio.run(_used())
+    kept = set(arguments.keep) | (set() if arguments.no_cluster else asyncio.run(_used()))
     unused = [each for each in found if not _is_used(each.path, kept)]
     for each in unused:
         gone = arguments.yes and store.remove(arguments.store, each)
@@ -46,8 +46,13 @@ def _line(file: store.StoredFile) -> str:
 
 
 def _is_used(path: str, kept: set[str]) -> bool:
-    """Tell whether a file, or the shard's first one, is among the kept."""
-    return any(path == each or path.startswith(f"{each.rpartition('/')[0]}/") for each in kept)
+    """Tell whether a file is among the kept: itself, its folder, or a shard beside it."""
+    return any(
+        path == each
+        or path.startswith(f"{each}/")
+        or ("/" in each and path.startswith(f"{each.rpartition('/')[0]}/"))
+        for each in kept
+    )
 
 
 async def _used() -> set[str]:
@@ -63,8 +68,10 @@ async def _used() -> set[str]:
 def _paths(model: Object) -> set[str]:
     """Return what a model has downloaded, and what its spec names in the store."""
     local = (model["spec"].get("source") or {}).get("local") or {}
-    files = (model.get("status") or {}).get("files", ())
-    return {each["path"] for each in files} | ({local["path"]} if "path" in local else set())
+    status = model.get("status") or {}
+    folders = {each["folder"] for each in status.get("inspected", ()) if each.get("folder")}
+    files = {each["path"] for each in status.get("files", ())}
+    return files | folders | ({local["path"]} if "path" in local else set())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -76,8 +83,9 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="PATH",
-        help="keep this file, below the store; without it, what the cluster's LlamaModels use"
+        help="keep this file or folder, below the store, beside what the cluster's LlamaModels use"
         " (KUBECONFIG, or a pod's account)",
     )
+    parser.add_argument("--no-cluster", action="store_true", help="only what --keep names is kept")
     parser.add_argument("--yes", action="store_true", help="remove; without it, only tell")
     return parser

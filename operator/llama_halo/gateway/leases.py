@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 import httpx
@@ -24,6 +24,8 @@ PREFIX = "gateway.llama-halo.dev/"
 PHASE = "llama-halo.dev/phase"
 LOADED = "Loaded"
 FRESH_SECONDS = 5.0
+HELD_SECONDS = 0.5
+"""Between two looks at a model that is not loaded, however many requests wait for it."""
 QUIET_SECONDS = 1.0
 """After the last request, before it is said that none is left: an agent's next one comes soon."""
 TICK_SECONDS = 0.5
@@ -43,8 +45,8 @@ class _Model:
     said_in_flight: int = 0
     said_at: float = float("-inf")
     """When it was tried last."""
-    phase: str | None = None
-    """As the last reply had it; None when there was none."""
+    phase: str | None = ""
+    """As the last reply had it; None when there was no reply."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -77,7 +79,7 @@ class Leases:
         model = self._models[name]
         model.on_demand = True
         async with model.lock:
-            if not self._is_fresh(model):
+            if not self._is_known(model):
                 await self._say(name, model)
         return model.phase in (None, LOADED)
 
@@ -89,15 +91,25 @@ class Leases:
             await asyncio.gather(*(self._repeat(name, model) for name, model in due))
 
     async def close(self) -> None:
-        """End the connections."""
+        """Take back what was said, as far as that is possible, and end the connections."""
+        said = [name for name, model in self._models.items() if model.on_demand]
+        await asyncio.gather(*(self._take_back(name) for name in said))
         if self._client is not None:
             await self._client.aclose()
 
+    async def _take_back(self, name: str) -> None:
+        with suppress(httpx.HTTPError, OSError):
+            await self._patch(name, None)
+
     @staticmethod
-    def _is_fresh(model: _Model) -> bool:
-        """Tell whether the operator knows of requests in flight, and has not said to wait."""
-        lately = time.monotonic() - model.said_at < FRESH_SECONDS
-        return lately and model.said_in_flight > 0 and model.phase == LOADED
+    def _is_known(model: _Model) -> bool:
+        """Tell whether nothing new would be said, or heard, by asking again already."""
+        since = time.monotonic() - model.said_at
+        if model.phase is None:
+            return since < FRESH_SECONDS  # nobody answers: not every request waits for that
+        if model.said_in_flight == 0:
+            return False  # the operator may unload it at any moment
+        return since < (FRESH_SECONDS if model.phase == LOADED else HELD_SECONDS)
 
     @staticmethod
     def _is_due(model: _Model) -> bool:
@@ -118,18 +130,8 @@ class Leases:
         model.counter += 1
         in_flight, said = model.in_flight, f"{model.counter}/{model.in_flight}"
         model.said_at = time.monotonic()
-        patch = {"metadata": {"annotations": {self._entry: said}}}
         try:
-            if self._client is None:
-                self._client = self._server.client(timeout=TIMEOUT_SECONDS)
-            response = await self._client.patch(
-                self._path + name,
-                json=patch,
-                headers={
-                    **self._server.headers(),
-                    "Content-Type": "application/merge-patch+json",
-                },
-            )
+            response = await self._patch(name, said)
             response.raise_for_status()
             annotations = response.json()["metadata"].get("annotations") or {}
         except (httpx.HTTPError, ValueError, KeyError, OSError) as error:
@@ -139,3 +141,12 @@ class Leases:
             return
         model.phase = annotations.get(PHASE, "")
         model.said_in_flight = in_flight
+
+    async def _patch(self, name: str, said: str | None) -> httpx.Response:
+        if self._client is None:
+            self._client = self._server.client(timeout=TIMEOUT_SECONDS)
+        return await self._client.patch(
+            self._path + name,
+            json={"metadata": {"annotations": {self._entry: said}}},
+            headers={**self._server.headers(), "Content-Type": "application/merge-patch+json"},
+        )

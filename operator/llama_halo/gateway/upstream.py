@@ -85,13 +85,13 @@ class Upstream:
                             total=None, sock_connect=CONNECT_SECONDS, sock_read=None
                         ),
                     )
-            except TimeoutError as error:
-                raise Failure(504, f"model {model.name} did not begin to answer in time") from error
-            except aiohttp.ClientConnectionError as error:
+            except aiohttp.ClientConnectionError as error:  # a connect timeout is one, too
                 if time.monotonic() > deadline:
                     raise unreachable(model.name) from error
                 await asyncio.sleep(REFUSED_PAUSE_SECONDS)
                 continue
+            except TimeoutError as error:
+                raise Failure(504, f"model {model.name} did not begin to answer in time") from error
             if response.status < 400:
                 return response
             raise await _failure(response)

@@ -79,6 +79,8 @@ class StoredAt:
     path: str
     bytes: int
     sha256: str = ""
+    requested_at: str = ""
+    """The request to look again at which it was verified."""
 
 
 @dataclass(frozen=True)

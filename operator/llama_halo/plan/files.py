@@ -6,14 +6,14 @@ is named by all that it depends on, and one that is there is left as it is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from llama_halo.api.llamamodel import LlamaModelSpec, Source
 from llama_halo.api.reasons import Reason
 from llama_halo.plan import labels
-from llama_halo.plan.facts import FileFacts, Inspection, JobFacts, ModelFacts
+from llama_halo.plan.facts import FileFacts, Inspection, JobFacts, ModelFacts, Problem
 from llama_halo.plan.hashing import content_hash
 from llama_halo.plan.jobs import FETCH, INSPECT, job
 from llama_halo.plan.outcome import Invalid, Object, Ref, Wait
@@ -36,25 +36,33 @@ class Files:
     keep: frozenset[Ref] = frozenset()
     problem: Wait | Invalid | None = None
     """Why the path is not known."""
+    fetch_problem: Wait | Invalid | None = None
+    """Why a download does not go on."""
 
 
 def plan_files(spec: LlamaModelSpec, facts: ModelFacts) -> Files:
     """Decide which Jobs are there, and what is known of the files."""
     found = inspection_of(spec, facts.files)
     jobs = _Jobs(facts)
-    looks = _looks(spec, facts, found)
-    for node in looks:
-        jobs.want(_inspect(spec, facts, node))
-    for node in _fetches(spec, facts, found):
-        assert found is not None  # noqa: S101  (what is fetched was inspected)
+    looks = [jobs.want(_inspect(spec, facts, node)) for node in _looks(spec, facts, found)]
+    fetches = [
         jobs.want(_fetch(spec, facts, found, node))
+        for node in _fetches(spec, facts, found)
+        if found is not None
+    ]
     if not facts.files.recorded:
         jobs.keep_answered({source_key(spec.source), found.path if found else ""})
     path = found.path if found else ""
     if spec.source.local and not needs_look(spec):
         path = spec.source.local.path
-    problem = None if path else _problem(facts, looks)
-    return Files(path, found, tuple(jobs.objects), frozenset(jobs.keep), problem)
+    return Files(
+        path=path,
+        inspection=found,
+        objects=tuple(jobs.objects),
+        keep=frozenset(jobs.keep),
+        problem=None if path else _unknown(looks),
+        fetch_problem=_worst([each.problem for each in fetches if each and each.problem]),
+    )
 
 
 def needs_look(spec: LlamaModelSpec) -> bool:
@@ -148,12 +156,14 @@ class _Jobs:
         self.objects: list[Object] = []
         self.keep: set[Ref] = set()
 
-    def want(self, wanted: Object) -> None:
+    def want(self, wanted: Object) -> JobFacts | None:
+        """Plan a Job; return what is known of it, None when it is new."""
         there = self._there.get(wanted["metadata"]["name"])
         if there is None:
             self.objects.append(wanted)
         elif not there.failed:
             self.keep.add(Ref("Job", there.name))
+        return there
 
     def keep_answered(self, about: set[str]) -> None:
         """Leave the Jobs whose answers are still of use, and not in the status yet."""
@@ -170,13 +180,8 @@ def _looks(spec: LlamaModelSpec, facts: ModelFacts, found: Inspection | None) ->
         return (_claim_node(facts),) if found is None or asked else ()
     if found is None or asked:
         return facts.candidates
-    # Some node has the file: another one is asked once, and not until it has it too.
-    unanswered = {each.node for each in facts.files.jobs if each.work == INSPECT and each.problem}
-    return tuple(
-        node
-        for node in facts.candidates
-        if not _has(facts.files, found.path, node) and node not in unanswered
-    )
+    # Some node has the file: the others are asked until they have it, too.
+    return tuple(node for node in facts.candidates if not _has(facts.files, found.path, node))
 
 
 def _fetches(spec: LlamaModelSpec, facts: ModelFacts, found: Inspection | None) -> tuple[str, ...]:
@@ -184,7 +189,17 @@ def _fetches(spec: LlamaModelSpec, facts: ModelFacts, found: Inspection | None) 
         return ()
     if on_claim(spec):
         return () if _has(facts.files, found.path) else (_claim_node(facts),)
-    return facts.assignment.fetch_to if facts.assignment else ()
+    decided = facts.assignment
+    if decided is None:
+        return ()
+    # Asked to look again, the files on the nodes are looked at too: a disk may have been replaced.
+    seen = {
+        each.node
+        for each in facts.files.stored
+        if each.path == found.path and each.requested_at == found.requested_at
+    }
+    again = tuple(node for node in decided.nodes if node not in seen)
+    return tuple(sorted({*decided.fetch_to, *again}))
 
 
 def _has(files: FileFacts, path: str, node: str | None = None) -> bool:
@@ -197,14 +212,12 @@ def _claim_node(facts: ModelFacts) -> str:
     return next(iter(nodes)) if len(nodes) == 1 else ""
 
 
-def _problem(facts: ModelFacts, looks: tuple[str, ...]) -> Wait | Invalid:
-    """Tell why the source is not known yet, in a Job's own words if it has any."""
-    problems = [each.problem for each in facts.files.jobs if each.work == INSPECT and each.problem]
-    answered = len(problems) >= len(looks)
-    if problems and answered:
-        worst = min(problems, key=lambda each: not each.final)
-        kind = Invalid if worst.final else Wait
-        return kind(worst.reason, worst.message)
+def _unknown(looks: Sequence[JobFacts | None]) -> Wait | Invalid:
+    """Tell why the source is not known yet, in a Job's own words if all have any."""
+    problems = [each.problem for each in looks if each and each.problem]
+    worst = _worst(problems) if len(problems) == len(looks) else None
+    if worst:
+        return worst
     if not looks:
         return Wait(
             Reason.WAITING_FOR_NODE,
@@ -212,6 +225,14 @@ def _problem(facts: ModelFacts, looks: tuple[str, ...]) -> Wait | Invalid:
             f" (kubectl label node NAME {labels.STRIX_HALO}=true), or change spec.pod.nodeSelector",
         )
     return Wait(Reason.INSPECTING, "the header of the model's file is being read")
+
+
+def _worst(problems: Sequence[Problem]) -> Wait | Invalid | None:
+    """Return what a person has to hear of first: what is not tried again."""
+    worst = min(problems, key=lambda each: not each.final, default=None)
+    if worst is None:
+        return None
+    return (Invalid if worst.final else Wait)(worst.reason, worst.message)
 
 
 def _inspect(spec: LlamaModelSpec, facts: ModelFacts, node: str) -> dict[str, Any]:

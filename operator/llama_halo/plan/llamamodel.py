@@ -45,12 +45,12 @@ def plan_llamamodel(spec: LlamaModelSpec, facts: ModelFacts) -> Outcome:
         return refusal
     files = plan_files(spec, facts)
     sizing = _sizing(spec, facts.files, files)
-    if isinstance(sizing, Invalid):
-        return sizing
-    why = sizing if isinstance(sizing, Wait) else _without_place(facts.assignment)
-    placed = facts.assignment and (facts.assignment.nodes or facts.assignment.idle)
-    if isinstance(sizing, Wait) or (why and not placed):
-        assert why is not None  # noqa: S101
+    if not isinstance(sizing, Sizing):
+        return _hold(spec, facts, files, sizing)
+    why, decided = _without_place(facts.assignment), facts.assignment
+    if why and why.reason is Reason.DOWNLOADING and files.fetch_problem:
+        why = files.fetch_problem
+    if why and not (decided and (decided.nodes or decided.idle)):
         return _hold(spec, facts, files, why)
     return _plan(spec, facts, files, sizing, why)
 
@@ -67,11 +67,12 @@ def _sizing(spec: LlamaModelSpec, known: FileFacts, files: Files) -> Sizing | Wa
         return files.problem
     sizing = size(spec, files.inspection.profile if files.inspection else None)
     if isinstance(sizing, Sizing) and not on_claim_yet(spec, known):
-        return Wait(Reason.DOWNLOADING, "the model's files are being fetched to the claim")
+        fetched = Wait(Reason.DOWNLOADING, "the model's files are being fetched to the claim")
+        return files.fetch_problem or fetched
     return sizing
 
 
-def _without_place(assignment: Assignment | None) -> Wait | None:
+def _without_place(assignment: Assignment | None) -> Wait | Invalid | None:
     if assignment is None:
         return Wait(Reason.SCHEDULING, "waiting for the placement's decision")
     return Wait(assignment.reason, assignment.message) if assignment.reason else None
@@ -123,7 +124,7 @@ def wishes(spec: LlamaModelSpec) -> Wishes:
     )
 
 
-def _hold(spec: LlamaModelSpec, facts: ModelFacts, files: Files, why: Wait) -> Plan:
+def _hold(spec: LlamaModelSpec, facts: ModelFacts, files: Files, why: Wait | Invalid) -> Plan:
     """Leave what runs as it is while files are looked at or fetched, or room is awaited."""
     running = {Ref("Deployment", each.name) for each in facts.deployments}
     stopped = spec.replicas == 0
@@ -146,7 +147,11 @@ def _target_nodes(spec: LlamaModelSpec, facts: ModelFacts) -> tuple[tuple[str, i
 
 
 def _plan(
-    spec: LlamaModelSpec, facts: ModelFacts, files: Files, sizing: Sizing, waiting: Wait | None
+    spec: LlamaModelSpec,
+    facts: ModelFacts,
+    files: Files,
+    sizing: Sizing,
+    waiting: Wait | Invalid | None,
 ) -> Plan:
     owner, targets = facts.owner, _target_nodes(spec, facts)
     stopped = spec.replicas == 0

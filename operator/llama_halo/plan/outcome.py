@@ -51,7 +51,7 @@ class Plan:
     """Children that stay as they are for now: their turn to roll comes later."""
     config_hash: str = ""
     replicas: int = 0
-    waiting: Wait | None = None
+    waiting: Wait | Invalid | None = None
     """Why fewer replicas than asked for have a node."""
     idle: bool = False
     """On demand, and wanted by nobody: there is to be no pod."""

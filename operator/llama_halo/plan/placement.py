@@ -97,6 +97,8 @@ class _Placing:
                 found[model] = self._assign(demand, kept.get(model, ()))
             elif kept.get(model):
                 found[model] = Assignment(demand, kept[model])
+            elif self._stays(demand) and self._running.get(model):
+                found[model] = self._leave(demand)
             else:
                 found[model] = self._rest(demand)
         found = {
@@ -208,6 +210,13 @@ class _Placing:
         if demand.on_demand and nodes:
             self._settle(demand, nodes[0])
         return Assignment(demand, nodes)
+
+    def _leave(self, demand: Demand) -> Assignment:
+        """Unload a model that lost its place: by the steps, for it may be wanted just now."""
+        if self._may_leave(demand) or self._use(demand.model).phase is Phase.UNLOADING:
+            self._unload.add(demand.model)
+        why = "it can stay where it is no longer (memory, labels, taints): it is to be unloaded"
+        return Assignment(demand, (), Reason.ROLLING, why)
 
     def _rest(self, demand: Demand) -> Assignment:
         """Return what becomes of a model on demand that nobody wants: its files are fetched, and

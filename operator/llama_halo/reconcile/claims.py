@@ -6,15 +6,18 @@ model uses it.
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from llama_halo.cluster.resources import CLAIM, LLAMAMODEL, NODE, POD, VOLUME
 from llama_halo.cluster.store import Key, Object, key_of
-from llama_halo.errors import NotFound
+from llama_halo.errors import ClusterError
 from llama_halo.plan.facts import ClaimFacts
 from llama_halo.reconcile.context import Context
 from llama_halo.reconcile.files import claim_key
 from llama_halo.reconcile.placing import refresh
+
+log = logging.getLogger(__name__)
 
 NEXT_LOOK_SECONDS = 60
 SELECTED_NODE = "volume.kubernetes.io/selected-node"
@@ -43,12 +46,15 @@ async def look(context: Context, key: Key) -> float | None:
 async def _facts(context: Context, key: Key) -> ClaimFacts:
     try:
         claim = await context.cluster.get(CLAIM, key.namespace, key.name)
-    except NotFound:
-        return ClaimFacts()  # the Job's pod will say so, in the scheduler's words
+        by_volume = await _by_volume(context, claim)
+    except ClusterError as error:
+        # The Job's pod will say what is wrong, in the scheduler's words.
+        log.warning("claim not read", extra={"key": str(key), "reason": str(error)})
+        return ClaimFacts()
     modes = set(claim["spec"].get("accessModes", ()))
     if ONCE_POD in modes:
         return ClaimFacts(once_pod=True)
-    nodes = await _by_volume(context, claim)
+    nodes = by_volume
     if nodes is None and modes <= {ONCE}:
         nodes = _by_use(context, key, claim)
     return ClaimFacts(nodes=nodes)

@@ -25,7 +25,13 @@ def file_facts(context: Context, cr: Object) -> FileFacts:
     jobs = _jobs(context, cr)
     told = _inspections(context, cr)
     kept = tuple(
-        StoredAt(each["node"], each["path"], each.get("bytes") or 0, each.get("sha256") or "")
+        StoredAt(
+            each["node"],
+            each["path"],
+            each.get("bytes") or 0,
+            each.get("sha256") or "",
+            each.get("requestedAt") or "",
+        )
         for each in status.get("files", ())
     )
     claim = context.claims.get(claim_key(cr) or key, ClaimFacts())

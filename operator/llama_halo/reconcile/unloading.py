@@ -37,8 +37,9 @@ async def unload(context: Context, key: Key) -> float | None:
         phase = Phase.UNLOADING
     if phase is not Phase.UNLOADING:
         return None
-    wanted = context.activity.usage(key).busy or await _works(context, key)
-    if wanted or not await _write(context, key, Phase.IDLE):
+    works = context.activity.usage(key).busy or await _works(context, key)
+    # Asked again: a gateway's word that came meanwhile is known to the store, and no conflict.
+    if works or context.activity.usage(key).busy or not await _write(context, key, Phase.IDLE):
         log.info("stays loaded: it is wanted", extra={"key": str(key)})
         await _write(context, key, Phase.LOADED, whatever=True)
     else:
@@ -71,6 +72,12 @@ async def _works(context: Context, key: Key) -> bool:
         answer = await context.pods.get(pod["status"].get("podIP", ""), PORT, "/slots")
         if answer is not None and answer.status in NO_SUCH_PAGE:
             continue
+        if answer is None:
+            log.warning(
+                "the server does not say whether it works, and counts as busy: may the operator"
+                " reach it (NetworkPolicy)?",
+                extra={"key": str(key), "pod": pod["metadata"]["name"]},
+            )
         if answer is None or answer.status != 200 or _is_processing(answer.body):
             context.activity.seen_busy(key)
             return True

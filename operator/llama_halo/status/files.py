@@ -30,6 +30,7 @@ def model_status(spec: LlamaModelSpec, files: FileFacts) -> Json:
         status["files"] = [
             {"node": each.node, "path": each.path, "bytes": each.bytes}
             | ({"sha256": each.sha256} if each.sha256 else {})
+            | ({"requestedAt": each.requested_at} if each.requested_at else {})
             for each in known.stored
         ]
     if known.inspections:

@@ -18,16 +18,29 @@ Object = Mapping[str, Any]
 
 
 def job_facts(job: Object, pods: Sequence[Object]) -> JobFacts:
-    """Read what a Job has said so far; `pods` are the Job's own."""
+    """Read what a Job has said so far; `pods` are the Job's own. Pods can say anything."""
+    try:
+        return _facts(job, pods)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        name = job["metadata"]["name"]
+        told = f"the last words of Job {name} cannot be read ({error!r}): delete it to ask again"
+        return JobFacts(**_named(job), problem=Problem(Reason.CANNOT_START, told, final=True))
+
+
+def _named(job: Object) -> dict[str, Any]:
     metadata = job["metadata"]
     annotations, found = metadata.get("annotations") or {}, metadata.get("labels") or {}
-    facts = {
+    return {
         "name": metadata["name"],
         "work": found.get(labels.WORK, ""),
         "role": found.get(labels.ROLE, ""),
         "node": annotations.get(labels.NODE, ""),
         "source": annotations.get(labels.SOURCE, ""),
     }
+
+
+def _facts(job: Object, pods: Sequence[Object]) -> JobFacts:
+    facts, annotations = _named(job), job["metadata"].get("annotations") or {}
     conditions = {
         each["type"] for each in job.get("status", {}).get("conditions", ()) if _true(each)
     }
@@ -38,8 +51,11 @@ def job_facts(job: Object, pods: Sequence[Object]) -> JobFacts:
     if answers:
         requested_at = annotations.get(labels.REQUESTED_AT, "")
         return JobFacts(**facts, answer=_answer(facts, answers[0], requested_at))
-    if conditions & {"Complete", "Failed"}:
+    if "Failed" in conditions or ("Complete" in conditions and not pods):
         return JobFacts(**facts, failed=True)  # its words are lost: it is asked again
+    if "Complete" in conditions:
+        told = f"Job {facts['name']} ended without words that can be used: delete it to ask again"
+        return JobFacts(**facts, problem=Problem(Reason.CANNOT_START, told, final=True))
     problem = next((found for pod in newest_first[:1] if (found := _trouble(pod))), None)
     return JobFacts(**facts, problem=problem)
 
@@ -90,6 +106,7 @@ def _answer(
         path=facts["source"],
         bytes=int(words["bytes"]),
         sha256=words.get("sha256") or "",
+        requested_at=requested_at,
     )
 
 
@@ -117,7 +134,7 @@ def _is_whole(found: Mapping[str, Any], work: str) -> bool:
         if work == INSPECT:
             inspection_from({**found, "role": "", "source": ""})
         return int(found["bytes"]) >= 0
-    except (DamagedGGUF, KeyError, TypeError, ValueError):
+    except (ArithmeticError, DamagedGGUF, LookupError, TypeError, ValueError):
         return False
 
 
@@ -125,7 +142,7 @@ def _problem(words: Mapping[str, Any], *, final: bool = False) -> Problem:
     told = words.get("error")
     told = told if isinstance(told, dict) else {}
     reason = told.get("reason", "")
-    known = Reason(reason) if reason in set(Reason) else Reason.RETRYING
+    known = Reason(reason) if str(reason) in set(Reason) else Reason.RETRYING
     return Problem(known, str(told.get("message", "it failed without a word")), final)
 
 

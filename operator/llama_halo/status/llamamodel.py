@@ -87,6 +87,10 @@ def llamamodel_status(  # noqa: PLR0913  (everything a status is made of, by nam
         status["configHash"] = previous["configHash"]
     if spec is not None:
         status |= model_status(spec, files)
+    else:
+        # Not even read: what is on the nodes is there all the same.
+        kept = ("files", "inspected")
+        status |= {name: previous[name] for name in kept if previous.get(name)}
     if children.downloads:
         status["download"] = download_status(children.downloads)
     if requested_at:
@@ -151,7 +155,8 @@ def _judge_pods(plan: Plan, seen: _Seen) -> tuple[Reason, str, bool]:
         reason, message = plan.waiting.reason, plan.waiting.message
         if reason is Reason.DOWNLOADING and seen.children.downloads:
             message = f"{message}: {progress(download_status(seen.children.downloads))}"
-        return reason, message, _lasts(reason, seen)
+        stalled = isinstance(plan.waiting, Invalid) and reason in STALLED_REASONS
+        return reason, message, stalled or _lasts(reason, seen)
     if len(serving) == plan.replicas and len(seen.pods) == plan.replicas:
         nodes = ", ".join(sorted(each.node for each in serving))
         served = f"{plan.replicas} of {plan.replicas} replicas serve on {nodes}"

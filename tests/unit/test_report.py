@@ -1,0 +1,25 @@
+"""Last words: never longer than Kubernetes keeps, never cut in the middle."""
+
+from __future__ import annotations
+
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llama_halo.artifacts.report import MOST_BYTES, failure, result
+from llama_halo.errors import NotAGGUF
+
+
+@given(st.text(max_size=5000))
+def test_a_failure_is_whole_json_within_the_limit(message: str) -> None:
+    told = failure(NotAGGUF(message))
+    assert len(told) <= MOST_BYTES
+    found = json.loads(told)["error"]
+    assert found["reason"] == "NotAGGUF"
+    assert message.startswith(found["message"])
+
+
+def test_a_result_that_is_too_long_is_an_error() -> None:
+    told = json.loads(result({"profile": "x" * 5000}))
+    assert "5014 bytes, and 4096 can be told" in told["error"]["message"]
