@@ -82,6 +82,8 @@ class TestFiles:
         assert found["status"]["model"]["sha256"] == SHA
         assert found["status"]["model"]["contextSize"] == 32768
         assert found["status"]["memory"]["method"] == "Exact"
+        conditions = {each["type"]: each["status"] for each in found["status"]["conditions"]}
+        assert (conditions["FilesVerified"], conditions["MemoryReserved"]) == ("False", "False")
         eventually(lambda: not api.list("Job", namespace), what="the Job is gone")
         # What the status has is not asked again, whatever else is edited, and by no new operator.
         edited = hub_model(namespace)

@@ -114,7 +114,8 @@ class TestModel:
         found = wait_state(api, namespace, "coder", "InvalidSpec")
         assert message(found).startswith("spec.draft is not supported yet: ")
         conditions = {each["type"]: each["status"] for each in found["status"]["conditions"]}
-        assert conditions == {"Ready": "False", "Available": "False", "Stalled": "True"}
+        told = {"Ready": "False", "Available": "False", "Stalled": "True"}
+        assert conditions == {**told, "FilesVerified": "Unknown", "MemoryReserved": "False"}
         assert deployments(api, namespace) == []
 
     def test_a_mistake_in_an_edit_does_not_take_the_running_model_away(

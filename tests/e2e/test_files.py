@@ -73,7 +73,7 @@ def test_a_model_of_the_hub_is_inspected_downloaded_loaded_and_served(
     kube: Kubectl, hub: Hub
 ) -> None:
     size = (hub.folder / FILE).stat().st_size
-    hub.bytes_per_second = size // 15
+    hub.bytes_per_second = size // 25
     kube.apply(from_hub("hub"))
     states: list[str] = []
     percents: list[int] = []
@@ -97,6 +97,8 @@ def test_a_model_of_the_hub_is_inspected_downloaded_loaded_and_served(
     assert status["model"]["architecture"] == "llama"
     assert status["files"][0]["path"].startswith("hf/HuggingFaceTB/SmolLM2/")
     assert "download" not in status
+    conditions = {each["type"]: each["status"] for each in status["conditions"]}
+    assert (conditions["FilesVerified"], conditions["MemoryReserved"]) == ("True", "True")
     # Its Jobs have said what they had to say, and are gone.
     eventually(lambda: not kube.json("get", "jobs")["items"])
     # The token is nowhere but in the Secret.

@@ -6,12 +6,15 @@ from enum import StrEnum
 
 
 class ConditionType(StrEnum):
-    """Conditions of both kinds; Reconciling and Stalled are there only while they are true."""
+    """Conditions; Reconciling and Stalled are there only while they are true, the last two only on
+    models."""
 
     READY = "Ready"
     AVAILABLE = "Available"
     RECONCILING = "Reconciling"
     STALLED = "Stalled"
+    FILES_VERIFIED = "FilesVerified"
+    MEMORY_RESERVED = "MemoryReserved"
 
 
 class Reason(StrEnum):

@@ -30,11 +30,20 @@ class Verdict:
         return self.reason in READY_REASONS
 
 
+Detail = tuple[ConditionType, str, str, str]
+"""Type, status, reason, message."""
+
+
 def conditions(
-    verdict: Verdict, *, generation: int, previous: Mapping[str, Any], now: str
+    verdict: Verdict,
+    *,
+    generation: int,
+    previous: Mapping[str, Any],
+    now: str,
+    details: Sequence[Detail] = (),
 ) -> list[dict[str, Any]]:
     """Return the full list of conditions; a transition time moves only when a status changes."""
-    wanted: list[tuple[ConditionType, str, str, str]] = [
+    wanted: list[Detail] = [
         (ConditionType.READY, _text(verdict.ready), verdict.reason, verdict.message),
         (
             ConditionType.AVAILABLE,
@@ -46,6 +55,7 @@ def conditions(
     if not verdict.ready:
         kind = ConditionType.STALLED if verdict.stalled else ConditionType.RECONCILING
         wanted.append((kind, "True", verdict.reason, verdict.message))
+    wanted += details
     old = {each["type"]: each for each in previous.get("conditions", ())}
     return [
         {

@@ -8,12 +8,15 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from llama_halo.api.llamamodel import LlamaModelSpec
+from llama_halo.api.reasons import ConditionType
 from llama_halo.gguf.memory import MIB, Estimate
 from llama_halo.plan.facts import FileFacts, Inspection
 from llama_halo.plan.files import current, inspection_of
 from llama_halo.plan.quantity import human_gib
 from llama_halo.plan.sizing import Sizing, size
+from llama_halo.status.conditions import Detail
 from llama_halo.status.jobs import inspection_entry
+from llama_halo.status.pods import PodState
 
 Json = dict[str, Any]
 
@@ -36,6 +39,36 @@ def model_status(spec: LlamaModelSpec, files: FileFacts) -> Json:
     if known.inspections:
         status["inspected"] = [inspection_entry(each) for each in known.inspections]
     return status
+
+
+def files_verified(spec: LlamaModelSpec, files: FileFacts) -> Detail:
+    """Return the condition that tells whether the model's bytes are those that were promised."""
+    kind, found = ConditionType.FILES_VERIFIED, inspection_of(spec, files)
+    if spec.source.local:
+        told = f"{spec.source.local.path} is used as it is: nothing says what it should be"
+        return kind, "Unknown", "LocalFile", told
+    if found is None:
+        return kind, "Unknown", "NotInspected", "the source has not been looked at yet"
+    size = human_gib(math.ceil(found.bytes / MIB))
+    there = [each for each in files.stored if each.path == found.path]
+    if not there:
+        return kind, "False", "NotStored", f"{found.file} ({size}) is nowhere yet"
+    where = ", ".join(each.node or "the claim" for each in there)
+    checked = "SHA-256 as promised" if found.sha256 else "no checksum was promised"
+    return kind, "True", "Verified", f"{found.file} ({size}, {checked}) is on {where}"
+
+
+def memory_reserved(pods: Sequence[PodState]) -> Detail:
+    """Return the condition that tells what memory the model's pods hold, whatever they do."""
+    kind = ConditionType.MEMORY_RESERVED
+    held: dict[str, int] = {}
+    for each in pods:
+        if each.node:
+            held[each.node] = held.get(each.node, 0) + each.memory_mib
+    if not held:
+        return kind, "False", "NotHeld", "no pod holds memory"
+    told = ", ".join(f"{human_gib(mib)} on {node}" for node, mib in sorted(held.items()))
+    return kind, "True", "Held", told
 
 
 def download_status(downloads: Sequence[Mapping[str, int]]) -> Json:

@@ -12,7 +12,13 @@ from llama_halo.plan import labels, server
 from llama_halo.plan.facts import FileFacts, Identity
 from llama_halo.plan.outcome import Invalid, Outcome, Plan, Wait
 from llama_halo.status.conditions import Verdict, conditions, not_ready_since
-from llama_halo.status.files import download_status, model_status, progress
+from llama_halo.status.files import (
+    download_status,
+    files_verified,
+    memory_reserved,
+    model_status,
+    progress,
+)
 from llama_halo.status.pods import (
     PodState,
     failing_long,
@@ -71,7 +77,13 @@ def llamamodel_status(  # noqa: PLR0913  (everything a status is made of, by nam
     nodes = sorted({each.node for each in live if each.node})
     status: dict[str, Any] = {
         "observedGeneration": owner.generation,
-        "conditions": conditions(verdict, generation=owner.generation, previous=previous, now=now),
+        "conditions": conditions(
+            verdict,
+            generation=owner.generation,
+            previous=previous,
+            now=now,
+            details=[files_verified(spec, files), memory_reserved(states)] if spec else (),
+        ),
         "replicas": len(live),
         "readyReplicas": ready,
         "selector": f"{labels.MODEL}={owner.name}",

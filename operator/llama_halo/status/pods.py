@@ -32,6 +32,8 @@ class PodState:
     restarts: int = 0
     terminating: bool = False
     created: str = ""
+    memory_mib: int = 0
+    """GPU and host memory that it holds, by its annotations."""
 
     @property
     def ready(self) -> bool:
@@ -68,7 +70,13 @@ def pod_state(pod: Mapping[str, Any], finding: str = "") -> PodState:
         restarts=container.get("restartCount", 0),
         terminating="deletionTimestamp" in metadata,
         created=metadata.get("creationTimestamp", ""),
+        memory_mib=_memory_mib(metadata.get("annotations") or {}),
     )
+
+
+def _memory_mib(annotations: Mapping[str, str]) -> int:
+    found = [annotations.get(each, "") for each in (labels.GPU_MIB, labels.HOST_MIB)]
+    return sum(int(each) for each in found if each.isdecimal())
 
 
 def has_ended(pod: Mapping[str, Any]) -> bool:
