@@ -51,6 +51,7 @@ soak: setup ## the same for an hour, 200 models
 	$(BIN)/pytest -s tests/chaos --chaos-seed $(SEED) --soak
 
 bench: setup ## the operator with N models (default 1000): times, writes, memory; JSON in the last line
+	$(BIN)/python -m hack.bench.placement
 	$(BIN)/python -m hack.bench --models $(N)
 
 e2e: setup ## everything, on a real node
