@@ -314,6 +314,17 @@ def test_a_file_that_cannot_be_fetched_is_served_where_it_is() -> None:
     assert found["a"].reason is Reason.SOURCE_NOT_FOUND
 
 
+def test_a_node_whose_memory_others_use_is_left_for_one_that_has_room() -> None:
+    """The scheduler counts pods that are not ours."""
+    demands, nodes, current = [wants("a", 20)], [node("n1"), node("n2")], {"a": ["n1"]}
+    refused = {"a": frozenset({"n1"})}
+    held = [Held("a", "n1", 20 * 1024, 1024)]
+    found = place(demands, nodes, current=current, running={}, held=held, refused=refused)
+    assert found.assignments["a"].nodes == ("n2",)
+    found = place(demands, nodes[:1], current=current, running={}, held=held, refused=refused)
+    assert found.assignments["a"].nodes == ("n1",), "the scheduler lets it in when it can"
+
+
 def test_what_no_node_could_hold_even_empty_is_too_large() -> None:
     found = decide(wants("a", 200), nodes=[node("n1"), node("n2", 64)])
     assert found["a"].reason is Reason.MODEL_TOO_LARGE

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from llama_halo.cluster.store import Key, Store, key_of
 from llama_halo.plan.facts import Held
+from llama_halo.plan.pods import pinned
 from llama_halo.reconcile.stakes import Stakes
 
 OWNER = Key("LlamaModel", "llm", "coder")
@@ -58,6 +59,15 @@ def test_a_pod_that_ends_and_one_that_begins_hold_both() -> None:
     assert after(ending, pod(), deployment()).held() == [
         Held("llm/coder", "n1", 2000, 200, ending_gpu_mib=1000, ending_host_mib=100)
     ]
+
+
+def test_a_pod_that_the_scheduler_has_no_memory_for_is_told_by_its_node() -> None:
+    said = {"type": "PodScheduled", "status": "False", "message": "1 Insufficient memory."}
+    waits = pod(spec={"affinity": pinned("n1")}, status={"conditions": [said]})
+    found = after(deployment(), waits)
+    assert found.refused_nodes(OWNER) == frozenset({"n1"})
+    assert found.running_nodes(OWNER) == frozenset()
+    assert after(pod()).refused_nodes(OWNER) == frozenset()
 
 
 def test_a_pod_holds_until_it_has_ended_or_is_gone() -> None:

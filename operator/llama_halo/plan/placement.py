@@ -41,12 +41,13 @@ def place(
     running: Mapping[str, frozenset[str]],
     held: Sequence[Held],
     usage: Mapping[str, Usage] | None = None,
+    refused: Mapping[str, frozenset[str]] | None = None,
 ) -> Decision:
     """Assign nodes to models.
 
     `current` is where each model's Deployments are, the best to keep first, `running` where it
     has pods that are not ending, `held` what pods and Deployments hold now, `usage` what the
-    models on demand are used for.
+    models on demand are used for, `refused` where the scheduler has no memory for a model's pod.
     Demands are served in order, models on demand after the others; a model that runs keeps its
     place as long as it fits there.
     """
@@ -57,7 +58,7 @@ def place(
             if each.ending_gpu_mib or each.ending_host_mib:
                 ending = each.ending_gpu_mib, each.ending_host_mib
                 ledgers[each.node].ending[each.model] = ending
-    return _Placing(demands, ledgers, current, running, usage or {}).decide()
+    return _Placing(demands, ledgers, current, running, usage or {}, refused or {}).decide()
 
 
 class _Placing:
@@ -70,7 +71,9 @@ class _Placing:
         current: Mapping[str, Sequence[str]],
         running: Mapping[str, frozenset[str]],
         usage: Mapping[str, Usage],
+        refused: Mapping[str, frozenset[str]],
     ) -> None:
+        self._refused = refused
         self._demands = demands
         self._ledgers = ledgers
         self._current = current
@@ -140,6 +143,8 @@ class _Placing:
                 continue
             if not ledger.node.takes_new and name not in running:
                 continue  # what was evicted from there is placed elsewhere
+            if name in self._refused.get(demand.model, ()) and self._elsewhere(demand):
+                continue
             if _has_files(demand, name) and ledger.keeps(demand):
                 ledger.charge(demand)
                 kept.append(name)
@@ -162,6 +167,15 @@ class _Placing:
         self._resident[demand.model] = (demand, node)
         self._there[node][demand.model] = demand
         self._movable.pop(node, None)
+
+    def _elsewhere(self, demand: Demand) -> bool:
+        """Tell whether another node would take a model that the scheduler refuses where it is."""
+        refused = tuple(self._refused.get(demand.model, ()))
+        taken = (*refused, *self._current.get(demand.model, ()))
+        return any(
+            _has_files(demand, each.name) and self._fits_now(demand, each)
+            for each in self._open(demand, taken)
+        )
 
     def _unload_what_is_done(self) -> None:
         """Tell models to leave that nobody has wanted for long, and those that are about to."""
@@ -187,7 +201,8 @@ class _Placing:
         chosen, fetch_to, awaited = list(kept), list[str](), list[str]()
         while len(chosen) + len(fetch_to) + len(awaited) < demand.replicas:
             taken = (*chosen, *fetch_to, *awaited)
-            open_nodes = self._open(demand, taken)
+            refused = tuple(self._refused.get(demand.model, ()))
+            open_nodes = self._open(demand, (*taken, *refused)) or self._open(demand, taken)
             best = self._best(demand, open_nodes)
             if best is not None and _has_files(demand, best.name):
                 best.charge(demand)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from llama_halo.api.pod import PodOptions
@@ -27,6 +28,17 @@ def pinned(node: str) -> dict[str, Any]:
             "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}
         }
     }
+
+
+def pinned_to(pod_spec: Mapping[str, Any]) -> str:
+    """Return the node that `pinned` names in a pod's spec, nothing when there is none."""
+    rules = (pod_spec.get("affinity") or {}).get("nodeAffinity") or {}
+    required = rules.get("requiredDuringSchedulingIgnoredDuringExecution") or {}
+    for term in required.get("nodeSelectorTerms", ()):
+        for field in term.get("matchFields", ()):
+            if field.get("key") == "metadata.name" and len(field.get("values", ())) == 1:
+                return str(field["values"][0])
+    return ""
 
 
 def extra_labels(options: PodOptions | None) -> dict[str, str]:

@@ -100,6 +100,11 @@ def place_all(context: Context) -> float | None:
         current={found.model: stakes.current_nodes(key) for key, found in wanted.items()},
         running={found.model: stakes.running_nodes(key) for key, found in wanted.items()},
         held=held,
+        refused={
+            found.model: there
+            for key, found in wanted.items()
+            if (there := stakes.refused_nodes(key))
+        },
         usage={
             found.model: context.activity.usage(key)
             for key, found in wanted.items()

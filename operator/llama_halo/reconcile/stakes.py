@@ -14,6 +14,7 @@ from typing import Any
 from llama_halo.cluster.store import Key, Object, owner_key
 from llama_halo.plan import labels
 from llama_halo.plan.facts import Held
+from llama_halo.plan.pods import pinned_to
 
 _ENDED = ("Succeeded", "Failed")
 _Place = tuple[str, str, str]
@@ -30,6 +31,8 @@ class Stake:
     """Wants to run: a Deployment that is not at 0, a pod that is neither ended nor ending."""
     held: Held | None
     """What it holds there, None when nothing."""
+    refused: bool = False
+    """The scheduler sees no memory for it there, whatever the ledger says: others use it, too."""
 
 
 class Stakes:
@@ -73,6 +76,10 @@ class Stakes:
         """Return the nodes where a model has pods that are neither ended nor ending."""
         return frozenset(stake.place[2] for stake in self._of(owner, "Pod") if stake.runs)
 
+    def refused_nodes(self, owner: Key) -> frozenset[str]:
+        """Return the nodes where the scheduler has no memory for a model's pod."""
+        return frozenset(stake.place[2] for stake in self._of(owner, "Pod") if stake.refused)
+
     def _of(self, owner: Key, kind: str) -> list[Stake]:
         found = self._by_owner.get(owner)
         if not found:
@@ -115,7 +122,7 @@ def stake_of(key: Key, obj: Object) -> Stake | None:
     else:
         return None
     if not node:
-        return None
+        return _refused(key, obj) if key.kind == "Pod" else None
     found = template.get("labels") or {}
     name = found.get(labels.DEPLOYMENT)
     return Stake(
@@ -124,6 +131,22 @@ def stake_of(key: Key, obj: Object) -> Stake | None:
         runs=runs,
         held=_held(key.namespace, name, node, template) if holds and name else None,
     )
+
+
+def _refused(key: Key, pod: Object) -> Stake | None:
+    """Return the record of a pod that waits for memory on the one node it may run on."""
+    waits = any(
+        each["type"] == "PodScheduled"
+        and each["status"] == "False"
+        and "Insufficient memory" in each.get("message", "")
+        for each in pod.get("status", {}).get("conditions", ())
+    )
+    node = pinned_to(pod.get("spec", {}))
+    if not waits or not node or "deletionTimestamp" in pod["metadata"]:
+        return None
+    name = (pod["metadata"].get("labels") or {}).get(labels.DEPLOYMENT, key.name)
+    place = (key.namespace, name, node)
+    return Stake(owner_key(pod), place, runs=False, held=None, refused=True)
 
 
 def _held(namespace: str, deployment: str, node: str, metadata: Object) -> Held:
