@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -140,9 +142,6 @@ def test_a_request_wakes_a_model_and_is_answered(kube: Kubectl, gateways: list[s
 
 def started_by_hand() -> float:
     """Return the seconds from the start of the same server to its first answer."""
-    import socket  # noqa: PLC0415
-    import subprocess  # noqa: PLC0415
-
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

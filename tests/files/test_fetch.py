@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 from pathlib import Path
@@ -309,7 +310,7 @@ def test_store_prune_leaves_a_folder_that_is_being_downloaded_into(fetch: Fetch)
 
 def llama_halo(*words: str) -> str:
     done = subprocess.run(
-        [os.sys.executable, "-m", "llama_halo", *words],  # type: ignore[attr-defined]
+        [sys.executable, "-m", "llama_halo", *words],
         capture_output=True,
         text=True,
         check=False,
