@@ -49,7 +49,7 @@ def _decide(sizes: tuple[int, int], *, on_demand: bool) -> tuple[float, float]:
             needs_gpu=True,
             on_demand=wish,
             stored_on=stored,
-            fetchable=True,
+            fetchable_to=None,
         )
         for number in range(MODELS)
     ]

@@ -3,7 +3,7 @@
 // nothing but metadata stands for a model of any size.
 //
 // Each line of the input is one question; each line of the output answers it, in bytes:
-//   PATH CONTEXT PARALLEL UNIFIED K_TYPE V_TYPE UBATCH SWA_FULL FLASH_ATTENTION DRAFTED
+//   PATH CONTEXT PARALLEL UNIFIED K_TYPE V_TYPE UBATCH SWA_FULL FLASH_ATTENTION DRAFTED DRAFTING
 //   ok KV_CACHE STATE COMPUTE  |  error TEXT
 #include "ggml-backend.h"
 #include "ggml.h"
@@ -59,9 +59,9 @@ static void answer(const std::string & question) {
     std::istringstream words(question);
     std::string path, k_type, v_type;
     uint32_t context, parallel, ubatch, drafted;
-    bool unified, swa_full, flash_attention;
+    bool unified, swa_full, flash_attention, drafting;
     words >> path >> context >> parallel >> unified >> k_type >> v_type >> ubatch >> swa_full >>
-        flash_attention >> drafted;
+        flash_attention >> drafted >> drafting;
     first_error.clear();
 
     std::unique_ptr<gguf_context, decltype(&gguf_free)> metadata(
@@ -89,9 +89,21 @@ static void answer(const std::string & question) {
     settings.type_v          = type_named(v_type);
     settings.swa_full        = swa_full;
     settings.flash_attn_type = flash_attention ? LLAMA_FLASH_ATTN_TYPE_ENABLED : LLAMA_FLASH_ATTN_TYPE_DISABLED;
+    std::unique_ptr<llama_context, decltype(&llama_free)> trunk(nullptr, llama_free);
     std::unique_ptr<llama_context, decltype(&llama_free)> made(llama_init_from_model(model.get(), settings), llama_free);
     if (!made) {
         throw std::runtime_error("no context: " + first_error);
+    }
+    if (drafting) {
+        // As llama-server does for --spec-type draft-mtp: a second context beside the model's own.
+        settings.ctx_type  = LLAMA_CONTEXT_TYPE_MTP;
+        settings.n_rs_seq  = 0;
+        settings.ctx_other = made.get();
+        trunk              = std::move(made);
+        made.reset(llama_init_from_model(model.get(), settings));
+        if (!made) {
+            throw std::runtime_error("no drafting context: " + first_error);
+        }
     }
     size_t all = 0, compute = 0;
     for (const auto & [buffer, size] : llama_get_memory_breakdown(made.get())) {

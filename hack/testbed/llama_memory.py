@@ -39,6 +39,8 @@ class Question:
     full_window_cache: bool = False
     flash_attention: bool = True
     drafted_tokens: int = 0
+    drafting: bool = False
+    """Ask for the context of the layers that only draft, beside the model's own."""
 
     def words(self) -> str:
         """Return the line that the program reads."""

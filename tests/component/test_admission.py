@@ -95,6 +95,14 @@ INVALID_MODELS: dict[str, tuple[Spec, str]] = {
         lm(extraArgs=["--no-mmap"]),
         "extraArgs: --no-mmap was removed from llama-server",
     ),
+    "a flag of a projector": (
+        lm(extraArgs=["--mmproj", "x.gguf"]),
+        "extraArgs: --mmproj is set by the operator",
+    ),
+    "an adapter with a colon in its path": (
+        lm(adapters=[{"name": "sql", "source": {"local": {"path": "a:b.gguf"}}}]),
+        "llama-server takes no path with a colon, comma or quote",
+    ),
     "a flag that was removed, with a value": (lm(extraArgs=["--mlock=1"]), "--mlock=1 was removed"),
     "a flag that a field owns": (
         lm(extraArgs=["--temp", "0.6", "--ctx-size", "1"]),

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from hack.demo import kubectl
@@ -24,9 +25,15 @@ from hack.testbed import llama_server
 from tests.api import administrators, eventually, message, ready
 from tests.e2e.conftest import NAMESPACE, Kubectl, smollm2
 from tests.hub import COMMIT, Hub, serve, sha256_of
+from tests.memory.projectors import adapter, idefics3, write
 
 Json = dict[str, Any]
 FILE = "smollm2/SmolLM2-135M-Q4_1.gguf"
+# A picture of one pixel.
+PIXEL = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk"
+    "+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
 OTHER = "decade" + "0" * 34
 STORE = Path("/var/lib/llama-halo/models/hf/HuggingFaceTB/SmolLM2")
 SYSTEM = ("-n", "llama-halo-system")
@@ -274,6 +281,66 @@ def test_what_is_wrong_with_a_source_is_told(
     )
     print(f"{reason}: {message(found)}")
     assert says in message(found)
+    kube("delete", "llamamodel/wrong")
+
+
+def test_a_model_with_projector_draft_and_adapter_sees_drafts_and_serves(
+    kube: Kubectl, hub: Hub
+) -> None:
+    """Each part from its own source; the projector and the adapter have weights of 0."""
+    hub.bytes_per_second = 0
+    write(hub.folder / "mmproj.gguf", *idefics3())
+    adapter(hub.folder / "sql.gguf")
+    seer = from_hub("seer", contextSize=2048, extraArgs=["-lv", "4"])
+    source = seer["spec"]["source"]["huggingFace"]
+    seer["spec"] |= {
+        "projector": {"source": {"huggingFace": {**source, "file": "mmproj.gguf"}}},
+        "draft": {"model": {"source": smollm2("x")["spec"]["source"], "maxTokens": 4}},
+        "adapters": [
+            {
+                "name": "sql",
+                "source": {"http": {"url": f"{hub.url}/plain/sql.gguf"}},
+                "scale": "0.5",
+            }
+        ],
+    }
+    kube.apply(seer)
+    kube.wait_ready("llamamodel/seer", seconds=180)
+    status = kube.json("get", "llamamodel/seer")["status"]
+    assert "Vision" in status["model"]["capabilities"]
+    assert {each["role"] for each in status["inspected"]} == {
+        *("model", "projector", "draft", "adapter-sql")
+    }
+    memory = status["memory"]
+    assert min(memory[f"{each}MiB"] for each in ("projector", "draft", "adapters")) > 0
+    log = kube("logs", f"deployment/{deployment(kube, 'seer')}")
+    caches = [float(each) for each in re.findall(r"KV buffer size = +([\d.]+) MiB", log)]
+    assert caches == [memory["kvCacheMiB"]] * 2, "the model's own and the draft's"
+    question = [
+        {"type": "text", "text": "What is this?"},
+        {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}"}},
+    ]
+    body = {"max_tokens": 8, "messages": [{"role": "user", "content": question}]}
+    with kube.forwarded("service/seer") as url:
+        answer = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=120)
+    assert answer.status_code == 200, answer.text
+    told = answer.json()
+    assert told["usage"]["prompt_tokens"] > 64, "the image became tokens"
+    assert told["timings"]["draft_n"] > 0
+    kube("delete", "llamamodel/seer")
+
+
+def test_a_projector_named_as_a_model_is_told_where_it_belongs(kube: Kubectl, hub: Hub) -> None:
+    write(hub.folder / "mmproj.gguf", *idefics3())
+    wrong = from_hub("wrong")
+    wrong["spec"]["source"]["huggingFace"]["file"] = "mmproj.gguf"
+    kube.apply(wrong)
+    found = eventually(
+        lambda: kube.json("get", "llamamodel/wrong"),
+        until=lambda seen: ready(seen)[1] == "UnsupportedModel",
+        seconds=60,
+    )
+    assert "name it in spec.projector.source" in message(found)
     kube("delete", "llamamodel/wrong")
 
 

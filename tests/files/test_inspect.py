@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 
 from llama_halo.artifacts.report import MOST_BYTES
+from llama_halo.artifacts.sources import read_model_header
+from llama_halo.gguf import companions
 from llama_halo.gguf.profile import from_json
 from tests.files.conftest import Job
 from tests.hub import COMMIT, Hub, serve, sha256_of
 from tests.memory.gguf_files import header_bytes
 from tests.memory.models import model
+from tests.memory.projectors import adapter, gemma3, write
 
 F16 = 1
 OTHER = "decade" + "0" * 34
@@ -96,6 +99,9 @@ def test_a_file_in_the_store_is_read_where_it_is(hub: Hub, job: Job) -> None:
         ({}, ("--file", "text.gguf"), 0, "NotAGGUF"),
         ({}, ("--file", "cut.gguf"), 0, "NotAGGUF"),
         ({}, ("--file", "projector.gguf"), 0, "UnsupportedModel"),
+        ({}, ("--kind", "projector"), 0, "UnsupportedModel"),
+        ({}, ("--kind", "adapter"), 0, "UnsupportedModel"),
+        ({}, ("--file", "projector.gguf", "--kind", "projector"), 0, "UnsupportedModel"),
     ],
     ids=str,
 )
@@ -149,3 +155,16 @@ def test_secret_headers_go_to_no_other_host(hub: Hub, job: Job, tmp_path: Path) 
     assert status == 0, found
     assert set(hub.keyed) == {"/elsewhere/sub/x-Q4_K_M.gguf"}
     assert "secret" not in job.log
+
+
+@pytest.mark.parametrize("kind", ["projector", "adapter"])
+def test_what_goes_with_a_model_is_told_by_its_header(hub: Hub, job: Job, kind: str) -> None:
+    file = hub.folder / f"{kind}.gguf"
+    write(file, *gemma3()) if kind == "projector" else adapter(file)
+    words = ("inspect", "--repo", "o/r", "--file", file.name, "--kind", kind)
+    status, found = job(*words)
+    assert status == 0, found
+    told = companions.from_json(found["companion"])
+    size = sum(read_model_header(str(file)).tensors.values())
+    assert (told.kind, told.weights, found["bytes"]) == (kind, size, file.stat().st_size)
+    assert told.sees == (kind == "projector")

@@ -4,6 +4,7 @@ every architecture: KV caches and states to the byte, compute buffers within the
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,14 @@ from llama_halo.errors import GGUFError, UnsupportedModel
 from llama_halo.gguf import architectures
 from llama_halo.gguf.header import read_header
 from llama_halo.gguf.layers import Dimensions, dimensions
-from llama_halo.gguf.memory import Serving, check, compute_bound_bytes, kv_cache_bytes, state_bytes
+from llama_halo.gguf.memory import (
+    Serving,
+    check,
+    compute_bound_bytes,
+    drafting_bytes,
+    kv_cache_bytes,
+    state_bytes,
+)
 from tests.memory.gguf_files import header_bytes
 from tests.memory.models import MODELS, small
 
@@ -106,6 +114,32 @@ def test_a_small_model_of_every_architecture_has_llama_cpps_own_numbers(
         assert kv_cache_bytes(found, serving) == theirs.kv_cache, serving
         assert state_bytes(found, serving) == theirs.state, serving
         assert compute_bound_bytes(found, serving) >= theirs.compute, serving
+
+
+DRAFTS = {name: each for name, each in MODELS.items() if "nextn_predict_layers" in str(each)} | {
+    f"small {each}": small(each, nextn_predict_layers=1)
+    # Of mimo2 llama.cpp wants tensors that a file without any does not have.
+    for each in sorted(architectures.DRAFTS - {"mimo2"})
+}
+
+
+@pytest.mark.parametrize("name", DRAFTS)
+def test_a_model_that_drafts_with_itself_has_llama_cpps_second_context(
+    name: str, llama_cpp: LlamaMemory, tmp_path: Path
+) -> None:
+    data, path = header_bytes(DRAFTS[name]), tmp_path / "model.gguf"
+    path.write_bytes(data)
+    found = read(data)
+    head = replace(found, layers=found.drafting)
+    for serving in (
+        Serving(8192),
+        Serving(10000, parallel=4, unified=False),
+        Serving(8192, k_type="q8_0", v_type="q8_0"),
+    ):
+        theirs = llama_cpp.ask(replace(question(path, serving), drafting=True))
+        assert not isinstance(theirs, str), f"{serving}: {theirs}"
+        assert (kv_cache_bytes(head, serving), 0) == (theirs.kv_cache, theirs.state), serving
+        assert drafting_bytes(found, serving) >= theirs.kv_cache + theirs.compute, serving
 
 
 @st.composite

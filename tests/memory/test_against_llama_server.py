@@ -6,20 +6,29 @@ import os
 import re
 import socket
 import subprocess
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from hack.testbed import llama_server
 from llama_halo.artifacts.sources import read_model_header
-from llama_halo.gguf.layers import dimensions
-from llama_halo.gguf.memory import MIB, Serving, compute_bound_bytes, estimate, weight_bytes
+from llama_halo.gguf.bundle import Bundle
+from llama_halo.gguf.companions import PROJECTOR, companion
+from llama_halo.gguf.memory import MIB, Serving
+from llama_halo.gguf.profile import Profile, profile
+from tests.memory.projectors import PROJECTORS, adapter, write
 
 KV_CACHE = re.compile(r"llama_kv_cache: size = +([\d.]+) MiB")
-COMPUTE = re.compile(r"compute buffer size = +([\d.]+) MiB")
+COMPUTE = re.compile(r"sched_reserve: .*compute buffer size = +([\d.]+) MiB")
+PROJECTOR_COMPUTE = re.compile(r"reserve_compute_meta: .*compute buffer size = +([\d.]+) MiB")
+ADAPTER = re.compile(r"LoRA buffer size = +([\d.]+) MiB")
 
 
-def told(serving: Serving) -> tuple[float, float]:
-    """Return the MiB of KV cache and compute buffers that llama-server writes into its log."""
+def told(
+    serving: Serving, patterns: tuple[re.Pattern[str], ...], *more: str | Path
+) -> list[list[float]]:
+    """Return the MiB that llama-server writes into its log, by pattern, until it listens."""
     binary = llama_server.binary()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -30,7 +39,8 @@ def told(serving: Serving) -> tuple[float, float]:
             *(binary, "-m", llama_server.model_file(), "--port", str(port), "-lv", "4"),
             *("-c", str(serving.context_tokens), "-np", str(serving.parallel), *split),
             *("-ctk", serving.k_type, "-ctv", serving.v_type, "-ub", str(serving.micro_batch)),
-            *("-fa", "on", "--fit", "off", "--no-warmup"),
+            *("-ctkd", serving.k_type, "-ctvd", serving.v_type),
+            *("-fa", "on", "--fit", "off", *more),
         ],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -39,17 +49,24 @@ def told(serving: Serving) -> tuple[float, float]:
     )
     try:
         assert process.stdout is not None
-        found: dict[re.Pattern[str], float] = {}
+        found: list[list[float]] = [[] for _ in patterns]
+        lines: list[str] = []
         for line in process.stdout:
-            for pattern in (KV_CACHE, COMPUTE):
+            lines.append(line)
+            for sizes, pattern in zip(found, patterns, strict=True):
                 if match := pattern.search(line):
-                    found[pattern] = float(match[1])
-            if len(found) == 2:
-                return found[KV_CACHE], found[COMPUTE]
-        raise AssertionError("llama-server ended without telling its memory")
+                    sizes.append(float(match[1]))
+            if "listening on" in line:
+                return found
+        raise AssertionError("llama-server ended: " + "".join(lines[-10:]))
     finally:
         process.kill()
         process.communicate()
+
+
+def own() -> Profile:
+    file = str(llama_server.model_file())
+    return profile(read_model_header(file), file)
 
 
 @pytest.mark.parametrize(
@@ -63,9 +80,38 @@ def told(serving: Serving) -> tuple[float, float]:
     ],
 )
 def test_a_real_server_logs_the_kv_cache_of_the_estimate(serving: Serving) -> None:
-    header = read_model_header(str(llama_server.model_file()))
-    model = dimensions(header)
-    kv_cache, compute = told(serving)
-    found = estimate(weight_bytes(header, model), model, serving)
+    (kv_cache, *_), (compute, *_) = told(serving, (KV_CACHE, COMPUTE))
+    found = Bundle(own()).estimate(serving)
     assert found.kv_cache / MIB == pytest.approx(kv_cache, abs=0.005)
-    assert compute_bound_bytes(model, serving) / MIB >= compute
+    assert found.compute / MIB >= compute
+
+
+@pytest.mark.parametrize("name", PROJECTORS)
+def test_a_projector_reserves_no_more_than_its_bound(name: str, tmp_path: Path) -> None:
+    make, patches = PROJECTORS[name]
+    file = write(tmp_path / "mmproj.gguf", *make())
+    (sizes,) = told(Serving(2048), (PROJECTOR_COMPUTE,), "--mmproj", file)
+    found = companion(read_model_header(str(file)), PROJECTOR)
+    assert found.positions >= patches
+    # llama-server warms up with a smaller image than it takes.
+    seen = replace(found, positions=patches, weights=0).bound_bytes(flash_attention=True)
+    print(f"{name}: bound {seen / MIB:.1f} MiB, llama-server {max(sizes):.1f} MiB")
+    assert max(sizes) <= seen / MIB <= 2 * max(sizes)
+
+
+@pytest.mark.parametrize("serving", [Serving(4096), Serving(8192, parallel=2, k_type="q8_0")])
+def test_a_draft_model_and_an_adapter_are_as_large_as_estimated(
+    serving: Serving, tmp_path: Path
+) -> None:
+    model, lora = llama_server.model_file(), adapter(tmp_path / "lora.gguf")
+    more = ("--spec-type", "draft-simple", "--model-draft", model, "--lora-scaled", f"{lora}:0.5")
+    caches, computes, adapters = told(serving, (KV_CACHE, COMPUTE, ADAPTER), *more)
+    own_model = own()
+    found = Bundle(
+        own_model,
+        draft=own_model,
+        adapters={"sql": companion(read_model_header(str(lora)), "adapter")},
+    ).estimate(serving)
+    assert found.adapters / MIB == pytest.approx(sum(adapters), abs=0.01)
+    assert [each for each in caches] == pytest.approx([found.kv_cache / MIB] * 2, abs=0.005)
+    assert found.draft / MIB >= own_model.weights / MIB + caches[1] + computes[-1]

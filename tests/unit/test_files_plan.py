@@ -9,6 +9,7 @@ import pytest
 
 from llama_halo.api.llamamodel import LlamaModelSpec, Source
 from llama_halo.api.reasons import Reason
+from llama_halo.gguf.companions import Companion
 from llama_halo.gguf.header import read_header
 from llama_halo.gguf.profile import profile
 from llama_halo.plan import labels
@@ -24,9 +25,9 @@ from llama_halo.plan.facts import (
     Problem,
     StoredAt,
 )
-from llama_halo.plan.files import current, source_key
 from llama_halo.plan.llamamodel import demand, plan_llamamodel
 from llama_halo.plan.outcome import Invalid, Outcome, Plan, Ref, Wait
+from llama_halo.plan.parts import current, source_key
 from tests.golden.render import DEFAULTS
 from tests.memory.gguf_files import header_bytes
 from tests.memory.models import MODELS
@@ -56,6 +57,7 @@ def inspection(source: Json | None = None, **more: Any) -> Inspection:
     return replace(known, **more)
 
 
+SEES = Companion("projector", "gemma3", 2**20, positions=4096, values=11216, sees=True)
 INSPECTED = FileFacts(inspections=(inspection(),))
 STORED = replace(INSPECTED, stored=(StoredAt("n1", inspection().path, 2**21, SHA),))
 
@@ -307,7 +309,7 @@ def test_a_claim_that_one_node_can_use_ties_download_and_server_to_it() -> None:
     spec = LlamaModelSpec.model_validate({"source": HUB, "store": CLAIM})
     wanted = demand(OWNER, spec, there)
     assert wanted is not None
-    assert (wanted.stored_on, wanted.fetchable) == (frozenset({"n2"}), False)
+    assert (wanted.stored_on, wanted.fetchable_to) == (frozenset({"n2"}), frozenset())
 
 
 def test_a_claim_for_one_pod_only_is_refused() -> None:
@@ -339,3 +341,129 @@ def test_names_and_labels_keep_jobs_out_of_the_models_service() -> None:
     assert template[labels.FILES_OF] == "coder"
     longest = "m" * 40
     assert len(job["metadata"]["name"].replace("coder", longest)) <= 63
+
+
+PARTS: Json = {
+    "projector": {"source": {"huggingFace": {"repo": "o/r", "file": "mmproj.gguf"}}},
+    "draft": {"model": {"source": {"http": {"url": "https://host/draft.gguf"}}}},
+    "adapters": [{"name": "sql", "source": {"local": {"path": "sql.gguf"}}, "scale": "0.5"}],
+}
+PART_INSPECTIONS = (
+    inspection(),
+    inspection(
+        PARTS["projector"]["source"],
+        role="projector",
+        file="mmproj.gguf",
+        folder="hf/o/r/mm",
+        profile=None,
+        companion=SEES,
+    ),
+    inspection(PARTS["draft"]["model"]["source"], role="draft", file="draft.gguf", folder="http/d"),
+    inspection(
+        PARTS["adapters"][0]["source"],
+        role="adapter-sql",
+        file="sql.gguf",
+        folder="",
+        profile=None,
+        companion=Companion("adapter", "llama", 2**20),
+    ),
+)
+
+
+def test_each_part_is_looked_at_for_what_it_has_to_be() -> None:
+    found = plan(FileFacts(), PARTS)
+    told = {
+        (each["metadata"]["labels"][labels.ROLE], node_of(each)): words(each)
+        for each in jobs(found)
+    }
+    assert sorted(told) == [
+        *(("adapter-sql", "n1"), ("adapter-sql", "n2")),
+        *(("draft", ""), ("model", ""), ("projector", "")),
+    ]
+    assert told["projector", ""][-2:] == ["--kind", "projector"]
+    assert "--kind" not in told["draft", ""]
+    assert told["adapter-sql", "n1"] == [
+        *("inspect", "--path", "sql.gguf", "--kind", "adapter", "--store", "/models")
+    ]
+    assert waits(found) is Reason.INSPECTING
+
+
+def test_a_part_that_is_not_known_yet_keeps_the_model_from_asking_for_a_place() -> None:
+    spec = LlamaModelSpec.model_validate({"source": HUB, **PARTS})
+    for missing in range(4):
+        known = tuple(each for index, each in enumerate(PART_INSPECTIONS) if index != missing)
+        assert demand(OWNER, spec, FileFacts(inspections=known)) is None
+        assert waits(plan(FileFacts(inspections=known), PARTS)) is Reason.INSPECTING
+    assert demand(OWNER, spec, FileFacts(inspections=PART_INSPECTIONS)) is not None
+
+
+def test_a_model_runs_where_all_its_parts_are_and_fetches_what_is_missing() -> None:
+    spec = LlamaModelSpec.model_validate({"source": HUB, **PARTS})
+    model, projector, draft, sql = PART_INSPECTIONS
+    stored = (StoredAt("n1", model.path, 1), StoredAt("n1", sql.path, 1))
+    files = FileFacts(inspections=PART_INSPECTIONS, stored=stored)
+    wanted = demand(OWNER, spec, files)
+    assert wanted is not None
+    # Only n1 has the adapter, which nothing can fetch.
+    assert (wanted.stored_on, wanted.fetchable_to) == (frozenset(), frozenset({"n1"}))
+    found = plan(files, PARTS, fetch_to=("n1",))
+    fetched = {
+        each["metadata"]["annotations"][labels.SOURCE]
+        for each in jobs(found)
+        if each["metadata"]["labels"][labels.WORK] == "fetch"
+    }
+    assert fetched == {projector.path, draft.path}
+    assert waits(found) is Reason.DOWNLOADING
+    all_there = tuple(StoredAt("n1", each.path, 1) for each in PART_INSPECTIONS)
+    there = demand(OWNER, spec, replace(files, stored=all_there))
+    assert there is not None
+    assert there.stored_on == frozenset({"n1"})
+
+
+def test_the_server_gets_every_part_by_its_path() -> None:
+    there = tuple(StoredAt("n1", each.path, 1) for each in PART_INSPECTIONS)
+    found = plan(FileFacts(inspections=PART_INSPECTIONS, stored=there), PARTS, nodes=("n1",))
+    assert isinstance(found, Plan)
+    (deployment,) = [each for each in found.objects if each["kind"] == "Deployment"]
+    arguments = deployment["spec"]["template"]["spec"]["containers"][0]["args"]
+    for flag, value in (
+        ("--mmproj", "/models/hf/o/r/mm/mmproj.gguf"),
+        ("--spec-type", "draft-simple"),
+        ("--model-draft", "/models/http/d/draft.gguf"),
+        ("--lora-scaled", "/models/sql.gguf:0.5"),
+    ):
+        assert arguments[arguments.index(flag) + 1] == value
+    alone = demand(OWNER, LlamaModelSpec.model_validate({"source": HUB}), INSPECTED)
+    together = demand(
+        OWNER,
+        LlamaModelSpec.model_validate({"source": HUB, **PARTS}),
+        FileFacts(inspections=PART_INSPECTIONS),
+    )
+    assert alone is not None
+    assert together is not None
+    # Projector, draft and adapter: 1 + 176 MiB, the draft's own, 1 MiB.
+    assert together.gpu_mib > 2 * alone.gpu_mib
+
+
+@pytest.mark.parametrize(
+    ("more", "inspections", "says"),
+    [
+        ({"draft": {"mtp": {}}}, (inspection(),), "no layers for multi-token prediction"),
+        (
+            {"adapters": PARTS["adapters"]},
+            (
+                inspection(),
+                replace(PART_INSPECTIONS[3], companion=Companion("adapter", "qwen3", 1)),
+            ),
+            "sql is for models of the architecture qwen3",
+        ),
+    ],
+)
+def test_what_llama_cpp_would_not_start_with_is_refused_with_what_to_do(
+    more: Json, inspections: tuple[Inspection, ...], says: str
+) -> None:
+    found = plan(FileFacts(inspections=inspections), more)
+    assert isinstance(found, Plan)
+    assert isinstance(found.waiting, Invalid)
+    assert found.waiting.reason is Reason.UNSUPPORTED_MODEL
+    assert says in found.waiting.message

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from llama_halo.api.reasons import Reason
+from llama_halo.gguf.companions import Companion
 from llama_halo.plan import labels
 from llama_halo.plan.facts import Inspection, JobFacts, StoredAt
 from llama_halo.status.jobs import inspection_entry, inspection_from, job_facts
-from tests.unit.test_files_plan import inspection
+from tests.unit.test_files_plan import SEES, inspection
 
 Json = dict[str, Any]
 
@@ -51,8 +52,17 @@ ANSWER = {
 }
 
 
-def test_an_inspection_survives_the_status() -> None:
-    assert inspection_from(inspection_entry(inspection())) == inspection()
+@pytest.mark.parametrize(
+    "found",
+    [
+        inspection(),
+        inspection(role="projector", profile=None, companion=SEES),
+        inspection(role="adapter-sql", profile=None, companion=Companion("adapter", "llama", 7)),
+    ],
+    ids=lambda found: found.role,
+)
+def test_an_inspection_survives_the_status(found: Inspection) -> None:
+    assert inspection_from(json.loads(json.dumps(inspection_entry(found)))) == found
 
 
 def test_an_answer_is_read_and_belongs_to_what_the_job_asked_for() -> None:
@@ -77,6 +87,8 @@ def test_an_answer_is_read_and_belongs_to_what_the_job_asked_for() -> None:
         {**ANSWER, "bytes": None},
         {**ANSWER, "profile": {"layers": {"of": [], "runs": "9999999x0"}}},
         {**ANSWER, "profile": "none"},
+        {**ANSWER, "companion": "none"},
+        {**ANSWER, "companion": {"kind": "projector", "architecture": "mlp", "weights": "x"}},
         json.dumps(ANSWER)[:-5],
     ],
     ids=lambda words: str(words)[:20],

@@ -256,7 +256,7 @@ def test_every_model_has_its_replicas_or_a_reason(
 
 def stored(model: str, gib: int, *nodes: str, **more: object) -> Demand:
     """Return a demand whose files are on these nodes, and can be fetched to others."""
-    facts = {"stored_on": frozenset(nodes), "fetchable": True, **more}
+    facts = {"stored_on": frozenset(nodes), "fetchable_to": None, **more}
     return wants(model, gib, **facts)  # type: ignore[arg-type]
 
 
@@ -308,9 +308,11 @@ def test_new_files_are_fetched_to_where_the_old_ones_serve() -> None:
 
 
 def test_a_file_that_cannot_be_fetched_is_served_where_it_is() -> None:
-    found = decide(stored("a", 20, "big", fetchable=False), nodes=[node("big"), node("small", 40)])
+    found = decide(
+        stored("a", 20, "big", fetchable_to=frozenset()), nodes=[node("big"), node("small", 40)]
+    )
     assert found["a"].nodes == ("big",)
-    found = decide(stored("a", 20, "gone", fetchable=False), nodes=[node("n1")])
+    found = decide(stored("a", 20, "gone", fetchable_to=frozenset()), nodes=[node("n1")])
     assert found["a"].reason is Reason.SOURCE_NOT_FOUND
 
 

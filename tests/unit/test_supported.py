@@ -15,9 +15,6 @@ REFUSED_IN_MODEL: list[tuple[str, dict[str, Any]]] = [
     ("mode: Embedding", {"mode": "Embedding"}),
     ("mode: Rerank", {"mode": "Rerank"}),
     ("mode: Transcription", {"mode": "Transcription"}),
-    ("projector", {"projector": {"source": SOURCE}}),
-    ("draft", {"draft": {"mtp": {"maxTokens": 3}}}),
-    ("adapters", {"adapters": [{"name": "sql", "source": SOURCE}]}),
     ("chatTemplate", {"chatTemplate": {"configMapKeyRef": {"name": "t", "key": "k"}}}),
     ("update.mode: WhenIdle", {"update": {"mode": "WhenIdle"}}),
     ("update.timeout", {"update": {"timeout": "1m"}}),
@@ -71,7 +68,8 @@ ACTED_ON_IN_MODEL = {
     "displayName", "description", "source", "store", "mode", "contextSize", "parallel",
     "cacheType", "gpuLayers", "batchSize", "microBatchSize", "threads", "promptCacheMiB",
     "flashAttention", "reasoning", "extraArgs", "env", "backend", "image", "command", "devices",
-    "memory", "replicas", "activation", "update", "aliases", "verify", "suspend", "pod",
+    "projector", "draft", "adapters", "memory", "replicas", "activation", "update", "aliases",
+    "verify", "suspend", "pod",
 }  # fmt: skip
 ACTED_ON_IN_ROUTER = {
     "engine", "models", "modelSelector", "routes", "hold", "service", "hostPort", "replicas",

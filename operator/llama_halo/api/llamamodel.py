@@ -163,7 +163,16 @@ class Draft(Schema):
 class Adapter(Schema):
     """One LoRA adapter."""
 
-    name: DnsLabel
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "!has(self.source.local) || !self.source.local.path.matches('[:,\"]')",
+                "adapters: llama-server takes no path with a colon, comma or quote: rename it",
+            )
+        )
+    )
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=40)]
     source: Source
     scale: DecimalText | None = None
 

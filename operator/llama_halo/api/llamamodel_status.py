@@ -40,6 +40,9 @@ class MemoryStatus(Schema):
     kv_cache_mib: int | None = None
     state_mib: int | None = None
     compute_mib: int | None = None
+    projector_mib: int | None = None
+    draft_mib: int | None = None
+    adapters_mib: int | None = None
     gpu_mib: int | None = None
     host_mib: int | None = None
     total_mib: int | None = None
@@ -62,7 +65,7 @@ class InspectedStatus(Schema):
     """What a source was found to be; kept so that it is looked at once."""
 
     role: str
-    """What the file is for: model."""
+    """What the file is for: model, projector, draft, or adapter-NAME."""
     source: str
     """The hash of the source in the spec."""
     requested_at: str | None = None
@@ -79,7 +82,9 @@ class InspectedStatus(Schema):
     version: str | None = None
     """ETag or Last-Modified, where there is no checksum."""
     profile: OpenObject | None = None
-    """What the arithmetic of memory needs of the header."""
+    """What the arithmetic of memory needs of a model's header."""
+    companion: OpenObject | None = None
+    """The same of a projector's or an adapter's."""
 
 
 class DownloadStatus(Schema):

@@ -16,10 +16,20 @@ from llama_halo.artifacts import hub
 from llama_halo.artifacts.download import RemoteFile
 from llama_halo.artifacts.http import shown
 from llama_halo.artifacts.sources import FileFacts, open_file, read_model
-from llama_halo.errors import SourceChanged, SourceError, SourceMissing, UnsupportedModel
-from llama_halo.gguf.profile import profile, to_json
+from llama_halo.errors import (
+    GGUFError,
+    SourceChanged,
+    SourceError,
+    SourceMissing,
+    UnsupportedModel,
+)
+from llama_halo.gguf import companions, profile
+from llama_halo.gguf.header import Header
 
 Json = dict[str, Any]
+MODEL = "model"
+KINDS = (MODEL, companions.PROJECTOR, companions.ADAPTER)
+"""What a file can have to be."""
 DIGITS = 16
 
 
@@ -34,7 +44,7 @@ class HubSource:
         """What its downloads need to be allowed."""
         return hub.authorization()
 
-    def inspect(self) -> Json:
+    def inspect(self, kind: str) -> Json:
         """Resolve the revision to a commit, and read the header there."""
         pinned = hub.at_commit(self.place)
         header, found = read_model(str(pinned))
@@ -49,7 +59,7 @@ class HubSource:
             "revision": pinned.revision,
             "bytes": sum(each.size for each in blobs),
             "shards": len(blobs),
-            "profile": to_json(profile(header, pinned.file)),
+            **described(header, pinned.file, kind),
         }
 
     def files(self, shards: int, version: str, sha256: str | None) -> list[RemoteFile]:
@@ -80,7 +90,7 @@ class UrlSource:
     headers: Mapping[str, str]
     sha256: str | None = None
 
-    def inspect(self) -> Json:
+    def inspect(self, kind: str) -> Json:
         """Read the header, and what tells this file from another under the same URL."""
         header, found = read_model(self.url, self.headers)
         if self.sha256 and len(found) > 1:
@@ -97,7 +107,7 @@ class UrlSource:
             "version": seen,
             "bytes": sum(each.size for each in found),
             "shards": len(found),
-            "profile": to_json(profile(header, self.url.partition("?")[0])),
+            **described(header, self.url.partition("?")[0], kind),
         }
 
     def files(self, shards: int, version: str, sha256: str | None) -> list[RemoteFile]:
@@ -132,7 +142,7 @@ class LocalSource:
     store: Path
     path: str
 
-    def inspect(self) -> Json:
+    def inspect(self, kind: str) -> Json:
         """Read the header where the file is."""
         whole = self.store / self.path
         if not whole.exists():
@@ -146,8 +156,21 @@ class LocalSource:
             "file": self.path,
             "bytes": size,
             "shards": len(found),
-            "profile": to_json(profile(header, self.path)),
+            **described(header, self.path, kind),
         }
+
+
+def described(header: Header, file: str, kind: str) -> Json:
+    """Return what is kept of a header, by what the file has to be: a model, or what goes with one.
+
+    Raises `UnsupportedModel` when it is something else.
+    """
+    try:
+        if kind == MODEL:
+            return {"profile": profile.to_json(profile.profile(header, file))}
+        return {"companion": companions.to_json(companions.companion(header, kind))}
+    except GGUFError as error:
+        raise type(error)(f"{file}: {error}") from error
 
 
 def file_name(url: str) -> str:

@@ -16,14 +16,19 @@ from llama_halo.api.llamamodel import LlamaModelSpec
 from llama_halo.artifacts.sources import read_model_header
 from llama_halo.cluster.resources import LLAMAMODEL
 from llama_halo.errors import ClusterError, SourceMissing, UnsupportedModel
+from llama_halo.gguf.bundle import Bundle
+from llama_halo.gguf.companions import ADAPTER, PROJECTOR, companion
 from llama_halo.gguf.fit import longest_context
 from llama_halo.gguf.header import Header
-from llama_halo.gguf.memory import CACHE_TYPES, MIB, Estimate, Serving, estimate
-from llama_halo.gguf.profile import Profile, from_json, profile
-from llama_halo.plan.sizing import serving_of
+from llama_halo.gguf.memory import CACHE_TYPES, MIB, Estimate, Serving
+from llama_halo.gguf.profile import profile
+from llama_halo.plan.sizing import bundle_of, serving_of
+from llama_halo.status.jobs import inspection_from
 
 GIB = 2**30
 BUDGETS_GIB = (32, 64, 96, 104, 112)
+BESIDE = ("projector", "draft", "adapters")
+"""Parts of an estimate that are not the model's own."""
 USUAL_BUDGET_GIB = 104
 """What a machine of 128 GB has for its GPU when some is left for the rest."""
 DEFAULT_CONTEXT = 32768
@@ -32,31 +37,50 @@ DEFAULT_CONTEXT = 32768
 def run(words: list[str]) -> int:
     """Print an estimate, for a person or as JSON."""
     arguments = _parser().parse_args(words)
-    title, model, usual = _look(arguments)
+    title, bundle, usual = _look(arguments)
+    bundle = _with_more(bundle, arguments)
     serving = _serving(arguments, usual)
-    found = estimate(model.weights, model.model, serving)
+    found = bundle.estimate(serving)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
     if arguments.output == "json":
         print(json.dumps(_as_json(found)))
     else:
-        print("\n".join(_lines(title, model, serving, found)))
+        print("\n".join(_lines(title, bundle, serving, found)))
     return 0
 
 
-def _look(arguments: argparse.Namespace) -> tuple[str, Profile, Serving]:
-    """Return a title, the model, and the settings that count where no option says otherwise."""
+def _look(arguments: argparse.Namespace) -> tuple[str, Bundle, Serving]:
+    """Return a title, what is loaded, and the settings that count where no option says
+    otherwise."""
     source = arguments.source
     if re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", source) and not Path(source).exists():
-        spec, model = asyncio.run(_of_cluster(arguments.namespace, source))
-        return f"{arguments.namespace}/{source}", model, serving_of(spec, model)
+        spec, bundle = asyncio.run(_of_cluster(arguments.namespace, source))
+        return f"{arguments.namespace}/{source}", bundle, serving_of(spec, bundle.model)
     header = read_model_header(source)
     model = profile(header, source)
-    return _name(header), model, Serving(min(model.model.context_length, DEFAULT_CONTEXT))
+    serving = Serving(min(model.model.context_length, DEFAULT_CONTEXT))
+    return _name(header), Bundle(model), serving
 
 
-async def _of_cluster(namespace: str, name: str) -> tuple[LlamaModelSpec, Profile]:
-    """Return the spec of a LlamaModel, and what its status has of the file's header."""
+def _with_more(bundle: Bundle, arguments: argparse.Namespace) -> Bundle:
+    """Return what is loaded with what the command line names beside the model."""
+    if arguments.projector:
+        header = read_model_header(arguments.projector)
+        bundle = replace(bundle, projector=companion(header, PROJECTOR))
+    if arguments.draft:
+        draft = profile(read_model_header(arguments.draft), arguments.draft)
+        bundle = replace(bundle, draft=draft, drafts_itself=False)
+    if arguments.mtp:
+        bundle = replace(bundle, draft=None, drafts_itself=True)
+    if arguments.adapter:
+        adapters = {each: companion(read_model_header(each), ADAPTER) for each in arguments.adapter}
+        bundle = replace(bundle, adapters=adapters)
+    return bundle
+
+
+async def _of_cluster(namespace: str, name: str) -> tuple[LlamaModelSpec, Bundle]:
+    """Return the spec of a LlamaModel, and what its status has of the files' headers."""
     from llama_halo.cluster.rest import RestCluster  # noqa: PLC0415  (it takes a second)
 
     cluster = await RestCluster.connect()
@@ -68,13 +92,15 @@ async def _of_cluster(namespace: str, name: str) -> tuple[LlamaModelSpec, Profil
         ) from error
     finally:
         await cluster.close()
-    entries = (cr.get("status") or {}).get("inspected") or [{}]
-    if "profile" not in entries[0]:
+    spec = LlamaModelSpec.model_validate(cr["spec"])
+    found = [inspection_from(each) for each in (cr.get("status") or {}).get("inspected") or ()]
+    bundle = bundle_of(spec, {each.role: each for each in found})
+    if bundle is None:
         raise SourceMissing(
             f"LlamaModel {namespace}/{name}: its file's header has not been read (see kubectl get"
             " llamamodel; with memory and contextSize in the spec it never is): name the file"
         )
-    return LlamaModelSpec.model_validate(cr["spec"]), from_json(entries[0]["profile"])
+    return spec, bundle
 
 
 def _serving(arguments: argparse.Namespace, usual: Serving) -> Serving:
@@ -87,6 +113,7 @@ def _serving(arguments: argparse.Namespace, usual: Serving) -> Serving:
         "micro_batch": arguments.ubatch,
         "flash_attention": arguments.flash_attention and arguments.flash_attention == "on",
         "full_window_cache": arguments.swa_full or None,
+        "drafted_tokens": arguments.draft_tokens,
     }
     found = replace(usual, **{name: each for name, each in said.items() if each is not None})
     return replace(found, batch=max(found.micro_batch, found.batch))
@@ -108,6 +135,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--ubatch", type=_positive, metavar="TOKENS")
     parser.add_argument("--swa-full", action="store_true", help="no small cache for window layers")
     parser.add_argument("--flash-attention", choices=["on", "off"])
+    parser.add_argument("--projector", metavar="FILE", help="of images or audio (mmproj)")
+    drafts = parser.add_mutually_exclusive_group()
+    drafts.add_argument("--draft", metavar="FILE", help="a small model that drafts tokens")
+    drafts.add_argument("--mtp", action="store_true", help="the model drafts by its own layers")
+    parser.add_argument("--draft-tokens", type=_positive, metavar="TOKENS", help="at once")
+    parser.add_argument("--adapter", action="append", metavar="FILE", help="LoRA; may be repeated")
     parser.add_argument("-o", "--output", choices=["text", "json"], default="text")
     return parser
 
@@ -120,12 +153,13 @@ def _positive(text: str) -> int:
 
 
 def _as_json(found: Estimate) -> dict[str, object]:
-    parts = ("weights", "kv_cache", "state", "compute", "host", "total")
+    parts = ("weights", "kv_cache", "state", "compute", *BESIDE, "host", "total")
     sizes = {f"{part}_mib": getattr(found, part) / MIB for part in parts}
     return {"architecture": found.architecture, **sizes, "method": str(found.method)}
 
 
-def _lines(title: str, model: Profile, serving: Serving, found: Estimate) -> Iterator[str]:
+def _lines(title: str, bundle: Bundle, serving: Serving, found: Estimate) -> Iterator[str]:
+    model = bundle.model
     yield (
         f"{title}: {found.architecture}, {model.parameters / 1e9:.1f}B parameters,"
         f" {model.quantization or 'no weights'}, trained for {model.model.context_length} tokens"
@@ -140,14 +174,17 @@ def _lines(title: str, model: Profile, serving: Serving, found: Estimate) -> Ite
         ("KV cache", found.kv_cache, ""),
         ("state", found.state, ""),
         ("compute", found.compute, "at most"),
+        ("projector", found.projector, "with the largest image, at most"),
+        ("draft", found.draft, "its weights, KV cache and compute buffers"),
+        ("adapters", found.adapters, ""),
         ("GPU", found.gpu, "the sum of these: spec.memory.gpu"),
         ("host", found.host, "the process, its prompt cache and slots: spec.memory.host"),
         ("total", found.total, str(found.method)),
     ):
         if size:
             yield f"{name:<10}{size / MIB:>12.1f} MiB  {note}".rstrip()
-    yield from _contexts(model, serving)
-    yield from _hint(model, serving, found)
+    yield from _contexts(bundle, serving)
+    yield from _hint(bundle, serving, found)
 
 
 def _name(header: Header) -> str:
@@ -156,17 +193,17 @@ def _name(header: Header) -> str:
     return found or "model"
 
 
-def _contexts(model: Profile, serving: Serving) -> Iterator[str]:
-    if not any(layer.k_values or layer.v_values for layer in model.model.layers):
+def _contexts(bundle: Bundle, serving: Serving) -> Iterator[str]:
+    if not any(layer.k_values or layer.v_values for layer in bundle.model.model.layers):
         return  # a longer text costs nothing
     yield ""
     yield f"{'GPU memory':<14}{'context that fits':>20}{'with a q8_0 cache':>20}"
     for gib in BUDGETS_GIB:
-        cells = [_longest(model, each, gib) for each in (serving, _quantized(serving))]
+        cells = [_longest(bundle, each, gib) for each in (serving, _quantized(serving))]
         yield f"{gib:>6} GiB    " + "".join(f"{each:>20}" for each in cells)
 
 
-def _hint(model: Profile, serving: Serving, found: Estimate) -> Iterator[str]:
+def _hint(bundle: Bundle, serving: Serving, found: Estimate) -> Iterator[str]:
     """Say what would make a model fit that a machine of 128 GB has no room for."""
     budget = USUAL_BUDGET_GIB * GIB
     if found.gpu <= budget:
@@ -174,14 +211,14 @@ def _hint(model: Profile, serving: Serving, found: Estimate) -> Iterator[str]:
     yield ""
     yield f"It needs more than the {USUAL_BUDGET_GIB} GiB of a machine of 128 GB."
     try:
-        smaller = estimate(model.weights, model.model, _quantized(serving))
+        smaller = bundle.estimate(_quantized(serving))
     except UnsupportedModel:
         smaller = found
     if smaller.gpu <= budget:
         yield (
             f"--cache-type-k q8_0 --cache-type-v q8_0 needs {smaller.gpu / GIB:.1f} GiB, and fits"
         )
-    elif tokens := longest_context(model.weights, model.model, serving, budget):
+    elif tokens := longest_context(bundle, serving, budget):
         yield f"--context {tokens} fits"
     else:
         yield "No context fits: take a smaller quantization of it."
@@ -191,11 +228,11 @@ def _quantized(serving: Serving) -> Serving:
     return replace(serving, k_type="q8_0", v_type="q8_0", flash_attention=True)
 
 
-def _longest(model: Profile, serving: Serving, gib: int) -> str:
+def _longest(bundle: Bundle, serving: Serving, gib: int) -> str:
     try:
-        tokens = longest_context(model.weights, model.model, serving, gib * GIB)
+        tokens = longest_context(bundle, serving, gib * GIB)
     except UnsupportedModel:
         return "not possible"
     if not tokens:
         return "none"
-    return f"{tokens} (all)" if tokens >= model.model.context_length else str(tokens)
+    return f"{tokens} (all)" if tokens >= bundle.model.model.context_length else str(tokens)

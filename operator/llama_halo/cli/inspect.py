@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from llama_halo.artifacts.inspect import KINDS, MODEL
 from llama_halo.cli import jobs
 
 
@@ -11,5 +12,6 @@ def run(words: list[str]) -> int:
     """Read the header of a source and report what it is."""
     parser = argparse.ArgumentParser(prog="llama-halo inspect")
     jobs.add_source(parser)
+    parser.add_argument("--kind", choices=KINDS, default=MODEL, help="what the file has to be")
     arguments = parser.parse_args(words)
-    return jobs.answer(lambda: jobs.source(arguments).inspect(), arguments.report)
+    return jobs.answer(lambda: jobs.source(arguments).inspect(arguments.kind), arguments.report)

@@ -95,6 +95,16 @@ ROLLS_BACK = frozenset(
 )
 """Speculative decoding keeps a state for each drafted token."""
 
+DRAFTS = frozenset(
+    {
+        *("bailingmoe3", "cohere2moe", "deepseek2", "deepseek32", "glm-dsa", "glm4moe", "hy_v3"),
+        *("mimo2", "nemotron_h_moe", "qwen35", "qwen35moe", "qwen3next", "qwen4exp", "step35"),
+    }
+)
+"""llama.cpp drafts with these models' own layers for multi-token prediction."""
+DRAFTS_DENSELY = frozenset({"deepseek32", "glm-dsa"})
+"""Without the indexers of the other layers."""
+
 LATENT = frozenset(
     {
         *("deepseek2", "deepseek32", "glm-dsa", "mistral4", "hy_v4", "bailingmoe3"),

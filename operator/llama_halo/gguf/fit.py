@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from llama_halo.gguf.layers import Dimensions
-from llama_halo.gguf.memory import CELLS, Serving, estimate
+from llama_halo.gguf.bundle import Bundle
+from llama_halo.gguf.memory import CELLS, Serving
 
 
-def longest_context(weights: int, model: Dimensions, serving: Serving, budget: int) -> int:
+def longest_context(bundle: Bundle, serving: Serving, budget: int) -> int:
     """Return the most tokens, up to the trained length, whose GPU memory is within the budget.
 
     In whole blocks of 256; 0 when not even one fits.
     """
-    fewest, most = 0, max(model.context_length // CELLS, 1)
+    fewest, most = 0, max(bundle.model.model.context_length // CELLS, 1)
     while fewest < most:
         middle = (fewest + most + 1) // 2
         tried = replace(serving, context_tokens=middle * CELLS)
-        if estimate(weights, model, tried).gpu <= budget:
+        if bundle.estimate(tried).gpu <= budget:
             fewest = middle
         else:
             most = middle - 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from llama_halo.errors import DamagedGGUF, UnsupportedModel
 from llama_halo.gguf import architectures as arch
@@ -39,6 +39,8 @@ class Dimensions:
     context_length: int
     """Trained, tokens."""
     layers: tuple[Layer, ...]
+    drafting: tuple[Layer, ...]
+    """Layers that only draft tokens (multi-token prediction); they have a context of their own."""
     widest_values: int
     """Values of a token in the widest of all layers, drafting ones included."""
     window_tokens: int
@@ -65,14 +67,13 @@ def dimensions(header: Header) -> Dimensions:
     dimensions that cannot be.
     """
     name = header.text("general.architecture")
-    if name in ("clip", "mmproj"):
-        raise UnsupportedModel(f"it is a projector ({name}), not a model: it goes into projector")
     reader = _Reader(header)
     layers = reader.layers()
     return Dimensions(
         architecture=name,
         context_length=reader.number("context_length", 1, 2**31),
         layers=layers,
+        drafting=reader.drafting(),
         widest_values=reader.widest_values(),
         window_tokens=reader.window if any(each.windowed for each in layers) else 0,
         embedding=reader.embedding,
@@ -163,6 +164,15 @@ class _Reader:
             raise DamagedGGUF(f"{len(found)} layers are more than llama.cpp takes ({MOST_LAYERS})")
         return tuple(found)
 
+    def drafting(self) -> tuple[Layer, ...]:
+        """Return what each layer that only drafts keeps: it attends, whatever the others do."""
+        if self.trunk == 0 or (self.known and self.architecture not in arch.DRAFTS):
+            return ()
+        found = [self._attending(index) for index in range(self.trunk, self.blocks)]
+        if self.architecture in arch.DRAFTS_DENSELY:
+            found = [replace(each, indexer_k_values=0, indexer_v_values=0) for each in found]
+        return tuple(found)
+
     def widest_values(self) -> int:
         return max(
             heads * self.value_length(windowed=windowed)
@@ -181,6 +191,9 @@ class _Reader:
         state = self._state_values(index) if recurrent else 0
         if not attends or index >= self._own_caches():
             return Layer(state_values=state)
+        return replace(self._attending(index), state_values=state)
+
+    def _attending(self, index: int) -> Layer:
         windowed = self.windowed[index]
         heads = self.kv_heads[index]
         indexer = self._indexer(index)
@@ -191,7 +204,6 @@ class _Reader:
             windowed=windowed,
             indexer_k_values=indexer,
             indexer_v_values=self._indexer_values(indexer),
-            state_values=state,
         )
 
     def _own_caches(self) -> int:

@@ -7,7 +7,7 @@ bounded from above. `tests/memory` holds it against llama.cpp itself.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from llama_halo.errors import UnsupportedModel
@@ -78,11 +78,15 @@ class Estimate:
     host: int
     """What the process needs beside the model: itself, the prompt cache, each slot."""
     method: Method
+    projector: int = 0
+    draft: int = 0
+    adapters: int = 0
 
     @property
     def gpu(self) -> int:
         """What the GPU holds when every layer is on it."""
-        return self.weights + self.kv_cache + self.state + self.compute
+        own = self.weights + self.kv_cache + self.state + self.compute
+        return own + self.projector + self.draft + self.adapters
 
     @property
     def total(self) -> int:
@@ -174,6 +178,14 @@ def state_bytes(model: Dimensions, serving: Serving) -> int:
     copies = 1 + (serving.drafted_tokens if model.rolls_back else 0)
     values = sum(layer.state_values for layer in model.layers)
     return values * 4 * max(1, serving.parallel) * copies
+
+
+def drafting_bytes(model: Dimensions, serving: Serving) -> int:
+    """Return the size of the second context that a model drafts with itself: the cache of its
+    drafting layers, and a bound on the compute buffers."""
+    head = replace(model, layers=model.drafting)
+    alone = replace(serving, drafted_tokens=0)
+    return kv_cache_bytes(head, alone) + compute_bound_bytes(head, alone)
 
 
 def compute_bound_bytes(model: Dimensions, serving: Serving) -> int:

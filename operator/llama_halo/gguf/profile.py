@@ -13,6 +13,7 @@ from itertools import groupby
 from typing import Any
 
 from llama_halo.errors import DamagedGGUF
+from llama_halo.gguf.companions import check_kind
 from llama_halo.gguf.header import Header
 from llama_halo.gguf.layers import MOST_LAYERS, Dimensions, Layer, dimensions
 from llama_halo.gguf.memory import Serving, kv_cache_bytes, state_bytes, weight_bytes
@@ -20,7 +21,8 @@ from llama_halo.gguf.memory import Serving, kv_cache_bytes, state_bytes, weight_
 Json = dict[str, Any]
 _QUANTIZATION = re.compile(r"(?:^|[-._])((?:I?Q\d\w*|MXFP4\w*|BF16|F16|F32))(?=$|[-.])", re.I)
 _BLOCK = re.compile(r"blk\.(\d{1,3})\.")
-_NUMBERS = tuple(each.name for each in fields(Dimensions) if each.name != "layers")
+_LAYERS = ("layers", "drafting")
+_NUMBERS = tuple(each.name for each in fields(Dimensions) if each.name not in _LAYERS)
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Profile:
 
 def profile(header: Header, file: str) -> Profile:
     """Return the profile of a model; raises `UnsupportedModel` for what is no language model."""
+    check_kind(header, "")
     model = dimensions(header)
     weights = [0] * len(model.layers)
     for name, size in header.tensors.items():
@@ -76,7 +79,10 @@ def to_json(found: Profile) -> Json:
         "tools": found.tools,
         "weights": found.weights,
         "layerWeights": _runs(found.layer_weights),
-        "layers": _runs([_layer_json(each) for each in found.model.layers]),
+        **{
+            name: _runs([_layer_json(each) for each in getattr(found.model, name)])
+            for name in _LAYERS
+        },
         **{name: list(each) if isinstance(each, tuple) else each for name, each in numbers.items()},
     }
 
@@ -84,16 +90,17 @@ def to_json(found: Profile) -> Json:
 def from_json(data: Mapping[str, Any]) -> Profile:
     """Return the profile that `to_json` wrote; raises `DamagedGGUF` for anything else."""
     try:
-        numbers = {name: data[name] for name in _NUMBERS}
+        numbers: Json = {name: data[name] for name in _NUMBERS}
         numbers["head_lengths"] = tuple(numbers["head_lengths"])
-        layers = tuple(Layer(*each) for each in _unrolled(data["layers"]))
+        for name in _LAYERS:
+            numbers[name] = tuple(Layer(*each) for each in _unrolled(data[name]))
         return Profile(
             parameters=int(data["parameters"]),
             quantization=str(data["quantization"]),
             tools=bool(data["tools"]),
             weights=int(data["weights"]),
             layer_weights=tuple(_unrolled(data["layerWeights"])),
-            model=Dimensions(layers=layers, **numbers),
+            model=Dimensions(**numbers),
         )
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise DamagedGGUF(f"this is no profile of a model: {error!r}") from error

@@ -9,7 +9,11 @@ from enum import StrEnum
 from llama_halo.api.llamamodel import Backend
 from llama_halo.api.pod import Toleration
 from llama_halo.api.reasons import Reason
+from llama_halo.gguf.companions import Companion
 from llama_halo.gguf.profile import Profile
+
+INSPECT, FETCH = "inspect", "fetch"
+"""What a Job does about a file."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,9 @@ class Inspection:
     requested_at: str = ""
     """The request to look again that this answers."""
     profile: Profile | None = None
+    """Of a model, or of one that drafts."""
+    companion: Companion | None = None
+    """Of a projector or an adapter."""
 
     @property
     def path(self) -> str:
@@ -194,14 +201,22 @@ class Demand(Wishes):
     """Nodes that have the files; None: every node has, or they are part of no decision."""
     fetching_on: frozenset[str] = frozenset()
     """Nodes to which the files are on their way."""
-    fetchable: bool = False
-    """Whether the files can be fetched to a node that lacks them."""
+    fetchable_to: frozenset[str] | None = frozenset()
+    """Nodes to which missing files can be fetched; None: any."""
     on_demand: OnDemand | None = None
     """None: always on."""
 
     @property
     def total_mib(self) -> int:
         return self.gpu_mib + self.host_mib
+
+    def has_files(self, node: str) -> bool:
+        """Tell whether a node has all files."""
+        return self.stored_on is None or node in self.stored_on
+
+    def can_get_files(self, node: str) -> bool:
+        """Tell whether what a node lacks can be fetched to it."""
+        return self.fetchable_to is None or node in self.fetchable_to
 
 
 @dataclass(frozen=True)

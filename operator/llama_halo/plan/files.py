@@ -7,145 +7,95 @@ is named by all that it depends on, and one that is there is left as it is.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from llama_halo.api.llamamodel import LlamaModelSpec, Source
 from llama_halo.api.reasons import Reason
 from llama_halo.plan import labels
-from llama_halo.plan.facts import FileFacts, Inspection, JobFacts, ModelFacts, Problem
-from llama_halo.plan.hashing import content_hash
-from llama_halo.plan.jobs import FETCH, INSPECT, job
+from llama_halo.plan.facts import FETCH, INSPECT, Inspection, JobFacts, ModelFacts, Problem
+from llama_halo.plan.jobs import job
 from llama_halo.plan.outcome import Invalid, Object, Ref, Wait
-from llama_halo.plan.sizing import says_all
-
-MODEL = "model"
-"""The role of the model's own file."""
-_SECRETS = {"token_secret_ref", "headers_secret_ref"}
+from llama_halo.plan.parts import (
+    MODEL,
+    Part,
+    has,
+    inspection_of,
+    known,
+    looked_at,
+    needs_look,
+    on_claim,
+    parts,
+)
 
 
 @dataclass(frozen=True)
 class Files:
     """A model's files as its plan needs them."""
 
-    path: str
-    """Of the first file, below the store; empty while it is not known."""
-    inspection: Inspection | None
-    """None where the spec says all, too."""
+    paths: Mapping[str, str]
+    """Of the first file of each part, by its role, below the store."""
+    known: Mapping[str, Inspection]
+    """By role; without those of which the spec says all."""
     objects: tuple[Object, ...] = ()
     keep: frozenset[Ref] = frozenset()
     problem: Wait | Invalid | None = None
-    """Why the path is not known."""
+    """Why not all of the paths are known."""
     fetch_problem: Wait | Invalid | None = None
     """Why a download does not go on."""
 
 
+@dataclass
+class _Looks:
+    """What the Jobs of the parts have to say."""
+
+    unknown: list[Wait | Invalid] = field(default_factory=list)
+    fetching: list[Problem] = field(default_factory=list)
+
+
 def plan_files(spec: LlamaModelSpec, facts: ModelFacts) -> Files:
     """Decide which Jobs are there, and what is known of the files."""
-    found = inspection_of(spec, facts.files)
-    jobs = _Jobs(facts)
-    looks = [jobs.want(_inspect(spec, facts, node)) for node in _looks(spec, facts, found)]
-    fetches = [
-        jobs.want(_fetch(spec, facts, found, node))
-        for node in _fetches(spec, facts, found)
-        if found is not None
-    ]
+    found, jobs, said = known(spec, facts.files), _Jobs(facts), _Looks()
+    for part in looked_at(spec):
+        _plan_part(spec, facts, part, jobs, said)
     if not facts.files.recorded:
-        jobs.keep_answered({source_key(spec.source), found.path if found else ""})
-    path = found.path if found else ""
-    if spec.source.local and not needs_look(spec):
-        path = spec.source.local.path
+        about = {each.key for each in parts(spec)} | {each.path for each in found.values()}
+        jobs.keep_answered(about)
     return Files(
-        path=path,
-        inspection=found,
+        paths=_paths(spec, found),
+        known=found,
         objects=tuple(jobs.objects),
         keep=frozenset(jobs.keep),
-        problem=None if path else _unknown(looks),
-        fetch_problem=_worst([each.problem for each in fetches if each and each.problem]),
+        problem=min(said.unknown, key=lambda each: not isinstance(each, Invalid), default=None),
+        fetch_problem=_worst(said.fetching),
     )
 
 
-def needs_look(spec: LlamaModelSpec) -> bool:
-    """Tell whether a header has to be read: not when the spec says all of a file in the store."""
-    return spec.source.local is None or not says_all(spec)
-
-
-def current(spec: LlamaModelSpec, files: FileFacts) -> FileFacts:
-    """Return what is worth remembering: of the source that the spec names now, and old files only
-    on nodes that do not have the new ones yet, where they may still be in use."""
-    found = inspection_of(spec, files)
+def _plan_part(
+    spec: LlamaModelSpec, facts: ModelFacts, part: Part, jobs: _Jobs, said: _Looks
+) -> None:
+    """Plan the Jobs of one part, and take in what they say."""
+    found = inspection_of(part, facts.files)
+    looks = [
+        jobs.want(_inspect(spec, facts, part, node)) for node in _looks(spec, facts, part, found)
+    ]
     if found is None:
-        return FileFacts(stored=files.stored)
-    renewed = {each.node for each in files.stored if each.path == found.path}
-    stored = [each for each in files.stored if each.path == found.path or each.node not in renewed]
-    return FileFacts(inspections=(found,), stored=tuple(stored))
+        said.unknown.append(_unknown(looks))
+        return
+    for node in _fetches(spec, facts, part, found):
+        there = jobs.want(_fetch(spec, facts, part, found, node))
+        if there and there.problem:
+            said.fetching.append(there.problem)
 
 
-def looks_on_nodes(spec: LlamaModelSpec) -> bool:
-    """Tell whether a header is read on the nodes themselves: of a file in a store that is
-    theirs."""
-    return spec.source.local is not None and needs_look(spec) and not on_claim(spec)
-
-
-def inspection_of(spec: LlamaModelSpec, files: FileFacts) -> Inspection | None:
-    """Return what is known of the source that the spec names now."""
-    if not needs_look(spec):
-        return None
-    key = source_key(spec.source)
-    return next(
-        (each for each in files.inspections if (each.role, each.source) == (MODEL, key)), None
-    )
-
-
-def stored_on(spec: LlamaModelSpec, files: FileFacts) -> frozenset[str] | None:
-    """Return the nodes that have the files, None when the model does not depend on it."""
-    found = inspection_of(spec, files)
-    if on_claim(spec):
-        return files.claim.nodes
-    if found is None:
-        return None
-    return frozenset(each.node for each in files.stored if each.path == found.path)
-
-
-def fetching_on(spec: LlamaModelSpec, files: FileFacts) -> frozenset[str]:
-    """Return the nodes to which the files are on their way."""
-    found = inspection_of(spec, files)
-    path = found.path if found else ""
-    return frozenset(each.node for each in files.jobs if each.work == FETCH and each.source == path)
-
-
-def on_claim_yet(spec: LlamaModelSpec, files: FileFacts) -> bool:
-    """Tell whether a claim that is to have the files has them."""
-    found = inspection_of(spec, files)
-    return found is None or not on_claim(spec) or _has(files, found.path)
-
-
-def claim_refusal(spec: LlamaModelSpec, files: FileFacts) -> Invalid | None:
-    """Refuse a claim that only one pod may use."""
-    claim = spec.store.persistent_volume_claim if spec.store else None
-    if claim is None or not files.claim.once_pod:
-        return None
-    return Invalid(
-        Reason.INVALID_SPEC,
-        f"spec.store.persistentVolumeClaim: {claim.claim_name} has the access mode"
-        " ReadWriteOncePod, so a download and a server could never both use it: use a claim with"
-        " ReadWriteOnce or ReadWriteMany",
-    )
-
-
-def on_claim(spec: LlamaModelSpec) -> bool:
-    """Tell whether the store is a PersistentVolumeClaim, which belongs to no node by its name."""
-    return bool(spec.store and spec.store.persistent_volume_claim)
-
-
-def source_key(source: Source) -> str:
-    """Return the hash of what a source names, whatever the Secret that it takes."""
-    named = {
-        kind: {name: value for name, value in vars(each).items() if name not in _SECRETS}
-        for kind, each in vars(source).items()
-        if each is not None
+def _paths(spec: LlamaModelSpec, found: Mapping[str, Inspection]) -> dict[str, str]:
+    paths = {role: each.path for role, each in found.items()}
+    told = {
+        each.role: each.source.local.path
+        for each in parts(spec)
+        if each.source.local and not needs_look(spec, each)
     }
-    return content_hash(named)
+    return paths | told
 
 
 class _Jobs:
@@ -171,24 +121,26 @@ class _Jobs:
         self.keep |= {Ref("Job", each.name) for each in answered}
 
 
-def _looks(spec: LlamaModelSpec, facts: ModelFacts, found: Inspection | None) -> tuple[str, ...]:
-    """Return the nodes where the source is looked at; one without a name is any node."""
-    if not needs_look(spec):
-        return ()
+def _looks(
+    spec: LlamaModelSpec, facts: ModelFacts, part: Part, found: Inspection | None
+) -> tuple[str, ...]:
+    """Return the nodes where a source is looked at; one without a name is any node."""
     asked = bool(found and facts.requested_at and found.requested_at != facts.requested_at)
-    if spec.source.local is None or on_claim(spec):
+    if part.source.local is None or on_claim(spec):
         return (_claim_node(facts),) if found is None or asked else ()
     if found is None or asked:
         return facts.candidates
     # Some node has the file: the others are asked until they have it, too.
-    return tuple(node for node in facts.candidates if not _has(facts.files, found.path, node))
+    return tuple(node for node in facts.candidates if not has(facts.files, found.path, node))
 
 
-def _fetches(spec: LlamaModelSpec, facts: ModelFacts, found: Inspection | None) -> tuple[str, ...]:
-    if found is None or spec.source.local is not None:
+def _fetches(
+    spec: LlamaModelSpec, facts: ModelFacts, part: Part, found: Inspection
+) -> tuple[str, ...]:
+    if part.source.local is not None:
         return ()
     if on_claim(spec):
-        return () if _has(facts.files, found.path) else (_claim_node(facts),)
+        return () if has(facts.files, found.path) else (_claim_node(facts),)
     decided = facts.assignment
     if decided is None:
         return ()
@@ -198,12 +150,9 @@ def _fetches(spec: LlamaModelSpec, facts: ModelFacts, found: Inspection | None) 
         for each in facts.files.stored
         if each.path == found.path and each.requested_at == found.requested_at
     }
-    again = tuple(node for node in decided.nodes if node not in seen)
-    return tuple(sorted({*decided.fetch_to, *again}))
-
-
-def _has(files: FileFacts, path: str, node: str | None = None) -> bool:
-    return any(each.path == path and node in (None, each.node) for each in files.stored)
+    again = {node for node in decided.nodes if node not in seen}
+    lacking = {node for node in decided.fetch_to if not has(facts.files, found.path, node)}
+    return tuple(sorted(lacking | again))
 
 
 def _claim_node(facts: ModelFacts) -> str:
@@ -235,23 +184,26 @@ def _worst(problems: Sequence[Problem]) -> Wait | Invalid | None:
     return (Invalid if worst.final else Wait)(worst.reason, worst.message)
 
 
-def _inspect(spec: LlamaModelSpec, facts: ModelFacts, node: str) -> dict[str, Any]:
-    source, hub = spec.source, spec.source.hugging_face
+def _inspect(spec: LlamaModelSpec, facts: ModelFacts, part: Part, node: str) -> dict[str, Any]:
+    source, hub = part.source, part.source.hugging_face
+    kind = [] if part.kind == MODEL else ["--kind", part.kind]
     return job(
         facts.owner,
         spec,
         facts.defaults,
         work=INSPECT,
-        role=MODEL,
+        role=part.role,
         node=node,
         source=source,
-        about=source_key(source),
+        about=part.key,
         requested_at=facts.requested_at,
-        words=_words(source, revision=hub.revision if hub else None),
+        words=_words(source, revision=hub.revision if hub else None) + kind,
     )
 
 
-def _fetch(spec: LlamaModelSpec, facts: ModelFacts, found: Inspection, node: str) -> dict[str, Any]:
+def _fetch(
+    spec: LlamaModelSpec, facts: ModelFacts, part: Part, found: Inspection, node: str
+) -> dict[str, Any]:
     more = ["--folder", found.folder, "--shards", str(found.shards)]
     if found.version:
         more += ["--version", found.version]
@@ -260,12 +212,12 @@ def _fetch(spec: LlamaModelSpec, facts: ModelFacts, found: Inspection, node: str
         spec,
         facts.defaults,
         work=FETCH,
-        role=MODEL,
+        role=part.role,
         node=node,
-        source=spec.source,
+        source=part.source,
         about=found.path,
         requested_at=found.requested_at,
-        words=_words(spec.source, revision=found.revision, sha256=found.sha256) + more,
+        words=_words(part.source, revision=found.revision, sha256=found.sha256) + more,
     )
 
 

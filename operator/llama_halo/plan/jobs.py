@@ -7,11 +7,10 @@ from typing import Any
 from llama_halo.api.llamamodel import LlamaModelSpec, Source
 from llama_halo.api.schema import KeyReference
 from llama_halo.plan import labels, server
-from llama_halo.plan.facts import Defaults, Identity
+from llama_halo.plan.facts import FETCH, INSPECT, Defaults, Identity
 from llama_halo.plan.hashing import content_hash
 from llama_halo.plan.pods import pinned, pod_additions
 
-INSPECT, FETCH = "inspect", "fetch"
 HEADERS_MOUNT = "/etc/llama-halo/headers"
 PORT = 8080
 USER = 65532

@@ -17,19 +17,18 @@ from llama_halo.plan.facts import (
     Phase,
     Wishes,
 )
-from llama_halo.plan.files import (
-    Files,
-    claim_refusal,
-    fetching_on,
-    inspection_of,
-    needs_look,
-    on_claim,
-    on_claim_yet,
-    plan_files,
-    stored_on,
-)
+from llama_halo.plan.files import Files, plan_files
 from llama_halo.plan.hashing import content_hash
 from llama_halo.plan.outcome import Invalid, Object, Outcome, Plan, Ref, Wait
+from llama_halo.plan.parts import (
+    all_known,
+    claim_refusal,
+    fetchable_to,
+    fetching_on,
+    known,
+    on_claim_yet,
+    stored_on,
+)
 from llama_halo.plan.pods import extra_annotations, extra_labels, pinned, pod_additions
 from llama_halo.plan.quantity import seconds
 from llama_halo.plan.sizing import Sizing, size, too_little
@@ -61,12 +60,12 @@ def _refusal(spec: LlamaModelSpec, files: FileFacts) -> Wait | Invalid | None:
     return unsupported_in_model(spec) or too_little(spec) or claim_refusal(spec, files)
 
 
-def _sizing(spec: LlamaModelSpec, known: FileFacts, files: Files) -> Sizing | Wait | Invalid:
-    """Return what the model takes, once its file is known and where it must be."""
+def _sizing(spec: LlamaModelSpec, facts: FileFacts, files: Files) -> Sizing | Wait | Invalid:
+    """Return what the model takes, once its files are known and where they must be."""
     if files.problem:
         return files.problem
-    sizing = size(spec, files.inspection.profile if files.inspection else None)
-    if isinstance(sizing, Sizing) and not on_claim_yet(spec, known):
+    sizing = size(spec, files.known)
+    if isinstance(sizing, Sizing) and not on_claim_yet(spec, facts):
         fetched = Wait(Reason.DOWNLOADING, "the model's files are being fetched to the claim")
         return files.fetch_problem or fetched
     return sizing
@@ -80,13 +79,12 @@ def _without_place(assignment: Assignment | None) -> Wait | Invalid | None:
 
 def demand(owner: Identity, spec: LlamaModelSpec, files: FileFacts) -> Demand | None:
     """Return what the model asks of the nodes, None when it may not ask yet: it is suspended,
-    refused, or its file is not known."""
+    refused, or its files are not known."""
     if _refusal(spec, files) or not on_claim_yet(spec, files):
         return None
-    inspection = inspection_of(spec, files)
-    if inspection is None and needs_look(spec):
+    if not all_known(spec, files):
         return None
-    sizing = size(spec, inspection.profile if inspection else None)
+    sizing = size(spec, known(spec, files))
     if isinstance(sizing, Invalid):
         return None
     return Demand(
@@ -97,7 +95,7 @@ def demand(owner: Identity, spec: LlamaModelSpec, files: FileFacts) -> Demand | 
         **vars(wishes(spec)),
         stored_on=stored_on(spec, files),
         fetching_on=fetching_on(spec, files),
-        fetchable=spec.source.local is None and not on_claim(spec),
+        fetchable_to=fetchable_to(spec, files),
         on_demand=_on_demand(spec),
     )
 
@@ -156,7 +154,7 @@ def _plan(
     owner, targets = facts.owner, _target_nodes(spec, facts)
     stopped = spec.replicas == 0
     idle = facts.assignment is not None and facts.assignment.idle
-    pod_spec = _pod_spec(owner, spec, facts, files.path, sizing)
+    pod_spec = _pod_spec(owner, spec, facts, files, sizing)
     config_hash = content_hash([pod_spec, extra_labels(spec.pod), extra_annotations(spec.pod)])
     live = {each.node: each for each in facts.deployments}
     # Replicas roll one after another: while one is on its way, the others keep their version.
@@ -233,12 +231,12 @@ def _service(owner: Identity) -> dict[str, Any]:
 
 
 def _pod_spec(
-    owner: Identity, spec: LlamaModelSpec, facts: ModelFacts, path: str, sizing: Sizing
+    owner: Identity, spec: LlamaModelSpec, facts: ModelFacts, files: Files, sizing: Sizing
 ) -> dict[str, Any]:
     """Return all of the pod that does not depend on the node."""
     pod: dict[str, Any] = {
         "containers": [
-            server.container(owner.name, spec, facts.defaults, path=path, sizing=sizing)
+            server.container(owner.name, spec, facts.defaults, paths=files.paths, sizing=sizing)
         ],
         "volumes": server.volumes(spec, facts.defaults),
         "securityContext": server.pod_security(spec),

@@ -145,7 +145,7 @@ class _Placing:
                 continue  # what was evicted from there is placed elsewhere
             if name in self._refused.get(demand.model, ()) and self._elsewhere(demand):
                 continue
-            if _has_files(demand, name) and ledger.keeps(demand):
+            if demand.has_files(name) and ledger.keeps(demand):
                 ledger.charge(demand)
                 kept.append(name)
                 if demand.on_demand:
@@ -173,7 +173,7 @@ class _Placing:
         refused = tuple(self._refused.get(demand.model, ()))
         taken = (*refused, *self._current.get(demand.model, ()))
         return any(
-            _has_files(demand, each.name) and self._fits_now(demand, each)
+            demand.has_files(each.name) and self._fits_now(demand, each)
             for each in self._open(demand, taken)
         )
 
@@ -204,7 +204,7 @@ class _Placing:
             refused = tuple(self._refused.get(demand.model, ()))
             open_nodes = self._open(demand, (*taken, *refused)) or self._open(demand, taken)
             best = self._best(demand, open_nodes)
-            if best is not None and _has_files(demand, best.name):
+            if best is not None and demand.has_files(best.name):
                 best.charge(demand)
                 chosen.append(best.name)
             elif best is not None:
@@ -239,10 +239,10 @@ class _Placing:
         wish = demand.on_demand
         assert wish is not None  # noqa: S101  (the others are always wanted)
         preload = wish.preload and self._use(demand.model).phase is Phase.NEW
-        if not preload and any(_has_files(demand, name) for name in self._ledgers):
+        if not preload and any(demand.has_files(name) for name in self._ledgers):
             return Assignment(demand, (), idle=True)
         best = self._best(demand, self._open(demand))
-        if best is not None and not _has_files(demand, best.name):
+        if best is not None and not demand.has_files(best.name):
             where = f"the model's files are being fetched to {best.name}"
             return Assignment(demand, (), Reason.DOWNLOADING, where, (best.name,))
         if best is not None and preload:
@@ -267,10 +267,14 @@ class _Placing:
 
     def _best(self, demand: Demand, open_nodes: Sequence[Ledger]) -> Ledger | None:
         """Return the best node for one more replica, to run it or to get its files first."""
-        ready = [each for each in open_nodes if _has_files(demand, each.name)]
+        ready = [each for each in open_nodes if demand.has_files(each.name)]
         fitting = [each for each in ready if self._fits_now(demand, each)]
-        if not fitting and demand.fetchable and not self._on_its_way(demand, ready):
-            lacking = [each for each in open_nodes if not _has_files(demand, each.name)]
+        if not fitting and not self._on_its_way(demand, ready):
+            lacking = [
+                each
+                for each in open_nodes
+                if not demand.has_files(each.name) and demand.can_get_files(each.name)
+            ]
             # A download goes on where it began, and begins where the model could run one day:
             # room may come before it ends.
             fitting = [each for each in lacking if each.name in demand.fetching_on] or [
@@ -321,7 +325,7 @@ class _Placing:
         options = [
             (victims, ledger)
             for ledger in open_nodes
-            if _has_files(demand, ledger.name)
+            if demand.has_files(ledger.name)
             and (victims := self._victims(demand, ledger)) is not None
         ]
         if not options:
@@ -409,10 +413,6 @@ class _Placing:
                 wish.min_resident_seconds - use.resident_seconds,
             ]
         return min((each for each in times if each > 0), default=None)
-
-
-def _has_files(demand: Demand, node: str) -> bool:
-    return demand.stored_on is None or node in demand.stored_on
 
 
 def _room(ledger: Ledger, demand: Demand) -> int:

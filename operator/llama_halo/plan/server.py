@@ -7,13 +7,16 @@ from the CPU and say nothing; `--cache-ram` is always set because its default is
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from llama_halo.api.llamamodel import Backend, LlamaModelSpec
 from llama_halo.api.pod import EnvVar
+from llama_halo.gguf.companions import PROJECTOR
 from llama_halo.plan.facts import Defaults
+from llama_halo.plan.parts import DRAFT, MODEL, adapter_role
 from llama_halo.plan.quantity import canonical_memory, canonical_quantity
-from llama_halo.plan.sizing import DEFAULT_PROMPT_CACHE_MIB, Sizing
+from llama_halo.plan.sizing import DEFAULT_PROMPT_CACHE_MIB, Sizing, drafted_tokens
 
 PORT = 8080
 MODELS_MOUNT = "/models"
@@ -37,14 +40,16 @@ def backend_of(spec: LlamaModelSpec) -> Backend:
     return spec.backend or Backend.VULKAN
 
 
-def arguments(name: str, spec: LlamaModelSpec, path: str, sizing: Sizing) -> list[str]:
+def arguments(
+    name: str, spec: LlamaModelSpec, paths: Mapping[str, str], sizing: Sizing
+) -> list[str]:
     """Return llama-server's argv; extraArgs come last, so they win."""
     cache = spec.cache_type
     words = [
         *("--host", "0.0.0.0"),
         *("--port", str(PORT)),
         *("--alias", name),
-        *("--model", f"{MODELS_MOUNT}/{path}"),
+        *("--model", f"{MODELS_MOUNT}/{paths[MODEL]}"),
         *("--ctx-size", str(sizing.context_tokens)),
         *("--parallel", str(spec.parallel or 1)),
         "--kv-unified",
@@ -59,6 +64,7 @@ def arguments(name: str, spec: LlamaModelSpec, path: str, sizing: Sizing) -> lis
         "--metrics",
         "--no-webui",
     ]
+    words += _beside_the_model(spec, paths, sizing)
     threads = _threads(spec)
     if threads:
         words += ["--threads", str(threads)]
@@ -67,6 +73,39 @@ def arguments(name: str, spec: LlamaModelSpec, path: str, sizing: Sizing) -> lis
         if spec.reasoning.budget_tokens is not None:
             words += ["--reasoning-budget", str(spec.reasoning.budget_tokens)]
     return words + list(spec.extra_args or [])
+
+
+def _beside_the_model(spec: LlamaModelSpec, paths: Mapping[str, str], sizing: Sizing) -> list[str]:
+    """Return the arguments of projector, draft and adapters."""
+    words: list[str] = []
+    if PROJECTOR in paths:
+        words += ["--mmproj", f"{MODELS_MOUNT}/{paths[PROJECTOR]}"]
+        if backend_of(spec) is Backend.CPU:
+            words.append("--no-mmproj-offload")
+    if spec.draft:
+        words += _draft(spec, paths, sizing)
+    if spec.adapters:
+        scaled = [
+            f"{MODELS_MOUNT}/{paths[adapter_role(each.name)]}:{each.scale or '1.0'}"
+            for each in spec.adapters
+        ]
+        # Of a flag that is there twice the last one counts.
+        words += ["--lora-scaled", ",".join(scaled)]
+    return words
+
+
+def _draft(spec: LlamaModelSpec, paths: Mapping[str, str], sizing: Sizing) -> list[str]:
+    cache = spec.cache_type
+    words = ["--spec-type", sizing.draft_type] if sizing.draft_type else []
+    if DRAFT in paths:
+        words += ["--model-draft", f"{MODELS_MOUNT}/{paths[DRAFT]}"]
+        words += ["--n-gpu-layers-draft", str(_gpu_layers(spec))]
+    return [
+        *words,
+        *("--spec-draft-n-max", str(drafted_tokens(spec))),
+        *("--cache-type-k-draft", (cache and cache.k) or "f16"),
+        *("--cache-type-v-draft", (cache and cache.v) or "f16"),
+    ]
 
 
 def environment(spec: LlamaModelSpec) -> list[dict[str, Any]]:
@@ -81,16 +120,22 @@ def environment(spec: LlamaModelSpec) -> list[dict[str, Any]]:
 
 
 def container(
-    name: str, spec: LlamaModelSpec, defaults: Defaults, *, path: str, sizing: Sizing
+    name: str,
+    spec: LlamaModelSpec,
+    defaults: Defaults,
+    *,
+    paths: Mapping[str, str],
+    sizing: Sizing,
 ) -> dict[str, Any]:
-    """Return the complete llama-server container; the path is the model's, below the store."""
+    """Return the complete llama-server container; the paths are those of its files, by role,
+    below the store."""
     profile = defaults.images[backend_of(spec)]
     return {
         "name": "llama-server",
         "image": spec.image or profile.image,
         "imagePullPolicy": "IfNotPresent",
         "command": list(spec.command or profile.command),
-        "args": arguments(name, spec, path, sizing),
+        "args": arguments(name, spec, paths, sizing),
         "env": environment(spec),
         "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
         # With 10 s a wake-up takes 9 s longer than the server needs.

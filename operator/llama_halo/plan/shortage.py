@@ -25,12 +25,17 @@ def why_unplaced(
     if open_nodes and not any(each.could_hold(demand) for each in open_nodes):
         largest = max(open_nodes, key=lambda each: (each.node.gpu_budget_mib, each.name))
         return Reason.MODEL_TOO_LARGE, have + _too_large(demand, largest.node)
-    if open_nodes and not demand.fetchable and demand.stored_on is not None:
-        open_nodes = [each for each in open_nodes if each.name in demand.stored_on]
+    if open_nodes and demand.stored_on is not None:
+        open_nodes = [
+            each
+            for each in open_nodes
+            if demand.has_files(each.name) or demand.can_get_files(each.name)
+        ]
         if not open_nodes:
+            there = demand.stored_on | (demand.fetchable_to or frozenset())
             return Reason.SOURCE_NOT_FOUND, (
                 f"{have}no free node has the file, in its store or by its claim (it is on:"
-                f" {', '.join(sorted(demand.stored_on)) or 'none'}): copy it there, or use"
+                f" {', '.join(sorted(there)) or 'none'}): copy it there, or use"
                 " source.huggingFace or source.http with a store on the nodes"
             )
     if open_nodes:

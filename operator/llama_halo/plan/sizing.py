@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from llama_halo.api.llamamodel import Backend, LlamaModelSpec, Memory
 from llama_halo.api.reasons import Reason
 from llama_halo.errors import UnsupportedModel
-from llama_halo.gguf.memory import MIB, Estimate, Method, Serving, estimate
+from llama_halo.gguf.bundle import DRAFTED_TOKENS, Bundle
+from llama_halo.gguf.companions import PROJECTOR
+from llama_halo.gguf.memory import MIB, Estimate, Method, Serving
 from llama_halo.gguf.profile import Profile
+from llama_halo.plan.facts import Inspection
 from llama_halo.plan.outcome import Invalid
+from llama_halo.plan.parts import DRAFT, MODEL, adapter_role
 from llama_halo.plan.quantity import mebibytes
 
 DEFAULT_CONTEXT_TOKENS = 32768
@@ -26,6 +31,8 @@ class Sizing:
     context_tokens: int
     gpu_mib: int
     host_mib: int
+    draft_type: str = ""
+    """llama-server's `--spec-type`; empty where none is needed."""
     estimate: Estimate | None = None
     """None when the spec says all."""
     overridden: bool = False
@@ -37,36 +44,52 @@ class Sizing:
         return "Override" if self.overridden or self.estimate is None else self.estimate.method
 
 
-def size(spec: LlamaModelSpec, profile: Profile | None) -> Sizing | Invalid:
-    """Return the sizes of a model; without a profile the spec must say all (`says_all`)."""
-    if profile is None:
-        return Sizing(spec.context_size or 0, _given(spec, "gpu"), _given(spec, "host"))
-    serving = serving_of(spec, profile)
+def size(spec: LlamaModelSpec, known: Mapping[str, Inspection]) -> Sizing | Invalid:
+    """Return the sizes of a model; of what is not known by its role the spec must say all."""
+    bundle = bundle_of(spec, known)
+    if bundle is None:
+        gpu, host = _given(spec, "gpu"), _given(spec, "host")
+        return Sizing(spec.context_size or 0, gpu, host, _usual_draft_type(spec))
+    serving = serving_of(spec, bundle.model)
     try:
-        found = estimate(profile.weights, profile.model, serving)
+        found = bundle.estimate(serving)
     except UnsupportedModel as error:
         return Invalid(Reason.UNSUPPORTED_MODEL, f"llama.cpp would not start: {error}")
-    gpu, host, method = _split(spec, profile, serving, found)
+    gpu, host, method = _split(spec, bundle.model, serving, found)
     found = replace(found, method=method)
     memory = spec.memory or Memory()
     return Sizing(
         context_tokens=serving.context_tokens,
         gpu_mib=gpu if memory.gpu is None else mebibytes(memory.gpu),
         host_mib=host if memory.host is None else mebibytes(memory.host),
+        draft_type=bundle.draft_type,
         estimate=found,
         overridden=memory.gpu is not None or memory.host is not None,
     )
 
 
-def says_all(spec: LlamaModelSpec) -> bool:
-    """Tell whether the spec alone gives context and memory, so that no header has to be read."""
-    memory = spec.memory or Memory()
-    on_gpu = spec.backend is not Backend.CPU
-    return bool(
-        spec.context_size is not None
-        and memory.host is not None
-        and (memory.gpu is not None or not on_gpu)
+def bundle_of(spec: LlamaModelSpec, known: Mapping[str, Inspection]) -> Bundle | None:
+    """Return all that the server loads, None while the model itself is not known."""
+    model = known.get(MODEL)
+    if model is None or model.profile is None:
+        return None
+    projector, draft = known.get(PROJECTOR), known.get(DRAFT)
+    adapters = {each.name: known.get(adapter_role(each.name)) for each in spec.adapters or ()}
+    return Bundle(
+        model=model.profile,
+        projector=projector.companion if projector else None,
+        draft=draft.profile if draft else None,
+        adapters={
+            name: each.companion for name, each in adapters.items() if each and each.companion
+        },
+        drafts_itself=bool(spec.draft and spec.draft.mtp),
     )
+
+
+def drafted_tokens(spec: LlamaModelSpec) -> int:
+    """Return how many tokens are drafted at once, 0 when none are."""
+    draft = spec.draft and (spec.draft.model or spec.draft.mtp)
+    return (draft.max_tokens or DRAFTED_TOKENS) if draft else 0
 
 
 def serving_of(spec: LlamaModelSpec, profile: Profile) -> Serving:
@@ -82,6 +105,7 @@ def serving_of(spec: LlamaModelSpec, profile: Profile) -> Serving:
         micro_batch=spec.micro_batch_size or 512,
         flash_attention=spec.flash_attention != "Off",
         full_window_cache="--swa-full" in (spec.extra_args or ()),
+        drafted_tokens=drafted_tokens(spec),
         prompt_cache_mib=DEFAULT_PROMPT_CACHE_MIB
         if spec.prompt_cache_mib is None
         else spec.prompt_cache_mib,
@@ -102,6 +126,12 @@ def _split(
 
 def _mib(size_bytes: int) -> int:
     return math.ceil(size_bytes / MIB)
+
+
+def _usual_draft_type(spec: LlamaModelSpec) -> str:
+    if spec.draft is None:
+        return ""
+    return "draft-mtp" if spec.draft.mtp else "draft-simple"
 
 
 def _given(spec: LlamaModelSpec, side: str) -> int:

@@ -16,9 +16,6 @@ from llama_halo.plan.outcome import Invalid
 
 # path in YAML -> what to do instead
 _MODEL_FIELDS = {
-    "projector": "delete it",
-    "draft": "delete it, or pass llama-server's own flags in extraArgs",
-    "adapters": "delete it, or pass llama-server's own flags in extraArgs",
     "chatTemplate": "delete it; the model's own template is used",
     "update.timeout": "delete it; changes roll at once",
     "pod.affinity": "use pod.nodeSelector",

@@ -7,7 +7,8 @@ from typing import Any
 from llama_halo.cluster.resources import POD
 from llama_halo.cluster.store import Key, Object, key_of, owner_key
 from llama_halo.plan import labels
-from llama_halo.plan.jobs import FETCH, PORT
+from llama_halo.plan.facts import FETCH
+from llama_halo.plan.jobs import PORT
 from llama_halo.reconcile.context import Context
 
 FIRST_LOOK_SECONDS = 1

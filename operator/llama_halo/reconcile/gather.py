@@ -17,9 +17,9 @@ from llama_halo.plan.facts import (
     RouterFacts,
     Taint,
 )
-from llama_halo.plan.files import looks_on_nodes
 from llama_halo.plan.ledger import matches
 from llama_halo.plan.llamamodel import wishes
+from llama_halo.plan.parts import looks_on_nodes
 from llama_halo.plan.quantity import mebibytes
 from llama_halo.reconcile.context import Context
 from llama_halo.reconcile.files import REQUESTED_AT, file_facts

@@ -9,9 +9,18 @@ from typing import Any
 
 from llama_halo.api.llamamodel import LlamaModelSpec
 from llama_halo.api.reasons import ConditionType
+from llama_halo.gguf.companions import PROJECTOR
 from llama_halo.gguf.memory import MIB, Estimate
 from llama_halo.plan.facts import FileFacts, Inspection
-from llama_halo.plan.files import current, inspection_of
+from llama_halo.plan.parts import (
+    MODEL,
+    Part,
+    all_known,
+    current,
+    inspection_of,
+    known,
+    parts,
+)
 from llama_halo.plan.quantity import human_gib
 from llama_halo.plan.sizing import Sizing, size
 from llama_halo.status.conditions import Detail
@@ -23,39 +32,46 @@ Json = dict[str, Any]
 
 def model_status(spec: LlamaModelSpec, files: FileFacts) -> Json:
     """Return model, memory, files and inspected, as far as they are known."""
-    found = inspection_of(spec, files)
-    sizing = size(spec, found.profile if found else None)
-    known = current(spec, files)
+    found = known(spec, files)
+    sizing = size(spec, found) if all_known(spec, files) else None
+    kept = current(spec, files)
     status: Json = {"model": _model(spec, found, sizing if isinstance(sizing, Sizing) else None)}
     if isinstance(sizing, Sizing) and sizing.gpu_mib + sizing.host_mib:
         status["memory"] = _memory(sizing)
-    if known.stored:
+    if kept.stored:
         status["files"] = [
             {"node": each.node, "path": each.path, "bytes": each.bytes}
             | ({"sha256": each.sha256} if each.sha256 else {})
             | ({"requestedAt": each.requested_at} if each.requested_at else {})
-            for each in known.stored
+            for each in kept.stored
         ]
-    if known.inspections:
-        status["inspected"] = [inspection_entry(each) for each in known.inspections]
+    if kept.inspections:
+        status["inspected"] = [inspection_entry(each) for each in kept.inspections]
     return status
 
 
 def files_verified(spec: LlamaModelSpec, files: FileFacts) -> Detail:
     """Return the condition that tells whether the model's bytes are those that were promised."""
-    kind, found = ConditionType.FILES_VERIFIED, inspection_of(spec, files)
-    if spec.source.local:
-        told = f"{spec.source.local.path} is used as it is: nothing says what it should be"
-        return kind, "Unknown", "LocalFile", told
+    kind = ConditionType.FILES_VERIFIED
+    told = [_verified(each, inspection_of(each, files), files) for each in parts(spec)]
+    status, reason, _ = min(told, key=lambda each: ("False", "Unknown", "True").index(each[0]))
+    return kind, status, reason, "; ".join(message for _, _, message in told)
+
+
+def _verified(part: Part, found: Inspection | None, files: FileFacts) -> tuple[str, str, str]:
+    """Return status, reason and message of one part."""
+    if part.source.local:
+        told = f"{part.source.local.path} is used as it is: nothing says what it should be"
+        return "Unknown", "LocalFile", told
     if found is None:
-        return kind, "Unknown", "NotInspected", "the source has not been looked at yet"
+        return "Unknown", "NotInspected", f"the {part.role}'s source has not been looked at yet"
     size = human_gib(math.ceil(found.bytes / MIB))
     there = [each for each in files.stored if each.path == found.path]
     if not there:
-        return kind, "False", "NotStored", f"{found.file} ({size}) is nowhere yet"
+        return "False", "NotStored", f"{found.file} ({size}) is nowhere yet"
     where = ", ".join(each.node or "the claim" for each in there)
     checked = "SHA-256 as promised" if found.sha256 else "no checksum was promised"
-    return kind, "True", "Verified", f"{found.file} ({size}, {checked}) is on {where}"
+    return "True", "Verified", f"{found.file} ({size}, {checked}) is on {where}"
 
 
 def memory_reserved(pods: Sequence[PodState]) -> Detail:
@@ -104,7 +120,8 @@ def _duration(seconds: int) -> str:
     return f"{minutes}m{rest}s" if minutes else f"{rest}s"
 
 
-def _model(spec: LlamaModelSpec, found: Inspection | None, sizing: Sizing | None) -> Json:
+def _model(spec: LlamaModelSpec, known: Mapping[str, Inspection], sizing: Sizing | None) -> Json:
+    found = known.get(MODEL)
     model: Json = {"summary": _summary(spec)}
     context = sizing.context_tokens if sizing else spec.context_size
     if context:
@@ -123,9 +140,20 @@ def _model(spec: LlamaModelSpec, found: Inspection | None, sizing: Sizing | None
         model["sha256"] = found.sha256
     if found.revision:
         model["revision"] = found.revision
-    if found.profile.tools:
-        model["capabilities"] = ["Tools"]
+    capabilities = _capabilities(found, known.get(PROJECTOR))
+    if capabilities:
+        model["capabilities"] = capabilities
     return model
+
+
+def _capabilities(model: Inspection, projector: Inspection | None) -> list[str]:
+    sees_hears = projector.companion if projector else None
+    told = {
+        "Tools": model.profile and model.profile.tools,
+        "Vision": sees_hears and sees_hears.sees,
+        "Audio": sees_hears and sees_hears.hears,
+    }
+    return [name for name, has in told.items() if has]
 
 
 def _summary(spec: LlamaModelSpec) -> str:
@@ -160,5 +188,8 @@ def _parts(found: Estimate) -> Json:
         "kvCacheMiB": found.kv_cache,
         "stateMiB": found.state,
         "computeMiB": found.compute,
+        "projectorMiB": found.projector,
+        "draftMiB": found.draft,
+        "adaptersMiB": found.adapters,
     }
     return {name: math.ceil(part / MIB) for name, part in parts.items() if part}

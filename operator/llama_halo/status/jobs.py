@@ -8,10 +8,9 @@ from typing import Any
 
 from llama_halo.api.reasons import Reason
 from llama_halo.errors import DamagedGGUF
-from llama_halo.gguf import profile
+from llama_halo.gguf import companions, profile
 from llama_halo.plan import labels
-from llama_halo.plan.facts import Inspection, JobFacts, Problem, StoredAt
-from llama_halo.plan.jobs import FETCH, INSPECT
+from llama_halo.plan.facts import FETCH, INSPECT, Inspection, JobFacts, Problem, StoredAt
 from llama_halo.status.pods import waits_for
 
 Object = Mapping[str, Any]
@@ -73,8 +72,15 @@ def inspection_from(entry: Mapping[str, Any]) -> Inspection:
         revision=entry.get("revision") or "",
         version=entry.get("version") or "",
         requested_at=entry.get("requestedAt") or "",
-        profile=profile.from_json(entry["profile"]),
+        **_described(entry),
     )
+
+
+def _described(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a header said: of a projector or adapter something else than of a model."""
+    if "companion" in entry:
+        return {"companion": companions.from_json(entry["companion"])}
+    return {"profile": profile.from_json(entry["profile"])}
 
 
 def inspection_entry(found: Inspection) -> dict[str, Any]:
@@ -91,6 +97,7 @@ def inspection_entry(found: Inspection) -> dict[str, Any]:
         "version": found.version,
         "requestedAt": found.requested_at,
         "profile": profile.to_json(found.profile) if found.profile else None,
+        "companion": companions.to_json(found.companion) if found.companion else None,
     }
     return {name: value for name, value in entry.items() if value not in ("", None)}
 

@@ -1,0 +1,82 @@
+"""All that one llama-server loads: a model, and what goes with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from llama_halo.errors import UnsupportedModel
+from llama_halo.gguf.companions import Companion
+from llama_halo.gguf.memory import Estimate, Method, Serving, drafting_bytes, estimate
+from llama_halo.gguf.profile import Profile
+
+DRAFTED_TOKENS = 3
+"""llama-server's own default for what is drafted at once."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A model with its projector, its draft model and its adapters."""
+
+    model: Profile
+    projector: Companion | None = None
+    draft: Profile | None = None
+    adapters: Mapping[str, Companion] = field(default_factory=dict)
+    """By the adapter's name."""
+    drafts_itself: bool = False
+    """By its own layers for multi-token prediction."""
+
+    @property
+    def draft_type(self) -> str:
+        """llama-server's `--spec-type`; empty where none is, or it tells by the draft's file."""
+        if self.drafts_itself:
+            return "draft-mtp"
+        if self.draft is None:
+            return ""
+        architecture = self.draft.model.architecture
+        if architecture == "dflash" or self.draft.model.drafting:
+            return ""
+        return "draft-eagle3" if architecture == "eagle3" else "draft-simple"
+
+    def estimate(self, serving: Serving) -> Estimate:
+        """Return what all of it needs with these settings.
+
+        Raises `UnsupportedModel` for what llama.cpp would not start with.
+        """
+        self._check()
+        # Only an ordinary draft model leaves the model's own state as it is.
+        rolls = (self.draft or self.drafts_itself) and self.draft_type != "draft-simple"
+        drafted = (serving.drafted_tokens or DRAFTED_TOKENS) if rolls else 0
+        own = estimate(
+            self.model.weights, self.model.model, replace(serving, drafted_tokens=drafted)
+        )
+        draft, method = 0, own.method
+        if self.drafts_itself:
+            draft = drafting_bytes(self.model.model, serving)
+        elif self.draft:
+            alone = replace(serving, drafted_tokens=0)
+            found = estimate(self.draft.weights, self.draft.model, alone)
+            draft = found.gpu
+            method = Method.UPPER_BOUND if found.method is Method.UPPER_BOUND else method
+        flash = serving.flash_attention
+        return replace(
+            own,
+            projector=self.projector.bound_bytes(flash_attention=flash) if self.projector else 0,
+            draft=draft,
+            adapters=sum(each.weights for each in self.adapters.values()),
+            method=method,
+        )
+
+    def _check(self) -> None:
+        own = self.model.model.architecture
+        if self.drafts_itself and not self.model.model.drafting:
+            raise UnsupportedModel(
+                f"draft.mtp: this {own} file has no layers for multi-token prediction that"
+                " llama.cpp uses: delete spec.draft, take a file that has them, or use draft.model"
+            )
+        for name, each in self.adapters.items():
+            if each.architecture != own:
+                raise UnsupportedModel(
+                    f"adapters: {name} is for models of the architecture {each.architecture},"
+                    f" and the model is {own}: delete it, or take the model it was made for"
+                )

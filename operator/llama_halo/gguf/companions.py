@@ -1,0 +1,197 @@
+"""What llama-server loads beside a model that is no model itself: projectors and LoRA adapters.
+
+Weights are exact. What an image takes is bounded from above for the largest one that llama.cpp
+b11434 lets through to the projector (`clip.cpp`); held against llama-server in `tests/memory`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from llama_halo.errors import DamagedGGUF, UnsupportedModel
+from llama_halo.gguf.header import Header
+
+PROJECTOR, ADAPTER = "projector", "adapter"
+_NAMES = {
+    "": ("a model", "source"),
+    PROJECTOR: ("a projector (mmproj)", "projector.source"),
+    ADAPTER: ("a LoRA adapter", "adapters"),
+}
+"""What a person calls each kind, and the field for it."""
+MOST_SIDE = 2**14
+MOST_WIDTH = 2**20
+AUDIO_POSITIONS = 3000
+"""Of the thirty seconds that an audio encoder takes at once."""
+BATCH_TOKENS = 1024
+"""Small images are encoded together, up to so many tokens."""
+# Tokens of the largest image of projectors that take any size; others scale it to their own.
+_MOST_TOKENS = {
+    **dict.fromkeys(("qwen2vl_merger", "qwen2.5vl_merger", "qwen3vl_merger", "ling3vl"), 4096),
+    **dict.fromkeys(("qwen2.5o", "glm4v", "kimik25", "muse_glimmer", "glm5v", "exaone4_5"), 4096),
+    **dict.fromkeys(("pixtral", "kimivl", "lightonocr", "dots_ocr", "paddleocr"), 1024),
+    **{"lfm2": 256, "gemma4v": 1120, "gemma4uv": 1120, "minimax_m3": 576},
+    **{"hunyuanvl": 16384, "youtuvl": 62500},
+}
+_MERGES = {"gemma3": 4, "gemma4v": 3, "pixtral": 1, "mlp": 1}
+_USUAL_MERGE = 2
+
+
+@dataclass(frozen=True)
+class Companion:
+    """A projector or an adapter, as its header tells."""
+
+    kind: str
+    architecture: str
+    """Of an adapter: that of the models it is for. Of a projector: its type."""
+    weights: int
+    positions: int = 0
+    """Patches of the largest image, or steps of audio."""
+    values: int = 0
+    """32-bit floats of each of them at once."""
+    pair_bytes: int = 0
+    """Of each pair of them: the masks of windowed attention."""
+    heads: int = 0
+    sees: bool = False
+    hears: bool = False
+
+    def bound_bytes(self, *, flash_attention: bool) -> int:
+        """Return the weights, and a bound on what one image or piece of audio takes."""
+        of_pair = self.pair_bytes + (0 if flash_attention else 8 * self.heads)
+        return self.weights + self.positions * (4 * self.values + of_pair * self.positions)
+
+
+def kind_of(header: Header) -> str:
+    """Return what a file is if it is no model; empty for a model."""
+    if header.text("general.architecture") == "clip":
+        return PROJECTOR
+    return ADAPTER if header.text("general.type") == "adapter" else ""
+
+
+def check_kind(header: Header, wanted: str) -> None:
+    """Refuse a file that was named as something that it is not; raises `UnsupportedModel`."""
+    found = kind_of(header)
+    if found != wanted:
+        is_one, field = _NAMES[found]
+        raise UnsupportedModel(
+            f"it is {is_one}, not {_NAMES[wanted][0]}: name it in spec.{field}, where it belongs"
+        )
+
+
+def companion(header: Header, wanted: str) -> Companion:
+    """Return what a file is that was named as a projector or an adapter.
+
+    Raises `UnsupportedModel` when it is something else, and `DamagedGGUF` for numbers that cannot
+    be.
+    """
+    check_kind(header, wanted)
+    return _adapter(header) if wanted == ADAPTER else _projector(header)
+
+
+def to_json(found: Companion) -> dict[str, Any]:
+    """Return a companion as JSON."""
+    return {name: value for name, value in asdict(found).items() if value}
+
+
+def from_json(data: Mapping[str, Any]) -> Companion:
+    """Return the companion that `to_json` wrote; raises `DamagedGGUF` for anything else."""
+    try:
+        numbers = ("weights", "positions", "values", "pair_bytes", "heads")
+        return Companion(
+            kind=str(data["kind"]),
+            architecture=str(data["architecture"]),
+            sees=bool(data.get("sees")),
+            hears=bool(data.get("hears")),
+            **{name: int(data.get(name, 0)) for name in numbers},
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DamagedGGUF(f"this is no projector or adapter: {error!r}") from error
+
+
+def _adapter(header: Header) -> Companion:
+    kind = header.text("adapter.type")
+    if kind != "lora":
+        raise UnsupportedModel(f"it is an adapter of type {kind[:30]!r}, and llama.cpp takes lora")
+    return Companion(ADAPTER, header.text("general.architecture")[:64], header.tensor_bytes)
+
+
+def _projector(header: Header) -> Companion:
+    sees = header.metadata.get("clip.has_vision_encoder") is True
+    hears = header.metadata.get("clip.has_audio_encoder") is True
+    parts = ([_vision(header)] if sees else []) + ([_audio(header)] if hears else [])
+    if not parts:
+        raise UnsupportedModel("this projector has an encoder neither for images nor for audio")
+    largest = max(parts, key=lambda each: each.bound_bytes(flash_attention=True))
+    return Companion(
+        kind=PROJECTOR,
+        architecture=largest.architecture,
+        weights=header.tensor_bytes,
+        positions=largest.positions,
+        values=largest.values * len(parts),
+        pair_bytes=largest.pair_bytes,
+        heads=largest.heads,
+        sees=sees,
+        hears=hears,
+    )
+
+
+def _vision(header: Header) -> Companion:
+    name = _type(header, "vision")
+    side = _number(header, "vision.image_size", 1, MOST_SIDE)
+    patch = _number(header, "vision.patch_size", 1, MOST_SIDE)
+    merge = _merge(header, name) ** 2
+    pixels = _number(header, "vision.image_max_pixels", 0, 2**32, default=0)
+    positions = max(
+        (side // patch) ** 2 + 1,
+        pixels // patch**2,
+        _MOST_TOKENS.get(name, 0) * merge,
+        # Of those that scale every image to their own size, several go at once.
+        0 if name in _MOST_TOKENS else BATCH_TOKENS * merge,
+    )
+    windowed = any(
+        f"clip.vision.{each}" in header.metadata or f"clip.vision.{each}" in header.array_lengths
+        for each in ("n_wa_pattern", "wa_layer_indexes", "wa_pattern_mode")
+    )
+    return _encoder(header, "vision", name, positions, pair_bytes=6 if windowed else 0)
+
+
+def _audio(header: Header) -> Companion:
+    return _encoder(header, "audio", _type(header, "audio"), AUDIO_POSITIONS)
+
+
+def _encoder(
+    header: Header, part: str, name: str, positions: int, *, pair_bytes: int = 0
+) -> Companion:
+    width = _number(header, f"{part}.embedding_length", 1, MOST_WIDTH)
+    hidden = _number(header, f"{part}.feed_forward_length", 0, MOST_WIDTH)
+    gated = any(".ffn_gate." in each for each in header.tensors)
+    return Companion(
+        kind=PROJECTOR,
+        architecture=name,
+        weights=0,
+        positions=positions,
+        values=(3 if gated else 1) * hidden + 6 * width,
+        pair_bytes=pair_bytes,
+        heads=_number(header, f"{part}.attention.head_count", 1, MOST_WIDTH),
+    )
+
+
+def _type(header: Header, part: str) -> str:
+    found = header.text("clip.projector_type") or header.text(f"clip.{part}.projector_type")
+    return found[:64] or "mlp"
+
+
+def _merge(header: Header, name: str) -> int:
+    """Return how many patches a token has to each side."""
+    usual = _MERGES.get(name, _USUAL_MERGE)
+    by_size = _number(header, "vision.spatial_merge_size", 1, 64, default=usual)
+    return _number(header, "vision.projector.scale_factor", 1, 64, default=by_size)
+
+
+def _number(header: Header, key: str, least: int, most: int, *, default: int | None = None) -> int:
+    found = header.metadata.get(f"clip.{key}", default)
+    if not isinstance(found, int) or isinstance(found, bool) or not least <= found <= most:
+        told = "missing" if found is None else repr(found)[:60]
+        raise DamagedGGUF(f"clip.{key} is {told}, not a number from {least} to {most}")
+    return found

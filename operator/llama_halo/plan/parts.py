@@ -1,0 +1,180 @@
+"""Which files a model consists of, each by its role, and what is known of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from llama_halo.api.llamamodel import Backend, LlamaModelSpec, Memory, Source
+from llama_halo.api.reasons import Reason
+from llama_halo.gguf.companions import ADAPTER, PROJECTOR
+from llama_halo.plan.facts import FETCH, FileFacts, Inspection
+from llama_halo.plan.hashing import content_hash
+from llama_halo.plan.outcome import Invalid
+
+MODEL, DRAFT = "model", "draft"
+_SECRETS = {"token_secret_ref", "headers_secret_ref"}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file, or the shards of one, with what it is for."""
+
+    role: str
+    """model, projector, draft, or adapter-NAME."""
+    kind: str
+    """What its header must be: model, projector or adapter."""
+    source: Source
+
+    @property
+    def key(self) -> str:
+        """The hash of what the source names, whatever the Secret that it takes."""
+        return source_key(self.source)
+
+
+def parts(spec: LlamaModelSpec) -> tuple[Part, ...]:
+    """Return all that a server of the model loads, the model itself first."""
+    found = [Part(MODEL, MODEL, spec.source)]
+    if spec.projector:
+        found.append(Part(PROJECTOR, PROJECTOR, spec.projector.source))
+    if spec.draft and spec.draft.model:
+        found.append(Part(DRAFT, MODEL, spec.draft.model.source))
+    return (
+        *found,
+        *(Part(adapter_role(each.name), ADAPTER, each.source) for each in spec.adapters or ()),
+    )
+
+
+def adapter_role(name: str) -> str:
+    """Return the role of an adapter."""
+    return f"{ADAPTER}-{name}"
+
+
+def source_key(source: Source) -> str:
+    """Return the hash of what a source names, whatever the Secret that it takes."""
+    named = {
+        kind: {name: value for name, value in vars(each).items() if name not in _SECRETS}
+        for kind, each in vars(source).items()
+        if each is not None
+    }
+    return content_hash(named)
+
+
+def needs_look(spec: LlamaModelSpec, part: Part) -> bool:
+    """Tell whether a header has to be read: not when the spec says all of a file in the store."""
+    return part.source.local is None or not says_all(spec)
+
+
+def says_all(spec: LlamaModelSpec) -> bool:
+    """Tell whether the spec alone gives context and memory, so that no header has to be read."""
+    memory = spec.memory or Memory()
+    on_gpu = spec.backend is not Backend.CPU
+    return bool(
+        spec.context_size is not None
+        and memory.host is not None
+        and (memory.gpu is not None or not on_gpu)
+    )
+
+
+def looked_at(spec: LlamaModelSpec) -> list[Part]:
+    """Return the parts whose headers have to be read."""
+    return [each for each in parts(spec) if needs_look(spec, each)]
+
+
+def looks_on_nodes(spec: LlamaModelSpec) -> bool:
+    """Tell whether a header is read on the nodes themselves: of a file in a store that is
+    theirs."""
+    return not on_claim(spec) and any(each.source.local for each in looked_at(spec))
+
+
+def inspection_of(part: Part, files: FileFacts) -> Inspection | None:
+    """Return what is known of the source that a part names now."""
+    wanted = part.role, part.key
+    return next((each for each in files.inspections if (each.role, each.source) == wanted), None)
+
+
+def known(spec: LlamaModelSpec, files: FileFacts) -> dict[str, Inspection]:
+    """Return by role what is known of the sources that the spec names now."""
+    found = {each.role: inspection_of(each, files) for each in looked_at(spec)}
+    return {role: each for role, each in found.items() if each}
+
+
+def all_known(spec: LlamaModelSpec, files: FileFacts) -> bool:
+    """Tell whether every header that has to be read was."""
+    return len(known(spec, files)) == len(looked_at(spec))
+
+
+def current(spec: LlamaModelSpec, files: FileFacts) -> FileFacts:
+    """Return what is worth remembering: of the sources that the spec names now, and old files only
+    on nodes that do not have the new ones yet, where they may still be in use."""
+    found = tuple(known(spec, files).values())
+    if not found:
+        return FileFacts(stored=files.stored)
+    paths = {each.path for each in found}
+    renewed = _nodes_with(paths, files)
+    stored = [each for each in files.stored if each.path in paths or each.node not in renewed]
+    return FileFacts(inspections=found, stored=tuple(stored))
+
+
+def stored_on(spec: LlamaModelSpec, files: FileFacts) -> frozenset[str] | None:
+    """Return the nodes that have all files, None when the model does not depend on it."""
+    if on_claim(spec):
+        return files.claim.nodes
+    found = known(spec, files)
+    return _nodes_with((each.path for each in found.values()), files) if found else None
+
+
+def fetchable_to(spec: LlamaModelSpec, files: FileFacts) -> frozenset[str] | None:
+    """Return the nodes to which the missing files can be fetched, None when to any: what is local
+    has to be there already."""
+    remote = [each for each in parts(spec) if each.source.local is None]
+    if on_claim(spec) or not remote:
+        return frozenset()
+    found = known(spec, files)
+    local = [found[each.role].path for each in looked_at(spec) if each.source.local]
+    return _nodes_with(local, files) if local else None
+
+
+def fetching_on(spec: LlamaModelSpec, files: FileFacts) -> frozenset[str]:
+    """Return the nodes to which files are on their way."""
+    paths = {each.path for each in known(spec, files).values()}
+    return frozenset(
+        each.node for each in files.jobs if each.work == FETCH and each.source in paths
+    )
+
+
+def on_claim_yet(spec: LlamaModelSpec, files: FileFacts) -> bool:
+    """Tell whether a claim that is to have the files has them."""
+    found = known(spec, files).values()
+    return not on_claim(spec) or all(has(files, each.path) for each in found)
+
+
+def claim_refusal(spec: LlamaModelSpec, files: FileFacts) -> Invalid | None:
+    """Refuse a claim that only one pod may use."""
+    claim = spec.store.persistent_volume_claim if spec.store else None
+    if claim is None or not files.claim.once_pod:
+        return None
+    return Invalid(
+        Reason.INVALID_SPEC,
+        f"spec.store.persistentVolumeClaim: {claim.claim_name} has the access mode"
+        " ReadWriteOncePod, so a download and a server could never both use it: use a claim with"
+        " ReadWriteOnce or ReadWriteMany",
+    )
+
+
+def on_claim(spec: LlamaModelSpec) -> bool:
+    """Tell whether the store is a PersistentVolumeClaim, which belongs to no node by its name."""
+    return bool(spec.store and spec.store.persistent_volume_claim)
+
+
+def has(files: FileFacts, path: str, node: str | None = None) -> bool:
+    """Tell whether a file is on a node, or anywhere."""
+    return any(each.path == path and node in (None, each.node) for each in files.stored)
+
+
+def _nodes_with(paths: Iterable[str], files: FileFacts) -> frozenset[str]:
+    """Return the nodes that have all of some files."""
+    each_has = [
+        {each.node for each in files.stored if each.path == path} for path in dict.fromkeys(paths)
+    ]
+    return frozenset(set.intersection(*each_has)) if each_has else frozenset()
