@@ -18,6 +18,7 @@ Found = TypeVar("Found")
 BY_KIND = {
     **resources.BY_KIND,
     "Secret": resources.Resource("Secret", "v1", "secrets"),
+    "ResourceQuota": resources.Resource("ResourceQuota", "v1", "resourcequotas"),
     "Namespace": resources.Resource("Namespace", "v1", "namespaces", namespaced=False),
     "ClusterRole": resources.Resource(
         "ClusterRole", "rbac.authorization.k8s.io/v1", "clusterroles", namespaced=False

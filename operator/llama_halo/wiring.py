@@ -12,7 +12,7 @@ import signal
 from llama_halo import selfcheck
 from llama_halo.cluster.pods import PodClient
 from llama_halo.cluster.rest import UNREACHABLE, RestCluster
-from llama_halo.cluster.store import Store
+from llama_halo.cluster.store import Key, Object, Store
 from llama_halo.errors import ClusterError, StartupError
 from llama_halo.health import serve_health
 from llama_halo.metrics import OperatorMetrics
@@ -51,9 +51,14 @@ class Operator:
             metrics=self._metrics,
         )
         self._context.store.listen(lambda key, obj: notice(self._context, key, obj))
+        self._context.store.listen(self._next_in_turn)
         self._reflectors: list[Reflector] = []
         self._unfit = "starting"
         self._other = ""
+
+    def _next_in_turn(self, key: Key, obj: Object | None) -> None:
+        for model in self._context.rolls.note(key, obj):
+            self._queue.add(model)
 
     def why_not_ready(self) -> str:
         """Return what keeps the operator from its work."""

@@ -188,3 +188,19 @@ def claim(namespace: str, name: str, modes: list[str], volume_name: str = "") ->
         "metadata": {"name": name, "namespace": namespace},
         "spec": spec,
     }
+
+    def test_pods_that_a_quota_refuses_are_told(self, api: Api, namespace: str) -> None:
+        quota = {
+            "apiVersion": "v1",
+            "kind": "ResourceQuota",
+            "metadata": {"name": "small", "namespace": namespace},
+            "spec": {"hard": {"pods": "0"}},
+        }
+        api.apply(quota)
+        # The quota counts once its controller has looked at it.
+        eventually(lambda: (api.get("ResourceQuota", namespace, "small") or {}).get("status"))
+        api.apply(hub_model(namespace))
+        found = wait_state(api, namespace, "coder", "CannotStart", seconds=30)
+        assert "exceeded quota: small" in message(found)
+        assert "change the namespace's quota" in message(found)
+        api.delete("ResourceQuota", namespace, "small")

@@ -9,6 +9,7 @@ import pytest
 from hack.testbed.audit import writes
 from hack.testbed.cluster import Testbed
 from hack.testbed.operator_process import OperatorProcess
+from llama_halo.reconcile.rolls import on_its_way
 from tests.api import Api, eventually, message, ready
 from tests.component.conftest import (
     StartOperator,
@@ -77,6 +78,30 @@ class TestModel:
         (deployment,) = deployments(api, namespace)
         args = deployment["spec"]["template"]["spec"]["containers"][0]["args"]
         assert args[args.index("--ctx-size") + 1] == "8192"
+
+    def test_models_on_one_node_roll_one_after_another(self, api: Api, namespace: str) -> None:
+        names = ("one", "two", "three")
+        api.patch("Node", "", "fake-1", {"metadata": {"labels": {"disk": "fast"}}})
+        pod = {"nodeSelector": {"disk": "fast"}}
+        try:
+            for name in names:
+                api.apply(model(namespace, name, pod=pod))
+            for name in names:
+                wait_ready(api, namespace, name)
+            for name in names:
+                api.apply(model(namespace, name, pod=pod, contextSize=8192))
+            most, told = 0, set[str]()
+            deadline = time.monotonic() + 30
+            while not all("8192" in str(each) for each in deployments(api, namespace)):
+                assert time.monotonic() < deadline
+                most = max(most, sum(map(on_its_way, deployments(api, namespace))))
+                told |= {message(each) for each in api.list("LlamaModel", namespace)}
+            assert most == 1
+            assert any("waits for its turn" in each for each in told), told
+            for name in names:
+                wait_ready(api, namespace, name)
+        finally:
+            api.patch("Node", "", "fake-1", {"metadata": {"labels": {"disk": None}}})
 
     def test_labels_and_the_same_yaml_again_roll_nothing_and_write_nothing(
         self, api: Api, namespace: str, control_plane: Testbed

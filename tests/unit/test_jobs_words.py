@@ -170,3 +170,13 @@ def test_a_job_whose_pods_are_gone_is_made_anew_only_when_it_is_over() -> None:
     assert not read("inspect").failed
     assert read("inspect", done="Complete").failed, "its pod is gone, and its words"
     assert read("inspect", done="Failed").failed
+
+
+def test_a_job_whose_pods_are_refused_says_why() -> None:
+    refused = 'FailedCreate: pods "x" is forbidden: exceeded quota: small'
+    found = job_facts(job(), [], refused).problem
+    assert found is not None
+    assert (found.reason, found.final) == (Reason.CANNOT_START, False)
+    assert "Job coder-inspect-1 are refused: FailedCreate" in found.message
+    active = {**job(), "status": {"active": 1}}
+    assert job_facts(active, [], refused).problem is None

@@ -30,11 +30,13 @@ def plan(
     *,
     nodes: tuple[str, ...] = ("n1",),
     deployments: tuple[DeploymentFacts, ...] = (),
+    rolling_elsewhere: frozenset[str] = frozenset(),
     **assignment: Any,
 ) -> Outcome:
     spec = LlamaModelSpec.model_validate({**BASE, **(more or {})})
     decided = Assignment(demand(OWNER, spec, FileFacts()), nodes, **assignment)
-    return plan_llamamodel(spec, ModelFacts(OWNER, DEFAULTS, decided, deployments))
+    facts = ModelFacts(OWNER, DEFAULTS, decided, deployments, rolling_elsewhere=rolling_elsewhere)
+    return plan_llamamodel(spec, facts)
 
 
 def the_plan(*words: Any, **more: Any) -> Plan:
@@ -107,6 +109,21 @@ def test_replicas_roll_one_after_another() -> None:
     assert waiting.keep == first.keep, "the first has not settled yet"
     then = the_plan(more, nodes=nodes, deployments=(live("n1", new), live("n2", "old")))
     assert not then.keep
+
+
+def test_a_model_keeps_its_version_while_another_rolls_on_its_node() -> None:
+    old = (live("n1", "old"),)
+    found = the_plan(deployments=old, rolling_elsewhere=frozenset({"n1"}))
+    assert found.keep == {Ref("Deployment", old[0].name)}
+    assert (found.awaits_turn, found.rolls) == ({"n1"}, frozenset())
+    assert not [each for each in found.objects if each["kind"] == "Deployment"]
+    then = the_plan(deployments=old)
+    assert (then.awaits_turn, then.rolls) == (frozenset(), {"n1"})
+    # What is at 0 is started, not rolled, and so is what has no Deployment yet.
+    for deployments in ((replace(old[0], runs=False),), ()):
+        begun = the_plan(deployments=deployments, rolling_elsewhere=frozenset({"n1"}))
+        assert [each["kind"] for each in begun.objects] == ["Service", "Deployment"]
+        assert not begun.rolls | begun.awaits_turn
 
 
 def test_zero_replicas_keep_the_empty_deployment_and_so_the_place() -> None:

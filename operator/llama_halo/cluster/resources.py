@@ -40,6 +40,7 @@ LLAMAMODEL = Resource(llamamodel.KIND, API_VERSION, llamamodel.PLURAL)
 MODELROUTER = Resource(modelrouter.KIND, API_VERSION, modelrouter.PLURAL)
 NODE = Resource("Node", "v1", "nodes", namespaced=False)
 POD = Resource("Pod", "v1", "pods")
+JOB = Resource("Job", "batch/v1", "jobs")
 LEASE = Resource("Lease", "coordination.k8s.io/v1", "leases")
 EVENT = Resource("Event", "events.k8s.io/v1", "events")
 CLAIM = Resource("PersistentVolumeClaim", "v1", "persistentvolumeclaims")
@@ -52,7 +53,7 @@ CRD = Resource(
 )
 CHILDREN = (
     Resource("Deployment", "apps/v1", "deployments"),
-    Resource("Job", "batch/v1", "jobs"),
+    JOB,
     LEASE,
     Resource("Service", "v1", "services"),
     Resource("ConfigMap", "v1", "configmaps"),

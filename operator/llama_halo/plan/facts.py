@@ -280,6 +280,8 @@ class DeploymentFacts:
     config_hash: str
     settled: bool
     """Its pods are those of this template, and ready."""
+    runs: bool = True
+    """Is not at 0."""
 
 
 @dataclass(frozen=True)
@@ -293,6 +295,8 @@ class ModelFacts:
     files: FileFacts = FileFacts()
     requested_at: str = ""
     """Flux's request to look again at the source."""
+    rolling_elsewhere: frozenset[str] = frozenset()
+    """Its nodes where another model has its turn to roll."""
     phase: Phase = Phase.NEW
     """Of a model on demand, as its Lease has it."""
     candidates: tuple[str, ...] = ()

@@ -171,13 +171,17 @@ def _plan(
     # Where the files are still on their way, what runs goes on.
     fetch_to = facts.assignment.fetch_to if facts.assignment else ()
     keep = {Ref("Deployment", live[node].name) for node in fetch_to if node in live} | files.keep
+    rolls, awaits_turn = set[str](), set[str]()
     for node, pods in sorted(targets):
         current = live.get(node)
-        if pods and current and current.config_hash != config_hash:
-            if rolling:
+        if pods and current and current.runs and current.config_hash != config_hash:
+            awaits = node in facts.rolling_elsewhere
+            if rolling or awaits:
                 keep.add(Ref("Deployment", current.name))
+                awaits_turn |= {node} if awaits else set()
                 continue
             rolling = True
+            rolls.add(node)
         objects.append(
             _deployment(
                 owner,
@@ -197,6 +201,8 @@ def _plan(
         replicas=sum(pods for _, pods in targets),
         waiting=waiting,
         idle=idle and not stopped,
+        rolls=frozenset(rolls),
+        awaits_turn=frozenset(awaits_turn),
         unrecorded=not facts.files.recorded,
     )
 

@@ -55,6 +55,10 @@ class Plan:
     """Why fewer replicas than asked for have a node."""
     idle: bool = False
     """On demand, and wanted by nobody: there is to be no pod."""
+    rolls: frozenset[str] = frozenset()
+    """Nodes where what runs is replaced now."""
+    awaits_turn: frozenset[str] = frozenset()
+    """Nodes where it is to be replaced once another model there has been."""
     unrecorded: bool = False
     """Jobs have answered what the status does not say yet: they go once it does."""
 

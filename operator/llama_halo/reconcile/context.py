@@ -13,6 +13,7 @@ from llama_halo.metrics import OperatorMetrics
 from llama_halo.plan.facts import Assignment, ClaimFacts, Demand, Inspection
 from llama_halo.reconcile.activity import Activity
 from llama_halo.reconcile.queue import Queue
+from llama_halo.reconcile.rolls import Rolls
 from llama_halo.reconcile.stakes import Stakes
 from llama_halo.settings import Settings
 
@@ -58,5 +59,7 @@ class Context:
     """What the Events of pods say whose creation hangs."""
     stakes: Stakes = field(default_factory=Stakes)
     """What pods and Deployments have to do with nodes."""
+    rolls: Rolls = field(default_factory=Rolls)
+    """Whose turn it is to roll on each node."""
     next_placement_at: float = 0.0
     """When placement may run again, by the monotonic clock."""

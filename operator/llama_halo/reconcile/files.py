@@ -72,7 +72,9 @@ def _jobs(context: Context, cr: Object) -> tuple[JobFacts, ...]:
         return ()
     pods = context.store.children(key, "Pod")
     return tuple(
-        job_facts(job, [pod for pod in pods if _owns(job, pod)])
+        job_facts(
+            job, [pod for pod in pods if _owns(job, pod)], context.findings.get(key_of(job), "")
+        )
         for job in jobs
         if "deletionTimestamp" not in job["metadata"]
         and any(each["uid"] == uid for each in job["metadata"].get("ownerReferences", ()))

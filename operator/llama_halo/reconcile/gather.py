@@ -45,11 +45,14 @@ def model_facts(context: Context, cr: Object, spec: LlamaModelSpec) -> ModelFact
     """Gather what a LlamaModel's plan depends on."""
     key = key_of(cr)
     annotations = cr["metadata"].get("annotations") or {}
+    deployments = tuple(_deployment(each) for each in context.store.children(key, "Deployment"))
+    nodes = [each.node for each in deployments]
     return ModelFacts(
         owner=identity(cr),
         defaults=context.settings.defaults(),
         assignment=context.assignments.get(key),
-        deployments=tuple(_deployment(each) for each in context.store.children(key, "Deployment")),
+        deployments=deployments,
+        rolling_elsewhere=context.rolls.taken(key, nodes, context.store),
         files=file_facts(context, cr),
         requested_at=annotations.get(REQUESTED_AT, ""),
         phase=context.activity.phase(key),
@@ -105,6 +108,7 @@ def _deployment(deployment: Object) -> DeploymentFacts:
         settled=status.get("observedGeneration", 0) >= metadata.get("generation", 0)
         and status.get("updatedReplicas", 0) == replicas
         and status.get("availableReplicas", 0) == replicas,
+        runs=bool(replicas),
     )
 
 

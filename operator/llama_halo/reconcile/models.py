@@ -10,7 +10,7 @@ from llama_halo.cluster.store import Object, key_of
 from llama_halo.plan import labels
 from llama_halo.plan.facts import ModelFacts, Phase
 from llama_halo.plan.llamamodel import plan_llamamodel
-from llama_halo.plan.outcome import Invalid, Outcome
+from llama_halo.plan.outcome import Invalid, Outcome, Plan
 from llama_halo.reconcile.context import Context
 from llama_halo.reconcile.files import REQUESTED_AT, claim_key, file_facts
 from llama_halo.reconcile.gather import identity, model_facts
@@ -33,7 +33,10 @@ def consider(context: Context, cr: Object) -> Outcome | None:
     if demand is not None and (not decided or _outdated(facts)):
         wake_placement(context)
         return None
-    return plan_llamamodel(spec, facts)
+    outcome = plan_llamamodel(spec, facts)
+    if isinstance(outcome, Plan):
+        context.rolls.plan(key_of(cr), rolls=outcome.rolls, waits=outcome.awaits_turn)
+    return outcome
 
 
 def _outdated(facts: ModelFacts) -> bool:

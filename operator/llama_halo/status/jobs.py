@@ -16,14 +16,23 @@ from llama_halo.status.pods import waits_for
 Object = Mapping[str, Any]
 
 
-def job_facts(job: Object, pods: Sequence[Object]) -> JobFacts:
-    """Read what a Job has said so far; `pods` are the Job's own. Pods can say anything."""
+def job_facts(job: Object, pods: Sequence[Object], finding: str = "") -> JobFacts:
+    """Read what a Job has said so far; `pods` are the Job's own, and can say anything.
+
+    `finding` is what its Events say of pods that cannot be made.
+    """
     try:
-        return _facts(job, pods)
+        return _facts(job, pods, finding)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         name = job["metadata"]["name"]
         told = f"the last words of Job {name} cannot be read ({error!r}): delete it to ask again"
         return JobFacts(**_named(job), problem=Problem(Reason.CANNOT_START, told, final=True))
+
+
+def has_no_pod(job: Object) -> bool:
+    """Tell whether a Job has yet to get a pod, or another one."""
+    status = job.get("status") or {}
+    return not status.get("active") and not any(map(_true, status.get("conditions", ())))
 
 
 def _named(job: Object) -> dict[str, Any]:
@@ -38,7 +47,7 @@ def _named(job: Object) -> dict[str, Any]:
     }
 
 
-def _facts(job: Object, pods: Sequence[Object]) -> JobFacts:
+def _facts(job: Object, pods: Sequence[Object], finding: str) -> JobFacts:
     facts, annotations = _named(job), job["metadata"].get("annotations") or {}
     conditions = {
         each["type"] for each in job.get("status", {}).get("conditions", ()) if _true(each)
@@ -56,6 +65,12 @@ def _facts(job: Object, pods: Sequence[Object]) -> JobFacts:
         told = f"Job {facts['name']} ended without words that can be used: delete it to ask again"
         return JobFacts(**facts, problem=Problem(Reason.CANNOT_START, told, final=True))
     problem = next((found for pod in newest_first[:1] if (found := _trouble(pod))), None)
+    if finding and has_no_pod(job):
+        told = (
+            f"the pods of Job {facts['name']} are refused: {finding}: change the namespace's quota"
+            " or Pod Security level"
+        )
+        problem = Problem(Reason.CANNOT_START, told)
     return JobFacts(**facts, problem=problem)
 
 

@@ -180,6 +180,10 @@ def _judge_pods(plan: Plan, seen: _Seen) -> tuple[Reason, str, bool]:
     )
     if failing:
         return failing.reason, failing.message, failing.stalled(seen.not_ready_since, seen.now)
+    if plan.awaits_turn:
+        where = ", ".join(sorted(plan.awaits_turn))
+        told = f"waits for its turn to roll: another model is on its way on {where}"
+        return Reason.ROLLING, f"{told}; the earlier version serves until then", False
     if seen.pods or seen.terminating:
         return (
             Reason.ROLLING,
