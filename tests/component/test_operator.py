@@ -12,6 +12,7 @@ from hack.testbed.operator_process import OperatorProcess
 from llama_halo.reconcile.rolls import on_its_way
 from tests.api import Api, eventually, message, ready
 from tests.component.conftest import (
+    Json,
     StartOperator,
     deployments,
     model,
@@ -22,6 +23,11 @@ from tests.component.conftest import (
     wait_ready,
     wait_state,
 )
+
+
+def _has_context(deployment: Json, tokens: str) -> bool:
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    return tokens in container["args"]
 
 
 @pytest.mark.usefixtures("operator")
@@ -92,9 +98,9 @@ class TestModel:
                 api.apply(model(namespace, name, pod=pod, contextSize=8192))
             most, told = 0, set[str]()
             deadline = time.monotonic() + 30
-            while not all("8192" in str(each) for each in deployments(api, namespace)):
+            while not all(_has_context(each, "8192") for each in api.list("Deployment", namespace)):
                 assert time.monotonic() < deadline
-                most = max(most, sum(map(on_its_way, deployments(api, namespace))))
+                most = max(most, sum(map(on_its_way, api.list("Deployment", namespace))))
                 told |= {message(each) for each in api.list("LlamaModel", namespace)}
             assert most == 1
             assert any("waits for its turn" in each for each in told), told
@@ -135,9 +141,9 @@ class TestModel:
     def test_a_field_of_a_later_release_is_refused_in_the_status(
         self, api: Api, namespace: str
     ) -> None:
-        api.create(model(namespace, draft={"mtp": {"maxTokens": 3}}))
+        api.create(model(namespace, update={"mode": "WhenIdle"}))
         found = wait_state(api, namespace, "coder", "InvalidSpec")
-        assert message(found).startswith("spec.draft is not supported yet: ")
+        assert message(found).startswith("spec.update.mode: WhenIdle is not supported yet: ")
         conditions = {each["type"]: each["status"] for each in found["status"]["conditions"]}
         told = {"Ready": "False", "Available": "False", "Stalled": "True"}
         assert conditions == {**told, "FilesVerified": "Unknown", "MemoryReserved": "False"}
