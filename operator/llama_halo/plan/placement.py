@@ -15,11 +15,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from llama_halo.api.reasons import Reason
+from llama_halo.plan.eviction import Eviction
 from llama_halo.plan.facts import Assignment, Demand, Held, NodeFacts, Phase, Usage, Wishes
 from llama_halo.plan.ledger import Ledger, matches
 from llama_halo.plan.shortage import why_unplaced
-
-_UNUSED = Usage()
 
 
 @dataclass(frozen=True)
@@ -79,44 +78,38 @@ class _Placing:
         self._current = current
         self._running = running
         self._usage = usage
-        self._resident: dict[str, tuple[Demand, str]] = {}
-        """Models on demand that have a node, and may be told to leave it."""
-        self._there: dict[str, dict[str, Demand]] = {name: {} for name in ledgers}
-        """By node: models on demand that have it, or still hold memory there."""
-        self._movable: dict[str, tuple[int, int]] = {}
-        """By node: GPU and all memory of what could leave, as far as it was added up."""
+        self._eviction = Eviction(demands, ledgers, running, usage)
         self._matching: dict[Wishes, list[Ledger]] = {}
         """The nodes that may take anything new with such wishes, as far as it was asked."""
-        self._unload: set[str] = set()
 
     def decide(self) -> Decision:
         found: dict[str, Assignment] = {}
-        self._note_what_ends()
-        kept = {each.model: self._keep(each) for each in self._demands if self._stays(each)}
-        self._unload_what_is_done()
+        self._eviction.note_what_ends()
+        kept = {
+            each.model: self._keep(each) for each in self._demands if self._eviction.stays(each)
+        }
+        self._eviction.unload_what_is_done()
         for demand in self._in_order():
             model = demand.model
-            if demand.on_demand is None or self._use(model).busy:
+            if demand.on_demand is None or self._eviction.use(model).busy:
                 found[model] = self._assign(demand, kept.get(model, ()))
             elif kept.get(model):
                 found[model] = Assignment(demand, kept[model])
-            elif self._stays(demand) and self._running.get(model):
+            elif self._eviction.stays(demand) and self._running.get(model):
                 found[model] = self._leave(demand)
             else:
                 found[model] = self._rest(demand)
         found = {
-            model: replace(each, phase=self._use(model).phase) for model, each in found.items()
+            model: replace(each, phase=self._eviction.use(model).phase)
+            for model, each in found.items()
         }
-        return Decision(found, frozenset(self._unload), self._again())
-
-    def _use(self, model: str) -> Usage:
-        return self._usage.get(model, _UNUSED)
+        return Decision(found, frozenset(self._eviction.unload), self._eviction.again_seconds())
 
     def _in_order(self) -> list[Demand]:
         """Return the demands as they are served: who has waited longest for a model first."""
 
         def rank(demand: Demand) -> tuple[int, int, float]:
-            wish, use = demand.on_demand, self._use(demand.model)
+            wish, use = demand.on_demand, self._eviction.use(demand.model)
             if wish is None:
                 return 0, 0, 0.0
             if not use.busy:
@@ -124,14 +117,6 @@ class _Placing:
             return 1, -wish.priority, use.wanted_since
 
         return sorted(self._demands, key=rank)
-
-    def _stays(self, demand: Demand) -> bool:
-        """Tell whether a model keeps a place it has: one on demand only while it is loaded."""
-        phase = self._use(demand.model).phase
-        if demand.on_demand is None or phase in (Phase.LOADED, Phase.UNLOADING):
-            return True
-        # It was always on until now, or somebody deleted its Lease.
-        return phase is Phase.NEW and bool(self._running.get(demand.model))
 
     def _keep(self, demand: Demand) -> tuple[str, ...]:
         """Charge the nodes where a model is and still fits, up to its replicas."""
@@ -149,24 +134,8 @@ class _Placing:
                 ledger.charge(demand)
                 kept.append(name)
                 if demand.on_demand:
-                    self._settle(demand, name)
+                    self._eviction.settle(demand, name)
         return tuple(kept)
-
-    def _note_what_ends(self) -> None:
-        """Note which models hold memory though nobody wants them any more: it comes free."""
-        for demand in self._demands:
-            if demand.on_demand is None:
-                continue
-            for name, ledger in self._ledgers.items():
-                if demand.model in ledger.gpu:
-                    self._there[name][demand.model] = demand
-                    if not self._stays(demand) and not self._use(demand.model).busy:
-                        ledger.leaving.add(demand.model)
-
-    def _settle(self, demand: Demand, node: str) -> None:
-        self._resident[demand.model] = (demand, node)
-        self._there[node][demand.model] = demand
-        self._movable.pop(node, None)
 
     def _elsewhere(self, demand: Demand) -> bool:
         """Tell whether another node would take a model that the scheduler refuses where it is."""
@@ -176,26 +145,6 @@ class _Placing:
             demand.has_files(each.name) and self._fits_now(demand, each)
             for each in self._open(demand, taken)
         )
-
-    def _unload_what_is_done(self) -> None:
-        """Tell models to leave that nobody has wanted for long, and those that are about to."""
-        for model, (demand, name) in self._resident.items():
-            use = self._use(model)
-            assert demand.on_demand is not None  # noqa: S101  (only such are resident)
-            done = use.idle_seconds >= demand.on_demand.idle_timeout_seconds
-            if use.phase is Phase.UNLOADING or (done and self._may_leave(demand)):
-                self._tell_to_leave(model, name)
-
-    def _tell_to_leave(self, model: str, node: str) -> None:
-        self._unload.add(model)
-        self._ledgers[node].leaving.add(model)
-        self._movable.pop(node, None)
-
-    def _may_leave(self, demand: Demand) -> bool:
-        wish, use = demand.on_demand, self._use(demand.model)
-        if wish is None or use.busy or not use.trusted:
-            return False
-        return use.resident_seconds >= wish.min_resident_seconds
 
     def _assign(self, demand: Demand, kept: tuple[str, ...]) -> Assignment:
         chosen, fetch_to, awaited = list(kept), list[str](), list[str]()
@@ -209,7 +158,7 @@ class _Placing:
                 chosen.append(best.name)
             elif best is not None:
                 fetch_to.append(best.name)
-            elif (cleared := self._clear(demand, open_nodes)) is not None:
+            elif (cleared := self._eviction.clear(demand, open_nodes)) is not None:
                 # It is counted there already: what leaves, leaves for this one.
                 cleared.charge(demand)
                 awaited.append(cleared.name)
@@ -218,18 +167,21 @@ class _Placing:
                 return Assignment(demand, tuple(chosen), *why, tuple(fetch_to))
         nodes = tuple(chosen)
         if awaited:
-            return Assignment(demand, nodes, *self._awaits(awaited), tuple(fetch_to))
+            return Assignment(demand, nodes, *self._eviction.awaits(awaited), tuple(fetch_to))
         if fetch_to:
             where = f"the model's files are being fetched to {', '.join(sorted(fetch_to))}"
             return Assignment(demand, nodes, Reason.DOWNLOADING, where, tuple(sorted(fetch_to)))
         if demand.on_demand and nodes:
-            self._settle(demand, nodes[0])
+            self._eviction.settle(demand, nodes[0])
         return Assignment(demand, nodes)
 
     def _leave(self, demand: Demand) -> Assignment:
         """Unload a model that lost its place: by the steps, for it may be wanted just now."""
-        if self._may_leave(demand) or self._use(demand.model).phase is Phase.UNLOADING:
-            self._unload.add(demand.model)
+        if (
+            self._eviction.may_leave(demand)
+            or self._eviction.use(demand.model).phase is Phase.UNLOADING
+        ):
+            self._eviction.unload.add(demand.model)
         why = "it can stay where it is no longer (memory, labels, taints): it is to be unloaded"
         return Assignment(demand, (), Reason.ROLLING, why)
 
@@ -238,7 +190,7 @@ class _Placing:
         one to be preloaded is loaded once if that is in nobody's way."""
         wish = demand.on_demand
         assert wish is not None  # noqa: S101  (the others are always wanted)
-        preload = wish.preload and self._use(demand.model).phase is Phase.NEW
+        preload = wish.preload and self._eviction.use(demand.model).phase is Phase.NEW
         if not preload and any(demand.has_files(name) for name in self._ledgers):
             return Assignment(demand, (), idle=True)
         best = self._best(demand, self._open(demand))
@@ -247,7 +199,7 @@ class _Placing:
             return Assignment(demand, (), Reason.DOWNLOADING, where, (best.name,))
         if best is not None and preload:
             best.charge(demand)
-            self._settle(demand, best.name)
+            self._eviction.settle(demand, best.name)
             return Assignment(demand, (best.name,))
         return Assignment(demand, (), idle=True)
 
@@ -297,7 +249,7 @@ class _Placing:
     def _on_its_way(self, demand: Demand, ready: Sequence[Ledger]) -> bool:
         """Tell whether room can be made where the files are, so that none need be fetched."""
         return demand.on_demand is not None and any(
-            self._victims(demand, each) is not None for each in ready
+            self._eviction.victims(demand, each) is not None for each in ready
         )
 
     def _fits_now(self, demand: Demand, ledger: Ledger) -> bool:
@@ -305,114 +257,9 @@ class _Placing:
             demand.on_demand is not None
             and (ledger.gpu.get(demand.model, 0) or ledger.host.get(demand.model, 0))
             and ledger.name not in self._running.get(demand.model, ())
-            and self._use(demand.model).phase in (Phase.NEW, Phase.IDLE)
+            and self._eviction.use(demand.model).phase in (Phase.NEW, Phase.IDLE)
         )
-        return not ending and ledger.fits(demand) and not self._mates(demand, ledger)
-
-    def _mates(self, demand: Demand, ledger: Ledger) -> set[str]:
-        """Return the members of a model's group that are on a node, on their way out or not."""
-        group = demand.on_demand.group if demand.on_demand else ""
-        if not group:
-            return set()
-        return {
-            model
-            for model, other in self._there[ledger.name].items()
-            if model != demand.model and other.on_demand and other.on_demand.group == group
-        }
-
-    def _clear(self, demand: Demand, open_nodes: Sequence[Ledger]) -> Ledger | None:
-        """Return a node that idle models make room on, and tell those to leave."""
-        options = [
-            (victims, ledger)
-            for ledger in open_nodes
-            if demand.has_files(ledger.name)
-            and (victims := self._victims(demand, ledger)) is not None
-        ]
-        if not options:
-            return None
-        victims, ledger = min(options, key=lambda each: (self._cost(each[0]), each[1].name))
-        for model in victims:
-            self._tell_to_leave(model, ledger.name)
-        return ledger
-
-    def _victims(self, demand: Demand, ledger: Ledger) -> tuple[str, ...] | None:
-        """Return which models have to leave a node beside those that do already, as few as it
-        takes; None when that is not enough."""
-        leaving = frozenset(ledger.leaving)
-        if not self._could_clear(demand, ledger):
-            return None
-        idle = self._idle_on(ledger) - {demand.model}
-        mates = self._mates(demand, ledger)
-        chosen = sorted(mates - leaving)
-        if not set(chosen) <= idle:
-            return None
-        for model in sorted(idle - set(chosen), key=self._worth):
-            if ledger.would_fit(demand, leaving | set(chosen)):
-                break
-            chosen.append(model)
-        if not ledger.would_fit(demand, leaving | set(chosen)):
-            return None
-        for model in sorted(set(chosen) - mates, key=self._worth, reverse=True):
-            rest = frozenset(chosen) - {model}
-            if ledger.would_fit(demand, leaving | rest):
-                chosen.remove(model)
-        return tuple(chosen)
-
-    def _idle_on(self, ledger: Ledger) -> set[str]:
-        """Return the models that could be told to leave a node."""
-        return {
-            model
-            for model, other in self._there[ledger.name].items()
-            if self._resident.get(model, (None, ""))[1] == ledger.name
-            and model not in ledger.leaving
-            and self._may_leave(other)
-        }
-
-    def _could_clear(self, demand: Demand, ledger: Ledger) -> bool:
-        """Tell, by sums alone, whether a demand would fit once all is gone that could go."""
-        if ledger.name not in self._movable:
-            gone = self._idle_on(ledger) | ledger.leaving
-            gpu = sum(ledger.gpu.get(each, 0) for each in gone)
-            self._movable[ledger.name] = gpu, gpu + sum(ledger.host.get(each, 0) for each in gone)
-        gpu, total = self._movable[ledger.name]
-        return (
-            demand.gpu_mib <= ledger.gpu_free(demand.model) + gpu
-            and demand.total_mib <= ledger.total_free(demand.model) + total
-        )
-
-    def _worth(self, model: str) -> tuple[int, float, str]:
-        """Return by how much a model is missed: by its priority, then by how lately it was used."""
-        wish = self._resident[model][0].on_demand
-        return wish.priority if wish else 0, -self._use(model).idle_seconds, model
-
-    def _cost(self, victims: Sequence[str]) -> tuple[int, tuple[tuple[int, float, str], ...]]:
-        return len(victims), tuple(sorted((self._worth(each) for each in victims), reverse=True))
-
-    def _awaits(self, names: Sequence[str]) -> tuple[Reason, str]:
-        parts = [
-            f"{', '.join(sorted(self._ledgers[name].leaving))} on {name}"
-            if self._ledgers[name].leaving
-            else f"its own last pod on {name}"
-            for name in names
-        ]
-        return Reason.WAITING_FOR_MEMORY, f"room is being made: unloads {'; '.join(parts)}"
-
-    def _again(self) -> float | None:
-        """Return when a model is no longer busy, has been idle for long enough, or may leave."""
-        times = [
-            use.next_change_seconds
-            for use in self._usage.values()
-            if use.next_change_seconds is not None
-        ]
-        for model, (demand, _) in self._resident.items():
-            wish, use = demand.on_demand, self._use(model)
-            if wish is None or use.busy or model in self._unload:
-                continue
-            times += [
-                wish.idle_timeout_seconds - use.idle_seconds,
-                wish.min_resident_seconds - use.resident_seconds,
-            ]
-        return min((each for each in times if each > 0), default=None)
+        return not ending and ledger.fits(demand) and not self._eviction.mates(demand, ledger)
 
 
 def _room(ledger: Ledger, demand: Demand) -> int:

@@ -1,0 +1,191 @@
+"""Which models on demand leave a node, so that one that is wanted finds room.
+
+The lowest priority first, then the longest idle; never a busy one, and as few as it takes. What is
+told to leave holds its memory until it is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from llama_halo.api.reasons import Reason
+from llama_halo.plan.facts import Demand, Phase, Usage
+from llama_halo.plan.ledger import Ledger
+
+_UNUSED = Usage()
+
+
+class Eviction:
+    """The models on demand of one decision: where they are, and which ones have to go."""
+
+    def __init__(
+        self,
+        demands: Sequence[Demand],
+        ledgers: Mapping[str, Ledger],
+        running: Mapping[str, frozenset[str]],
+        usage: Mapping[str, Usage],
+    ) -> None:
+        self._demands = demands
+        self._ledgers = ledgers
+        self._running = running
+        self._usage = usage
+        self.unload: set[str] = set()
+        """Idle models, or models that are being unloaded already."""
+        self._resident: dict[str, tuple[Demand, str]] = {}
+        """Models on demand that have a node, and may be told to leave it."""
+        self._there: dict[str, dict[str, Demand]] = {name: {} for name in ledgers}
+        """By node: models on demand that have it, or still hold memory there."""
+        self._movable: dict[str, tuple[int, int]] = {}
+        """By node: GPU and all memory of what could leave, as far as it was added up."""
+
+    def use(self, model: str) -> Usage:
+        return self._usage.get(model, _UNUSED)
+
+    def stays(self, demand: Demand) -> bool:
+        """Tell whether a model keeps a place it has: one on demand only while it is loaded."""
+        phase = self.use(demand.model).phase
+        if demand.on_demand is None or phase in (Phase.LOADED, Phase.UNLOADING):
+            return True
+        # It was always on until now, or somebody deleted its Lease.
+        return phase is Phase.NEW and bool(self._running.get(demand.model))
+
+    def note_what_ends(self) -> None:
+        """Note which models hold memory though nobody wants them any more: it comes free."""
+        for demand in self._demands:
+            if demand.on_demand is None:
+                continue
+            for name, ledger in self._ledgers.items():
+                if demand.model in ledger.gpu:
+                    self._there[name][demand.model] = demand
+                    if not self.stays(demand) and not self.use(demand.model).busy:
+                        ledger.leaving.add(demand.model)
+
+    def settle(self, demand: Demand, node: str) -> None:
+        self._resident[demand.model] = (demand, node)
+        self._there[node][demand.model] = demand
+        self._movable.pop(node, None)
+
+    def mates(self, demand: Demand, ledger: Ledger) -> set[str]:
+        """Return the members of a model's group that are on a node, on their way out or not."""
+        group = demand.on_demand.group if demand.on_demand else ""
+        if not group:
+            return set()
+        return {
+            model
+            for model, other in self._there[ledger.name].items()
+            if model != demand.model and other.on_demand and other.on_demand.group == group
+        }
+
+    def may_leave(self, demand: Demand) -> bool:
+        wish, use = demand.on_demand, self.use(demand.model)
+        if wish is None or use.busy or not use.trusted:
+            return False
+        return use.resident_seconds >= wish.min_resident_seconds
+
+    def unload_what_is_done(self) -> None:
+        """Tell models to leave that nobody has wanted for long, and those that are about to."""
+        for model, (demand, name) in self._resident.items():
+            use = self.use(model)
+            assert demand.on_demand is not None  # noqa: S101  (only such are resident)
+            done = use.idle_seconds >= demand.on_demand.idle_timeout_seconds
+            if use.phase is Phase.UNLOADING or (done and self.may_leave(demand)):
+                self._tell_to_leave(model, name)
+
+    def clear(self, demand: Demand, open_nodes: Sequence[Ledger]) -> Ledger | None:
+        """Return a node that idle models make room on, and tell those to leave."""
+        options = [
+            (victims, ledger)
+            for ledger in open_nodes
+            if demand.has_files(ledger.name)
+            and (victims := self.victims(demand, ledger)) is not None
+        ]
+        if not options:
+            return None
+        victims, ledger = min(options, key=lambda each: (self._cost(each[0]), each[1].name))
+        for model in victims:
+            self._tell_to_leave(model, ledger.name)
+        return ledger
+
+    def victims(self, demand: Demand, ledger: Ledger) -> tuple[str, ...] | None:
+        """Return which models have to leave a node beside those that do already, as few as it
+        takes; None when that is not enough."""
+        leaving = frozenset(ledger.leaving)
+        if not self._could_clear(demand, ledger):
+            return None
+        idle = self._idle_on(ledger) - {demand.model}
+        mates = self.mates(demand, ledger)
+        chosen = sorted(mates - leaving)
+        if not set(chosen) <= idle:
+            return None
+        for model in sorted(idle - set(chosen), key=self._worth):
+            if ledger.would_fit(demand, leaving | set(chosen)):
+                break
+            chosen.append(model)
+        if not ledger.would_fit(demand, leaving | set(chosen)):
+            return None
+        for model in sorted(set(chosen) - mates, key=self._worth, reverse=True):
+            rest = frozenset(chosen) - {model}
+            if ledger.would_fit(demand, leaving | rest):
+                chosen.remove(model)
+        return tuple(chosen)
+
+    def awaits(self, names: Sequence[str]) -> tuple[Reason, str]:
+        parts = [
+            f"{', '.join(sorted(self._ledgers[name].leaving))} on {name}"
+            if self._ledgers[name].leaving
+            else f"its own last pod on {name}"
+            for name in names
+        ]
+        return Reason.WAITING_FOR_MEMORY, f"room is being made: unloads {'; '.join(parts)}"
+
+    def again_seconds(self) -> float | None:
+        """Return when a model is no longer busy, has been idle for long enough, or may leave."""
+        times = [
+            use.next_change_seconds
+            for use in self._usage.values()
+            if use.next_change_seconds is not None
+        ]
+        for model, (demand, _) in self._resident.items():
+            wish, use = demand.on_demand, self.use(model)
+            if wish is None or use.busy or model in self.unload:
+                continue
+            times += [
+                wish.idle_timeout_seconds - use.idle_seconds,
+                wish.min_resident_seconds - use.resident_seconds,
+            ]
+        return min((each for each in times if each > 0), default=None)
+
+    def _tell_to_leave(self, model: str, node: str) -> None:
+        self.unload.add(model)
+        self._ledgers[node].leaving.add(model)
+        self._movable.pop(node, None)
+
+    def _idle_on(self, ledger: Ledger) -> set[str]:
+        """Return the models that could be told to leave a node."""
+        return {
+            model
+            for model, other in self._there[ledger.name].items()
+            if self._resident.get(model, (None, ""))[1] == ledger.name
+            and model not in ledger.leaving
+            and self.may_leave(other)
+        }
+
+    def _could_clear(self, demand: Demand, ledger: Ledger) -> bool:
+        """Tell, by sums alone, whether a demand would fit once all is gone that could go."""
+        if ledger.name not in self._movable:
+            gone = self._idle_on(ledger) | ledger.leaving
+            gpu = sum(ledger.gpu.get(each, 0) for each in gone)
+            self._movable[ledger.name] = gpu, gpu + sum(ledger.host.get(each, 0) for each in gone)
+        gpu, total = self._movable[ledger.name]
+        return (
+            demand.gpu_mib <= ledger.gpu_free(demand.model) + gpu
+            and demand.total_mib <= ledger.total_free(demand.model) + total
+        )
+
+    def _worth(self, model: str) -> tuple[int, float, str]:
+        """Return by how much a model is missed: by its priority, then by how lately it was used."""
+        wish = self._resident[model][0].on_demand
+        return wish.priority if wish else 0, -self.use(model).idle_seconds, model
+
+    def _cost(self, victims: Sequence[str]) -> tuple[int, tuple[tuple[int, float, str], ...]]:
+        return len(victims), tuple(sorted((self._worth(each) for each in victims), reverse=True))
