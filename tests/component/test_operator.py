@@ -45,7 +45,9 @@ class TestModel:
         assert status["model"] == {"summary": "x", "contextSize": 4096}
         assert status["replicas"] == status["readyReplicas"] == 1
         node = status["nodeSummary"]
-        assert status["placements"] == [{"node": node, "reason": "Serving"}]
+        (pod,) = pods(api, namespace)
+        address = f"{pod['status']['podIP']}:8080"
+        assert status["placements"] == [{"node": node, "reason": "Serving", "address": address}]
         assert api.get("Service", namespace, "coder") is not None
         (deployment,) = deployments(api, namespace)
         template = deployment["spec"]["template"]

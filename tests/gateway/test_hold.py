@@ -141,7 +141,9 @@ class Operator:
             }
             for kind in ("Ready", "Available")
         ]
-        status = {"endpoint": self.door.url, "conditions": conditions}
+        address = self.door.url.removeprefix("http://")
+        there = [{"node": "n1", "reason": reason, "address": address}] if reason != "Idle" else []
+        status = {"endpoint": self.door.url, "conditions": conditions, "placements": there}
         self.api.patch(
             "LlamaModel", NAMESPACE, self.name, {"status": status}, subresource="/status"
         )

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from llama_halo.gateway import anthropic
 from llama_halo.gateway.config import GatewayConfig
 from llama_halo.gateway.failures import Failure, anthropic_error, from_upstream, openai_error
-from llama_halo.gateway.models import Model
+from llama_halo.gateway.models import Model, model_of, urls
+from llama_halo.gateway.requests import session_of
 from llama_halo.gateway.routing import is_background, resolve
 from llama_halo.gateway.sse import SseEvent, encode, events
 
@@ -212,3 +213,69 @@ async def test_events_are_whole_however_the_bytes_are_cut(texts: list[str], data
 
 def test_done_is_no_json() -> None:
     assert SseEvent("", "[DONE]").json() is None
+
+
+def with_replicas(*placements: tuple[str, str], available: bool = True) -> Model:
+    conditions = [
+        {"type": "Available", "status": str(available)},
+        {"type": "Ready", "status": str(available), "reason": "Serving"},
+    ]
+    status = {
+        "endpoint": "http://service",
+        "conditions": conditions,
+        "placements": [
+            {"node": f"n{index}", "reason": reason, **({"address": address} if address else {})}
+            for index, (reason, address) in enumerate(placements)
+        ],
+    }
+    return model_of({"metadata": {"name": "m"}, "status": status})
+
+
+@pytest.mark.parametrize(
+    ("placements", "available", "found"),
+    [
+        ((("Serving", "a:8080"),), True, ["http://a:8080", "http://service"]),
+        ((("Serving", "a:8080"), ("Loading", "b:8080")), True, ["http://a:8080", "http://service"]),
+        ((("Loading", "b:8080"),), False, ["http://b:8080", "http://service"]),
+        ((("Scheduling", ""),), False, ["http://service"]),
+        ((), True, ["http://service"]),
+    ],
+)
+def test_servers_that_answer_are_asked_themselves_and_the_service_is_the_way_out(
+    placements: Any, available: bool, found: list[str]
+) -> None:
+    assert urls(with_replicas(*placements, available=available), "s") == found
+
+
+def test_a_session_stays_with_its_replica_whatever_becomes_of_the_others() -> None:
+    three = [("Serving", f"{name}:8080") for name in "abc"]
+    sessions = [f"session {number}" for number in range(300)]
+    first = {each: urls(with_replicas(*three), each)[0] for each in sessions}
+    shares = [list(first.values()).count(f"http://{name}:8080") for name in "abc"]
+    assert min(shares) > 60
+    without_a = {each: urls(with_replicas(*three[1:]), each)[0] for each in sessions}
+    moved = [each for each in sessions if first[each] != without_a[each]]
+    assert {first[each] for each in moved} == {"http://a:8080"}
+
+
+USER = '{"device_id": "d", "session_id": "from-user-id"}'
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "session"),
+    [
+        ({"x-claude-code-session-id": "one"}, {"metadata": {"user_id": USER}}, "one"),
+        ({"x-session-id": "two"}, {}, "two"),
+        ({}, {"metadata": {"user_id": USER}}, "from-user-id"),
+        ({}, {"metadata": {"user_id": "plain"}}, "plain"),
+        ({}, {"prompt_cache_key": "three", "user": "u"}, "three"),
+        ({}, {"user": "u"}, "u"),
+        ({}, {"metadata": {"user_id": "[1"}}, "[1"),
+        ({}, {"metadata": {"user_id": 7}, "user": 7, "messages": [1]}, "[null, 1]"),
+        ({}, {"system": "s", "messages": [{"role": "user"}, {}]}, '["s", {"role": "user"}]'),
+    ],
+)
+def test_a_session_is_what_the_client_calls_it_else_how_it_begins(
+    headers: dict[str, str], body: Any, session: str
+) -> None:
+    assert session_of(headers, body) == session

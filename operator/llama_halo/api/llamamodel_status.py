@@ -14,6 +14,8 @@ class PlacementStatus(Schema):
 
     node: str
     reason: str
+    address: str | None = None
+    """Where its server listens, for gateways: they need not wait for the Service to know it."""
     device: str | None = None
     layers: int | None = None
 

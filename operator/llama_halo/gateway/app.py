@@ -20,7 +20,7 @@ from llama_halo.gateway.failures import Failure, anthropic_error, openai_error
 from llama_halo.gateway.hold import Held
 from llama_halo.gateway.listing import entry, listing, names
 from llama_halo.gateway.metrics import GatewayMetrics
-from llama_halo.gateway.requests import checked
+from llama_halo.gateway.requests import checked, session_of
 from llama_halo.gateway.routing import Target, is_background, resolve
 from llama_halo.gateway.sse import encode
 from llama_halo.gateway.watch import ModelWatch
@@ -155,12 +155,13 @@ class Gateway:
         body = anthropic.validate(await _json(request))
         target = self._choose(body, call)
         path, upstream_body = "/v1/messages", anthropic.stream_body(body)
+        session = session_of(request.headers, body)
         if not body.get("stream"):
-            async with self._held.stream(target, path, upstream_body) as events:
+            async with self._held.stream(target, path, upstream_body, session=session) as events:
                 return _answer(await anthropic.collect(events, model=body["model"]), call)
 
         async def chunks() -> AsyncGenerator[bytes, None]:
-            async with self._held.stream(target, path, upstream_body) as events:
+            async with self._held.stream(target, path, upstream_body, session=session) as events:
                 async for chunk in anthropic.stream(
                     events, model=body["model"], request_id=call.request_id
                 ):
@@ -174,18 +175,20 @@ class Gateway:
         mended = anthropic.upstream_body(body)
         mended.pop("stream", None)
         path = "/v1/messages/count_tokens"
-        return _answer(await self._held.ask(target, path, mended), call)
+        session = session_of(request.headers, body)
+        return _answer(await self._held.ask(target, path, mended, session=session), call)
 
     async def _chat(self, request: web.Request, call: _Call) -> web.StreamResponse:
         body = checked(await _json(request))
         target = self._choose(body, call)
         path, upstream_body = "/v1/chat/completions", openai.stream_body(body)
+        session = session_of(request.headers, body)
         if not body.get("stream"):
-            async with self._held.stream(target, path, upstream_body) as events:
+            async with self._held.stream(target, path, upstream_body, session=session) as events:
                 return _answer(await openai.collect(events, model=body["model"]), call)
 
         async def chunks() -> AsyncGenerator[bytes, None]:
-            async with self._held.stream(target, path, upstream_body) as events:
+            async with self._held.stream(target, path, upstream_body, session=session) as events:
                 async for chunk in openai.stream(
                     events, model=body["model"], usage=openai.wants_usage(body)
                 ):

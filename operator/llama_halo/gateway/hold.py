@@ -45,7 +45,7 @@ class Held:
 
     @asynccontextmanager
     async def stream(
-        self, target: Target, path: str, body: dict[str, Any]
+        self, target: Target, path: str, body: dict[str, Any], *, session: str
     ) -> AsyncIterator[AsyncIterator[SseEvent]]:
         """Yield the events of a streamed answer, the first of which has come.
 
@@ -58,7 +58,7 @@ class Held:
                 attempt = await stack.enter_async_context(AsyncExitStack())
                 try:
                     events = await attempt.enter_async_context(
-                        self._upstream.stream(model, path, body)
+                        self._upstream.stream(model, path, body, session=session)
                     )
                     first = await anext(events, None)
                     if first is None:
@@ -70,14 +70,16 @@ class Held:
                 yield _chained(first, events)
                 return
 
-    async def ask(self, target: Target, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    async def ask(
+        self, target: Target, path: str, body: dict[str, Any], *, session: str
+    ) -> dict[str, Any]:
         """Return an answer that is not streamed."""
         async with self._leases.request(target.llama_model):
             deadline = time.monotonic() + self._config.hold_seconds
             while True:
                 model = await self._answering(target, deadline)
                 try:
-                    return await self._upstream.ask(model, path, body)
+                    return await self._upstream.ask(model, path, body, session=session)
                 except Failure as failure:
                     await self._again(failure, model, deadline)
 
@@ -91,7 +93,9 @@ class Held:
                     f" {self._config.namespace} (yet)"
                 )
             allowed = not model.on_demand or await self._leases.may_send(model.name)
-            if allowed and model.available and model.endpoint:
+            # A server that has just been started is asked before anybody calls it ready: what it
+            # answers meanwhile is that it loads.
+            if allowed and (model.available or (comes_up(model) and model.starting)):
                 return model
             if not comes_up(model) or time.monotonic() > deadline:
                 raise loading(f"model {target.name} does not answer now: {model.state}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 
@@ -13,7 +14,7 @@ class Model:
 
     name: str
     endpoint: str
-    """URL of its llama-server, without a path; empty until the operator has published it."""
+    """URL of its Service, without a path; empty until the operator has published it."""
     available: bool
     state: str
     """The reason of its Ready condition, for messages."""
@@ -24,6 +25,10 @@ class Model:
     labels: frozenset[tuple[str, str]] = frozenset()
     on_demand: bool = False
     """Loaded when somebody asks for it."""
+    serving: tuple[str, ...] = ()
+    """URLs of its servers that answer, each a replica."""
+    starting: tuple[str, ...] = ()
+    """URLs of servers that run, and do not answer yet as far as the operator knows."""
 
 
 # What a request waits for: it passes by itself. With other states a client is told at once.
@@ -40,10 +45,29 @@ def comes_up(model: Model) -> bool:
     return model.on_demand and model.state in _PASSING
 
 
+def urls(model: Model, session: str) -> list[str]:
+    """Return where to send a request of a session, the best first.
+
+    A session stays with its replica, which has its prompt in the cache, for as long as that is
+    there (rendezvous hashing). The Service is the way out when what was known is no longer so.
+    """
+
+    def rank(url: str) -> str:
+        return sha256(f"{session} {url}".encode()).hexdigest()
+
+    servers = model.serving if model.available else model.starting
+    return [*sorted(servers, key=rank), *([model.endpoint] if model.endpoint else [])]
+
+
 def model_of(cr: Mapping[str, Any]) -> Model:
     """Read a LlamaModel resource."""
     metadata, spec, status = cr["metadata"], cr.get("spec", {}), cr.get("status", {})
     conditions = {each["type"]: each for each in status.get("conditions", ())}
+    servers = [
+        (each.get("reason") == "Serving", f"http://{each['address']}")
+        for each in status.get("placements", ())
+        if each.get("address")
+    ]
     return Model(
         name=metadata["name"],
         endpoint=status.get("endpoint", ""),
@@ -53,6 +77,8 @@ def model_of(cr: Mapping[str, Any]) -> Model:
         aliases=tuple(spec.get("aliases", ())),
         display_name=spec.get("displayName", ""),
         context_size_tokens=spec.get("contextSize", 0),
+        serving=tuple(url for serves, url in servers if serves),
+        starting=tuple(url for serves, url in servers if not serves),
         created=metadata.get("creationTimestamp", ""),
         labels=frozenset((metadata.get("labels") or {}).items()),
     )

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from llama_halo.gateway.failures import Failure
 
 Json = dict[str, Any]
+# As Claude Code, OpenCode and Codex send them.
+_SESSION_HEADERS = (
+    *("x-claude-code-session-id", "x-session-id", "x-session-affinity"),
+    *("session-id", "thread-id"),
+)
+_MOST_LETTERS = 4096
 
 
 def checked(body: Any) -> Json:
@@ -25,3 +34,25 @@ def checked(body: Any) -> Json:
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
             raise Failure(400, f"messages.{index}.role: a role is required")
     return body
+
+
+def session_of(headers: Mapping[str, str], body: Json) -> str:
+    """Return what tells one conversation from another: what the client calls it, else how it
+    begins."""
+    named = [headers.get(each) for each in _SESSION_HEADERS]
+    metadata = body.get("metadata")
+    user = metadata.get("user_id") if isinstance(metadata, dict) else None
+    named += [_session_id(user), body.get("prompt_cache_key"), user, body.get("user")]
+    for each in named:
+        if isinstance(each, str) and each:
+            return each[:_MOST_LETTERS]
+    messages = body.get("messages") or [None]
+    return json.dumps([body.get("system"), messages[0]])[:_MOST_LETTERS]
+
+
+def _session_id(user: Any) -> Any:
+    """Return the session in Claude Code's user_id, which is JSON in a string."""
+    with suppress(ValueError, RecursionError):
+        found = json.loads(user) if isinstance(user, str) else None
+        return found.get("session_id") if isinstance(found, dict) else None
+    return None

@@ -213,4 +213,8 @@ def _judge_absence(seen: _Seen, config_hash: str) -> tuple[Reason, str, bool]:
 
 def _placements(pods: Sequence[PodState]) -> list[dict[str, Any]]:
     by_node = {each.node: each for each in pods if each.node}
-    return [{"node": node, "reason": str(each.reason)} for node, each in sorted(by_node.items())]
+    return [
+        {"node": node, "reason": str(each.reason)}
+        | ({"address": each.address} if each.address else {})
+        for node, each in sorted(by_node.items())
+    ]

@@ -9,6 +9,7 @@ from typing import Any
 
 from llama_halo.api.reasons import FAILED_REASONS, STALLED_REASONS, Reason
 from llama_halo.plan import labels
+from llama_halo.plan.server import PORT
 from llama_halo.status.crash import explain
 
 RESTARTS_UNTIL_STALLED = 5
@@ -34,6 +35,8 @@ class PodState:
     created: str = ""
     memory_mib: int = 0
     """GPU and host memory that it holds, by its annotations."""
+    address: str = ""
+    """Where its server listens, or will in a moment; empty until it runs."""
 
     @property
     def ready(self) -> bool:
@@ -71,7 +74,15 @@ def pod_state(pod: Mapping[str, Any], finding: str = "") -> PodState:
         terminating="deletionTimestamp" in metadata,
         created=metadata.get("creationTimestamp", ""),
         memory_mib=_memory_mib(metadata.get("annotations") or {}),
+        address=_address(status, container),
     )
+
+
+def _address(status: Mapping[str, Any], container: Mapping[str, Any]) -> str:
+    ip = status.get("podIP", "")
+    if not ip or "running" not in container.get("state", {}):
+        return ""
+    return f"[{ip}]:{PORT}" if ":" in ip else f"{ip}:{PORT}"
 
 
 def _memory_mib(annotations: Mapping[str, str]) -> int:
