@@ -113,5 +113,5 @@ def test_a_draft_model_and_an_adapter_are_as_large_as_estimated(
         adapters={"sql": companion(read_model_header(str(lora)), "adapter")},
     ).estimate(serving)
     assert found.adapters / MIB == pytest.approx(sum(adapters), abs=0.01)
-    assert [each for each in caches] == pytest.approx([found.kv_cache / MIB] * 2, abs=0.005)
+    assert caches == pytest.approx([found.kv_cache / MIB] * 2, abs=0.005)
     assert found.draft / MIB >= own_model.weights / MIB + caches[1] + computes[-1]

@@ -467,3 +467,54 @@ def test_what_llama_cpp_would_not_start_with_is_refused_with_what_to_do(
     assert isinstance(found.waiting, Invalid)
     assert found.waiting.reason is Reason.UNSUPPORTED_MODEL
     assert says in found.waiting.message
+
+
+def test_while_any_part_is_unknown_nothing_that_may_run_is_forgotten() -> None:
+    model, projector, _, _ = PART_INSPECTIONS
+    stored = (StoredAt("n1", model.path, 1), StoredAt("n1", projector.path, 1))
+    files = FileFacts(inspections=(model, projector), stored=stored)
+    other = {"source": {"huggingFace": {"repo": "o/r", "file": "y.gguf"}}}
+    changed = LlamaModelSpec.model_validate({**other, "projector": PARTS["projector"]})
+    assert current(changed, files).stored == stored
+    alone = LlamaModelSpec.model_validate({"source": HUB})
+    assert current(alone, files, in_use_on={"n1"}).stored == stored, "an old pod has it open"
+    assert current(alone, files).stored == stored[:1]
+
+
+def test_a_file_that_two_parts_share_is_fetched_once() -> None:
+    twice = {
+        "adapters": [
+            {"name": name, "source": {"huggingFace": {"repo": "o/r", "file": "l.gguf"}}}
+            for name in ("a", "b")
+        ]
+    }
+    source = twice["adapters"][0]["source"]
+    lora = inspection(
+        source,
+        file="l.gguf",
+        profile=None,
+        companion=Companion("adapter", "llama", 1),
+        role="adapter-a",
+        requested_at="T1",
+    )
+    known = (inspection(requested_at="T1"), lora, replace(lora, role="adapter-b", requested_at=""))
+    stored = (StoredAt("n1", inspection().path, 1, requested_at="T1"),)
+    found = jobs(plan(FileFacts(inspections=known, stored=stored), twice, fetch_to=("n1",)))
+    assert [each["metadata"]["labels"][labels.ROLE] for each in found] == ["adapter-a"]
+    done = (*stored, StoredAt("n1", lora.path, 1, requested_at="T1"))
+    assert jobs(plan(FileFacts(inspections=known, stored=done), twice, nodes=("n1",))) == []
+
+
+def test_beside_a_part_that_is_fetched_every_local_one_is_looked_for() -> None:
+    """Or the model would be placed where its adapter is not."""
+    all_said = {"contextSize": 4096, "memory": {"gpu": "1Gi", "host": "1Gi"}}
+    adapters = {"adapters": PARTS["adapters"]}
+    found = plan(FileFacts(), {**all_said, **adapters})
+    assert {each["metadata"]["labels"][labels.ROLE] for each in jobs(found)} == {
+        *("model", "adapter-sql")
+    }
+    local = {"source": LOCAL, **adapters, **all_said}
+    assert jobs(plan(FileFacts(), local, nodes=("n1",))) == [], "all in the store, and all said"
+    draft = {"model": {"source": {"local": {"path": "d.gguf"}}}}
+    (look, _) = jobs(plan(FileFacts(), {**local, "draft": draft}, nodes=("n1",)))
+    assert look["metadata"]["labels"][labels.ROLE] == "draft", "how it drafts its header tells"

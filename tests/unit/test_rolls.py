@@ -112,3 +112,14 @@ def test_what_is_deleted_gives_its_turn_away() -> None:
     world.note(ONE)
     world.rolls.plan(TWO, rolls=(), waits=("n1",))
     assert world.rolls.note(Key("Deployment", "llm", "one-x"), None) == {TWO}
+
+
+def test_a_roll_that_is_refused_again_and_again_starves_nobody() -> None:
+    """One that tries every ten seconds beside one that looks every fifteen."""
+    world, turns = World(), 0
+    for second in range(3600):
+        world.now += 1
+        if second % 10 == 0 and not world.taken(ONE):
+            world.rolls.plan(ONE, rolls=("n1",), waits=())
+        turns += second % 15 == 0 and not world.taken(TWO)
+    assert turns > 60

@@ -26,6 +26,10 @@ OWNED_FLAGS = {
     "-md": "draft.model",
     "--model-draft": "draft.model",
     "--spec-draft-model": "draft.model",
+    "-hfd": "draft.model",
+    "-hfrd": "draft.model",
+    "--spec-draft-hf": "draft.model",
+    "--hf-repo-draft": "draft.model",
     "--spec-draft-n-max": "draft.model.maxTokens",
     "--lora": "adapters",
     "--lora-scaled": "adapters",
@@ -70,6 +74,10 @@ OWNED_ENV = (
     "LLAMA_ARG_HOST",
     "LLAMA_ARG_PORT",
     "LLAMA_ARG_MODEL",
+    "LLAMA_ARG_MMPROJ",
+    "LLAMA_ARG_MMPROJ_URL",
+    "LLAMA_ARG_SPEC_DRAFT_MODEL",
+    "LLAMA_ARG_SPEC_DRAFT_HF_REPO",
     # With a key every request through a gateway would be refused: it sends none yet.
     "LLAMA_API_KEY",
 )
@@ -77,7 +85,8 @@ OWNED_ENV = (
 
 def _flag_rule(flags: tuple[str, ...], why: str) -> dict[str, str]:
     known = ", ".join(f"'{flag}'" for flag in flags)
-    offends = f"a, a.split('=')[0] in [{known}]"
+    # llama-server takes --ctx_size for --ctx-size.
+    offends = f"a, a.split('=')[0].replace('_', '-') in [{known}]"
     return rule(
         f"!self.exists({offends})",
         f"extraArgs holds a flag that {why}",

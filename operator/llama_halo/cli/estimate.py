@@ -22,6 +22,7 @@ from llama_halo.gguf.fit import longest_context
 from llama_halo.gguf.header import Header
 from llama_halo.gguf.memory import CACHE_TYPES, MIB, Estimate, Serving
 from llama_halo.gguf.profile import profile
+from llama_halo.plan.parts import parts
 from llama_halo.plan.sizing import bundle_of, serving_of
 from llama_halo.status.jobs import inspection_from
 
@@ -94,11 +95,13 @@ async def _of_cluster(namespace: str, name: str) -> tuple[LlamaModelSpec, Bundle
         await cluster.close()
     spec = LlamaModelSpec.model_validate(cr["spec"])
     found = [inspection_from(each) for each in (cr.get("status") or {}).get("inspected") or ()]
-    bundle = bundle_of(spec, {each.role: each for each in found})
-    if bundle is None:
+    known = {each.role: each for each in found}
+    bundle, missing = bundle_of(spec, known), [p.role for p in parts(spec) if p.role not in known]
+    if bundle is None or missing:
         raise SourceMissing(
-            f"LlamaModel {namespace}/{name}: its file's header has not been read (see kubectl get"
-            " llamamodel; with memory and contextSize in the spec it never is): name the file"
+            f"LlamaModel {namespace}/{name}: the header of the file for {', '.join(missing)} has"
+            " not been read (see kubectl get llamamodel; with memory and contextSize in the spec"
+            " those of files in the store never are): name the files"
         )
     return spec, bundle
 

@@ -67,11 +67,18 @@ async def _used() -> set[str]:
 
 def _paths(model: Object) -> set[str]:
     """Return what a model has downloaded, and what its spec names in the store."""
-    local = (model["spec"].get("source") or {}).get("local") or {}
+    local = {each["local"]["path"] for each in _sources(model["spec"]) if "local" in each}
     status = model.get("status") or {}
     folders = {each["folder"] for each in status.get("inspected", ()) if each.get("folder")}
     files = {each["path"] for each in status.get("files", ())}
-    return files | folders | ({local["path"]} if "path" in local else set())
+    return files | folders | local
+
+
+def _sources(spec: Object) -> list[Object]:
+    """Return the sources of a model and of all that goes with it."""
+    draft = (spec.get("draft") or {}).get("model")
+    named = [spec, spec.get("projector"), draft, *(spec.get("adapters") or ())]
+    return [each["source"] for each in named if each]
 
 
 def _parser() -> argparse.ArgumentParser:

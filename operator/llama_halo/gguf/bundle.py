@@ -10,8 +10,18 @@ from llama_halo.gguf.companions import Companion
 from llama_halo.gguf.memory import Estimate, Method, Serving, drafting_bytes, estimate
 from llama_halo.gguf.profile import Profile
 
+MTP, SIMPLE = "draft-mtp", "draft-simple"
 DRAFTED_TOKENS = 3
 """llama-server's own default for what is drafted at once."""
+
+
+def draft_type(draft: Profile, model: Profile | None) -> str:
+    """Return the `--spec-type` for a draft's file; llama-server itself looks at its first shard
+    alone, and aborts when layers for multi-token prediction are of another width."""
+    if draft.drafts in ("eagle3", "dflash", "dspark"):
+        return f"draft-{draft.drafts}"
+    fits = model is not None and draft.model.embedding == model.model.embedding
+    return MTP if draft.drafts == "mtp" or (draft.model.drafting and fits) else SIMPLE
 
 
 @dataclass(frozen=True)
@@ -28,15 +38,10 @@ class Bundle:
 
     @property
     def draft_type(self) -> str:
-        """llama-server's `--spec-type`; empty where none is, or it tells by the draft's file."""
+        """llama-server's `--spec-type`; empty where nothing drafts."""
         if self.drafts_itself:
-            return "draft-mtp"
-        if self.draft is None:
-            return ""
-        architecture = self.draft.model.architecture
-        if architecture == "dflash" or self.draft.model.drafting:
-            return ""
-        return "draft-eagle3" if architecture == "eagle3" else "draft-simple"
+            return MTP
+        return draft_type(self.draft, self.model) if self.draft else ""
 
     def estimate(self, serving: Serving) -> Estimate:
         """Return what all of it needs with these settings.
@@ -45,7 +50,7 @@ class Bundle:
         """
         self._check()
         # Only an ordinary draft model leaves the model's own state as it is.
-        rolls = (self.draft or self.drafts_itself) and self.draft_type != "draft-simple"
+        rolls = self.draft_type not in ("", SIMPLE)
         drafted = (serving.drafted_tokens or DRAFTED_TOKENS) if rolls else 0
         own = estimate(
             self.model.weights, self.model.model, replace(serving, drafted_tokens=drafted)
@@ -53,15 +58,19 @@ class Bundle:
         draft, method = 0, own.method
         if self.drafts_itself:
             draft = drafting_bytes(self.model.model, serving)
+        elif self.draft and self.draft_type == MTP:
+            draft = self.draft.weights + drafting_bytes(self.draft.model, serving)
         elif self.draft:
             alone = replace(serving, drafted_tokens=0)
             found = estimate(self.draft.weights, self.draft.model, alone)
             draft = found.gpu
             method = Method.UPPER_BOUND if found.method is Method.UPPER_BOUND else method
-        flash = serving.flash_attention
+        seen = self.projector and self.projector.bound_bytes(
+            flash_attention=serving.flash_attention, image_tokens=serving.image_tokens
+        )
         return replace(
             own,
-            projector=self.projector.bound_bytes(flash_attention=flash) if self.projector else 0,
+            projector=seen or 0,
             draft=draft,
             adapters=sum(each.weights for each in self.adapters.values()),
             method=method,

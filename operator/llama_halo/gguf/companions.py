@@ -7,7 +7,7 @@ b11434 lets through to the projector (`clip.cpp`); held against llama-server in 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from llama_halo.errors import DamagedGGUF, UnsupportedModel
@@ -23,16 +23,20 @@ _NAMES = {
 MOST_SIDE = 2**14
 MOST_WIDTH = 2**20
 AUDIO_POSITIONS = 3000
-"""Of the thirty seconds that an audio encoder takes at once."""
+"""Thirty seconds for encoders that take so much at once, four minutes for the others."""
+_WHOLE_AUDIO = frozenset({"lfm2a", "parakeet"})
+"""Encoders that take a recording as a whole, and keep their attention's scores."""
+MOST_POSITIONS = 2**20
+MOST_HEADS = 4096
 BATCH_TOKENS = 1024
 """Small images are encoded together, up to so many tokens."""
 # Tokens of the largest image of projectors that take any size; others scale it to their own.
 _MOST_TOKENS = {
     **dict.fromkeys(("qwen2vl_merger", "qwen2.5vl_merger", "qwen3vl_merger", "ling3vl"), 4096),
-    **dict.fromkeys(("qwen2.5o", "glm4v", "kimik25", "muse_glimmer", "glm5v", "exaone4_5"), 4096),
+    **dict.fromkeys(("qwen2.5o", "glm4v", "kimik25", "muse-glimmer", "glm5v", "exaone4_5"), 4096),
     **dict.fromkeys(("pixtral", "kimivl", "lightonocr", "dots_ocr", "paddleocr"), 1024),
     **{"lfm2": 256, "gemma4v": 1120, "gemma4uv": 1120, "minimax_m3": 576},
-    **{"hunyuanvl": 16384, "youtuvl": 62500},
+    **{"hunyuanvl": 16384, "youtuvl": 4096},
 }
 _MERGES = {"gemma3": 4, "gemma4v": 3, "pixtral": 1, "mlp": 1}
 _USUAL_MERGE = 2
@@ -50,16 +54,21 @@ class Companion:
     """Patches of the largest image, or steps of audio."""
     values: int = 0
     """32-bit floats of each of them at once."""
+    token_positions: int = 0
+    """Patches of a token, where `--image-max-tokens` limits an image."""
     pair_bytes: int = 0
     """Of each pair of them: the masks of windowed attention."""
     heads: int = 0
     sees: bool = False
     hears: bool = False
 
-    def bound_bytes(self, *, flash_attention: bool) -> int:
-        """Return the weights, and a bound on what one image or piece of audio takes."""
+    def bound_bytes(self, *, flash_attention: bool, image_tokens: int = 0) -> int:
+        """Return the weights, and a bound on what one image or piece of audio takes; an image has
+        so many tokens at most, 0: as many as llama.cpp takes."""
+        limited = image_tokens * self.token_positions
+        positions = min(limited, MOST_POSITIONS) or self.positions
         of_pair = self.pair_bytes + (0 if flash_attention else 8 * self.heads)
-        return self.weights + self.positions * (4 * self.values + of_pair * self.positions)
+        return self.weights + positions * (4 * self.values + of_pair * positions)
 
 
 def kind_of(header: Header) -> str:
@@ -97,7 +106,7 @@ def to_json(found: Companion) -> dict[str, Any]:
 def from_json(data: Mapping[str, Any]) -> Companion:
     """Return the companion that `to_json` wrote; raises `DamagedGGUF` for anything else."""
     try:
-        numbers = ("weights", "positions", "values", "pair_bytes", "heads")
+        numbers = ("weights", "positions", "values", "token_positions", "pair_bytes", "heads")
         return Companion(
             kind=str(data["kind"]),
             architecture=str(data["architecture"]),
@@ -129,6 +138,7 @@ def _projector(header: Header) -> Companion:
         weights=header.tensor_bytes,
         positions=largest.positions,
         values=largest.values * len(parts),
+        token_positions=largest.token_positions,
         pair_bytes=largest.pair_bytes,
         heads=largest.heads,
         sees=sees,
@@ -153,16 +163,23 @@ def _vision(header: Header) -> Companion:
         f"clip.vision.{each}" in header.metadata or f"clip.vision.{each}" in header.array_lengths
         for each in ("n_wa_pattern", "wa_layer_indexes", "wa_pattern_mode")
     )
-    return _encoder(header, "vision", name, positions, pair_bytes=6 if windowed else 0)
+    found = _encoder(header, "vision", name, positions)
+    return replace(
+        found,
+        token_positions=merge if name in _MOST_TOKENS or pixels else 0,
+        pair_bytes=6 if windowed else 0,
+    )
 
 
 def _audio(header: Header) -> Companion:
-    return _encoder(header, "audio", _type(header, "audio"), AUDIO_POSITIONS)
+    found = _encoder(header, "audio", _type(header, "audio"), AUDIO_POSITIONS)
+    whole = found.architecture in _WHOLE_AUDIO
+    return replace(found, pair_bytes=12 * found.heads if whole else 0)
 
 
-def _encoder(
-    header: Header, part: str, name: str, positions: int, *, pair_bytes: int = 0
-) -> Companion:
+def _encoder(header: Header, part: str, name: str, positions: int) -> Companion:
+    if positions > MOST_POSITIONS:
+        raise DamagedGGUF(f"clip.{part} takes {positions} patches of an image, which none does")
     width = _number(header, f"{part}.embedding_length", 1, MOST_WIDTH)
     hidden = _number(header, f"{part}.feed_forward_length", 0, MOST_WIDTH)
     gated = any(".ffn_gate." in each for each in header.tensors)
@@ -172,8 +189,7 @@ def _encoder(
         weights=0,
         positions=positions,
         values=(3 if gated else 1) * hidden + 6 * width,
-        pair_bytes=pair_bytes,
-        heads=_number(header, f"{part}.attention.head_count", 1, MOST_WIDTH),
+        heads=_number(header, f"{part}.attention.head_count", 1, MOST_HEADS),
     )
 
 

@@ -64,6 +64,8 @@ class Serving:
     prompt_cache_mib: int = 2048
     drafted_tokens: int = 0
     """Of speculative decoding, for each of which some models keep a state."""
+    image_tokens: int = 0
+    """`--image-max-tokens`; 0: as many as llama.cpp takes."""
 
 
 @dataclass(frozen=True)

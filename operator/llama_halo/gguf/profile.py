@@ -22,6 +22,8 @@ Json = dict[str, Any]
 _QUANTIZATION = re.compile(r"(?:^|[-._])((?:I?Q\d\w*|MXFP4\w*|BF16|F16|F32))(?=$|[-.])", re.I)
 _BLOCK = re.compile(r"blk\.(\d{1,3})\.")
 _LAYERS = ("layers", "drafting")
+_NONE: Json = {"of": [], "runs": ""}
+"""What earlier releases did not look for."""
 _NUMBERS = tuple(each.name for each in fields(Dimensions) if each.name not in _LAYERS)
 
 
@@ -33,6 +35,9 @@ class Profile:
     quantization: str
     tools: bool
     """Whether its chat template speaks of tools."""
+    drafts: str
+    """What it can draft tokens as, beside an ordinary model: eagle3, dflash, dspark, or mtp, when
+    it is nothing but the layers for that."""
     weights: int
     """Bytes, as a server with a GPU loads them."""
     layer_weights: tuple[int, ...]
@@ -64,6 +69,7 @@ def profile(header: Header, file: str) -> Profile:
         parameters=header.parameters,
         quantization=_quantization(header, file),
         tools="tools" in header.text("tokenizer.chat_template"),
+        drafts=_drafts(header),
         weights=weight_bytes(header, model),
         layer_weights=tuple(weights),
         model=model,
@@ -77,6 +83,7 @@ def to_json(found: Profile) -> Json:
         "parameters": found.parameters,
         "quantization": found.quantization,
         "tools": found.tools,
+        **({"drafts": found.drafts} if found.drafts else {}),
         "weights": found.weights,
         "layerWeights": _runs(found.layer_weights),
         **{
@@ -93,17 +100,32 @@ def from_json(data: Mapping[str, Any]) -> Profile:
         numbers: Json = {name: data[name] for name in _NUMBERS}
         numbers["head_lengths"] = tuple(numbers["head_lengths"])
         for name in _LAYERS:
-            numbers[name] = tuple(Layer(*each) for each in _unrolled(data[name]))
+            numbers[name] = tuple(Layer(*each) for each in _unrolled(data.get(name) or _NONE))
         return Profile(
             parameters=int(data["parameters"]),
             quantization=str(data["quantization"]),
             tools=bool(data["tools"]),
+            drafts=str(data.get("drafts", "")),
             weights=int(data["weights"]),
             layer_weights=tuple(_unrolled(data["layerWeights"])),
             model=Dimensions(**numbers),
         )
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise DamagedGGUF(f"this is no profile of a model: {error!r}") from error
+
+
+def _drafts(header: Header) -> str:
+    """Return what kind of draft a file is; `draft_type` of a bundle makes a flag of it."""
+    name = header.text("general.architecture")
+    if name == "dflash":
+        return "dspark" if "markov_w1.weight" in header.tensors else "dflash"
+    if name == "eagle3":
+        return name
+    drafting = header.whole(f"{name}.nextn_predict_layers")
+    alone = drafting == header.whole(f"{name}.block_count") or (
+        header.tensors and "blk.0.attn_norm.weight" not in header.tensors
+    )
+    return "mtp" if drafting and alone else ""
 
 
 def _layer_json(layer: Layer) -> list[int]:

@@ -56,8 +56,13 @@ class _Looks:
 def plan_files(spec: LlamaModelSpec, facts: ModelFacts) -> Files:
     """Decide which Jobs are there, and what is known of the files."""
     found, jobs, said = known(spec, facts.files), _Jobs(facts), _Looks()
+    first = {each.path: role for role, each in reversed(found.items())}
     for part in looked_at(spec):
-        _plan_part(spec, facts, part, jobs, said)
+        _plan_looks(spec, facts, part, jobs, said)
+        inspection = found.get(part.role)
+        # A file that two parts share is fetched for the first of them.
+        if inspection and first[inspection.path] == part.role:
+            _plan_fetches(spec, facts, part, inspection, jobs, said)
     if not facts.files.recorded:
         about = {each.key for each in parts(spec)} | {each.path for each in found.values()}
         jobs.keep_answered(about)
@@ -71,17 +76,27 @@ def plan_files(spec: LlamaModelSpec, facts: ModelFacts) -> Files:
     )
 
 
-def _plan_part(
+def _plan_looks(
     spec: LlamaModelSpec, facts: ModelFacts, part: Part, jobs: _Jobs, said: _Looks
 ) -> None:
-    """Plan the Jobs of one part, and take in what they say."""
+    """Plan the Jobs that look at one part, and take in what they say."""
     found = inspection_of(part, facts.files)
     looks = [
         jobs.want(_inspect(spec, facts, part, node)) for node in _looks(spec, facts, part, found)
     ]
     if found is None:
-        said.unknown.append(_unknown(looks))
-        return
+        said.unknown.append(_unknown(part, looks))
+
+
+def _plan_fetches(
+    spec: LlamaModelSpec,
+    facts: ModelFacts,
+    part: Part,
+    found: Inspection,
+    jobs: _Jobs,
+    said: _Looks,
+) -> None:
+    """Plan the Jobs that fetch one part, and take in what they say."""
     for node in _fetches(spec, facts, part, found):
         there = jobs.want(_fetch(spec, facts, part, found, node))
         if there and there.problem:
@@ -161,7 +176,7 @@ def _claim_node(facts: ModelFacts) -> str:
     return next(iter(nodes)) if len(nodes) == 1 else ""
 
 
-def _unknown(looks: Sequence[JobFacts | None]) -> Wait | Invalid:
+def _unknown(part: Part, looks: Sequence[JobFacts | None]) -> Wait | Invalid:
     """Tell why the source is not known yet, in a Job's own words if all have any."""
     problems = [each.problem for each in looks if each and each.problem]
     worst = _worst(problems) if len(problems) == len(looks) else None
@@ -173,7 +188,7 @@ def _unknown(looks: Sequence[JobFacts | None]) -> Wait | Invalid:
             "no node may run the model, so there is none to look for its file on: label a node"
             f" (kubectl label node NAME {labels.STRIX_HALO}=true), or change spec.pod.nodeSelector",
         )
-    return Wait(Reason.INSPECTING, "the header of the model's file is being read")
+    return Wait(Reason.INSPECTING, f"the header of the file for {part.role} is being read")
 
 
 def _worst(problems: Sequence[Problem]) -> Wait | Invalid | None:

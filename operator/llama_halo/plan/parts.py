@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 
 from llama_halo.api.llamamodel import Backend, LlamaModelSpec, Memory, Source
@@ -61,8 +61,10 @@ def source_key(source: Source) -> str:
 
 
 def needs_look(spec: LlamaModelSpec, part: Part) -> bool:
-    """Tell whether a header has to be read: not when the spec says all of a file in the store."""
-    return part.source.local is None or not says_all(spec)
+    """Tell whether a header has to be read: not when all files are in the store and the spec says
+    what they need. How a draft model drafts only its header tells."""
+    told = says_all(spec) and all(each.source.local for each in parts(spec))
+    return part.role == DRAFT or not told
 
 
 def says_all(spec: LlamaModelSpec) -> bool:
@@ -104,14 +106,17 @@ def all_known(spec: LlamaModelSpec, files: FileFacts) -> bool:
     return len(known(spec, files)) == len(looked_at(spec))
 
 
-def current(spec: LlamaModelSpec, files: FileFacts) -> FileFacts:
+def current(
+    spec: LlamaModelSpec, files: FileFacts, *, in_use_on: Set[str] = frozenset()
+) -> FileFacts:
     """Return what is worth remembering: of the sources that the spec names now, and old files only
-    on nodes that do not have the new ones yet, where they may still be in use."""
+    where they may still be in use: on nodes where an earlier version runs, and on those that do
+    not have all of the new ones yet."""
     found = tuple(known(spec, files).values())
-    if not found:
-        return FileFacts(stored=files.stored)
+    if not all_known(spec, files):
+        return FileFacts(inspections=found, stored=files.stored)
     paths = {each.path for each in found}
-    renewed = _nodes_with(paths, files)
+    renewed = _nodes_with(paths, files) - in_use_on
     stored = [each for each in files.stored if each.path in paths or each.node not in renewed]
     return FileFacts(inspections=found, stored=tuple(stored))
 

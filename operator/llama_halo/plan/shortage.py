@@ -34,9 +34,9 @@ def why_unplaced(
         if not open_nodes:
             there = demand.stored_on | (demand.fetchable_to or frozenset())
             return Reason.SOURCE_NOT_FOUND, (
-                f"{have}no free node has the file, in its store or by its claim (it is on:"
-                f" {', '.join(sorted(there)) or 'none'}): copy it there, or use"
-                " source.huggingFace or source.http with a store on the nodes"
+                f"{have}no free node has all files that cannot be fetched, in its store or by its"
+                f" claim (they are on: {', '.join(sorted(there)) or 'none'}): copy them there, or"
+                " use source.huggingFace or source.http with a store on the nodes"
             )
     if open_nodes:
         shortages = "; ".join(_shortage(demand, each, usage) for each in open_nodes[:NODES_TOLD])

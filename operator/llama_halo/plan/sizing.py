@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from llama_halo.api.llamamodel import Backend, LlamaModelSpec, Memory
 from llama_halo.api.reasons import Reason
 from llama_halo.errors import UnsupportedModel
-from llama_halo.gguf.bundle import DRAFTED_TOKENS, Bundle
+from llama_halo.gguf.bundle import DRAFTED_TOKENS, MTP, Bundle, draft_type
 from llama_halo.gguf.companions import PROJECTOR
 from llama_halo.gguf.memory import MIB, Estimate, Method, Serving
 from llama_halo.gguf.profile import Profile
@@ -49,7 +50,7 @@ def size(spec: LlamaModelSpec, known: Mapping[str, Inspection]) -> Sizing | Inva
     bundle = bundle_of(spec, known)
     if bundle is None:
         gpu, host = _given(spec, "gpu"), _given(spec, "host")
-        return Sizing(spec.context_size or 0, gpu, host, _usual_draft_type(spec))
+        return Sizing(spec.context_size or 0, gpu, host, _draft_type(spec, known))
     serving = serving_of(spec, bundle.model)
     try:
         found = bundle.estimate(serving)
@@ -105,11 +106,21 @@ def serving_of(spec: LlamaModelSpec, profile: Profile) -> Serving:
         micro_batch=spec.micro_batch_size or 512,
         flash_attention=spec.flash_attention != "Off",
         full_window_cache="--swa-full" in (spec.extra_args or ()),
+        image_tokens=_image_tokens(spec.extra_args or ()),
         drafted_tokens=drafted_tokens(spec),
         prompt_cache_mib=DEFAULT_PROMPT_CACHE_MIB
         if spec.prompt_cache_mib is None
         else spec.prompt_cache_mib,
     )
+
+
+def _image_tokens(arguments: Sequence[str]) -> int:
+    """Return the limit of an image's tokens, 0 when there is none."""
+    words = [word for each in arguments for word in each.split("=", 1)]
+    for flag, value in pairwise(words):
+        if flag == "--image-max-tokens" and value.isdecimal():
+            return int(value)
+    return 0
 
 
 def _split(
@@ -128,10 +139,12 @@ def _mib(size_bytes: int) -> int:
     return math.ceil(size_bytes / MIB)
 
 
-def _usual_draft_type(spec: LlamaModelSpec) -> str:
-    if spec.draft is None:
-        return ""
-    return "draft-mtp" if spec.draft.mtp else "draft-simple"
+def _draft_type(spec: LlamaModelSpec, known: Mapping[str, Inspection]) -> str:
+    """Return how tokens are drafted for a model whose own header was not read."""
+    if spec.draft and spec.draft.mtp:
+        return MTP
+    draft = known.get(DRAFT)
+    return draft_type(draft.profile, None) if draft and draft.profile else ""
 
 
 def _given(spec: LlamaModelSpec, side: str) -> int:

@@ -56,8 +56,12 @@ class Rolls:
 
     def plan(self, model: Key, *, rolls: Iterable[str], waits: Iterable[str]) -> None:
         """Note that a model is about to roll on some nodes, and waits for its turn on others."""
+        now = self._clock()
         for node in rolls:
-            self._claims[node] = (model, self._clock())
+            claimed_by, claimed_at = self._claims.get(node, (None, 0.0))
+            # A claim of which nothing came leaves the others time for theirs.
+            if claimed_by != model or now - claimed_at > 3 * CLAIM_SECONDS:
+                self._claims[node] = (model, now)
         for node in waits:
             self._waiting[node].add(model)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -30,11 +30,14 @@ from llama_halo.status.pods import PodState
 Json = dict[str, Any]
 
 
-def model_status(spec: LlamaModelSpec, files: FileFacts) -> Json:
-    """Return model, memory, files and inspected, as far as they are known."""
+def model_status(spec: LlamaModelSpec, files: FileFacts, *, in_use_on: Set[str]) -> Json:
+    """Return model, memory, files and inspected, as far as they are known.
+
+    `in_use_on` are the nodes where an earlier version of the model runs, with files of its own.
+    """
     found = known(spec, files)
     sizing = size(spec, found) if all_known(spec, files) else None
-    kept = current(spec, files)
+    kept = current(spec, files, in_use_on=in_use_on)
     status: Json = {"model": _model(spec, found, sizing if isinstance(sizing, Sizing) else None)}
     if isinstance(sizing, Sizing) and sizing.gpu_mib + sizing.host_mib:
         status["memory"] = _memory(sizing)

@@ -98,7 +98,7 @@ def llamamodel_status(  # noqa: PLR0913  (everything a status is made of, by nam
     elif previous.get("configHash"):
         status["configHash"] = previous["configHash"]
     if spec is not None:
-        status |= model_status(spec, files)
+        status |= model_status(spec, files, in_use_on=_earlier_on(states, outcome))
     else:
         # Not even read: what is on the nodes is there all the same.
         kept = ("files", "inspected")
@@ -108,6 +108,12 @@ def llamamodel_status(  # noqa: PLR0913  (everything a status is made of, by nam
     if requested_at:
         status["lastHandledReconcileAt"] = requested_at
     return status
+
+
+def _earlier_on(pods: Sequence[PodState], outcome: Outcome) -> frozenset[str]:
+    """Return the nodes where an earlier version runs, which may use other files."""
+    planned = outcome.config_hash if isinstance(outcome, Plan) else ""
+    return frozenset(each.node for each in pods if each.node and each.config_hash != planned)
 
 
 @dataclass(frozen=True)
