@@ -287,6 +287,9 @@ def test_kstatus_can_tell_every_state(reason: Reason, stalled: bool, available: 
     assert all(found[kind]["status"] == "True" for kind in at_work)
 
 
+RUNS = [{"node": "n", "address": "10.0.0.1:8080"}]
+
+
 def told(reason: Reason, *, available: bool = False, stalled: bool = False, of: int = 7) -> Json:
     verdict = Verdict(reason, "m", available=available, stalled=stalled)
     found = conditions(verdict, generation=of, previous={}, now=NOW)
@@ -298,6 +301,8 @@ def told(reason: Reason, *, available: bool = False, stalled: bool = False, of: 
     [
         (told(Reason.SCHEDULING), told(Reason.LOADING), True),
         (told(Reason.ROLLING), told(Reason.SCHEDULING), True),
+        (told(Reason.SCHEDULING), {**told(Reason.LOADING), "placements": [{"node": "n"}]}, True),
+        (told(Reason.SCHEDULING), {**told(Reason.LOADING), "placements": RUNS}, False),
         (told(Reason.LOADING), told(Reason.SERVING, available=True), False),
         (told(Reason.SERVING, available=True), told(Reason.ROLLING), False),
         (told(Reason.ROLLING, available=True), told(Reason.SCHEDULING), False),

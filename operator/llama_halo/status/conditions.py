@@ -91,7 +91,10 @@ def is_next_step(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
 
 
 def _answers(status: Mapping[str, Any]) -> Any:
-    return condition(status, ConditionType.AVAILABLE).get("status")
+    """Return what gateways go by: whether the model answers, and where its servers are."""
+    placements = status.get("placements", ())
+    addresses = [each["address"] for each in placements if each.get("address")]
+    return condition(status, ConditionType.AVAILABLE).get("status"), addresses
 
 
 def not_ready_since(status: Mapping[str, Any]) -> str:
