@@ -190,8 +190,8 @@ CONFIG = GatewayConfig.model_validate(
             {"name": "missing", "llama_model": "nobody"},
             {"name": "broken", "llama_model": "refusing"},
         ],
-        "default_route": "coder",
-        "background_route": "small",
+        "routes": {"default": "coder", "background": "small"},
+        "hold_seconds": 2,
     }
 )
 

@@ -10,12 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llama_halo.gateway import anthropic
-from llama_halo.gateway.config import GatewayConfig
+from llama_halo.gateway.config import GatewayConfig, Routes
 from llama_halo.gateway.failures import Failure, anthropic_error, from_upstream, openai_error
 from llama_halo.gateway.models import Model, model_of, urls
 from llama_halo.gateway.requests import session_of
-from llama_halo.gateway.routing import is_background, resolve
+from llama_halo.gateway.routing import resolve
 from llama_halo.gateway.sse import SseEvent, encode, events
+from llama_halo.gateway.traits import Traits, traits_of
 
 CONFIG = GatewayConfig.model_validate(
     {
@@ -26,8 +27,7 @@ CONFIG = GatewayConfig.model_validate(
             {"name": "small", "llama_model": "little", "aliases": ["claude-*", "gpt-4o"]},
         ],
         "model_labels": {"tier": "agents"},
-        "default_route": "small",
-        "background_route": "small",
+        "routes": {"default": "small", "background": "small"},
     }
 )
 
@@ -71,13 +71,13 @@ MODELS = {
     ],
 )
 def test_a_name_becomes_a_model(name: str, background: bool, target: str | None) -> None:
-    found = resolve(CONFIG, MODELS, name, background=background)
+    found = resolve(CONFIG, MODELS, name, Traits(background=background))
     assert (found and f"{found.name} {found.route}") == target
 
 
 def test_without_a_pattern_claude_goes_to_the_default_route() -> None:
-    config = CONFIG.model_copy(update={"models": (), "default_route": "found"})
-    found = resolve(config, MODELS, "claude-sonnet-5", background=False)
+    config = CONFIG.model_copy(update={"models": (), "routes": Routes(default="found")})
+    found = resolve(config, MODELS, "claude-sonnet-5", Traits())
     assert found is not None
     assert (found.name, found.route) == ("found", "default")
 
@@ -95,7 +95,7 @@ def test_without_a_pattern_claude_goes_to_the_default_route() -> None:
     ],
 )
 def test_a_side_task_is_told_by_its_shape(body: dict[str, Any], background: bool) -> None:
-    assert is_background(body) is background
+    assert traits_of({}, body, 0).background is background
 
 
 def text(words: str) -> dict[str, str]:
@@ -207,12 +207,12 @@ async def test_events_are_whole_however_the_bytes_are_cut(texts: list[str], data
             rest = rest[size:]
 
     found = [event async for event in events(chunks())]
-    assert [event.json()["text"] for event in found] == texts
+    assert [event.value["text"] for event in found] == texts
     assert all(event.name == "delta" for event in found)
 
 
 def test_done_is_no_json() -> None:
-    assert SseEvent("", "[DONE]").json() is None
+    assert SseEvent("", "[DONE]").value is None
 
 
 def with_replicas(*placements: tuple[str, str], available: bool = True) -> Model:

@@ -30,13 +30,6 @@ REFUSED_IN_ROUTER: list[tuple[str, dict[str, Any]]] = [
         "providers",
         {"providers": [{"name": "p", "protocol": "OpenAI", "baseURL": "https://host/v1"}]},
     ),
-    ("fallbacks", {"fallbacks": {"a": ["a"]}}),
-    ("auth", {"auth": {"secretRef": {"name": "keys"}}}),
-    ("routes.think", {"routes": {"think": "a"}}),
-    ("routes.longContext", {"routes": {"longContext": {"model": "a"}}}),
-    ("routes.webSearch", {"routes": {"webSearch": "a"}}),
-    ("routes.image", {"routes": {"image": "a"}}),
-    ("routes.subagent", {"routes": {"subagent": "a"}}),
 ]
 
 
@@ -72,8 +65,8 @@ ACTED_ON_IN_MODEL = {
     "verify", "suspend", "pod",
 }  # fmt: skip
 ACTED_ON_IN_ROUTER = {
-    "engine", "models", "modelSelector", "routes", "hold", "service", "hostPort", "replicas",
-    "suspend", "pod",
+    "engine", "models", "modelSelector", "routes", "fallbacks", "auth", "hold", "service",
+    "hostPort", "replicas", "suspend", "pod",
 }  # fmt: skip
 
 

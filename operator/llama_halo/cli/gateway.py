@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from llama_halo.errors import SettingsError
 from llama_halo.gateway.api_server import ApiServer
+from llama_halo.gateway.auth import Keys
 from llama_halo.gateway.config import GatewayConfig
 from llama_halo.gateway.server import serve
 from llama_halo.logs import configure_logging
@@ -29,6 +30,7 @@ def run(words: list[str]) -> int:
             host=arguments.host,
             port=arguments.port,
             grace_seconds=arguments.grace_seconds,
+            keys=Keys(arguments.keys),
         )
     )
     return 0
@@ -52,6 +54,9 @@ def _parser() -> argparse.ArgumentParser:
         "--pod-name",
         default=os.environ.get("POD_NAME") or socket.gethostname(),
         help="what this gateway is called on the Leases of models",
+    )
+    parser.add_argument(
+        "--keys", type=Path, metavar="FOLDER", help="of API keys, one a file; none: open to all"
     )
     parser.add_argument("--log-level", default="info")
     parser.add_argument("--api-server", default=pod.url, help="URL; default: the pod's cluster")

@@ -5,16 +5,20 @@ What llama-server's route lacks or does differently is mended here, each with it
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from typing import Any
 
-from llama_halo.gateway.failures import Failure, anthropic_error, from_upstream
+from llama_halo.gateway.failures import Failure, from_upstream
+from llama_halo.gateway.generation import Generation
 from llama_halo.gateway.requests import checked
 from llama_halo.gateway.sse import SseEvent, encode
 
 Json = dict[str, Any]
 _ROLES = ("user", "assistant", "system")
 _BILLING = "x-anthropic-billing-header"
+_TAG = re.compile(r"\s*<CCR-SUBAGENT-MODEL>([^<>\n]{1,253})</CCR-SUBAGENT-MODEL>\s*")
+PATH, COUNT_PATH = "/v1/messages", "/v1/messages/count_tokens"
 
 
 def validate(body: Any) -> Json:
@@ -30,7 +34,7 @@ def validate(body: Any) -> Json:
 
 def upstream_body(body: Json) -> Json:
     """Return the body that llama-server gets."""
-    mended = {**body, "messages": _fold_system(body["messages"])}
+    mended = {**body, "messages": _results_first(_fold_system(body["messages"]))}
     if "system" in body:
         mended["system"] = _without_billing(body["system"])
         if not mended["system"]:
@@ -45,46 +49,84 @@ def upstream_body(body: Json) -> Json:
     return mended
 
 
-def stream_body(body: Json) -> Json:
-    """Return the body for a generation; always a stream, since llama-server does not notice that
-    the client of any other request has gone."""
-    return {**upstream_body(body), "stream": True}
+def generation(body: Json) -> Generation:
+    """Return a request to `/v1/messages`, which llama-server has a route for, too."""
+    model = body["model"]
+    stops = body.get("stop_sequences")
+    return Generation(
+        path=PATH,
+        body={**upstream_body(body), "stream": True},
+        streams=bool(body.get("stream")),
+        stream=lambda events: stream(events, model=model, stops=stops),
+        collect=lambda events: collect(events, model=model, stops=stops),
+        heartbeat=encode({"type": "ping"}, "ping"),
+        counts=COUNT_PATH,
+    )
+
+
+def take_tag(body: Json) -> tuple[str, Json]:
+    """Return the model that Claude Code Router's tag at the start of a text asks for, nothing when
+    there is none, and the body without the tag.
+
+    An agent's prompt has it in its first line: `<CCR-SUBAGENT-MODEL>provider,model</...>`.
+    """
+    system = body.get("system")
+    if isinstance(system, list):
+        for index, block in enumerate(system):
+            model, mended = _untagged(block)
+            if model:
+                return model, {**body, "system": [*system[:index], mended, *system[index + 1 :]]}
+    first, *rest = body["messages"]
+    blocks = _blocks(first["content"])
+    for index, block in enumerate(blocks):
+        model, mended = _untagged(block)
+        if model:
+            content = [*blocks[:index], mended, *blocks[index + 1 :]]
+            return model, {**body, "messages": [{**first, "content": content}, *rest]}
+    return "", body
+
+
+def _untagged(block: Any) -> tuple[str, Any]:
+    found = _TAG.match(block["text"]) if _is_text(block) else None
+    return (found[1], {**block, "text": block["text"][found.end() :]}) if found else ("", block)
+
+
+def _is_text(block: Any) -> bool:
+    return isinstance(block, dict) and isinstance(block.get("text"), str)
 
 
 async def stream(
-    upstream: AsyncIterable[SseEvent], *, model: str, request_id: str
+    upstream: AsyncIterable[SseEvent], *, model: str, stops: Any = None
 ) -> AsyncIterator[bytes]:
-    """Yield the client's events: llama-server's, with the requested model's name and Anthropic's
-    shape of errors. An upstream that ends early ends in an error event."""
+    """Yield the client's events: llama-server's, with the requested model's name; raises `Failure`
+    for an error among them, and when they end early."""
     finished = False
     async for event in upstream:
-        data = event.json()
+        data = event.value
         if not isinstance(data, dict):
             continue
         if event.name == "error" or data.get("type") == "error" or "error" in data:
-            yield encode(anthropic_error(_in_band(data), request_id), "error")
-            return
-        _mend_event(data, model)
+            raise _in_band(data)
+        _mend_event(data, model, stops)
         finished = finished or data.get("type") == "message_stop"
         yield encode(data, event.name or str(data.get("type", "")))
     if not finished:
-        gone = Failure(502, "the model's server ended in the middle of the answer")
-        yield encode(anthropic_error(gone, request_id), "error")
+        raise Failure(502, "the model's server ended in the middle of the answer")
 
 
-async def collect(upstream: AsyncIterable[SseEvent], *, model: str) -> Json:
+async def collect(upstream: AsyncIterable[SseEvent], *, model: str, stops: Any = None) -> Json:
     """Put a stream together to the one message that a client without streaming expects."""
     message: Json = {}
     blocks: dict[int, Json] = {}
     finished = False
     async for event in upstream:
-        data = event.json()
+        data = event.value
         if not isinstance(data, dict):
             continue
         kind = data.get("type")
         if event.name == "error" or kind == "error" or "error" in data:
             raise _in_band(data)
-        _mend_event(data, model)
+        _mend_event(data, model, stops)
         if kind == "message_start":
             message = {**data["message"]}
         elif kind == "content_block_start":
@@ -123,6 +165,25 @@ def _fold_system(messages: list[Json]) -> list[Json]:
     return folded
 
 
+def _results_first(messages: list[Json]) -> list[Json]:
+    """Give the results of tools in a message of their own, before what else the user says:
+    llama-server would put them after it, away from the calls that they answer."""
+    ordered: list[Json] = []
+    for message in messages:
+        blocks = message["content"] if isinstance(message["content"], list) else []
+        results = [each for each in blocks if _is_result(each)]
+        rest = [each for each in blocks if not _is_result(each)]
+        if results and rest:
+            ordered += [{**message, "content": results}, {**message, "content": rest}]
+        else:
+            ordered.append(message)
+    return ordered
+
+
+def _is_result(block: Any) -> bool:
+    return isinstance(block, dict) and block.get("type") == "tool_result"
+
+
 def _blocks(content: str | list[Any]) -> list[Any]:
     return [{"type": "text", "text": content}] if isinstance(content, str) else content
 
@@ -146,12 +207,16 @@ def _mend_tools(body: Json) -> None:
     tools = body.get("tools")
     if not isinstance(tools, list):
         return
-    choice = body.get("tool_choice")
-    unwanted = isinstance(choice, dict) and choice.get("type") == "none"
+    found = body.get("tool_choice")
+    choice = found if isinstance(found, dict) else {}
+    named = choice.get("name") if choice.get("type") == "tool" else None
     kept = [
         tool
         for tool in tools
-        if isinstance(tool, dict) and tool.get("type") in (None, "custom") and not unwanted
+        if isinstance(tool, dict)
+        and tool.get("type") in (None, "custom")
+        and choice.get("type") != "none"
+        and named in (None, tool.get("name"))
     ]
     body["tools"] = kept
     if not kept:
@@ -159,9 +224,13 @@ def _mend_tools(body: Json) -> None:
         body.pop("tool_choice", None)
 
 
-def _mend_event(data: Json, model: str) -> None:
+def _mend_event(data: Json, model: str, stops: Any) -> None:
     if data.get("type") == "message_start" and isinstance(data.get("message"), dict):
         data["message"]["model"] = model
+    delta = data.get("delta") if data.get("type") == "message_delta" else None
+    # llama-server names the stop sequence, and says that the turn ended.
+    if isinstance(delta, dict) and stops and delta.get("stop_sequence"):
+        delta["stop_reason"] = "stop_sequence"
     block = data.get("content_block")
     if isinstance(block, dict) and block.get("type") == "tool_use":
         block.setdefault("input", {})
@@ -184,7 +253,7 @@ def _finish_block(block: Json) -> Json:
     """Parse the collected tool input."""
     text = block.pop("partial_json", None)
     if block.get("type") == "tool_use" and text:
-        parsed = SseEvent("", text).json()
+        parsed = SseEvent("", text).value
         block["input"] = parsed if isinstance(parsed, dict) else {}
     return block
 

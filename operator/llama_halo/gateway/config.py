@@ -19,6 +19,25 @@ class RoutedName(_Part):
     aliases: tuple[str, ...] = ()
 
 
+class LongContext(_Part):
+    """Where long prompts go, and from how many tokens on a prompt is long."""
+
+    model: str
+    threshold_tokens: int = 60000
+
+
+class Routes(_Part):
+    """Which model is for which task; what is not there goes to `default`."""
+
+    default: str | None = None
+    background: str | None = None
+    think: str | None = None
+    long_context: LongContext | None = None
+    web_search: str | None = None
+    image: str | None = None
+    subagent: str | None = None
+
+
 class GatewayConfig(_Part):
     """A router's policy; states and addresses of models come from the gateway's own watch."""
 
@@ -27,8 +46,9 @@ class GatewayConfig(_Part):
     models: tuple[RoutedName, ...] = ()
     model_labels: dict[str, str] = {}
     """Every LlamaModel with these labels is served too; none when empty."""
-    default_route: str | None = None
-    background_route: str | None = None
+    routes: Routes = Routes()
+    fallbacks: dict[str, tuple[str, ...]] = {}
+    """Models that answer in place of one that does not, in order."""
     hold_seconds: float = 600
     """How long a request waits for a model that is coming up."""
     ping_seconds: float = 15

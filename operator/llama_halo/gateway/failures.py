@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+LOADING, UNAVAILABLE = "model_loading", "model_unavailable"
+"""OpenAI's code for what passes by itself."""
 LOADING_RETRY_SECONDS = 20
 CONNECT_RETRY_SECONDS = 5
 
@@ -50,7 +52,7 @@ class Failure(Exception):
     @property
     def passes(self) -> bool:
         """Whether the model's server just went away or is not up yet: nothing was answered."""
-        return self.code in ("model_loading", "model_unavailable")
+        return self.code in (LOADING, UNAVAILABLE)
 
     @property
     def headers(self) -> dict[str, str]:
@@ -87,6 +89,16 @@ def openai_error(failure: Failure) -> dict[str, Any]:
     return {"error": {"message": message, "type": kind, "param": None, "code": code}}
 
 
+def ollama_error(failure: Failure) -> dict[str, Any]:
+    """Return Ollama's error body; what is not there is told so that its clients know it."""
+    if failure.tokens:
+        return {
+            "error": f"the prompt ({failure.tokens[0]} tokens) exceeds the available context size"
+            f" ({failure.tokens[1]} tokens)"
+        }
+    return {"error": failure.message}
+
+
 def from_upstream(status: int, body: Mapping[str, Any]) -> Failure:
     """Read llama-server's error answer."""
     error = body.get("error")
@@ -104,7 +116,7 @@ def from_upstream(status: int, body: Mapping[str, Any]) -> Failure:
 
 def loading(message: str) -> Failure:
     """Return the failure of a model that will answer later."""
-    return Failure(503, message, code="model_loading", retry_after_seconds=LOADING_RETRY_SECONDS)
+    return Failure(503, message, code=LOADING, retry_after_seconds=LOADING_RETRY_SECONDS)
 
 
 def unreachable(model: str) -> Failure:
@@ -112,6 +124,6 @@ def unreachable(model: str) -> Failure:
     return Failure(
         503,
         f"the server of model {model} does not take connections; it may be restarting",
-        code="model_unavailable",
+        code=UNAVAILABLE,
         retry_after_seconds=CONNECT_RETRY_SECONDS,
     )

@@ -1,16 +1,17 @@
-"""`/v1/models`: one body that the OpenAI and the Anthropic SDKs both read; pure."""
+"""Lists of models, pure: one body that the OpenAI and the Anthropic SDKs both read; Ollama's."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from hashlib import sha256
 from typing import Any
 
 from llama_halo.gateway.config import GatewayConfig
 from llama_halo.gateway.models import Model
 from llama_halo.gateway.routing import exact_names, targets
 
-_EPOCH = "1970-01-01T00:00:00Z"
+_EPOCH, _NEVER = "1970-01-01T00:00:00Z", "2318-01-01T00:00:00Z"
 
 
 def listing(config: GatewayConfig, models: Mapping[str, Model]) -> dict[str, Any]:
@@ -33,9 +34,7 @@ def names(config: GatewayConfig, models: Mapping[str, Model]) -> list[str]:
 
 def entry(config: GatewayConfig, models: Mapping[str, Model], name: str) -> dict[str, Any]:
     """Return one name's entry."""
-    served = targets(config, models)
-    own = name if name in served else exact_names(config, models)[name]
-    model = models.get(served[own])
+    model = _model(config, models, name)
     created = (model.created if model else "") or _EPOCH
     found: dict[str, Any] = {
         "id": name,
@@ -51,3 +50,72 @@ def entry(config: GatewayConfig, models: Mapping[str, Model], name: str) -> dict
         found["context_length"] = model.context_size_tokens
         found["max_model_len"] = model.context_size_tokens
     return found
+
+
+def tags(config: GatewayConfig, models: Mapping[str, Model]) -> dict[str, Any]:
+    """Return Ollama's list; its names have a tag."""
+    return {"models": [_tag(config, models, name) for name in names(config, models)]}
+
+
+def running(config: GatewayConfig, models: Mapping[str, Model]) -> dict[str, Any]:
+    """Return Ollama's list of what is in memory."""
+    own = targets(config, models)
+    found = [name for name in own if (model := models.get(own[name])) and model.available]
+    return {
+        "models": [
+            {
+                **_tag(config, models, name),
+                "expires_at": _NEVER,
+                "size_vram": models[own[name]].memory_mib * 2**20,
+                "context_length": models[own[name]].context_size_tokens,
+            }
+            for name in found
+        ]
+    }
+
+
+def show(config: GatewayConfig, models: Mapping[str, Model], name: str) -> dict[str, Any]:
+    """Return what Ollama's clients want to know of one model."""
+    tag, model = _tag(config, models, name), _model(config, models, name)
+    architecture = (model and model.architecture) or "llama"
+    about: dict[str, Any] = {"general.architecture": architecture}
+    if model and model.context_size_tokens:
+        about[f"{architecture}.context_length"] = model.context_size_tokens
+    return {
+        "modelfile": "",
+        "parameters": "",
+        "template": "",
+        "details": tag["details"],
+        "model_info": about,
+        "capabilities": tag["capabilities"],
+        "modified_at": tag["modified_at"],
+    }
+
+
+def _tag(config: GatewayConfig, models: Mapping[str, Model], name: str) -> dict[str, Any]:
+    model = _model(config, models, name)
+    whole = name if ":" in name else f"{name}:latest"
+    family = (model and model.architecture) or ""
+    can = [each.lower() for each in (model.capabilities if model else ())]
+    return {
+        "name": whole,
+        "model": whole,
+        "modified_at": (model and model.created) or _EPOCH,
+        "size": (model.size_mib if model else 0) * 2**20,
+        "digest": sha256(name.encode()).hexdigest(),
+        "details": {
+            "parent_model": "",
+            "format": "gguf",
+            "family": family,
+            "families": [family] if family else [],
+            "parameter_size": (model and model.parameters) or "",
+            "quantization_level": (model and model.quantization) or "",
+        },
+        "capabilities": ["completion", *can],
+    }
+
+
+def _model(config: GatewayConfig, models: Mapping[str, Model], name: str) -> Model | None:
+    served = targets(config, models)
+    own = name if name in served else exact_names(config, models)[name]
+    return models.get(served[own])

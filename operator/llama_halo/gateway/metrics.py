@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from llama_halo.gateway.call import Call
+
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+_TOKEN_SECONDS = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1, 2)
 
 
 class GatewayMetrics:
@@ -14,8 +19,8 @@ class GatewayMetrics:
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "llama_halo_gateway_requests",
-            "Requests by API, model, route and HTTP status (499: the client went away).",
-            ["api", "model", "route", "status"],
+            "Requests by API, client, model, route and HTTP status (499: the client went away).",
+            ["api", "client", "model", "route", "status"],
             registry=self.registry,
         )
         self.in_flight = Gauge(
@@ -35,3 +40,30 @@ class GatewayMetrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
+        self.token_seconds = Histogram(
+            "llama_halo_gateway_token_seconds",
+            "From one token of an answer to the next, on the average of the answer.",
+            ["model"],
+            buckets=_TOKEN_SECONDS,
+            registry=self.registry,
+        )
+        self.tokens = Counter(
+            "llama_halo_gateway_tokens",
+            "Tokens by kind: prompt (all of it), cached (of the prompt), answer.",
+            ["model", "kind"],
+            registry=self.registry,
+        )
+
+    def done(self, call: Call, model: str, route: str, status: int) -> None:
+        """Count a request that is over."""
+        self.requests.labels(call.api.name, call.client, model, route, str(status)).inc()
+        if not model:
+            return
+        if call.first_byte_seconds is not None:
+            self.first_byte_seconds.labels(model, route).observe(call.first_byte_seconds)
+            if call.usage.answer > 1:
+                after = time.monotonic() - call.started - call.first_byte_seconds
+                self.token_seconds.labels(model).observe(after / (call.usage.answer - 1))
+        for kind, number in vars(call.usage).items():
+            if number:
+                self.tokens.labels(model, kind).inc(number)

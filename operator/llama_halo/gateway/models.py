@@ -23,6 +23,17 @@ class Model:
     context_size_tokens: int = 0
     created: str = ""
     labels: frozenset[tuple[str, str]] = frozenset()
+    sees: bool | None = None
+    """Takes images; None while that is not known."""
+    parallel: int = 1
+    """Requests that each of its servers works on at once."""
+    architecture: str = ""
+    capabilities: tuple[str, ...] = ()
+    parameters: str = ""
+    quantization: str = ""
+    size_mib: int = 0
+    node: str = ""
+    memory_mib: int = 0
     on_demand: bool = False
     """Loaded when somebody asks for it."""
     serving: tuple[str, ...] = ()
@@ -42,7 +53,7 @@ _PASSING = frozenset(
 
 def comes_up(model: Model) -> bool:
     """Tell whether waiting is likely to bring an answer of a model that does not answer now."""
-    return model.on_demand and model.state in _PASSING
+    return not model.available and model.state in _PASSING
 
 
 def urls(model: Model, session: str) -> list[str]:
@@ -68,15 +79,26 @@ def model_of(cr: Mapping[str, Any]) -> Model:
         for each in status.get("placements", ())
         if each.get("address")
     ]
+    about, memory = status.get("model") or {}, status.get("memory") or {}
+    capabilities = tuple(about.get("capabilities") or ())
     return Model(
         name=metadata["name"],
+        sees="Vision" in capabilities if "architecture" in about else None,
+        parallel=spec.get("parallel") or 1,
+        architecture=about.get("architecture", ""),
+        capabilities=capabilities,
+        parameters=about.get("parameters", ""),
+        quantization=about.get("quantization", ""),
+        size_mib=about.get("sizeMiB", 0),
+        node=status.get("nodeSummary", ""),
+        memory_mib=memory.get("totalMiB", 0),
         endpoint=status.get("endpoint", ""),
         available=conditions.get("Available", {}).get("status") == "True",
         state=conditions.get("Ready", {}).get("reason", "not seen by the operator yet"),
         on_demand="onDemand" in (spec.get("activation") or {}),
         aliases=tuple(spec.get("aliases", ())),
         display_name=spec.get("displayName", ""),
-        context_size_tokens=spec.get("contextSize", 0),
+        context_size_tokens=about.get("contextSize") or spec.get("contextSize", 0),
         serving=tuple(url for serves, url in servers if serves),
         starting=tuple(url for serves, url in servers if not serves),
         created=metadata.get("creationTimestamp", ""),

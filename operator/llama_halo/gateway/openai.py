@@ -5,17 +5,70 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator
 from typing import Any
 
-from llama_halo.gateway.failures import Failure, from_upstream, openai_error
+from llama_halo.gateway.failures import Failure, from_upstream
+from llama_halo.gateway.generation import Generation
+from llama_halo.gateway.requests import checked
 from llama_halo.gateway.sse import SseEvent, encode
 
 Json = dict[str, Any]
 DONE = "[DONE]"
+PATH = "/v1/chat/completions"
+ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+HEARTBEAT = b": keep-alive\n\n"
 
 
-def stream_body(body: Json) -> Json:
-    """Return the body that llama-server gets; always a stream, since it does not notice that the
-    client of any other request has gone."""
-    return {**body, "stream": True, "stream_options": {"include_usage": True}}
+def validate(body: Any) -> Json:
+    """Refuse what llama-server would answer with 500; return the body."""
+    found = checked(body)
+    for index, message in enumerate(found["messages"]):
+        if message["role"] not in ROLES:
+            raise Failure(400, f"messages.{index}.role: must be one of {', '.join(ROLES)}")
+    return found
+
+
+def generation(body: Json) -> Generation:
+    """Return a request to `/v1/chat/completions`."""
+    model, usage = body["model"], wants_usage(body)
+    mended = {**body, "messages": normal_roles(body["messages"])}
+    return Generation(
+        path=PATH,
+        body={**mended, "stream": True, "stream_options": {"include_usage": True}},
+        streams=bool(body.get("stream")),
+        stream=lambda events: stream(events, model=model, usage=usage),
+        collect=lambda events: collect(events, model=model),
+        heartbeat=HEARTBEAT,
+        counts=f"{PATH}/input_tokens",
+    )
+
+
+def normal_roles(messages: list[Json]) -> list[Json]:
+    """Return messages that strict chat templates take: one system message, and first."""
+    found: list[Json] = []
+    for message in messages:
+        role = "system" if message["role"] == "developer" else message["role"]
+        content = message.get("content")
+        if role != "system":
+            found.append(message)
+        elif not found:
+            found.append({**message, "role": "system"})
+        elif len(found) == 1 and found[0]["role"] == "system":
+            found[0] = {**found[0], "content": _joined(found[0].get("content"), content)}
+        else:
+            found.append({**message, "role": "user"})
+    return found
+
+
+def _joined(first: Any, second: Any) -> Any:
+    """Return two contents as one."""
+    if isinstance(first, str) and isinstance(second, str):
+        return f"{first}\n\n{second}"
+    return [*_parts(first), *_parts(second)]
+
+
+def _parts(content: Any) -> list[Any]:
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}]
+    return content if isinstance(content, list) else []
 
 
 def wants_usage(body: Json) -> bool:
@@ -27,21 +80,21 @@ def wants_usage(body: Json) -> bool:
 async def stream(
     upstream: AsyncIterable[SseEvent], *, model: str, usage: bool
 ) -> AsyncIterator[bytes]:
-    """Yield the client's chunks; an upstream that ends early ends in an error chunk."""
+    """Yield the client's chunks; raises `Failure` for an error among them, and when they end
+    early."""
     async for event in upstream:
         if event.data == DONE:
             yield encode(DONE)
             return
-        data = event.json()
+        data = event.value
         if not isinstance(data, dict):
             continue
         if "error" in data:
-            yield encode(openai_error(_in_band(data)))
-            return
+            raise in_band(data)
         if not data.get("choices") and not usage:
             continue
         yield encode({**data, "model": model})
-    yield encode(openai_error(Failure(502, "the model's server ended in the middle of the answer")))
+    raise ended_early()
 
 
 async def collect(upstream: AsyncIterable[SseEvent], *, model: str) -> Json:
@@ -53,15 +106,15 @@ async def collect(upstream: AsyncIterable[SseEvent], *, model: str) -> Json:
             answer |= {"object": "chat.completion", "model": model}
             answer["choices"] = [choices[index] for index in sorted(choices)]
             return answer
-        data = event.json()
+        data = event.value
         if not isinstance(data, dict):
             continue
         if "error" in data:
-            raise _in_band(data)
+            raise in_band(data)
         for chunk in data.pop("choices", ()):
             _add_chunk(choices.setdefault(chunk["index"], _choice(chunk["index"])), chunk)
         answer |= data
-    raise Failure(502, "the model's server ended in the middle of the answer")
+    raise ended_early()
 
 
 def _choice(index: int) -> Json:
@@ -78,7 +131,7 @@ def _add_chunk(choice: Json, chunk: Json) -> None:
     for field, value in (chunk.get("delta") or {}).items():
         if field == "tool_calls":
             for call in value:
-                _add_call(message.setdefault("tool_calls", []), call)
+                add_call(message.setdefault("tool_calls", []), call)
         elif isinstance(value, str) and field != "role":
             message[field] = (message.get(field) or "") + value
         elif value is not None:
@@ -91,7 +144,8 @@ def _add_chunk(choice: Json, chunk: Json) -> None:
         collected["content"] += found.get("content") or []
 
 
-def _add_call(calls: list[Json], part: Json) -> None:
+def add_call(calls: list[Json], part: Json) -> None:
+    """Add a piece of a tool call, which grows by its index."""
     index = part.get("index", len(calls))
     while len(calls) <= index:
         calls.append({"id": "", "type": "function", "function": {"name": "", "arguments": ""}})
@@ -101,7 +155,13 @@ def _add_call(calls: list[Json], part: Json) -> None:
     call["function"]["arguments"] += function.get("arguments") or ""
 
 
-def _in_band(data: Json) -> Failure:
+def ended_early() -> Failure:
+    """Return the failure of a server that is gone before its answer is complete."""
+    return Failure(502, "the model's server ended in the middle of the answer")
+
+
+def in_band(data: Json) -> Failure:
+    """Return what an error in the middle of a stream says."""
     error = data["error"] if isinstance(data["error"], dict) else {"message": str(data["error"])}
     code = error.get("code")
     return from_upstream(code if isinstance(code, int) else 500, {"error": error})

@@ -18,22 +18,28 @@ _SESSION_HEADERS = (
 _MOST_LETTERS = 4096
 
 
+def checked_model(body: Any) -> Json:
+    """Return the body when it is an object with a model name."""
+    if not isinstance(body, dict):
+        raise Failure(400, "the request body must be a JSON object")
+    if not isinstance(body.get("model"), str) or not body["model"]:
+        raise Failure(400, "model: a model name is required")
+    return body
+
+
 def checked(body: Any) -> Json:
     """Return the body when it is an object with a model name and messages with roles.
 
     llama-server answers all of these mistakes with 500, which clients repeat for minutes.
     """
-    if not isinstance(body, dict):
-        raise Failure(400, "the request body must be a JSON object")
-    if not isinstance(body.get("model"), str) or not body["model"]:
-        raise Failure(400, "model: a model name is required")
-    messages = body.get("messages")
+    messages = checked_model(body).get("messages")
     if not isinstance(messages, list) or not messages:
         raise Failure(400, "messages: a list with at least one message is required")
     for index, message in enumerate(messages):
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
             raise Failure(400, f"messages.{index}.role: a role is required")
-    return body
+    found: Json = body
+    return found
 
 
 def session_of(headers: Mapping[str, str], body: Json) -> str:
@@ -46,8 +52,9 @@ def session_of(headers: Mapping[str, str], body: Json) -> str:
     for each in named:
         if isinstance(each, str) and each:
             return each[:_MOST_LETTERS]
-    messages = body.get("messages") or [None]
-    return json.dumps([body.get("system"), messages[0]])[:_MOST_LETTERS]
+    said = body.get("messages") or body.get("input") or body.get("prompt")
+    first = said[0] if isinstance(said, list) and said else said
+    return json.dumps([body.get("system"), first])[:_MOST_LETTERS]
 
 
 def _session_id(user: Any) -> Any:

@@ -1,7 +1,8 @@
 """Which model answers a request; pure.
 
-A name that says which model it means wins. A name that only a pattern knows, or one of Claude's,
-means "whatever is right for this task", so the routes decide. Everything else is not found.
+A name that says which model it means wins. A name that only a pattern knows, one of Claude's, and
+`default` mean "whatever is right for this task", so the routes decide. Everything else is not
+found.
 """
 
 from __future__ import annotations
@@ -9,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any
 
-from llama_halo.gateway.config import GatewayConfig
+from llama_halo.gateway.config import GatewayConfig, Routes
 from llama_halo.gateway.models import Model
+from llama_halo.gateway.traits import Traits
 
-DEFAULT, BACKGROUND, EXPLICIT = "default", "background", "explicit"
+DEFAULT, EXPLICIT, IMAGE, LONG_CONTEXT = "default", "explicit", "image", "longContext"
 
 
 @dataclass(frozen=True)
@@ -24,27 +25,58 @@ class Target:
     name: str
     llama_model: str
     route: str
+    by_task: bool = False
+    """The task decided, and the length of the prompt may still do so."""
 
 
 def resolve(
-    config: GatewayConfig, models: Mapping[str, Model], name: str, *, background: bool
+    config: GatewayConfig, models: Mapping[str, Model], name: str, traits: Traits
 ) -> Target | None:
     """Return the target of a request for a model name, None when nothing has that name."""
     served = targets(config, models)
-    exact = name if name in served else exact_names(config, models).get(name)
+    exact = _exact(config, models, served, name)
     if exact is not None:
-        return Target(exact, served[exact], EXPLICIT)
-    routes = {DEFAULT: config.default_route, BACKGROUND: config.background_route}
-    if routes.get(name):
-        return _routed(served, routes[name], name)
+        return _seeing(config, models, Target(exact, served[exact], EXPLICIT), traits)
+    named = route_models(config.routes)
+    if name in named and name != DEFAULT:
+        return _routed(served, named[name], name)
     by_pattern = _by_pattern(config, name)
-    if by_pattern is None and not name.startswith("claude"):
+    if by_pattern is None and not name.startswith("claude") and name != DEFAULT:
         return None
-    if background and config.background_route:
-        return _routed(served, config.background_route, BACKGROUND)
-    if by_pattern is not None:
-        return Target(by_pattern, served[by_pattern], EXPLICIT)
-    return _routed(served, config.default_route, DEFAULT) if config.default_route else None
+    found = _by_task(config.routes, served, traits)
+    if found is None and by_pattern is not None:
+        found = Target(by_pattern, served[by_pattern], EXPLICIT, by_task=True)
+    if found is None and config.routes.default:
+        found = _routed(served, config.routes.default, DEFAULT, by_task=True)
+    return _seeing(config, models, found, traits) if found else None
+
+
+def long_context(config: GatewayConfig, models: Mapping[str, Model]) -> Target | None:
+    """Return where long prompts go, None when that makes no difference."""
+    long = config.routes.long_context
+    return _routed(targets(config, models), long.model, LONG_CONTEXT) if long else None
+
+
+def fallbacks(config: GatewayConfig, models: Mapping[str, Model], target: Target) -> list[Target]:
+    """Return the targets that a request may go to: the chosen one, and what answers in its place
+    when it does not."""
+    served = targets(config, models)
+    others = config.fallbacks.get(target.name, ())
+    return [target, *(_routed(served, each, target.route) for each in others)]
+
+
+def route_models(routes: Routes) -> dict[str, str]:
+    """Return the model of each route that there is, by the name that the resource has for it."""
+    found = {
+        DEFAULT: routes.default,
+        "background": routes.background,
+        "think": routes.think,
+        LONG_CONTEXT: routes.long_context.model if routes.long_context else None,
+        "webSearch": routes.web_search,
+        IMAGE: routes.image,
+        "subagent": routes.subagent,
+    }
+    return {name: model for name, model in found.items() if model}
 
 
 def targets(config: GatewayConfig, models: Mapping[str, Model]) -> dict[str, str]:
@@ -76,19 +108,45 @@ def exact_names(config: GatewayConfig, models: Mapping[str, Model]) -> dict[str,
     return names
 
 
-def is_background(body: Mapping[str, Any]) -> bool:
-    """Tell whether a request is a side task of a coding agent, such as naming a session.
+def _exact(
+    config: GatewayConfig, models: Mapping[str, Model], served: Mapping[str, str], name: str
+) -> str | None:
+    """Return the model that a name says: itself, an alias, `provider,model` as Claude Code Router
+    has it, or `name:latest` as Ollama's clients have it."""
+    known = exact_names(config, models)
+    for each in (name, name.partition(",")[2], name.removesuffix(":latest")):
+        if each in served:
+            return each
+        if each in known:
+            return known[each]
+    return None
 
-    Claude Code sends these under the main model's name; what tells them is that they bring no
-    tools, ask for no thinking and continue no conversation.
-    """
-    if "haiku" in str(body.get("model", "")):
-        return True
-    thinking = body.get("thinking")
-    thinks = isinstance(thinking, Mapping) and thinking.get("type") in ("enabled", "adaptive")
-    if body.get("tools") or thinks:
-        return False
-    return not any(each.get("role") == "assistant" for each in body.get("messages") or ())
+
+def _by_task(routes: Routes, served: Mapping[str, str], traits: Traits) -> Target | None:
+    """Return the target of the first task that a request is for and that has a route."""
+    tasks = (
+        (IMAGE, traits.sees),
+        ("webSearch", traits.searches),
+        ("background", traits.background),
+        ("subagent", traits.subagent),
+        ("think", traits.thinks),
+    )
+    named = route_models(routes)
+    for route, is_it in tasks:
+        if is_it and route in named:
+            return _routed(served, named[route], route, by_task=route != IMAGE)
+    return None
+
+
+def _seeing(
+    config: GatewayConfig, models: Mapping[str, Model], target: Target, traits: Traits
+) -> Target:
+    """Return a target that can see what a request shows, where the routes have one."""
+    model = models.get(target.llama_model)
+    blind = model is not None and model.sees is False
+    if traits.sees and blind and config.routes.image:
+        return _routed(targets(config, models), config.routes.image, IMAGE)
+    return target
 
 
 def _by_pattern(config: GatewayConfig, name: str) -> str | None:
@@ -99,7 +157,6 @@ def _by_pattern(config: GatewayConfig, name: str) -> str | None:
     return None
 
 
-def _routed(served: Mapping[str, str], model: str | None, route: str) -> Target:
+def _routed(served: Mapping[str, str], model: str, route: str, *, by_task: bool = False) -> Target:
     """A route may name a model of the selector that is not there yet: then it has that name."""
-    assert model is not None  # noqa: S101
-    return Target(model, served.get(model, model), route)
+    return Target(model, served.get(model, model), route, by_task=by_task)

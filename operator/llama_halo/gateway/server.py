@@ -8,8 +8,10 @@ import signal
 
 from aiohttp import web
 
+from llama_halo.gateway.admission import Admission
 from llama_halo.gateway.api_server import ApiServer
 from llama_halo.gateway.app import Gateway
+from llama_halo.gateway.auth import Keys
 from llama_halo.gateway.config import GatewayConfig
 from llama_halo.gateway.hold import Held
 from llama_halo.gateway.leases import Leases
@@ -31,6 +33,7 @@ async def serve(
     host: str,
     port: int,
     grace_seconds: float,
+    keys: Keys,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then let open requests finish for the grace period."""
     stop = asyncio.Event()
@@ -39,8 +42,8 @@ async def serve(
     upstream, watch = Upstream(), ModelWatch(api_server, config.namespace)
     leases = Leases(api_server, config.namespace, pod)
     metrics = GatewayMetrics()
-    held = Held(config, watch, leases, upstream, metrics)
-    gateway = Gateway(config, watch, held, metrics)
+    held = Held(config, watch, leases, upstream, Admission(), metrics)
+    gateway = Gateway(config, watch, held, keys, metrics)
     # Without handler_cancellation a client that went away is noticed only at the next write.
     runner = web.AppRunner(gateway.application(), access_log=None, handler_cancellation=True)
     watching = asyncio.create_task(watch.run())
@@ -66,7 +69,7 @@ async def serve(
 
 async def _drain(gateway: Gateway, site: web.TCPSite, grace_seconds: float) -> None:
     """Leave the Service, refuse new connections, and wait for what is open."""
-    gateway.draining = True
+    gateway.drain()
     log.info("draining", extra={"in_flight": gateway.in_flight})
     await asyncio.sleep(min(LEAVE_SECONDS, grace_seconds))
     await site.stop()

@@ -5,21 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterable, AsyncIterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 
-@dataclass(frozen=True)
+@dataclass(eq=True)
 class SseEvent:
     """One event: its name (empty when it has none) and its data; a comment has neither."""
 
     name: str
     data: str
 
-    def json(self) -> Any:
-        """Return the data as JSON, None when it is not JSON (such as `[DONE]`)."""
+    @cached_property
+    def value(self) -> Any:
+        """The data as JSON, parsed once; None when it is none (such as `[DONE]`)."""
         try:
             return json.loads(self.data)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
 
 

@@ -142,7 +142,7 @@ def _deployment(
                 },
                 "spec": {
                     "containers": [gateway.container(owner, spec, facts.defaults)],
-                    "volumes": [{"name": "config", "configMap": {"name": config_name}}],
+                    "volumes": gateway.volumes(spec, config_name),
                     "serviceAccountName": name,
                     "securityContext": {
                         "runAsNonRoot": True,

@@ -32,13 +32,6 @@ _ROUTER_FIELDS = {
     "engine.liteLLM": "use engine.gateway, or delete engine",
     "engine.llamaSwap": "use engine.gateway, or delete engine",
     "providers": "delete it; only LlamaModels are routed to",
-    "fallbacks": "delete it",
-    "auth": "delete it, and keep others out with a NetworkPolicy: the gateway asks for no key",
-    "routes.think": "delete it; such requests go to routes.default",
-    "routes.longContext": "delete it; such requests go to routes.default",
-    "routes.webSearch": "delete it; such requests go to routes.default",
-    "routes.image": "delete it; such requests go to routes.default",
-    "routes.subagent": "delete it; such requests go to routes.default",
 }
 
 

@@ -53,7 +53,7 @@ def modelrouter_status(  # noqa: PLR0913  (everything a status is made of, by na
     reason, message, stalled = _judge(outcome, conflict, deployment, pods)
     stalled = stalled or _stalled(pods, reason, previous, now)
     if reason is Reason.SERVING:
-        message = _serving_message(address, models)
+        message = _serving_message(address, models, spec)
     verdict = Verdict(
         reason=reason,
         message=message,
@@ -142,9 +142,13 @@ def _rolled_out(plan: Plan, deployment: Mapping[str, Any] | None) -> bool:
     )
 
 
-def _serving_message(address: str, models: Sequence[ServedModel]) -> str:
+def _serving_message(
+    address: str, models: Sequence[ServedModel], spec: ModelRouterSpec | None
+) -> str:
     available = sum(each.available for each in models)
-    text = f"{available} of {len(models)} models answer at {address}, {OPEN}"
+    auth = spec.auth if spec else None
+    who = f"for keys of Secret {auth.secret_ref.name}" if auth else OPEN
+    text = f"{available} of {len(models)} models answer at {address}, {who}"
     missing = sorted(each.llama_model for each in models if each.status is None)
     if missing:
         text += f"; there is no LlamaModel {', '.join(missing)} in this namespace (yet)"

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from llama_halo.api.modelrouter import ModelRouterSpec
-from llama_halo.gateway.config import GatewayConfig, RoutedName
+from llama_halo.gateway.config import GatewayConfig, LongContext, RoutedName, Routes
 from llama_halo.plan.facts import Defaults, Identity
 from llama_halo.plan.quantity import canonical_quantity, seconds
 
 CONFIG_FILE = "gateway.json"
 CONFIG_FOLDER = "/etc/llama-halo"
+KEYS_FOLDER = "/etc/llama-halo-keys"
 PORT = 8080
 _RESOURCES = {
     "requests": {"cpu": "100m", "memory": "128Mi"},
@@ -33,11 +34,22 @@ def render(owner: Identity, spec: ModelRouterSpec) -> dict[str, str]:
             if model.model_ref
         ),
         model_labels=dict(spec.model_selector.match_labels) if spec.model_selector else {},
-        default_route=spec.routes.default if spec.routes else None,
+        routes=_routes(spec),
+        fallbacks={name: tuple(each) for name, each in (spec.fallbacks or {}).items()},
         **_hold(spec),
-        background_route=spec.routes.background if spec.routes else None,
     )
     return {CONFIG_FILE: config.to_json()}
+
+
+def _routes(spec: ModelRouterSpec) -> Routes:
+    if spec.routes is None:
+        return Routes()
+    found = {name: each for name, each in vars(spec.routes).items() if name != "long_context"}
+    long = spec.routes.long_context
+    if long is None:
+        return Routes(**found)
+    threshold = {"threshold_tokens": long.threshold_tokens} if long.threshold_tokens else {}
+    return Routes(**found, long_context=LongContext(model=long.model, **threshold))
 
 
 def _hold(spec: ModelRouterSpec) -> dict[str, float]:
@@ -59,7 +71,10 @@ def container(owner: Identity, spec: ModelRouterSpec, defaults: Defaults) -> dic
         "name": "gateway",
         "image": (spec.pod and spec.pod.image) or defaults.gateway_image,
         "imagePullPolicy": "IfNotPresent",
-        "args": ["gateway", "--config", f"{CONFIG_FOLDER}/{CONFIG_FILE}", "--port", str(PORT)],
+        "args": [
+            *("gateway", "--config", f"{CONFIG_FOLDER}/{CONFIG_FILE}", "--port", str(PORT)),
+            *(("--keys", KEYS_FOLDER) if spec.auth else ()),
+        ],
         "env": [
             {
                 "name": "POD_NAME",
@@ -75,8 +90,22 @@ def container(owner: Identity, spec: ModelRouterSpec, defaults: Defaults) -> dic
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         },
-        "volumeMounts": [{"name": "config", "mountPath": CONFIG_FOLDER, "readOnly": True}],
+        "volumeMounts": [
+            {"name": "config", "mountPath": CONFIG_FOLDER, "readOnly": True},
+            *([{"name": "keys", "mountPath": KEYS_FOLDER, "readOnly": True}] if spec.auth else []),
+        ],
     }
+
+
+def volumes(spec: ModelRouterSpec, config_name: str) -> list[dict[str, Any]]:
+    """Return the pod's volumes: the policy, and the keys where clients need one."""
+    found: list[dict[str, Any]] = [{"name": "config", "configMap": {"name": config_name}}]
+    if spec.auth:
+        secret = spec.auth.secret_ref
+        items = [{"key": key, "path": key} for key in secret.keys or ()]
+        chosen = {"items": items} if items else {}
+        found.append({"name": "keys", "secret": {"secretName": secret.name, **chosen}})
+    return found
 
 
 def _resources(spec: ModelRouterSpec) -> dict[str, Any]:

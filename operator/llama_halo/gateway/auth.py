@@ -1,0 +1,80 @@
+"""Who may use the router: API keys from a folder, which a Secret is mounted at.
+
+The files are read again when they change, so a key is changed without a restart. They are compared
+in constant time, and never written anywhere.
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from llama_halo.gateway.failures import Failure
+
+log = logging.getLogger(__name__)
+
+LEAST_LETTERS = 16
+LOOK_SECONDS = 2.0
+_MOST_BYTES = 4096
+
+
+class Keys:
+    """The keys of a folder; without a folder everybody may."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        self._keys: tuple[bytes, ...] = ()
+        self._looked_at = float("-inf")
+
+    def check(self, headers: Mapping[str, str]) -> None:
+        """Let a request pass that has any of the keys; raises `Failure` for all others."""
+        if self._folder is None:
+            return
+        given = _given(headers)
+        # All are compared, whichever of them fits.
+        fits = [hmac.compare_digest(each, key) for each in given for key in self._known()]
+        if not any(fits):
+            what = "no API key was given" if not given else "the API key is not one of the router"
+            raise Failure(
+                401,
+                f"{what}: send one as Authorization: Bearer KEY or x-api-key: KEY",
+                code="invalid_api_key",
+            )
+
+    def _known(self) -> tuple[bytes, ...]:
+        now = time.monotonic()
+        if now - self._looked_at > LOOK_SECONDS:
+            self._looked_at = now
+            self._keys = self._read()
+        return self._keys
+
+    def _read(self) -> tuple[bytes, ...]:
+        assert self._folder is not None  # noqa: S101  (else nothing is checked)
+        found = []
+        try:
+            for path in sorted(self._folder.iterdir()):
+                if path.name.startswith(".") or not path.is_file():
+                    continue
+                key = path.read_bytes()[:_MOST_BYTES].strip()
+                if len(key) >= LEAST_LETTERS:
+                    found.append(key)
+                else:
+                    log.warning(
+                        "API key is too short and not used",
+                        extra={"entry": path.name, "letters": len(key), "least": LEAST_LETTERS},
+                    )
+        except OSError as error:
+            log.warning("API keys cannot be read", extra={"reason": repr(error)})
+            return self._keys
+        return tuple(found)
+
+
+def _given(headers: Mapping[str, str]) -> list[bytes]:
+    """Return the keys that a request has, in any of the APIs' ways."""
+    kind, _, token = headers.get("authorization", "").partition(" ")
+    found = [token] if kind.lower() == "bearer" else []
+    found += [headers.get("x-api-key", ""), headers.get("api-key", "")]
+    return [each.strip().encode(errors="replace") for each in found if each.strip()]

@@ -1,0 +1,79 @@
+"""The OpenAI Completions API over llama-server's own; pure but for the iteration."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator
+from typing import Any
+
+from llama_halo.gateway.failures import Failure
+from llama_halo.gateway.generation import Generation
+from llama_halo.gateway.openai import DONE, HEARTBEAT, ended_early, in_band, wants_usage
+from llama_halo.gateway.requests import checked_model
+from llama_halo.gateway.sse import SseEvent, encode
+
+Json = dict[str, Any]
+PATH = "/v1/completions"
+
+
+def validate(body: Any) -> Json:
+    """Refuse what llama-server would answer with 500; return the body."""
+    found = checked_model(body)
+    if not isinstance(found.get("prompt"), (str, list)):
+        raise Failure(400, "prompt: a string or a list is required")
+    return found
+
+
+def generation(body: Json) -> Generation:
+    """Return a request to `/v1/completions`."""
+    model, usage = body["model"], wants_usage(body)
+    return Generation(
+        path=PATH,
+        body={**body, "stream": True, "stream_options": {"include_usage": True}},
+        streams=bool(body.get("stream")),
+        stream=lambda events: stream(events, model=model, usage=usage),
+        collect=lambda events: collect(events, model=model),
+        heartbeat=HEARTBEAT,
+    )
+
+
+async def stream(
+    upstream: AsyncIterable[SseEvent], *, model: str, usage: bool
+) -> AsyncIterator[bytes]:
+    """Yield the client's chunks; raises `Failure` for an error among them, and when they end
+    early."""
+    async for event in upstream:
+        if event.data == DONE:
+            yield encode(DONE)
+            return
+        data = event.value
+        if not isinstance(data, dict):
+            continue
+        if "error" in data:
+            raise in_band(data)
+        if data.get("choices") or usage:
+            yield encode({**data, "model": model})
+    raise ended_early()
+
+
+async def collect(upstream: AsyncIterable[SseEvent], *, model: str) -> Json:
+    """Put a stream together to the one object that a client without streaming expects."""
+    answer: Json = {}
+    choices: dict[int, Json] = {}
+    async for event in upstream:
+        if event.data == DONE:
+            return {
+                **answer,
+                "model": model,
+                "choices": [choices[each] for each in sorted(choices)],
+            }
+        data = event.value
+        if not isinstance(data, dict):
+            continue
+        if "error" in data:
+            raise in_band(data)
+        for chunk in data.pop("choices", ()):
+            known = choices.setdefault(chunk["index"], {**chunk, "text": ""})
+            known["text"] += chunk.get("text") or ""
+            known["finish_reason"] = chunk.get("finish_reason") or known.get("finish_reason")
+        answer |= data
+    raise ended_early()

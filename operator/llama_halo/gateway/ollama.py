@@ -1,0 +1,348 @@
+"""The Ollama API over llama-server's OpenAI routes; pure but for the iteration.
+
+Sizes and times are Ollama's: nanoseconds, and lines of JSON. What a pod fixes (context, threads,
+layers) is no option here, and is passed over without a word, as Ollama's own clients expect.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from llama_halo.gateway.failures import Failure
+from llama_halo.gateway.generation import NDJSON, Generation
+from llama_halo.gateway.openai import DONE, add_call, ended_early, in_band, normal_roles
+from llama_halo.gateway.openai import PATH as CHAT_PATH
+from llama_halo.gateway.requests import checked, checked_model
+from llama_halo.gateway.sse import SseEvent
+
+Json = dict[str, Any]
+NANOSECONDS_A_MILLISECOND = 1_000_000
+_OPTIONS = {
+    "num_predict": "max_tokens",
+    "num_keep": "n_keep",
+    **{
+        name: name
+        for name in (
+            *("temperature", "top_p", "top_k", "min_p", "typical_p", "seed", "stop"),
+            *("repeat_penalty", "repeat_last_n", "presence_penalty", "frequency_penalty"),
+        )
+    },
+}
+_PICTURES = (("/9j/", "jpeg"), ("iVBOR", "png"), ("R0lGOD", "gif"), ("UklGR", "webp"))
+
+
+def validate_chat(body: Any) -> Json:
+    """Return the body of `/api/chat`; without messages it only asks to load or to unload."""
+    found = checked_model(_with_model(body))
+    return found if not found.get("messages") else checked(found)
+
+
+def validate_prompt(body: Any) -> Json:
+    """Return the body of `/api/generate`."""
+    found = checked_model(_with_model(body))
+    if not isinstance(found.get("prompt", ""), str):
+        raise Failure(400, "prompt: a text is required")
+    return found
+
+
+def without_prompt(path: str, body: Json) -> Json | None:
+    """Return the answer to a request that generates nothing: clients load and unload so.
+
+    What is in memory is the operator's to decide; a request for text loads a model.
+    """
+    asks = {"/api/chat": body.get("messages"), "/api/generate": body.get("prompt")}
+    if path not in asks or asks[path]:
+        return None
+    reason = "unload" if body.get("keep_alive") in (0, "0", "0s") else "load"
+    text = (
+        {"message": {"role": "assistant", "content": ""}}
+        if path == "/api/chat"
+        else {"response": ""}
+    )
+    return {**_head(body["model"]), **text, "done": True, "done_reason": reason}
+
+
+def chat(body: Json) -> Generation:
+    """Return a chat as a request to llama-server's chat completions."""
+    mended = {"messages": normal_roles(_messages(body["messages"])), **_common(body)}
+    if isinstance(body.get("tools"), list):
+        mended["tools"] = body["tools"]
+    return _generation(CHAT_PATH, mended, body, _message)
+
+
+def generate(body: Json) -> Generation:
+    """Return a prompt as a request: plain, between two pieces of text, or as a chat."""
+    prompt, suffix = body.get("prompt", ""), body.get("suffix")
+    if isinstance(suffix, str) and suffix:
+        mended = {"input_prefix": prompt, "input_suffix": suffix, **_common(body)}
+        mended["n_predict"] = mended.pop("max_tokens", 256)
+        return _generation("/infill", mended, body, _response)
+    if body.get("raw"):
+        return _generation("/v1/completions", {"prompt": prompt, **_common(body)}, body, _response)
+    system = [{"role": "system", "content": body["system"]}] if body.get("system") else []
+    user = {"role": "user", "content": prompt, "images": body.get("images") or []}
+    mended = {"messages": _messages([*system, user]), **_common(body)}
+    return _generation(CHAT_PATH, mended, body, _response)
+
+
+def embedding(body: Json) -> Json:
+    """Return the body of an embedding for llama-server."""
+    given = body.get("input", body.get("prompt"))
+    if not isinstance(given, (str, list)) or not given:
+        raise Failure(400, "input: a text or a list of texts is required")
+    return {"model": body["model"], "input": given}
+
+
+def embedded(answer: Json, body: Json, path: str) -> Json:
+    """Return the answer of an embedding; the older route has a single one."""
+    vectors = [each["embedding"] for each in answer.get("data", ())]
+    if path == "/api/embeddings":
+        return {"embedding": vectors[0] if vectors else []}
+    usage = answer.get("usage") or {}
+    return {
+        "model": body["model"],
+        "embeddings": [_unit(each) for each in vectors],
+        "prompt_eval_count": usage.get("prompt_tokens", 0),
+    }
+
+
+def _unit(vector: list[float]) -> list[float]:
+    length = math.sqrt(sum(each * each for each in vector)) or 1.0
+    return [each / length for each in vector]
+
+
+def _with_model(body: Any) -> Any:
+    """Older clients call the model `name`."""
+    if isinstance(body, dict) and "model" not in body and "name" in body:
+        return {**body, "model": body["name"]}
+    return body
+
+
+def _common(body: Json) -> Json:
+    """Return what chats and prompts have alike."""
+    given = body.get("options")
+    options = given if isinstance(given, dict) else {}
+    found = {_OPTIONS[name]: value for name, value in options.items() if name in _OPTIONS}
+    if isinstance(found.get("max_tokens"), int) and found["max_tokens"] < 0:
+        del found["max_tokens"]  # without end, which is llama-server's own way
+    wanted = body.get("format")
+    if wanted == "json":
+        found["response_format"] = {"type": "json_object"}
+    elif isinstance(wanted, dict):
+        schema = {"name": "answer", "schema": wanted}
+        found["response_format"] = {"type": "json_schema", "json_schema": schema}
+    think = body.get("think")
+    if isinstance(think, bool):
+        found["chat_template_kwargs"] = {"enable_thinking": think}
+    elif isinstance(think, str) and think:
+        found["chat_template_kwargs"] = {"enable_thinking": True}
+        found["reasoning_effort"] = think
+    return found
+
+
+def _messages(given: list[Json]) -> list[Json]:
+    """Return messages as the OpenAI API has them: pictures as parts, calls with numbers, and each
+    result with the number of its call, which Ollama's clients leave out."""
+    found: list[Json] = []
+    calls: list[tuple[str, str]] = []  # not answered yet: number, name
+    for message in given:
+        mended: Json = {"role": message["role"], "content": _content(message)}
+        if message.get("thinking"):
+            mended["reasoning_content"] = message["thinking"]
+        asked = message.get("tool_calls")
+        if isinstance(asked, list) and asked:
+            mended["tool_calls"] = [_call(each, len(calls) + n) for n, each in enumerate(asked)]
+            calls += [(each["id"], each["function"]["name"]) for each in mended["tool_calls"]]
+        if message["role"] == "tool":
+            number = message.get("tool_call_id") or _answered(calls, message.get("tool_name"))
+            calls = [each for each in calls if each[0] != number]
+            mended["tool_call_id"] = number
+        found.append(mended)
+    return found
+
+
+def _answered(calls: list[tuple[str, str]], name: Any) -> str:
+    """Return the number of the first open call, of a function if its name is told."""
+    fitting = [number for number, each in calls if name in (None, "", each)]
+    return fitting[0] if fitting else "call_0"
+
+
+def _call(call: Any, number: int) -> Json:
+    given = call.get("function") if isinstance(call, dict) else None
+    function = given if isinstance(given, dict) else {}
+    arguments = function.get("arguments", {})
+    return {
+        "id": (isinstance(call, dict) and call.get("id")) or f"call_{number}",
+        "type": "function",
+        "function": {
+            "name": str(function.get("name", "")),
+            "arguments": arguments if isinstance(arguments, str) else json.dumps(arguments),
+        },
+    }
+
+
+def _content(message: Json) -> Any:
+    content, images = message.get("content") or "", message.get("images")
+    if not isinstance(images, list) or not images:
+        return content
+    pictures = [{"type": "image_url", "image_url": {"url": _picture(each)}} for each in images]
+    return [*([{"type": "text", "text": content}] if content else []), *pictures]
+
+
+def _picture(data: Any) -> str:
+    text = str(data)
+    kind = next((each for mark, each in _PICTURES if text.startswith(mark)), "png")
+    return f"data:image/{kind};base64,{text}"
+
+
+def _generation(
+    path: str, mended: Json, body: Json, piece: Callable[[str, str, list[Json]], Json]
+) -> Generation:
+    name = body["model"]
+    quiet = {**_head(name), **piece("", "", []), "done": False}
+    sent = {**mended, "model": name, "stream": True, "stream_options": {"include_usage": True}}
+    return Generation(
+        path=path,
+        body=sent,
+        streams=body.get("stream", True) is not False,
+        stream=lambda events: _stream(events, name, piece),
+        collect=lambda events: _collect(events, name, piece),
+        heartbeat=_line(quiet),
+        content_type=NDJSON,
+        counts=f"{CHAT_PATH}/input_tokens" if path == CHAT_PATH else "",
+    )
+
+
+@dataclass
+class _Answer:
+    """What of an answer has come."""
+
+    text: str = ""
+    thoughts: str = ""
+    calls: list[Json] = field(default_factory=list)
+    reason: str = ""
+    counts: Json = field(default_factory=dict)
+    done: bool = False
+
+    def take(self, data: Json) -> tuple[str, str]:
+        """Take in one event; return the new piece of text and of thought."""
+        text, thought = data.get("content") or "", ""
+        for choice in data.get("choices") or ():
+            delta = choice.get("delta") or {}
+            text += delta.get("content") or choice.get("text") or ""
+            thought += delta.get("reasoning_content") or ""
+            for call in delta.get("tool_calls") or ():
+                add_call(self.calls, call)
+            self.reason = choice.get("finish_reason") or self.reason
+        self.done = self.done or data.get("stop") is True  # of /infill
+        self.text += text
+        self.thoughts += thought
+        self._count(data)
+        return text, thought
+
+    def _count(self, data: Json) -> None:
+        usage, timings = data.get("usage") or {}, data.get("timings") or {}
+        found = {
+            "prompt_eval_count": usage.get("prompt_tokens") or data.get("tokens_evaluated"),
+            "eval_count": usage.get("completion_tokens") or data.get("tokens_predicted"),
+            "prompt_eval_duration": _nanoseconds(timings, "prompt_ms"),
+            "eval_duration": _nanoseconds(timings, "predicted_ms"),
+        }
+        self.counts |= {name: each for name, each in found.items() if each}
+
+    def tool_calls(self) -> list[Json]:
+        """Return the calls as Ollama has them: whole, with arguments that are objects."""
+        return [
+            {
+                "id": each["id"],
+                "function": {
+                    "index": index,
+                    "name": each["function"]["name"],
+                    "arguments": _parsed(each["function"]["arguments"]),
+                },
+            }
+            for index, each in enumerate(self.calls)
+        ]
+
+    def ending(self) -> Json:
+        """Return what the last line has beside its message."""
+        reason = "length" if self.reason == "length" else "stop"
+        total = sum(self.counts.get(f"{each}_duration", 0) for each in ("prompt_eval", "eval"))
+        return {"done": True, "done_reason": reason, "total_duration": total, **self.counts}
+
+
+async def _stream(
+    upstream: AsyncIterable[SseEvent], model: str, piece: Callable[[str, str, list[Json]], Json]
+) -> AsyncIterator[bytes]:
+    answer = _Answer()
+    async for event in _values(upstream, answer):
+        text, thought = answer.take(event)
+        if text or thought:
+            yield _line({**_head(model), **piece(text, thought, []), "done": False})
+    if answer.calls:
+        yield _line({**_head(model), **piece("", "", answer.tool_calls()), "done": False})
+    yield _line({**_head(model), **piece("", "", []), **answer.ending()})
+
+
+async def _collect(
+    upstream: AsyncIterable[SseEvent], model: str, piece: Callable[[str, str, list[Json]], Json]
+) -> Json:
+    answer = _Answer()
+    async for event in _values(upstream, answer):
+        answer.take(event)
+    said = piece(answer.text, answer.thoughts, answer.tool_calls())
+    return {**_head(model), **said, **answer.ending()}
+
+
+async def _values(upstream: AsyncIterable[SseEvent], answer: _Answer) -> AsyncIterator[Json]:
+    """Yield the events of a stream of any of the three kinds, until it is complete."""
+    async for event in upstream:
+        if event.data == DONE:
+            return
+        data = event.value
+        if not isinstance(data, dict):
+            continue
+        if "error" in data:
+            raise in_band(data)
+        yield data
+        if answer.done:
+            return
+    raise ended_early()
+
+
+def _message(text: str, thought: str, calls: list[Json]) -> Json:
+    message: Json = {"role": "assistant", "content": text}
+    return {
+        "message": message
+        | ({"thinking": thought} if thought else {})
+        | ({"tool_calls": calls} if calls else {})
+    }
+
+
+def _response(text: str, thought: str, _: list[Json]) -> Json:
+    return {"response": text, **({"thinking": thought} if thought else {})}
+
+
+def _head(model: str) -> Json:
+    return {"model": model, "created_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")}
+
+
+def _line(data: Mapping[str, Any]) -> bytes:
+    return (json.dumps(data) + "\n").encode()
+
+
+def _parsed(arguments: str) -> Json:
+    try:
+        found = json.loads(arguments or "{}")
+    except ValueError:
+        return {"arguments": arguments}
+    return found if isinstance(found, dict) else {"arguments": found}
+
+
+def _nanoseconds(timings: Mapping[str, Any], name: str) -> int:
+    return round(float(timings.get(name) or 0) * NANOSECONDS_A_MILLISECOND)

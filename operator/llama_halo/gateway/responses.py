@@ -1,0 +1,164 @@
+"""The OpenAI Responses API over llama-server's own, as Codex uses it; pure but for iteration."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
+from typing import Any
+
+from llama_halo.gateway.failures import Failure
+from llama_halo.gateway.generation import Generation
+from llama_halo.gateway.openai import HEARTBEAT, ended_early, in_band
+from llama_halo.gateway.requests import checked_model
+from llama_halo.gateway.sse import SseEvent, encode
+
+Json = dict[str, Any]
+PATH = "/v1/responses"
+_LAST = ("response.completed", "response.failed", "response.incomplete")
+
+
+def validate(body: Any) -> Json:
+    """Refuse what llama-server would not take; return the body."""
+    found = checked_model(body)
+    if found.get("previous_response_id"):
+        raise Failure(
+            400,
+            "previous_response_id: no responses are kept here: send the whole conversation as input"
+            " (store: false)",
+        )
+    given = found.get("input")
+    if not isinstance(given, (str, list)) or not given:
+        raise Failure(400, "input: a text or a list of items is required")
+    if isinstance(given, list) and not all(isinstance(each, dict) for each in given):
+        raise Failure(400, "input: each item must be an object")
+    return found
+
+
+def generation(body: Json) -> Generation:
+    """Return a request to `/v1/responses`."""
+    model = body["model"]
+    return Generation(
+        path=PATH,
+        body={**upstream_body(body), "stream": True},
+        streams=bool(body.get("stream")),
+        stream=lambda events: stream(events, model=model),
+        collect=lambda events: collect(events, model=model),
+        heartbeat=HEARTBEAT,
+        counts=f"{PATH}/input_tokens",
+    )
+
+
+def upstream_body(body: Json) -> Json:
+    """Return the body that llama-server gets: items and tools that it knows."""
+    mended = {name: value for name, value in body.items() if name not in ("store", "include")}
+    if isinstance(body.get("input"), list):
+        mended["input"], leading = _items(body["input"])
+        told = [str(body["instructions"])] if body.get("instructions") else []
+        if told or leading:
+            mended["instructions"] = "\n\n".join([*told, *leading])
+    tools = body.get("tools")
+    if isinstance(tools, list):
+        mended["tools"] = list(_functions(tools))
+        if not mended["tools"]:
+            del mended["tools"]
+            mended.pop("tool_choice", None)
+    return mended
+
+
+def _items(given: list[Json]) -> tuple[list[Json], list[str]]:
+    """Return the items that llama-server takes, and what leading system messages say: they go into
+    the instructions, since strict templates take one system message alone."""
+    found: list[Json] = []
+    leading: list[str] = []
+    for item in given:
+        kind, role = item.get("type", "message"), item.get("role")
+        if kind == "message" and role in ("system", "developer"):
+            if found:
+                found.append({**item, "role": "user"})
+            else:
+                leading.append(_text(item.get("content")))
+        elif kind == "custom_tool_call":
+            arguments = {"name": item.get("name"), "arguments": item.get("input") or ""}
+            found.append({"type": "function_call", "call_id": item.get("call_id"), **arguments})
+        elif kind == "custom_tool_call_output":
+            found.append({**item, "type": "function_call_output"})
+        elif kind in ("message", "function_call", "function_call_output") or _is_open(item):
+            found.append(item)
+    return found, leading
+
+
+def _is_open(item: Json) -> bool:
+    """Tell whether a reasoning item can be read: those of OpenAI's servers are encrypted."""
+    content = item.get("content")
+    return item.get("type") == "reasoning" and isinstance(content, list) and bool(content)
+
+
+def _functions(tools: list[Any]) -> Iterator[Json]:
+    """Yield the functions among tools; those that only OpenAI's servers run are left out."""
+    for tool in tools:
+        if not isinstance(tool, dict):
+            continue
+        if tool.get("type") == "function":
+            yield tool
+        elif tool.get("type") == "namespace" and isinstance(tool.get("tools"), list):
+            yield from _functions(tool["tools"])
+
+
+def _text(content: Any) -> str:
+    if isinstance(content, list):
+        parts = [each.get("text") for each in content if isinstance(each, dict)]
+        return "".join(each for each in parts if isinstance(each, str))
+    return content if isinstance(content, str) else ""
+
+
+async def stream(upstream: AsyncIterable[SseEvent], *, model: str) -> AsyncIterator[bytes]:
+    """Yield the client's events, numbered as typed clients expect them; raises `Failure` for an
+    error among them, and when they end early."""
+    items: dict[str, int] = {}
+    finished, number = False, 0
+    async for event in upstream:
+        data = event.value
+        if not isinstance(data, dict):
+            continue
+        kind = str(data.get("type", event.name))
+        if kind == "error" or ("error" in data and "type" not in data):
+            raise in_band({"error": data.get("error", data)})
+        _number(data, items)
+        data.setdefault("sequence_number", number)
+        number += 1
+        finished = finished or kind in _LAST
+        yield encode(_named(data, model), event.name or kind)
+    if not finished:
+        raise ended_early()
+
+
+async def collect(upstream: AsyncIterable[SseEvent], *, model: str) -> Json:
+    """Return the response that the last event has."""
+    async for event in upstream:
+        data = event.value
+        if not isinstance(data, dict):
+            continue
+        kind = data.get("type", event.name)
+        if kind == "error" or ("error" in data and "type" not in data):
+            raise in_band({"error": data.get("error", data)})
+        if kind in _LAST and isinstance(data.get("response"), dict):
+            found: Json = _named(data, model)["response"]
+            return found
+    raise ended_early()
+
+
+def _number(data: Json, items: dict[str, int]) -> None:
+    """Give an event the place of its item, which llama-server leaves out."""
+    item = data.get("item")
+    name = str(item.get("id")) if isinstance(item, dict) else data.get("item_id")
+    if not isinstance(name, str):
+        return
+    data.setdefault("output_index", items.setdefault(name, len(items)))
+    if "content_part" in str(data.get("type")) or "output_text" in str(data.get("type")):
+        data.setdefault("content_index", 0)
+
+
+def _named(data: Json, model: str) -> Json:
+    response = data.get("response")
+    return (
+        {**data, "response": {**response, "model": model}} if isinstance(response, dict) else data
+    )

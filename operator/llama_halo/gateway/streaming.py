@@ -1,0 +1,107 @@
+"""Sends a stream to a client: as it comes, with heartbeats, and with errors in its own words."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager, suppress
+
+from aiohttp import web
+
+from llama_halo.gateway.call import Call
+from llama_halo.gateway.failures import Failure
+from llama_halo.gateway.generation import Events, Generation
+from llama_halo.gateway.routing import Target
+
+COMMIT_SECONDS = 10.0
+"""For so long an error still gets its own HTTP status."""
+STALLED_SECONDS = 120.0
+_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+
+Opened = AbstractAsyncContextManager[tuple[Target, Events]]
+
+
+async def send(
+    request: web.Request, opened: Opened, made: Generation, call: Call, ping_seconds: float
+) -> web.StreamResponse:
+    """Send a stream as it comes.
+
+    Until the first event, an error still has its own HTTP status, unless that takes long: then the
+    client is told that it is not forgotten, and an error comes in the stream.
+    """
+    chunks, line = _chunks(opened, made, call), _Line(request, made, call, ping_seconds)
+    first = asyncio.ensure_future(anext(chunks, None))
+    try:
+        await asyncio.wait({first}, timeout=min(ping_seconds, COMMIT_SECONDS))
+        if not first.done():
+            await line.write(made.heartbeat)
+        chunk = await first
+        if chunk is None:
+            raise Failure(502, "the model's server ended without an answer")
+        call.first_byte()
+        await line.write(chunk)
+        async for chunk in chunks:
+            await line.write(chunk)
+    except Failure as failure:
+        if line.response is None:
+            raise
+        await line.write(call.api.in_band(failure, call.request_id))
+    finally:
+        first.cancel()
+        line.end()
+        await asyncio.gather(first, return_exceptions=True)
+        await chunks.aclose()
+    assert line.response is not None  # noqa: S101  (something was written)
+    await line.response.write_eof()
+    return line.response
+
+
+class _Line:
+    """The way to one client: begun with the first bytes, and never silent for long."""
+
+    def __init__(
+        self, request: web.Request, made: Generation, call: Call, ping_seconds: float
+    ) -> None:
+        self.response: web.StreamResponse | None = None
+        self._request, self._made, self._call = request, made, call
+        self._ping_seconds = ping_seconds
+        self._written_at = 0.0
+        self._pinging: asyncio.Task[None] | None = None
+
+    async def write(self, data: bytes) -> None:
+        """Write; a client that takes nothing for long is one that has gone."""
+        if self.response is None:
+            self.response = await self._begin()
+            self._pinging = asyncio.create_task(self._ping(self.response))
+        self._written_at = time.monotonic()
+        try:
+            async with asyncio.timeout(STALLED_SECONDS):
+                await self.response.write(data)
+        except TimeoutError:
+            raise ConnectionResetError("the client takes nothing any more") from None
+
+    def end(self) -> None:
+        if self._pinging:
+            self._pinging.cancel()
+
+    async def _begin(self) -> web.StreamResponse:
+        headers = {"Content-Type": self._made.content_type, **_HEADERS, **self._call.headers()}
+        response = web.StreamResponse(headers=headers)
+        await response.prepare(self._request)
+        return response
+
+    async def _ping(self, response: web.StreamResponse) -> None:
+        while True:
+            quiet = time.monotonic() - self._written_at
+            await asyncio.sleep(max(self._ping_seconds - quiet, 0.01))
+            if time.monotonic() - self._written_at >= self._ping_seconds:
+                self._written_at = time.monotonic()
+                with suppress(ConnectionResetError):
+                    await response.write(self._made.heartbeat)
+
+
+async def _chunks(opened: Opened, made: Generation, call: Call) -> AsyncGenerator[bytes, None]:
+    async with opened as (call.target, events):
+        async for chunk in made.stream(call.noting(events)):
+            yield chunk
