@@ -204,6 +204,8 @@ def _normal_status(obj: Json) -> Json:
         {key: each[key] for key in ("type", "status", "reason", "message")}
         for each in status.get("conditions", ())
     ]
+    for each in status.get("placements", ()):
+        each.pop("address", None)  # of a pod, which is another one each time
     behind = status.pop("observedGeneration", -1) != obj["metadata"]["generation"]
     for each in status["conditions"]:
         each["message"] = re.sub(r"-[0-9a-f]{8,10}-[a-z0-9]{5}\b", "-POD", each["message"])
