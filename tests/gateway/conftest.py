@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -112,32 +113,40 @@ def set_model(api: Api) -> SetModel:
     """Make a LlamaModel and write the status that the operator would."""
 
     def set_model(
-        name: str, endpoint: str, *, available: bool = True, aliases: tuple[str, ...] = ()
+        name: str,
+        endpoint: str,
+        *,
+        available: bool = True,
+        aliases: tuple[str, ...] = (),
+        parallel: int = 8,
+        about: dict[str, Any] | None = None,
+        state: str = "Loading",
     ) -> None:
         spec: dict[str, Any] = {
             "source": {"local": {"path": "x.gguf"}},
             "contextSize": 2048,
+            "parallel": parallel,
             "displayName": f"The {name}",
             "aliases": list(aliases),
         }
         metadata = {"name": name, "namespace": NAMESPACE}
         head = {"apiVersion": "llama-halo.dev/v1alpha1", "kind": "LlamaModel"}
         api.apply({**head, "metadata": metadata, "spec": spec})
-        state = "True" if available else "False"
+        answers = "True" if available else "False"
         conditions = [
             {
                 "type": kind,
-                "status": state,
+                "status": answers,
                 "reason": reason,
                 "message": "",
                 "lastTransitionTime": "2026-01-01T00:00:00Z",
             }
             for kind, reason in (
-                ("Ready", "Serving" if available else "Loading"),
+                ("Ready", "Serving" if available else state),
                 ("Available", "Answering"),
             )
         ]
-        status = {"endpoint": endpoint, "conditions": conditions}
+        status = {"endpoint": endpoint, "conditions": conditions, "model": about or {}}
         api.patch("LlamaModel", NAMESPACE, name, {"status": status}, subresource="/status")
 
     return set_model
@@ -154,7 +163,7 @@ def start_gateway(api: Api, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     token = folder / "token"
     token.write_text(api.token(NAMESPACE, "main-router"))
 
-    def start(config: GatewayConfig) -> Process:
+    def start(config: GatewayConfig, *more: str | Path) -> Process:
         port = free_port()
         file = folder / f"{port}.json"
         file.write_text(config.to_json())
@@ -164,7 +173,7 @@ def start_gateway(api: Api, tmp_path_factory: pytest.TempPathFactory) -> Iterato
                     *(sys.executable, "-m", "llama_halo", "gateway", "--config", file),
                     *("--host", "127.0.0.1", "--port", str(port), "--api-server", api.server),
                     *("--ca-file", api.certificate_authority, "--token-file", token),
-                    *("--grace-seconds", "60"),
+                    *("--grace-seconds", "60", *more),
                 ],
                 stdout=log,
                 stderr=log,

@@ -1,0 +1,241 @@
+"""A model's server that does what a test says: the thinnest one that shows a case that the real
+llama-server cannot be made to show. It speaks as llama-server does."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+Json = dict[str, Any]
+TEXT = ("Hello", " world", "!")
+CALL = {"id": "call_1", "type": "function", "function": {"name": "add", "arguments": ""}}
+MESSAGE = {
+    "id": "chatcmpl-1",
+    "type": "message",
+    "role": "assistant",
+    "model": "scripted",
+    "content": [],
+    "usage": {"cache_read_input_tokens": 4, "input_tokens": 3, "output_tokens": 0},
+}
+
+_REFUSALS: dict[str, Json] = {
+    "loading": {"code": 503, "message": "Loading model", "type": "unavailable_error"},
+    "broken": {"code": 500, "message": "Jinja Exception: no such role", "type": "server_error"},
+    "overflow": {
+        "code": 400,
+        "message": "exceeds",
+        "type": "exceed_context_size_error",
+        "n_prompt_tokens": 9031,
+        "n_ctx": 8192,
+    },
+}
+_ANSWERS: dict[str, Json] = {
+    "/v1/embeddings": {
+        "object": "list",
+        "data": [{"object": "embedding", "index": 0, "embedding": [3.0, 4.0]}],
+        "usage": {"prompt_tokens": 2, "total_tokens": 2},
+    },
+    "/v1/rerank": {"results": [{"index": 0, "relevance_score": 0.5}]},
+}
+
+
+@dataclass
+class Scripted:
+    """What the server does, and what it was asked."""
+
+    mode: str = "ok"
+    """ok, loading, die (after some events), silent (after some events), overflow, broken."""
+    calls: bool = False
+    """Answers with a call of a function instead of text."""
+    ready_at: float = 0.0
+    """Loads until then, by the monotonic clock."""
+    pause_seconds: float = 0.0
+    """Before the first event."""
+    cut: int = 0
+    """Sends the answer in pieces of so many bytes."""
+    stop: str | None = None
+    tokens: int = 0
+    """What it counts; 0: a word is a token."""
+    asked: list[tuple[str, dict[str, str], Json]] = field(default_factory=list)
+    working: int = 0
+    most_working: int = 0
+    url: str = ""
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def last(self) -> Json:
+        return self.asked[-1][2]
+
+    def generations(self) -> list[Json]:
+        return [body for path, _, body in self.asked if "count" not in path]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    script: Scripted
+
+    def do_GET(self) -> None:
+        self._answer(200, {"status": "ok"})
+
+    def do_POST(self) -> None:
+        script = self.script
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with script.lock:
+            script.asked.append((self.path, dict(self.headers), body))
+            script.working += 1
+            script.most_working = max(script.most_working, script.working)
+        try:
+            self._serve(body)
+        except (BrokenPipeError, ConnectionResetError):
+            self.close_connection = True
+        finally:
+            with script.lock:
+                script.working -= 1
+
+    def _serve(self, body: Json) -> None:
+        script = self.script
+        refused = _REFUSALS.get(script.mode)
+        if time.monotonic() < script.ready_at:
+            refused = _REFUSALS["loading"]
+        if refused:
+            self._answer(refused["code"], {"error": refused})
+        elif self.path.endswith(("count_tokens", "input_tokens")):
+            words = script.tokens or len(json.dumps(body.get("messages")).split())
+            self._answer(200, {"input_tokens": words})
+        elif self.path in _ANSWERS:
+            self._answer(200, _ANSWERS[self.path])
+        else:
+            self._stream()
+
+    def _stream(self) -> None:
+        script = self.script
+        time.sleep(script.pause_seconds)
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.close_connection = True
+        events = list(_events(self.path, script))
+        if script.mode in ("die", "silent"):
+            events = events[: len(events) // 2]
+        data = "".join(events).encode()
+        size = script.cut or len(data)
+        for start in range(0, len(data), size):
+            self.wfile.write(data[start : start + size])
+            if script.cut:
+                time.sleep(0.0005)
+        if script.mode == "silent":
+            time.sleep(30)
+
+    def _answer(self, status: int, body: Json) -> None:
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_: object) -> None:
+        return
+
+
+def _events(path: str, script: Scripted) -> Iterator[str]:
+    if path == "/v1/messages":
+        yield from _anthropic(script)
+    elif path == "/v1/responses":
+        yield from _responses()
+    elif path == "/infill":
+        for each in TEXT:
+            yield _sse({"content": each, "stop": False})
+        yield _sse({"content": "", "stop": True, "tokens_evaluated": 7, "tokens_predicted": 3})
+    else:
+        yield from _chat(path, script)
+
+
+def _anthropic(script: Scripted) -> Iterator[str]:
+    yield _sse({"type": "message_start", "message": MESSAGE}, "message_start")
+    block: Json = {"type": "text", "text": ""}
+    deltas: list[Json] = [{"type": "text_delta", "text": each} for each in TEXT]
+    if script.calls:
+        block = {"type": "tool_use", "id": "toolu_1", "name": "add"}
+        parts = ('{"a": 1', ', "b": "ü"}')
+        deltas = [{"type": "input_json_delta", "partial_json": each} for each in parts]
+    start = {"type": "content_block_start", "index": 0, "content_block": block}
+    yield _sse(start, "content_block_start")
+    for each in deltas:
+        data = {"type": "content_block_delta", "index": 0, "delta": each}
+        yield _sse(data, "content_block_delta")
+    yield _sse({"type": "content_block_stop", "index": 0}, "content_block_stop")
+    reason = "tool_use" if script.calls else "end_turn"
+    delta = {"stop_reason": reason, "stop_sequence": script.stop}
+    end = {"type": "message_delta", "delta": delta, "usage": {"output_tokens": 3}}
+    yield _sse(end, "message_delta")
+    yield _sse({"type": "message_stop"}, "message_stop")
+
+
+def _chat(path: str, script: Scripted) -> Iterator[str]:
+    for each in ("",) if script.calls else TEXT:
+        piece: Json = {"text": each} if path == "/v1/completions" else {"delta": {"content": each}}
+        yield _sse({"id": "1", "choices": [{"index": 0, "finish_reason": None, **piece}]})
+    if script.calls:
+        for part in (
+            {**CALL, "index": 0},
+            *({"index": 0, "function": {"arguments": each}} for each in ('{"a": 1', ', "b": 2}')),
+        ):
+            yield _sse({"choices": [{"index": 0, "delta": {"tool_calls": [part]}}]})
+    reason = "tool_calls" if script.calls else "stop"
+    yield _sse({"choices": [{"index": 0, "delta": {}, "finish_reason": reason, "text": ""}]})
+    details = {"cached_tokens": 4}
+    usage = {"prompt_tokens": 7, "completion_tokens": 3, "prompt_tokens_details": details}
+    yield _sse({"choices": [], "usage": usage, "timings": {"prompt_ms": 1.5, "predicted_ms": 3}})
+    yield _sse("[DONE]")
+
+
+def _responses() -> Iterator[str]:
+    item = {"id": "msg_1", "type": "message", "role": "assistant", "content": []}
+    response: Json = {"id": "resp_1", "object": "response", "model": "scripted", "output": []}
+    yield _named({"type": "response.created", "response": response})
+    yield _named({"type": "response.output_item.added", "item": item})
+    for each in TEXT:
+        yield _named({"type": "response.output_text.delta", "item_id": "msg_1", "delta": each})
+    part = {"type": "output_text", "text": "".join(TEXT), "annotations": []}
+    done = {**item, "content": [part], "status": "completed"}
+    yield _named({"type": "response.output_item.done", "item": done})
+    usage = {"input_tokens": 7, "output_tokens": 3, "total_tokens": 10}
+    final = {**response, "status": "completed", "output": [done], "usage": usage}
+    yield _named({"type": "response.completed", "response": final})
+
+
+def _named(data: Json) -> str:
+    return _sse(data, data["type"])
+
+
+def _sse(data: Any, name: str = "") -> str:
+    text = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
+    return (f"event: {name}\n" if name else "") + f"data: {text}\n\n"
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 256
+
+
+@contextmanager
+def scripted(**script: Any) -> Iterator[Scripted]:
+    """Serve a script on loopback."""
+    found = Scripted(**script)
+    server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"script": found}))
+    found.url = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield found
+    finally:
+        server.shutdown()
+        server.server_close()
