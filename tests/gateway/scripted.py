@@ -60,6 +60,8 @@ class Scripted:
     cut: int = 0
     """Sends the answer in pieces of so many bytes."""
     stop: str | None = None
+    plan: list[list[Json]] = field(default_factory=list)
+    """Anthropic content blocks for each next answer; after them, text."""
     tokens: int = 0
     """What it counts; 0: a word is a token."""
     asked: list[tuple[str, dict[str, str], Json]] = field(default_factory=list)
@@ -160,6 +162,9 @@ def _events(path: str, script: Scripted) -> Iterator[str]:
 
 def _anthropic(script: Scripted) -> Iterator[str]:
     yield _sse({"type": "message_start", "message": MESSAGE}, "message_start")
+    if script.plan:
+        yield from _planned(script.plan.pop(0))
+        return
     block: Json = {"type": "text", "text": ""}
     deltas: list[Json] = [{"type": "text_delta", "text": each} for each in TEXT]
     if script.calls:
@@ -174,6 +179,22 @@ def _anthropic(script: Scripted) -> Iterator[str]:
     yield _sse({"type": "content_block_stop", "index": 0}, "content_block_stop")
     reason = "tool_use" if script.calls else "end_turn"
     delta = {"stop_reason": reason, "stop_sequence": script.stop}
+    end = {"type": "message_delta", "delta": delta, "usage": {"output_tokens": 3}}
+    yield _sse(end, "message_delta")
+    yield _sse({"type": "message_stop"}, "message_stop")
+
+
+def _planned(blocks: list[Json]) -> Iterator[str]:
+    """Yield the calls that a test wants to be made."""
+    for index, block in enumerate(blocks):
+        head = {name: value for name, value in block.items() if name != "input"}
+        start = {"type": "content_block_start", "index": index, "content_block": head}
+        yield _sse(start, "content_block_start")
+        part = {"type": "input_json_delta", "partial_json": json.dumps(block["input"])}
+        data = {"type": "content_block_delta", "index": index, "delta": part}
+        yield _sse(data, "content_block_delta")
+        yield _sse({"type": "content_block_stop", "index": index}, "content_block_stop")
+    delta = {"stop_reason": "tool_use", "stop_sequence": None}
     end = {"type": "message_delta", "delta": delta, "usage": {"output_tokens": 3}}
     yield _sse(end, "message_delta")
     yield _sse({"type": "message_stop"}, "message_stop")

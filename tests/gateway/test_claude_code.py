@@ -1,0 +1,227 @@
+"""The real Claude Code through the real gateway.
+
+Its models are scripted, so that what it does follows from what they say; at the end stands a real
+one, for the prompt cache.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from hack.testbed import llama_server
+from hack.testbed.clients import claude_code
+from llama_halo.gateway.config import GatewayConfig
+from tests.api import eventually
+from tests.gateway.conftest import (
+    NAMESPACE,
+    Process,
+    SetModel,
+    StartGateway,
+    answers,
+    free_port,
+)
+from tests.gateway.scripted import Scripted, scripted
+
+Json = dict[str, Any]
+NAMES = ("coder", "small", "helper")
+CONFIG = GatewayConfig.model_validate(
+    {
+        "router": "claude",
+        "namespace": NAMESPACE,
+        "models": [{"name": each, "llama_model": f"cc-{each}"} for each in NAMES],
+        "routes": {"default": "coder", "background": "small", "subagent": "helper"},
+        "hold_seconds": 120,
+        "ping_seconds": 5,
+    }
+)
+
+
+@dataclass
+class Agent:
+    """Claude Code in a folder of its own."""
+
+    gateway: Process
+    home: Path
+    models: dict[str, Scripted]
+
+    def run(self, *words: str, **environment: str) -> str:
+        """Run it once without a terminal, and return what it says."""
+        ours = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.home),
+            "ANTHROPIC_BASE_URL": self.gateway.url,
+            "ANTHROPIC_AUTH_TOKEN": "none",
+            "DISABLE_AUTOUPDATER": "1",
+            "IS_SANDBOX": "1",
+        }
+        done = subprocess.run(
+            [claude_code(), "-p", *words],
+            env={**ours, **environment},
+            cwd=self.home,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+
+@pytest.fixture(scope="module")
+def models(set_model: SetModel) -> Iterator[dict[str, Scripted]]:
+    with ExitStack() as stack:
+        found = {name: stack.enter_context(scripted()) for name in NAMES}
+        for name, server in found.items():
+            set_model(f"cc-{name}", server.url)
+        yield found
+
+
+@pytest.fixture(scope="module")
+def claude_gateway(models: dict[str, Scripted], start_gateway: StartGateway) -> Process:
+    assert models
+    return start_gateway(CONFIG)
+
+
+@pytest.fixture
+def agent(claude_gateway: Process, models: dict[str, Scripted], tmp_path: Path) -> Agent:
+    for each in models.values():
+        each.asked.clear()
+        each.plan.clear()
+        each.ready_at = 0.0
+    return Agent(claude_gateway, tmp_path, models)
+
+
+def call(name: str, **given: Any) -> Json:
+    return {"type": "tool_use", "id": f"toolu_{name}", "name": name, "input": given}
+
+
+def test_it_is_answered_by_one_request_to_the_default_model(agent: Agent) -> None:
+    assert "Hello world!" in agent.run("say hi")
+    (sent,) = agent.models["coder"].generations()
+    assert sent["stream"] is True
+    assert len(sent["tools"]) > 5
+    assert "x-anthropic-billing-header" not in json.dumps(sent)
+    assert {each["role"] for each in sent["messages"]} == {"user"}
+    assert not agent.models["small"].generations()
+
+
+def test_it_reads_a_file_by_a_tool_and_goes_on_with_what_it_says(agent: Agent) -> None:
+    secret = agent.home / "secret.txt"
+    secret.write_text("the word is halo\n")
+    agent.models["coder"].plan[:] = [[call("Read", file_path=str(secret))]]
+    assert "Hello world!" in agent.run("read it", "--permission-mode", "bypassPermissions")
+    first, second = agent.models["coder"].generations()
+    assert "halo" not in json.dumps(first["messages"])
+    results = [
+        block
+        for message in second["messages"]
+        for block in (message["content"] if isinstance(message["content"], list) else ())
+        if block["type"] == "tool_result"
+    ]
+    assert "the word is halo" in json.dumps(results)
+    before, after = _prompt(first), _prompt(second)
+    assert after[: len(before)] == before, "for the prompt cache"
+
+
+def _prompt(body: Json) -> str:
+    """Return what of a conversation becomes its prompt."""
+    blocks = [
+        {name: value for name, value in block.items() if name != "cache_control"}
+        for message in body["messages"]
+        for block in message["content"]
+    ]
+    return "".join(json.dumps(each) for each in blocks)
+
+
+def test_its_subagents_have_a_model_of_their_own(agent: Agent) -> None:
+    task = {"description": "look", "prompt": "Look around.", "subagent_type": "general-purpose"}
+    agent.models["coder"].plan[:] = [[call("Agent", **task)]]
+    assert "Hello" in agent.run("delegate", "--permission-mode", "bypassPermissions")
+    assert "Look around." in json.dumps(agent.models["helper"].generations()[0])
+    assert len(agent.models["coder"].generations()) >= 2
+
+
+def test_its_small_model_is_the_background_route(agent: Agent) -> None:
+    agent.run("say hi", "--model", "haiku")
+    assert agent.models["small"].generations()
+    assert not agent.models["coder"].generations()
+
+
+def test_it_waits_for_a_model_that_loads(agent: Agent) -> None:
+    agent.models["coder"].ready_at = time.monotonic() + 20
+    started = time.monotonic()
+    assert "Hello world!" in agent.run("say hi")
+    assert time.monotonic() - started > 15
+    answered = [body for path, _, body in agent.models["coder"].asked if "count" not in path]
+    assert len(answered) > 1, "the gateway asked again, and Claude Code did not"
+
+
+def test_it_finds_the_models_that_the_router_has(agent: Agent) -> None:
+    agent.run("say hi", CLAUDE_CODE_ENABLE_GATEWAY_MODEL_DISCOVERY="1")
+    assert (agent.home / ".claude").is_dir()
+
+
+@pytest.fixture(scope="module")
+def roomy_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    """A real llama-server whose context holds a conversation of Claude Code."""
+    port, log = free_port(), tmp_path_factory.mktemp("roomy") / "server.log"
+    with log.open("wb") as output:
+        popen = subprocess.Popen(
+            [
+                *(llama_server.binary(), "--model", llama_server.model_file(), "--port", str(port)),
+                *("--ctx-size", "24576", "--parallel", "1", "--threads", "2", "--fit", "off"),
+                *("--cache-ram", "0", "--no-webui", "--jinja"),
+                # It has no more to say, so small a model, to so long a prompt.
+                *("--grammar", 'root ::= "Yes."'),
+            ],
+            env={**os.environ, "LLAMA_ARG_DEVICE": "none"},
+            stdout=output,
+            stderr=output,
+        )
+    process = Process(popen, f"http://127.0.0.1:{port}")
+    eventually(lambda: answers(f"{process.url}/health"), seconds=60, what="llama-server")
+    yield process
+    process.stop()
+
+
+def test_a_conversation_with_a_real_model_is_read_from_its_prompt_cache(
+    agent: Agent,
+    roomy_server: Process,
+    set_model: SetModel,
+    start_gateway: StartGateway,
+) -> None:
+    """By llama-server's own figures; its first answer takes a minute on two cores."""
+    set_model("cc-real", roomy_server.url, parallel=1)
+    models = [{"name": "real", "llama_model": "cc-real"}]
+    config = {**CONFIG.model_dump(), "models": models, "routes": {"default": "real"}}
+    agent.gateway = start_gateway(GatewayConfig.model_validate(config))
+
+    def tokens() -> tuple[float, float]:
+        text = httpx.get(f"{agent.gateway.url}/metrics").text
+        found = [0.0, 0.0]
+        for line in text.splitlines():
+            for index, kind in enumerate(("prompt", "cached")):
+                if line.startswith(f'llama_halo_gateway_tokens_total{{kind="{kind}"'):
+                    found[index] = float(line.split()[-1])
+        return found[0], found[1]
+
+    assert "Yes." in agent.run("say hi", "--tools", "Read")
+    first, _ = tokens()
+    assert "Yes." in agent.run("and again", "--continue", "--tools", "Read")
+    both, cached = tokens()
+    print(
+        f"first prompt {first:.0f} tokens; second {both - first:.0f}, {cached:.0f} from the cache"
+    )
+    assert cached > 0.95 * first
