@@ -46,9 +46,15 @@ def name_of(entry: dict[str, Any]) -> str:
     return f"{entry['verb']} {target['resource']}{below}"
 
 
-def writes(log: Path, *, user: str = OPERATOR_USER, since: str = "") -> Counter[str]:
-    """Count a user's writes by verb and resource."""
-    return Counter(name_of(each) for each in entries(log, user=user, since=since) if is_write(each))
+def writes(
+    log: Path, *, user: str = OPERATOR_USER, since: str = "", namespace: str = ""
+) -> Counter[str]:
+    """Count a user's writes by verb and resource, in one namespace or in all."""
+    return Counter(
+        name_of(each)
+        for each in entries(log, user=user, since=since)
+        if is_write(each) and namespace in ("", each["objectRef"].get("namespace"))
+    )
 
 
 def reads(log: Path, *, user: str = OPERATOR_USER, since: str = "") -> Counter[str]:

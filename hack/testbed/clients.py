@@ -17,12 +17,32 @@ CLAUDE_CODE = (
     "2.1.331",
     "29aadf516e6d2779ee18e728d88499e89863c82aa12ab0372e472a22e6da2a26",
 )
-"""Package, version, and SHA-256 of its archive: one program that needs nothing else."""
+CODEX = (
+    "@openai/codex",
+    "0.169.0-linux-x64",
+    "89801b4b97faba562eb80fe0a833159ac79399be674022f4b1a0ccab1d153faa",
+)
+OPENCODE = (
+    "opencode-linux-x64-baseline",
+    "1.18.33",
+    "76f56feba203ed24ff855129de316959847b7af0a7095011d2d5145f6988c940",
+)
+"""Package, version, and SHA-256 of its archive: each one program that needs nothing else."""
 
 
 def claude_code() -> Path:
     """Return the `claude` program."""
     return _package(*CLAUDE_CODE) / "claude"
+
+
+def codex() -> Path:
+    """Return the `codex` program."""
+    return _package(*CODEX) / "vendor/x86_64-unknown-linux-musl/bin/codex"
+
+
+def opencode() -> Path:
+    """Return the `opencode` program."""
+    return _package(*OPENCODE) / "bin/opencode"
 
 
 def _package(name: str, version: str, sha256: str) -> Path:

@@ -155,7 +155,8 @@ class TestDrift:
         found = api.get("Deployment", namespace, name)
         assert "by hand" in str(found)
         assert "restartedAt" in str(found)
-        assert "patch deployments" not in writes(control_plane.layout.audit_log, since=since)
+        log = control_plane.layout.audit_log
+        assert "patch deployments" not in writes(log, since=since, namespace=namespace)
 
     def test_what_something_else_changes_back_each_time_is_not_fought_for_ever(
         self, api: Api, namespace: str, control_plane: Testbed
@@ -170,7 +171,8 @@ class TestDrift:
             if "is changed by something else" in told:
                 break
         assert "spec.replicas is changed by something else each time" in told
-        assert writes(control_plane.layout.audit_log, since=since)["patch deployments"] <= 6
+        found = writes(control_plane.layout.audit_log, since=since, namespace=namespace)
+        assert found["patch deployments"] <= 6
 
     def test_an_event_that_is_refused_is_posted_again_and_no_status_waits_for_it_long(
         self, api: Api, namespace: str, proxy: FaultProxy

@@ -13,6 +13,7 @@ COMMANDS = {
     "operator": "run the operator (in a cluster, or against KUBECONFIG)",
     "gateway": "run the gateway of one ModelRouter",
     "estimate": "how much memory a model needs, from its file's header",
+    "env": "what a client needs to use a router",
     "inspect": "what a source is: a Job's work",
     "fetch": "download and verify a model: a Job's work",
     "store": "list a store of model files, remove what no model uses",

@@ -1,0 +1,220 @@
+"""`llama-halo env ROUTER`: what a client needs to use a router, to be evaluated or saved."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from llama_halo.api.modelrouter import ModelRouterSpec
+from llama_halo.cluster.resources import LLAMAMODEL, MODELROUTER
+from llama_halo.errors import ClusterError, SettingsError
+
+Json = dict[str, Any]
+AUTO = "default"
+"""The name that lets the task decide."""
+KEY_VARIABLE = "LLAMA_HALO_KEY"
+NO_KEY = "none"
+"""For clients that insist on one."""
+MOST_ANSWER_TOKENS = 8192
+
+
+@dataclass(frozen=True)
+class Router:
+    """What is known of a router that clients have to know."""
+
+    url: str
+    model: str
+    """The name to ask for."""
+    context_tokens: int
+    key: str
+    """A shell expression, or a word."""
+    models: tuple[str, ...]
+
+    @property
+    def answer_tokens(self) -> int:
+        """How long one answer may get: clients keep so much of the context free for it, and one
+        that keeps all of it compacts for ever."""
+        return min(MOST_ANSWER_TOKENS, self.context_tokens // 4)
+
+
+def run(words: list[str]) -> int:
+    """Print the settings of one kind of client, or of all."""
+    arguments = _parser().parse_args(words)
+    router = asyncio.run(_find(arguments.namespace, arguments.router, arguments.url))
+    if arguments.client:
+        print(CLIENTS[arguments.client](router))
+        return 0
+    for name, render in CLIENTS.items():
+        print(f"# --- {name}\n{render(router)}\n")
+    return 0
+
+
+async def _find(namespace: str, name: str, url: str | None) -> Router:
+    from llama_halo.cluster.rest import RestCluster  # noqa: PLC0415  (it takes a second)
+
+    cluster = await RestCluster.connect()
+    try:
+        cr = await cluster.get(MODELROUTER, namespace, name)
+        llamas, _ = await cluster.list(LLAMAMODEL, namespace=namespace)
+    except ClusterError as error:
+        raise SettingsError(f"ModelRouter {namespace}/{name}: {error}") from error
+    finally:
+        await cluster.close()
+    return known(cr, llamas, url)
+
+
+def known(cr: Json, llamas: list[Any], url: str | None) -> Router:
+    """Return what clients have to know, of a ModelRouter and the LlamaModels beside it."""
+    metadata, status = cr["metadata"], cr.get("status") or {}
+    address = url or status.get("url")
+    if not address:
+        raise SettingsError(
+            f"ModelRouter {metadata['namespace']}/{metadata['name']} has no address yet: give the"
+            " one by which your machine reaches it, --url http://HOST:PORT"
+        )
+    spec = ModelRouterSpec.model_validate(cr["spec"])
+    by_task = spec.routes.default if spec.routes else None
+    own = {each.name: each.model_ref.name for each in spec.models or () if each.model_ref}
+    first = by_task or next(iter(own), AUTO)
+    contexts = {each["metadata"]["name"]: _context(each) for each in llamas}
+    return Router(
+        url=address.rstrip("/"),
+        model=AUTO if by_task else first,
+        context_tokens=contexts.get(own.get(first, first), 0) or 32768,
+        key=_key(metadata["namespace"], spec),
+        models=tuple(own),
+    )
+
+
+def _context(llama: Json) -> int:
+    about = (llama.get("status") or {}).get("model") or {}
+    return int(about.get("contextSize") or llama["spec"].get("contextSize") or 0)
+
+
+def _key(namespace: str, spec: ModelRouterSpec) -> str:
+    """Return how a shell gets a key: this command reads no Secret."""
+    if spec.auth is None:
+        return NO_KEY
+    secret = spec.auth.secret_ref
+    entry = secret.keys[0] if secret.keys else "ENTRY"
+    path = "{.data." + entry.replace(".", "\\.") + "}"
+    return (
+        f"\"$(kubectl -n {namespace} get secret {secret.name} -o jsonpath='{path}' | base64 -d)\""
+    )
+
+
+def _claude_code(router: Router) -> str:
+    return _exports(
+        ANTHROPIC_BASE_URL=router.url,
+        ANTHROPIC_AUTH_TOKEN=router.key,
+        CLAUDE_CODE_MAX_CONTEXT_TOKENS=str(router.context_tokens),
+        CLAUDE_CODE_MAX_OUTPUT_TOKENS=str(router.answer_tokens),
+        # Tools that come later would lose the prompt cache.
+        ENABLE_TOOL_SEARCH="false",
+        CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC="1",
+    )
+
+
+def _openai(router: Router) -> str:
+    return _exports(
+        OPENAI_BASE_URL=f"{router.url}/v1", OPENAI_API_KEY=router.key, OPENAI_MODEL=router.model
+    )
+
+
+def _anthropic(router: Router) -> str:
+    return _exports(ANTHROPIC_BASE_URL=router.url, ANTHROPIC_API_KEY=router.key)
+
+
+def _ollama(router: Router) -> str:
+    return _exports(OLLAMA_HOST=router.url)
+
+
+def _codex(router: Router) -> str:
+    return "\n".join(
+        [
+            "# ~/.codex/config.toml; the key is in the environment:",
+            f"#   export {KEY_VARIABLE}={router.key}",
+            f'model = "{router.model}"',
+            'model_provider = "llama-halo"',
+            f"model_context_window = {router.context_tokens}",
+            "",
+            "[model_providers.llama-halo]",
+            'name = "llama-halo"',
+            f'base_url = "{router.url}/v1"',
+            f'env_key = "{KEY_VARIABLE}"',
+            'wire_api = "responses"',
+        ]
+    )
+
+
+def _opencode(router: Router) -> str:
+    limit = {"context": router.context_tokens, "output": router.answer_tokens}
+    names = dict.fromkeys([router.model, *router.models])
+    config = {
+        "$schema": "https://opencode.ai/config.json",
+        "model": f"llama-halo/{router.model}",
+        "provider": {
+            "llama-halo": {
+                "npm": "@ai-sdk/openai-compatible",
+                "options": {"baseURL": f"{router.url}/v1", "apiKey": f"{{env:{KEY_VARIABLE}}}"},
+                "models": {name: {"name": name, "limit": limit} for name in names},
+            }
+        },
+    }
+    head = f"// opencode.json; the key is in the environment: export {KEY_VARIABLE}={router.key}\n"
+    return head + json.dumps(config, indent=2)
+
+
+def _crush(router: Router) -> str:
+    names = dict.fromkeys([router.model, *router.models])
+    config = {
+        "providers": {
+            "llama-halo": {
+                "type": "openai-compat",
+                "base_url": f"{router.url}/v1",
+                "api_key": f"${KEY_VARIABLE}",
+                "models": [
+                    {
+                        "id": name,
+                        "name": name,
+                        "context_window": router.context_tokens,
+                        "default_max_tokens": router.answer_tokens,
+                    }
+                    for name in names
+                ],
+            }
+        }
+    }
+    head = f"// crush.json; the key is in the environment: export {KEY_VARIABLE}={router.key}\n"
+    return head + json.dumps(config, indent=2)
+
+
+def _exports(**values: str) -> str:
+    return "\n".join(f"export {name}={value}" for name, value in values.items())
+
+
+CLIENTS: dict[str, Callable[[Router], str]] = {
+    "claude-code": _claude_code,
+    "codex": _codex,
+    "opencode": _opencode,
+    "crush": _crush,
+    "openai": _openai,
+    "anthropic": _anthropic,
+    "ollama": _ollama,
+}
+"""By the client's name: `openai` and `anthropic` are for all that is built on those SDKs."""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="llama-halo env")
+    parser.add_argument("router", metavar="ROUTER")
+    parser.add_argument("-n", "--namespace", default="default")
+    parser.add_argument("--client", choices=list(CLIENTS), help="all when it is not given")
+    parser.add_argument(
+        "--url", help="by which your machine reaches the router; else the one inside the cluster"
+    )
+    return parser

@@ -1,0 +1,155 @@
+"""Other real clients through the real gateway, set up by what `llama-halo env` prints."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hack.testbed.clients import codex, opencode
+from hack.testbed.cluster import Testbed
+from llama_halo.gateway.config import GatewayConfig
+from tests.api import Api
+from tests.gateway.conftest import NAMESPACE, Process, SetModel, StartGateway
+from tests.gateway.scripted import Scripted, scripted
+
+Json = dict[str, Any]
+KEY = "key-of-everybody-012345"
+NAMES = ("coder", "small")
+ROUTES = {"default": "coder", "background": "small"}
+
+
+@pytest.fixture(scope="module")
+def models(set_model: SetModel) -> Iterator[dict[str, Scripted]]:
+    with ExitStack() as stack:
+        found = {name: stack.enter_context(scripted()) for name in NAMES}
+        for name, server in found.items():
+            set_model(f"cl-{name}", server.url)
+        yield found
+
+
+@pytest.fixture(scope="module")
+def clients_gateway(
+    models: dict[str, Scripted],
+    start_gateway: StartGateway,
+    api: Api,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Process:
+    """A gateway with a key, and its ModelRouter as the operator would have told of it."""
+    assert models
+    keys = tmp_path_factory.mktemp("keys")
+    (keys / "all").write_text(KEY)
+    named = [{"name": each, "llama_model": f"cl-{each}"} for each in NAMES]
+    config = {"router": "clients", "namespace": NAMESPACE, "models": named, "routes": ROUTES}
+    gateway = start_gateway(GatewayConfig.model_validate(config), "--keys", keys)
+    spec = {
+        "models": [{"name": each, "modelRef": {"name": f"cl-{each}"}} for each in NAMES],
+        "routes": ROUTES,
+        "auth": {"secretRef": {"name": "keys", "keys": ["all"]}},
+    }
+    metadata = {"name": "clients", "namespace": NAMESPACE}
+    head = {"apiVersion": "llama-halo.dev/v1alpha1", "kind": "ModelRouter"}
+    api.apply({**head, "metadata": metadata, "spec": spec})
+    status = {"status": {"url": gateway.url}}
+    api.patch("ModelRouter", NAMESPACE, "clients", status, subresource="/status")
+    return gateway
+
+
+@pytest.fixture
+def quiet_models(models: dict[str, Scripted]) -> dict[str, Scripted]:
+    for each in models.values():
+        each.asked.clear()
+        each.ready_at = 0.0
+    return models
+
+
+def settings(plane: Testbed, client: str) -> str:
+    """Return what `llama-halo env` prints for a client."""
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "llama_halo", "env", "clients", "-n", NAMESPACE),
+            *("--client", client),
+        ],
+        env={**os.environ, "KUBECONFIG": str(plane.kubeconfig)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout
+
+
+def run(program: Path, *words: str, home: Path, **environment: str) -> str:
+    """Run a client without a terminal in a home of its own; return what it prints."""
+    ours = {"PATH": os.environ["PATH"], "HOME": str(home), "LLAMA_HALO_KEY": KEY}
+    done = subprocess.run(
+        [program, *words],
+        env={**ours, **environment},
+        cwd=home,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_codex(
+    control_plane: Testbed,
+    clients_gateway: Process,
+    quiet_models: dict[str, Scripted],
+    tmp_path: Path,
+) -> None:
+    assert clients_gateway.url in settings(control_plane, "codex")
+    (tmp_path / ".codex").mkdir()
+    (tmp_path / ".codex/config.toml").write_text(settings(control_plane, "codex"))
+    quiet_models["coder"].ready_at = time.monotonic() + 5
+    words = ("exec", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox", "hi")
+    assert "Hello world!" in run(codex(), *words, home=tmp_path)
+    path, _, body = quiet_models["coder"].asked[-1]
+    assert path == "/v1/responses"
+    assert {each["type"] for each in body["tools"]} == {"function"}
+    roles = [each.get("role") for each in body["input"]]
+    assert not {"developer", "system"} & set(roles)
+    assert body["instructions"]
+
+
+def test_opencode(
+    control_plane: Testbed,
+    clients_gateway: Process,
+    quiet_models: dict[str, Scripted],
+    tmp_path: Path,
+) -> None:
+    text = settings(control_plane, "opencode")
+    assert json.loads(text.partition("\n")[2])["provider"]["llama-halo"]["options"]["baseURL"]
+    assert clients_gateway.url in text
+    (tmp_path / "opencode.json").write_text(text)
+    more = {"OPENCODE_DISABLE_AUTOUPDATE": "1", "OPENCODE_DISABLE_MODELS_FETCH": "1"}
+    assert "Hello world!" in run(opencode(), "run", "hi", home=tmp_path, **more)
+    (main, *_) = [each for each in quiet_models["coder"].asked if each[2].get("tools")]
+    assert main[0] == "/v1/chat/completions"
+    assert quiet_models["small"].generations(), "it names the session by the background route"
+
+
+def test_what_is_printed_for_a_shell_can_be_evaluated(
+    control_plane: Testbed, clients_gateway: Process
+) -> None:
+    for client in ("claude-code", "openai", "anthropic", "ollama"):
+        text = settings(control_plane, client)
+        script = f"kubectl() {{ printf {KEY} | base64; }}\n{text}\nenv"
+        done = subprocess.run(
+            ["/bin/bash", "-c", script], capture_output=True, text=True, check=True
+        )
+        assert clients_gateway.url in done.stdout
+        if client != "ollama":
+            assert KEY in done.stdout
+        assert KEY not in text
