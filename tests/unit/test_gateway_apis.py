@@ -24,7 +24,7 @@ Json = dict[str, Any]
 
 async def upstream(*values: Any) -> AsyncIterator[SseEvent]:
     for each in values:
-        yield SseEvent("", each if isinstance(each, str) else json.dumps(each))
+        yield SseEvent.of(each)
 
 
 async def streamed(made: Generation, *values: Any) -> list[bytes]:

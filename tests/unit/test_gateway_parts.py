@@ -212,7 +212,7 @@ async def test_events_are_whole_however_the_bytes_are_cut(texts: list[str], data
 
 
 def test_done_is_no_json() -> None:
-    assert SseEvent("", "[DONE]").value is None
+    assert SseEvent.of("[DONE]").value is None
 
 
 def with_replicas(*placements: tuple[str, str], available: bool = True) -> Model:

@@ -16,6 +16,7 @@ from llama_halo.gateway.sse import SseEvent, encode
 
 Json = dict[str, Any]
 _ROLES = ("user", "assistant", "system")
+_DELTA = b"event: content_block_delta\n"
 _BILLING = "x-anthropic-billing-header"
 _TAG = re.compile(r"\s*<CCR-SUBAGENT-MODEL>([^<>\n]{1,253})</CCR-SUBAGENT-MODEL>\s*")
 PATH, COUNT_PATH = "/v1/messages", "/v1/messages/count_tokens"
@@ -102,6 +103,9 @@ async def stream(
     for an error among them, and when they end early."""
     finished = False
     async for event in upstream:
+        if event.raw.startswith(_DELTA):
+            yield event.wire  # nothing of it is mended, and it is nearly all that comes
+            continue
         data = event.value
         if not isinstance(data, dict):
             continue
@@ -253,7 +257,7 @@ def _finish_block(block: Json) -> Json:
     """Parse the collected tool input."""
     text = block.pop("partial_json", None)
     if block.get("type") == "tool_use" and text:
-        parsed = SseEvent("", text).value
+        parsed = SseEvent.of(text).value
         block["input"] = parsed if isinstance(parsed, dict) else {}
     return block
 

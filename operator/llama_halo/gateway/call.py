@@ -70,7 +70,7 @@ class Call:
     async def noting(self, events: AsyncIterator[SseEvent]) -> AsyncIterator[SseEvent]:
         """Yield events, and note the tokens that they tell of."""
         async for event in events:
-            if "usage" in event.data:
+            if b'"usage"' in event.raw:
                 self.usage.note(event.value)
             yield event
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import AsyncIterable, AsyncIterator
 from typing import Any
 
@@ -14,6 +16,10 @@ Json = dict[str, Any]
 DONE = "[DONE]"
 PATH = "/v1/chat/completions"
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+# How llama-server begins what is nearly all of a stream, and where its name for the model is: in
+# text these letters would have backslashes.
+_CHOICE, _USAGE = b'data: {"choices":[{', b'"usage"'
+_MODEL = re.compile(rb'"model":"[^"]*"')
 HEARTBEAT = b": keep-alive\n\n"
 
 
@@ -82,7 +88,12 @@ async def stream(
 ) -> AsyncIterator[bytes]:
     """Yield the client's chunks; raises `Failure` for an error among them, and when they end
     early."""
+    named = b'"model":' + json.dumps(model).encode()
     async for event in upstream:
+        raw = event.raw
+        if raw.startswith(_CHOICE) and _USAGE not in raw:
+            yield _MODEL.sub(lambda _: named, raw, count=1) + b"\n\n"
+            continue
         if event.data == DONE:
             yield encode(DONE)
             return

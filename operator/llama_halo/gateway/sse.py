@@ -1,20 +1,43 @@
-"""Server-sent events, complete ones only: never split by how the bytes arrived; pure."""
+"""Server-sent events, complete ones only: never split by how the bytes arrived; pure.
+
+Thousands of them pass a second, and most go on as they came: an event is its bytes, and read only
+when somebody asks.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterable, AsyncIterator
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+_END = b"\n\n"
 
-@dataclass(eq=True)
+
 class SseEvent:
-    """One event: its name (empty when it has none) and its data; a comment has neither."""
+    """One event: its name (empty when it has none) and its data."""
 
-    name: str
-    data: str
+    def __init__(self, raw: bytes) -> None:
+        self.raw = raw
+        """Its lines, without the empty one at the end."""
+
+    @classmethod
+    def of(cls, data: Any, name: str = "") -> SseEvent:
+        """Return the event of some data."""
+        return cls(encode(data, name).removesuffix(_END))
+
+    @property
+    def wire(self) -> bytes:
+        """The event as it is sent."""
+        return self.raw + _END
+
+    @property
+    def name(self) -> str:
+        return "\n".join(self._field(b"event"))
+
+    @cached_property
+    def data(self) -> str:
+        return "\n".join(self._field(b"data"))
 
     @cached_property
     def value(self) -> Any:
@@ -24,34 +47,33 @@ class SseEvent:
         except (ValueError, RecursionError):
             return None
 
+    def _field(self, name: bytes) -> list[str]:
+        found = []
+        for line in self.raw.split(b"\n"):
+            field, _, value = line.partition(b":")
+            if field == name:
+                found.append(value.removeprefix(b" ").decode(errors="replace"))
+        return found
+
 
 def encode(data: Any, name: str = "") -> bytes:
-    """Return the bytes of one event."""
+    """Return the bytes of one event; half a character pair, which is no UTF-8, becomes a `?`."""
     text = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
-    text = text.encode(errors="replace").decode()  # half a character pair is no UTF-8
     head = f"event: {name}\n" if name else ""
-    return f"{head}data: {text}\n\n".encode()
+    return f"{head}data: {text}\n\n".encode(errors="replace")
 
 
 async def events(chunks: AsyncIterable[bytes]) -> AsyncIterator[SseEvent]:
     """Yield the events of a stream of bytes; an event without data (a comment) is left out."""
     rest = b""
     async for chunk in chunks:
-        rest = (rest + chunk).replace(b"\r\n", b"\n")
-        while b"\n\n" in rest:
-            block, _, rest = rest.partition(b"\n\n")
-            event = _parse(block.decode(errors="replace"))
-            if event is not None:
-                yield event
-
-
-def _parse(block: str) -> SseEvent | None:
-    name, data = "", []
-    for line in block.split("\n"):
-        field, _, value = line.partition(":")
-        value = value.removeprefix(" ")
-        if field == "event":
-            name = value
-        elif field == "data":
-            data.append(value)
-    return SseEvent(name, "\n".join(data)) if data else None
+        rest += chunk
+        if b"\r" in rest:
+            rest = rest.replace(b"\r\n", b"\n")
+        while True:
+            raw, found, after = rest.partition(_END)
+            if not found:
+                break
+            rest = after
+            if raw.startswith(b"data:") or b"\ndata:" in raw:
+                yield SseEvent(raw)

@@ -67,19 +67,18 @@ class _Line:
         self._request, self._made, self._call = request, made, call
         self._ping_seconds = ping_seconds
         self._written_at = 0.0
+        self._writing = False
         self._pinging: asyncio.Task[None] | None = None
 
     async def write(self, data: bytes) -> None:
-        """Write; a client that takes nothing for long is one that has gone."""
+        """Write; a client that takes nothing for long is taken for gone."""
         if self.response is None:
             self.response = await self._begin()
-            self._pinging = asyncio.create_task(self._ping(self.response))
+            self._pinging = asyncio.create_task(self._ping(self.response, asyncio.current_task()))
         self._written_at = time.monotonic()
-        try:
-            async with asyncio.timeout(STALLED_SECONDS):
-                await self.response.write(data)
-        except TimeoutError:
-            raise ConnectionResetError("the client takes nothing any more") from None
+        self._writing = True
+        await self.response.write(data)
+        self._writing = False
 
     def end(self) -> None:
         if self._pinging:
@@ -91,11 +90,18 @@ class _Line:
         await response.prepare(self._request)
         return response
 
-    async def _ping(self, response: web.StreamResponse) -> None:
+    async def _ping(
+        self, response: web.StreamResponse, sender: asyncio.Task[object] | None
+    ) -> None:
+        """Break a silence; one that the client makes ends the request."""
         while True:
             quiet = time.monotonic() - self._written_at
             await asyncio.sleep(max(self._ping_seconds - quiet, 0.01))
-            if time.monotonic() - self._written_at >= self._ping_seconds:
+            quiet = time.monotonic() - self._written_at
+            if self._writing and quiet > STALLED_SECONDS and sender:
+                sender.cancel()
+                return
+            if not self._writing and quiet >= self._ping_seconds:
                 self._written_at = time.monotonic()
                 with suppress(ConnectionResetError):
                     await response.write(self._made.heartbeat)

@@ -104,17 +104,21 @@ class Upstream:
 
 
 async def _chunks(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    """Yield bytes as they come; a connection that breaks ends the stream, and who reads it sees
-    that the last event is missing."""
-    while True:
-        try:
-            async with asyncio.timeout(BETWEEN_EVENTS_SECONDS):
-                chunk = await response.content.readany()
-        except (aiohttp.ClientError, TimeoutError):
-            return
-        if not chunk:
-            return
-        yield chunk
+    """Yield bytes as they come; a connection that breaks or falls silent ends the stream, and who
+    reads it sees that the last event is missing."""
+    loop = asyncio.get_running_loop()
+    put_off, patience = loop.time(), loop.call_later(BETWEEN_EVENTS_SECONDS, response.close)
+    try:
+        while chunk := await response.content.readany():
+            yield chunk
+            if loop.time() - put_off > 1:  # not for every token
+                patience.cancel()
+                put_off = loop.time()
+                patience = loop.call_later(BETWEEN_EVENTS_SECONDS, response.close)
+    except aiohttp.ClientError:
+        return
+    finally:
+        patience.cancel()
 
 
 async def _failure(response: aiohttp.ClientResponse) -> Failure:

@@ -1,0 +1,316 @@
+"""What the gateway adds to a request, beside going straight and beside a bare pass-through.
+
+`python -m hack.bench.gateway`: everything on loopback, one stub of fixed speed behind all, requests
+in turn so that what else the machine does hits all alike. The last line is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import certifi
+from aiohttp import web
+
+from hack.testbed.shell import say
+
+Json = dict[str, Any]
+TOKENS = 8
+STREAM_TOKENS_A_SECOND = 10
+MODEL = "coder"
+NAMESPACE = "bench"
+
+
+def _event(data: Json) -> bytes:
+    return f"event: {data['type']}\ndata: {json.dumps(data)}\n\n".encode()
+
+
+HEAD = _event({"type": "message_start", "message": {"id": "1", "content": [], "usage": {}}})
+TOKEN = _event(
+    {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": " word"}}
+)
+TAIL = _event(
+    {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {}}
+) + _event({"type": "message_stop"})
+
+
+def small_body() -> bytes:
+    """Return a short question."""
+    message = {"role": "user", "content": "What is 2+2?"}
+    body = {"model": MODEL, "max_tokens": 9, "stream": True, "messages": [message]}
+    return json.dumps(body).encode()
+
+
+def large_body() -> bytes:
+    """Return a request as large as Claude Code's first one, 50 KB."""
+    schema = {"type": "object", "properties": {f"p{n}": {"type": "string"} for n in range(20)}}
+    tools = [
+        {"name": f"tool{n}", "description": "It does things. " * 80, "input_schema": schema}
+        for n in range(16)
+    ]
+    system = [
+        {"type": "text", "text": text} for text in ("x-anthropic-billing-header: 1", "y" * 7000)
+    ]
+    messages = [
+        {"role": "user", "content": [{"type": "text", "text": "word " * 1600}]},
+        {"role": "system", "content": "Environment: linux"},
+    ]
+    body = {"model": MODEL, "max_tokens": 9, "stream": True, "messages": messages}
+    return json.dumps({**body, "system": system, "tools": tools}).encode()
+
+
+async def stub(port: int) -> web.AppRunner:
+    """Serve answers of a fixed shape: at once, or `x-tokens` of them at a fixed speed."""
+
+    async def messages(request: web.Request) -> web.StreamResponse:
+        body = json.loads(await request.read())
+        slow = body["max_tokens"] if body["max_tokens"] > 100 else 0
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(HEAD)
+        for _ in range(slow or TOKENS):
+            if slow:
+                await asyncio.sleep(1 / STREAM_TOKENS_A_SECOND)
+            await response.write(TOKEN)
+        await response.write(TAIL)
+        await response.write_eof()
+        return response
+
+    app = web.Application(client_max_size=2**26)
+    app.router.add_post("/v1/messages", messages)
+    return await _serve(app, port)
+
+
+async def api_server(port: int, upstream: str) -> web.AppRunner:
+    """Serve the one LlamaModel that the gateway watches."""
+    conditions = [
+        {"type": kind, "status": "True", "reason": "Serving"} for kind in ("Ready", "Available")
+    ]
+    status = {"endpoint": upstream, "conditions": conditions}
+    model = {"metadata": {"name": MODEL}, "spec": {"parallel": 2000}, "status": status}
+
+    async def models(request: web.Request) -> web.StreamResponse:
+        if "watch" not in request.query:
+            return web.json_response({"items": [model], "metadata": {"resourceVersion": "1"}})
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await asyncio.sleep(3600)
+        return response
+
+    app = web.Application()
+    path = f"/apis/llama-halo.dev/v1alpha1/namespaces/{NAMESPACE}/llamamodels"
+    app.router.add_get(path, models)
+    return await _serve(app, port)
+
+
+async def bare(port: int, upstream: str) -> web.AppRunner:
+    """Serve a pass-through that knows nothing: the least that a proxy in aiohttp does."""
+    session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, force_close=True))
+
+    async def forward(request: web.Request) -> web.StreamResponse:
+        async with session.post(upstream + request.path, data=await request.read()) as answer:
+            response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+            await response.prepare(request)
+            async for chunk in answer.content.iter_any():
+                await response.write(chunk)
+            await response.write_eof()
+            return response
+
+    app = web.Application(client_max_size=2**26)
+    app.router.add_post("/v1/messages", forward)
+    return await _serve(app, port)
+
+
+async def _serve(app: web.Application, port: int) -> web.AppRunner:
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port, backlog=2048).start()
+    return runner
+
+
+@contextmanager
+def process(*words: str | Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program that ends with the block."""
+    started = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield started
+    finally:
+        started.terminate()
+        started.wait(timeout=30)
+
+
+async def first_byte_ms(session: aiohttp.ClientSession, url: str, body: bytes) -> float:
+    """Return the milliseconds from a request to the first byte of its answer."""
+    started = time.perf_counter()
+    headers = {"Content-Type": "application/json"}
+    async with session.post(f"{url}/v1/messages", data=body, headers=headers) as answer:
+        await answer.content.readany()
+        took = (time.perf_counter() - started) * 1000
+        await answer.read()
+        return took
+
+
+async def compare(ways: dict[str, str], body: bytes, rounds: int) -> dict[str, list[float]]:
+    """Ask by each way in turn."""
+    found: dict[str, list[float]] = {name: [] for name in ways}
+    async with aiohttp.ClientSession() as session:
+        for number in range(rounds + 20):
+            for name, url in ways.items():
+                took = await first_byte_ms(session, url, body)
+                if number >= 20:
+                    found[name].append(took)
+    return found
+
+
+def summary(found: dict[str, list[float]]) -> Json:
+    """Return what each way adds to going straight, milliseconds."""
+    cuts = {name: statistics.quantiles(each, n=100) for name, each in found.items()}
+    return {
+        name: {
+            f"added_p{percent}_ms": round(each[percent - 1] - cuts["direct"][percent - 1], 3)
+            for percent in (50, 95, 99)
+        }
+        for name, each in cuts.items()
+        if name != "direct"
+    }
+
+
+async def streams(url: str, count: int, seconds: int) -> list[float]:
+    """Hold many streams open; return how late each token came after its pace, milliseconds."""
+    tokens = STREAM_TOKENS_A_SECOND * seconds
+    message = {"role": "user", "content": "x"}
+    body = json.dumps(
+        {"model": MODEL, "max_tokens": max(tokens, 101), "stream": True, "messages": [message]}
+    ).encode()
+    late: list[float] = []
+
+    async def one(session: aiohttp.ClientSession) -> None:
+        headers = {"Content-Type": "application/json"}
+        async with session.post(f"{url}/v1/messages", data=body, headers=headers) as answer:
+            before = None
+            async for _ in _tokens(answer):
+                now = time.perf_counter()
+                if before is not None:
+                    late.append((now - before) * 1000 - 1000 / STREAM_TOKENS_A_SECOND)
+                before = now
+
+    connector = aiohttp.TCPConnector(limit=0)
+    timeout = aiohttp.ClientTimeout(total=None)
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+        await asyncio.gather(*(one(session) for _ in range(count)))
+    return late
+
+
+async def _tokens(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    async for line in answer.content:
+        if b"text_delta" in line:
+            yield line
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time of a process."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def memory_mib(pid: int) -> float:
+    """Return what a process has in memory."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+async def measure(arguments: argparse.Namespace) -> Json:
+    """Start all there is, ask, and say what it cost."""
+    ports = {name: 18400 + number for number, name in enumerate(("stub", "api", "bare", "gateway"))}
+    urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        config = {"router": "bench", "namespace": NAMESPACE}
+        models = [{"name": MODEL, "llama_model": MODEL, "aliases": ["claude-*"]}]
+        file, token = Path(folder) / "gateway.json", Path(folder) / "token"
+        file.write_text(json.dumps({**config, "models": models}))
+        token.write_text("none")
+        me = (sys.executable, "-m", "hack.bench.gateway", "--part")
+        for part in ("stub", "api", "bare"):
+            stack.enter_context(process(*me, part))
+        gateway = stack.enter_context(
+            process(
+                *(sys.executable, "-m", "llama_halo", "gateway", "--config", file),
+                *("--host", "127.0.0.1", "--port", str(ports["gateway"])),
+                *("--api-server", urls["api"], "--token-file", token, "--log-level", "warning"),
+                *("--grace-seconds", "1", "--ca-file", certifi.where()),
+            )
+        )
+        ways = {"direct": urls["stub"], "bare": urls["bare"], "gateway": urls["gateway"]}
+        await _until_ready(urls["gateway"])
+        result: Json = {}
+        for name, body in (("small", small_body()), ("large", large_body())):
+            result[name] = summary(await compare(ways, body, arguments.rounds))
+            say(f"{name} ({len(body)} bytes): {result[name]}")
+        result["streams"] = {}
+        for name in ("direct", "gateway"):
+            cpu = cpu_seconds(gateway.pid)
+            late = await streams(ways[name], arguments.streams, arguments.seconds)
+            found: Json = {"late_p99_ms": round(statistics.quantiles(late, n=100)[98], 1)}
+            if name == "gateway":
+                used = cpu_seconds(gateway.pid) - cpu
+                found["cpu_us_a_token"] = round(used / len(late) * 1e6, 1)
+                found["memory_mib"] = round(memory_mib(gateway.pid))
+            result["streams"][name] = found
+            say(f"{arguments.streams} streams, {name}: {found}")
+        return result
+
+
+async def _until_ready(url: str) -> None:
+    async with aiohttp.ClientSession() as session:
+        for _ in range(200):
+            with contextlib.suppress(aiohttp.ClientError):
+                async with session.get(f"{url}/readyz") as answer:
+                    if answer.status == 200:
+                        return
+            await asyncio.sleep(0.1)
+    raise RuntimeError("the gateway did not become ready")
+
+
+async def _part(name: str) -> None:
+    upstream = "http://127.0.0.1:18400"
+    if name == "stub":
+        await stub(18400)
+    elif name == "api":
+        await api_server(18401, upstream)
+    else:
+        await bare(18402, upstream)
+    await asyncio.Event().wait()
+
+
+def main() -> None:
+    """Run the comparison, or one of its parts."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--part", choices=["stub", "api", "bare"])
+    parser.add_argument("--rounds", type=int, default=400)
+    parser.add_argument("--streams", type=int, default=1000)
+    parser.add_argument("--seconds", type=int, default=12, help="of the open streams")
+    arguments = parser.parse_args()
+    if arguments.part:
+        with contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(_part(arguments.part))
+        return
+    print(json.dumps(asyncio.run(measure(arguments))))
+
+
+if __name__ == "__main__":
+    main()
