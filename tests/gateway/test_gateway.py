@@ -296,7 +296,7 @@ class TestLife:
         body = {"model": "coder", "max_tokens": 1, "messages": QUESTION}
         post(gateway, "/v1/messages", body)
         text = httpx.get(f"{gateway.url}/metrics").text
-        labels = 'api="anthropic",model="coder",route="explicit",status="200"'
+        labels = 'api="anthropic",client="other",model="coder",route="explicit",status="200"'
         assert f"llama_halo_gateway_requests_total{{{labels}}}" in text
         assert "2+2" not in text
 
