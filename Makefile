@@ -6,7 +6,7 @@ CLUSTER ?= testbed
 N ?= 1000
 SEED ?= 1
 
-.PHONY: help setup demo demo-down test unit component gateway memory files chaos soak e2e bench check format crds
+.PHONY: help setup demo demo-down test unit component gateway memory files chaos soak e2e bench bench-gateway check format crds
 
 help: ## what there is
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -56,6 +56,9 @@ bench: setup ## the operator with N models (default 1000): times, writes, memory
 
 e2e: setup ## everything, on a real node
 	$(BIN)/pytest tests/e2e --cluster $(CLUSTER)
+
+bench-gateway: setup ## what the gateway adds, beside going straight and a bare pass-through; JSON in the last line
+	$(BIN)/python -m hack.bench.gateway
 
 check: setup ## format, lint, types, layers, generated files
 	$(BIN)/ruff format --check

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,32 +54,35 @@ def answers(url: str, status: int = 200) -> bool:
         return False
 
 
-@pytest.fixture(scope="session")
-def llama_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
-    """llama-server with SmolLM2 on the CPU: two slots, a context of 2048 tokens."""
-    port, log = free_port(), tmp_path_factory.mktemp("llama") / "server.log"
+@contextmanager
+def serving(log: Path, *words: str) -> Iterator[Process]:
+    """Run llama-server with SmolLM2 on the CPU until the block ends."""
+    port = free_port()
     with log.open("wb") as output:
         popen = subprocess.Popen(
             [
-                *(
-                    binary(),
-                    "--model",
-                    model_file(),
-                    "--alias",
-                    "smollm2",
-                ),
-                *("--host", "127.0.0.1", "--port", str(port), "--ctx-size", "2048"),
-                *("--parallel", "2", "--kv-unified", "--threads", "2", "--fit", "off"),
-                *("--cache-ram", "0", "--no-webui", "--ignore-eos"),
+                *(binary(), "--model", model_file(), "--host", "127.0.0.1", "--port", str(port)),
+                *("--threads", "2", "--fit", "off", "--cache-ram", "0", "--no-webui", *words),
             ],
             env={**os.environ, "LLAMA_ARG_DEVICE": "none"},
             stdout=output,
             stderr=output,
         )
     process = Process(popen, f"http://127.0.0.1:{port}")
-    eventually(lambda: answers(f"{process.url}/health"), seconds=60, what="llama-server")
-    yield process
-    process.stop()
+    try:
+        eventually(lambda: answers(f"{process.url}/health"), seconds=60, what="llama-server")
+        yield process
+    finally:
+        process.stop()
+
+
+@pytest.fixture(scope="session")
+def llama_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    """llama-server with two slots and a context of 2048 tokens, which ends no answer by itself."""
+    log = tmp_path_factory.mktemp("llama") / "server.log"
+    words = ("--alias", "smollm2", "--ctx-size", "2048", "--parallel", "2", "--kv-unified")
+    with serving(log, *words, "--ignore-eos") as process:
+        yield process
 
 
 @pytest.fixture(scope="session")

@@ -19,17 +19,14 @@ from typing import Any
 import httpx
 import pytest
 
-from hack.testbed import llama_server
 from hack.testbed.clients import claude_code
 from llama_halo.gateway.config import GatewayConfig
-from tests.api import eventually
 from tests.gateway.conftest import (
     NAMESPACE,
     Process,
     SetModel,
     StartGateway,
-    answers,
-    free_port,
+    serving,
 )
 from tests.gateway.scripted import Scripted, scripted
 
@@ -175,25 +172,12 @@ def test_it_finds_the_models_that_the_router_has(agent: Agent) -> None:
 
 @pytest.fixture(scope="module")
 def roomy_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
-    """A real llama-server whose context holds a conversation of Claude Code."""
-    port, log = free_port(), tmp_path_factory.mktemp("roomy") / "server.log"
-    with log.open("wb") as output:
-        popen = subprocess.Popen(
-            [
-                *(llama_server.binary(), "--model", llama_server.model_file(), "--port", str(port)),
-                *("--ctx-size", "24576", "--parallel", "1", "--threads", "2", "--fit", "off"),
-                *("--cache-ram", "0", "--no-webui", "--jinja"),
-                # It has no more to say, so small a model, to so long a prompt.
-                *("--grammar", 'root ::= "Yes."'),
-            ],
-            env={**os.environ, "LLAMA_ARG_DEVICE": "none"},
-            stdout=output,
-            stderr=output,
-        )
-    process = Process(popen, f"http://127.0.0.1:{port}")
-    eventually(lambda: answers(f"{process.url}/health"), seconds=60, what="llama-server")
-    yield process
-    process.stop()
+    """A real llama-server whose context holds a conversation of Claude Code. It says little: so
+    small a model has no more to say to so long a prompt."""
+    log = tmp_path_factory.mktemp("roomy") / "server.log"
+    words = ("--ctx-size", "24576", "--parallel", "1", "--jinja", "--grammar", 'root ::= "Yes."')
+    with serving(log, *words) as process:
+        yield process
 
 
 def test_a_conversation_with_a_real_model_is_read_from_its_prompt_cache(

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llama_halo.gateway import anthropic, completions, ollama, openai, responses
-from llama_halo.gateway.apis import ANTHROPIC, OLLAMA, OPENAI, RESPONSES
+from llama_halo.gateway.apis import anthropic, completions, ollama, openai, responses
+from llama_halo.gateway.apis.errors import ANTHROPIC, OLLAMA, OPENAI, RESPONSES
+from llama_halo.gateway.apis.generation import Generation
 from llama_halo.gateway.call import Usage, client_of
 from llama_halo.gateway.failures import Failure
-from llama_halo.gateway.generation import Generation
 from llama_halo.gateway.requests import session_of
 from llama_halo.gateway.sse import SseEvent
 from llama_halo.gateway.traits import traits_of

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llama_halo.gateway import anthropic
+from llama_halo.gateway.apis import anthropic
 from llama_halo.gateway.config import GatewayConfig, Routes
 from llama_halo.gateway.failures import Failure, anthropic_error, from_upstream, openai_error
 from llama_halo.gateway.models import Model, model_of, urls

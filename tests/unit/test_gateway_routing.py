@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llama_halo.gateway.anthropic import take_tag
+from llama_halo.gateway.apis.anthropic import take_tag
 from llama_halo.gateway.config import GatewayConfig
 from llama_halo.gateway.models import Model
 from llama_halo.gateway.routing import fallbacks, long_context, resolve

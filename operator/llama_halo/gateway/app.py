@@ -11,14 +11,14 @@ from typing import Any
 
 from aiohttp import web
 
-from llama_halo.gateway import anthropic, completions, embeddings, ollama, openai, responses
-from llama_halo.gateway.apis import ANTHROPIC, OLLAMA, OPENAI, RESPONSES, Api
+from llama_halo.gateway.apis import anthropic, completions, embeddings, ollama, openai, responses
+from llama_halo.gateway.apis.errors import ANTHROPIC, OLLAMA, OPENAI, RESPONSES, Api
+from llama_halo.gateway.apis.generation import Generation
 from llama_halo.gateway.auth import Keys
 from llama_halo.gateway.call import Call, client_of
 from llama_halo.gateway.choice import Choice, Count
 from llama_halo.gateway.config import GatewayConfig
 from llama_halo.gateway.failures import Failure
-from llama_halo.gateway.generation import Generation
 from llama_halo.gateway.hold import Held
 from llama_halo.gateway.metrics import GatewayMetrics
 from llama_halo.gateway.requests import checked_model, session_of

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from llama_halo.gateway.apis import Api
+from llama_halo.gateway.apis.errors import Api
 from llama_halo.gateway.routing import Target
 from llama_halo.gateway.sse import SseEvent
 

@@ -9,9 +9,9 @@ from contextlib import AbstractAsyncContextManager, suppress
 
 from aiohttp import web
 
+from llama_halo.gateway.apis.generation import Events, Generation
 from llama_halo.gateway.call import Call
 from llama_halo.gateway.failures import Failure
-from llama_halo.gateway.generation import Events, Generation
 from llama_halo.gateway.routing import Target
 
 COMMIT_SECONDS = 10.0

@@ -9,8 +9,8 @@ import re
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from typing import Any
 
+from llama_halo.gateway.apis.generation import Generation
 from llama_halo.gateway.failures import Failure, from_upstream
-from llama_halo.gateway.generation import Generation
 from llama_halo.gateway.requests import checked
 from llama_halo.gateway.sse import SseEvent, encode
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from llama_halo.gateway.apis.generation import NDJSON, Generation
+from llama_halo.gateway.apis.openai import PATH as CHAT_PATH
+from llama_halo.gateway.apis.openai import add_call, normal_roles, until_done
 from llama_halo.gateway.failures import Failure
-from llama_halo.gateway.generation import NDJSON, Generation
-from llama_halo.gateway.openai import DONE, add_call, ended_early, in_band, normal_roles
-from llama_halo.gateway.openai import PATH as CHAT_PATH
 from llama_halo.gateway.requests import checked, checked_model
 from llama_halo.gateway.sse import SseEvent
 
@@ -300,19 +300,11 @@ async def _collect(
 
 
 async def _values(upstream: AsyncIterable[SseEvent], answer: _Answer) -> AsyncIterator[Json]:
-    """Yield the events of a stream of any of the three kinds, until it is complete."""
-    async for event in upstream:
-        if event.data == DONE:
-            return
-        data = event.value
-        if not isinstance(data, dict):
-            continue
-        if "error" in data:
-            raise in_band(data)
+    """Yield what the events say; those of /infill are complete with the one that stops."""
+    async for data in until_done(upstream):
         yield data
         if answer.done:
             return
-    raise ended_early()
 
 
 def _message(text: str, thought: str, calls: list[Json]) -> Json:

@@ -7,8 +7,8 @@ import re
 from collections.abc import AsyncIterable, AsyncIterator
 from typing import Any
 
+from llama_halo.gateway.apis.generation import Generation
 from llama_halo.gateway.failures import Failure, from_upstream
-from llama_halo.gateway.generation import Generation
 from llama_halo.gateway.requests import checked
 from llama_halo.gateway.sse import SseEvent, encode
 
@@ -112,19 +112,27 @@ async def collect(upstream: AsyncIterable[SseEvent], *, model: str) -> Json:
     """Put a stream together to the one object that a client without streaming expects."""
     answer: Json = {}
     choices: dict[int, Json] = {}
+    async for data in until_done(upstream):
+        for chunk in data.pop("choices", ()):
+            _add_chunk(choices.setdefault(chunk["index"], _choice(chunk["index"])), chunk)
+        answer |= data
+    answer |= {"object": "chat.completion", "model": model}
+    answer["choices"] = [choices[index] for index in sorted(choices)]
+    return answer
+
+
+async def until_done(upstream: AsyncIterable[SseEvent]) -> AsyncIterator[Json]:
+    """Yield what the events say until the stream is complete; raises `Failure` for an error among
+    them, and when they end early."""
     async for event in upstream:
         if event.data == DONE:
-            answer |= {"object": "chat.completion", "model": model}
-            answer["choices"] = [choices[index] for index in sorted(choices)]
-            return answer
+            return
         data = event.value
         if not isinstance(data, dict):
             continue
         if "error" in data:
             raise in_band(data)
-        for chunk in data.pop("choices", ()):
-            _add_chunk(choices.setdefault(chunk["index"], _choice(chunk["index"])), chunk)
-        answer |= data
+        yield data
     raise ended_early()
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator
 from typing import Any
 
+from llama_halo.gateway.apis.generation import Generation
+from llama_halo.gateway.apis.openai import DONE, HEARTBEAT, until_done, wants_usage
 from llama_halo.gateway.failures import Failure
-from llama_halo.gateway.generation import Generation
-from llama_halo.gateway.openai import DONE, HEARTBEAT, ended_early, in_band, wants_usage
 from llama_halo.gateway.requests import checked_model
 from llama_halo.gateway.sse import SseEvent, encode
 
@@ -41,39 +41,20 @@ async def stream(
 ) -> AsyncIterator[bytes]:
     """Yield the client's chunks; raises `Failure` for an error among them, and when they end
     early."""
-    async for event in upstream:
-        if event.data == DONE:
-            yield encode(DONE)
-            return
-        data = event.value
-        if not isinstance(data, dict):
-            continue
-        if "error" in data:
-            raise in_band(data)
+    async for data in until_done(upstream):
         if data.get("choices") or usage:
             yield encode({**data, "model": model})
-    raise ended_early()
+    yield encode(DONE)
 
 
 async def collect(upstream: AsyncIterable[SseEvent], *, model: str) -> Json:
     """Put a stream together to the one object that a client without streaming expects."""
     answer: Json = {}
     choices: dict[int, Json] = {}
-    async for event in upstream:
-        if event.data == DONE:
-            return {
-                **answer,
-                "model": model,
-                "choices": [choices[each] for each in sorted(choices)],
-            }
-        data = event.value
-        if not isinstance(data, dict):
-            continue
-        if "error" in data:
-            raise in_band(data)
+    async for data in until_done(upstream):
         for chunk in data.pop("choices", ()):
             known = choices.setdefault(chunk["index"], {**chunk, "text": ""})
             known["text"] += chunk.get("text") or ""
             known["finish_reason"] = chunk.get("finish_reason") or known.get("finish_reason")
         answer |= data
-    raise ended_early()
+    return {**answer, "model": model, "choices": [choices[each] for each in sorted(choices)]}

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from typing import Any
 
+from llama_halo.gateway.apis.generation import Generation
+from llama_halo.gateway.apis.openai import HEARTBEAT, ended_early, in_band
 from llama_halo.gateway.failures import Failure
-from llama_halo.gateway.generation import Generation
-from llama_halo.gateway.openai import HEARTBEAT, ended_early, in_band
 from llama_halo.gateway.requests import checked_model
 from llama_halo.gateway.sse import SseEvent, encode
 

@@ -1,0 +1,1 @@
+"""The APIs that clients speak, each in terms of llama-server; pure but for iteration."""
