@@ -45,6 +45,13 @@ def opencode() -> Path:
     return _package(*OPENCODE) / "bin/opencode"
 
 
+def chromium() -> str:
+    """Return the browser, Debian's own."""
+    if shutil.which("chromium") is None:
+        install_packages(("chromium",))
+    return "chromium"
+
+
 def _package(name: str, version: str, sha256: str) -> Path:
     """Return the folder of a package of the npm registry, fetched and checked once."""
     folder = CACHE / "clients" / f"{name.rpartition('/')[2]}-{version}"

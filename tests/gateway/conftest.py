@@ -125,6 +125,7 @@ def set_model(api: Api) -> SetModel:
         parallel: int = 8,
         about: dict[str, Any] | None = None,
         state: str = "Loading",
+        **more: Any,
     ) -> None:
         spec: dict[str, Any] = {
             "source": {"local": {"path": "x.gguf"}},
@@ -150,7 +151,7 @@ def set_model(api: Api) -> SetModel:
                 ("Available", "Answering"),
             )
         ]
-        status = {"endpoint": endpoint, "conditions": conditions, "model": about or {}}
+        status = {"endpoint": endpoint, "conditions": conditions, "model": about or {}, **more}
         api.patch("LlamaModel", NAMESPACE, name, {"status": status}, subresource="/status")
 
     return set_model

@@ -7,11 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from llama_halo.gateway import auth
+from llama_halo.gateway import auth, ui
 from llama_halo.gateway.admission import MOST_WAITING, Admission
+from llama_halo.gateway.apis.errors import ANTHROPIC
 from llama_halo.gateway.auth import Keys
+from llama_halo.gateway.call import Call
+from llama_halo.gateway.config import GatewayConfig
 from llama_halo.gateway.failures import Failure
 from llama_halo.gateway.models import Model
+from llama_halo.gateway.routing import Target
 
 
 def model(parallel: int = 1, replicas: int = 1) -> Model:
@@ -94,6 +98,35 @@ async def test_a_queue_that_is_full_says_so() -> None:
             pass
     assert (full.value.status, full.value.retry_after_seconds) == (429, 5)
     await visitors.all_go()
+
+
+async def test_the_status_page_is_told_what_there_is() -> None:
+    config = GatewayConfig.model_validate(
+        {
+            "router": "main",
+            "namespace": "llm",
+            "models": [{"name": name, "llama_model": name} for name in ("m", "gone")],
+            "routes": {"default": "m"},
+        }
+    )
+    visitors = Visitors(Admission(), model(parallel=2))
+    for _ in range(3):
+        await visitors.come("a")
+    call = Call(ANTHROPIC, "claude-code", target=Target("m", "m", "default"))
+    seen = ui.snapshot(config, {"m": visitors.model}, visitors.admission, [call], {"m": 7})
+    first, second = seen["models"]
+    assert (first["working"], first["slots"], first["waiting"], first["answered"]) == (2, 2, 1, 7)
+    assert second["state"] == "not there"
+    (told,) = seen["calls"]
+    assert (told["client"], told["model"], told["route"]) == ("claude-code", "m", "default")
+    assert seen["routes"] == {"default": "m"}
+    await visitors.all_go()
+
+
+def test_the_page_loads_nothing_from_elsewhere() -> None:
+    page = ui.page()
+    assert "http" not in page.replace("http-equiv", "")
+    assert "innerHTML" not in page, "names come from resources: they are text"
 
 
 KEY, OTHER = "k" * 20, "o" * 20

@@ -11,6 +11,8 @@ from typing import Any
 
 from aiohttp import web
 
+from llama_halo.gateway import ui
+from llama_halo.gateway.admission import Admission
 from llama_halo.gateway.apis import anthropic, completions, embeddings, ollama, openai, responses
 from llama_halo.gateway.apis.errors import ANTHROPIC, OLLAMA, OPENAI, RESPONSES, Api
 from llama_halo.gateway.apis.generation import Generation
@@ -45,22 +47,30 @@ class Gateway:
         config: GatewayConfig,
         watch: ModelWatch,
         held: Held,
+        admission: Admission,
         keys: Keys,
         metrics: GatewayMetrics,
     ) -> None:
         self._config = config
+        self._watch = watch
         self._held = held
         self._keys = keys
         self._choice = Choice(config, watch, held)
         self._service = Service(config, watch, metrics)
         self.metrics = metrics
-        self.in_flight = 0
+        self._admission = admission
+        self._calls: dict[str, Call] = {}
+        """What is being answered, by the request's number."""
         self.idle = asyncio.Event()
         self.idle.set()
 
     @property
     def draining(self) -> bool:
         return self._service.draining
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._calls)
 
     def drain(self) -> None:
         """Tell the Service and kept connections to go elsewhere."""
@@ -97,6 +107,7 @@ class Gateway:
                 get("/api/ps", OLLAMA, service.running),
                 get("/v1/models", OPENAI, service.models),
                 get("/v1/models/{name:.+}", OPENAI, service.model),
+                get("/ui/data", OPENAI, self._seen),
                 *service.open_routes(),
                 web.route("*", "/api/{path:.*}", self._handler(OLLAMA, service.unknown)),
                 web.route("*", "/{path:.*}", self._handler(OPENAI, service.unknown)),
@@ -118,7 +129,7 @@ class Gateway:
         async def handler(request: web.Request) -> web.StreamResponse:
             call = Call(api, client_of(request.headers))
             status = 499  # unless an answer says otherwise, the client went away
-            self._entered()
+            self._entered(call)
             try:
                 self._keys.check(request.headers)
                 if self.in_flight > MOST_REQUESTS:
@@ -142,7 +153,7 @@ class Gateway:
             except ConnectionResetError:
                 raise asyncio.CancelledError from None  # the client went away while we wrote
             finally:
-                self._left()
+                self._left(call)
                 self._account(call, request.path, status)
 
         return handler
@@ -152,13 +163,13 @@ class Gateway:
         if self.draining:
             response.force_close()
 
-    def _entered(self) -> None:
-        self.in_flight += 1
+    def _entered(self, call: Call) -> None:
+        self._calls[call.request_id] = call
         self.metrics.in_flight.inc()
         self.idle.clear()
 
-    def _left(self) -> None:
-        self.in_flight -= 1
+    def _left(self, call: Call) -> None:
+        del self._calls[call.request_id]
         self.metrics.in_flight.dec()
         if not self.in_flight:
             self.idle.set()
@@ -225,6 +236,14 @@ class Gateway:
         call.target, answer = await self._held.ask(targets, path, body, session=session)
         call.usage.note(answer)
         return {**answer, "model": call.asked}
+
+    async def _seen(self, _: web.Request, call: Call) -> web.StreamResponse:
+        """`GET /ui/data`: what the status page shows."""
+        others = [each for each in self._calls.values() if each is not call]
+        seen = ui.snapshot(
+            self._config, self._watch.models, self._admission, others, self.metrics.answered
+        )
+        return _answer(seen, call)
 
     def _account(self, call: Call, path: str, status: int) -> None:
         model = call.target.name if call.target else ""

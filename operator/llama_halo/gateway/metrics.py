@@ -17,6 +17,8 @@ class GatewayMetrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.answered: dict[str, int] = {}
+        """Tokens of answers so far, by model."""
         self.requests = Counter(
             "llama_halo_gateway_requests",
             "Requests by API, client, model, route and HTTP status (499: the client went away).",
@@ -64,6 +66,7 @@ class GatewayMetrics:
             if call.usage.answer > 1:
                 after = time.monotonic() - call.started - call.first_byte_seconds
                 self.token_seconds.labels(model).observe(after / (call.usage.answer - 1))
+        self.answered[model] = self.answered.get(model, 0) + call.usage.answer
         for kind, number in vars(call.usage).items():
             if number:
                 self.tokens.labels(model, kind).inc(number)

@@ -42,8 +42,9 @@ async def serve(
     upstream, watch = Upstream(), ModelWatch(api_server, config.namespace)
     leases = Leases(api_server, config.namespace, pod)
     metrics = GatewayMetrics()
-    held = Held(config, watch, leases, upstream, Admission(), metrics)
-    gateway = Gateway(config, watch, held, keys, metrics)
+    admission = Admission()
+    held = Held(config, watch, leases, upstream, admission, metrics)
+    gateway = Gateway(config, watch, held, admission, keys, metrics)
     # Without handler_cancellation a client that went away is noticed only at the next write.
     runner = web.AppRunner(gateway.application(), access_log=None, handler_cancellation=True)
     watching = asyncio.create_task(watch.run())

@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import web
 from prometheus_client import generate_latest
 
-from llama_halo.gateway import listing
+from llama_halo.gateway import listing, ui
 from llama_halo.gateway.call import Call
 from llama_halo.gateway.choice import no_such_model
 from llama_halo.gateway.config import GatewayConfig
@@ -42,6 +42,7 @@ class Service:
             web.get("/readyz", self._readyz),
             web.get("/metrics", self._metrics_text),
             web.get("/", root),
+            web.get("/ui", _page),
             # Claude Code calls these at its start and expects nothing of them.
             web.get("/api/hello", root),
             web.post("/api/event_logging/batch", _discard),
@@ -126,6 +127,10 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 async def _ok(_: web.Request) -> web.Response:
     return web.Response(text="ok\n")
+
+
+async def _page(_: web.Request) -> web.Response:
+    return web.Response(text=ui.page(), headers=ui.HEADERS)
 
 
 async def _discard(_: web.Request) -> web.Response:

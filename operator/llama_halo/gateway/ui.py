@@ -1,0 +1,86 @@
+"""The status page at `/ui`: one file that loads nothing from elsewhere, and what it shows; pure."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from importlib.resources import files
+from typing import Any
+
+from llama_halo.gateway.admission import Admission
+from llama_halo.gateway.call import Call
+from llama_halo.gateway.config import GatewayConfig
+from llama_halo.gateway.models import Model
+from llama_halo.gateway.routing import route_models, targets
+
+Json = dict[str, Any]
+MOST_CALLS = 200
+HEADERS = {
+    "Content-Type": "text/html; charset=utf-8",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline';"
+    " script-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; form-action 'none';"
+    " frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+def page() -> str:
+    """Return the page."""
+    return files("llama_halo.gateway").joinpath("ui.html").read_text()
+
+
+def snapshot(
+    config: GatewayConfig,
+    models: Mapping[str, Model],
+    admission: Admission,
+    calls: Iterable[Call],
+    answered: Mapping[str, int],
+) -> Json:
+    """Return what there is to see now; `answered` is the tokens of each model's answers so far."""
+    now, served = time.monotonic(), targets(config, models)
+    return {
+        "router": config.router,
+        "namespace": config.namespace,
+        "routes": route_models(config.routes),
+        "models": [
+            _model(name, models.get(llama), admission, answered.get(name, 0))
+            for name, llama in served.items()
+        ],
+        "calls": [_call(each, now) for each in sorted(calls, key=_started)[:MOST_CALLS]],
+    }
+
+
+def _model(name: str, model: Model | None, admission: Admission, answered: int) -> Json:
+    if model is None:
+        return {"name": name, "state": "not there", "answered": answered}
+    return {
+        "name": name,
+        "state": model.state,
+        "available": model.available,
+        "node": model.node,
+        "memoryMiB": model.memory_mib if model.node else 0,
+        "context": model.context_size_tokens,
+        "what": " ".join(filter(None, (model.parameters, model.quantization))),
+        "working": admission.inside(model.name),
+        "waiting": admission.waiting(model.name),
+        "slots": model.parallel * max(len(model.serving), 1),
+        "answered": answered,
+    }
+
+
+def _call(call: Call, now: float) -> Json:
+    return {
+        "id": call.request_id[-8:],
+        "api": call.api.name,
+        "client": call.client,
+        "model": call.target.name if call.target else "",
+        "route": call.target.route if call.target else "",
+        "seconds": round(now - call.started, 1),
+        "answering": call.first_byte_seconds is not None,
+    }
+
+
+def _started(call: Call) -> float:
+    return call.started
