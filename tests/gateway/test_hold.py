@@ -31,11 +31,24 @@ from llama_halo.reconcile.placing import notice
 from llama_halo.reconcile.queue import Queue
 from llama_halo.settings import Settings
 from tests.api import Api, administrators, eventually
-from tests.gateway.conftest import NAMESPACE, Process, StartGateway, free_port
+from tests.gateway.conftest import NAMESPACE, Process, StartGateway
 
 QUESTION: list[Any] = [{"role": "user", "content": "What is 2+2?"}]
 Json = dict[str, Any]
 RACES, RACERS = 500, 10
+
+
+def _port_of_its_own() -> int:
+    """Return a free port that no connection is given meanwhile: while the door is shut nobody
+    listens there."""
+    for port in random.sample(range(20000, 32000), 100):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise RuntimeError("no port is free")
 
 
 class Door:
@@ -47,7 +60,7 @@ class Door:
         self._listener: socket.socket | None = None
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
-        self.port = free_port()
+        self.port = _port_of_its_own()
         self.thrown_out = 0
 
     @property
