@@ -14,7 +14,9 @@ ONE, TWO = (Key("LlamaModel", "llm", name) for name in ("one", "two"))
 Json = dict[str, Any]
 
 
-def deployment(model: Key, *, ready: int = 0, wanted: int = 1, seen: int | None = 1) -> Json:
+def deployment(
+    model: Key, *, ready: int = 0, wanted: int = 1, seen: int | None = 1, generation: int = 1
+) -> Json:
     status: Json = {"updatedReplicas": 1, "availableReplicas": ready}
     return {
         "apiVersion": "apps/v1",
@@ -22,7 +24,7 @@ def deployment(model: Key, *, ready: int = 0, wanted: int = 1, seen: int | None 
         "metadata": {
             "name": f"{model.name}-x",
             "namespace": "llm",
-            "generation": 1,
+            "generation": generation,
             "labels": {labels.MODEL: model.name},
             "annotations": {labels.NODE: "n1"},
         },
@@ -123,3 +125,15 @@ def test_a_roll_that_is_refused_again_and_again_starves_nobody() -> None:
             world.rolls.plan(ONE, rolls=("n1",), waits=())
         turns += second % 15 == 0 and not world.taken(TWO)
     assert turns > 60
+
+
+def test_without_a_controller_a_roll_is_over_as_soon_as_it_is_written() -> None:
+    """As in a control plane that has none: nothing would ever settle."""
+    world = World()
+    world.note(ONE, seen=None)
+    world.rolls.plan(ONE, rolls=("n1",), waits=())
+    world.rolls.plan(TWO, rolls=(), waits=("n1",))
+    assert world.note(ONE, seen=None) == set(), "only its status changed"
+    assert world.taken(TWO)
+    assert world.note(ONE, seen=None, generation=2) == {TWO}
+    assert not world.taken(TWO)

@@ -30,6 +30,7 @@ class Rolls:
         """Deployment -> node, model, and since when it is not settled."""
         self._on: dict[str, set[Key]] = defaultdict(set)
         """Node -> Deployments on their way."""
+        self._generations: dict[Key, int] = {}
         self._claims: dict[str, tuple[Key, float]] = {}
         self._waiting: dict[str, set[Key]] = defaultdict(set)
 
@@ -38,17 +39,26 @@ class Rolls:
         if key.kind != "Deployment":
             return frozenset()
         owner, node = (owner_key(obj), _node(obj)) if obj else (None, "")
+        written = self._is_written(key, obj)
+        if written and node and self._claims.get(node, (None, 0))[0] == owner:
+            del self._claims[node]  # what was planned is there
         if obj is not None and owner is not None and node and on_its_way(obj):
             self._since.setdefault(key, (node, owner, self._clock()))
             self._on[node].add(key)
-            if self._claims.get(node, (None, 0))[0] == owner:
-                del self._claims[node]
             return frozenset()
         ended = self._since.pop(key, None)
         if ended is None:
-            return frozenset()
+            return self._waiting.pop(node, frozenset()) if written else frozenset()
         self._on[ended[0]].discard(key)
         return self._waiting.pop(ended[0], frozenset())
+
+    def _is_written(self, key: Key, obj: Object | None) -> bool:
+        """Tell whether a Deployment is another than before, whatever its status says."""
+        before = self._generations.pop(key, None)
+        if obj is None:
+            return False
+        now = self._generations[key] = obj["metadata"].get("generation", 0)
+        return bool(before != now)
 
     def taken(self, model: Key, nodes: Iterable[str], store: Store) -> frozenset[str]:
         """Return the nodes where another model has its turn."""
