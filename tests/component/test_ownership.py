@@ -163,7 +163,7 @@ class TestOwnership:
         try:
             pod = {"nodeSelector": {"by": "hand"}, "tolerations": [{"operator": "Exists"}]}
             api.apply(model(namespace, pod=pod))
-            eventually(lambda: pods(api, namespace) and pods(api, namespace)[0]["spec"]["nodeName"])
+            eventually(lambda: any("nodeName" in each["spec"] for each in pods(api, namespace)))
             (hanging,) = pods(api, namespace)
             metadata = hanging["metadata"]
             waiting = {
