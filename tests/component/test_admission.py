@@ -216,6 +216,14 @@ INVALID_ROUTERS: dict[str, tuple[Spec, str]] = {
         lmr(providers=[{**PROVIDER, "baseURL": "openrouter"}]),
         "spec.providers[0].baseURL",
     ),
+    "a provider's key in its URL": (
+        lmr(providers=[{**PROVIDER, "baseURL": "https://me:secret@host/v1"}]),
+        "spec.providers[0].baseURL",
+    ),
+    "a provider's key in its query": (
+        lmr(providers=[{**PROVIDER, "baseURL": "https://host/v1?key=secret"}]),
+        "spec.providers[0].baseURL",
+    ),
     "a node port of a ClusterIP": (
         lmr(service={"nodePort": 30000}),
         "service.nodePort needs type NodePort or LoadBalancer",

@@ -26,6 +26,9 @@ MESSAGE = {
 
 _REFUSALS: dict[str, Json] = {
     "loading": {"code": 503, "message": "Loading model", "type": "unavailable_error"},
+    "busy": {"code": 429, "message": "slow down", "type": "rate_limit_error"},
+    "locked": {"code": 401, "message": "no such key", "type": "authentication_error"},
+    "moved": {"code": 302, "message": "over there", "type": "moved"},
     "broken": {"code": 500, "message": "Jinja Exception: no such role", "type": "server_error"},
     "overflow": {
         "code": 400,
@@ -50,7 +53,8 @@ class Scripted:
     """What the server does, and what it was asked."""
 
     mode: str = "ok"
-    """ok, loading, die (after some events), silent (after some events), overflow, broken."""
+    """ok, loading, die (after some events), silent (after some events), overflow, broken, busy,
+    locked, moved, garble."""
     calls: bool = False
     """Answers with a call of a function instead of text."""
     ready_at: float = 0.0
@@ -119,13 +123,17 @@ class _Handler(BaseHTTPRequestHandler):
         script = self.script
         time.sleep(script.pause_seconds)
         self.send_response(200)
-        self.send_header("Content-Type", "text/event-stream")
+        kind = "application/x-ndjson" if self.path == "/api/chat" else "text/event-stream"
+        self.send_header("Content-Type", kind)
         self.send_header("Connection", "close")
         self.end_headers()
         self.close_connection = True
         events = list(_events(self.path, script))
         if script.mode in ("die", "silent"):
             events = events[: len(events) // 2]
+        if script.mode == "garble":
+            events = [each.replace('"delta"', '"delta": 3, "x"') for each in events]
+            events = [each.replace('"content"', '"content": [3], "x"') for each in events]
         data = "".join(events).encode()
         size = script.cut or len(data)
         for start in range(0, len(data), size):
@@ -152,6 +160,8 @@ def _events(path: str, script: Scripted) -> Iterator[str]:
         yield from _anthropic(script)
     elif path == "/v1/responses":
         yield from _responses()
+    elif path == "/api/chat":
+        yield from _ollama(script)
     elif path == "/infill":
         for each in TEXT:
             yield _sse({"content": each, "stop": False})
@@ -198,6 +208,17 @@ def _planned(blocks: list[Json]) -> Iterator[str]:
     end = {"type": "message_delta", "delta": delta, "usage": {"output_tokens": 3}}
     yield _sse(end, "message_delta")
     yield _sse({"type": "message_stop"}, "message_stop")
+
+
+def _ollama(script: Scripted) -> Iterator[str]:
+    lines: list[Json] = [{"message": {"role": "assistant", "content": each}} for each in TEXT]
+    if script.calls:
+        function = {"name": "add", "arguments": {"a": 1, "b": 2}}
+        lines = [{"message": {"content": "", "tool_calls": [{"function": function}]}}]
+    for each in lines:
+        yield json.dumps({**each, "done": False}) + "\n"
+    counts = {"prompt_eval_count": 7, "eval_count": 3}
+    yield json.dumps({"done": True, "done_reason": "stop", "message": {}, **counts}) + "\n"
 
 
 def _chat(path: str, script: Scripted) -> Iterator[str]:

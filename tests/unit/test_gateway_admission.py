@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from llama_halo.gateway import auth, ui
+from llama_halo.gateway import admission, auth, ui
 from llama_halo.gateway.admission import MOST_WAITING, Admission
 from llama_halo.gateway.apis.errors import ANTHROPIC
 from llama_halo.gateway.auth import Keys
 from llama_halo.gateway.call import Call
-from llama_halo.gateway.config import GatewayConfig
+from llama_halo.gateway.config import GatewayConfig, Provider
 from llama_halo.gateway.failures import Failure
-from llama_halo.gateway.models import Model
+from llama_halo.gateway.models import Model, servers
 from llama_halo.gateway.routing import Target
 
 
@@ -29,17 +32,29 @@ class Visitors:
     def __init__(self, admission: Admission, which: Model) -> None:
         self.admission, self.model = admission, which
         self.order: list[str] = []
+        self.servers: list[str] = []
         self.go = asyncio.Event()
         self.tasks: list[asyncio.Task[None]] = []
 
     async def come(self, session: str) -> None:
         async def visit() -> None:
-            async with self.admission.slot(self.model, session):
-                self.order.append(session)
-                await self.go.wait()
+            with self.admission.coming(self.model):
+                async with self.admission.slot(lambda: self.model, session) as turn:
+                    assert turn is not None
+                    self.order.append(session)
+                    self.servers.append(turn[1])
+                    await self.go.wait()
 
         self.tasks.append(asyncio.create_task(visit()))
         await asyncio.sleep(0)
+
+    @property
+    def waiting(self) -> int:
+        return self.admission.waiting(self.model)
+
+    @property
+    def inside(self) -> int:
+        return self.admission.inside(self.model)
 
     async def all_go(self) -> None:
         self.go.set()
@@ -50,10 +65,11 @@ async def test_as_many_come_in_as_there_are_slots_of_all_replicas() -> None:
     visitors = Visitors(Admission(), model(parallel=2, replicas=2))
     for _ in range(6):
         await visitors.come("a")
-    assert (len(visitors.order), visitors.admission.waiting("m")) == (4, 2)
+    assert (len(visitors.order), visitors.waiting) == (4, 2)
+    assert Counter(visitors.servers) == {"http://0": 2, "http://1": 2}, "no server has more"
     await visitors.all_go()
     assert len(visitors.order) == 6
-    assert visitors.admission.inside("m") == visitors.admission.waiting("m") == 0
+    assert visitors.inside == visitors.waiting == 0
 
 
 async def test_sessions_take_turns() -> None:
@@ -74,7 +90,7 @@ async def test_who_leaves_the_line_or_is_cut_keeps_nobody_out() -> None:
     assert visitors.order == ["a", "c"]
     visitors.tasks[3].cancel()
     await visitors.all_go()
-    assert visitors.admission.inside("m") == visitors.admission.waiting("m") == 0
+    assert visitors.inside == visitors.waiting == 0
 
 
 async def test_who_is_cancelled_as_it_is_let_in_gives_its_slot_on() -> None:
@@ -86,18 +102,96 @@ async def test_who_is_cancelled_as_it_is_let_in_gives_its_slot_on() -> None:
     await asyncio.sleep(0.01)
     assert visitors.order == ["a", "c"]
     await visitors.all_go()
-    assert visitors.admission.inside("m") == 0
+    assert visitors.inside == 0
 
 
 async def test_a_queue_that_is_full_says_so() -> None:
     visitors = Visitors(Admission(), model())
     for _ in range(MOST_WAITING + 1):
         await visitors.come("a")
-    with pytest.raises(Failure) as full:
-        async with visitors.admission.slot(visitors.model, "b"):
-            pass
+    with pytest.raises(Failure) as full, visitors.admission.coming(visitors.model):
+        pass
     assert (full.value.status, full.value.retry_after_seconds) == (429, 5)
     await visitors.all_go()
+
+
+async def test_a_session_goes_to_its_own_server_for_as_long_as_that_has_room() -> None:
+    visitors = Visitors(Admission(), model(parallel=1, replicas=4))
+    own = servers(visitors.model, "a")
+    for _ in range(4):
+        await visitors.come("a")
+    assert visitors.servers == own
+    await visitors.all_go()
+
+
+async def test_who_waits_is_told_when_there_are_more_servers_and_when_there_are_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(admission, "LOOK_SECONDS", 0.01)
+    now: list[Model | None] = [model()]
+    door = Admission()
+    found: list[object] = []
+    go = asyncio.Event()
+
+    async def visit() -> None:
+        async with door.slot(lambda: now[0], "a") as turn:
+            found.append(turn and turn[1])
+            await go.wait()
+
+    tasks = [asyncio.create_task(visit()) for _ in range(3)]
+    await asyncio.sleep(0.05)
+    assert found == ["http://0"]
+    now[0] = model(replicas=2)
+    await asyncio.sleep(0.05)
+    assert found == ["http://0", "http://1"]
+    now[0] = None
+    await asyncio.sleep(0.05)
+    assert found == ["http://0", "http://1", None]
+    go.set()
+    await asyncio.gather(*tasks)
+    assert door.inside(model()) == 0
+
+
+async def test_a_server_that_is_gone_gets_nobody_by_a_slot_that_it_gives_back() -> None:
+    door = Admission()
+    now = [model()]
+    first, second = door.slot(lambda: now[0], "a"), door.slot(lambda: now[0], "b")
+    await first.__aenter__()
+    waiting = asyncio.create_task(second.__aenter__())
+    await asyncio.sleep(0)
+    now[0] = replace(model(), serving=("http://new",))
+    await first.__aexit__(None, None, None)
+    turn = await waiting
+    assert turn is not None
+    assert turn[1] == "http://new"
+    await second.__aexit__(None, None, None)
+
+
+async def test_a_model_that_comes_up_has_no_more_waiting_for_it_than_one_that_works() -> None:
+    door = Admission()
+    loading = replace(model(), available=False, serving=(), state="Loading")
+    with ExitStack() as stack:
+        for _ in range(MOST_WAITING):
+            stack.enter_context(door.coming(loading))
+        with pytest.raises(Failure) as full, door.coming(loading):
+            pass
+        assert full.value.status == 429
+    with door.coming(loading):
+        assert door.waiting(loading) == 1
+
+
+async def test_the_models_of_a_provider_have_one_limit_together() -> None:
+    provider = Provider(name="p", protocol="OpenAI", base_url="http://p", max_concurrent=1)
+    one, other = (
+        Model(f"p/{each}", "http://p", True, "Elsewhere", parallel=1, provider=provider)
+        for each in ("one", "other")
+    )
+    door = Admission()
+    async with door.slot(lambda: one, "a"):
+        waiting = asyncio.create_task(door.slot(lambda: other, "b").__aenter__())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        waiting.cancel()
 
 
 async def test_the_status_page_is_told_what_there_is() -> None:

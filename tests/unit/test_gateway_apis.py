@@ -13,8 +13,12 @@ from hypothesis import strategies as st
 from llama_halo.gateway.apis import anthropic, completions, ollama, openai, responses
 from llama_halo.gateway.apis.errors import ANTHROPIC, OLLAMA, OPENAI, RESPONSES
 from llama_halo.gateway.apis.generation import Generation
+from llama_halo.gateway.apis.question import Question
 from llama_halo.gateway.call import Usage, client_of
+from llama_halo.gateway.config import Provider
+from llama_halo.gateway.dialects import wire
 from llama_halo.gateway.failures import Failure
+from llama_halo.gateway.models import Model
 from llama_halo.gateway.requests import session_of
 from llama_halo.gateway.sse import SseEvent
 from llama_halo.gateway.traits import traits_of
@@ -352,6 +356,15 @@ BODIES = st.fixed_dictionaries(
 )
 
 
+ELSEWHERE = [
+    Model("p/m", "http://p", True, "Elsewhere", provider=provider, provider_name="theirs")
+    for provider in (
+        Provider(name="p", protocol=protocol, base_url="http://p")
+        for protocol in ("OpenAI", "Anthropic", "Ollama")
+    )
+]
+
+
 @settings(max_examples=400, deadline=None)
 @given(BODIES)
 def test_whatever_is_sent_becomes_a_request_or_a_refusal(body: Json) -> None:
@@ -372,6 +385,13 @@ def test_whatever_is_sent_becomes_a_request_or_a_refusal(body: Json) -> None:
                 continue
             if make is anthropic.generation:
                 _, checked = anthropic.take_tag(checked)
-            json.dumps(make(checked).body)
+            made = make(checked)
+            json.dumps(made.body)
+            for model in ELSEWHERE:
+                question = Question(made.path, made.body, checked)
+                try:
+                    json.dumps(wire(model, question, "key").body)
+                except Failure as failure:
+                    assert "has no /" in failure.message
         except Failure as failure:
             assert 400 <= failure.status < 500

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from llama_halo.gateway.apis import anthropic
 from llama_halo.gateway.config import GatewayConfig, Routes
 from llama_halo.gateway.failures import Failure, anthropic_error, from_upstream, openai_error
-from llama_halo.gateway.models import Model, model_of, urls
+from llama_halo.gateway.models import Model, model_of, servers, urls
 from llama_halo.gateway.requests import session_of
 from llama_halo.gateway.routing import resolve
 from llama_halo.gateway.sse import SseEvent, encode, events
@@ -244,16 +244,17 @@ def with_replicas(*placements: tuple[str, str], available: bool = True) -> Model
 def test_servers_that_answer_are_asked_themselves_and_the_service_is_the_way_out(
     placements: Any, available: bool, found: list[str]
 ) -> None:
-    assert urls(with_replicas(*placements, available=available), "s") == found
+    model = with_replicas(*placements, available=available)
+    assert urls(model, servers(model, "s")[0]) == found
 
 
 def test_a_session_stays_with_its_replica_whatever_becomes_of_the_others() -> None:
     three = [("Serving", f"{name}:8080") for name in "abc"]
     sessions = [f"session {number}" for number in range(300)]
-    first = {each: urls(with_replicas(*three), each)[0] for each in sessions}
+    first = {each: servers(with_replicas(*three), each)[0] for each in sessions}
     shares = [list(first.values()).count(f"http://{name}:8080") for name in "abc"]
     assert min(shares) > 60
-    without_a = {each: urls(with_replicas(*three[1:]), each)[0] for each in sessions}
+    without_a = {each: servers(with_replicas(*three[1:]), each)[0] for each in sessions}
     moved = [each for each in sessions if first[each] != without_a[each]]
     assert {first[each] for each in moved} == {"http://a:8080"}
 

@@ -26,10 +26,6 @@ REFUSED_IN_ROUTER: list[tuple[str, dict[str, Any]]] = [
     ("engine.claudeCodeRouter", {"engine": {"claudeCodeRouter": {}}}),
     ("engine.liteLLM", {"engine": {"liteLLM": {}}}),
     ("engine.llamaSwap", {"engine": {"llamaSwap": {}}}),
-    (
-        "providers",
-        {"providers": [{"name": "p", "protocol": "OpenAI", "baseURL": "https://host/v1"}]},
-    ),
 ]
 
 
@@ -65,8 +61,8 @@ ACTED_ON_IN_MODEL = {
     "verify", "suspend", "pod",
 }  # fmt: skip
 ACTED_ON_IN_ROUTER = {
-    "engine", "models", "modelSelector", "routes", "fallbacks", "auth", "hold", "service",
-    "hostPort", "replicas", "suspend", "pod",
+    "engine", "models", "modelSelector", "providers", "routes", "fallbacks", "auth", "hold",
+    "service", "hostPort", "replicas", "suspend", "pod",
 }  # fmt: skip
 
 

@@ -107,9 +107,11 @@ class Provider(Schema):
 
     name: DnsName
     protocol: Literal["OpenAI", "Anthropic", "Ollama"]
-    base_url: Annotated[str, Field(pattern=r"^https?://[^\s/]+\S*$", max_length=2048)]
+    base_url: Annotated[str, Field(pattern=r"^https?://[^\s/?#@]+(/[^\s?#@]*)?$", max_length=2048)]
+    """With the version for OpenAI (`https://host/v1`); no user, no query: keys are in Secrets."""
     api_key_secret_ref: KeyReference | None = None
     max_concurrent: Annotated[int, Field(ge=1, le=10000)] | None = None
+    """Requests at once, of all its models."""
 
 
 class LongContextRoute(Schema):

@@ -14,6 +14,7 @@ from llama_halo.errors import SettingsError
 from llama_halo.gateway.api_server import ApiServer
 from llama_halo.gateway.auth import Keys
 from llama_halo.gateway.config import GatewayConfig
+from llama_halo.gateway.credentials import Credentials
 from llama_halo.gateway.server import serve
 from llama_halo.logs import configure_logging
 
@@ -31,6 +32,7 @@ def run(words: list[str]) -> int:
             port=arguments.port,
             grace_seconds=arguments.grace_seconds,
             keys=Keys(arguments.keys),
+            credentials=Credentials(arguments.provider_keys),
         )
     )
     return 0
@@ -57,6 +59,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--keys", type=Path, metavar="FOLDER", help="of API keys, one a file; none: open to all"
+    )
+    parser.add_argument(
+        "--provider-keys",
+        type=Path,
+        metavar="FOLDER",
+        help="of providers' API keys, by their names",
     )
     parser.add_argument("--log-level", default="info")
     parser.add_argument("--api-server", default=pod.url, help="URL; default: the pod's cluster")

@@ -16,14 +16,15 @@ from llama_halo.gateway.admission import Admission
 from llama_halo.gateway.apis import anthropic, completions, embeddings, ollama, openai, responses
 from llama_halo.gateway.apis.errors import ANTHROPIC, OLLAMA, OPENAI, RESPONSES, Api
 from llama_halo.gateway.apis.generation import Generation
+from llama_halo.gateway.apis.question import Question
 from llama_halo.gateway.auth import Keys
 from llama_halo.gateway.call import Call, client_of
-from llama_halo.gateway.choice import Choice, Count
+from llama_halo.gateway.choice import Choice
 from llama_halo.gateway.config import GatewayConfig
-from llama_halo.gateway.failures import Failure
+from llama_halo.gateway.failures import UNREADABLE, Failure, unreadable
 from llama_halo.gateway.hold import Held
 from llama_halo.gateway.metrics import GatewayMetrics
-from llama_halo.gateway.requests import checked_model, session_of
+from llama_halo.gateway.requests import checked_model, passed_on, session_of
 from llama_halo.gateway.service import Service
 from llama_halo.gateway.streaming import send
 from llama_halo.gateway.traits import traits_of
@@ -186,7 +187,7 @@ class Gateway:
             made = make(body)
             session = session_of(request.headers, body)
             size = request.content_length or len(await request.read())
-            count = Count(made.counts, made.body) if made.counts else None
+            count = Question(made.counts, made.body) if made.counts else None
             targets = await self._choice.choose(
                 tag or call.asked,
                 traits_of(request.headers, body, size),
@@ -194,11 +195,15 @@ class Gateway:
                 count=count,
             )
             call.target = targets[0]
-            opened = self._held.stream(targets, made.path, made.body, session=session)
+            question = Question(made.path, made.body, body, passed_on(request.headers))
+            opened = self._held.stream(targets, question, session=session)
             if made.streams:
                 return await send(request, opened, made, call, self._config.ping_seconds)
             async with opened as (call.target, events):
-                return _answer(await made.collect(call.noting(events)), call)
+                try:
+                    return _answer(await made.collect(call.noting(events)), call)
+                except UNREADABLE as error:
+                    raise unreadable(error) from error
 
         return handle
 
@@ -211,7 +216,7 @@ class Gateway:
             call.asked, traits, session=session_of(request.headers, body), count=None
         )
         call.target = targets[0]
-        count = Count(anthropic.COUNT_PATH, anthropic.upstream_body(body))
+        count = Question(anthropic.COUNT_PATH, anthropic.upstream_body(body))
         return _answer({"input_tokens": await self._choice.tokens(targets[0], traits, count)}, call)
 
     def _asking(self, path: str, check: Callable[[Any], Json]) -> Handle:
@@ -233,7 +238,7 @@ class Gateway:
         session = session_of(request.headers, body)
         traits = traits_of({}, {}, 0)
         targets = await self._choice.choose(call.asked, traits, session=session, count=None)
-        call.target, answer = await self._held.ask(targets, path, body, session=session)
+        call.target, answer = await self._held.ask(targets, Question(path, body), session=session)
         call.usage.note(answer)
         return {**answer, "model": call.asked}
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from llama_halo.gateway.apis.question import Question
 from llama_halo.gateway.config import GatewayConfig
 from llama_halo.gateway.failures import Failure
 from llama_halo.gateway.hold import Held
@@ -22,14 +22,6 @@ STAYS_ABOVE = 0.8
 """Of the threshold: a conversation that was long stays where it is down to that."""
 
 
-@dataclass(frozen=True)
-class Count:
-    """How the tokens of a request can be counted by its model's server."""
-
-    path: str
-    body: Json
-
-
 class Choice:
     """The routes of one router, and which conversations went to the long one."""
 
@@ -40,7 +32,7 @@ class Choice:
         self._long: OrderedDict[str, None] = OrderedDict()
 
     async def choose(
-        self, name: str, traits: Traits, *, session: str, count: Count | None
+        self, name: str, traits: Traits, *, session: str, count: Question | None
     ) -> list[Target]:
         """Return the targets of a request, the best first.
 
@@ -63,11 +55,11 @@ class Choice:
             )
         return found
 
-    async def tokens(self, target: Target, traits: Traits, count: Count) -> int:
+    async def tokens(self, target: Target, traits: Traits, count: Question) -> int:
         """Return the tokens of a request as its model counts them, and a guess when that does not
         answer now: nothing is loaded to count."""
         model = self._watch.models.get(target.llama_model)
-        exact = await self._held.ask_now(model, count.path, count.body) if model else None
+        exact = await self._held.ask_now(model, count) if model else None
         found = (exact or {}).get("input_tokens")
         return found if isinstance(found, int) else round(traits.letters / LETTERS_A_TOKEN)
 
@@ -75,7 +67,7 @@ class Choice:
         model = self._watch.models.get(target.llama_model)
         return model is None or model.sees is not False
 
-    async def _is_long(self, target: Target, traits: Traits, session: str, count: Count) -> bool:
+    async def _is_long(self, target: Target, traits: Traits, session: str, count: Question) -> bool:
         """Tell whether a prompt is long; it is counted only when a guess leaves that open."""
         long = self._config.routes.long_context
         if long is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -11,12 +12,32 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class RoutedName(_Part):
-    """One entry of the router's models: a name, and further exact names and patterns."""
+class Provider(_Part):
+    """A service elsewhere that serves models."""
 
     name: str
-    llama_model: str
+    protocol: Literal["OpenAI", "Anthropic", "Ollama"]
+    base_url: str
+    has_key: bool = False
+    """Its API key is the file of its name in the folder of such keys."""
+    max_concurrent: int = 64
+
+
+class RoutedName(_Part):
+    """One entry of the router's models: a name, and further exact names and patterns; it is a
+    LlamaModel, or a model of a provider."""
+
+    name: str
+    llama_model: str = ""
+    provider: str = ""
+    model: str = ""
+    """The provider's own name for it."""
     aliases: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """What the gateway knows the model by: no LlamaModel has a slash in its name."""
+        return self.llama_model or f"{self.provider}/{self.name}"
 
 
 class LongContext(_Part):
@@ -47,6 +68,7 @@ class GatewayConfig(_Part):
     model_labels: dict[str, str] = {}
     """Every LlamaModel with these labels is served too; none when empty."""
     routes: Routes = Routes()
+    providers: tuple[Provider, ...] = ()
     fallbacks: dict[str, tuple[str, ...]] = {}
     """Models that answer in place of one that does not, in order."""
     hold_seconds: float = 600

@@ -9,6 +9,9 @@ from typing import Any
 
 LOADING, UNAVAILABLE = "model_loading", "model_unavailable"
 """OpenAI's code for what passes by itself."""
+QUEUE_FULL, PROVIDER = "queue_full", "provider_unavailable"
+UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, LookupError, RecursionError)
+"""What reading an answer raises that is not what its API has."""
 LOADING_RETRY_SECONDS = 20
 CONNECT_RETRY_SECONDS = 5
 
@@ -53,6 +56,11 @@ class Failure(Exception):
     def passes(self) -> bool:
         """Whether the model's server just went away or is not up yet: nothing was answered."""
         return self.code in (LOADING, UNAVAILABLE)
+
+    @property
+    def elsewhere_too(self) -> bool:
+        """Whether what answers in a model's place is to be asked."""
+        return self.passes or self.code == PROVIDER
 
     @property
     def headers(self) -> dict[str, str]:
@@ -112,6 +120,30 @@ def from_upstream(status: int, body: Mapping[str, Any]) -> Failure:
     if status == 501 or (status == 500 and _CLIENT_FAULT.search(message)):
         return Failure(400, message)
     return Failure(status, message)
+
+
+def from_provider(
+    provider: str, status: int, body: Mapping[str, Any], retry_after_seconds: int | None
+) -> Failure:
+    """Read the error answer of a provider.
+
+    What is wrong with the request is the client's to know; what is wrong between the router and the
+    provider (key, quota, outage) is told as that, and the model's fallbacks answer.
+    """
+    error = body.get("error")
+    found = error.get("message") if isinstance(error, Mapping) else error
+    said = str(found or body.get("message") or f"it answered {status}")[:500]
+    message = f"provider {provider}: {said}"
+    if status in (400, 413, 415, 422):
+        return Failure(413 if status == 413 else 400, message)
+    if status == 429:
+        return Failure(429, message, code=PROVIDER, retry_after_seconds=retry_after_seconds or 5)
+    return Failure(502, message, code=PROVIDER, retry_after_seconds=retry_after_seconds)
+
+
+def unreadable(error: Exception) -> Failure:
+    """Return the failure of an answer that is not what its API has."""
+    return Failure(502, f"the model's server gave no readable answer ({type(error).__name__})")
 
 
 def loading(message: str) -> Failure:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
 from llama_halo.gateway.admission import Admission
+from llama_halo.gateway.apis.question import Question
 from llama_halo.gateway.config import GatewayConfig
 from llama_halo.gateway.failures import LOADING, Failure, loading, unreachable
 from llama_halo.gateway.leases import Leases
@@ -49,94 +50,119 @@ class Held:
 
     @asynccontextmanager
     async def stream(
-        self, targets: Sequence[Target], path: str, body: dict[str, Any], *, session: str
+        self, targets: Sequence[Target], question: Question, *, session: str
     ) -> AsyncIterator[tuple[Target, AsyncIterator[SseEvent]]]:
         """Yield which of the targets answers, and the events of its answer, the first of which has
         come.
 
         Raises `Failure` when none of them comes up in time, or one refuses the request.
         """
+        deadline = time.monotonic() + self._config.hold_seconds
         async with AsyncExitStack() as stack:
             for target in targets:
                 try:
-                    opened = self._stream(target, path, body, session)
+                    opened = self._stream(target, question, session, deadline)
                     events = await stack.enter_async_context(opened)
                     break
                 except Failure as failure:
-                    if not failure.passes or target is targets[-1]:
+                    if not failure.elsewhere_too or target is targets[-1]:
                         raise
             yield target, events
 
     async def ask(
-        self, targets: Sequence[Target], path: str, body: dict[str, Any], *, session: str
+        self, targets: Sequence[Target], question: Question, *, session: str
     ) -> tuple[Target, Any]:
         """Return which of the targets answers, and its answer, which is not streamed."""
+        deadline = time.monotonic() + self._config.hold_seconds
         for target in targets:
             try:
-                return target, await self._ask(target, path, body, session)
+                return target, await self._ask(target, question, session, deadline)
             except Failure as failure:
-                if not failure.passes or target is targets[-1]:
+                if not failure.elsewhere_too or target is targets[-1]:
                     raise
         raise AssertionError  # there is a last target
 
-    async def ask_now(self, model: Model, path: str, body: dict[str, Any]) -> Any:
+    async def ask_now(self, model: Model, question: Question) -> Any:
         """Return an answer that costs nothing, None when the model does not give it now: it is
         neither woken nor waited for."""
-        if not model.available:
+        if not model.available or model.provider:
             return None
         with suppress(Failure, TimeoutError):
             async with asyncio.timeout(NOW_SECONDS):
-                return await self._upstream.ask(model, path, body, session="")
+                return await self._upstream.ask(model, model.endpoint, question)
         return None
 
     @asynccontextmanager
     async def _stream(
-        self, target: Target, path: str, body: dict[str, Any], session: str
+        self, target: Target, question: Question, session: str, deadline: float
     ) -> AsyncIterator[AsyncIterator[SseEvent]]:
-        async with self._leases.request(target.llama_model), AsyncExitStack() as stack:
-            deadline = time.monotonic() + self._config.hold_seconds
+        async with self._arrived(target):
             while True:
                 model = await self._answering(target, deadline)
-                attempt = await stack.enter_async_context(AsyncExitStack())
                 try:
-                    await attempt.enter_async_context(self._admission.slot(model, session))
-                    events = await attempt.enter_async_context(
-                        self._upstream.stream(model, path, body, session=session)
-                    )
-                    first = await anext(events, None)
-                    if first is None:
-                        raise unreachable(model.name)
+                    async with AsyncExitStack() as attempt:
+                        turn = await attempt.enter_async_context(self._turn(model, session))
+                        if turn is None:
+                            continue
+                        model, server = turn
+                        events = await attempt.enter_async_context(
+                            self._upstream.stream(model, server, question)
+                        )
+                        first = await anext(events, None)
+                        if first is None:
+                            raise unreachable(model.name)
+                        opened = attempt.pop_all()
                 except Failure as failure:
-                    await attempt.aclose()
                     await self._again(failure, model, deadline)
                     continue
-                yield _chained(first, events)
+                async with opened:
+                    yield _chained(first, events)
                 return
 
-    async def _ask(self, target: Target, path: str, body: dict[str, Any], session: str) -> Any:
-        async with self._leases.request(target.llama_model):
-            deadline = time.monotonic() + self._config.hold_seconds
+    async def _ask(self, target: Target, question: Question, session: str, deadline: float) -> Any:
+        async with self._arrived(target):
             while True:
                 model = await self._answering(target, deadline)
                 try:
-                    async with self._admission.slot(model, session):
-                        return await self._upstream.ask(model, path, body, session=session)
+                    async with self._turn(model, session) as turn:
+                        if turn is not None:
+                            model, server = turn
+                            return await self._upstream.ask(model, server, question)
                 except Failure as failure:
                     await self._again(failure, model, deadline)
+
+    @asynccontextmanager
+    async def _arrived(self, target: Target) -> AsyncIterator[None]:
+        """Count a request for as long as it is held or runs."""
+        model = self._watch.models.get(target.llama_model)
+        if model is None:
+            raise loading(
+                f"model {target.name}: there is no LlamaModel {target.llama_model} in namespace"
+                f" {self._config.namespace} (yet)"
+            )
+        with self._admission.coming(model):
+            async with self._leases.request(model.name):
+                yield
+
+    def _turn(
+        self, model: Model, session: str
+    ) -> AbstractAsyncContextManager[tuple[Model, str] | None]:
+        """Return the way to a slot of a model for as long as that can be sent to."""
+
+        def look() -> Model | None:
+            now = self._watch.models.get(model.name)
+            return now if now is not None and _may_be_asked(now) else None
+
+        return self._admission.slot(look, session)
 
     async def _answering(self, target: Target, deadline: float) -> Model:
         """Return a model once it answers and may be sent to."""
         while True:
             model = self._watch.models.get(target.llama_model)
             if model is None:
-                raise loading(
-                    f"model {target.name}: there is no LlamaModel {target.llama_model} in namespace"
-                    f" {self._config.namespace} (yet)"
-                )
+                raise loading(f"model {target.name}: its LlamaModel was deleted")
             allowed = not model.on_demand or await self._leases.may_send(model.name)
-            # A server that has just been started is asked before anybody calls it ready: what it
-            # answers meanwhile is that it loads.
-            if allowed and (model.available or (comes_up(model) and model.starting)):
+            if allowed and _may_be_asked(model):
                 return model
             passes = model.available or comes_up(model)
             if not passes or time.monotonic() > deadline:
@@ -152,6 +178,12 @@ class Held:
         if not failure.passes or not passes or time.monotonic() > deadline:
             raise failure
         await asyncio.sleep(AGAIN_SECONDS)
+
+
+def _may_be_asked(model: Model) -> bool:
+    """Tell whether a model has a server: one that has just been started is asked before anybody
+    calls it ready, for what it answers meanwhile is that it loads."""
+    return model.available or (comes_up(model) and bool(model.starting))
 
 
 async def _chained(first: SseEvent, rest: AsyncIterator[SseEvent]) -> AsyncIterator[SseEvent]:

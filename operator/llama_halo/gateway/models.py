@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
+from llama_halo.gateway.config import GatewayConfig, Provider
+
 
 @dataclass(frozen=True)
 class Model:
-    """One LlamaModel as the gateway uses it."""
+    """One LlamaModel as the gateway uses it, or one model of a provider."""
 
     name: str
     endpoint: str
@@ -40,6 +42,15 @@ class Model:
     """URLs of its servers that answer, each a replica."""
     starting: tuple[str, ...] = ()
     """URLs of servers that run, and do not answer yet as far as the operator knows."""
+    provider: Provider | None = None
+    """Who serves it, if that is not the cluster."""
+    provider_name: str = ""
+    """The provider's own name for it."""
+
+    @property
+    def door(self) -> str:
+        """What its requests are counted under: a provider's models have one limit together."""
+        return f"{self.provider.name}/" if self.provider else self.name
 
 
 # What a request waits for: it passes by itself. With other states a client is told at once.
@@ -56,18 +67,44 @@ def comes_up(model: Model) -> bool:
     return not model.available and model.state in _PASSING
 
 
-def urls(model: Model, session: str) -> list[str]:
-    """Return where to send a request of a session, the best first.
+def servers(model: Model, session: str) -> list[str]:
+    """Return the URLs of a model's servers, the best for a session first.
 
     A session stays with its replica, which has its prompt in the cache, for as long as that is
-    there (rendezvous hashing). The Service is the way out when what was known is no longer so.
+    there (rendezvous hashing). Where none is known, the Service may know one.
     """
 
     def rank(url: str) -> str:
-        return sha256(f"{session} {url}".encode()).hexdigest()
+        return sha256(f"{session} {url}".encode(errors="replace")).hexdigest()
 
-    servers = model.serving if model.available else model.starting
-    return [*sorted(servers, key=rank), *([model.endpoint] if model.endpoint else [])]
+    found = model.serving if model.available else model.starting
+    return sorted(found, key=rank) or ([model.endpoint] if model.endpoint else [])
+
+
+def urls(model: Model, server: str) -> list[str]:
+    """Return where to send a request that one server has a slot for; the Service is the way out
+    when what was known is no longer so."""
+    others = [each for each in servers(model, server) if each != server]
+    return list(dict.fromkeys([server, *others, model.endpoint or server]))
+
+
+def elsewhere(config: GatewayConfig) -> dict[str, Model]:
+    """Return the models of providers by their keys: whether they answer shows when they are
+    asked."""
+    providers = {each.name: each for each in config.providers}
+    return {
+        each.key: Model(
+            name=each.key,
+            endpoint=providers[each.provider].base_url,
+            available=True,
+            state="Elsewhere",
+            parallel=providers[each.provider].max_concurrent,
+            provider=providers[each.provider],
+            provider_name=each.model,
+        )
+        for each in config.models
+        if each.provider in providers
+    }
 
 
 def model_of(cr: Mapping[str, Any]) -> Model:

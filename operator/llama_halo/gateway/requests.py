@@ -15,6 +15,7 @@ _SESSION_HEADERS = (
     *("x-claude-code-session-id", "x-session-id", "x-session-affinity"),
     *("session-id", "thread-id"),
 )
+_PASSED_ON = ("anthropic-version", "anthropic-beta")
 _MOST_LETTERS = 4096
 
 
@@ -55,6 +56,12 @@ def session_of(headers: Mapping[str, str], body: Json) -> str:
     said = body.get("messages") or body.get("input") or body.get("prompt")
     first = said[0] if isinstance(said, list) and said else said
     return json.dumps([body.get("system"), first])[:_MOST_LETTERS]
+
+
+def passed_on(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers that a server elsewhere of the client's own API has to see: what of it the
+    request uses."""
+    return {name: headers[name] for name in _PASSED_ON if name in headers}
 
 
 def _session_id(user: Any) -> Any:

@@ -20,7 +20,8 @@ DEFAULT, EXPLICIT, IMAGE, LONG_CONTEXT = "default", "explicit", "image", "longCo
 
 @dataclass(frozen=True)
 class Target:
-    """The router's name for the model, the LlamaModel behind it, and why it was chosen."""
+    """The router's name for the model, the LlamaModel (or a provider's model) behind it, and why it
+    was chosen."""
 
     name: str
     llama_model: str
@@ -80,8 +81,8 @@ def route_models(routes: Routes) -> dict[str, str]:
 
 
 def targets(config: GatewayConfig, models: Mapping[str, Model]) -> dict[str, str]:
-    """Return the router's own model names, each with its LlamaModel."""
-    served = {each.name: each.llama_model for each in config.models}
+    """Return the router's own model names, each with the key of what is behind it."""
+    served = {each.name: each.key for each in config.models}
     wanted = config.model_labels.items()
     if wanted:
         for model in sorted(models.values(), key=lambda each: each.name):
@@ -93,17 +94,18 @@ def targets(config: GatewayConfig, models: Mapping[str, Model]) -> dict[str, str
 def exact_names(config: GatewayConfig, models: Mapping[str, Model]) -> dict[str, str]:
     """Return every further exact name and the router's model it stands for.
 
-    The router's own aliases come before those of the LlamaModels; of two claims on one name the
-    first model by name wins.
+    The router's own aliases come before the names and aliases of the models themselves; of two
+    claims on one name the first model by name wins.
     """
     names: dict[str, str] = {}
     for each in sorted(config.models, key=lambda each: each.name):
         for alias in each.aliases:
             if "*" not in alias:
                 names.setdefault(alias, each.name)
-    for name, llama_model in sorted(targets(config, models).items()):
-        model = models.get(llama_model)
-        for alias in (llama_model, *(model.aliases if model else ())):
+    for name, key in sorted(targets(config, models).items()):
+        model = models.get(key)
+        own = model.provider_name if model and model.provider else key
+        for alias in (own, *(model.aliases if model else ())):
             names.setdefault(alias, name)
     return names
 
@@ -113,6 +115,9 @@ def _exact(
 ) -> str | None:
     """Return the model that a name says: itself, an alias, `provider,model` as Claude Code Router
     has it, or `name:latest` as Ollama's clients have it."""
+    for model in config.models:
+        if model.provider and name == f"{model.provider},{model.model}":
+            return model.name
     known = exact_names(config, models)
     for each in (name, name.partition(",")[2], name.removesuffix(":latest")):
         if each in served:

@@ -13,9 +13,11 @@ from llama_halo.gateway.api_server import ApiServer
 from llama_halo.gateway.app import Gateway
 from llama_halo.gateway.auth import Keys
 from llama_halo.gateway.config import GatewayConfig
+from llama_halo.gateway.credentials import Credentials
 from llama_halo.gateway.hold import Held
 from llama_halo.gateway.leases import Leases
 from llama_halo.gateway.metrics import GatewayMetrics
+from llama_halo.gateway.models import elsewhere
 from llama_halo.gateway.upstream import Upstream
 from llama_halo.gateway.watch import ModelWatch
 
@@ -25,7 +27,7 @@ log = logging.getLogger(__name__)
 LEAVE_SECONDS = 5.0
 
 
-async def serve(
+async def serve(  # noqa: PLR0913  (what a process is given, by name)
     config: GatewayConfig,
     api_server: ApiServer,
     *,
@@ -34,12 +36,14 @@ async def serve(
     port: int,
     grace_seconds: float,
     keys: Keys,
+    credentials: Credentials,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then let open requests finish for the grace period."""
     stop = asyncio.Event()
     for sign in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(sign, stop.set)
-    upstream, watch = Upstream(), ModelWatch(api_server, config.namespace)
+    upstream = Upstream(credentials)
+    watch = ModelWatch(api_server, config.namespace, elsewhere(config))
     leases = Leases(api_server, config.namespace, pod)
     metrics = GatewayMetrics()
     admission = Admission()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, suppress
@@ -11,8 +12,10 @@ from aiohttp import web
 
 from llama_halo.gateway.apis.generation import Events, Generation
 from llama_halo.gateway.call import Call
-from llama_halo.gateway.failures import Failure
+from llama_halo.gateway.failures import UNREADABLE, Failure, unreadable
 from llama_halo.gateway.routing import Target
+
+log = logging.getLogger(__name__)
 
 COMMIT_SECONDS = 10.0
 """For so long an error still gets its own HTTP status."""
@@ -109,5 +112,9 @@ class _Line:
 
 async def _chunks(opened: Opened, made: Generation, call: Call) -> AsyncGenerator[bytes, None]:
     async with opened as (call.target, events):
-        async for chunk in made.stream(call.noting(events)):
-            yield chunk
+        try:
+            async for chunk in made.stream(call.noting(events)):
+                yield chunk
+        except UNREADABLE as error:
+            log.warning("answer not readable", extra={"request_id": call.request_id}, exc_info=True)
+            raise unreadable(error) from error

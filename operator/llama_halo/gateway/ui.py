@@ -63,8 +63,8 @@ def _model(name: str, model: Model | None, admission: Admission, answered: int) 
         "memoryMiB": model.memory_mib if model.node else 0,
         "context": model.context_size_tokens,
         "what": " ".join(filter(None, (model.parameters, model.quantization))),
-        "working": admission.inside(model.name),
-        "waiting": admission.waiting(model.name),
+        "working": admission.inside(model),
+        "waiting": admission.waiting(model),
         "slots": model.parallel * max(len(model.serving), 1),
         "answered": answered,
     }

@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections.abc import Mapping
 from contextlib import suppress
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -26,10 +28,17 @@ _RETRY_SECONDS = (0.5, 1, 2, 5, 10)
 class ModelWatch:
     """The models by name, kept current by `run`."""
 
-    def __init__(self, server: ApiServer, namespace: str) -> None:
+    def __init__(
+        self,
+        server: ApiServer,
+        namespace: str,
+        elsewhere: Mapping[str, Model] = MappingProxyType({}),
+    ) -> None:
         self._server = server
+        self._elsewhere = elsewhere
         self._path = f"/apis/llama-halo.dev/v1alpha1/namespaces/{namespace}/llamamodels"
-        self.models: dict[str, Model] = {}
+        self.models: dict[str, Model] = {**elsewhere}
+        """Those of providers too, which nothing changes."""
         self.synced = False
         self._awaited: dict[str, asyncio.Event] = {}
 
@@ -62,7 +71,8 @@ class ModelWatch:
         response = await client.get(self._path, headers=self._server.headers())
         response.raise_for_status()
         answer = response.json()
-        self.models = {each.name: each for each in map(model_of, answer["items"])}
+        found = map(model_of, answer["items"])
+        self.models = {**{each.name: each for each in found}, **self._elsewhere}
         self.synced = True
         for name in list(self._awaited):
             self._wake(name)

@@ -31,7 +31,6 @@ _ROUTER_FIELDS = {
     "engine.claudeCodeRouter": "use engine.gateway, or delete engine",
     "engine.liteLLM": "use engine.gateway, or delete engine",
     "engine.llamaSwap": "use engine.gateway, or delete engine",
-    "providers": "delete it; only LlamaModels are routed to",
 }
 
 

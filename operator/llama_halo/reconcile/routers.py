@@ -64,6 +64,8 @@ def _served(context: Context, namespace: str, spec: ModelRouterSpec) -> list[Ser
             cr = context.store.get(Key(LLAMAMODEL.kind, namespace, each.model_ref.name))
             status = None if cr is None else cr.get("status") or {}
             served[each.name] = ServedModel(each.name, each.model_ref.name, status)
+        elif each.provider:
+            served[each.name] = ServedModel(each.name, each.model or "", None, each.provider)
     if spec.model_selector:
         wanted = spec.model_selector.match_labels.items()
         for cr in context.store.in_namespace(LLAMAMODEL.kind, namespace):

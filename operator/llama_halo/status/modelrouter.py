@@ -21,14 +21,18 @@ OPEN = "open to everyone who reaches it (no auth)"
 
 @dataclass(frozen=True)
 class ServedModel:
-    """One LlamaModel as its router sees it; `status` is None when there is no such LlamaModel."""
+    """One model as its router sees it; `status` is None when there is no such LlamaModel."""
 
     name: str
     llama_model: str
     status: Mapping[str, Any] | None
+    provider: str = ""
+    """Who serves it, if that is not the cluster: nobody asks a provider how it is."""
 
     @property
     def available(self) -> bool:
+        if self.provider:
+            return True
         found = condition(self.status or {}, ConditionType.AVAILABLE)
         return found.get("status") == "True"
 
@@ -149,7 +153,9 @@ def _serving_message(
     auth = spec.auth if spec else None
     who = f"for keys of Secret {auth.secret_ref.name}" if auth else OPEN
     text = f"{available} of {len(models)} models answer at {address}, {who}"
-    missing = sorted(each.llama_model for each in models if each.status is None)
+    missing = sorted(
+        each.llama_model for each in models if each.status is None and not each.provider
+    )
     if missing:
         text += f"; there is no LlamaModel {', '.join(missing)} in this namespace (yet)"
     return text

@@ -10,9 +10,12 @@ from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from typing import Any
 
 from llama_halo.gateway.apis.generation import Generation
+from llama_halo.gateway.apis.openai import PATH as CHAT_PATH
 from llama_halo.gateway.failures import Failure, from_upstream
 from llama_halo.gateway.requests import checked
 from llama_halo.gateway.sse import SseEvent, encode
+from llama_halo.gateway.translate import clients_anthropic
+from llama_halo.gateway.translate.clients_anthropic import messages_of
 
 Json = dict[str, Any]
 _ROLES = ("user", "assistant", "system")
@@ -20,6 +23,7 @@ _DELTA = b"event: content_block_delta\n"
 _BILLING = "x-anthropic-billing-header"
 _TAG = re.compile(r"\s*<CCR-SUBAGENT-MODEL>([^<>\n]{1,253})</CCR-SUBAGENT-MODEL>\s*")
 PATH, COUNT_PATH = "/v1/messages", "/v1/messages/count_tokens"
+HEARTBEAT = encode({"type": "ping"}, "ping")
 
 
 def validate(body: Any) -> Json:
@@ -54,15 +58,33 @@ def generation(body: Json) -> Generation:
     """Return a request to `/v1/messages`, which llama-server has a route for, too."""
     model = body["model"]
     stops = body.get("stop_sequences")
+    if _wants_schema(body):
+        # Its Anthropic route passes the schema of an answer over, its chat route keeps to it.
+        chat = {**clients_anthropic.chat_of(upstream_body(body)), "stream": True}
+        return Generation(
+            path=CHAT_PATH,
+            body={**chat, "stream_options": {"include_usage": True}},
+            streams=bool(body.get("stream")),
+            stream=lambda events: stream(messages_of(events), model=model, stops=stops),
+            collect=lambda events: collect(messages_of(events), model=model, stops=stops),
+            heartbeat=HEARTBEAT,
+            counts=f"{CHAT_PATH}/input_tokens",
+        )
     return Generation(
         path=PATH,
         body={**upstream_body(body), "stream": True},
         streams=bool(body.get("stream")),
         stream=lambda events: stream(events, model=model, stops=stops),
         collect=lambda events: collect(events, model=model, stops=stops),
-        heartbeat=encode({"type": "ping"}, "ping"),
+        heartbeat=HEARTBEAT,
         counts=COUNT_PATH,
     )
+
+
+def _wants_schema(body: Json) -> bool:
+    wanted = body.get("output_config")
+    form = wanted.get("format") if isinstance(wanted, dict) else None
+    return isinstance(form, dict) and isinstance(form.get("schema"), dict)
 
 
 def take_tag(body: Json) -> tuple[str, Json]:

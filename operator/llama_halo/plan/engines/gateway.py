@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from llama_halo.api.modelrouter import ModelRouterSpec
+from llama_halo.api.modelrouter import ModelRouterSpec, Provider
+from llama_halo.gateway import config
 from llama_halo.gateway.config import GatewayConfig, LongContext, RoutedName, Routes
 from llama_halo.plan.facts import Defaults, Identity
 from llama_halo.plan.quantity import canonical_quantity, seconds
@@ -12,6 +13,7 @@ from llama_halo.plan.quantity import canonical_quantity, seconds
 CONFIG_FILE = "gateway.json"
 CONFIG_FOLDER = "/etc/llama-halo"
 KEYS_FOLDER = "/etc/llama-halo-keys"
+PROVIDER_KEYS_FOLDER = "/etc/llama-halo-provider-keys"
 PORT = 8080
 _RESOURCES = {
     "requests": {"cpu": "100m", "memory": "128Mi"},
@@ -21,24 +23,37 @@ _RESOURCES = {
 
 def render(owner: Identity, spec: ModelRouterSpec) -> dict[str, str]:
     """Return the gateway's configuration files: policy only, nothing that changes without it."""
-    config = GatewayConfig(
+    policy = GatewayConfig(
         router=owner.name,
         namespace=owner.namespace,
         models=tuple(
             RoutedName(
                 name=model.name,
-                llama_model=model.model_ref.name,
+                llama_model=model.model_ref.name if model.model_ref else "",
+                provider=model.provider or "",
+                model=model.model or "",
                 aliases=tuple(model.aliases or ()),
             )
             for model in spec.models or ()
-            if model.model_ref
         ),
+        providers=tuple(map(_provider, spec.providers or ())),
         model_labels=dict(spec.model_selector.match_labels) if spec.model_selector else {},
         routes=_routes(spec),
         fallbacks={name: tuple(each) for name, each in (spec.fallbacks or {}).items()},
         **_hold(spec),
     )
-    return {CONFIG_FILE: config.to_json()}
+    return {CONFIG_FILE: policy.to_json()}
+
+
+def _provider(provider: Provider) -> config.Provider:
+    limit = {"max_concurrent": provider.max_concurrent} if provider.max_concurrent else {}
+    return config.Provider(
+        name=provider.name,
+        protocol=provider.protocol,
+        base_url=provider.base_url,
+        has_key=provider.api_key_secret_ref is not None,
+        **limit,
+    )
 
 
 def _routes(spec: ModelRouterSpec) -> Routes:
@@ -74,6 +89,7 @@ def container(owner: Identity, spec: ModelRouterSpec, defaults: Defaults) -> dic
         "args": [
             *("gateway", "--config", f"{CONFIG_FOLDER}/{CONFIG_FILE}", "--port", str(PORT)),
             *(("--keys", KEYS_FOLDER) if spec.auth else ()),
+            *(("--provider-keys", PROVIDER_KEYS_FOLDER) if _provider_keys(spec) else ()),
         ],
         "env": [
             {
@@ -91,8 +107,9 @@ def container(owner: Identity, spec: ModelRouterSpec, defaults: Defaults) -> dic
             "capabilities": {"drop": ["ALL"]},
         },
         "volumeMounts": [
-            {"name": "config", "mountPath": CONFIG_FOLDER, "readOnly": True},
-            *([{"name": "keys", "mountPath": KEYS_FOLDER, "readOnly": True}] if spec.auth else []),
+            _mount("config", CONFIG_FOLDER),
+            *([_mount("keys", KEYS_FOLDER)] if spec.auth else []),
+            *([_mount("provider-keys", PROVIDER_KEYS_FOLDER)] if _provider_keys(spec) else []),
         ],
     }
 
@@ -105,7 +122,30 @@ def volumes(spec: ModelRouterSpec, config_name: str) -> list[dict[str, Any]]:
         items = [{"key": key, "path": key} for key in secret.keys or ()]
         chosen = {"items": items} if items else {}
         found.append({"name": "keys", "secret": {"secretName": secret.name, **chosen}})
+    keys = _provider_keys(spec)
+    if keys:
+        found.append({"name": "provider-keys", "projected": {"sources": keys}})
     return found
+
+
+def _provider_keys(spec: ModelRouterSpec) -> list[dict[str, Any]]:
+    """Return the sources of a folder with each provider's key in a file of its name. One that is
+    not there (yet) is its provider's trouble alone, and keeps no router from starting."""
+    return [
+        {
+            "secret": {
+                "name": each.api_key_secret_ref.name,
+                "items": [{"key": each.api_key_secret_ref.key, "path": each.name}],
+                "optional": True,
+            }
+        }
+        for each in spec.providers or ()
+        if each.api_key_secret_ref
+    ]
+
+
+def _mount(name: str, folder: str) -> dict[str, Any]:
+    return {"name": name, "mountPath": folder, "readOnly": True}
 
 
 def _resources(spec: ModelRouterSpec) -> dict[str, Any]:

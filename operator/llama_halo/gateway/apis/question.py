@@ -1,0 +1,22 @@
+"""What a model's server is asked, in the words of llama-server and in the client's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Question:
+    """One request to a model's server."""
+
+    path: str
+    """Of llama-server."""
+    body: Json
+    given: Json = field(default_factory=dict)
+    """As the client sent it: for a server elsewhere that speaks the client's own API."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Those of the client that such a server has to see."""

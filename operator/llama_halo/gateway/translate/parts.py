@@ -1,0 +1,79 @@
+"""What the translations have alike: pieces of requests and events of Chat Completions; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from llama_halo.gateway.sse import SseEvent
+
+Json = dict[str, Any]
+DONE = SseEvent.of("[DONE]")
+
+
+def mapping(value: Any) -> Json:
+    """Return a value that should be an object, an empty one when it is none."""
+    return value if isinstance(value, dict) else {}
+
+
+def objects(value: Any) -> list[Json]:
+    """Return the objects of a value that should be a list."""
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def text_of(content: Any) -> str:
+    """Return the text of a content: a string, or parts of which some are text."""
+    if isinstance(content, str):
+        return content
+    parts = (each.get("text") for each in objects(content))
+    return "\n".join(each for each in parts if isinstance(each, str))
+
+
+def kept(body: Mapping[str, Any], names: Iterable[str]) -> Json:
+    """Return the fields of these names that a request has."""
+    return {name: body[name] for name in names if body.get(name) is not None}
+
+
+def data_url(url: Any) -> tuple[str, str] | None:
+    """Return media type and base64 of a data URL, None when it is none."""
+    if not isinstance(url, str) or not url.startswith("data:"):
+        return None
+    head, found, data = url.removeprefix("data:").partition(";base64,")
+    return (head or "image/png", data) if found else None
+
+
+def chunk(delta: Json, finish_reason: str | None = None) -> SseEvent:
+    """Return one event of a chat."""
+    choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
+    return SseEvent.of({"object": "chat.completion.chunk", "choices": [choice]})
+
+
+def usage_chunk(prompt: int, answer: int, cached: int = 0) -> SseEvent:
+    """Return the event that tells the tokens."""
+    usage = {
+        "prompt_tokens": prompt,
+        "completion_tokens": answer,
+        "total_tokens": prompt + answer,
+        "prompt_tokens_details": {"cached_tokens": cached},
+    }
+    return SseEvent.of({"object": "chat.completion.chunk", "choices": [], "usage": usage})
+
+
+def call_piece(index: int, *, number: str = "", name: str = "", arguments: str = "") -> Json:
+    """Return the delta of a piece of a tool call."""
+    function = {**({"name": name} if name else {}), "arguments": arguments}
+    head = {"id": number, "type": "function"} if number else {}
+    return {"tool_calls": [{"index": index, **head, "function": function}]}
+
+
+def tokens(usage: Any, *names: str) -> int:
+    """Return the first of these counts that is a number."""
+    found = (mapping(usage).get(name) for name in names)
+    return next((each for each in found if isinstance(each, int)), 0)
+
+
+def choices(data: Any) -> Iterator[Json]:
+    """Yield the first choice of a chunk: translated answers have no other."""
+    for each in objects(mapping(data).get("choices")):
+        if each.get("index", 0) == 0:
+            yield each
