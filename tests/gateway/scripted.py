@@ -14,6 +14,7 @@ from typing import Any
 
 Json = dict[str, Any]
 TEXT = ("Hello", " world", "!")
+MOST_ASKED = 1000
 CALL = {"id": "call_1", "type": "function", "function": {"name": "add", "arguments": ""}}
 MESSAGE = {
     "id": "chatcmpl-1",
@@ -44,6 +45,7 @@ _ANSWERS: dict[str, Json] = {
         "data": [{"object": "embedding", "index": 0, "embedding": [3.0, 4.0]}],
         "usage": {"prompt_tokens": 2, "total_tokens": 2},
     },
+    "/v1/audio/transcriptions": {"text": "Hello world!"},
     "/v1/rerank": {"results": [{"index": 0, "relevance_score": 0.5}]},
 }
 
@@ -54,7 +56,7 @@ class Scripted:
 
     mode: str = "ok"
     """ok, loading, die (after some events), silent (after some events), overflow, broken, busy,
-    locked, moved, garble."""
+    locked, moved, garble, hang up."""
     calls: bool = False
     """Answers with a call of a function instead of text."""
     ready_at: float = 0.0
@@ -63,6 +65,8 @@ class Scripted:
     """Before the first event."""
     cut: int = 0
     """Sends the answer in pieces of so many bytes."""
+    repeat: int = 1
+    """Says the text so often."""
     stop: str | None = None
     plan: list[list[Json]] = field(default_factory=list)
     """Anthropic content blocks for each next answer; after them, text."""
@@ -91,9 +95,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         script = self.script
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        data = self._read()
+        is_form = "multipart" in self.headers["Content-Type"]
+        body = {"form": data.decode("latin-1")} if is_form else json.loads(data)
         with script.lock:
             script.asked.append((self.path, dict(self.headers), body))
+            del script.asked[:-MOST_ASKED]
             script.working += 1
             script.most_working = max(script.most_working, script.working)
         try:
@@ -103,6 +110,16 @@ class _Handler(BaseHTTPRequestHandler):
         finally:
             with script.lock:
                 script.working -= 1
+
+    def _read(self) -> bytes:
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers["Content-Length"]))
+        found = b""
+        while size := int(self.rfile.readline(), 16):
+            found += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return found
 
     def _serve(self, body: Json) -> None:
         script = self.script
@@ -122,6 +139,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _stream(self) -> None:
         script = self.script
         time.sleep(script.pause_seconds)
+        if script.mode == "hang up":
+            self.close_connection = True
+            return
         self.send_response(200)
         kind = "application/x-ndjson" if self.path == "/api/chat" else "text/event-stream"
         self.send_header("Content-Type", kind)
@@ -222,7 +242,7 @@ def _ollama(script: Scripted) -> Iterator[str]:
 
 
 def _chat(path: str, script: Scripted) -> Iterator[str]:
-    for each in ("",) if script.calls else TEXT:
+    for each in ("",) if script.calls else TEXT * script.repeat:
         piece: Json = {"text": each} if path == "/v1/completions" else {"delta": {"content": each}}
         yield _sse({"id": "1", "choices": [{"index": 0, "finish_reason": None, **piece}]})
     if script.calls:
@@ -269,10 +289,10 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def scripted(**script: Any) -> Iterator[Scripted]:
+def scripted(*, port: int = 0, **script: Any) -> Iterator[Scripted]:
     """Serve a script on loopback."""
     found = Scripted(**script)
-    server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"script": found}))
+    server = _Server(("127.0.0.1", port), type("Handler", (_Handler,), {"script": found}))
     found.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

@@ -690,6 +690,50 @@ class TestOpenAI:
         for path in ("/v1/embeddings", "/v1/rerank"):
             assert world.post(path, {"model": "coder"}).status_code == 400
 
+    def test_a_recording_is_passed_on_and_what_is_said_comes_back(
+        self, world: World, gpt: openai.OpenAI
+    ) -> None:
+        said = gpt.audio.transcriptions.create(
+            model="coder", file=("speech.wav", b"RIFF\x00\xff" * 1000), language="de"
+        )
+        assert said.text == TEXT
+        path, _, sent = world["coder"].asked[-1]
+        assert path == "/v1/audio/transcriptions"
+        assert sent["form"].count("RIFF\x00\xff") == 1000
+        assert 'filename="speech.wav"' in sent["form"]
+        assert 'name="language"' in sent["form"]
+
+    @pytest.mark.parametrize(
+        ("form", "missing"),
+        [
+            ({"files": {"file": ("a.wav", b"x")}}, "model"),
+            ({"data": {"model": "coder"}, "files": {"other": ("a.wav", b"x")}}, "file"),
+            ({"data": {"model": "coder", "stream": "true"}, "files": {"file": b"x"}}, "stream"),
+            ({"json": {"model": "coder"}}, "form"),
+            (
+                {"content": b"no form", "headers": {"Content-Type": "multipart/form-data"}},
+                "form",
+            ),
+            (
+                {
+                    "content": b"--b\r\n\r\nx",
+                    "headers": {"Content-Type": "multipart/form-data; boundary=b"},
+                },
+                "form",
+            ),
+        ],
+        ids=lambda value: str(value)[:30],
+    )
+    def test_a_form_without_what_it_needs_is_400(
+        self, world: World, form: Json, missing: str
+    ) -> None:
+        headers = {"x-api-key": KEY, **form.pop("headers", {})}
+        url = f"{world.gateway.url}/v1/audio/transcriptions"
+        answer = httpx.post(url, headers=headers, **form)
+        assert answer.status_code == 400
+        assert missing in answer.json()["error"]["message"]
+        assert not world["coder"].asked
+
     def test_completions_stream_and_come_whole(self, gpt: openai.OpenAI) -> None:
         assert gpt.completions.create(model="coder", prompt="x").choices[0].text == TEXT
         chunks = list(gpt.completions.create(model="coder", prompt="x", stream=True))

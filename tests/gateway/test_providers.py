@@ -339,3 +339,8 @@ def test_what_a_protocol_has_no_words_for_is_refused_by_name(world: World) -> No
     found = world.openai.embeddings.create(model="OpenAI", input="x", encoding_format="float")
     assert found.data[0].embedding == [3.0, 4.0]
     assert found.model == "OpenAI"
+    said = world.openai.audio.transcriptions.create(model="OpenAI", file=("a.wav", b"RIFF"))
+    assert said.text == TEXT
+    assert "maker/openai-1" in world["OpenAI"].last["form"]
+    with pytest.raises(openai.BadRequestError, match="has no /v1/audio"):
+        world.openai.audio.transcriptions.create(model="Ollama", file=("a.wav", b"RIFF"))

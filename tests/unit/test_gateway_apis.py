@@ -388,7 +388,7 @@ def test_whatever_is_sent_becomes_a_request_or_a_refusal(body: Json) -> None:
             made = make(checked)
             json.dumps(made.body)
             for model in ELSEWHERE:
-                question = Question(made.path, made.body, checked)
+                question = Question(made.path, made.body, given=checked)
                 try:
                     json.dumps(wire(model, question, "key").body)
                 except Failure as failure:

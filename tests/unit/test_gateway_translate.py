@@ -232,7 +232,7 @@ async def test_whatever_a_server_answers_is_an_answer_or_a_failure(
         responses.generation({"model": "m", "input": "x"}),
         ollama.chat({"model": "m", "messages": [{"role": "user", "content": "x"}]}),
     ):
-        read = to(protocol, Question(made.path, made.body, {})).read(_pieces(lines))
+        read = to(protocol, Question(made.path, made.body)).read(_pieces(lines))
         try:
             if whole:
                 json.dumps(await made.collect(read))

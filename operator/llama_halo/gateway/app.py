@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -11,9 +10,18 @@ from typing import Any
 
 from aiohttp import web
 
-from llama_halo.gateway import ui
+from llama_halo.gateway import bodies, ui
 from llama_halo.gateway.admission import Admission
-from llama_halo.gateway.apis import anthropic, completions, embeddings, ollama, openai, responses
+from llama_halo.gateway.apis import (
+    anthropic,
+    completions,
+    embeddings,
+    ollama,
+    openai,
+    recordings,
+    responses,
+)
+from llama_halo.gateway.apis.embeddings import EMBEDDINGS, RERANK
 from llama_halo.gateway.apis.errors import ANTHROPIC, OLLAMA, OPENAI, RESPONSES, Api
 from llama_halo.gateway.apis.generation import Generation
 from llama_halo.gateway.apis.question import Question
@@ -27,12 +35,11 @@ from llama_halo.gateway.metrics import GatewayMetrics
 from llama_halo.gateway.requests import checked_model, passed_on, session_of
 from llama_halo.gateway.service import Service
 from llama_halo.gateway.streaming import send
-from llama_halo.gateway.traits import traits_of
+from llama_halo.gateway.traits import Traits, traits_of
 from llama_halo.gateway.watch import ModelWatch
 
 log = logging.getLogger(__name__)
 
-BODY_LIMIT_BYTES = 64 * 2**20
 MOST_REQUESTS = 4096
 """At once, open streams and held ones included."""
 Json = dict[str, Any]
@@ -79,7 +86,7 @@ class Gateway:
 
     def application(self) -> web.Application:
         """Return the aiohttp application."""
-        app = web.Application(client_max_size=BODY_LIMIT_BYTES)
+        app = web.Application(client_max_size=bodies.LIMIT_BYTES)
         app.on_response_prepare.append(self._close_when_draining)
         post, get = self._post, self._get
         generate, service = self._generate, self._service
@@ -96,8 +103,9 @@ class Gateway:
                 post(
                     "/v1/responses", RESPONSES, generate(responses.validate, responses.generation)
                 ),
-                post("/v1/embeddings", OPENAI, self._asking("/v1/embeddings", embeddings.checked)),
-                post("/v1/rerank", OPENAI, self._asking("/v1/rerank", embeddings.checked_rerank)),
+                post(EMBEDDINGS, OPENAI, self._asking(EMBEDDINGS, embeddings.checked)),
+                post(RERANK, OPENAI, self._asking(RERANK, embeddings.checked_rerank)),
+                *(post(each, OPENAI, self._write_down) for each in recordings.PATHS),
                 post("/api/chat", OLLAMA, generate(ollama.validate_chat, ollama.chat)),
                 post("/api/generate", OLLAMA, generate(ollama.validate_prompt, ollama.generate)),
                 post("/api/embed", OLLAMA, self._embed),
@@ -135,6 +143,8 @@ class Gateway:
                 self._keys.check(request.headers)
                 if self.in_flight > MOST_REQUESTS:
                     raise Failure(429, "too many requests at once", retry_after_seconds=5)
+                if (request.content_length or 0) > bodies.LIMIT_BYTES:
+                    raise bodies.too_large()  # before any of it is read
                 response = await handle(request, call)
                 status = response.status
                 return response
@@ -143,8 +153,7 @@ class Gateway:
                 return _failed(failure, call)
             except web.HTTPRequestEntityTooLarge:
                 status = 413
-                limit = BODY_LIMIT_BYTES // 2**20
-                return _failed(Failure(413, f"the request body exceeds {limit} MiB"), call)
+                return _failed(bodies.too_large(), call)
             except (KeyError, TypeError, ValueError, AttributeError, LookupError) as error:
                 # Something that neither we nor the model's server should have sent or taken.
                 status = 500
@@ -179,7 +188,7 @@ class Gateway:
         """Return the handler of an API that generates text."""
 
         async def handle(request: web.Request, call: Call) -> web.StreamResponse:
-            body = validate(await _json(request))
+            body = validate(await bodies.read_json(request))
             call.asked = body["model"]
             if shortcut := ollama.without_prompt(request.path, body):
                 return _answer(shortcut, call)
@@ -195,7 +204,9 @@ class Gateway:
                 count=count,
             )
             call.target = targets[0]
-            question = Question(made.path, made.body, body, passed_on(request.headers))
+            question = Question(
+                made.path, made.body, given=body, headers=passed_on(request.headers)
+            )
             opened = self._held.stream(targets, question, session=session)
             if made.streams:
                 return await send(request, opened, made, call, self._config.ping_seconds)
@@ -208,7 +219,7 @@ class Gateway:
         return handle
 
     async def _count_tokens(self, request: web.Request, call: Call) -> web.StreamResponse:
-        body = anthropic.validate(await _json(request))
+        body = anthropic.validate(await bodies.read_json(request))
         call.asked = body["model"]
         size = request.content_length or 0
         traits = traits_of(request.headers, body, size)
@@ -223,24 +234,37 @@ class Gateway:
         """Return the handler of what is answered at once with one object."""
 
         async def handle(request: web.Request, call: Call) -> web.StreamResponse:
-            body = check(await _json(request))
+            body = check(await bodies.read_json(request))
             return _answer(await self._ask(request, call, path, body), call)
 
         return handle
 
     async def _embed(self, request: web.Request, call: Call) -> web.StreamResponse:
-        body = checked_model(await _json(request))
-        asked = await self._ask(request, call, "/v1/embeddings", ollama.embedding(body))
+        body = checked_model(await bodies.read_json(request))
+        asked = await self._ask(request, call, EMBEDDINGS, ollama.embedding(body))
         return _answer(ollama.embedded(asked, body, request.path), call)
 
     async def _ask(self, request: web.Request, call: Call, path: str, body: Json) -> Json:
         call.asked = body["model"]
         session = session_of(request.headers, body)
-        traits = traits_of({}, {}, 0)
-        targets = await self._choice.choose(call.asked, traits, session=session, count=None)
-        call.target, answer = await self._held.ask(targets, Question(path, body), session=session)
-        call.usage.note(answer)
-        return {**answer, "model": call.asked}
+        targets = await self._choice.choose(call.asked, Traits(), session=session, count=None)
+        question = Question(path, body)
+        call.target, answer = await self._held.ask(targets, question, session=session)
+        value = answer.value()
+        call.usage.note(value)
+        return {**value, "model": call.asked}
+
+    async def _write_down(self, request: web.Request, call: Call) -> web.StreamResponse:
+        """Pass a recording on; what is said in it comes back in the form that was asked for."""
+        form = await bodies.read_form(request)
+        call.asked = recordings.checked(form)
+        session = session_of(request.headers, {})
+        targets = await self._choice.choose(call.asked, Traits(), session=session, count=None)
+        question = Question(request.path, form=form)
+        call.target, answer = await self._held.ask(targets, question, session=session)
+        call.first_byte()
+        headers = {**call.headers(), "Content-Type": answer.content_type}
+        return web.Response(body=answer.data, headers=headers)
 
     async def _seen(self, _: web.Request, call: Call) -> web.StreamResponse:
         """`GET /ui/data`: what the status page shows."""
@@ -272,13 +296,6 @@ class Gateway:
                 "answer_tokens": call.usage.answer,
             },
         )
-
-
-async def _json(request: web.Request) -> Any:
-    try:
-        return json.loads(await request.read())
-    except (ValueError, RecursionError) as error:
-        raise Failure(400, f"the request body is not JSON: {error}") from error
 
 
 def _answer(body: Json, call: Call) -> web.Response:

@@ -9,10 +9,12 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from llama_halo.gateway.apis import recordings
 from llama_halo.gateway.apis.anthropic import PATH as MESSAGES
 from llama_halo.gateway.apis.completions import PATH as COMPLETIONS
+from llama_halo.gateway.apis.embeddings import EMBEDDINGS, RERANK
 from llama_halo.gateway.apis.openai import PATH as CHAT
-from llama_halo.gateway.apis.question import Question
+from llama_halo.gateway.apis.question import Part, Question
 from llama_halo.gateway.apis.responses import PATH as RESPONSES
 from llama_halo.gateway.config import Provider
 from llama_halo.gateway.failures import Failure
@@ -38,7 +40,8 @@ class Wire:
     """A request as it is sent, and how its stream is read as llama-server's."""
 
     path: str
-    body: Json
+    body: Json = field(default_factory=dict)
+    form: tuple[Part, ...] = ()
     headers: dict[str, str] = field(default_factory=dict)
     read: Callable[[Bytes], Events] = events
 
@@ -48,42 +51,56 @@ def wire(model: Model, question: Question, key: str) -> Wire:
 
     Raises `Failure` for what the provider's protocol has no words for.
     """
-    provider = model.provider
-    if provider is None:
-        return Wire(question.path, question.body)
-    if provider.protocol == "Anthropic" and question.path == MESSAGES:
-        body = {**question.given, "model": model.provider_name, "stream": True}
-        headers = {**_anthropic(key), **question.headers}
-        return Wire(_messages_path(provider), body, headers)
-    if provider.protocol == "OpenAI" and question.path in (COMPLETIONS, *_PLAIN):
-        body = {**question.body, "model": model.provider_name}
-        return Wire(question.path.removeprefix("/v1"), body, _bearer(key))
-    chat, answer = _as_chat(question, provider)
-    chat = {**chat, "model": model.provider_name}
+    if model.provider is None:
+        return Wire(question.path, question.body, question.form)
+    own = _in_its_own_words(model.provider, model.provider_name, question, key)
+    return own or _as_a_chat(model.provider, model.provider_name, question, key)
+
+
+def _in_its_own_words(provider: Provider, name: str, question: Question, key: str) -> Wire | None:
+    """Return a request that needs no translation, None when it does."""
+    path = question.path
+    if provider.protocol == "Anthropic" and path == MESSAGES:
+        body = {**question.given, "model": name, "stream": True}
+        return Wire(_messages_path(provider), body, headers={**_anthropic(key), **question.headers})
+    if provider.protocol == "OpenAI" and question.form:
+        form = recordings.for_model(question.form, name)
+        return Wire(path.removeprefix("/v1"), form=form, headers=_bearer(key))
+    body = {**question.body, "model": name}
+    if provider.protocol == "OpenAI" and path in (COMPLETIONS, EMBEDDINGS, RERANK):
+        return Wire(path.removeprefix("/v1"), body, headers=_bearer(key))
+    if provider.protocol == "Ollama" and path == EMBEDDINGS:
+        return Wire(path, body, headers=_bearer(key))  # it serves OpenAI's, too
+    return None
+
+
+def _as_a_chat(provider: Provider, name: str, question: Question, key: str) -> Wire:
+    chat, answer = _chat_of(question, provider)
+    chat = {**chat, "model": name}
     if provider.protocol == "OpenAI":
         known = {name: value for name, value in chat.items() if name not in _OURS}
-        body = {**known, "stream": True, "stream_options": {"include_usage": True}}
-        return Wire("/chat/completions", body, _bearer(key), lambda bytes_: answer(events(bytes_)))
+        return Wire(
+            "/chat/completions",
+            {**known, "stream": True, "stream_options": {"include_usage": True}},
+            headers=_bearer(key),
+            read=lambda data: answer(events(data)),
+        )
     if provider.protocol == "Anthropic":
         return Wire(
             _messages_path(provider),
             {**servers_anthropic.message_of(chat), "stream": True},
-            _anthropic(key),
-            lambda bytes_: answer(servers_anthropic.chat_of(events(bytes_))),
+            headers=_anthropic(key),
+            read=lambda data: answer(servers_anthropic.chat_of(events(data))),
         )
     return Wire(
         "/api/chat",
         servers_ollama.chat_of(chat),
-        _bearer(key),
-        lambda bytes_: answer(servers_ollama.chat_events_of(bytes_)),
+        headers=_bearer(key),
+        read=lambda data: answer(servers_ollama.chat_events_of(data)),
     )
 
 
-_PLAIN = ("/v1/embeddings", "/v1/rerank")
-"""What is answered with one object, and alike by all that serve it."""
-
-
-def _as_chat(question: Question, provider: Provider) -> tuple[Json, Callable[[Events], Events]]:
+def _chat_of(question: Question, provider: Provider) -> tuple[Json, Callable[[Events], Events]]:
     """Return a request as a chat, and how the chat's events become those that it expects."""
     if question.path == CHAT:
         return question.body, _same

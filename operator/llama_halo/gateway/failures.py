@@ -141,6 +141,11 @@ def from_provider(
     return Failure(502, message, code=PROVIDER, retry_after_seconds=retry_after_seconds)
 
 
+def ended_early() -> Failure:
+    """Return the failure of a server that is gone before its answer is complete."""
+    return Failure(502, "the model's server ended in the middle of the answer")
+
+
 def unreadable(error: Exception) -> Failure:
     """Return the failure of an answer that is not what its API has."""
     return Failure(502, f"the model's server gave no readable answer ({type(error).__name__})")

@@ -21,7 +21,7 @@ from llama_halo.gateway.metrics import GatewayMetrics
 from llama_halo.gateway.models import Model, comes_up
 from llama_halo.gateway.routing import Target
 from llama_halo.gateway.sse import SseEvent
-from llama_halo.gateway.upstream import Upstream
+from llama_halo.gateway.upstream import Answer, Upstream
 from llama_halo.gateway.watch import ModelWatch
 
 LOOK_SECONDS = 1.0
@@ -71,7 +71,7 @@ class Held:
 
     async def ask(
         self, targets: Sequence[Target], question: Question, *, session: str
-    ) -> tuple[Target, Any]:
+    ) -> tuple[Target, Answer]:
         """Return which of the targets answers, and its answer, which is not streamed."""
         deadline = time.monotonic() + self._config.hold_seconds
         for target in targets:
@@ -82,14 +82,14 @@ class Held:
                     raise
         raise AssertionError  # there is a last target
 
-    async def ask_now(self, model: Model, question: Question) -> Any:
+    async def ask_now(self, model: Model, question: Question) -> dict[str, Any] | None:
         """Return an answer that costs nothing, None when the model does not give it now: it is
         neither woken nor waited for."""
         if not model.available or model.provider:
             return None
         with suppress(Failure, TimeoutError):
             async with asyncio.timeout(NOW_SECONDS):
-                return await self._upstream.ask(model, model.endpoint, question)
+                return (await self._upstream.ask(model, model.endpoint, question)).value()
         return None
 
     @asynccontextmanager
@@ -119,7 +119,9 @@ class Held:
                     yield _chained(first, events)
                 return
 
-    async def _ask(self, target: Target, question: Question, session: str, deadline: float) -> Any:
+    async def _ask(
+        self, target: Target, question: Question, session: str, deadline: float
+    ) -> Answer:
         async with self._arrived(target):
             while True:
                 model = await self._answering(target, deadline)

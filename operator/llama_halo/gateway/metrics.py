@@ -35,6 +35,11 @@ class GatewayMetrics:
             "Requests that wait for their model to come up.",
             registry=self.registry,
         )
+        self.tasks = Gauge(
+            "llama_halo_gateway_tasks",
+            "Tasks of the event loop: a few, and one for each connection.",
+            registry=self.registry,
+        )
         self.first_byte_seconds = Histogram(
             "llama_halo_gateway_first_byte_seconds",
             "From the request to the first byte of the answer.",

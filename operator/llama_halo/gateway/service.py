@@ -11,6 +11,7 @@ from aiohttp import web
 from prometheus_client import generate_latest
 
 from llama_halo.gateway import listing, ui
+from llama_halo.gateway.bodies import read_object
 from llama_halo.gateway.call import Call
 from llama_halo.gateway.choice import no_such_model
 from llama_halo.gateway.config import GatewayConfig
@@ -72,7 +73,7 @@ class Service:
 
     async def pull(self, request: web.Request, call: Call) -> web.StreamResponse:
         """`POST /api/pull`: a model that there is, is there; no other one comes by asking."""
-        body = await _body(request)
+        body = await read_object(request)
         name = str(body.get("model", body.get("name", "")))
         self._known(name, listing.entry)
         lines = [{"status": "pulling manifest"}, {"status": "success"}]
@@ -93,7 +94,8 @@ class Service:
             404,
             f"{request.method} {request.path[:200]} is not served here: /v1/messages (Anthropic),"
             " /v1/chat/completions, /v1/responses, /v1/completions, /v1/embeddings, /v1/rerank,"
-            " /v1/models (OpenAI) and /api/chat, /api/generate, /api/tags (Ollama) are",
+            " /v1/audio/transcriptions, /v1/models (OpenAI) and /api/chat, /api/generate,"
+            " /api/tags (Ollama) are",
         )
 
     def _known(self, name: str, entry: Callable[..., Json]) -> Json:
@@ -117,6 +119,7 @@ class Service:
         return web.Response(text="ok\n")
 
     async def _metrics_text(self, _: web.Request) -> web.Response:
+        self._metrics.tasks.set(len(asyncio.all_tasks()))
         text = await asyncio.to_thread(generate_latest, self._metrics.registry)
         headers = {"Content-Type": "text/plain; version=0.0.4"}
         return web.Response(body=text, headers=headers)
@@ -141,18 +144,8 @@ async def _version(_: web.Request) -> web.Response:
     return web.json_response({"version": OLLAMA_VERSION})
 
 
-async def _body(request: web.Request) -> Json:
-    try:
-        found = json.loads(await request.read())
-    except (ValueError, RecursionError) as error:
-        raise Failure(400, f"the request body is not JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise Failure(400, "the request body must be a JSON object")
-    return found
-
-
 async def _name(request: web.Request) -> str:
-    body = await _body(request)
+    body = await read_object(request)
     return str(body.get("model", body.get("name", "")))
 
 

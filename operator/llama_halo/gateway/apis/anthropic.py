@@ -11,7 +11,7 @@ from typing import Any
 
 from llama_halo.gateway.apis.generation import Generation
 from llama_halo.gateway.apis.openai import PATH as CHAT_PATH
-from llama_halo.gateway.failures import Failure, from_upstream
+from llama_halo.gateway.failures import Failure, ended_early, from_upstream
 from llama_halo.gateway.requests import checked
 from llama_halo.gateway.sse import SseEvent, encode
 from llama_halo.gateway.translate import clients_anthropic
@@ -137,7 +137,7 @@ async def stream(
         finished = finished or data.get("type") == "message_stop"
         yield encode(data, event.name or str(data.get("type", "")))
     if not finished:
-        raise Failure(502, "the model's server ended in the middle of the answer")
+        raise ended_early()
 
 
 async def collect(upstream: AsyncIterable[SseEvent], *, model: str, stops: Any = None) -> Json:
@@ -164,7 +164,7 @@ async def collect(upstream: AsyncIterable[SseEvent], *, model: str, stops: Any =
             message["usage"] = {**message.get("usage", {}), **data.get("usage", {})}
         finished = finished or kind == "message_stop"
     if not finished:
-        raise Failure(502, "the model's server ended in the middle of the answer")
+        raise ended_early()
     message["content"] = [_finish_block(blocks[index]) for index in sorted(blocks)]
     return message
 

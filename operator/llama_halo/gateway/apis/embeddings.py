@@ -8,6 +8,7 @@ from llama_halo.gateway.failures import Failure
 from llama_halo.gateway.requests import checked_model
 
 Json = dict[str, Any]
+EMBEDDINGS, RERANK = "/v1/embeddings", "/v1/rerank"
 
 
 def checked(body: Any) -> Json:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterable, AsyncIterator
 from typing import Any
 
 from llama_halo.gateway.apis.generation import Generation
-from llama_halo.gateway.failures import Failure, from_upstream
+from llama_halo.gateway.failures import Failure, ended_early, from_upstream
 from llama_halo.gateway.requests import checked
 from llama_halo.gateway.sse import SseEvent, encode
 
@@ -172,11 +172,6 @@ def add_call(calls: list[Json], part: Json) -> None:
     call["id"] = part.get("id") or call["id"]
     call["function"]["name"] = function.get("name") or call["function"]["name"]
     call["function"]["arguments"] += function.get("arguments") or ""
-
-
-def ended_early() -> Failure:
-    """Return the failure of a server that is gone before its answer is complete."""
-    return Failure(502, "the model's server ended in the middle of the answer")
 
 
 def in_band(data: Json) -> Failure:

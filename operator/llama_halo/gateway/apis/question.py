@@ -10,12 +10,24 @@ Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
+class Part:
+    """One field of a form."""
+
+    name: str
+    data: bytes
+    filename: str | None = None
+    content_type: str = "application/octet-stream"
+
+
+@dataclass(frozen=True)
 class Question:
     """One request to a model's server."""
 
     path: str
     """Of llama-server."""
-    body: Json
+    body: Json = field(default_factory=dict)
+    form: tuple[Part, ...] = ()
+    """Instead of a body."""
     given: Json = field(default_factory=dict)
     """As the client sent it: for a server elsewhere that speaks the client's own API."""
     headers: Mapping[str, str] = field(default_factory=dict)

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from typing import Any
 
 from llama_halo.gateway.apis.generation import Generation
-from llama_halo.gateway.apis.openai import HEARTBEAT, ended_early, in_band
-from llama_halo.gateway.failures import Failure
+from llama_halo.gateway.apis.openai import HEARTBEAT, in_band
+from llama_halo.gateway.failures import Failure, ended_early
 from llama_halo.gateway.requests import checked_model
 from llama_halo.gateway.sse import SseEvent, encode
 

@@ -1,0 +1,29 @@
+"""Recordings to be written down: OpenAI's forms, passed on as they are; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from llama_halo.gateway.apis.question import Part
+from llama_halo.gateway.failures import Failure
+
+PATHS = ("/v1/audio/transcriptions", "/v1/audio/translations")
+
+
+def checked(parts: Sequence[Part]) -> str:
+    """Return the name of the model that a form asks for."""
+    texts = {each.name: each.data for each in parts if each.filename is None}
+    if not any(each.name == "file" for each in parts):
+        raise Failure(400, "file: a recording is required")
+    if texts.get("stream", b"false").lower() not in (b"false", b"0", b""):
+        raise Failure(400, "stream: what is said in a recording is answered in one piece")
+    model = texts.get("model", b"").decode(errors="replace")
+    if not model:
+        raise Failure(400, "model: a model name is required")
+    return model
+
+
+def for_model(parts: Sequence[Part], name: str) -> tuple[Part, ...]:
+    """Return a form that asks for a model by another name."""
+    others = [each for each in parts if each.name != "model"]
+    return (Part("model", name.encode()), *others)
