@@ -4,8 +4,10 @@ llama-server cannot be made to show. It speaks as llama-server does."""
 from __future__ import annotations
 
 import json
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -286,6 +288,11 @@ def _sse(data: Any, name: str = "") -> str:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 256
+
+    def handle_error(self, *_: object) -> None:
+        """A client that is gone is none."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            traceback.print_exc()
 
 
 @contextmanager

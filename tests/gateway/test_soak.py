@@ -98,9 +98,10 @@ class Soak:
         """An answer of a server that dies is right, or an error in the client's own words."""
         api = self.dice.choice(list(PATHS))
         stream = self.dice.random() < 0.5
-        said = await self._ask(session, api, "flaky", stream=stream)
+        model = self.dice.choice(["flaky", "mortal"])
+        said = await self._ask(session, api, model, stream=stream)
         if said != TEXT and "error" not in said:
-            self.wrong.append(f"{api} stream={stream} of a flaky server: {said[:300]}")
+            self.wrong.append(f"{api} stream={stream} of {model}: {said[:300]}")
 
     async def _ask(
         self, session: aiohttp.ClientSession, api: str, model: str, *, stream: bool
@@ -229,7 +230,7 @@ class Soak:
 
     async def _trouble(self, ending: float) -> None:
         """Let the flaky server fail in each of its ways, again and again."""
-        modes = ["ok", "die", "loading", "ok", "silent", "broken", "hang up", "garble"]
+        modes = ["ok", "die", "loading", "ok", "silent", "broken", "hang up"]
         for mode in itertools.cycle(modes):
             self.flaky.mode = mode
             if time.monotonic() > ending:

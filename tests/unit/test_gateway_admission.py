@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import replace
@@ -11,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from llama_halo.gateway import admission, auth, ui
-from llama_halo.gateway.admission import MOST_WAITING, Admission
+from llama_halo.gateway.admission import MOST_OF_ONE, MOST_WAITING, Admission
 from llama_halo.gateway.apis.errors import ANTHROPIC
 from llama_halo.gateway.auth import Keys
 from llama_halo.gateway.call import Call
@@ -38,8 +40,10 @@ class Visitors:
 
     async def come(self, session: str) -> None:
         async def visit() -> None:
-            with self.admission.coming(self.model):
-                async with self.admission.slot(lambda: self.model, session) as turn:
+            with self.admission.coming(self.model, session):
+                async with self.admission.slot(
+                    lambda: self.model, session, deadline=math.inf
+                ) as turn:
                     assert turn is not None
                     self.order.append(session)
                     self.servers.append(turn[1])
@@ -107,9 +111,9 @@ async def test_who_is_cancelled_as_it_is_let_in_gives_its_slot_on() -> None:
 
 async def test_a_queue_that_is_full_says_so() -> None:
     visitors = Visitors(Admission(), model())
-    for _ in range(MOST_WAITING + 1):
-        await visitors.come("a")
-    with pytest.raises(Failure) as full, visitors.admission.coming(visitors.model):
+    for number in range(MOST_WAITING + 1):
+        await visitors.come(f"a {number % 8}")
+    with pytest.raises(Failure) as full, visitors.admission.coming(visitors.model, "b"):
         pass
     assert (full.value.status, full.value.retry_after_seconds) == (429, 5)
     await visitors.all_go()
@@ -134,7 +138,7 @@ async def test_who_waits_is_told_when_there_are_more_servers_and_when_there_are_
     go = asyncio.Event()
 
     async def visit() -> None:
-        async with door.slot(lambda: now[0], "a") as turn:
+        async with door.slot(lambda: now[0], "a", deadline=math.inf) as turn:
             found.append(turn and turn[1])
             await go.wait()
 
@@ -155,7 +159,10 @@ async def test_who_waits_is_told_when_there_are_more_servers_and_when_there_are_
 async def test_a_server_that_is_gone_gets_nobody_by_a_slot_that_it_gives_back() -> None:
     door = Admission()
     now = [model()]
-    first, second = door.slot(lambda: now[0], "a"), door.slot(lambda: now[0], "b")
+    first, second = (
+        door.slot(lambda: now[0], "a", deadline=math.inf),
+        door.slot(lambda: now[0], "b", deadline=math.inf),
+    )
     await first.__aenter__()
     waiting = asyncio.create_task(second.__aenter__())
     await asyncio.sleep(0)
@@ -167,16 +174,42 @@ async def test_a_server_that_is_gone_gets_nobody_by_a_slot_that_it_gives_back() 
     await second.__aexit__(None, None, None)
 
 
+async def test_one_session_leaves_room_in_the_queue_for_others() -> None:
+    visitors = Visitors(Admission(), model(parallel=2))
+    for _ in range(2 + MOST_OF_ONE):
+        await visitors.come("a")
+    with pytest.raises(Failure) as full, visitors.admission.coming(visitors.model, "a"):
+        pass
+    assert full.value.status == 429
+    await visitors.come("b")
+    assert visitors.waiting == MOST_OF_ONE + 1
+    await visitors.all_go()
+
+
+async def test_nobody_waits_in_line_for_longer_than_requests_are_held(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(admission, "LOOK_SECONDS", 0.01)
+    door, busy = Admission(), model()
+    async with door.slot(lambda: busy, "a", deadline=math.inf):
+        with pytest.raises(Failure) as over:
+            async with door.slot(lambda: busy, "b", deadline=time.monotonic() + 0.05):
+                pass
+        assert over.value.status == 429
+    async with door.slot(lambda: busy, "b", deadline=0) as turn:
+        assert turn is not None, "who need not wait has come in time"
+
+
 async def test_a_model_that_comes_up_has_no_more_waiting_for_it_than_one_that_works() -> None:
     door = Admission()
     loading = replace(model(), available=False, serving=(), state="Loading")
     with ExitStack() as stack:
-        for _ in range(MOST_WAITING):
-            stack.enter_context(door.coming(loading))
-        with pytest.raises(Failure) as full, door.coming(loading):
+        for number in range(MOST_WAITING):
+            stack.enter_context(door.coming(loading, str(number % 8)))
+        with pytest.raises(Failure) as full, door.coming(loading, "z"):
             pass
         assert full.value.status == 429
-    with door.coming(loading):
+    with door.coming(loading, "z"):
         assert door.waiting(loading) == 1
 
 
@@ -187,8 +220,8 @@ async def test_the_models_of_a_provider_have_one_limit_together() -> None:
         for each in ("one", "other")
     )
     door = Admission()
-    async with door.slot(lambda: one, "a"):
-        waiting = asyncio.create_task(door.slot(lambda: other, "b").__aenter__())
+    async with door.slot(lambda: one, "a", deadline=math.inf):
+        waiting = asyncio.create_task(door.slot(lambda: other, "b", deadline=math.inf).__aenter__())
         await asyncio.sleep(0)
         assert not waiting.done()
         waiting.cancel()

@@ -14,7 +14,8 @@ from llama_halo.gateway.apis import anthropic, completions, ollama, openai, resp
 from llama_halo.gateway.apis.errors import ANTHROPIC, OLLAMA, OPENAI, RESPONSES
 from llama_halo.gateway.apis.generation import Generation
 from llama_halo.gateway.apis.question import Question
-from llama_halo.gateway.call import Usage, client_of
+from llama_halo.gateway.call import Usage
+from llama_halo.gateway.clients import client_of
 from llama_halo.gateway.config import Provider
 from llama_halo.gateway.dialects import wire
 from llama_halo.gateway.failures import Failure
@@ -228,8 +229,11 @@ class TestOpenAI:
         [
             (["developer", "user"], ["system", "user"]),
             (["system", "developer", "user"], ["system", "user"]),
-            (["user", "system", "user"], ["user", "user", "user"]),
-            (["system", "user", "developer"], ["system", "user", "user"]),
+            (["user", "system", "assistant"], ["user", "assistant"]),
+            (["system", "user", "developer"], ["system", "user"]),
+            (["user", "assistant", "system", "user"], ["user", "assistant", "user"]),
+            (["user", "assistant", "system"], ["user", "assistant", "user"]),
+            (["user", "assistant", "user", "user"], ["user", "assistant", "user", "user"]),
         ],
     )
     def test_one_system_message_stays_and_is_first(

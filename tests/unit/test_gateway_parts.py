@@ -82,20 +82,35 @@ def test_without_a_pattern_claude_goes_to_the_default_route() -> None:
     assert (found.name, found.route) == ("found", "default")
 
 
+CLAUDE = {"user-agent": "claude-cli/2.1.331 (external, sdk-cli)"}
+FIRST: dict[str, Any] = {"model": "x", "messages": [{"role": "user", "content": "Hi"}]}
+TITLE = {**FIRST, "output_config": {"format": {"type": "json_schema", "schema": {}}}}
+TASK = {"model": "x", "messages": [{"role": "user", "content": "### Task:\nSuggest titles"}]}
+PARTS = {"model": "x", "messages": [{"role": "user", "content": [{"text": "### Task: x"}]}]}
+
+
 @pytest.mark.parametrize(
-    ("body", "background"),
+    ("headers", "body", "background"),
     [
-        ({"model": "claude-haiku-5", "tools": [{}]}, True),
-        ({"model": "claude-opus-5", "messages": [{"role": "user"}]}, True),
-        ({"model": "x", "tools": [{}], "messages": []}, False),
-        ({"model": "x", "thinking": {"type": "adaptive"}}, False),
-        ({"model": "x", "messages": [{"role": "assistant"}]}, False),
-        ({"model": "x", "thinking": "loud", "tools": 3}, False),
-        ({"model": "x", "thinking": "loud"}, True),
+        ({}, {"model": "claude-haiku-5", "tools": [{}]}, True),
+        (CLAUDE, FIRST, True),
+        (CLAUDE, {**FIRST, "tools": [{}]}, False),
+        (CLAUDE, {**FIRST, "thinking": {"type": "adaptive"}}, False),
+        (CLAUDE, {"model": "x", "messages": [{"role": "user"}, {"role": "assistant"}]}, False),
+        (CLAUDE, {"model": "x", "messages": [7], "thinking": "loud"}, True),
+        (CLAUDE, {"model": "x", "prompt": "no messages at all"}, False),
+        ({"user-agent": "opencode/1.18.33 ai-sdk"}, FIRST, True),
+        ({}, FIRST, False),
+        ({"user-agent": "OpenAI/Python 3.1"}, FIRST, False),
+        ({}, TITLE, True),
+        ({}, TASK, True),
+        ({}, PARTS, True),
     ],
 )
-def test_a_side_task_is_told_by_its_shape(body: dict[str, Any], background: bool) -> None:
-    assert traits_of({}, body, 0).background is background
+def test_a_side_task_is_told_by_its_shape_and_not_taken_for_a_first_question(
+    headers: dict[str, str], body: dict[str, Any], background: bool
+) -> None:
+    assert traits_of(headers, body, 0).background is background
 
 
 def text(words: str) -> dict[str, str]:
@@ -262,21 +277,27 @@ def test_a_session_stays_with_its_replica_whatever_becomes_of_the_others() -> No
 USER = '{"device_id": "d", "session_id": "from-user-id"}'
 
 
+ASKED = {"system": "s", "messages": [{"role": "system"}, {"role": "user", "content": "a"}]}
+LATER = {**ASKED, "messages": [*ASKED["messages"], {"role": "assistant"}, {"role": "user"}]}
+OTHER_ONE = {"system": "s", "messages": [{"role": "system"}, {"role": "user", "content": "b"}]}
+
+
 @pytest.mark.parametrize(
-    ("headers", "body", "session"),
+    ("headers", "body", "same", "other"),
     [
-        ({"x-claude-code-session-id": "one"}, {"metadata": {"user_id": USER}}, "one"),
-        ({"x-session-id": "two"}, {}, "two"),
-        ({}, {"metadata": {"user_id": USER}}, "from-user-id"),
-        ({}, {"metadata": {"user_id": "plain"}}, "plain"),
-        ({}, {"prompt_cache_key": "three", "user": "u"}, "three"),
-        ({}, {"user": "u"}, "u"),
-        ({}, {"metadata": {"user_id": "[1"}}, "[1"),
-        ({}, {"metadata": {"user_id": 7}, "user": 7, "messages": [1]}, "[null, 1]"),
-        ({}, {"system": "s", "messages": [{"role": "user"}, {}]}, '["s", {"role": "user"}]'),
+        ({"x-claude-code-session-id": "one"}, {"metadata": {"user_id": USER}}, {}, None),
+        ({"x-session-id": "two"}, {}, {"messages": [7]}, None),
+        ({}, {"metadata": {"user_id": USER}}, {"user": "from-user-id"}, {"user": USER}),
+        ({}, {"metadata": {"user_id": "plain"}}, {"user": "plain"}, {"user": "else"}),
+        ({}, {"prompt_cache_key": "three", "user": "u"}, {"user": "three"}, {"user": "u"}),
+        ({}, {"metadata": {"user_id": "[1"}}, {"user": "[1"}, {"user": "1"}),
+        ({}, {"metadata": {"user_id": 7}, "user": 7, "messages": [1]}, {"messages": [1]}, {}),
+        ({}, ASKED, LATER, OTHER_ONE),
+        ({}, {"input": "a"}, {"input": "a"}, {"input": "b"}),
     ],
 )
 def test_a_session_is_what_the_client_calls_it_else_how_it_begins(
-    headers: dict[str, str], body: Any, session: str
+    headers: dict[str, str], body: Any, same: Any, other: Any
 ) -> None:
-    assert session_of(headers, body) == session
+    assert session_of(headers, body) == session_of(headers, same)
+    assert other is None or session_of(headers, body) != session_of(headers, other)

@@ -165,8 +165,10 @@ def test_much_thinking_is_told_in_each_apis_words(body: Json, thinks: bool) -> N
 
 
 def test_a_search_and_a_subagent_are_told_by_tool_and_header() -> None:
-    search = {"tools": [{"type": "web_search_20250305", "name": "web_search"}, 7]}
-    assert traits_of({}, search, 0).searches
+    search = {"type": "web_search_20250305", "name": "web_search"}
+    assert traits_of({}, {"tools": [search, 7]}, 0).searches
+    codex = {"tools": [{"type": "function", "name": "shell"}, {"type": "web_search"}]}
+    assert not traits_of({}, codex, 0).searches, "Codex has it in every request"
     assert traits_of({SUBAGENT_HEADER: "a1"}, {}, 0).subagent
 
 

@@ -8,6 +8,7 @@ not shut out the others.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -18,6 +19,8 @@ from llama_halo.gateway.models import Model, servers
 
 MOST_WAITING = 64
 """Requests for one model, for its slots and for the model itself."""
+MOST_OF_ONE = 16
+"""Of them, of one session: it does not fill the queue for the others."""
 FULL_RETRY_SECONDS = 5
 LOOK_SECONDS = 1.0
 Turn = asyncio.Future[str]
@@ -32,8 +35,14 @@ class _Door:
     limit: int = 1
     servers: Sequence[str] = ()
     come: int = 0
+    sessions: Counter[str] = field(default_factory=Counter)
+    """How many of each have come."""
     inside: Counter[str] = field(default_factory=Counter)
     waiting: OrderedDict[str, deque[Turn]] = field(default_factory=OrderedDict)
+
+    @property
+    def width(self) -> int:
+        return self.limit * max(len(self.servers), 1)
 
     @property
     def working(self) -> int:
@@ -86,37 +95,42 @@ class Admission:
         self._doors: dict[str, _Door] = {}
 
     @contextmanager
-    def coming(self, model: Model) -> Iterator[None]:
-        """Count a request from its arrival on; raises `Failure` when too many wait already."""
+    def coming(self, model: Model, session: str) -> Iterator[None]:
+        """Count a request from its arrival on; raises `Failure` when too many wait already, of all
+        or of this session."""
         door = self._door(model)
-        waiting = door.come - door.working
-        if waiting >= MOST_WAITING:
-            raise Failure(
-                429,
-                f"model {model.name} works on {door.working} requests, and {waiting} wait:"
-                " try again later",
-                code=QUEUE_FULL,
-                retry_after_seconds=FULL_RETRY_SECONDS,
-            )
+        if door.come - door.working >= MOST_WAITING:
+            raise _full(model, door)
+        if door.sessions[session] >= door.width + MOST_OF_ONE:
+            raise _full(model, door)
         door.come += 1
+        door.sessions[session] += 1
         try:
             yield
         finally:
             door.come -= 1
+            door.sessions[session] -= 1
+            if not door.sessions[session]:
+                del door.sessions[session]
+            if not door.come:
+                self._doors.pop(model.door, None)
 
     @asynccontextmanager
-    async def slot(self, look: Look, session: str) -> AsyncIterator[tuple[Model, str] | None]:
+    async def slot(
+        self, look: Look, session: str, *, deadline: float
+    ) -> AsyncIterator[tuple[Model, str] | None]:
         """Wait for a turn; yield the model as it is then, and the URL of the server that has a slot
         for it. A session goes to the same one for as long as that has room.
 
-        Yields None when the model can no longer be sent to.
+        Yields None when the model can no longer be sent to; raises `Failure` when the time is over,
+        by the monotonic clock.
         """
         model, server = look(), None
         if model is not None:
             door = self._door(model)
             server = None if door.waiting else door.with_room(servers(model, session))
             if server is None:
-                server = await self._turn(door, look, session)
+                server = await self._turn(door, look, session, deadline)
             else:
                 door.inside[server] += 1
         if server is None:
@@ -129,7 +143,7 @@ class Admission:
             door.widen(look())
             door.leave(server)
 
-    async def _turn(self, door: _Door, look: Look, session: str) -> str | None:
+    async def _turn(self, door: _Door, look: Look, session: str, deadline: float) -> str | None:
         """Wait in line for a server; None when the model can no longer be sent to."""
         turn: Turn = asyncio.get_running_loop().create_future()
         door.waiting.setdefault(session, deque()).append(turn)
@@ -141,6 +155,8 @@ class Admission:
                 model = look()
                 if model is None:
                     return None
+                if time.monotonic() > deadline and not turn.done():
+                    raise _full(model, door)
                 door.widen(model)
                 door.let_in()
             given = True
@@ -165,3 +181,13 @@ class Admission:
         door.widen(model)
         door.let_in()
         return door
+
+
+def _full(model: Model, door: _Door) -> Failure:
+    waiting = max(door.come - door.working, 0)
+    return Failure(
+        429,
+        f"model {model.name} works on {door.working} requests, and {waiting} wait: try again later",
+        code=QUEUE_FULL,
+        retry_after_seconds=FULL_RETRY_SECONDS,
+    )

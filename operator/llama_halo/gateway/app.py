@@ -26,10 +26,11 @@ from llama_halo.gateway.apis.errors import ANTHROPIC, OLLAMA, OPENAI, RESPONSES,
 from llama_halo.gateway.apis.generation import Generation
 from llama_halo.gateway.apis.question import Question
 from llama_halo.gateway.auth import Keys
-from llama_halo.gateway.call import Call, client_of
+from llama_halo.gateway.call import Call
 from llama_halo.gateway.choice import Choice
+from llama_halo.gateway.clients import client_of
 from llama_halo.gateway.config import GatewayConfig
-from llama_halo.gateway.failures import UNREADABLE, Failure, unreadable
+from llama_halo.gateway.failures import UNREADABLE, Failure, ending, unreadable
 from llama_halo.gateway.hold import Held
 from llama_halo.gateway.metrics import GatewayMetrics
 from llama_halo.gateway.requests import checked_model, passed_on, session_of
@@ -69,6 +70,7 @@ class Gateway:
         self._admission = admission
         self._calls: dict[str, Call] = {}
         """What is being answered, by the request's number."""
+        self._body_bytes = 0
         self.idle = asyncio.Event()
         self.idle.set()
 
@@ -84,10 +86,17 @@ class Gateway:
         """Tell the Service and kept connections to go elsewhere."""
         self._service.draining = True
 
+    def cut(self) -> None:
+        """End what is still open; each client is told."""
+        for call in self._calls.values():
+            call.cut = True
+            if call.task:
+                call.task.cancel()
+
     def application(self) -> web.Application:
         """Return the aiohttp application."""
         app = web.Application(client_max_size=bodies.LIMIT_BYTES)
-        app.on_response_prepare.append(self._close_when_draining)
+        app.on_response_prepare.append(self._prepare)
         post, get = self._post, self._get
         generate, service = self._generate, self._service
         app.add_routes(
@@ -104,7 +113,10 @@ class Gateway:
                     "/v1/responses", RESPONSES, generate(responses.validate, responses.generation)
                 ),
                 post(EMBEDDINGS, OPENAI, self._asking(EMBEDDINGS, embeddings.checked)),
-                post(RERANK, OPENAI, self._asking(RERANK, embeddings.checked_rerank)),
+                *(
+                    post(path, OPENAI, self._asking(RERANK, embeddings.checked_rerank))
+                    for path in (RERANK, "/rerank")
+                ),
                 *(post(each, OPENAI, self._write_down) for each in recordings.PATHS),
                 post("/api/chat", OLLAMA, generate(ollama.validate_chat, ollama.chat)),
                 post("/api/generate", OLLAMA, generate(ollama.validate_prompt, ollama.generate)),
@@ -118,6 +130,8 @@ class Gateway:
                 get("/v1/models/{name:.+}", OPENAI, service.model),
                 get("/ui/data", OPENAI, self._seen),
                 *service.open_routes(),
+                web.options("/{path:.*}", self._preflight),
+                web.route("*", "/v1/messages{path:.*}", self._handler(ANTHROPIC, service.unknown)),
                 web.route("*", "/api/{path:.*}", self._handler(OLLAMA, service.unknown)),
                 web.route("*", "/{path:.*}", self._handler(OPENAI, service.unknown)),
             ]
@@ -136,30 +150,35 @@ class Gateway:
         """Wrap a handler: keys, failures in the API's own shape, metrics, one log line."""
 
         async def handler(request: web.Request) -> web.StreamResponse:
-            call = Call(api, client_of(request.headers))
+            call = Call(api, client_of(request.headers), task=asyncio.current_task())
             status = 499  # unless an answer says otherwise, the client went away
             self._entered(call)
             try:
                 self._keys.check(request.headers)
-                if self.in_flight > MOST_REQUESTS:
-                    raise Failure(429, "too many requests at once", retry_after_seconds=5)
-                if (request.content_length or 0) > bodies.LIMIT_BYTES:
-                    raise bodies.too_large()  # before any of it is read
+                self._admit(request, call)
                 response = await handle(request, call)
                 status = response.status
                 return response
             except Failure as failure:
-                status = failure.status
+                call.failure = failure
                 return _failed(failure, call)
             except web.HTTPRequestEntityTooLarge:
-                status = 413
-                return _failed(bodies.too_large(), call)
+                call.failure = bodies.too_large()
+                return _failed(call.failure, call)
+            except RecursionError:
+                call.failure = Failure(400, "the request is nested too deeply")
+                return _failed(call.failure, call)
             except (KeyError, TypeError, ValueError, AttributeError, LookupError) as error:
                 # Something that neither we nor the model's server should have sent or taken.
-                status = 500
                 log.exception("request failed", extra={"request_id": call.request_id})
                 what = f"the request could not be handled ({type(error).__name__})"
-                return _failed(Failure(500, what), call)
+                call.failure = Failure(500, what)
+                return _failed(call.failure, call)
+            except asyncio.CancelledError:
+                if not call.cut:
+                    raise
+                call.failure = ending()
+                return _failed(call.failure, call)
             except ConnectionResetError:
                 raise asyncio.CancelledError from None  # the client went away while we wrote
             finally:
@@ -168,10 +187,32 @@ class Gateway:
 
         return handler
 
-    async def _close_when_draining(self, _: web.Request, response: web.StreamResponse) -> None:
-        """Send a client with a kept connection elsewhere for its next request."""
+    def _admit(self, request: web.Request, call: Call) -> None:
+        """Refuse more requests, or more bytes of them, than there is memory for; before any of it
+        is read."""
+        if self.in_flight > MOST_REQUESTS:
+            raise Failure(429, "too many requests at once", retry_after_seconds=5)
+        size = request.content_length or (bodies.LIMIT_BYTES if request.can_read_body else 0)
+        if size > bodies.LIMIT_BYTES:
+            raise bodies.too_large()
+        self._body_bytes += size
+        call.body_bytes = size
+        if self._body_bytes > bodies.MOST_AT_ONCE_BYTES:
+            raise Failure(429, "too many large requests at once", retry_after_seconds=5)
+
+    async def _prepare(self, _: web.Request, response: web.StreamResponse) -> None:
+        """Send a client with a kept connection elsewhere while draining; let pages of any site read
+        what they have a key for, and nothing without keys."""
         if self.draining:
             response.force_close()
+        if self._keys.required:
+            response.headers["Access-Control-Allow-Origin"] = "*"
+            response.headers["Access-Control-Expose-Headers"] = "request-id, x-model, x-route"
+
+    def _weigh(self, call: Call, size: int) -> None:
+        """Note how large a body is once that is known."""
+        self._body_bytes += size - call.body_bytes
+        call.body_bytes = size
 
     def _entered(self, call: Call) -> None:
         self._calls[call.request_id] = call
@@ -180,6 +221,7 @@ class Gateway:
 
     def _left(self, call: Call) -> None:
         del self._calls[call.request_id]
+        self._body_bytes -= call.body_bytes
         self.metrics.in_flight.dec()
         if not self.in_flight:
             self.idle.set()
@@ -188,18 +230,21 @@ class Gateway:
         """Return the handler of an API that generates text."""
 
         async def handle(request: web.Request, call: Call) -> web.StreamResponse:
-            body = validate(await bodies.read_json(request))
+            data = await bodies.read(request)
+            self._weigh(call, len(data))
+            body = validate(bodies.parsed(data))
+            del data
             call.asked = body["model"]
             if shortcut := ollama.without_prompt(request.path, body):
+                self._choice.named(call.asked)
                 return _answer(shortcut, call)
             tag, body = anthropic.take_tag(body) if call.api is ANTHROPIC else ("", body)
             made = make(body)
             session = session_of(request.headers, body)
-            size = request.content_length or len(await request.read())
             count = Question(made.counts, made.body) if made.counts else None
             targets = await self._choice.choose(
                 tag or call.asked,
-                traits_of(request.headers, body, size),
+                traits_of(request.headers, body, call.body_bytes),
                 session=session,
                 count=count,
             )
@@ -219,10 +264,11 @@ class Gateway:
         return handle
 
     async def _count_tokens(self, request: web.Request, call: Call) -> web.StreamResponse:
-        body = anthropic.validate(await bodies.read_json(request))
+        data = await bodies.read(request)
+        self._weigh(call, len(data))
+        body = anthropic.validate(bodies.parsed(data))
         call.asked = body["model"]
-        size = request.content_length or 0
-        traits = traits_of(request.headers, body, size)
+        traits = traits_of(request.headers, body, call.body_bytes)
         targets = await self._choice.choose(
             call.asked, traits, session=session_of(request.headers, body), count=None
         )
@@ -234,13 +280,13 @@ class Gateway:
         """Return the handler of what is answered at once with one object."""
 
         async def handle(request: web.Request, call: Call) -> web.StreamResponse:
-            body = check(await bodies.read_json(request))
+            body = check(bodies.parsed(await bodies.read(request)))
             return _answer(await self._ask(request, call, path, body), call)
 
         return handle
 
     async def _embed(self, request: web.Request, call: Call) -> web.StreamResponse:
-        body = checked_model(await bodies.read_json(request))
+        body = checked_model(bodies.parsed(await bodies.read(request)))
         asked = await self._ask(request, call, EMBEDDINGS, ollama.embedding(body))
         return _answer(ollama.embedded(asked, body, request.path), call)
 
@@ -266,6 +312,18 @@ class Gateway:
         headers = {**call.headers(), "Content-Type": answer.content_type}
         return web.Response(body=answer.data, headers=headers)
 
+    async def _preflight(self, request: web.Request) -> web.StreamResponse:
+        """Answer what a browser asks before it lets a page of another site send a request."""
+        allowed = {
+            "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
+            "Access-Control-Allow-Headers": request.headers.get(
+                "Access-Control-Request-Headers", "authorization, content-type, x-api-key"
+            ),
+            "Access-Control-Max-Age": "86400",
+        }
+        methods = {"Allow": "GET, HEAD, POST, OPTIONS"}
+        return web.Response(status=204, headers=methods | (allowed if self._keys.required else {}))
+
     async def _seen(self, _: web.Request, call: Call) -> web.StreamResponse:
         """`GET /ui/data`: what the status page shows."""
         others = [each for each in self._calls.values() if each is not call]
@@ -277,6 +335,8 @@ class Gateway:
     def _account(self, call: Call, path: str, status: int) -> None:
         model = call.target.name if call.target else ""
         route = call.target.route if call.target else ""
+        failure = call.failure
+        status = failure.status if failure else status
         self.metrics.done(call, model, route, status)
         log.info(
             "request",
@@ -288,6 +348,7 @@ class Gateway:
                 "route": route,
                 "status": status,
                 "request_id": call.request_id,
+                **({"error": failure.told, "code": failure.code} if failure else {}),
                 "duration_ms": round((time.monotonic() - call.started) * 1000, 1),
                 "first_byte_ms": call.first_byte_seconds
                 and round(call.first_byte_seconds * 1000, 1),

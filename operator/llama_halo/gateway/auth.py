@@ -29,6 +29,10 @@ class Keys:
         self._keys: tuple[bytes, ...] = ()
         self._looked_at = float("-inf")
 
+    @property
+    def required(self) -> bool:
+        return self._folder is not None
+
     def check(self, headers: Mapping[str, str]) -> None:
         """Let a request pass that has any of the keys; raises `Failure` for all others."""
         if self._folder is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Mapping
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llama_halo.gateway.apis.errors import Api
+from llama_halo.gateway.failures import Failure
 from llama_halo.gateway.routing import Target
 from llama_halo.gateway.sse import SseEvent
 
@@ -55,7 +57,13 @@ class Call:
     asked: str = ""
     """The name that the client asked for."""
     target: Target | None = None
+    failure: Failure | None = None
+    """What it ended with, in a stream that began well, too."""
     usage: Usage = field(default_factory=Usage)
+    body_bytes: int = 0
+    task: asyncio.Task[object] | None = None
+    cut: bool = False
+    """The gateway ends, and cannot wait for it."""
 
     def headers(self) -> dict[str, str]:
         found = {"request-id": self.request_id, "x-request-id": self.request_id}
@@ -73,26 +81,6 @@ class Call:
             if b'"usage"' in event.raw:
                 self.usage.note(event.value)
             yield event
-
-
-_AGENTS = (
-    ("claude-cli", "claude-code"),
-    ("codex", "codex"),
-    ("opencode", "opencode"),
-    ("qwencode", "qwen-code"),
-    ("crush", "crush"),
-    ("anthropic", "anthropic-sdk"),
-    ("openai", "openai-sdk"),
-    ("ollama", "ollama-sdk"),
-    ("ai-sdk", "ai-sdk"),
-    ("open webui", "open-webui"),
-)
-
-
-def client_of(headers: Mapping[str, str]) -> str:
-    """Return what kind of client a request is from, of a closed list."""
-    agent = headers.get("user-agent", "").lower()
-    return next((name for mark, name in _AGENTS if mark in agent), "other")
 
 
 def _number(usage: Any, name: str) -> int:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
 from typing import Any
 
 from llama_halo.gateway.apis.question import Question
 from llama_halo.gateway.config import GatewayConfig
-from llama_halo.gateway.failures import Failure
+from llama_halo.gateway.failures import MODEL_NOT_FOUND, Failure
 from llama_halo.gateway.hold import Held
 from llama_halo.gateway.routing import IMAGE, Target, fallbacks, long_context, resolve
 from llama_halo.gateway.traits import Traits
@@ -31,6 +30,11 @@ class Choice:
         self._held = held
         self._long: OrderedDict[str, None] = OrderedDict()
 
+    def named(self, name: str) -> None:
+        """Raise `Failure` when nothing has a name."""
+        if resolve(self._config, self._watch.models, name, Traits()) is None:
+            raise no_such_model(name)
+
     async def choose(
         self, name: str, traits: Traits, *, session: str, count: Question | None
     ) -> list[Target]:
@@ -38,28 +42,42 @@ class Choice:
 
         Raises `Failure` when nothing has the name, or none of its models takes what it shows.
         """
+        await self._watch.known(within_seconds=self._config.hold_seconds)
         models = self._watch.models
         target = resolve(self._config, models, name, traits)
         if target is None:
             raise no_such_model(name)
-        if target.by_task and count and await self._is_long(target, traits, session, count):
-            target = long_context(self._config, models) or target
-        found = fallbacks(self._config, models, target)
-        if traits.sees and target.route != IMAGE:
-            found = [each for each in found if self._may_see(each)]
-        if not found:
+        if target.by_task and await self._is_long(target, traits, session, count):
+            long = long_context(self._config, models)
+            if long and (not traits.sees or self._may_see(long)):
+                target = long
+        first, *others = fallbacks(self._config, models, target)
+        if not traits.sees:
+            return [first, *others]
+        seeing = [each for each in others if self._may_see(each)]
+        if first.route == IMAGE or self._may_see(first):
+            seeing = [first, *seeing]
+        if not seeing:
             raise Failure(
                 400,
                 f"model {target.name} takes no images: set routes.image of the router to a model"
                 " that does, or spec.projector of this one",
             )
-        return found
+        if traits.fetches:
+            seeing = [each for each in seeing if self._is_elsewhere(each)]
+        if not seeing:
+            raise Failure(
+                400,
+                "an image is given by its address: send it inline, as base64 or a data: URL;"
+                " nothing is fetched for a request",
+            )
+        return seeing
 
-    async def tokens(self, target: Target, traits: Traits, count: Question) -> int:
+    async def tokens(self, target: Target, traits: Traits, count: Question | None) -> int:
         """Return the tokens of a request as its model counts them, and a guess when that does not
         answer now: nothing is loaded to count."""
         model = self._watch.models.get(target.llama_model)
-        exact = await self._held.ask_now(model, count) if model else None
+        exact = await self._held.ask_now(model, count) if model and count else None
         found = (exact or {}).get("input_tokens")
         return found if isinstance(found, int) else round(traits.letters / LETTERS_A_TOKEN)
 
@@ -67,20 +85,33 @@ class Choice:
         model = self._watch.models.get(target.llama_model)
         return model is None or model.sees is not False
 
-    async def _is_long(self, target: Target, traits: Traits, session: str, count: Question) -> bool:
-        """Tell whether a prompt is long; it is counted only when a guess leaves that open."""
+    def _is_elsewhere(self, target: Target) -> bool:
+        model = self._watch.models.get(target.llama_model)
+        return model is not None and model.provider is not None
+
+    async def _is_long(
+        self, target: Target, traits: Traits, session: str, count: Question | None
+    ) -> bool:
+        """Tell whether a prompt is long; it is counted only when a guess leaves that open.
+
+        A conversation that was long stays so for a while; what a client asks beside it does not.
+        """
         long = self._config.routes.long_context
         if long is None:
             return False
-        threshold = long.threshold_tokens * (STAYS_ABOVE if session in self._long else 1)
+        conversation = f"{session} {traits.subagent}"
+        stays = conversation in self._long and not traits.background
+        threshold = long.threshold_tokens * (STAYS_ABOVE if stays else 1)
         guess = traits.letters / LETTERS_A_TOKEN
         if threshold / 2 < guess < threshold * 2:
             guess = await self.tokens(target, traits, count)
+        if traits.background:
+            return guess > threshold
         if guess <= threshold:
-            self._long.pop(session, None)
+            self._long.pop(conversation, None)
             return False
-        self._long[session] = None
-        self._long.move_to_end(session)
+        self._long[conversation] = None
+        self._long.move_to_end(conversation)
         if len(self._long) > MOST_SESSIONS:
             self._long.popitem(last=False)
         return True
@@ -90,11 +121,7 @@ def no_such_model(name: str) -> Failure:
     """Return the failure of a name that nothing has."""
     return Failure(
         404,
-        f"The model '{name[:200]}' does not exist; GET /v1/models lists what does",
-        code="model_not_found",
+        f"The model '{name}' does not exist; GET /v1/models lists what does",
+        code=MODEL_NOT_FOUND,
+        what=name,
     )
-
-
-def name_of(body: Mapping[str, Any]) -> str:
-    """Return the name of the model that a request asks for."""
-    return str(body["model"])

@@ -74,7 +74,7 @@ class GatewayConfig(_Part):
     hold_seconds: float = 600
     """How long a request waits for a model that is coming up."""
     ping_seconds: float = 15
-    """After what silence a client that streams is told that it is not forgotten."""
+    """After what silence a client that streams is told that it is not forgotten; 0: never."""
 
     def to_json(self) -> str:
         """Return the canonical text: what equals renders equal, so it can be hashed."""

@@ -9,7 +9,8 @@ from typing import Any
 
 LOADING, UNAVAILABLE = "model_loading", "model_unavailable"
 """OpenAI's code for what passes by itself."""
-QUEUE_FULL, PROVIDER = "queue_full", "provider_unavailable"
+MODEL_NOT_FOUND = "model_not_found"
+QUEUE_FULL, PROVIDER, LOST = "queue_full", "provider_unavailable", "connection_lost"
 UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, LookupError, RecursionError)
 """What reading an answer raises that is not what its API has."""
 LOADING_RETRY_SECONDS = 20
@@ -34,10 +35,14 @@ _OPENAI_TYPES = {
 }
 # llama-server answers these client mistakes with 500, which clients repeat for three minutes.
 _CLIENT_FAULT = re.compile(
-    r"jinja|template|image input is not supported|parse error|invalid (json|type|argument)"
-    r"|must be|missing|required|not supported|expected|unsupported|type_error|out_of_range",
+    r"jinja|template|image input is not supported|audio input|parse error"
+    r"|invalid (json|type|argument|role|message|content|tool|grammar|schema)|must be (a|an|one)\b"
+    r"|^missing\b|'[^']*' is (required|missing|not)|unsupported (content|role|type|param)"
+    r"|type_error|out_of_range|failed to parse (messages|tools|grammar|json)",
     re.IGNORECASE,
 )
+# These are its own, and often pass when it is asked again.
+_SERVER_FAULT = re.compile(r"produced output|empty grammar stack|allocate|memory|decode", re.I)
 
 
 @dataclass(eq=False)
@@ -49,13 +54,20 @@ class Failure(Exception):
     code: str | None = None
     """OpenAI's machine-readable code."""
     retry_after_seconds: int | None = None
+    what: str = ""
+    """The name that was not found."""
     tokens: tuple[int, int] | None = None
     """(prompt tokens, context) when the prompt does not fit."""
 
     @property
+    def told(self) -> str:
+        """What the log may say: a client's mistake is told in words that may be its own."""
+        return self.message[:300] if self.status >= 500 or self.code else ""
+
+    @property
     def passes(self) -> bool:
         """Whether the model's server just went away or is not up yet: nothing was answered."""
-        return self.code in (LOADING, UNAVAILABLE)
+        return self.code in (LOADING, UNAVAILABLE, LOST)
 
     @property
     def elsewhere_too(self) -> bool:
@@ -104,6 +116,8 @@ def ollama_error(failure: Failure) -> dict[str, Any]:
             "error": f"the prompt ({failure.tokens[0]} tokens) exceeds the available context size"
             f" ({failure.tokens[1]} tokens)"
         }
+    if failure.code == MODEL_NOT_FOUND:
+        return {"error": f"model '{failure.what}' not found"}
     return {"error": failure.message}
 
 
@@ -117,9 +131,13 @@ def from_upstream(status: int, body: Mapping[str, Any]) -> Failure:
         return Failure(400, message, tokens=tokens)
     if status == 503:
         return loading("the model is still loading")
-    if status == 501 or (status == 500 and _CLIENT_FAULT.search(message)):
+    if status == 501 or (status == 500 and _is_clients_fault(message)):
         return Failure(400, message)
     return Failure(status, message)
+
+
+def _is_clients_fault(message: str) -> bool:
+    return bool(_CLIENT_FAULT.search(message)) and not _SERVER_FAULT.search(message)
 
 
 def from_provider(
@@ -135,7 +153,8 @@ def from_provider(
     said = str(found or body.get("message") or f"it answered {status}")[:500]
     message = f"provider {provider}: {said}"
     if status in (400, 413, 415, 422):
-        return Failure(413 if status == 413 else 400, message)
+        # In its own words: clients know some of them, such as those for a prompt that is too long.
+        return Failure(413 if status == 413 else 400, said)
     if status == 429:
         return Failure(429, message, code=PROVIDER, retry_after_seconds=retry_after_seconds or 5)
     return Failure(502, message, code=PROVIDER, retry_after_seconds=retry_after_seconds)
@@ -162,5 +181,24 @@ def unreachable(model: str) -> Failure:
         503,
         f"the server of model {model} does not take connections; it may be restarting",
         code=UNAVAILABLE,
+        retry_after_seconds=CONNECT_RETRY_SECONDS,
+    )
+
+
+def lost(model: str) -> Failure:
+    """Return the failure of a server that took a request and closed the connection."""
+    return Failure(
+        503,
+        f"the server of model {model} closed the connection before it answered",
+        code=LOST,
+        retry_after_seconds=CONNECT_RETRY_SECONDS,
+    )
+
+
+def ending() -> Failure:
+    """Return the failure of a request that outlives the gateway."""
+    return Failure(
+        503,
+        "this pod of the router ends, and the answer was not complete in time: ask again",
         retry_after_seconds=CONNECT_RETRY_SECONDS,
     )

@@ -10,12 +10,13 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 from llama_halo.gateway.admission import Admission
 from llama_halo.gateway.apis.question import Question
 from llama_halo.gateway.config import GatewayConfig
-from llama_halo.gateway.failures import LOADING, Failure, loading, unreachable
+from llama_halo.gateway.failures import LOADING, LOST, Failure, loading, lost
 from llama_halo.gateway.leases import Leases
 from llama_halo.gateway.metrics import GatewayMetrics
 from llama_halo.gateway.models import Model, comes_up
@@ -27,6 +28,8 @@ from llama_halo.gateway.watch import ModelWatch
 LOOK_SECONDS = 1.0
 AGAIN_SECONDS = 0.2
 NOW_SECONDS = 1.0
+MOST_LOST = 1
+"""Times that a server goes away with a request before that is thought to be the request's doing."""
 
 
 class Held:
@@ -57,11 +60,11 @@ class Held:
 
         Raises `Failure` when none of them comes up in time, or one refuses the request.
         """
-        deadline = time.monotonic() + self._config.hold_seconds
+        patience = _Patience(time.monotonic() + self._config.hold_seconds)
         async with AsyncExitStack() as stack:
             for target in targets:
                 try:
-                    opened = self._stream(target, question, session, deadline)
+                    opened = self._stream(target, question, session, patience)
                     events = await stack.enter_async_context(opened)
                     break
                 except Failure as failure:
@@ -73,10 +76,10 @@ class Held:
         self, targets: Sequence[Target], question: Question, *, session: str
     ) -> tuple[Target, Answer]:
         """Return which of the targets answers, and its answer, which is not streamed."""
-        deadline = time.monotonic() + self._config.hold_seconds
+        patience = _Patience(time.monotonic() + self._config.hold_seconds)
         for target in targets:
             try:
-                return target, await self._ask(target, question, session, deadline)
+                return target, await self._ask(target, question, session, patience)
             except Failure as failure:
                 if not failure.elsewhere_too or target is targets[-1]:
                     raise
@@ -94,14 +97,16 @@ class Held:
 
     @asynccontextmanager
     async def _stream(
-        self, target: Target, question: Question, session: str, deadline: float
+        self, target: Target, question: Question, session: str, patience: _Patience
     ) -> AsyncIterator[AsyncIterator[SseEvent]]:
-        async with self._arrived(target):
+        async with self._arrived(target, session):
             while True:
-                model = await self._answering(target, deadline)
+                model = await self._answering(target, patience.deadline)
                 try:
                     async with AsyncExitStack() as attempt:
-                        turn = await attempt.enter_async_context(self._turn(model, session))
+                        turn = await attempt.enter_async_context(
+                            self._turn(model, session, patience.deadline)
+                        )
                         if turn is None:
                             continue
                         model, server = turn
@@ -110,31 +115,31 @@ class Held:
                         )
                         first = await anext(events, None)
                         if first is None:
-                            raise unreachable(model.name)
+                            raise lost(model.name)
                         opened = attempt.pop_all()
                 except Failure as failure:
-                    await self._again(failure, model, deadline)
+                    await self._again(failure, model, patience)
                     continue
                 async with opened:
                     yield _chained(first, events)
                 return
 
     async def _ask(
-        self, target: Target, question: Question, session: str, deadline: float
+        self, target: Target, question: Question, session: str, patience: _Patience
     ) -> Answer:
-        async with self._arrived(target):
+        async with self._arrived(target, session):
             while True:
-                model = await self._answering(target, deadline)
+                model = await self._answering(target, patience.deadline)
                 try:
-                    async with self._turn(model, session) as turn:
+                    async with self._turn(model, session, patience.deadline) as turn:
                         if turn is not None:
                             model, server = turn
                             return await self._upstream.ask(model, server, question)
                 except Failure as failure:
-                    await self._again(failure, model, deadline)
+                    await self._again(failure, model, patience)
 
     @asynccontextmanager
-    async def _arrived(self, target: Target) -> AsyncIterator[None]:
+    async def _arrived(self, target: Target, session: str) -> AsyncIterator[None]:
         """Count a request for as long as it is held or runs."""
         model = self._watch.models.get(target.llama_model)
         if model is None:
@@ -142,12 +147,12 @@ class Held:
                 f"model {target.name}: there is no LlamaModel {target.llama_model} in namespace"
                 f" {self._config.namespace} (yet)"
             )
-        with self._admission.coming(model):
+        with self._admission.coming(model, session):
             async with self._leases.request(model.name):
                 yield
 
     def _turn(
-        self, model: Model, session: str
+        self, model: Model, session: str, deadline: float
     ) -> AbstractAsyncContextManager[tuple[Model, str] | None]:
         """Return the way to a slot of a model for as long as that can be sent to."""
 
@@ -155,7 +160,7 @@ class Held:
             now = self._watch.models.get(model.name)
             return now if now is not None and _may_be_asked(now) else None
 
-        return self._admission.slot(look, session)
+        return self._admission.slot(look, session, deadline=deadline)
 
     async def _answering(self, target: Target, deadline: float) -> Model:
         """Return a model once it answers and may be sent to."""
@@ -172,14 +177,31 @@ class Held:
             with self._waiting.track_inprogress():
                 await self._watch.changed(model.name, within_seconds=LOOK_SECONDS)
 
-    async def _again(self, failure: Failure, model: Model, deadline: float) -> None:
+    async def _again(self, failure: Failure, model: Model, patience: _Patience) -> None:
         """Wait before a request is sent again, or raise what cannot be waited for."""
         now = self._watch.models.get(model.name, model)
+        if failure.code == LOST:
+            patience.lost += 1
+            if patience.lost > MOST_LOST:
+                what = f"{failure.message}, and another one before: the request may be the reason"
+                raise Failure(502, what) from failure
         # One that loads again says so itself, before the operator has seen it.
         passes = failure.code == LOADING or model.on_demand or comes_up(now)
-        if not failure.passes or not passes or time.monotonic() > deadline:
+        if not failure.passes or not passes or patience.is_over:
             raise failure
         await asyncio.sleep(AGAIN_SECONDS)
+
+
+@dataclass
+class _Patience:
+    """How long a request is sent again, and how often a server has gone away with it."""
+
+    deadline: float
+    lost: int = 0
+
+    @property
+    def is_over(self) -> bool:
+        return time.monotonic() > self.deadline
 
 
 def _may_be_asked(model: Model) -> bool:

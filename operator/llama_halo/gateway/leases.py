@@ -139,6 +139,9 @@ class Leases:
             model.phase, model.said_in_flight = None, 0
             log.warning("lease not written", extra={"model": name, "reason": repr(error)})
             return
+        except asyncio.CancelledError:
+            model.said_at = float("-inf")  # nobody knows what was heard of it
+            raise
         model.phase = annotations.get(PHASE, "")
         model.said_in_flight = in_flight
 

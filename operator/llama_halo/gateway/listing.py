@@ -9,14 +9,14 @@ from typing import Any
 
 from llama_halo.gateway.config import GatewayConfig
 from llama_halo.gateway.models import Model
-from llama_halo.gateway.routing import exact_names, targets
+from llama_halo.gateway.routing import exact_names, route_models, targets
 
 _EPOCH, _NEVER = "1970-01-01T00:00:00Z", "2318-01-01T00:00:00Z"
 
 
 def listing(config: GatewayConfig, models: Mapping[str, Model]) -> dict[str, Any]:
     """Return the list of every exact name, whether or not its model answers now."""
-    data = [entry(config, models, name) for name in names(config, models)]
+    data = [entry(name, model) for name, model in known(config, models).items()]
     return {
         "object": "list",
         "data": data,
@@ -26,15 +26,20 @@ def listing(config: GatewayConfig, models: Mapping[str, Model]) -> dict[str, Any
     }
 
 
-def names(config: GatewayConfig, models: Mapping[str, Model]) -> list[str]:
-    """Return every exact name, the router's own first."""
-    own = targets(config, models)
-    return [*own, *(name for name in exact_names(config, models) if name not in own)]
+def known(config: GatewayConfig, models: Mapping[str, Model]) -> dict[str, Model | None]:
+    """Return every exact name with its model, if that is there: the router's own first, then the
+    others, then those of the routes."""
+    served = targets(config, models)
+    found = {name: models.get(key) for name, key in served.items()}
+    for alias, name in exact_names(config, models).items():
+        found.setdefault(alias, models.get(served[name]))
+    for route, name in route_models(config.routes).items():
+        found.setdefault(route, models.get(served.get(name, name)))
+    return found
 
 
-def entry(config: GatewayConfig, models: Mapping[str, Model], name: str) -> dict[str, Any]:
+def entry(name: str, model: Model | None) -> dict[str, Any]:
     """Return one name's entry."""
-    model = _model(config, models, name)
     created = (model.created if model else "") or _EPOCH
     found: dict[str, Any] = {
         "id": name,
@@ -54,29 +59,29 @@ def entry(config: GatewayConfig, models: Mapping[str, Model], name: str) -> dict
 
 def tags(config: GatewayConfig, models: Mapping[str, Model]) -> dict[str, Any]:
     """Return Ollama's list; its names have a tag."""
-    return {"models": [_tag(config, models, name) for name in names(config, models)]}
+    return {"models": [_tag(name, model) for name, model in known(config, models).items()]}
 
 
 def running(config: GatewayConfig, models: Mapping[str, Model]) -> dict[str, Any]:
     """Return Ollama's list of what is in memory."""
-    own = targets(config, models)
-    found = [name for name in own if (model := models.get(own[name])) and model.available]
+    own = {name: models.get(key) for name, key in targets(config, models).items()}
     return {
         "models": [
             {
-                **_tag(config, models, name),
+                **_tag(name, model),
                 "expires_at": _NEVER,
-                "size_vram": models[own[name]].memory_mib * 2**20,
-                "context_length": models[own[name]].context_size_tokens,
+                "size_vram": model.memory_mib * 2**20,
+                "context_length": model.context_size_tokens,
             }
-            for name in found
+            for name, model in own.items()
+            if model and model.available and not model.provider
         ]
     }
 
 
-def show(config: GatewayConfig, models: Mapping[str, Model], name: str) -> dict[str, Any]:
+def show(name: str, model: Model | None) -> dict[str, Any]:
     """Return what Ollama's clients want to know of one model."""
-    tag, model = _tag(config, models, name), _model(config, models, name)
+    tag = _tag(name, model)
     architecture = (model and model.architecture) or "llama"
     about: dict[str, Any] = {"general.architecture": architecture}
     if model and model.context_size_tokens:
@@ -92,8 +97,7 @@ def show(config: GatewayConfig, models: Mapping[str, Model], name: str) -> dict[
     }
 
 
-def _tag(config: GatewayConfig, models: Mapping[str, Model], name: str) -> dict[str, Any]:
-    model = _model(config, models, name)
+def _tag(name: str, model: Model | None) -> dict[str, Any]:
     whole = name if ":" in name else f"{name}:latest"
     family = (model and model.architecture) or ""
     can = [each.lower() for each in (model.capabilities if model else ())]
@@ -113,9 +117,3 @@ def _tag(config: GatewayConfig, models: Mapping[str, Model], name: str) -> dict[
         },
         "capabilities": ["completion", *can],
     }
-
-
-def _model(config: GatewayConfig, models: Mapping[str, Model], name: str) -> Model | None:
-    served = targets(config, models)
-    own = name if name in served else exact_names(config, models)[name]
-    return models.get(served[own])

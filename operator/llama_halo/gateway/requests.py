@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import suppress
+from hashlib import sha256
 from typing import Any
 
 from llama_halo.gateway.failures import Failure
@@ -16,7 +17,7 @@ _SESSION_HEADERS = (
     *("session-id", "thread-id"),
 )
 _PASSED_ON = ("anthropic-version", "anthropic-beta")
-_MOST_LETTERS = 4096
+MOST_NAME_LETTERS = 512
 
 
 def checked_model(body: Any) -> Json:
@@ -25,6 +26,10 @@ def checked_model(body: Any) -> Json:
         raise Failure(400, "the request body must be a JSON object")
     if not isinstance(body.get("model"), str) or not body["model"]:
         raise Failure(400, "model: a model name is required")
+    if len(body["model"]) > MOST_NAME_LETTERS:
+        raise Failure(400, f"model: a model name has at most {MOST_NAME_LETTERS} letters")
+    if not isinstance(body.get("stream", False), bool | None):
+        raise Failure(400, "stream: true or false is required")
     return body
 
 
@@ -45,17 +50,30 @@ def checked(body: Any) -> Json:
 
 def session_of(headers: Mapping[str, str], body: Json) -> str:
     """Return what tells one conversation from another: what the client calls it, else how it
-    begins."""
+    begins, its first words of the user included; hashed, for both may be long."""
     named = [headers.get(each) for each in _SESSION_HEADERS]
     metadata = body.get("metadata")
     user = metadata.get("user_id") if isinstance(metadata, dict) else None
     named += [_session_id(user), body.get("prompt_cache_key"), user, body.get("user")]
     for each in named:
         if isinstance(each, str) and each:
-            return each[:_MOST_LETTERS]
+            return _hashed(each)
     said = body.get("messages") or body.get("input") or body.get("prompt")
-    first = said[0] if isinstance(said, list) and said else said
-    return json.dumps([body.get("system"), first])[:_MOST_LETTERS]
+    if isinstance(said, list):
+        said = said[: _first_of_user(said) + 1]
+    return _hashed(json.dumps([body.get("system"), body.get("instructions"), said]))
+
+
+def _first_of_user(messages: list[Any]) -> int:
+    """Return the place of the first message that is not the system's."""
+    for place, each in enumerate(messages):
+        if not isinstance(each, dict) or each.get("role") not in ("system", "developer"):
+            return place
+    return len(messages)
+
+
+def _hashed(text: str) -> str:
+    return sha256(text.encode(errors="replace")).hexdigest()[:32]
 
 
 def passed_on(headers: Mapping[str, str]) -> dict[str, str]:

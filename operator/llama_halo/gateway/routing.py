@@ -40,7 +40,7 @@ def resolve(
         return _seeing(config, models, Target(exact, served[exact], EXPLICIT), traits)
     named = route_models(config.routes)
     if name in named and name != DEFAULT:
-        return _routed(served, named[name], name)
+        return _seeing(config, models, _routed(served, named[name], name), traits)
     by_pattern = _by_pattern(config, name)
     if by_pattern is None and not name.startswith("claude") and name != DEFAULT:
         return None
@@ -102,11 +102,16 @@ def exact_names(config: GatewayConfig, models: Mapping[str, Model]) -> dict[str,
         for alias in each.aliases:
             if "*" not in alias:
                 names.setdefault(alias, each.name)
-    for name, key in sorted(targets(config, models).items()):
+    served = targets(config, models)
+    for name, key in sorted(served.items()):
         model = models.get(key)
         own = model.provider_name if model and model.provider else key
         for alias in (own, *(model.aliases if model else ())):
             names.setdefault(alias, name)
+    # Claude Code lists nothing but what has such a name.
+    for name in served:
+        if not name.startswith("claude"):
+            names.setdefault(f"claude-{name}", name)
     return names
 
 

@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 # From SIGTERM until no node sends new connections here any more.
 LEAVE_SECONDS = 5.0
+# After the grace period, for what is cut: twice, of aiohttp's own making.
+SHUTDOWN_SECONDS = 2.0
 
 
 async def serve(  # noqa: PLR0913  (what a process is given, by name)
@@ -50,7 +52,12 @@ async def serve(  # noqa: PLR0913  (what a process is given, by name)
     held = Held(config, watch, leases, upstream, admission, metrics)
     gateway = Gateway(config, watch, held, admission, keys, metrics)
     # Without handler_cancellation a client that went away is noticed only at the next write.
-    runner = web.AppRunner(gateway.application(), access_log=None, handler_cancellation=True)
+    runner = web.AppRunner(
+        gateway.application(),
+        access_log=None,
+        handler_cancellation=True,
+        shutdown_timeout=SHUTDOWN_SECONDS,
+    )
     watching = asyncio.create_task(watch.run())
     saying = asyncio.create_task(leases.run())
     try:
@@ -79,7 +86,9 @@ async def _drain(gateway: Gateway, site: web.TCPSite, grace_seconds: float) -> N
     await asyncio.sleep(min(LEAVE_SECONDS, grace_seconds))
     await site.stop()
     try:
-        async with asyncio.timeout(grace_seconds):
+        async with asyncio.timeout(grace_seconds - LEAVE_SECONDS):
             await gateway.idle.wait()
     except TimeoutError:
         log.warning("requests cut at the end of the grace period", extra={"n": gateway.in_flight})
+        gateway.cut()
+        await asyncio.sleep(SHUTDOWN_SECONDS)  # for the clients to be told

@@ -17,6 +17,7 @@ from llama_halo.gateway.choice import no_such_model
 from llama_halo.gateway.config import GatewayConfig
 from llama_halo.gateway.failures import Failure
 from llama_halo.gateway.metrics import GatewayMetrics
+from llama_halo.gateway.models import Model
 from llama_halo.gateway.watch import ModelWatch
 
 OLLAMA_VERSION = "0.13.0"
@@ -84,8 +85,6 @@ class Service:
 
     async def unknown(self, request: web.Request, _: Call) -> web.StreamResponse:
         """Say what is served, whatever else was asked for."""
-        if request.method == "OPTIONS":
-            return web.Response(status=204, headers={"Allow": "GET, HEAD, POST, OPTIONS"})
         if request.path in ("/api/create", "/api/copy", "/api/delete", "/api/push"):
             raise Failure(501, f"{request.path} is not served: {_MANAGED}")
         if request.path.startswith("/v1/v1/"):
@@ -98,14 +97,13 @@ class Service:
             " /api/tags (Ollama) are",
         )
 
-    def _known(self, name: str, entry: Callable[..., Json]) -> Json:
+    def _known(self, name: str, entry: Callable[[str, Model | None], Json]) -> Json:
         """Return the entry of a model by any of its exact names."""
-        models = self._watch.models
-        known = listing.names(self._config, models)
+        known = listing.known(self._config, self._watch.models)
         found = next((each for each in (name, name.removesuffix(":latest")) if each in known), None)
         if found is None:
-            raise no_such_model(name)
-        return entry(self._config, models, found)
+            raise no_such_model(name[:200])
+        return entry(found, known[found])
 
     async def _root(self, _: web.Request) -> web.Response:
         # Ollama's clients look for these words.

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from llama_halo.gateway.apis.generation import Events, Generation
 from llama_halo.gateway.call import Call
-from llama_halo.gateway.failures import UNREADABLE, Failure, unreadable
+from llama_halo.gateway.failures import UNREADABLE, Failure, ending, unreadable
 from llama_halo.gateway.routing import Target
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ async def send(
     chunks, line = _chunks(opened, made, call), _Line(request, made, call, ping_seconds)
     first = asyncio.ensure_future(anext(chunks, None))
     try:
-        await asyncio.wait({first}, timeout=min(ping_seconds, COMMIT_SECONDS))
+        await asyncio.wait({first}, timeout=min(ping_seconds, COMMIT_SECONDS) or None)
         if not first.done():
             await line.write(made.heartbeat)
         chunk = await first
@@ -47,9 +47,15 @@ async def send(
         async for chunk in chunks:
             await line.write(chunk)
     except Failure as failure:
+        call.failure = failure
         if line.response is None:
             raise
         await line.write(call.api.in_band(failure, call.request_id))
+    except asyncio.CancelledError:
+        if not call.cut or line.response is None:
+            raise
+        call.failure = ending()
+        await line.write(call.api.in_band(call.failure, call.request_id))
     finally:
         first.cancel()
         line.end()
@@ -68,7 +74,7 @@ class _Line:
     ) -> None:
         self.response: web.StreamResponse | None = None
         self._request, self._made, self._call = request, made, call
-        self._ping_seconds = ping_seconds
+        self._ping_seconds, self._never = ping_seconds, not ping_seconds
         self._written_at = 0.0
         self._writing = False
         self._pinging: asyncio.Task[None] | None = None
@@ -99,12 +105,15 @@ class _Line:
         """Break a silence; one that the client makes ends the request."""
         while True:
             quiet = time.monotonic() - self._written_at
-            await asyncio.sleep(max(self._ping_seconds - quiet, 0.01))
+            due = STALLED_SECONDS if self._writing or self._never else self._ping_seconds
+            await asyncio.sleep(max(due - quiet, 0.05))
             quiet = time.monotonic() - self._written_at
             if self._writing and quiet > STALLED_SECONDS and sender:
+                if self._request.transport:
+                    self._request.transport.abort()  # what it did not take is dropped, too
                 sender.cancel()
                 return
-            if not self._writing and quiet >= self._ping_seconds:
+            if not (self._writing or self._never) and quiet >= self._ping_seconds:
                 self._written_at = time.monotonic()
                 with suppress(ConnectionResetError):
                     await response.write(self._made.heartbeat)

@@ -11,11 +11,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from llama_halo.gateway.clients import CODING_AGENTS, client_of
+
 Json = Mapping[str, Any]
 SUBAGENT_HEADER = "x-claude-code-agent-id"
 _HARD = ("high", "xhigh", "max")
 _IMAGES = ("image", "image_url", "input_image")
-_NESTED = ("content", "messages", "input")
+_OTHERS = ("document", "file", "input_file", "input_audio")
+_NESTED = ("content", "messages", "input", "output")
+_TASK = "### Task:"
+"""How Open WebUI begins what it asks for itself."""
 
 
 @dataclass(frozen=True)
@@ -30,35 +35,60 @@ class Traits:
     """Asks for a search of the web by the server."""
     sees: bool = False
     """Has an image anywhere."""
+    fetches: bool = False
+    """An image of it is only an address."""
     subagent: bool = False
     letters: int = 0
-    """Bytes of the request without its images, which its tokens grow with."""
+    """Bytes of the request without its images and files, which its tokens grow with."""
 
 
 def traits_of(headers: Mapping[str, str], body: Json, size_bytes: int) -> Traits:
     """Return how a request of any API is built; `size_bytes` is that of its body."""
     tools = [each for each in _listed(body.get("tools")) if isinstance(each, Mapping)]
-    searches = any(str(each.get("type", "")).startswith("web_search") for each in tools)
-    images = list(_images(body))
+    # Codex has the tool in every request, among its own.
+    searches = bool(tools) and all(
+        str(each.get("type", "")).startswith("web_search") for each in tools
+    )
+    files = list(_files(body))
+    images = [data for is_image, data in files if is_image]
     return Traits(
-        background=_is_background(body),
+        background=_is_background(headers, body),
         thinks=_thinks_hard(body),
         searches=searches,
         sees=bool(images),
+        fetches=any(not each.startswith("data:") for each in images if ":" in each[:8]),
         subagent=SUBAGENT_HEADER in headers,
-        letters=max(size_bytes - sum(images), 0),
+        letters=max(size_bytes - sum(len(data) for _, data in files), 0),
     )
 
 
-def _is_background(body: Json) -> bool:
+def _is_background(headers: Mapping[str, str], body: Json) -> bool:
+    """Tell whether a request is one that a client makes for itself: by its name, or without tools,
+    thoughts and earlier answers, from one that works with tools, or in the words of one."""
     if "haiku" in str(body.get("model", "")):
         return True
     if body.get("tools") or _thinks(body):
         return False
     messages = _listed(body.get("messages")) or _listed(body.get("input"))
-    return not any(
-        isinstance(each, Mapping) and each.get("role") == "assistant" for each in messages
+    if not messages or any(_role(each) == "assistant" for each in messages):
+        return False
+    wanted = body.get("output_config")
+    return (
+        client_of(headers) in CODING_AGENTS
+        or (isinstance(wanted, Mapping) and "format" in wanted)
+        or _first_words(messages[-1]).startswith(_TASK)
     )
+
+
+def _role(message: Any) -> Any:
+    return message.get("role") if isinstance(message, Mapping) else None
+
+
+def _first_words(message: Any) -> str:
+    content = message.get("content") if isinstance(message, Mapping) else None
+    if isinstance(content, list) and content and isinstance(content[0], Mapping):
+        content = content[0].get("text")
+    return content if isinstance(content, str) else ""
 
 
 def _thinks(body: Json) -> bool:
@@ -78,30 +108,35 @@ def _thinks_hard(body: Json) -> bool:
     return any(isinstance(each, str) and each in _HARD for each in efforts)
 
 
-def _images(value: Any, depth: int = 0) -> Iterator[int]:
-    """Yield the size of every image: in a message, in a tool's result, or beside the text."""
+def _files(value: Any, depth: int = 0) -> Iterator[tuple[bool, str]]:
+    """Yield every image and every other file, as what it is and its data or its address: in a
+    message, in a tool's result, or beside the text."""
     if depth > 6:
         return
     if isinstance(value, list):
         for each in value:
-            yield from _images(each, depth + 1)
+            yield from _files(each, depth + 1)
     elif isinstance(value, Mapping):
-        if value.get("type") in _IMAGES:
-            yield _letters_of(value)
+        if value.get("type") in (*_IMAGES, *_OTHERS):
+            yield value["type"] in _IMAGES, _data_of(value)
         pictures = value.get("images")
         if isinstance(pictures, list):
-            yield from (len(each) for each in pictures if isinstance(each, str))
+            yield from ((True, each) for each in pictures if isinstance(each, str))
         for name in _NESTED:
             if isinstance(value.get(name), list):
-                yield from _images(value[name], depth + 1)
+                yield from _files(value[name], depth + 1)
 
 
-def _letters_of(image: Json) -> int:
-    """Return the length of an image's data, wherever the API keeps it."""
-    source, url = image.get("source"), image.get("image_url")
-    found = source.get("data") if isinstance(source, Mapping) else url
-    found = found.get("url") if isinstance(found, Mapping) else found
-    return len(found) if isinstance(found, str) else 0
+def _data_of(file: Json) -> str:
+    """Return a file's data or address, wherever the API keeps it."""
+    for name in ("source", "image_url", "input_audio", "file", "file_data"):
+        found = file.get(name)
+        for inner in ("data", "url", "file_data"):
+            if isinstance(found, Mapping) and isinstance(found.get(inner), str):
+                return str(found[inner])
+        if isinstance(found, str):
+            return found
+    return ""
 
 
 def _listed(value: Any) -> list[Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from types import MappingProxyType
@@ -21,8 +22,12 @@ from llama_halo.gateway.models import Model, model_of
 log = logging.getLogger(__name__)
 
 _WATCH_SECONDS = 290
-_TIMEOUT = httpx.Timeout(10, read=_WATCH_SECONDS + 30)
+_TIMEOUT = httpx.Timeout(10, read=90)
+"""A watch brings a bookmark every minute; one that brings nothing has no other end any more."""
 _RETRY_SECONDS = (0.5, 1, 2, 5, 10)
+_LIVED_SECONDS = 5.0
+"""A watch that ended sooner than that is a failure, too: nobody is asked for all the models again
+and again without a pause."""
 
 
 class ModelWatch:
@@ -39,7 +44,7 @@ class ModelWatch:
         self._path = f"/apis/llama-halo.dev/v1alpha1/namespaces/{namespace}/llamamodels"
         self.models: dict[str, Model] = {**elsewhere}
         """Those of providers too, which nothing changes."""
-        self.synced = False
+        self._synced = asyncio.Event()
         self._awaited: dict[str, asyncio.Event] = {}
 
     async def changed(self, name: str, *, within_seconds: float) -> None:
@@ -49,23 +54,38 @@ class ModelWatch:
             async with asyncio.timeout(within_seconds):
                 await event.wait()
 
+    async def known(self, *, within_seconds: float) -> None:
+        """Wait until the models have been read once, but no longer than so long."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_seconds):
+                await self._synced.wait()
+
+    @property
+    def synced(self) -> bool:
+        return self._synced.is_set()
+
     async def run(self) -> None:
         """List and watch, for ever."""
         failures = 0
         async with self._server.client(timeout=_TIMEOUT) as client:
             while True:
+                started, reason = time.monotonic(), "it ended at once"
                 try:
                     version = await self._list(client)
-                    failures = 0
+                    started = time.monotonic()
                     await self._watch(client, version)
                 except (httpx.HTTPError, ValueError, KeyError, OSError) as error:
-                    delay = _RETRY_SECONDS[min(failures, len(_RETRY_SECONDS) - 1)]
-                    failures += 1
-                    log.warning(
-                        "watch on llamamodels broke, trying again",
-                        extra={"reason": repr(error), "retry_seconds": delay},
-                    )
-                    await asyncio.sleep(delay)
+                    reason = repr(error)
+                if time.monotonic() - started > _LIVED_SECONDS:
+                    failures = 0
+                    continue
+                delay = _RETRY_SECONDS[min(failures, len(_RETRY_SECONDS) - 1)]
+                failures += 1
+                log.warning(
+                    "watch on llamamodels broke, trying again",
+                    extra={"reason": reason, "retry_seconds": delay},
+                )
+                await asyncio.sleep(delay)
 
     async def _list(self, client: httpx.AsyncClient) -> str:
         response = await client.get(self._path, headers=self._server.headers())
@@ -73,7 +93,7 @@ class ModelWatch:
         answer = response.json()
         found = map(model_of, answer["items"])
         self.models = {**{each.name: each for each in found}, **self._elsewhere}
-        self.synced = True
+        self._synced.set()
         for name in list(self._awaited):
             self._wake(name)
         version: str = answer["metadata"]["resourceVersion"]

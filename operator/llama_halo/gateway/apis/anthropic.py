@@ -6,7 +6,7 @@ What llama-server's route lacks or does differently is mended here, each with it
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator
 from typing import Any
 
 from llama_halo.gateway.apis.generation import Generation
@@ -217,14 +217,18 @@ def _blocks(content: str | list[Any]) -> list[Any]:
 def _without_billing(system: Any) -> Any:
     """Drop Claude Code's billing line: it changes with each prompt and loses the prompt cache."""
     if isinstance(system, str):
-        return "" if system.startswith(_BILLING) else system
+        return _after_billing(system)
     if not isinstance(system, list):
         return system
-    return [
-        block
+    mended = (
+        {**block, "text": _after_billing(block["text"])} if _is_text(block) else block
         for block in system
-        if not (isinstance(block, Mapping) and str(block.get("text", "")).startswith(_BILLING))
-    ]
+    )
+    return [each for each in mended if not _is_text(each) or each["text"]]
+
+
+def _after_billing(text: str) -> str:
+    return text.partition("\n")[2].lstrip() if text.startswith(_BILLING) else text
 
 
 def _mend_tools(body: Json) -> None:
@@ -244,6 +248,8 @@ def _mend_tools(body: Json) -> None:
         and choice.get("type") != "none"
         and named in (None, tool.get("name"))
     ]
+    if named and not kept:
+        raise Failure(400, f"tool_choice: there is no tool {str(named)[:100]!r} among the tools")
     body["tools"] = kept
     if not kept:
         body.pop("tools")

@@ -53,8 +53,21 @@ async def collect(upstream: AsyncIterable[SseEvent], *, model: str) -> Json:
     choices: dict[int, Json] = {}
     async for data in until_done(upstream):
         for chunk in data.pop("choices", ()):
-            known = choices.setdefault(chunk["index"], {**chunk, "text": ""})
+            known = choices.setdefault(chunk["index"], {**chunk, "text": "", "logprobs": None})
             known["text"] += chunk.get("text") or ""
+            known["logprobs"] = _together(known.get("logprobs"), chunk.get("logprobs"))
             known["finish_reason"] = chunk.get("finish_reason") or known.get("finish_reason")
         answer |= data
     return {**answer, "model": model, "choices": [choices[each] for each in sorted(choices)]}
+
+
+def _together(first: Any, second: Any) -> Any:
+    """Return the probabilities of two pieces of text as those of one."""
+    if not isinstance(first, dict) or not isinstance(second, dict):
+        return second or first
+    return {
+        name: value + second[name]
+        if isinstance(value, list) and isinstance(second.get(name), list)
+        else value
+        for name, value in first.items()
+    }

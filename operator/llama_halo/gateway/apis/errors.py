@@ -32,10 +32,16 @@ def _ollama_line(failure: Failure, _: str) -> bytes:
     return (json.dumps(ollama_error(failure)) + "\n").encode()
 
 
-def _failed_response(failure: Failure, _: str) -> bytes:
+def _failed_response(failure: Failure, number: str) -> bytes:
     error = openai_error(failure)["error"]
     told = {"code": error["code"] or "server_error", "message": error["message"]}
-    response = {"object": "response", "status": "failed", "error": told, "output": []}
+    response = {
+        "id": number.replace("req_", "resp_"),
+        "object": "response",
+        "status": "failed",
+        "error": told,
+        "output": [],
+    }
     return encode({"type": "response.failed", "response": response}, "response.failed")
 
 

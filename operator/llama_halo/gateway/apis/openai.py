@@ -35,7 +35,7 @@ def validate(body: Any) -> Json:
 def generation(body: Json) -> Generation:
     """Return a request to `/v1/chat/completions`."""
     model, usage = body["model"], wants_usage(body)
-    mended = {**body, "messages": normal_roles(body["messages"])}
+    mended = {**body, "messages": normal_roles(body["messages"]), **chosen_tool(body)}
     return Generation(
         path=PATH,
         body={**mended, "stream": True, "stream_options": {"include_usage": True}},
@@ -47,20 +47,51 @@ def generation(body: Json) -> Generation:
     )
 
 
+def chosen_tool(body: Json) -> Json:
+    """Return the tools of a request that wants a certain one: that one alone, and required, since
+    llama-server takes a named choice for none. Raises `Failure` when it is not among them."""
+    choice = body.get("tool_choice")
+    if not isinstance(choice, dict) or choice.get("type") not in ("function", "custom"):
+        return {}
+    wanted = (choice.get("function") or choice).get("name")
+    tools = body.get("tools")
+    kept = [
+        each
+        for each in (tools if isinstance(tools, list) else ())
+        if isinstance(each, dict) and wanted in (each.get("name"), _name_of(each))
+    ]
+    if not kept:
+        raise Failure(400, f"tool_choice: there is no tool {str(wanted)[:100]!r} among the tools")
+    return {"tools": kept, "tool_choice": "required"}
+
+
+def _name_of(tool: Json) -> Any:
+    function = tool.get("function")
+    return function.get("name") if isinstance(function, dict) else None
+
+
 def normal_roles(messages: list[Json]) -> list[Json]:
-    """Return messages that strict chat templates take: one system message, and first."""
+    """Return messages that strict chat templates take: one system message, and first; what the
+    system says later is part of what the user says beside it."""
     found: list[Json] = []
+    open_fold = False  # the last message is the user's, made of the system's
     for message in messages:
         role = "system" if message["role"] == "developer" else message["role"]
         content = message.get("content")
-        if role != "system":
-            found.append(message)
-        elif not found:
+        before = found[-1] if found else {}
+        folds = False
+        if role == "system" and not found:
             found.append({**message, "role": "system"})
-        elif len(found) == 1 and found[0]["role"] == "system":
-            found[0] = {**found[0], "content": _joined(found[0].get("content"), content)}
-        else:
+        elif role == "system" and len(found) == 1 and before["role"] == "system":
+            found[0] = {**before, "content": _joined(before.get("content"), content)}
+        elif (role == "system" and before["role"] == "user") or (role == "user" and open_fold):
+            found[-1] = {**before, "content": _joined(before.get("content"), content)}
+        elif role == "system":
             found.append({**message, "role": "user"})
+            folds = True
+        else:
+            found.append(message)
+        open_fold = folds
     return found
 
 
@@ -149,7 +180,7 @@ def _add_chunk(choice: Json, chunk: Json) -> None:
     message = choice["message"]
     for field, value in (chunk.get("delta") or {}).items():
         if field == "tool_calls":
-            for call in value:
+            for call in value or ():
                 add_call(message.setdefault("tool_calls", []), call)
         elif isinstance(value, str) and field != "role":
             message[field] = (message.get(field) or "") + value

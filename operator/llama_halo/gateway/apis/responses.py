@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from typing import Any
 
 from llama_halo.gateway.apis.generation import Generation
-from llama_halo.gateway.apis.openai import HEARTBEAT, in_band
+from llama_halo.gateway.apis.openai import HEARTBEAT, chosen_tool, in_band
 from llama_halo.gateway.failures import Failure, ended_early
 from llama_halo.gateway.requests import checked_model
 from llama_halo.gateway.sse import SseEvent, encode
@@ -61,29 +62,55 @@ def upstream_body(body: Json) -> Json:
         if not mended["tools"]:
             del mended["tools"]
             mended.pop("tool_choice", None)
-    return mended
+    mended |= chosen_tool(mended)
+    return mended | _format(body.get("text"))
 
 
-def _items(given: list[Json]) -> tuple[list[Json], list[str]]:
+def _format(text: Any) -> Json:
+    """Return how an answer is to be built, in the one place where llama-server looks for it."""
+    wanted = text.get("format") if isinstance(text, dict) else None
+    if not isinstance(wanted, dict) or wanted.get("type") not in ("json_schema", "json_object"):
+        return {}
+    if wanted["type"] == "json_object":
+        return {"response_format": {"type": "json_object"}}
+    schema = {name: wanted[name] for name in ("name", "schema", "strict") if name in wanted}
+    return {"response_format": {"type": "json_schema", "json_schema": schema}}
+
+
+def _items(items: list[Json]) -> tuple[list[Json], list[str]]:
     """Return the items that llama-server takes, and what leading system messages say: they go into
     the instructions, since strict templates take one system message alone."""
     found: list[Json] = []
     leading: list[str] = []
-    for item in given:
+    for item in items:
         kind, role = item.get("type", "message"), item.get("role")
         if kind == "message" and role in ("system", "developer"):
             if found:
-                found.append({**item, "role": "user"})
+                found.append({"type": "message", **item, "role": "user"})
             else:
                 leading.append(_text(item.get("content")))
         elif kind == "custom_tool_call":
-            arguments = {"name": item.get("name"), "arguments": item.get("input") or ""}
+            given = json.dumps({"input": item.get("input") or ""})  # free text is no JSON
+            arguments = {"name": item.get("name"), "arguments": given}
             found.append({"type": "function_call", "call_id": item.get("call_id"), **arguments})
         elif kind == "custom_tool_call_output":
-            found.append({**item, "type": "function_call_output"})
-        elif kind in ("message", "function_call", "function_call_output") or _is_open(item):
-            found.append(item)
+            found += _output({**item, "type": "function_call_output"})
+        elif kind == "function_call_output":
+            found += _output(item)
+        elif kind in ("message", "function_call") or _is_open(item):
+            found.append({"type": kind, **item})
     return found, leading
+
+
+def _output(item: Json) -> Iterator[Json]:
+    """Yield what a tool answered; its pictures follow as the user's, where llama-server takes
+    them."""
+    output = item.get("output")
+    parts = [each for each in output if isinstance(each, dict)] if isinstance(output, list) else []
+    pictures = [each for each in parts if each.get("type") == "input_image"]
+    yield {**item, "output": _text(output)} if pictures else item
+    if pictures:
+        yield {"type": "message", "role": "user", "content": pictures}
 
 
 def _is_open(item: Json) -> bool:

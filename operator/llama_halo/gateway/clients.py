@@ -1,0 +1,25 @@
+"""What kind of client a request is from; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+_AGENTS = (
+    ("claude-cli", "claude-code"),
+    ("codex", "codex"),
+    ("opencode", "opencode"),
+    ("qwencode", "qwen-code"),
+    ("crush", "crush"),
+    ("anthropic", "anthropic-sdk"),
+    ("openai", "openai-sdk"),
+    ("ollama", "ollama-sdk"),
+    ("ai-sdk", "ai-sdk"),
+    ("open webui", "open-webui"),
+)
+CODING_AGENTS = frozenset({"claude-code", "codex", "opencode", "qwen-code", "crush", "ai-sdk"})
+
+
+def client_of(headers: Mapping[str, str]) -> str:
+    """Return what kind of client a request is from, of a closed list."""
+    agent = headers.get("user-agent", "").lower()
+    return next((name for mark, name in _AGENTS if mark in agent), "other")
