@@ -3,6 +3,7 @@ llama-server cannot be made to show. It speaks as llama-server does."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import threading
@@ -67,6 +68,8 @@ class Scripted:
     """Before the first event."""
     cut: int = 0
     """Sends the answer in pieces of so many bytes."""
+    idle_seconds: float | None = None
+    """Closes a kept connection after so long."""
     repeat: int = 1
     """Says the text so often."""
     stop: str | None = None
@@ -90,6 +93,7 @@ class Scripted:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     script: Scripted
 
     def do_GET(self) -> None:
@@ -163,7 +167,9 @@ class _Handler(BaseHTTPRequestHandler):
             if script.cut:
                 time.sleep(0.0005)
         if script.mode == "silent":
-            time.sleep(30)
+            self.connection.settimeout(30)
+            with contextlib.suppress(TimeoutError):
+                self.rfile.read(1)  # until the other end is closed
 
     def _answer(self, status: int, body: Json) -> None:
         data = json.dumps(body).encode()
@@ -244,9 +250,12 @@ def _ollama(script: Scripted) -> Iterator[str]:
 
 
 def _chat(path: str, script: Scripted) -> Iterator[str]:
-    for each in ("",) if script.calls else TEXT * script.repeat:
+    texts = []
+    for each in ("",) if script.calls else TEXT:
         piece: Json = {"text": each} if path == "/v1/completions" else {"delta": {"content": each}}
-        yield _sse({"id": "1", "choices": [{"index": 0, "finish_reason": None, **piece}]})
+        texts.append(_sse({"id": "1", "choices": [{"index": 0, "finish_reason": None, **piece}]}))
+    yield "".join(texts) * (script.repeat - 1)
+    yield from texts
     if script.calls:
         for part in (
             {**CALL, "index": 0},
@@ -300,6 +309,7 @@ def scripted(*, port: int = 0, **script: Any) -> Iterator[Scripted]:
     """Serve a script on loopback."""
     found = Scripted(**script)
     server = _Server(("127.0.0.1", port), type("Handler", (_Handler,), {"script": found}))
+    server.RequestHandlerClass.timeout = found.idle_seconds
     found.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

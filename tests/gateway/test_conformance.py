@@ -573,9 +573,13 @@ class TestWaiting:
         world.set_model("t-finder", finder.url, parallel=2)
         time.sleep(0.5)
         finder.pause_seconds = 0.15
-        body = message(model="finder")
+
+        def ask(number: int) -> httpx.Response:
+            session = {"user_id": f"user {number % 9}"}
+            return world.post("/v1/messages", message(model="finder", metadata=session))
+
         with ThreadPoolExecutor(90) as pool:
-            found = list(pool.map(lambda _: world.post("/v1/messages", body), range(90)))
+            found = list(pool.map(ask, range(90)))
         codes = [each.status_code for each in found]
         assert codes.count(200) >= 66
         assert codes.count(200) + codes.count(429) == 90
@@ -666,7 +670,8 @@ class TestOpenAI:
             n=2,
         )
         sent = world["coder"].last
-        assert [each["role"] for each in sent["messages"]] == ["system", "user", "user"]
+        assert [each["role"] for each in sent["messages"]] == ["system", "user"]
+        assert sent["messages"][1]["content"] == "hi\n\nlate"
         assert sent["response_format"]["json_schema"] == schema
         assert (sent["max_completion_tokens"], sent["n"], sent["logprobs"]) == (5, 2, True)
 
@@ -833,6 +838,22 @@ class TestLeftovers:
     def test_base_urls_that_are_mistaken_are_told(self, world: World) -> None:
         assert "twice" in world.post("/v1/v1/messages", message()).text
         assert "/v1/messages (Anthropic)" in world.post("/messages", message()).text
-        assert httpx.options(
-            f"{world.gateway.url}/v1/messages", headers={"x-api-key": KEY}
-        ).status_code in (204, 405)
+
+    def test_a_page_of_another_site_may_ask_with_a_key_and_is_asked_no_key_before(
+        self, world: World, gateway: Process
+    ) -> None:
+        asks = {
+            "Origin": "https://webui.example.com",
+            "Access-Control-Request-Method": "POST",
+            "Access-Control-Request-Headers": "authorization,content-type",
+        }
+        for path in ("/v1/messages", "/v1/chat/completions", "/api/chat"):
+            answer = httpx.options(f"{world.gateway.url}{path}", headers=asks)
+            assert answer.status_code == 204
+            assert answer.headers["access-control-allow-origin"] == "*"
+            assert "authorization" in answer.headers["access-control-allow-headers"]
+        answer = world.post("/v1/messages", message(), Origin="https://webui.example.com")
+        assert answer.headers["access-control-allow-origin"] == "*"
+        without_keys = httpx.options(f"{gateway.url}/v1/messages", headers=asks)
+        assert without_keys.status_code == 204
+        assert "access-control-allow-origin" not in without_keys.headers

@@ -102,7 +102,9 @@ class TestAnthropic:
 
     def test_a_side_task_goes_to_the_background_route(self, gateway: Process) -> None:
         body = {"model": "claude-opus-5-5", "max_tokens": 2, "messages": QUESTION}
-        assert post(gateway, "/v1/messages", body).headers["x-model"] == "small"
+        claude = {"User-Agent": "claude-cli/2.1.331 (external, cli)"}
+        found = post(gateway, "/v1/messages", body, headers=claude)
+        assert found.headers["x-model"] == "small"
         body["model"] = "coder"
         assert post(gateway, "/v1/messages", body).headers["x-model"] == "coder"
 

@@ -130,7 +130,6 @@ class Gateway:
                 get("/v1/models/{name:.+}", OPENAI, service.model),
                 get("/ui/data", OPENAI, self._seen),
                 *service.open_routes(),
-                web.options("/{path:.*}", self._preflight),
                 web.route("*", "/v1/messages{path:.*}", self._handler(ANTHROPIC, service.unknown)),
                 web.route("*", "/api/{path:.*}", self._handler(OLLAMA, service.unknown)),
                 web.route("*", "/{path:.*}", self._handler(OPENAI, service.unknown)),
@@ -150,6 +149,8 @@ class Gateway:
         """Wrap a handler: keys, failures in the API's own shape, metrics, one log line."""
 
         async def handler(request: web.Request) -> web.StreamResponse:
+            if request.method == "OPTIONS":
+                return self._preflight(request)
             call = Call(api, client_of(request.headers), task=asyncio.current_task())
             status = 499  # unless an answer says otherwise, the client went away
             self._entered(call)
@@ -159,20 +160,8 @@ class Gateway:
                 response = await handle(request, call)
                 status = response.status
                 return response
-            except Failure as failure:
-                call.failure = failure
-                return _failed(failure, call)
-            except web.HTTPRequestEntityTooLarge:
-                call.failure = bodies.too_large()
-                return _failed(call.failure, call)
-            except RecursionError:
-                call.failure = Failure(400, "the request is nested too deeply")
-                return _failed(call.failure, call)
-            except (KeyError, TypeError, ValueError, AttributeError, LookupError) as error:
-                # Something that neither we nor the model's server should have sent or taken.
-                log.exception("request failed", extra={"request_id": call.request_id})
-                what = f"the request could not be handled ({type(error).__name__})"
-                call.failure = Failure(500, what)
+            except (Failure, web.HTTPRequestEntityTooLarge, *UNREADABLE) as error:
+                call.failure = _failure_of(error, call)
                 return _failed(call.failure, call)
             except asyncio.CancelledError:
                 if not call.cut:
@@ -312,7 +301,7 @@ class Gateway:
         headers = {**call.headers(), "Content-Type": answer.content_type}
         return web.Response(body=answer.data, headers=headers)
 
-    async def _preflight(self, request: web.Request) -> web.StreamResponse:
+    def _preflight(self, request: web.Request) -> web.StreamResponse:
         """Answer what a browser asks before it lets a page of another site send a request."""
         allowed = {
             "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
@@ -362,6 +351,19 @@ class Gateway:
 def _answer(body: Json, call: Call) -> web.Response:
     call.first_byte()
     return web.json_response(body, headers=call.headers())
+
+
+def _failure_of(error: Exception, call: Call) -> Failure:
+    """Return what a client is told of an error."""
+    if isinstance(error, Failure):
+        return error
+    if isinstance(error, web.HTTPRequestEntityTooLarge):
+        return bodies.too_large()
+    if isinstance(error, RecursionError):
+        return Failure(400, "the request is nested too deeply")
+    # Something that neither we nor the model's server should have sent or taken.
+    log.error("request failed", extra={"request_id": call.request_id}, exc_info=error)
+    return Failure(500, f"the request could not be handled ({type(error).__name__})")
 
 
 def _failed(failure: Failure, call: Call) -> web.Response:

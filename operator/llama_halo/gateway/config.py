@@ -76,6 +76,9 @@ class GatewayConfig(_Part):
     ping_seconds: float = 15
     """After what silence a client that streams is told that it is not forgotten; 0: never."""
 
+    silence_seconds: float = 300
+    """After what silence in the middle of an answer its server is taken for gone."""
+
     def to_json(self) -> str:
         """Return the canonical text: what equals renders equal, so it can be hashed."""
         dumped = self.model_dump(mode="json", exclude_defaults=True)

@@ -44,7 +44,7 @@ async def serve(  # noqa: PLR0913  (what a process is given, by name)
     stop = asyncio.Event()
     for sign in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(sign, stop.set)
-    upstream = Upstream(credentials)
+    upstream = Upstream(credentials, config.silence_seconds)
     watch = ModelWatch(api_server, config.namespace, elsewhere(config))
     leases = Leases(api_server, config.namespace, pod)
     metrics = GatewayMetrics()

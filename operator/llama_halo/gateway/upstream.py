@@ -37,9 +37,9 @@ REFUSED_PATIENCE_SECONDS = 3
 REFUSED_PAUSE_SECONDS = 0.1
 # Before the first token llama-server sends nothing, and a long prompt takes minutes.
 FIRST_BYTE_SECONDS = 1800
-BETWEEN_EVENTS_SECONDS = 300
 # llama-server closes idle connections after 5 s; one that is used just then is lost.
 KEEP_ALIVE_SECONDS = 3
+PIECE_BYTES = 4096
 ERROR_SECONDS = 10
 MOST_ERROR_BYTES = 2**16
 MOST_RETRY_SECONDS = 300
@@ -72,15 +72,14 @@ class Answer:
 class Upstream:
     """One connection pool to all servers of models."""
 
-    def __init__(self, credentials: Credentials) -> None:
+    def __init__(self, credentials: Credentials, silence_seconds: float) -> None:
         self._credentials = credentials
+        self._silence_seconds = silence_seconds
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS, socket_factory=_socket
             ),
-            timeout=aiohttp.ClientTimeout(
-                total=None, sock_connect=CONNECT_SECONDS, sock_read=BETWEEN_EVENTS_SECONDS
-            ),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=None),
             trace_configs=[_tracing()],
             cookie_jar=aiohttp.DummyCookieJar(),
             read_bufsize=2**16,
@@ -100,7 +99,7 @@ class Upstream:
         sent = self._wire(model, question)
         response = await self._open(model, server, sent)
         try:
-            yield sent.read(_chunks(response))
+            yield sent.read(_chunks(response, self._silence_seconds))
         finally:
             response.close()
 
@@ -112,7 +111,7 @@ class Upstream:
                 async with asyncio.timeout(FIRST_BYTE_SECONDS):
                     data = await response.read()
             except TimeoutError as error:
-                raise _silent() from error
+                raise _silent(FIRST_BYTE_SECONDS) from error
             except aiohttp.ClientError as error:
                 raise ended_early() from error
             return Answer(response.content_type, data)
@@ -207,7 +206,7 @@ def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
     return made
 
 
-async def _chunks(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+async def _chunks(response: aiohttp.ClientResponse, silence_seconds: float) -> AsyncIterator[bytes]:
     """Yield bytes as they come; a connection that breaks ends the stream, and who reads it sees
     that the last event is missing. Raises `Failure` for one that falls silent."""
     loop = asyncio.get_running_loop()
@@ -218,29 +217,30 @@ async def _chunks(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         silent = True
         response.close()
 
-    patience = loop.call_later(BETWEEN_EVENTS_SECONDS, fall_silent)
+    patience = loop.call_later(silence_seconds, fall_silent)
     put_off = loop.time()
     try:
         while chunk := await response.content.readany():
+            for start in range(0, len(chunk), PIECE_BYTES):
+                if start:
+                    await asyncio.sleep(0)  # a burst of thousands of events is not all at once
+                yield chunk[start : start + PIECE_BYTES]
             if loop.time() - put_off > 1:  # not for every token
                 patience.cancel()
-                yield chunk
                 put_off = loop.time()
-                patience = loop.call_later(BETWEEN_EVENTS_SECONDS, fall_silent)
-            else:
-                yield chunk
+                patience = loop.call_later(silence_seconds, fall_silent)
     except aiohttp.ClientError:
         if silent:
-            raise _silent() from None
+            raise _silent(silence_seconds) from None
         return
     finally:
         patience.cancel()
     if silent:
-        raise _silent()
+        raise _silent(silence_seconds)
 
 
-def _silent() -> Failure:
-    return Failure(504, f"the model's server said nothing for {BETWEEN_EVENTS_SECONDS} s")
+def _silent(seconds: float) -> Failure:
+    return Failure(504, f"the model's server said nothing for {seconds:g} s")
 
 
 def _payload(sent: Wire) -> bytes | aiohttp.FormData:

@@ -1,0 +1,291 @@
+"""What must not become of the gateway, its models and its other clients when something breaks."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from llama_halo.gateway.config import GatewayConfig
+from tests.api import Api, eventually
+from tests.gateway.conftest import NAMESPACE, Process, SetModel, StartGateway, free_port
+from tests.gateway.scripted import Scripted, scripted
+
+Json = dict[str, Any]
+NAMES = ("one", "spare", "large", "brief")
+TEXT = "Hello world!"
+QUESTION: list[Any] = [{"role": "user", "content": "What is 2+2?"}]
+LARGE = 4000
+"""Repetitions of the text, as events more than a mebibyte."""
+STREAMS = {
+    "/v1/messages": "timeout_error",
+    "/v1/chat/completions": "said nothing",
+    "/v1/responses": "response.failed",
+    "/api/chat": '"error"',
+}
+
+
+@dataclass
+class World:
+    """A gateway that loses patience soon, and its models' servers."""
+
+    gateway: Process
+    servers: dict[str, Scripted]
+    set_model: SetModel
+
+    def post(self, path: str, body: Json, **more: Any) -> httpx.Response:
+        return httpx.post(f"{self.gateway.url}{path}", json=body, timeout=60, **more)
+
+    def ask(self, model: str, **more: Any) -> httpx.Response:
+        return self.post("/v1/chat/completions", {"model": model, "messages": QUESTION, **more})
+
+    def __getitem__(self, name: str) -> Scripted:
+        return self.servers[name]
+
+
+CONFIG: Json = {
+    "router": "faults",
+    "namespace": NAMESPACE,
+    "models": [{"name": name, "llama_model": f"f-{name}"} for name in NAMES],
+    "fallbacks": {"one": ["spare"]},
+    "hold_seconds": 5,
+    "ping_seconds": 1,
+    "silence_seconds": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def faults(set_model: SetModel, start_gateway: StartGateway) -> Iterator[World]:
+    with ExitStack() as stack:
+        servers = {name: stack.enter_context(scripted()) for name in ("one", "spare")}
+        servers["large"] = stack.enter_context(scripted(repeat=LARGE))
+        servers["brief"] = stack.enter_context(scripted(idle_seconds=0.3))
+        for name, server in servers.items():
+            set_model(f"f-{name}", server.url, parallel=64)
+        yield World(start_gateway(GatewayConfig.model_validate(CONFIG)), servers, set_model)
+
+
+@pytest.fixture
+def world(faults: World) -> World:
+    for each in faults.servers.values():
+        each.mode = "ok"
+        each.asked.clear()
+    return faults
+
+
+def test_a_request_that_kills_its_server_is_not_passed_round(world: World) -> None:
+    world["one"].mode = world["spare"].mode = "hang up"
+    for stream in (False, True):
+        world["one"].asked.clear()
+        world["spare"].asked.clear()
+        answer = world.ask("one", stream=stream)
+        assert "the request may be the reason" in answer.text
+        assert len(world["one"].asked) + len(world["spare"].asked) == 2
+    assert world.ask("large").status_code == 200
+
+
+def test_one_that_kills_its_server_once_is_answered_by_another(world: World) -> None:
+    world["one"].mode = "hang up"
+    assert world.ask("one").json()["choices"][0]["message"]["content"] == TEXT
+    assert (len(world["one"].asked), len(world["spare"].asked)) == (1, 1)
+
+
+@pytest.mark.parametrize("path", STREAMS)
+def test_a_server_that_falls_silent_in_an_answer_is_told_of_in_time(
+    world: World, path: str
+) -> None:
+    world["spare"].mode = "silent"
+    body = {"model": "spare", "stream": True, "max_tokens": 9, "messages": QUESTION, "input": "x"}
+    started = time.monotonic()
+    text = world.post(path, body).text
+    assert time.monotonic() - started < 8
+    assert STREAMS[path] in text
+    assert "[DONE]" not in text
+    whole = world.post(path, {**body, "stream": False})
+    assert whole.status_code == 504
+    eventually(lambda: world["spare"].working == 0, what="its connection is closed")
+
+
+def test_fifty_slow_readers_cost_little_memory_and_nobody_elses_time(world: World) -> None:
+    """Each has a mebibyte to come and reads a kilobyte a second."""
+    host, _, port = world.gateway.url.removeprefix("http://").partition(":")
+    body = json.dumps({"model": "large", "messages": QUESTION, "stream": True})
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+    before = memory_mib(world.gateway)
+    with ExitStack() as stack:
+        for _ in range(50):
+            reader = stack.enter_context(socket.socket())
+            reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            reader.connect((host, int(port)))
+            reader.sendall((head + body).encode())
+            threading.Thread(target=_read_slowly, args=(reader,), daemon=True).start()
+        eventually(lambda: len(world["large"].asked) == 50, seconds=20)
+        time.sleep(3)
+        for _ in range(5):
+            started = time.monotonic()
+            assert world.ask("one").status_code == 200
+            assert time.monotonic() - started < 2
+        assert memory_mib(world.gateway) - before < 50
+    eventually(lambda: world["large"].working == 0, seconds=20, what="all are gone")
+    idle = "llama_halo_gateway_requests_in_flight 0.0"
+    eventually(lambda: idle in httpx.get(f"{world.gateway.url}/metrics").text)
+
+
+def _read_slowly(reader: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while reader.recv(1024):
+            time.sleep(1)
+
+
+def memory_mib(gateway: Process) -> float:
+    for line in Path(f"/proc/{gateway.popen.pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS"):
+            return int(line.split()[1]) / 1024
+    raise AssertionError("the gateway is gone")
+
+
+def test_a_connection_that_the_server_closes_as_it_is_used_again_costs_nobody_an_answer(
+    world: World,
+) -> None:
+    """Two hundred requests, each when the server ends the connection of the one before."""
+
+    def ask(number: int) -> list[int]:
+        body = {"model": "brief", "input": f"x {number}"}
+        found = []
+        with httpx.Client() as client:
+            for step in range(20):
+                answer = client.post(f"{world.gateway.url}/v1/embeddings", json=body)
+                found.append(answer.status_code)
+                time.sleep(0.29 + 0.001 * step)
+        return found
+
+    with ThreadPoolExecutor(10) as pool:
+        codes = [code for found in pool.map(ask, range(10)) for code in found]
+    assert codes == [200] * 200
+
+
+def test_a_hostile_body_is_refused_before_it_costs_memory(world: World) -> None:
+    before = memory_mib(world.gateway)
+    bomb = b'{"model":"one","messages":[' + b"{}," * 5_000_000 + b"{}]}"
+    url = f"{world.gateway.url}/v1/chat/completions"
+    assert httpx.post(url, content=bomb, timeout=30).status_code == 413
+    nested = b'{"model":"one","messages":' + b"[" * 900 + b"]" * 900 + b"}"
+    assert httpx.post(url, content=nested).status_code == 400
+    deep = b'{"model":"one","messages":[{"role":"user","content":"x"}],"x":' + b"[" * 975
+    assert httpx.post(url, content=deep + b"]" * 975 + b"}").status_code in (200, 400)
+    squeezed = {"Content-Encoding": "gzip"}
+    assert httpx.post(url, content=b"no gzip", headers=squeezed).status_code == 400
+    assert memory_mib(world.gateway) - before < 100
+
+
+@pytest.mark.parametrize("seconds", [pytest.param(20, id="for_a_while")])
+def test_without_the_api_server_everything_goes_on(
+    api: Api,
+    set_model: SetModel,
+    start_gateway: StartGateway,
+    request: pytest.FixtureRequest,
+    seconds: float,
+) -> None:
+    """Five minutes of it in `make soak`: who answers goes on answering, on demand or not."""
+    if request.config.getoption("--soak"):
+        seconds = 300
+    host, _, port = api.server.removeprefix("https://").partition(":")
+    with scripted() as server, _door(host, int(port)) as door:
+        set_model("f-away", server.url)
+        head = {"apiVersion": "llama-halo.dev/v1alpha1", "kind": "LlamaModel"}
+        set_model("f-wakes", server.url)
+        spec = {"spec": {"activation": {"onDemand": {}}}}
+        api.patch("LlamaModel", NAMESPACE, "f-wakes", {**head, **spec})
+        models = [{"name": each, "llama_model": f"f-{each}"} for each in ("away", "wakes")]
+        config = {**CONFIG, "models": models, "fallbacks": {}}
+        gateway = start_gateway(
+            GatewayConfig.model_validate(config), "--api-server", f"https://{host}:{door.port}"
+        )
+        url = f"{gateway.url}/v1/chat/completions"
+        door.shut()
+        ending = time.monotonic() + seconds
+        while time.monotonic() < ending:
+            for name in ("away", "wakes"):
+                body = {"model": name, "messages": QUESTION}
+                answer = httpx.post(url, json=body, timeout=30)
+                assert answer.status_code == 200, answer.text
+            assert httpx.get(f"{gateway.url}/readyz").status_code == 200
+            time.sleep(0.5)
+        door.open()
+        set_model("f-away", server.url, available=False, state="Stopped")
+        eventually(
+            lambda: (
+                httpx.post(url, json={"model": "away", "messages": QUESTION}).status_code == 503
+            ),
+            seconds=40,
+            what="the gateway sees the cluster again",
+        )
+
+
+@dataclass
+class _Door:
+    """A way to the API server that can be shut: a port that nobody listens at, then."""
+
+    target: tuple[str, int]
+    port: int
+    listener: socket.socket | None = None
+
+    def open(self) -> None:
+        self.listener = socket.create_server(("127.0.0.1", self.port))
+        threading.Thread(target=self._accept, args=(self.listener,), daemon=True).start()
+
+    def shut(self) -> None:
+        listener, self.listener = self.listener, None
+        if listener:
+            with contextlib.suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
+        for each in self._ways:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+        self._ways.clear()
+
+    def __post_init__(self) -> None:
+        self._ways: list[socket.socket] = []
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                client, _ = listener.accept()
+                server = socket.create_connection(self.target)
+            except OSError:
+                return
+            self._ways += [client, server]
+            for one, other in ((client, server), (server, client)):
+                threading.Thread(target=_pump, args=(one, other), daemon=True).start()
+
+
+def _pump(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
+    for each in (source, target):
+        with contextlib.suppress(OSError):
+            each.shutdown(socket.SHUT_RDWR)
+
+
+@contextlib.contextmanager
+def _door(host: str, port: int) -> Iterator[_Door]:
+    door = _Door((host, port), free_port())
+    door.open()
+    try:
+        yield door
+    finally:
+        door.shut()
