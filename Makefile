@@ -57,7 +57,7 @@ bench: setup ## the operator with N models (default 1000): times, writes, memory
 e2e: setup ## everything, on a real node
 	$(BIN)/pytest tests/e2e --cluster $(CLUSTER)
 
-bench-gateway: setup ## what the gateway adds, beside going straight and a bare pass-through; JSON in the last line
+bench-gateway: setup ## what the gateway adds, beside going straight, a bare pass-through and its rivals; JSON in the last line
 	$(BIN)/python -m hack.bench.gateway
 
 check: setup ## format, lint, types, layers, generated files

@@ -1,4 +1,4 @@
-"""What the gateway adds to a request, beside going straight and beside a bare pass-through.
+"""What the gateway adds to a request, beside going straight, a bare pass-through, and its rivals.
 
 `python -m hack.bench.gateway`: everything on loopback, one stub of fixed speed behind all, requests
 in turn so that what else the machine does hits all alike. The last line is one JSON object.
@@ -25,12 +25,14 @@ import aiohttp
 import certifi
 from aiohttp import web
 
+from hack.bench import rivals
 from hack.testbed.shell import say
 
 Json = dict[str, Any]
 TOKENS = 8
 STREAM_TOKENS_A_SECOND = 10
 MODEL = "coder"
+NAMES = ("stub", "api", "bare", "gateway", "ccr-1.0.73", "ccr-2.0.0", "litellm")
 NAMESPACE = "bench"
 
 
@@ -38,13 +40,19 @@ def _event(data: Json) -> bytes:
     return f"event: {data['type']}\ndata: {json.dumps(data)}\n\n".encode()
 
 
-HEAD = _event({"type": "message_start", "message": {"id": "1", "content": [], "usage": {}}})
+USAGE = {"input_tokens": 1, "output_tokens": 1}
+MESSAGE = {"id": "msg_1", "type": "message", "role": "assistant", "model": MODEL, "content": []}
+HEAD = _event({"type": "message_start", "message": {**MESSAGE, "usage": USAGE}}) + _event(
+    {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}
+)
 TOKEN = _event(
     {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": " word"}}
 )
-TAIL = _event(
-    {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {}}
-) + _event({"type": "message_stop"})
+TAIL = (
+    _event({"type": "content_block_stop", "index": 0})
+    + _event({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": USAGE})
+    + _event({"type": "message_stop"})
+)
 
 
 def small_body() -> bytes:
@@ -142,14 +150,21 @@ async def _serve(app: web.Application, port: int) -> web.AppRunner:
 
 
 @contextmanager
-def process(*words: str | Path) -> Iterator[subprocess.Popen[bytes]]:
+def process(
+    *words: str | Path, environment: dict[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     """Run a program that ends with the block."""
-    started = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    quiet = subprocess.DEVNULL
+    started = subprocess.Popen(words, stdout=quiet, stderr=quiet, env=environment)
     try:
         yield started
     finally:
         started.terminate()
-        started.wait(timeout=30)
+        try:
+            started.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            started.kill()
+            started.wait()
 
 
 async def first_byte_ms(session: aiohttp.ClientSession, url: str, body: bytes) -> float:
@@ -157,6 +172,8 @@ async def first_byte_ms(session: aiohttp.ClientSession, url: str, body: bytes) -
     started = time.perf_counter()
     headers = {"Content-Type": "application/json"}
     async with session.post(f"{url}/v1/messages", data=body, headers=headers) as answer:
+        if answer.status != 200:
+            raise RuntimeError(f"{url} answered {answer.status}: {(await answer.text())[:300]}")
         await answer.content.readany()
         took = (time.perf_counter() - started) * 1000
         await answer.read()
@@ -236,7 +253,7 @@ def memory_mib(pid: int) -> float:
 
 async def measure(arguments: argparse.Namespace) -> Json:
     """Start all there is, ask, and say what it cost."""
-    ports = {name: 18400 + number for number, name in enumerate(("stub", "api", "bare", "gateway"))}
+    ports = {name: 18400 + number for number, name in enumerate(NAMES)}
     urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         config = {"router": "bench", "namespace": NAMESPACE}
@@ -256,7 +273,15 @@ async def measure(arguments: argparse.Namespace) -> Json:
             )
         )
         ways = {"direct": urls["stub"], "bare": urls["bare"], "gateway": urls["gateway"]}
-        await _until_ready(urls["gateway"])
+        await _until_ready(urls["gateway"] + "/readyz")
+        if not arguments.alone:
+            found = rivals.all_of_them(
+                Path(folder), ports=ports, upstream=urls["stub"], model=MODEL
+            )
+            for name, rival in found.items():
+                stack.enter_context(process(*rival.words, environment=rival.environment))
+                await _until_ready(urls[name] + rival.health)
+                ways[name] = urls[name]
         result: Json = {}
         for name, body in (("small", small_body()), ("large", large_body())):
             result[name] = summary(await compare(ways, body, arguments.rounds))
@@ -277,13 +302,13 @@ async def measure(arguments: argparse.Namespace) -> Json:
 
 async def _until_ready(url: str) -> None:
     async with aiohttp.ClientSession() as session:
-        for _ in range(200):
+        for _ in range(600):
             with contextlib.suppress(aiohttp.ClientError):
-                async with session.get(f"{url}/readyz") as answer:
+                async with session.get(url) as answer:
                     if answer.status == 200:
                         return
-            await asyncio.sleep(0.1)
-    raise RuntimeError("the gateway did not become ready")
+            await asyncio.sleep(0.2)
+    raise RuntimeError(f"{url} did not become ready")
 
 
 async def _part(name: str) -> None:
@@ -303,6 +328,7 @@ def main() -> None:
     parser.add_argument("--part", choices=["stub", "api", "bare"])
     parser.add_argument("--rounds", type=int, default=400)
     parser.add_argument("--streams", type=int, default=1000)
+    parser.add_argument("--alone", action="store_true", help="without the rivals")
     parser.add_argument("--seconds", type=int, default=12, help="of the open streams")
     arguments = parser.parse_args()
     if arguments.part:

