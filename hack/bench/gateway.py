@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,8 @@ from hack.testbed.shell import say
 Json = dict[str, Any]
 TOKENS = 8
 STREAM_TOKENS_A_SECOND = 10
+APART_SECONDS = 4
+"""For streams to be open, and to be gone."""
 MODEL = "coder"
 NAMES = ("stub", "api", "bare", "gateway", "ccr-1.0.73", "ccr-2.0.0", "litellm")
 NAMESPACE = "bench"
@@ -205,36 +207,54 @@ def summary(found: dict[str, list[float]]) -> Json:
     }
 
 
-async def streams(url: str, count: int, seconds: int) -> list[float]:
-    """Hold many streams open; return how late each token came after its pace, milliseconds."""
-    tokens = STREAM_TOKENS_A_SECOND * seconds
+class Reader(asyncio.Protocol):
+    """A client that costs next to nothing: it asks, and notes how late each token comes."""
+
+    def __init__(self, asked: bytes, late: list[float]) -> None:
+        self._asked, self._late = asked, late
+        self._before = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101
+        transport.write(self._asked)
+
+    def data_received(self, data: bytes) -> None:
+        found = data.count(b"text_delta")
+        if not found:
+            return
+        now = time.perf_counter()
+        if self._before:
+            pace = found / STREAM_TOKENS_A_SECOND
+            self._late += [(now - self._before - pace) * 1000] * found
+        self._before = now
+
+
+async def streams(url: str, count: int, seconds: int, pid: int | None) -> Json:
+    """Hold many streams open; return how late each token came after its pace, and what each cost a
+    process. The opening and the end are left out: they are no token's."""
     message = {"role": "user", "content": "x"}
-    body = json.dumps(
-        {"model": MODEL, "max_tokens": max(tokens, 101), "stream": True, "messages": [message]}
-    ).encode()
-    late: list[float] = []
-
-    async def one(session: aiohttp.ClientSession) -> None:
-        headers = {"Content-Type": "application/json"}
-        async with session.post(f"{url}/v1/messages", data=body, headers=headers) as answer:
-            before = None
-            async for _ in _tokens(answer):
-                now = time.perf_counter()
-                if before is not None:
-                    late.append((now - before) * 1000 - 1000 / STREAM_TOKENS_A_SECOND)
-                before = now
-
-    connector = aiohttp.TCPConnector(limit=0)
-    timeout = aiohttp.ClientTimeout(total=None)
-    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
-        await asyncio.gather(*(one(session) for _ in range(count)))
-    return late
-
-
-async def _tokens(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    async for line in answer.content:
-        if b"text_delta" in line:
-            yield line
+    tokens = STREAM_TOKENS_A_SECOND * (seconds + 2 * APART_SECONDS)
+    body = {"model": MODEL, "max_tokens": max(tokens, 101), "stream": True, "messages": [message]}
+    data = json.dumps(body)
+    head = "POST /v1/messages HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    asked = f"{head}Content-Length: {len(data)}\r\n\r\n{data}".encode()
+    host, _, port = url.removeprefix("http://").partition(":")
+    loop, late, opened = asyncio.get_running_loop(), list[float](), []
+    for _ in range(count):
+        way, _ = await loop.create_connection(lambda: Reader(asked, late), host, int(port))
+        opened.append(way)
+    await asyncio.sleep(APART_SECONDS)
+    late.clear()
+    before = cpu_seconds(pid) if pid else 0
+    await asyncio.sleep(seconds)
+    found: Json = {"late_p99_ms": round(statistics.quantiles(late, n=100)[98], 1)}
+    if pid:
+        found["cpu_us_a_token"] = round((cpu_seconds(pid) - before) / len(late) * 1e6, 1)
+        found["memory_mib"] = round(memory_mib(pid))
+    for each in opened:
+        each.abort()
+    await asyncio.sleep(APART_SECONDS)
+    return found
 
 
 def cpu_seconds(pid: int) -> float:
@@ -252,52 +272,56 @@ def memory_mib(pid: int) -> float:
 
 
 async def measure(arguments: argparse.Namespace) -> Json:
-    """Start all there is, ask, and say what it cost."""
+    """Start all there is, ask, and say what it cost: first beside the bare pass-through alone, then
+    beside the rivals, whose memory and caches are felt by all."""
     ports = {name: 18400 + number for number, name in enumerate(NAMES)}
     urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        config = {"router": "bench", "namespace": NAMESPACE}
-        models = [{"name": MODEL, "llama_model": MODEL, "aliases": ["claude-*"]}]
-        file, token = Path(folder) / "gateway.json", Path(folder) / "token"
-        file.write_text(json.dumps({**config, "models": models}))
-        token.write_text("none")
         me = (sys.executable, "-m", "hack.bench.gateway", "--part")
-        for part in ("stub", "api", "bare"):
-            stack.enter_context(process(*me, part))
-        gateway = stack.enter_context(
-            process(
-                *(sys.executable, "-m", "llama_halo", "gateway", "--config", file),
-                *("--host", "127.0.0.1", "--port", str(ports["gateway"])),
-                *("--api-server", urls["api"], "--token-file", token, "--log-level", "warning"),
-                *("--grace-seconds", "1", "--ca-file", certifi.where()),
-            )
-        )
-        ways = {"direct": urls["stub"], "bare": urls["bare"], "gateway": urls["gateway"]}
+        started = {
+            part: stack.enter_context(process(*me, part)) for part in ("stub", "api", "bare")
+        }
+        words = _gateway(Path(folder), ports["gateway"], urls["api"])
+        started["gateway"] = stack.enter_context(process(*words))
         await _until_ready(urls["gateway"] + "/readyz")
+        ways = {"direct": urls["stub"], "bare": urls["bare"], "gateway": urls["gateway"]}
+        result: Json = {"alone": await _added(ways, arguments.rounds), "streams": {}}
+        for name, url in ways.items():
+            pid = started[name].pid if name in started else None
+            found = await streams(url, arguments.streams, arguments.seconds, pid)
+            result["streams"][name] = found
+            say(f"{arguments.streams} streams, {name}: {found}")
         if not arguments.alone:
-            found = rivals.all_of_them(
-                Path(folder), ports=ports, upstream=urls["stub"], model=MODEL
-            )
-            for name, rival in found.items():
+            there = {"ports": ports, "upstream": urls["stub"], "model": MODEL}
+            for name, rival in rivals.all_of_them(Path(folder), **there).items():
                 stack.enter_context(process(*rival.words, environment=rival.environment))
                 await _until_ready(urls[name] + rival.health)
                 ways[name] = urls[name]
-        result: Json = {}
-        for name, body in (("small", small_body()), ("large", large_body())):
-            result[name] = summary(await compare(ways, body, arguments.rounds))
-            say(f"{name} ({len(body)} bytes): {result[name]}")
-        result["streams"] = {}
-        for name in ("direct", "gateway"):
-            cpu = cpu_seconds(gateway.pid)
-            late = await streams(ways[name], arguments.streams, arguments.seconds)
-            found: Json = {"late_p99_ms": round(statistics.quantiles(late, n=100)[98], 1)}
-            if name == "gateway":
-                used = cpu_seconds(gateway.pid) - cpu
-                found["cpu_us_a_token"] = round(used / len(late) * 1e6, 1)
-                found["memory_mib"] = round(memory_mib(gateway.pid))
-            result["streams"][name] = found
-            say(f"{arguments.streams} streams, {name}: {found}")
+            result["rivals"] = await _added(ways, arguments.rounds)
         return result
+
+
+def _gateway(folder: Path, port: int, api: str) -> tuple[str | Path, ...]:
+    """Return the words that start the gateway."""
+    config = {"router": "bench", "namespace": NAMESPACE}
+    models = [{"name": MODEL, "llama_model": MODEL, "aliases": ["claude-*"]}]
+    file, token = folder / "gateway.json", folder / "token"
+    file.write_text(json.dumps({**config, "models": models}))
+    token.write_text("none")
+    return (
+        *(sys.executable, "-m", "llama_halo", "gateway", "--config", file),
+        *("--host", "127.0.0.1", "--port", str(port), "--api-server", api),
+        *("--token-file", token, "--log-level", "warning"),
+        *("--grace-seconds", "1", "--ca-file", certifi.where()),
+    )
+
+
+async def _added(ways: dict[str, str], rounds: int) -> Json:
+    found = {}
+    for name, body in (("small", small_body()), ("large", large_body())):
+        found[name] = summary(await compare(ways, body, rounds))
+        say(f"{name} ({len(body)} bytes): {found[name]}")
+    return found
 
 
 async def _until_ready(url: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zlib
 from typing import Any
 
@@ -10,6 +9,7 @@ from aiohttp import BodyPartReader, web
 
 from llama_halo.gateway.apis.question import Part
 from llama_halo.gateway.failures import Failure
+from llama_halo.gateway.quickjson import loads
 
 LIMIT_BYTES = 32 * 2**20
 MOST_AT_ONCE_BYTES = 256 * 2**20
@@ -37,7 +37,7 @@ def parsed(data: bytes) -> Any:
     if len(data) > MOST_VALUES and sum(map(data.count, (b",", b"[", b"{"))) > MOST_VALUES:
         raise Failure(413, f"the request body has more than {MOST_VALUES} values")
     try:
-        return json.loads(data)
+        return loads(data)
     except (ValueError, RecursionError) as error:
         raise Failure(400, f"the request body is not JSON: {error}") from error
 

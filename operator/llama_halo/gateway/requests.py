@@ -9,6 +9,7 @@ from hashlib import sha256
 from typing import Any
 
 from llama_halo.gateway.failures import Failure
+from llama_halo.gateway.quickjson import dumps
 
 Json = dict[str, Any]
 # As Claude Code, OpenCode and Codex send them.
@@ -57,11 +58,11 @@ def session_of(headers: Mapping[str, str], body: Json) -> str:
     named += [_session_id(user), body.get("prompt_cache_key"), user, body.get("user")]
     for each in named:
         if isinstance(each, str) and each:
-            return _hashed(each)
+            return _hashed(each.encode(errors="replace"))
     said = body.get("messages") or body.get("input") or body.get("prompt")
     if isinstance(said, list):
         said = said[: _first_of_user(said) + 1]
-    return _hashed(json.dumps([body.get("system"), body.get("instructions"), said]))
+    return _hashed(dumps([body.get("system"), body.get("instructions"), said]))
 
 
 def _first_of_user(messages: list[Any]) -> int:
@@ -72,8 +73,8 @@ def _first_of_user(messages: list[Any]) -> int:
     return len(messages)
 
 
-def _hashed(text: str) -> str:
-    return sha256(text.encode(errors="replace")).hexdigest()[:32]
+def _hashed(data: bytes) -> str:
+    return sha256(data).hexdigest()[:32]
 
 
 def passed_on(headers: Mapping[str, str]) -> dict[str, str]:

@@ -6,10 +6,11 @@ when somebody asks.
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterable, AsyncIterator
 from functools import cached_property
 from typing import Any
+
+from llama_halo.gateway.quickjson import dumps, loads
 
 _END = b"\n\n"
 
@@ -43,7 +44,7 @@ class SseEvent:
     def value(self) -> Any:
         """The data as JSON, parsed once; None when it is none (such as `[DONE]`)."""
         try:
-            return json.loads(self.data)
+            return loads(self.data)
         except (ValueError, RecursionError):
             return None
 
@@ -57,10 +58,9 @@ class SseEvent:
 
 
 def encode(data: Any, name: str = "") -> bytes:
-    """Return the bytes of one event; half a character pair, which is no UTF-8, becomes a `?`."""
-    text = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
-    head = f"event: {name}\n" if name else ""
-    return f"{head}data: {text}\n\n".encode(errors="replace")
+    """Return the bytes of one event."""
+    text = data.encode(errors="replace") if isinstance(data, str) else dumps(data)
+    return (b"event: " + name.encode() + b"\ndata: " if name else b"data: ") + text + _END
 
 
 async def events(chunks: AsyncIterable[bytes]) -> AsyncIterator[SseEvent]:

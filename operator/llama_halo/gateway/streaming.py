@@ -77,46 +77,52 @@ class _Line:
         self._ping_seconds, self._never = ping_seconds, not ping_seconds
         self._written_at = 0.0
         self._writing = False
+        self._sender = asyncio.current_task()
+        self._watch: asyncio.TimerHandle | None = None
         self._pinging: asyncio.Task[None] | None = None
 
     async def write(self, data: bytes) -> None:
         """Write; a client that takes nothing for long is taken for gone."""
         if self.response is None:
             self.response = await self._begin()
-            self._pinging = asyncio.create_task(self._ping(self.response, asyncio.current_task()))
+            self._look()
         self._written_at = time.monotonic()
         self._writing = True
         await self.response.write(data)
         self._writing = False
 
     def end(self) -> None:
+        if self._watch:
+            self._watch.cancel()
         if self._pinging:
             self._pinging.cancel()
+
+    def _look(self) -> None:
+        """Break a silence; one that the client makes ends the request. A timer costs less than a
+        task, and thousands of streams have one each."""
+        quiet = time.monotonic() - self._written_at if self._written_at else 0.0
+        if self._writing and quiet > STALLED_SECONDS and self._sender:
+            if self._request.transport:
+                self._request.transport.abort()  # what it did not take is dropped, too
+            self._sender.cancel()
+            return
+        if not (self._writing or self._never) and quiet >= self._ping_seconds:
+            self._written_at, quiet = time.monotonic(), 0.0
+            self._pinging = asyncio.create_task(self._ping())
+        due = STALLED_SECONDS if self._writing or self._never else self._ping_seconds
+        loop = asyncio.get_running_loop()
+        self._watch = loop.call_later(max(due - quiet, 0.05), self._look)
+
+    async def _ping(self) -> None:
+        with suppress(ConnectionResetError):
+            if self.response is not None:
+                await self.response.write(self._made.heartbeat)
 
     async def _begin(self) -> web.StreamResponse:
         headers = {"Content-Type": self._made.content_type, **_HEADERS, **self._call.headers()}
         response = web.StreamResponse(headers=headers)
         await response.prepare(self._request)
         return response
-
-    async def _ping(
-        self, response: web.StreamResponse, sender: asyncio.Task[object] | None
-    ) -> None:
-        """Break a silence; one that the client makes ends the request."""
-        while True:
-            quiet = time.monotonic() - self._written_at
-            due = STALLED_SECONDS if self._writing or self._never else self._ping_seconds
-            await asyncio.sleep(max(due - quiet, 0.05))
-            quiet = time.monotonic() - self._written_at
-            if self._writing and quiet > STALLED_SECONDS and sender:
-                if self._request.transport:
-                    self._request.transport.abort()  # what it did not take is dropped, too
-                sender.cancel()
-                return
-            if not (self._writing or self._never) and quiet >= self._ping_seconds:
-                self._written_at = time.monotonic()
-                with suppress(ConnectionResetError):
-                    await response.write(self._made.heartbeat)
 
 
 async def _chunks(opened: Opened, made: Generation, call: Call) -> AsyncGenerator[bytes, None]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -30,6 +29,7 @@ from llama_halo.gateway.failures import (
     unreadable,
 )
 from llama_halo.gateway.models import Model, urls
+from llama_halo.gateway.quickjson import dumps, loads
 from llama_halo.gateway.sse import SseEvent
 
 CONNECT_SECONDS = 2
@@ -61,7 +61,7 @@ class Answer:
     def value(self) -> dict[str, Any]:
         """Return the object that it is."""
         try:
-            found = json.loads(self.data)
+            found = loads(self.data)
         except (ValueError, RecursionError) as error:
             raise unreadable(error) from error
         if not isinstance(found, dict):
@@ -245,7 +245,7 @@ def _silent(seconds: float) -> Failure:
 
 def _payload(sent: Wire) -> bytes | aiohttp.FormData:
     if not sent.form:
-        return json.dumps(sent.body).encode()  # ASCII: half a character pair is no UTF-8
+        return dumps(sent.body)
     made = aiohttp.FormData()
     for part in sent.form:
         if part.filename is None:
@@ -281,7 +281,7 @@ async def _failure(model: Model, response: aiohttp.ClientResponse) -> Failure:
                     if len(text) > MOST_ERROR_BYTES:
                         break
     try:
-        found = json.loads(text)
+        found = loads(text)
     except (ValueError, RecursionError):
         found = {"error": {"message": text[:300].decode(errors="replace")}}
     body = found if isinstance(found, dict) else {}

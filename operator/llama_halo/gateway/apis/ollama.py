@@ -17,6 +17,7 @@ from llama_halo.gateway.apis.generation import NDJSON, Generation
 from llama_halo.gateway.apis.openai import PATH as CHAT_PATH
 from llama_halo.gateway.apis.openai import add_call, normal_roles, until_done
 from llama_halo.gateway.failures import Failure
+from llama_halo.gateway.quickjson import dumps
 from llama_halo.gateway.requests import checked, checked_model
 from llama_halo.gateway.sse import SseEvent
 
@@ -325,7 +326,7 @@ def _head(model: str) -> Json:
 
 
 def _line(data: Mapping[str, Any]) -> bytes:
-    return (json.dumps(data) + "\n").encode()
+    return dumps(data) + b"\n"
 
 
 def _parsed(arguments: str) -> Json:

@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from typing import Any
 
+from llama_halo.gateway.quickjson import loads
 from llama_halo.gateway.sse import SseEvent
 from llama_halo.gateway.translate.parts import (
     DONE,
@@ -104,7 +105,7 @@ async def lines(chunks: AsyncIterable[bytes]) -> AsyncIterator[Json]:
 
 def _object(line: bytes) -> Json | None:
     try:
-        found = json.loads(line)
+        found = loads(line)
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
