@@ -157,10 +157,10 @@ def test_its_small_model_is_the_background_route(agent: Agent) -> None:
 
 
 def test_it_waits_for_a_model_that_loads(agent: Agent) -> None:
-    agent.models["coder"].ready_at = time.monotonic() + 20
+    agent.models["coder"].ready_at = time.monotonic() + 60
     started = time.monotonic()
     assert "Hello world!" in agent.run("say hi")
-    assert time.monotonic() - started > 15
+    assert time.monotonic() - started > 55
     answered = [body for path, _, body in agent.models["coder"].asked if "count" not in path]
     assert len(answered) > 1, "the gateway asked again, and Claude Code did not"
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from hack.testbed.clients import codex, opencode
+from hack.testbed.clients import codex, opencode, qwen_code
 from hack.testbed.cluster import Testbed
 from llama_halo.gateway.config import GatewayConfig
 from tests.api import Api
@@ -24,6 +24,7 @@ from tests.gateway.scripted import Scripted, scripted
 Json = dict[str, Any]
 KEY = "key-of-everybody-012345"
 NAMES = ("coder", "small")
+LOADING_SECONDS = 60
 ROUTES = {"default": "coder", "background": "small"}
 
 
@@ -86,11 +87,11 @@ def settings(plane: Testbed, client: str) -> str:
     return done.stdout
 
 
-def run(program: Path, *words: str, home: Path, **environment: str) -> str:
+def run(*words: str | Path, home: Path, **environment: str) -> str:
     """Run a client without a terminal in a home of its own; return what it prints."""
     ours = {"PATH": os.environ["PATH"], "HOME": str(home), "LLAMA_HALO_KEY": KEY}
     done = subprocess.run(
-        [program, *words],
+        words,
         env={**ours, **environment},
         cwd=home,
         stdin=subprocess.DEVNULL,
@@ -112,7 +113,7 @@ def test_codex(
     assert clients_gateway.url in settings(control_plane, "codex")
     (tmp_path / ".codex").mkdir()
     (tmp_path / ".codex/config.toml").write_text(settings(control_plane, "codex"))
-    quiet_models["coder"].ready_at = time.monotonic() + 5
+    quiet_models["coder"].ready_at = time.monotonic() + LOADING_SECONDS
     words = ("exec", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox", "hi")
     assert "Hello world!" in run(codex(), *words, home=tmp_path)
     path, _, body = quiet_models["coder"].asked[-1]
@@ -133,6 +134,7 @@ def test_opencode(
     assert json.loads(text.partition("\n")[2])["provider"]["llama-halo"]["options"]["baseURL"]
     assert clients_gateway.url in text
     (tmp_path / "opencode.json").write_text(text)
+    quiet_models["coder"].ready_at = time.monotonic() + LOADING_SECONDS
     more = {"OPENCODE_DISABLE_AUTOUPDATE": "1", "OPENCODE_DISABLE_MODELS_FETCH": "1"}
     assert "Hello world!" in run(opencode(), "run", "hi", home=tmp_path, **more)
     (main, *_) = [each for each in quiet_models["coder"].asked if each[2].get("tools")]
@@ -140,10 +142,28 @@ def test_opencode(
     assert quiet_models["small"].generations(), "it names the session by the background route"
 
 
+def test_qwen_code(
+    control_plane: Testbed,
+    clients_gateway: Process,
+    quiet_models: dict[str, Scripted],
+    tmp_path: Path,
+) -> None:
+    printed = settings(control_plane, "qwen-code").splitlines()
+    words = [line.removeprefix("export ").partition("=") for line in printed]
+    environment = {name: KEY if "kubectl" in value else value for name, _, value in words}
+    assert environment["OPENAI_BASE_URL"] == f"{clients_gateway.url}/v1"
+    quiet_models["coder"].ready_at = time.monotonic() + LOADING_SECONDS
+    asked = (*qwen_code(), "-p", "hi", "--auth-type", "openai")
+    assert "Hello world!" in run(*asked, home=tmp_path, **environment)
+    path, _, body = quiet_models["coder"].asked[-1]
+    assert path == "/v1/chat/completions"
+    assert body["tools"]
+
+
 def test_what_is_printed_for_a_shell_can_be_evaluated(
     control_plane: Testbed, clients_gateway: Process
 ) -> None:
-    for client in ("claude-code", "openai", "anthropic", "ollama"):
+    for client in ("claude-code", "qwen-code", "openai", "anthropic", "ollama"):
         text = settings(control_plane, client)
         script = f"kubectl() {{ printf {KEY} | base64; }}\n{text}\nenv"
         done = subprocess.run(

@@ -14,19 +14,23 @@ import httpx
 import openai
 import pytest
 
+from llama_halo.gateway.config import GatewayConfig
 from tests.api import eventually
 from tests.gateway.conftest import (
     CONFIG,
+    NAMESPACE,
     Process,
     SetModel,
     StartGateway,
     busy_slots,
+    serving,
     stream_texts,
 )
 
 QUESTION: list[Any] = [{"role": "user", "content": "What is 2+2?"}]
 # The server ignores the end token: this takes more than ten seconds on the CPU.
 ENDLESS = {"model": "coder", "max_tokens": 1900, "messages": QUESTION}
+SMILE = "🙂 hi."
 Json = dict[str, Any]
 
 
@@ -45,6 +49,44 @@ def gpt(gateway: Process) -> Iterator[openai.OpenAI]:
 def post(gateway: Process, path: str, body: Any, **more: Any) -> httpx.Response:
     content = body if isinstance(body, (bytes, str)) else json.dumps(body)
     return httpx.post(f"{gateway.url}{path}", content=content, timeout=60, **more)
+
+
+@pytest.fixture(scope="module")
+def smiling(
+    set_model: SetModel,
+    start_gateway: StartGateway,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Process]:
+    log = tmp_path_factory.mktemp("smiling") / "server.log"
+    with serving(log, "--ctx-size", "1024", "--grammar", f'root ::= "{SMILE}"') as server:
+        set_model("smiling", server.url)
+        models = [{"name": "smiling", "llama_model": "smiling"}]
+        config = {"router": "smile", "namespace": NAMESPACE, "models": models}
+        yield start_gateway(GatewayConfig.model_validate(config))
+
+
+class TestBrokenLetters:
+    """llama-server forgets how its answer begins when the first token is a part of a letter."""
+
+    def test_an_anthropic_answer_begins(self, smiling: Process) -> None:
+        with anthropic.Anthropic(base_url=smiling.url, api_key="none", max_retries=0) as client:
+            ask: Json = {"model": "smiling", "max_tokens": 24, "messages": QUESTION}
+            with client.messages.stream(**ask) as stream:
+                streamed = stream.get_final_message()
+            for message in (streamed, client.messages.create(**ask)):
+                assert message.content[0].type == "text"
+                assert message.content[0].text == SMILE
+                assert (message.role, message.model) == ("assistant", "smiling")
+
+    def test_an_openai_answer_begins_once(self, smiling: Process) -> None:
+        url = f"{smiling.url}/v1"
+        with openai.OpenAI(base_url=url, api_key="none", max_retries=0) as client:
+            events = list(client.responses.create(model="smiling", input="x", stream=True))
+            kinds = [each.type for each in events]
+            assert kinds.count("response.created") == 1
+            assert kinds[-1] == "response.completed"
+            said = client.chat.completions.create(model="smiling", messages=QUESTION)
+            assert said.choices[0].message.content == SMILE
 
 
 class TestAnthropic:

@@ -201,6 +201,7 @@ CLIENTS: dict[str, Callable[[Router], str]] = {
     "claude-code": _claude_code,
     "codex": _codex,
     "opencode": _opencode,
+    "qwen-code": _openai,
     "crush": _crush,
     "openai": _openai,
     "anthropic": _anthropic,

@@ -6,6 +6,7 @@ What llama-server's route lacks or does differently is mended here, each with it
 from __future__ import annotations
 
 import re
+import uuid
 from collections.abc import AsyncIterable, AsyncIterator
 from typing import Any
 
@@ -20,6 +21,7 @@ from llama_halo.gateway.translate.clients_anthropic import messages_of
 Json = dict[str, Any]
 _ROLES = ("user", "assistant", "system")
 _DELTA = b"event: content_block_delta\n"
+_LATER = ("content_block_start", "content_block_stop", "message_delta", "message_stop")
 _BILLING = "x-anthropic-billing-header"
 _TAG = re.compile(r"\s*<CCR-SUBAGENT-MODEL>([^<>\n]{1,253})</CCR-SUBAGENT-MODEL>\s*")
 PATH, COUNT_PATH = "/v1/messages", "/v1/messages/count_tokens"
@@ -123,7 +125,7 @@ async def stream(
 ) -> AsyncIterator[bytes]:
     """Yield the client's events: llama-server's, with the requested model's name; raises `Failure`
     for an error among them, and when they end early."""
-    finished = False
+    begun = finished = False
     async for event in upstream:
         if event.raw.startswith(_DELTA):
             yield event.wire  # nothing of it is mended, and it is nearly all that comes
@@ -133,6 +135,9 @@ async def stream(
             continue
         if event.name == "error" or data.get("type") == "error" or "error" in data:
             raise _in_band(data)
+        if not begun and data.get("type") in _LATER:
+            yield encode({"type": "message_start", "message": _empty(model)}, "message_start")
+        begun = True
         _mend_event(data, model, stops)
         finished = finished or data.get("type") == "message_stop"
         yield encode(data, event.name or str(data.get("type", "")))
@@ -142,7 +147,7 @@ async def stream(
 
 async def collect(upstream: AsyncIterable[SseEvent], *, model: str, stops: Any = None) -> Json:
     """Put a stream together to the one message that a client without streaming expects."""
-    message: Json = {}
+    message = _empty(model)
     blocks: dict[int, Json] = {}
     finished = False
     async for event in upstream:
@@ -154,7 +159,7 @@ async def collect(upstream: AsyncIterable[SseEvent], *, model: str, stops: Any =
             raise _in_band(data)
         _mend_event(data, model, stops)
         if kind == "message_start":
-            message = {**data["message"]}
+            message |= data["message"]
         elif kind == "content_block_start":
             blocks[data["index"]] = {**data["content_block"]}
         elif kind == "content_block_delta":
@@ -167,6 +172,21 @@ async def collect(upstream: AsyncIterable[SseEvent], *, model: str, stops: Any =
         raise ended_early()
     message["content"] = [_finish_block(blocks[index]) for index in sorted(blocks)]
     return message
+
+
+def _empty(model: str) -> Json:
+    """Return a message that has not begun: what llama-server leaves out when its first token is
+    only a part of a letter, such as an emoji."""
+    return {
+        "id": f"msg_{uuid.uuid4().hex}",
+        "type": "message",
+        "role": "assistant",
+        "model": model,
+        "content": [],
+        "stop_reason": None,
+        "stop_sequence": None,
+        "usage": {"input_tokens": 0, "output_tokens": 0},
+    }
 
 
 def _fold_system(messages: list[Json]) -> list[Json]:

@@ -14,6 +14,7 @@ from llama_halo.gateway.sse import SseEvent, encode
 
 Json = dict[str, Any]
 PATH = "/v1/responses"
+_ONCE = ("response.created", "response.in_progress")
 _LAST = ("response.completed", "response.failed", "response.incomplete")
 
 
@@ -141,6 +142,7 @@ async def stream(upstream: AsyncIterable[SseEvent], *, model: str) -> AsyncItera
     """Yield the client's events, numbered as typed clients expect them; raises `Failure` for an
     error among them, and when they end early."""
     items: dict[str, int] = {}
+    told: set[str] = set()
     finished, number = False, 0
     async for event in upstream:
         data = event.value
@@ -149,6 +151,9 @@ async def stream(upstream: AsyncIterable[SseEvent], *, model: str) -> AsyncItera
         kind = str(data.get("type", event.name))
         if kind == "error" or ("error" in data and "type" not in data):
             raise in_band({"error": data.get("error", data)})
+        if kind in _ONCE and kind in told:
+            continue  # llama-server tells it with each token when the first is a part of a letter
+        told.add(kind)
         _number(data, items)
         data.setdefault("sequence_number", number)
         number += 1
