@@ -30,7 +30,7 @@ from llama_halo.gateway.call import Call
 from llama_halo.gateway.choice import Choice
 from llama_halo.gateway.clients import client_of
 from llama_halo.gateway.config import GatewayConfig
-from llama_halo.gateway.failures import UNREADABLE, Failure, ending, unreadable
+from llama_halo.gateway.failures import UNREADABLE, Failure, broken, ending, unreadable
 from llama_halo.gateway.hold import Held
 from llama_halo.gateway.metrics import GatewayMetrics
 from llama_halo.gateway.requests import checked_model, passed_on, session_of
@@ -363,7 +363,7 @@ def _failure_of(error: Exception, call: Call) -> Failure:
         return Failure(400, "the request is nested too deeply")
     # Something that neither we nor the model's server should have sent or taken.
     log.error("request failed", extra={"request_id": call.request_id}, exc_info=error)
-    return Failure(500, f"the request could not be handled ({type(error).__name__})")
+    return broken(error)
 
 
 def _failed(failure: Failure, call: Call) -> web.Response:

@@ -160,6 +160,11 @@ def from_provider(
     return Failure(502, message, code=PROVIDER, retry_after_seconds=retry_after_seconds)
 
 
+def broken(error: Exception) -> Failure:
+    """Return the failure of a request that is handled wrongly here."""
+    return Failure(500, f"the request could not be handled ({type(error).__name__})")
+
+
 def ended_early() -> Failure:
     """Return the failure of a server that is gone before its answer is complete."""
     return Failure(502, "the model's server ended in the middle of the answer")

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from llama_halo.gateway.apis.generation import Events, Generation
 from llama_halo.gateway.call import Call
-from llama_halo.gateway.failures import UNREADABLE, Failure, ending, unreadable
+from llama_halo.gateway.failures import UNREADABLE, Failure, broken, ending, unreadable
 from llama_halo.gateway.routing import Target
 
 log = logging.getLogger(__name__)
@@ -126,10 +126,14 @@ class _Line:
 
 
 async def _chunks(opened: Opened, made: Generation, call: Call) -> AsyncGenerator[bytes, None]:
-    async with opened as (call.target, events):
-        try:
-            async for chunk in made.stream(call.noting(events)):
-                yield chunk
-        except UNREADABLE as error:
-            log.warning("answer not readable", extra={"request_id": call.request_id}, exc_info=True)
-            raise unreadable(error) from error
+    """Yield what the client gets. All that goes wrong is a `Failure`: the status may be sent."""
+    try:
+        async with opened as (call.target, events):
+            try:
+                async for chunk in made.stream(call.noting(events)):
+                    yield chunk
+            except UNREADABLE as error:
+                raise unreadable(error) from error
+    except UNREADABLE as error:
+        log.error("request failed", extra={"request_id": call.request_id}, exc_info=error)
+        raise broken(error) from error
