@@ -5,7 +5,9 @@ The tests share two models and a router and run in order; each leaves them Ready
 
 from __future__ import annotations
 
+import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
@@ -116,9 +118,37 @@ def test_labels_and_the_same_yaml_again_roll_nothing(kube: Kubectl) -> None:
     assert Pods(kube) == before
 
 
-def test_an_edited_router_rolls_exactly_itself_and_cuts_no_stream(kube: Kubectl) -> None:
-    """A stream of a minute through the old pod goes on while the new pod takes over."""
+LOAD = """
+import json, time, urllib.request as http
+ending, answered, failed = time.monotonic() + 60, 0, []
+question = [{"role": "user", "content": "hi"}]
+body = json.dumps({"model": "one", "max_tokens": 1, "messages": question}).encode()
+while time.monotonic() < ending:
+    try:
+        url = "http://main-router.e2e.svc:8080/v1/messages"
+        asked = http.Request(url, body, {"Content-Type": "application/json"})
+        http.urlopen(asked, timeout=60).read()
+        answered += 1
+    except Exception as error:
+        failed.append(repr(error))
+print(json.dumps([answered, failed]))
+"""
+
+
+def test_an_edited_router_rolls_exactly_itself_and_cuts_no_request(kube: Kubectl) -> None:
+    """A stream of a minute through the old pod goes on while the new pod takes over, and a pod that
+    asks by new connections all the while misses no answer."""
     before = Pods(kube)
+    (asker,) = kube("get", "pods", "-l", TWO, "-o", "name").split()
+    with ThreadPoolExecutor(1) as pool:
+        load = pool.submit(kube, "exec", asker, "--", "python3", "-c", LOAD)
+        _roll_the_router(kube, before)
+        answered, failed = json.loads(load.result())
+    assert not failed
+    assert answered > 20
+
+
+def _roll_the_router(kube: Kubectl, before: Pods) -> None:
     (pod,) = kube.json("get", "pods", "-l", ROUTER)["items"]
     # On any machine it is still being told when a minute is over.
     body = {

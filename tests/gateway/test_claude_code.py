@@ -176,36 +176,60 @@ def roomy_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     small a model has no more to say to so long a prompt."""
     log = tmp_path_factory.mktemp("roomy") / "server.log"
     words = ("--ctx-size", "24576", "--parallel", "1", "--jinja", "--grammar", 'root ::= "Yes."')
-    with serving(log, *words) as process:
+    with serving(log, "--metrics", *words) as process:
         yield process
 
 
-def test_a_conversation_with_a_real_model_is_read_from_its_prompt_cache(
+@dataclass
+class PromptCache:
+    """What llama-server says that it read from its cache."""
+
+    server: Process
+    before: tuple[float, float] = (0, 0)
+
+    def since(self) -> tuple[float, float]:
+        """Return the tokens of prompts since the last look, and how many of them were cached."""
+        now, before = self._read(), self.before
+        self.before = now
+        cached = now[1] - before[1]
+        return now[0] - before[0] + cached, cached
+
+    def _read(self) -> tuple[float, float]:
+        lines = httpx.get(f"{self.server.url}/metrics").text.splitlines()
+        values = dict(each.rsplit(" ", 1) for each in lines if not each.startswith("#"))
+        total = float(values["llamacpp:prompt_tokens_total"])
+        return total, float(values["llamacpp:prompt_tokens_cached_total"])
+
+
+def test_a_real_model_reads_claude_codes_conversations_from_its_prompt_cache(
     agent: Agent,
     roomy_server: Process,
     set_model: SetModel,
     start_gateway: StartGateway,
 ) -> None:
-    """By llama-server's own figures; its first answer takes a minute on two cores."""
+    """By llama-server's own figures, with and without the gateway's mending. The second request of
+    a conversation, and the first of another one, which has the same tools and the same system
+    prompt but for the billing line."""
     set_model("cc-real", roomy_server.url, parallel=1)
     models = [{"name": "real", "llama_model": "cc-real"}]
     config = {**CONFIG.model_dump(), "models": models, "routes": {"default": "real"}}
-    agent.gateway = start_gateway(GatewayConfig.model_validate(config))
-
-    def tokens() -> tuple[float, float]:
-        text = httpx.get(f"{agent.gateway.url}/metrics").text
-        found = [0.0, 0.0]
-        for line in text.splitlines():
-            for index, kind in enumerate(("prompt", "cached")):
-                if line.startswith(f'llama_halo_gateway_tokens_total{{kind="{kind}"'):
-                    found[index] = float(line.split()[-1])
-        return found[0], found[1]
-
-    assert "Yes." in agent.run("say hi", "--tools", "Read")
-    first, _ = tokens()
-    assert "Yes." in agent.run("and again", "--continue", "--tools", "Read")
-    both, cached = tokens()
-    print(
-        f"first prompt {first:.0f} tokens; second {both - first:.0f}, {cached:.0f} from the cache"
-    )
-    assert cached > 0.95 * first
+    gateway = start_gateway(GatewayConfig.model_validate(config))
+    cache = PromptCache(roomy_server)
+    found = {}
+    for name, way in (("with", gateway), ("without", roomy_server)):
+        agent.gateway = way
+        cache.since()
+        assert "Yes." in agent.run("say hi", "--tools", "Read")
+        first, _ = cache.since()
+        assert "Yes." in agent.run("and again", "--continue", "--tools", "Read")
+        second, cached = cache.since()
+        assert "Yes." in agent.run("something else", "--tools", "Read")
+        other, cached_of_other = cache.since()
+        found[name] = (cached / first, cached_of_other / other)
+        print(
+            f"{name} the gateway: first {first:.0f} tokens; second {second:.0f}, {cached:.0f} from"
+            f" the cache; another conversation {other:.0f}, {cached_of_other:.0f} from the cache"
+        )
+    assert found["with"][0] > 0.95
+    assert found["with"][1] > 0.9
+    assert found["without"][1] < 0.5

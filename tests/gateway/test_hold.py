@@ -221,7 +221,7 @@ def whole(text: str) -> bool:
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize(
     ("path", "ping"),
-    [("/v1/messages", 'event: ping\ndata: {"type": "ping"}'), ("/v1/chat/completions", ": keep")],
+    [("/v1/messages", 'event: ping\ndata: {"type":"ping"}'), ("/v1/chat/completions", ": keep")],
 )
 def test_a_request_for_a_model_that_sleeps_says_so_and_is_held(
     operator: Operator, url: str, path: str, ping: str, stream: bool
