@@ -231,5 +231,5 @@ def test_a_real_model_reads_claude_codes_conversations_from_its_prompt_cache(
             f" the cache; another conversation {other:.0f}, {cached_of_other:.0f} from the cache"
         )
     assert found["with"][0] > 0.95
-    assert found["with"][1] > 0.9
+    assert found["with"][1] > 0.8, "all up to the question, which the environment comes after"
     assert found["without"][1] < 0.5
