@@ -47,8 +47,9 @@ files: setup ## inspect and fetch against a small Hub
 chaos: setup ## faults between operator and API server, outages, a vanished node: minutes
 	$(BIN)/pytest -s tests/chaos --chaos-seed $(SEED)
 
-soak: setup ## the same for an hour, 200 models
+soak: setup ## the same for an hour, 200 models; and half an hour of trouble for the gateway
 	$(BIN)/pytest -s tests/chaos --chaos-seed $(SEED) --soak
+	$(BIN)/pytest -s tests/gateway/test_soak.py tests/gateway/test_faults.py --soak
 
 bench: setup ## the operator with N models (default 1000): times, writes, memory; JSON in the last line
 	$(BIN)/python -m hack.bench.placement

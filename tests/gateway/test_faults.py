@@ -189,17 +189,14 @@ def test_a_hostile_body_is_refused_before_it_costs_memory(world: World) -> None:
     assert memory_mib(world.gateway) - before < 100
 
 
-@pytest.mark.parametrize("seconds", [pytest.param(20, id="for_a_while")])
 def test_without_the_api_server_everything_goes_on(
     api: Api,
     set_model: SetModel,
     start_gateway: StartGateway,
     request: pytest.FixtureRequest,
-    seconds: float,
 ) -> None:
     """Five minutes of it in `make soak`: who answers goes on answering, on demand or not."""
-    if request.config.getoption("--soak"):
-        seconds = 300
+    seconds = 300 if request.config.getoption("--soak") else 20
     host, _, port = api.server.removeprefix("https://").partition(":")
     with scripted() as server, _door(host, int(port)) as door:
         set_model("f-away", server.url)
