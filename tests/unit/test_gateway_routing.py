@@ -197,3 +197,23 @@ def test_a_tag_at_the_start_of_a_text_names_the_model_and_goes_no_further(body: 
 def test_a_tag_elsewhere_is_text(text: str) -> None:
     body = {"system": 7, "messages": [{"role": "user", "content": text}, {"role": "user"}]}
     assert take_tag(body) == ("", body)
+
+
+@pytest.mark.parametrize(
+    ("part", "fetches"),
+    [
+        ({"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}, False),
+        ({"type": "image_url", "image_url": {"url": "http://169.254.169.254/"}}, True),
+        ({"type": "image_url", "image_url": "file:///etc/passwd"}, True),
+        ({"type": "input_image", "image_url": "https://host/a.png"}, True),
+        ({"type": "image", "source": {"type": "url", "url": "http://host"}}, True),
+        ({"type": "image", "source": {"type": "base64", "data": "AA"}}, False),
+        ({"type": "image", "source": {"data": "AA", "url": "http://host"}}, True),
+        ({"type": "image_url", "data": "AA", "image_url": {"url": "http://host"}}, True),
+    ],
+)
+def test_an_image_that_would_have_to_be_fetched_is_told(part: Json, fetches: bool) -> None:
+    body = {"messages": [{"role": "user", "content": [part]}]}
+    found = traits_of({}, body, 1000)
+    assert found.sees
+    assert found.fetches is fetches

@@ -172,14 +172,58 @@ def test_a_schema_of_the_answer_reaches_each() -> None:
 def test_the_version_is_in_an_anthropic_address_once(base: str, path: str) -> None:
     provider = Provider(name="p", protocol="Anthropic", base_url=base)
     model = Model("p/m", base, True, "Elsewhere", provider=provider)
-    assert wire(model, Question("/v1/messages", {}), "").path == path
+    assert wire(model, Question("/v1/messages", {}, own="/v1/messages"), "").path == path
 
 
 def test_a_server_of_chats_alone_is_sent_no_words_of_llama_server() -> None:
-    made = openai.generation({**CHAT, "chat_template_kwargs": {}, "cache_prompt": True})
-    sent = to("OpenAI", Question(made.path, made.body)).body
-    assert not {"chat_template_kwargs", "cache_prompt"} & set(sent)
+    options = {"num_keep": 3, "repeat_penalty": 1.1, "top_k": 4, "temperature": 0.5}
+    chat = {"model": "m", "messages": [{"role": "user", "content": "x"}], "think": True}
+    made = ollama.chat({**chat, "options": options})
+    sent = to("OpenAI", Question(made.path, made.body, own=made.own)).body
+    names = {"model", "messages", "temperature", "stream", "stream_options"}
+    assert set(sent) == names
     assert sent["model"] == "theirs"
+
+
+def test_a_server_of_the_clients_own_api_is_sent_the_clients_own_words() -> None:
+    given = {**CHAT, "top_k": 4, "tool_choice": {"type": "function", "function": {"name": "add"}}}
+    made = openai.generation(given)
+    sent = to("OpenAI", Question(made.path, made.body, own=made.own, given=given)).body
+    whole = {"model": "theirs", "stream": True, "stream_options": {"include_usage": True}}
+    assert sent == {**given, **whole}
+
+
+async def test_a_schema_for_an_anthropic_server_is_asked_in_the_clients_own_words() -> None:
+    form = {"format": {"type": "json_schema", "schema": {"type": "object"}}}
+    given = {**ANTHROPIC, "output_config": form, "thinking": {"type": "adaptive"}}
+    made = anthropic.generation(given)
+    sent = to("Anthropic", Question(made.path, made.body, own=made.own, given=given))
+    assert sent.body == {**given, "model": "theirs", "stream": True}
+    lines = [
+        encode({"type": "message_start", "message": {"usage": {"input_tokens": 4}}}),
+        encode({"type": "content_block_delta", "index": 0, "delta": {"text": "{}"}}),
+        encode({"type": "message_delta", "delta": {"stop_reason": "end_turn"}}),
+        encode({"type": "message_stop"}),
+    ]
+    answer = await made.collect(sent.read(_pieces(lines)))
+    assert answer["content"] == [{"type": "text", "text": "{}"}]
+    assert answer["usage"]["input_tokens"] == 4
+
+
+def test_pictures_of_results_follow_all_results_of_a_turn() -> None:
+    image = {"type": "image", "source": {"type": "base64", "data": PIXEL}}
+    results = [
+        {"type": "tool_result", "tool_use_id": each, "content": [image]} for each in ("a", "b")
+    ]
+    body = {"model": "m", "messages": [{"role": "user", "content": results}]}
+    roles = [each["role"] for each in clients_anthropic.chat_of(body)["messages"]]
+    assert roles == ["tool", "tool", "user"]
+    shown = [{"type": "input_image", "image_url": "data:,"}]
+    given = [
+        {"type": "function_call_output", "call_id": each, "output": shown} for each in ("a", "b")
+    ]
+    items = responses.upstream_body({"model": "m", "input": given})["input"]
+    assert [each["type"] for each in items] == [*["function_call_output"] * 2, "message"]
 
 
 def to(protocol: Any, question: Question) -> Wire:

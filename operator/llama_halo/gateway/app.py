@@ -156,7 +156,7 @@ class Gateway:
             self._entered(call)
             try:
                 self._keys.check(request.headers)
-                self._admit(request, call)
+                self._admit(request)
                 response = await handle(request, call)
                 status = response.status
                 return response
@@ -173,21 +173,27 @@ class Gateway:
             finally:
                 self._left(call)
                 self._account(call, request.path, status)
+                call.failure = call.task = None  # no cycle: those are collected seldom
 
         return handler
 
-    def _admit(self, request: web.Request, call: Call) -> None:
-        """Refuse more requests, or more bytes of them, than there is memory for; before any of it
-        is read."""
+    def _admit(self, request: web.Request) -> None:
+        """Refuse more requests than there is memory for, and a body that says it is too large."""
         if self.in_flight > MOST_REQUESTS:
             raise Failure(429, "too many requests at once", retry_after_seconds=5)
-        size = request.content_length or (bodies.LIMIT_BYTES if request.can_read_body else 0)
-        if size > bodies.LIMIT_BYTES:
+        if (request.content_length or 0) > bodies.LIMIT_BYTES:
             raise bodies.too_large()
-        self._body_bytes += size
-        call.body_bytes = size
-        if self._body_bytes > bodies.MOST_AT_ONCE_BYTES:
-            raise Failure(429, "too many large requests at once", retry_after_seconds=5)
+
+    def _weighing(self, call: Call) -> Callable[[int], None]:
+        """Return what is told of the bytes of a call's body: all that are in work have a limit."""
+
+        def taken(size: int) -> None:
+            self._body_bytes += size
+            call.body_bytes += size
+            if self._body_bytes > bodies.MOST_AT_ONCE_BYTES:
+                raise Failure(429, "too many large requests at once", retry_after_seconds=5)
+
+        return taken
 
     async def _prepare(self, _: web.Request, response: web.StreamResponse) -> None:
         """Send a client with a kept connection elsewhere while draining; let pages of any site read
@@ -197,11 +203,6 @@ class Gateway:
         if self._keys.required:
             response.headers["Access-Control-Allow-Origin"] = "*"
             response.headers["Access-Control-Expose-Headers"] = "request-id, x-model, x-route"
-
-    def _weigh(self, call: Call, size: int) -> None:
-        """Note how large a body is once that is known."""
-        self._body_bytes += size - call.body_bytes
-        call.body_bytes = size
 
     def _entered(self, call: Call) -> None:
         self._calls[call.request_id] = call
@@ -219,10 +220,7 @@ class Gateway:
         """Return the handler of an API that generates text."""
 
         async def handle(request: web.Request, call: Call) -> web.StreamResponse:
-            data = await bodies.read(request)
-            self._weigh(call, len(data))
-            body = validate(bodies.parsed(data))
-            del data
+            body = validate(bodies.parsed(await bodies.read(request, self._weighing(call))))
             call.asked = body["model"]
             if shortcut := ollama.without_prompt(request.path, body):
                 self._choice.named(call.asked)
@@ -239,7 +237,11 @@ class Gateway:
             )
             call.target = targets[0]
             question = Question(
-                made.path, made.body, given=body, headers=passed_on(request.headers)
+                made.path,
+                made.body,
+                own=made.own,
+                given=body,
+                headers=passed_on(request.headers),
             )
             opened = self._held.stream(targets, question, session=session)
             if made.streams:
@@ -253,8 +255,7 @@ class Gateway:
         return handle
 
     async def _count_tokens(self, request: web.Request, call: Call) -> web.StreamResponse:
-        data = await bodies.read(request)
-        self._weigh(call, len(data))
+        data = await bodies.read(request, self._weighing(call))
         body = anthropic.validate(bodies.parsed(data))
         call.asked = body["model"]
         traits = traits_of(request.headers, body, call.body_bytes)
@@ -269,13 +270,13 @@ class Gateway:
         """Return the handler of what is answered at once with one object."""
 
         async def handle(request: web.Request, call: Call) -> web.StreamResponse:
-            body = check(bodies.parsed(await bodies.read(request)))
+            body = check(bodies.parsed(await bodies.read(request, self._weighing(call))))
             return _answer(await self._ask(request, call, path, body), call)
 
         return handle
 
     async def _embed(self, request: web.Request, call: Call) -> web.StreamResponse:
-        body = checked_model(bodies.parsed(await bodies.read(request)))
+        body = checked_model(bodies.parsed(await bodies.read(request, self._weighing(call))))
         asked = await self._ask(request, call, EMBEDDINGS, ollama.embedding(body))
         return _answer(ollama.embedded(asked, body, request.path), call)
 
@@ -291,9 +292,9 @@ class Gateway:
 
     async def _write_down(self, request: web.Request, call: Call) -> web.StreamResponse:
         """Pass a recording on; what is said in it comes back in the form that was asked for."""
-        form = await bodies.read_form(request)
+        form = await bodies.read_form(request, self._weighing(call))
         call.asked = recordings.checked(form)
-        session = session_of(request.headers, {})
+        session = session_of(request.headers, {"user": call.request_id})
         targets = await self._choice.choose(call.asked, Traits(), session=session, count=None)
         question = Question(request.path, form=form)
         call.target, answer = await self._held.ask(targets, question, session=session)

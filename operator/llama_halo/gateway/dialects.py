@@ -32,7 +32,12 @@ Bytes = AsyncIterable[bytes]
 Events = AsyncIterator[SseEvent]
 ANTHROPIC_VERSION = "2023-06-01"
 # What only llama-server knows; others refuse a request for a name that they do not know.
-_OURS = ("chat_template_kwargs", "cache_prompt", "id_slot", "n_keep", "thinking_budget_tokens")
+_OURS = frozenset(
+    {
+        *("chat_template_kwargs", "cache_prompt", "id_slot", "n_keep", "thinking_budget_tokens"),
+        *("repeat_penalty", "repeat_last_n", "typical_p", "min_p", "top_k"),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -59,19 +64,28 @@ def wire(model: Model, question: Question, key: str) -> Wire:
 
 def _in_its_own_words(provider: Provider, name: str, question: Question, key: str) -> Wire | None:
     """Return a request that needs no translation, None when it does."""
-    path = question.path
-    if provider.protocol == "Anthropic" and path == MESSAGES:
-        body = {**question.given, "model": name, "stream": True}
-        return Wire(_messages_path(provider), body, headers={**_anthropic(key), **question.headers})
+    path, given = question.path, {**question.given, "model": name, "stream": True}
+    if provider.protocol == "Anthropic" and question.own == MESSAGES:
+        headers = {**_anthropic(key), **question.headers}
+        as_asked = events if path == MESSAGES else _messages_as_chat
+        return Wire(_messages_path(provider), given, headers=headers, read=as_asked)
     if provider.protocol == "OpenAI" and question.form:
         form = recordings.for_model(question.form, name)
         return Wire(path.removeprefix("/v1"), form=form, headers=_bearer(key))
+    if provider.protocol == "OpenAI" and question.own in (CHAT, COMPLETIONS):
+        body = {**given, "stream_options": {"include_usage": True}}
+        return Wire(path.removeprefix("/v1"), body, headers=_bearer(key))
     body = {**question.body, "model": name}
     if provider.protocol == "OpenAI" and path in (COMPLETIONS, EMBEDDINGS, RERANK):
-        return Wire(path.removeprefix("/v1"), body, headers=_bearer(key))
+        known = {name: value for name, value in body.items() if name not in _OURS}
+        return Wire(path.removeprefix("/v1"), known, headers=_bearer(key))
     if provider.protocol == "Ollama" and path == EMBEDDINGS:
         return Wire(path, body, headers=_bearer(key))  # it serves OpenAI's, too
     return None
+
+
+def _messages_as_chat(data: Bytes) -> Events:
+    return servers_anthropic.chat_of(events(data))
 
 
 def _as_a_chat(provider: Provider, name: str, question: Question, key: str) -> Wire:

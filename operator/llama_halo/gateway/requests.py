@@ -59,7 +59,7 @@ def session_of(headers: Mapping[str, str], body: Json) -> str:
     for each in named:
         if isinstance(each, str) and each:
             return _hashed(each.encode(errors="replace"))
-    said = body.get("messages") or body.get("input") or body.get("prompt")
+    said = body.get("messages") or body.get("input") or body.get("prompt") or body.get("query")
     if isinstance(said, list):
         said = said[: _first_of_user(said) + 1]
     return _hashed(dumps([body.get("system"), body.get("instructions"), said]))

@@ -18,6 +18,7 @@ SUBAGENT_HEADER = "x-claude-code-agent-id"
 _HARD = ("high", "xhigh", "max")
 _IMAGES = ("image", "image_url", "input_image")
 _OTHERS = ("document", "file", "input_file", "input_audio")
+_HOLDERS = ("source", "image_url", "input_audio", "file")
 _NESTED = ("content", "messages", "input", "output")
 _TASK = "### Task:"
 """How Open WebUI begins what it asks for itself."""
@@ -56,9 +57,9 @@ def traits_of(headers: Mapping[str, str], body: Json, size_bytes: int) -> Traits
         thinks=_thinks_hard(body),
         searches=searches,
         sees=bool(images),
-        fetches=any(not each.startswith("data:") for each in images if ":" in each[:8]),
+        fetches=any(not each.startswith("data:") for found in images for each in found.addresses),
         subagent=SUBAGENT_HEADER in headers,
-        letters=max(size_bytes - sum(len(data) for _, data in files), 0),
+        letters=max(size_bytes - sum(found.letters for _, found in files), 0),
     )
 
 
@@ -108,9 +109,17 @@ def _thinks_hard(body: Json) -> bool:
     return any(isinstance(each, str) and each in _HARD for each in efforts)
 
 
-def _files(value: Any, depth: int = 0) -> Iterator[tuple[bool, str]]:
-    """Yield every image and every other file, as what it is and its data or its address: in a
-    message, in a tool's result, or beside the text."""
+@dataclass(frozen=True)
+class _File:
+    """Where a file's data is: inline, or at addresses."""
+
+    letters: int = 0
+    addresses: tuple[str, ...] = ()
+
+
+def _files(value: Any, depth: int = 0) -> Iterator[tuple[bool, _File]]:
+    """Yield every image and every other file, as what it is and where its data is: in a message, in
+    a tool's result, or beside the text."""
     if depth > 6:
         return
     if isinstance(value, list):
@@ -118,25 +127,31 @@ def _files(value: Any, depth: int = 0) -> Iterator[tuple[bool, str]]:
             yield from _files(each, depth + 1)
     elif isinstance(value, Mapping):
         if value.get("type") in (*_IMAGES, *_OTHERS):
-            yield value["type"] in _IMAGES, _data_of(value)
+            yield value["type"] in _IMAGES, _file(value)
         pictures = value.get("images")
         if isinstance(pictures, list):
-            yield from ((True, each) for each in pictures if isinstance(each, str))
+            yield from ((True, _File(len(each))) for each in pictures if isinstance(each, str))
         for name in _NESTED:
             if isinstance(value.get(name), list):
                 yield from _files(value[name], depth + 1)
 
 
-def _data_of(file: Json) -> str:
-    """Return a file's data or address, wherever the API keeps it."""
-    for name in ("source", "image_url", "input_audio", "file", "file_data"):
-        found = file.get(name)
-        for inner in ("data", "url", "file_data"):
-            if isinstance(found, Mapping) and isinstance(found.get(inner), str):
-                return str(found[inner])
-        if isinstance(found, str):
-            return found
-    return ""
+def _file(part: Json) -> _File:
+    """Return what a part of a message has of a file, wherever the API keeps it: all of it, for
+    nobody knows which of it a server looks at."""
+    holders = (part, *(part.get(each) for each in _HOLDERS))
+    letters, addresses = 0, []
+    for holder in holders:
+        if not isinstance(holder, Mapping):
+            continue
+        for name in ("data", "file_data"):
+            letters += len(holder[name]) if isinstance(holder.get(name), str) else 0
+        for name in ("url", "image_url", "file_url"):
+            found = holder.get(name)
+            if isinstance(found, str):
+                letters += len(found)
+                addresses.append(found)
+    return _File(letters, tuple(addresses))
 
 
 def _listed(value: Any) -> list[Any]:

@@ -70,6 +70,7 @@ def generation(body: Json) -> Generation:
             stream=lambda events: stream(messages_of(events), model=model, stops=stops),
             collect=lambda events: collect(messages_of(events), model=model, stops=stops),
             heartbeat=HEARTBEAT,
+            own=PATH,
             counts=f"{CHAT_PATH}/input_tokens",
         )
     return Generation(
@@ -79,6 +80,7 @@ def generation(body: Json) -> Generation:
         stream=lambda events: stream(events, model=model, stops=stops),
         collect=lambda events: collect(events, model=model, stops=stops),
         heartbeat=HEARTBEAT,
+        own=PATH,
         counts=COUNT_PATH,
     )
 

@@ -26,6 +26,8 @@ class Generation:
     collect: Callable[[Events], Awaitable[Json]]
     heartbeat: bytes
     """Legal before and among the events, and skipped by every client that was tried."""
+    own: str = ""
+    """The path of the client's own API, if servers elsewhere may speak it."""
     content_type: str = SSE
     counts: str = ""
     """The path that counts the body's tokens."""

@@ -43,6 +43,7 @@ def generation(body: Json) -> Generation:
         stream=lambda events: stream(events, model=model, usage=usage),
         collect=lambda events: collect(events, model=model),
         heartbeat=HEARTBEAT,
+        own=PATH,
         counts=f"{PATH}/input_tokens",
     )
 

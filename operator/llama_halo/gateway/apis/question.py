@@ -28,7 +28,9 @@ class Question:
     body: Json = field(default_factory=dict)
     form: tuple[Part, ...] = ()
     """Instead of a body."""
+    own: str = ""
+    """The path of the client's own API, if servers elsewhere may speak it."""
     given: Json = field(default_factory=dict)
-    """As the client sent it: for a server elsewhere that speaks the client's own API."""
+    """As the client sent it, for such a server."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """Those of the client that such a server has to see."""

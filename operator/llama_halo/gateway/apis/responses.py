@@ -83,8 +83,16 @@ def _items(items: list[Json]) -> tuple[list[Json], list[str]]:
     the instructions, since strict templates take one system message alone."""
     found: list[Json] = []
     leading: list[str] = []
+    shown: list[Json] = []  # pictures of results, which follow all results of one turn
     for item in items:
         kind, role = item.get("type", "message"), item.get("role")
+        if kind in ("function_call_output", "custom_tool_call_output"):
+            output, pictures = _output({**item, "type": "function_call_output"})
+            found.append(output)
+            shown += pictures
+            continue
+        found += _as_users(shown)
+        shown = []
         if kind == "message" and role in ("system", "developer"):
             if found:
                 found.append({"type": "message", **item, "role": "user"})
@@ -94,24 +102,22 @@ def _items(items: list[Json]) -> tuple[list[Json], list[str]]:
             given = json.dumps({"input": item.get("input") or ""})  # free text is no JSON
             arguments = {"name": item.get("name"), "arguments": given}
             found.append({"type": "function_call", "call_id": item.get("call_id"), **arguments})
-        elif kind == "custom_tool_call_output":
-            found += _output({**item, "type": "function_call_output"})
-        elif kind == "function_call_output":
-            found += _output(item)
         elif kind in ("message", "function_call") or _is_open(item):
             found.append({"type": kind, **item})
-    return found, leading
+    return [*found, *_as_users(shown)], leading
 
 
-def _output(item: Json) -> Iterator[Json]:
-    """Yield what a tool answered; its pictures follow as the user's, where llama-server takes
-    them."""
+def _as_users(pictures: list[Json]) -> list[Json]:
+    return [{"type": "message", "role": "user", "content": pictures}] if pictures else []
+
+
+def _output(item: Json) -> tuple[Json, list[Json]]:
+    """Return what a tool answered, and the pictures in it, which llama-server takes from the user
+    alone."""
     output = item.get("output")
     parts = [each for each in output if isinstance(each, dict)] if isinstance(output, list) else []
     pictures = [each for each in parts if each.get("type") == "input_image"]
-    yield {**item, "output": _text(output)} if pictures else item
-    if pictures:
-        yield {"type": "message", "role": "user", "content": pictures}
+    return ({**item, "output": _text(output)} if pictures else item), pictures
 
 
 def _is_open(item: Json) -> bool:

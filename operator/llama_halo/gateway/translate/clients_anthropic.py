@@ -56,9 +56,12 @@ def _messages(message: Json) -> Iterator[Json]:
         yield {"role": message["role"], "content": content}
         return
     blocks = objects(content)
-    for block in blocks:
-        if block.get("type") == "tool_result":
-            yield from _result(block)
+    results = [each for each in blocks if each.get("type") == "tool_result"]
+    yield from map(_result, results)
+    # Pictures of results follow all of them, as the user's, which every server takes.
+    pictures = [part for each in results for part in _pictures(each)]
+    if pictures:
+        yield {"role": "user", "content": pictures}
     parts = [part for part in map(_part, blocks) if part]
     calls = [_call(each) for each in blocks if each.get("type") == "tool_use"]
     if not parts and not calls:
@@ -88,14 +91,14 @@ def _part(block: Json) -> Json | None:
     return {"type": "image_url", "image_url": {"url": url}} if isinstance(url, str) else None
 
 
-def _result(block: Json) -> Iterator[Json]:
-    """Yield what a tool answered; pictures follow as the user's, which every server takes."""
+def _result(block: Json) -> Json:
     number = str(block.get("tool_use_id", ""))
-    content = block.get("content")
-    yield {"role": "tool", "tool_call_id": number, "content": text_of(content)}
-    pictures = [part for part in map(_part, objects(content)) if part and part["type"] != "text"]
-    if pictures:
-        yield {"role": "user", "content": pictures}
+    return {"role": "tool", "tool_call_id": number, "content": text_of(block.get("content"))}
+
+
+def _pictures(block: Json) -> list[Json]:
+    parts = map(_part, objects(block.get("content")))
+    return [each for each in parts if each and each["type"] != "text"]
 
 
 def _call(block: Json) -> Json:
