@@ -95,6 +95,40 @@ def test_a_request_that_kills_its_server_is_not_passed_round(world: World) -> No
     assert world.ask("large").status_code == 200
 
 
+def test_one_whose_only_server_goes_away_is_sent_again_before_anybody_has_seen_it(
+    world: World,
+) -> None:
+    world["spare"].mode = "hang up"
+    mended = threading.Timer(0.1, setattr, (world["spare"], "mode", "ok"))
+    mended.start()
+    assert world.ask("spare").json()["choices"][0]["message"]["content"] == TEXT
+    assert len(world["spare"].asked) == 2
+
+
+def test_requests_that_fail_leave_nothing_in_memory(world: World) -> None:
+    """Cycles are collected seldom, so none may hold a body."""
+    world["spare"].mode = "overflow"
+    large = [{"role": "user", "content": "x" * 4_000_000}]
+    before = 0.0
+    for number in range(40):
+        body = {"model": "spare", "messages": large, "stream": bool(number % 2)}
+        assert world.post("/v1/chat/completions", body).status_code == 400
+        if number == 7:
+            before = memory_mib(world.gateway)
+    assert memory_mib(world.gateway) - before < 40
+
+
+def test_nothing_is_fetched_for_a_request(world: World) -> None:
+    image = {"type": "image_url", "image_url": {"url": "http://169.254.169.254/", "data": "AA"}}
+    asked = [{"role": "user", "content": [{"type": "text", "text": "x"}, image]}]
+    answer = world.post("/v1/chat/completions", {"model": "spare", "messages": asked})
+    assert answer.status_code == 400
+    assert "nothing is fetched" in answer.text
+    body = {"model": "spare", "prompt": "x", "system": [image]}
+    assert world.post("/api/generate", body).status_code == 400
+    assert not world["spare"].asked
+
+
 def test_one_that_kills_its_server_once_is_answered_by_another(world: World) -> None:
     world["one"].mode = "hang up"
     assert world.ask("one").json()["choices"][0]["message"]["content"] == TEXT

@@ -223,6 +223,25 @@ class TestResponses:
             await made.collect(upstream({"type": "response.created", "response": {}}))
 
 
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        ({"code": 400, "message": "x"}, 400),
+        ({"code": 429, "message": "x"}, 429),
+        ({"code": 20015, "message": "x"}, 500),
+        ({"code": 200, "message": "x"}, 500),
+        ({"code": 401, "message": "x"}, 502),
+        ({"code": "insufficient_quota"}, 500),
+        ("out of order", 500),
+    ],
+)
+async def test_an_error_in_a_stream_has_a_status_of_ours(error: Any, status: int) -> None:
+    made = openai.generation({"model": "m", "messages": [user()]})
+    with pytest.raises(Failure) as found:
+        await made.collect(upstream(delta("x"), {"error": error}))
+    assert found.value.status == status
+
+
 class TestOpenAI:
     @pytest.mark.parametrize(
         ("given_roles", "roles"),
@@ -230,6 +249,7 @@ class TestOpenAI:
             (["developer", "user"], ["system", "user"]),
             (["system", "developer", "user"], ["system", "user"]),
             (["user", "system", "assistant"], ["user", "assistant"]),
+            (["user", "system", "user"], ["user"]),
             (["system", "user", "developer"], ["system", "user"]),
             (["user", "assistant", "system", "user"], ["user", "assistant", "user"]),
             (["user", "assistant", "system"], ["user", "assistant", "user"]),

@@ -23,6 +23,7 @@ from llama_halo.gateway.translate import (
     servers_anthropic,
     servers_ollama,
 )
+from llama_halo.gateway.translate.parts import Calls
 
 Json = dict[str, Any]
 PROTOCOLS = ("OpenAI", "Anthropic", "Ollama")
@@ -172,7 +173,10 @@ def test_a_schema_of_the_answer_reaches_each() -> None:
 def test_the_version_is_in_an_anthropic_address_once(base: str, path: str) -> None:
     provider = Provider(name="p", protocol="Anthropic", base_url=base)
     model = Model("p/m", base, True, "Elsewhere", provider=provider)
-    assert wire(model, Question("/v1/messages", {}, own="/v1/messages"), "").path == path
+    assert (
+        wire(model, Question("/v1/messages", own="/v1/messages", given={"messages": []}), "").path
+        == path
+    )
 
 
 def test_a_server_of_chats_alone_is_sent_no_words_of_llama_server() -> None:
@@ -198,7 +202,9 @@ async def test_a_schema_for_an_anthropic_server_is_asked_in_the_clients_own_word
     given = {**ANTHROPIC, "output_config": form, "thinking": {"type": "adaptive"}}
     made = anthropic.generation(given)
     sent = to("Anthropic", Question(made.path, made.body, own=made.own, given=given))
-    assert sent.body == {**given, "model": "theirs", "stream": True}
+    signed = servers_anthropic.signed(given["messages"])
+    assert "hm" not in str(signed), "a thought that nobody signed is refused there"
+    assert sent.body == {**given, "messages": signed, "model": "theirs", "stream": True}
     lines = [
         encode({"type": "message_start", "message": {"usage": {"input_tokens": 4}}}),
         encode({"type": "content_block_delta", "index": 0, "delta": {"text": "{}"}}),
@@ -208,6 +214,49 @@ async def test_a_schema_for_an_anthropic_server_is_asked_in_the_clients_own_word
     answer = await made.collect(sent.read(_pieces(lines)))
     assert answer["content"] == [{"type": "text", "text": "{}"}]
     assert answer["usage"]["input_tokens"] == 4
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [{"index": 0, "id": "a"}, {"index": 0}, {"index": 1, "id": "b"}, {"index": 1}],
+        [{"index": 0, "id": "a"}, {"index": 0}, {"index": 0, "id": "b"}, {"index": 0}],
+        [{"id": "a"}, {}, {"id": "b"}, {}],
+        [{"index": 0, "id": "a"}, {"index": 0, "id": "a"}, {"index": 1, "id": "b"}, {"index": 1}],
+    ],
+)
+def test_the_pieces_of_two_calls_are_told_apart_however_a_server_counts(pieces: Any) -> None:
+    calls = Calls()
+    places = [calls.place(each) for each in pieces]
+    assert places == [(0, True), (0, False), (1, True), (1, False)]
+
+
+async def test_two_calls_of_one_index_and_a_stop_are_two_calls() -> None:
+    def piece(number: str) -> Json:
+        call = {"index": 0, "id": number, "function": {"name": "add", "arguments": "{}"}}
+        return {"choices": [{"index": 0, "delta": {"tool_calls": [call]}}]}
+
+    events: list[Any] = [piece("a"), piece("b")]
+    events += [{"choices": [{"delta": {}, "finish_reason": "stop"}]}, "[DONE]"]
+    lines = [encode(each) for each in events]
+    for made in (
+        anthropic.generation(ANTHROPIC),
+        responses.generation({"model": "m", "input": "x"}),
+    ):
+        read = to("OpenAI", Question(made.path, made.body)).read(_pieces(lines))
+        answer = await made.collect(read)
+        found = answer.get("content") or answer["output"]
+        assert [each.get("call_id") or each["id"] for each in found] == ["a", "b"]
+        assert answer.get("stop_reason", "tool_use") == "tool_use"
+
+
+def test_openais_own_servers_are_told_the_length_by_its_newer_name() -> None:
+    url = "https://api.openai.com/v1"
+    provider = Provider(name="p", protocol="OpenAI", base_url=url)
+    made = anthropic.generation(ANTHROPIC)
+    sent = wire(Model("p/m", url, True, "x", provider=provider), Question(made.path, made.body), "")
+    assert sent.body["max_completion_tokens"] == 9
+    assert "max_tokens" not in sent.body
 
 
 def test_pictures_of_results_follow_all_results_of_a_turn() -> None:

@@ -33,6 +33,7 @@ from llama_halo.gateway.config import GatewayConfig
 from llama_halo.gateway.failures import UNREADABLE, Failure, broken, ending, unreadable
 from llama_halo.gateway.hold import Held
 from llama_halo.gateway.metrics import GatewayMetrics
+from llama_halo.gateway.quickjson import dumps
 from llama_halo.gateway.requests import checked_model, passed_on, session_of
 from llama_halo.gateway.service import Service
 from llama_halo.gateway.streaming import send
@@ -351,7 +352,9 @@ class Gateway:
 
 def _answer(body: Json, call: Call) -> web.Response:
     call.first_byte()
-    return web.json_response(body, headers=call.headers())
+    return web.Response(
+        body=dumps(body), content_type="application/json", charset="utf-8", headers=call.headers()
+    )
 
 
 def _failure_of(error: Exception, call: Call) -> Failure:

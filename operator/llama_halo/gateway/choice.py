@@ -47,31 +47,24 @@ class Choice:
         target = resolve(self._config, models, name, traits)
         if target is None:
             raise no_such_model(name)
-        if target.by_task and await self._is_long(target, traits, session, count):
+        asked = None if traits.fetches else count  # nothing is fetched to count, either
+        if target.by_task and await self._is_long(target, traits, session, asked):
             long = long_context(self._config, models)
             if long and (not traits.sees or self._may_see(long)):
                 target = long
         first, *others = fallbacks(self._config, models, target)
-        if not traits.sees:
-            return [first, *others]
-        seeing = [each for each in others if self._may_see(each)]
-        if first.route == IMAGE or self._may_see(first):
-            seeing = [first, *seeing]
-        if not seeing:
-            raise Failure(
-                400,
-                f"model {target.name} takes no images: set routes.image of the router to a model"
-                " that does, or spec.projector of this one",
-            )
+        found = [first, *others]
+        if traits.sees:
+            found = [each for each in others if self._may_see(each)]
+            if first.route == IMAGE or self._may_see(first):
+                found = [first, *found]
+            if not found:
+                raise _takes_no_images(target)
         if traits.fetches:
-            seeing = [each for each in seeing if self._is_elsewhere(each)]
-        if not seeing:
-            raise Failure(
-                400,
-                "an image is given by its address: send it inline, as base64 or a data: URL;"
-                " nothing is fetched for a request",
-            )
-        return seeing
+            found = [each for each in found if self._may_fetch(each)]
+            if not found:
+                raise _nothing_is_fetched()
+        return found
 
     async def tokens(self, target: Target, traits: Traits, count: Question | None) -> int:
         """Return the tokens of a request as its model counts them, and a guess when that does not
@@ -85,9 +78,10 @@ class Choice:
         model = self._watch.models.get(target.llama_model)
         return model is None or model.sees is not False
 
-    def _is_elsewhere(self, target: Target) -> bool:
+    def _may_fetch(self, target: Target) -> bool:
         model = self._watch.models.get(target.llama_model)
-        return model is not None and model.provider is not None
+        provider = model.provider if model else None
+        return provider is not None and provider.protocol != "Ollama"  # which fetches nothing
 
     async def _is_long(
         self, target: Target, traits: Traits, session: str, count: Question | None
@@ -124,4 +118,20 @@ def no_such_model(name: str) -> Failure:
         f"The model '{name}' does not exist; GET /v1/models lists what does",
         code=MODEL_NOT_FOUND,
         what=name,
+    )
+
+
+def _takes_no_images(target: Target) -> Failure:
+    return Failure(
+        400,
+        f"model {target.name} takes no images: set routes.image of the router to a model that does,"
+        " or spec.projector of this one",
+    )
+
+
+def _nothing_is_fetched() -> Failure:
+    return Failure(
+        400,
+        "a picture or a file is given by its address: send it inline, as base64 or a data: URL;"
+        " nothing is fetched for a request",
     )

@@ -30,6 +30,7 @@ from llama_halo.gateway.translate import (
 Json = dict[str, Any]
 Bytes = AsyncIterable[bytes]
 Events = AsyncIterator[SseEvent]
+_OPENAIS_OWN = "//api.openai.com"
 ANTHROPIC_VERSION = "2023-06-01"
 # What only llama-server knows; others refuse a request for a name that they do not know.
 _OURS = frozenset(
@@ -67,6 +68,7 @@ def _in_its_own_words(provider: Provider, name: str, question: Question, key: st
     path, given = question.path, {**question.given, "model": name, "stream": True}
     if provider.protocol == "Anthropic" and question.own == MESSAGES:
         headers = {**_anthropic(key), **question.headers}
+        given["messages"] = servers_anthropic.signed(given["messages"])
         as_asked = events if path == MESSAGES else _messages_as_chat
         return Wire(_messages_path(provider), given, headers=headers, read=as_asked)
     if provider.protocol == "OpenAI" and question.form:
@@ -93,6 +95,8 @@ def _as_a_chat(provider: Provider, name: str, question: Question, key: str) -> W
     chat = {**chat, "model": name}
     if provider.protocol == "OpenAI":
         known = {name: value for name, value in chat.items() if name not in _OURS}
+        if _OPENAIS_OWN in provider.base_url and "max_tokens" in known:
+            known["max_completion_tokens"] = known.pop("max_tokens")  # its newer models ask for it
         return Wire(
             "/chat/completions",
             {**known, "stream": True, "stream_options": {"include_usage": True}},

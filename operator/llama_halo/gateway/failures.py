@@ -38,7 +38,8 @@ _CLIENT_FAULT = re.compile(
     r"jinja|template|image input is not supported|audio input|parse error"
     r"|invalid (json|type|argument|role|message|content|tool|grammar|schema)|must be (a|an|one)\b"
     r"|^missing\b|'[^']*' is (required|missing|not)|unsupported (content|role|type|param)"
-    r"|type_error|out_of_range|failed to parse (messages|tools|grammar|json)",
+    r"|type_error|out_of_range|failed to parse (messages|tools|grammar|json)|invalid url"
+    r"|url must be|^only .* supported|cannot use both|does not support|must not be empty",
     re.IGNORECASE,
 )
 # These are its own, and often pass when it is asked again.
@@ -121,6 +122,16 @@ def ollama_error(failure: Failure) -> dict[str, Any]:
     return {"error": failure.message}
 
 
+def in_band(error: Mapping[str, Any]) -> Failure:
+    """Read an error in the middle of a stream; a code of somebody else's making is no status, and
+    what is wrong with a provider's key is not the client's fault."""
+    code = error.get("code")
+    status = code if isinstance(code, int) and 400 <= code < 600 else 500
+    if status in (401, 403, 404):
+        status = 502
+    return from_upstream(status, {"error": error})
+
+
 def from_upstream(status: int, body: Mapping[str, Any]) -> Failure:
     """Read llama-server's error answer."""
     error = body.get("error")
@@ -186,16 +197,6 @@ def unreachable(model: str) -> Failure:
         503,
         f"the server of model {model} does not take connections; it may be restarting",
         code=UNAVAILABLE,
-        retry_after_seconds=CONNECT_RETRY_SECONDS,
-    )
-
-
-def lost(model: str) -> Failure:
-    """Return the failure of a server that took a request and closed the connection."""
-    return Failure(
-        503,
-        f"the server of model {model} closed the connection before it answered",
-        code=LOST,
         retry_after_seconds=CONNECT_RETRY_SECONDS,
     )
 

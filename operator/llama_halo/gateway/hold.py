@@ -16,13 +16,13 @@ from typing import Any
 from llama_halo.gateway.admission import Admission
 from llama_halo.gateway.apis.question import Question
 from llama_halo.gateway.config import GatewayConfig
-from llama_halo.gateway.failures import LOADING, LOST, Failure, loading, lost
+from llama_halo.gateway.failures import LOADING, LOST, Failure, loading
 from llama_halo.gateway.leases import Leases
 from llama_halo.gateway.metrics import GatewayMetrics
 from llama_halo.gateway.models import Model, comes_up
 from llama_halo.gateway.routing import Target
 from llama_halo.gateway.sse import SseEvent
-from llama_halo.gateway.upstream import Answer, Upstream
+from llama_halo.gateway.upstream import Answer, Upstream, lost
 from llama_halo.gateway.watch import ModelWatch
 
 LOOK_SECONDS = 1.0
@@ -63,12 +63,13 @@ class Held:
         patience = _Patience(time.monotonic() + self._config.hold_seconds)
         async with AsyncExitStack() as stack:
             for target in targets:
+                patience.has_others = target is not targets[-1]
                 try:
                     opened = self._stream(target, question, session, patience)
                     events = await stack.enter_async_context(opened)
                     break
                 except Failure as failure:
-                    if not failure.elsewhere_too or target is targets[-1]:
+                    if not (failure.elsewhere_too and patience.has_others):
                         raise
             yield target, events
 
@@ -78,10 +79,11 @@ class Held:
         """Return which of the targets answers, and its answer, which is not streamed."""
         patience = _Patience(time.monotonic() + self._config.hold_seconds)
         for target in targets:
+            patience.has_others = target is not targets[-1]
             try:
                 return target, await self._ask(target, question, session, patience)
             except Failure as failure:
-                if not failure.elsewhere_too or target is targets[-1]:
+                if not (failure.elsewhere_too and patience.has_others):
                     raise
         raise AssertionError  # there is a last target
 
@@ -115,10 +117,12 @@ class Held:
                         )
                         first = await anext(events, None)
                         if first is None:
-                            raise lost(model.name)
+                            raise lost(model)
                         opened = attempt.pop_all()
                 except Failure as failure:
-                    await self._again(failure, model, patience)
+                    if not self._goes_on(failure, model, patience):
+                        raise
+                    await asyncio.sleep(AGAIN_SECONDS)
                     continue
                 async with opened:
                     yield _chained(first, events)
@@ -136,7 +140,9 @@ class Held:
                             model, server = turn
                             return await self._upstream.ask(model, server, question)
                 except Failure as failure:
-                    await self._again(failure, model, patience)
+                    if not self._goes_on(failure, model, patience):
+                        raise
+                    await asyncio.sleep(AGAIN_SECONDS)
 
     @asynccontextmanager
     async def _arrived(self, target: Target, session: str) -> AsyncIterator[None]:
@@ -177,19 +183,23 @@ class Held:
             with self._waiting.track_inprogress():
                 await self._watch.changed(model.name, within_seconds=LOOK_SECONDS)
 
-    async def _again(self, failure: Failure, model: Model, patience: _Patience) -> None:
-        """Wait before a request is sent again, or raise what cannot be waited for."""
+    def _goes_on(self, failure: Failure, model: Model, patience: _Patience) -> bool:
+        """Tell whether a request is sent again after a failure, to the same model."""
         now = self._watch.models.get(model.name, model)
         if failure.code == LOST:
             patience.lost += 1
             if patience.lost > MOST_LOST:
                 what = f"{failure.message}, and another one before: the request may be the reason"
-                raise Failure(502, what) from failure
-        # One that loads again says so itself, before the operator has seen it.
-        passes = failure.code == LOADING or model.on_demand or comes_up(now)
-        if not failure.passes or not passes or patience.is_over:
-            raise failure
-        await asyncio.sleep(AGAIN_SECONDS)
+                raise Failure(502, what)
+        # One that loads again says so itself, before the operator has seen it; and one whose server
+        # is gone still answers, as far as anybody knows.
+        passes = (
+            failure.code == LOADING
+            or (failure.code == LOST and (len(now.serving) > 1 or not patience.has_others))
+            or model.on_demand
+            or comes_up(now)
+        )
+        return failure.passes and passes and time.monotonic() <= patience.deadline
 
 
 @dataclass
@@ -198,10 +208,8 @@ class _Patience:
 
     deadline: float
     lost: int = 0
-
-    @property
-    def is_over(self) -> bool:
-        return time.monotonic() > self.deadline
+    has_others: bool = False
+    """There are models that answer in place of this one."""
 
 
 def _may_be_asked(model: Model) -> bool:

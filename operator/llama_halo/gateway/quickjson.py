@@ -1,5 +1,6 @@
-"""JSON as fast as a gateway needs it, and as lenient as the standard library's: half a character
-pair, which clients send when they cut a text, and numbers of any size; pure.
+"""JSON as fast as a gateway needs it, and as lenient as the standard library's with half a
+character pair, which clients send when they cut a text. A number of more than 64 bits becomes a
+float; pure.
 """
 
 from __future__ import annotations

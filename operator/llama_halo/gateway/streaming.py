@@ -61,6 +61,7 @@ async def send(
         line.end()
         await asyncio.gather(first, return_exceptions=True)
         await chunks.aclose()
+        del first  # it may hold an error that holds this very frame: cycles are collected seldom
     assert line.response is not None  # noqa: S101  (something was written)
     await line.response.write_eof()
     return line.response
@@ -134,6 +135,8 @@ async def _chunks(opened: Opened, made: Generation, call: Call) -> AsyncGenerato
                     yield chunk
             except UNREADABLE as error:
                 raise unreadable(error) from error
+    except RecursionError as error:
+        raise Failure(400, "the request is nested too deeply") from error
     except UNREADABLE as error:
         log.error("request failed", extra={"request_id": call.request_id}, exc_info=error)
         raise broken(error) from error

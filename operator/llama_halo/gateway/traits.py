@@ -17,8 +17,8 @@ Json = Mapping[str, Any]
 SUBAGENT_HEADER = "x-claude-code-agent-id"
 _HARD = ("high", "xhigh", "max")
 _IMAGES = ("image", "image_url", "input_image")
-_OTHERS = ("document", "file", "input_file", "input_audio")
-_HOLDERS = ("source", "image_url", "input_audio", "file")
+_OTHERS = ("document", "file", "input_file", "input_audio", "audio_url", "video_url")
+_HOLDERS = ("source", "image_url", "audio_url", "video_url", "input_audio", "file")
 _NESTED = ("content", "messages", "input", "output")
 _TASK = "### Task:"
 """How Open WebUI begins what it asks for itself."""
@@ -37,7 +37,7 @@ class Traits:
     sees: bool = False
     """Has an image anywhere."""
     fetches: bool = False
-    """An image of it is only an address."""
+    """A picture or a file of it is only an address."""
     subagent: bool = False
     letters: int = 0
     """Bytes of the request without its images and files, which its tokens grow with."""
@@ -51,13 +51,12 @@ def traits_of(headers: Mapping[str, str], body: Json, size_bytes: int) -> Traits
         str(each.get("type", "")).startswith("web_search") for each in tools
     )
     files = list(_files(body))
-    images = [data for is_image, data in files if is_image]
     return Traits(
         background=_is_background(headers, body),
         thinks=_thinks_hard(body),
         searches=searches,
-        sees=bool(images),
-        fetches=any(not each.startswith("data:") for found in images for each in found.addresses),
+        sees=any(is_image for is_image, _ in files),
+        fetches=any(not each.startswith("data:") for _, found in files for each in found.addresses),
         subagent=SUBAGENT_HEADER in headers,
         letters=max(size_bytes - sum(found.letters for _, found in files), 0),
     )
@@ -146,7 +145,7 @@ def _file(part: Json) -> _File:
             continue
         for name in ("data", "file_data"):
             letters += len(holder[name]) if isinstance(holder.get(name), str) else 0
-        for name in ("url", "image_url", "file_url"):
+        for name in ("url", "image_url", "audio_url", "video_url", "file_url"):
             found = holder.get(name)
             if isinstance(found, str):
                 letters += len(found)

@@ -19,12 +19,12 @@ from llama_halo.gateway.credentials import Credentials
 from llama_halo.gateway.dialects import Wire, wire
 from llama_halo.gateway.failures import (
     CONNECT_RETRY_SECONDS,
+    LOST,
     PROVIDER,
     Failure,
     ended_early,
     from_provider,
     from_upstream,
-    lost,
     unreachable,
     unreadable,
 )
@@ -40,6 +40,8 @@ FIRST_BYTE_SECONDS = 1800
 # llama-server closes idle connections after 5 s; one that is used just then is lost.
 KEEP_ALIVE_SECONDS = 3
 PIECE_BYTES = 4096
+CLOSED_SECONDS = 0.25
+"""In which it shows that a server had closed a kept connection: what takes longer was read."""
 ERROR_SECONDS = 10
 MOST_ERROR_BYTES = 2**16
 MOST_RETRY_SECONDS = 300
@@ -131,13 +133,13 @@ class Upstream:
         everywhere = urls(model, server)
         for number, url in enumerate(cycle(everywhere)):
             try:
-                response = await self._post(url.rstrip("/") + sent.path, sent)
+                response = await self._post(model, url.rstrip("/") + sent.path, sent)
             except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
                 if number >= len(everywhere) and time.monotonic() > deadline:
-                    raise _unreachable(model) from error
+                    raise _unreachable(model, error) from error
                 await asyncio.sleep(REFUSED_PAUSE_SECONDS)
             except aiohttp.ClientConnectionError as error:
-                raise _lost(model) from error
+                raise lost(model) from error
             except TimeoutError as error:
                 raise Failure(504, f"model {model.name} did not begin to answer in time") from error
             except (aiohttp.ClientError, ValueError) as error:
@@ -148,17 +150,18 @@ class Upstream:
                 raise await _failure(model, response)
         raise AssertionError  # the URLs have no end
 
-    async def _post(self, url: str, sent: Wire) -> aiohttp.ClientResponse:
-        """Post, and once again when the connection was a kept one and is lost."""
-        way = _Way()
+    async def _post(self, model: Model, url: str, sent: Wire) -> aiohttp.ClientResponse:
+        """Post, and once again when the connection was a kept one and is lost at once."""
+        way, started = _Way(), time.monotonic()
         try:
             return await self._post_once(url, sent, way)
         except aiohttp.ClientConnectorError:
             raise
         except aiohttp.ClientConnectionError:
-            if not way.was_kept:
+            at_once = time.monotonic() - started < CLOSED_SECONDS
+            if not (way.was_kept and at_once) or model.provider:
                 raise
-            return await self._post_once(url, sent, way)
+        return await self._post_once(url, sent, way)
 
     async def _post_once(self, url: str, sent: Wire, way: _Way) -> aiohttp.ClientResponse:
         payload, headers = _payload(sent), dict(sent.headers)
@@ -256,17 +259,20 @@ def _payload(sent: Wire) -> bytes | aiohttp.FormData:
     return made
 
 
-def _lost(model: Model) -> Failure:
-    if model.provider is None:
-        return lost(model.name)
-    what = f"provider {model.provider.name} closed the connection before it answered"
-    return Failure(502, what, code=PROVIDER)
+def lost(model: Model) -> Failure:
+    """Return the failure of a server that took a request and closed the connection."""
+    if model.provider:
+        what = f"provider {model.provider.name} closed the connection before it answered"
+        return Failure(502, what, code=PROVIDER)
+    what = f"the server of model {model.name} closed the connection before it answered"
+    return Failure(503, what, code=LOST, retry_after_seconds=CONNECT_RETRY_SECONDS)
 
 
-def _unreachable(model: Model) -> Failure:
+def _unreachable(model: Model, error: Exception) -> Failure:
     if model.provider is None:
         return unreachable(model.name)
-    what = f"provider {model.provider.name} does not take connections"
+    name = model.provider.name
+    what = f"provider {name} does not take connections ({type(error).__name__})"
     return Failure(503, what, code=PROVIDER, retry_after_seconds=CONNECT_RETRY_SECONDS)
 
 

@@ -25,6 +25,7 @@ _WATCH_SECONDS = 290
 _TIMEOUT = httpx.Timeout(10, read=90)
 """A watch brings a bookmark every minute; one that brings nothing has no other end any more."""
 _RETRY_SECONDS = (0.5, 1, 2, 5, 10)
+_ENDED = "it ended"
 _LIVED_SECONDS = 5.0
 """A watch that ended sooner than that is a failure, too: nobody is asked for all the models again
 and again without a pause."""
@@ -69,16 +70,18 @@ class ModelWatch:
         failures = 0
         async with self._server.client(timeout=_TIMEOUT) as client:
             while True:
-                started, reason = time.monotonic(), "it ended at once"
+                started, reason = time.monotonic(), _ENDED
                 try:
                     version = await self._list(client)
                     started = time.monotonic()
                     await self._watch(client, version)
                 except (httpx.HTTPError, ValueError, KeyError, OSError) as error:
                     reason = repr(error)
-                if time.monotonic() - started > _LIVED_SECONDS:
+                if time.monotonic() - started > _LIVED_SECONDS and reason == _ENDED:
                     failures = 0
                     continue
+                if time.monotonic() - started > _LIVED_SECONDS:
+                    failures = 0
                 delay = _RETRY_SECONDS[min(failures, len(_RETRY_SECONDS) - 1)]
                 failures += 1
                 log.warning(

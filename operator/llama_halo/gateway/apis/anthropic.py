@@ -12,7 +12,7 @@ from typing import Any
 
 from llama_halo.gateway.apis.generation import Generation
 from llama_halo.gateway.apis.openai import PATH as CHAT_PATH
-from llama_halo.gateway.failures import Failure, ended_early, from_upstream
+from llama_halo.gateway.failures import Failure, ended_early, in_band
 from llama_halo.gateway.requests import checked
 from llama_halo.gateway.sse import SseEvent, encode
 from llama_halo.gateway.translate import clients_anthropic
@@ -313,6 +313,4 @@ def _finish_block(block: Json) -> Json:
 
 
 def _in_band(data: Json) -> Failure:
-    error = data["error"] if isinstance(data.get("error"), dict) else data
-    code = error.get("code")
-    return from_upstream(code if isinstance(code, int) else 500, {"error": error})
+    return in_band(data["error"] if isinstance(data.get("error"), dict) else data)

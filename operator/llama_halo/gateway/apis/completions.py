@@ -53,8 +53,10 @@ async def collect(upstream: AsyncIterable[SseEvent], *, model: str) -> Json:
     answer: Json = {}
     choices: dict[int, Json] = {}
     async for data in until_done(upstream):
-        for chunk in data.pop("choices", ()):
-            known = choices.setdefault(chunk["index"], {**chunk, "text": "", "logprobs": None})
+        for chunk in data.pop("choices", None) or ():
+            known = choices.setdefault(
+                chunk.get("index", 0), {**chunk, "text": "", "logprobs": None}
+            )
             known["text"] += chunk.get("text") or ""
             known["logprobs"] = _together(known.get("logprobs"), chunk.get("logprobs"))
             known["finish_reason"] = chunk.get("finish_reason") or known.get("finish_reason")

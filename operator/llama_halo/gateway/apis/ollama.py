@@ -48,6 +48,8 @@ def validate_prompt(body: Any) -> Json:
     found = checked_model(_with_model(body))
     if not isinstance(found.get("prompt", ""), str):
         raise Failure(400, "prompt: a text is required")
+    if not isinstance(found.get("system") or "", str):
+        raise Failure(400, "system: a text is required")
     return found
 
 

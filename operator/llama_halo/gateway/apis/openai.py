@@ -7,8 +7,9 @@ import re
 from collections.abc import AsyncIterable, AsyncIterator
 from typing import Any
 
+from llama_halo.gateway import failures
 from llama_halo.gateway.apis.generation import Generation
-from llama_halo.gateway.failures import Failure, ended_early, from_upstream
+from llama_halo.gateway.failures import Failure, ended_early
 from llama_halo.gateway.requests import checked
 from llama_halo.gateway.sse import SseEvent, encode
 
@@ -54,7 +55,8 @@ def chosen_tool(body: Json) -> Json:
     choice = body.get("tool_choice")
     if not isinstance(choice, dict) or choice.get("type") not in ("function", "custom"):
         return {}
-    wanted = (choice.get("function") or choice).get("name")
+    function = choice.get("function")
+    wanted = (function if isinstance(function, dict) else choice).get("name")
     tools = body.get("tools")
     kept = [
         each
@@ -87,6 +89,7 @@ def normal_roles(messages: list[Json]) -> list[Json]:
             found[0] = {**before, "content": _joined(before.get("content"), content)}
         elif (role == "system" and before["role"] == "user") or (role == "user" and open_fold):
             found[-1] = {**before, "content": _joined(before.get("content"), content)}
+            folds = role == "system"
         elif role == "system":
             found.append({**message, "role": "user"})
             folds = True
@@ -132,7 +135,7 @@ async def stream(
         data = event.value
         if not isinstance(data, dict):
             continue
-        if "error" in data:
+        if data.get("error"):
             raise in_band(data)
         if not data.get("choices") and not usage:
             continue
@@ -145,8 +148,9 @@ async def collect(upstream: AsyncIterable[SseEvent], *, model: str) -> Json:
     answer: Json = {}
     choices: dict[int, Json] = {}
     async for data in until_done(upstream):
-        for chunk in data.pop("choices", ()):
-            _add_chunk(choices.setdefault(chunk["index"], _choice(chunk["index"])), chunk)
+        for chunk in data.pop("choices", None) or ():
+            place = chunk.get("index", 0)
+            _add_chunk(choices.setdefault(place, _choice(place)), chunk)
         answer |= data
     answer |= {"object": "chat.completion", "model": model}
     answer["choices"] = [choices[index] for index in sorted(choices)]
@@ -162,7 +166,7 @@ async def until_done(upstream: AsyncIterable[SseEvent]) -> AsyncIterator[Json]:
         data = event.value
         if not isinstance(data, dict):
             continue
-        if "error" in data:
+        if data.get("error"):
             raise in_band(data)
         yield data
     raise ended_early()
@@ -208,6 +212,5 @@ def add_call(calls: list[Json], part: Json) -> None:
 
 def in_band(data: Json) -> Failure:
     """Return what an error in the middle of a stream says."""
-    error = data["error"] if isinstance(data["error"], dict) else {"message": str(data["error"])}
-    code = error.get("code")
-    return from_upstream(code if isinstance(code, int) else 500, {"error": error})
+    error = data["error"]
+    return failures.in_band(error if isinstance(error, dict) else {"message": str(error)})

@@ -12,9 +12,11 @@ from typing import Any
 
 from llama_halo.gateway.sse import SseEvent
 from llama_halo.gateway.translate.parts import (
+    Calls,
     choices,
     kept,
     mapping,
+    new_id,
     objects,
     text_of,
     tokens,
@@ -34,8 +36,11 @@ def chat_of(body: Json) -> Json:
     found: Json = {
         "model": body["model"],
         "messages": messages,
-        **kept(body, ("max_tokens", "temperature", "top_p", "chat_template_kwargs")),
+        **kept(body, ("max_tokens", "temperature", "top_p", "top_k", "chat_template_kwargs")),
     }
+    thinking = mapping(body.get("thinking"))
+    if thinking.get("type") == "enabled" and isinstance(thinking.get("budget_tokens"), int):
+        found["thinking_budget_tokens"] = thinking["budget_tokens"]
     if body.get("stop_sequences"):
         found["stop"] = body["stop_sequences"]
     wanted = mapping(mapping(body.get("output_config")).get("format"))
@@ -132,8 +137,9 @@ class _Message:
     blocks: int = 0
     kind: str = ""
     """Of the block that grows now, if it is no tool's."""
-    calls: dict[int, int] = field(default_factory=dict)
-    """Block by the index of a tool call."""
+    seen: Calls = field(default_factory=Calls)
+    calls: list[int] = field(default_factory=list)
+    """Blocks of the tool calls."""
     reason: str = "end_turn"
     usage: Any = None
 
@@ -149,11 +155,11 @@ class _Message:
 
     def call(self, piece: Json) -> Iterator[SseEvent]:
         """Tell a piece of a tool call; its block stays open: pieces of several may alternate."""
-        index, function = piece.get("index", 0), mapping(piece.get("function"))
-        if index not in self.calls:
+        (index, is_new), function = self.seen.place(piece), mapping(piece.get("function"))
+        if is_new:
             yield from self.close()
-            self.calls[index] = self.blocks
-            head = {"id": piece.get("id") or f"toolu_{index}", "name": function.get("name") or ""}
+            self.calls.append(self.blocks)
+            head = {"id": piece.get("id") or new_id("toolu"), "name": function.get("name") or ""}
             yield self.start({"type": "tool_use", **head, "input": {}})
         arguments = function.get("arguments")
         if isinstance(arguments, str) and arguments:
@@ -172,9 +178,11 @@ class _Message:
 
     def end(self) -> Iterator[SseEvent]:
         yield from self.close()
-        for index in self.calls.values():
+        for index in self.calls:
             yield _event("content_block_stop", index=index)
-        delta = {"stop_reason": self.reason, "stop_sequence": None}
+        # A call that was forced ends with "stop" at some servers.
+        calls = bool(self.calls) and self.reason == "end_turn"
+        delta = {"stop_reason": "tool_use" if calls else self.reason, "stop_sequence": None}
         yield _event("message_delta", delta=delta, usage=_usage(self.usage))
         yield _event("message_stop")
 
@@ -219,7 +227,7 @@ def _told(message: _Message, choice: Json) -> Iterator[SseEvent]:
 
 def _begin(data: Json) -> SseEvent:
     message: Json = {
-        "id": str(data.get("id") or "msg_1"),
+        "id": str(data.get("id") or new_id("msg")),
         "type": "message",
         "role": "assistant",
         "model": data.get("model"),

@@ -8,9 +8,11 @@ from typing import Any
 
 from llama_halo.gateway.sse import SseEvent
 from llama_halo.gateway.translate.parts import (
+    Calls,
     choices,
     kept,
     mapping,
+    new_id,
     objects,
     text_of,
     tokens,
@@ -30,7 +32,7 @@ def chat_of(body: Json) -> Json:
     found: Json = {
         "model": body["model"],
         "messages": messages,
-        **kept(body, ("temperature", "top_p", "parallel_tool_calls")),
+        **kept(body, ("temperature", "top_p")),
     }
     if isinstance(body.get("max_output_tokens"), int):
         found["max_tokens"] = body["max_output_tokens"]
@@ -44,6 +46,7 @@ def chat_of(body: Json) -> Json:
     if tools:
         parts = ("name", "description", "parameters", "strict")
         found["tools"] = [{"type": "function", "function": kept(each, parts)} for each in tools]
+        found |= kept(body, ("parallel_tool_calls",))
         choice = body.get("tool_choice")
         if isinstance(choice, dict) and choice.get("name"):
             choice = {"type": "function", "function": {"name": choice["name"]}}
@@ -88,17 +91,18 @@ def _content(content: Any) -> Any:
 class _Response:
     """The response as far as it was told to the client."""
 
-    number: str = "resp_1"
+    number: str = ""
     output: list[Json] = field(default_factory=list)
     text: Json | None = None
     """The item of the message that grows now."""
-    calls: dict[int, Json] = field(default_factory=dict)
+    seen: Calls = field(default_factory=Calls)
+    calls: list[Json] = field(default_factory=list)
     cut: bool = False
     usage: Any = None
 
     def say(self, text: str) -> Iterator[SseEvent]:
         if self.text is None:
-            name = f"msg_{len(self.output)}"
+            name = new_id("msg")
             part = {"type": "output_text", "text": "", "annotations": []}
             item = {"id": name, "type": "message", "role": "assistant", "status": "in_progress"}
             self.text = {**item, "content": [part]}
@@ -109,19 +113,19 @@ class _Response:
         yield _event("response.output_text.delta", item_id=self.text["id"], delta=text)
 
     def call(self, piece: Json) -> Iterator[SseEvent]:
-        index, function = piece.get("index", 0), mapping(piece.get("function"))
-        if index not in self.calls:
+        (index, is_new), function = self.seen.place(piece), mapping(piece.get("function"))
+        if is_new:
             yield from self.close()
-            number = str(piece.get("id") or f"call_{index}")
+            number = str(piece.get("id") or new_id("call"))
             item = {
-                "id": f"fc_{len(self.output)}",
+                "id": new_id("fc"),
                 "type": "function_call",
                 "call_id": number,
                 "name": str(function.get("name") or ""),
                 "arguments": "",
                 "status": "in_progress",
             }
-            self.calls[index] = item
+            self.calls.append(item)
             self.output.append(item)
             yield _event("response.output_item.added", item={**item})
         item, arguments = self.calls[index], function.get("arguments")
@@ -142,7 +146,7 @@ class _Response:
 
     def end(self) -> Iterator[SseEvent]:
         yield from self.close()
-        for item in self.calls.values():
+        for item in self.calls:
             item["status"] = "completed"
             kind = "response.function_call_arguments.done"
             yield _event(kind, item_id=item["id"], arguments=item["arguments"])
@@ -177,7 +181,7 @@ async def responses_of(upstream: AsyncIterable[SseEvent]) -> AsyncIterator[SseEv
             return
         if not begun:
             begun = True
-            response.number = f"resp_{data.get('id') or 1}"
+            response.number = new_id("resp")
             for kind in ("response.created", "response.in_progress"):
                 yield _event(kind, response=response.head("in_progress"))
         response.usage = data.get("usage") or response.usage

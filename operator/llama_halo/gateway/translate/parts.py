@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -42,10 +44,35 @@ def data_url(url: Any) -> tuple[str, str] | None:
     return (head or "image/png", data) if found else None
 
 
+def new_id(kind: str) -> str:
+    """Return a name that nothing else has: clients keep conversations by them."""
+    return f"{kind}_{uuid.uuid4().hex}"
+
+
+class Calls:
+    """Tells the pieces of several tool calls apart: by index, and by number where a server gives
+    every call the same index, or none."""
+
+    def __init__(self) -> None:
+        self._known: list[tuple[Any, str]] = []
+
+    def place(self, piece: Json) -> tuple[int, bool]:
+        """Return which call a piece belongs to, and whether that is a new one."""
+        index, number = piece.get("index"), str(piece.get("id") or "")
+        for place in reversed(range(len(self._known))):
+            known_index, known_number = self._known[place]
+            same_place = index is None or index == known_index
+            if number == known_number or (same_place and not (number and known_number)):
+                return place, False
+        self._known.append((index, number))
+        return len(self._known) - 1, True
+
+
 def chunk(delta: Json, finish_reason: str | None = None) -> SseEvent:
     """Return one event of a chat."""
     choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
-    return SseEvent.of({"object": "chat.completion.chunk", "choices": [choice]})
+    head = {"id": "", "object": "chat.completion.chunk", "created": int(time.time())}
+    return SseEvent.of({**head, "choices": [choice]})
 
 
 def usage_chunk(prompt: int, answer: int, cached: int = 0) -> SseEvent:

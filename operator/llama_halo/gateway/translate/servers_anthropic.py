@@ -41,10 +41,11 @@ def message_of(body: Json) -> Json:
         "max_tokens": limit if isinstance(limit, int) else MOST_TOKENS,
         "messages": messages,
         **({"system": "\n\n".join(system)} if system else {}),
-        **kept(body, ("top_p",)),
     }
     if isinstance(body.get("temperature"), (int, float)):
         found["temperature"] = min(body["temperature"], 1)  # its scale ends there
+    else:
+        found |= kept(body, ("top_p",))  # newer models take one of the two
     stop = body.get("stop")
     if stop:
         found["stop_sequences"] = [stop] if isinstance(stop, str) else stop
@@ -56,6 +57,22 @@ def message_of(body: Json) -> Json:
         found["tools"] = [_tool(each) for each in tools]
         found |= _choice(body)
     return found
+
+
+def signed(messages: list[Json]) -> list[Json]:
+    """Return messages without the thoughts of models that sign none, which this API refuses."""
+    found = []
+    for message in messages:
+        content = message.get("content")
+        if not isinstance(content, list):
+            found.append(message)
+        elif kept_blocks := [each for each in content if not _is_unsigned(each)]:
+            found.append({**message, "content": kept_blocks})
+    return found
+
+
+def _is_unsigned(block: Any) -> bool:
+    return mapping(block).get("type") == "thinking" and not block.get("signature")
 
 
 def _is_system(message: Json) -> bool:

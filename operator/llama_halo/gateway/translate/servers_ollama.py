@@ -15,6 +15,7 @@ from llama_halo.gateway.translate.parts import (
     data_url,
     kept,
     mapping,
+    new_id,
     objects,
     text_of,
     tokens,
@@ -32,7 +33,7 @@ _OPTIONS = (
 def chat_of(body: Json) -> Json:
     """Return a chat as Ollama has it."""
     names = {
-        call.get("id"): mapping(call.get("function")).get("name")
+        str(call.get("id")): mapping(call.get("function")).get("name")
         for message in body["messages"]
         for call in objects(message.get("tool_calls"))
     }
@@ -73,8 +74,8 @@ def _message(message: Json, names: dict[Any, Any]) -> Json:
     calls = objects(message.get("tool_calls"))
     if calls:
         found["tool_calls"] = [{"function": _function(each)} for each in calls]
-    if role == "tool" and isinstance(names.get(message.get("tool_call_id")), str):
-        found["tool_name"] = names[message["tool_call_id"]]
+    if role == "tool" and isinstance(names.get(str(message.get("tool_call_id"))), str):
+        found["tool_name"] = names[str(message["tool_call_id"])]
     return found
 
 
@@ -126,7 +127,7 @@ async def chat_events_of(chunks: AsyncIterable[bytes]) -> AsyncIterator[SseEvent
             yield chunk(
                 call_piece(
                     calls,
-                    number=str(call.get("id") or f"call_{calls}"),
+                    number=str(call.get("id") or new_id("call")),
                     name=str(function.get("name", "")),
                     arguments=json.dumps(mapping(function.get("arguments"))),
                 )
