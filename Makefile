@@ -49,7 +49,8 @@ chaos: setup ## faults between operator and API server, outages, a vanished node
 
 soak: setup ## the same for an hour, 200 models; and half an hour of trouble for the gateway
 	$(BIN)/pytest -s tests/chaos --chaos-seed $(SEED) --soak
-	$(BIN)/pytest -s tests/gateway/test_soak.py tests/gateway/test_faults.py --soak
+	$(BIN)/pytest -s tests/gateway/test_soak.py tests/gateway/test_faults.py \
+		tests/gateway/test_claude_code.py --soak
 
 bench: setup ## the operator with N models (default 1000): times, writes, memory; JSON in the last line
 	$(BIN)/python -m hack.bench.placement
