@@ -313,7 +313,7 @@ class TestLife:
     def test_at_sigterm_open_streams_finish_and_new_connections_are_refused(
         self, start_gateway: StartGateway, gateway: Process
     ) -> None:
-        old = start_gateway(CONFIG)
+        old = start_gateway(CONFIG, "--grace-seconds", "300")
         body = {**ENDLESS, "stream": True}
         lines: list[str] = []
 
