@@ -87,7 +87,7 @@ def _collect_seldom() -> None:
     found next to nothing, for a request's objects go with the last reference."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 50, 100)
+    gc.set_threshold(50_000, 10, 10)
 
 
 async def _drain(gateway: Gateway, site: web.TCPSite, grace_seconds: float) -> None:
