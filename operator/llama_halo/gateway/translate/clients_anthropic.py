@@ -13,11 +13,11 @@ from typing import Any
 from llama_halo.gateway.sse import SseEvent
 from llama_halo.gateway.translate.parts import (
     Calls,
-    choices,
     kept,
     mapping,
     new_id,
     objects,
+    retold,
     text_of,
     tokens,
 )
@@ -143,6 +143,23 @@ class _Message:
     reason: str = "end_turn"
     usage: Any = None
 
+    def begin(self, data: Json) -> Iterator[SseEvent]:
+        yield _begin(data)
+
+    def take(self, choice: Json) -> Iterator[SseEvent]:
+        delta = mapping(choice.get("delta"))
+        thought = delta.get("reasoning_content") or delta.get("reasoning")
+        if isinstance(thought, str) and thought:
+            yield from self.say("thinking", thought)
+        text = delta.get("content")
+        if isinstance(text, str) and text:
+            yield from self.say("text", text)
+        for piece in objects(delta.get("tool_calls")):
+            yield from self.call(piece)
+        reason = choice.get("finish_reason")
+        if isinstance(reason, str):
+            self.reason = _STOPS.get(reason, "end_turn")
+
     def say(self, kind: str, text: str) -> Iterator[SseEvent]:
         """Tell a piece of text or of thought."""
         field_name = "text" if kind == "text" else "thinking"
@@ -187,42 +204,9 @@ class _Message:
         yield _event("message_stop")
 
 
-async def messages_of(upstream: AsyncIterable[SseEvent]) -> AsyncIterator[SseEvent]:
-    """Yield the events of a chat as those of a message."""
-    message, begun = _Message(), False
-    async for event in upstream:
-        data = event.value
-        if not isinstance(data, dict):
-            if event.data != "[DONE]":
-                continue
-            for each in message.end():
-                yield each
-            return
-        if "error" in data:
-            yield SseEvent.of({"type": "error", "error": data["error"]}, "error")
-            return
-        if not begun:
-            begun = True
-            yield _begin(data)
-        message.usage = data.get("usage") or message.usage
-        for choice in choices(data):
-            for each in _told(message, choice):
-                yield each
-
-
-def _told(message: _Message, choice: Json) -> Iterator[SseEvent]:
-    delta = mapping(choice.get("delta"))
-    thought = delta.get("reasoning_content") or delta.get("reasoning")
-    if isinstance(thought, str) and thought:
-        yield from message.say("thinking", thought)
-    text = delta.get("content")
-    if isinstance(text, str) and text:
-        yield from message.say("text", text)
-    for piece in objects(delta.get("tool_calls")):
-        yield from message.call(piece)
-    reason = choice.get("finish_reason")
-    if isinstance(reason, str):
-        message.reason = _STOPS.get(reason, "end_turn")
+def messages_of(upstream: AsyncIterable[SseEvent]) -> AsyncIterator[SseEvent]:
+    """Return the events of a chat as those of a message."""
+    return retold(upstream, _Message())
 
 
 def _begin(data: Json) -> SseEvent:

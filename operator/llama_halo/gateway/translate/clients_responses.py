@@ -9,11 +9,11 @@ from typing import Any
 from llama_halo.gateway.sse import SseEvent
 from llama_halo.gateway.translate.parts import (
     Calls,
-    choices,
     kept,
     mapping,
     new_id,
     objects,
+    retold,
     text_of,
     tokens,
 )
@@ -100,6 +100,20 @@ class _Response:
     cut: bool = False
     usage: Any = None
 
+    def begin(self, _: Json) -> Iterator[SseEvent]:
+        self.number = new_id("resp")
+        for kind in ("response.created", "response.in_progress"):
+            yield _event(kind, response=self.head("in_progress"))
+
+    def take(self, choice: Json) -> Iterator[SseEvent]:
+        delta = mapping(choice.get("delta"))
+        text = delta.get("content")
+        if isinstance(text, str) and text:
+            yield from self.say(text)
+        for piece in objects(delta.get("tool_calls")):
+            yield from self.call(piece)
+        self.cut = self.cut or choice.get("finish_reason") == "length"
+
     def say(self, text: str) -> Iterator[SseEvent]:
         if self.text is None:
             name = new_id("msg")
@@ -165,39 +179,9 @@ class _Response:
         }
 
 
-async def responses_of(upstream: AsyncIterable[SseEvent]) -> AsyncIterator[SseEvent]:
-    """Yield the events of a chat as those of a response; its thoughts stay where they are."""
-    response, begun = _Response(), False
-    async for event in upstream:
-        data = event.value
-        if not isinstance(data, dict):
-            if event.data != "[DONE]":
-                continue
-            for each in response.end():
-                yield each
-            return
-        if "error" in data:
-            yield SseEvent.of({"type": "error", "error": data["error"]}, "error")
-            return
-        if not begun:
-            begun = True
-            response.number = new_id("resp")
-            for kind in ("response.created", "response.in_progress"):
-                yield _event(kind, response=response.head("in_progress"))
-        response.usage = data.get("usage") or response.usage
-        for choice in choices(data):
-            for each in _told(response, choice):
-                yield each
-
-
-def _told(response: _Response, choice: Json) -> Iterator[SseEvent]:
-    delta = mapping(choice.get("delta"))
-    text = delta.get("content")
-    if isinstance(text, str) and text:
-        yield from response.say(text)
-    for piece in objects(delta.get("tool_calls")):
-        yield from response.call(piece)
-    response.cut = response.cut or choice.get("finish_reason") == "length"
+def responses_of(upstream: AsyncIterable[SseEvent]) -> AsyncIterator[SseEvent]:
+    """Return the events of a chat as those of a response; its thoughts stay where they are."""
+    return retold(upstream, _Response())
 
 
 def _usage(usage: Any) -> Json:

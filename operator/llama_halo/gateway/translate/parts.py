@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
+from typing import Any, Protocol
 
 from llama_halo.gateway.sse import SseEvent
 
@@ -104,3 +104,39 @@ def choices(data: Any) -> Iterator[Json]:
     for each in objects(mapping(data).get("choices")):
         if each.get("index", 0) == 0:
             yield each
+
+
+class Told(Protocol):
+    """An answer in another API's words, as far as it was told to the client."""
+
+    usage: Any
+
+    def begin(self, data: Json) -> Iterator[SseEvent]: ...
+
+    def take(self, choice: Json) -> Iterator[SseEvent]: ...
+
+    def end(self) -> Iterator[SseEvent]: ...
+
+
+async def retold(upstream: AsyncIterable[SseEvent], answer: Told) -> AsyncIterator[SseEvent]:
+    """Yield the events of a chat as those of another answer."""
+    begun = False
+    async for event in upstream:
+        data = event.value
+        if not isinstance(data, dict):
+            if event.data != "[DONE]":
+                continue
+            for each in answer.end():
+                yield each
+            return
+        if data.get("error"):
+            yield SseEvent.of({"type": "error", "error": data["error"]}, "error")
+            return
+        if not begun:
+            begun = True
+            for each in answer.begin(data):
+                yield each
+        answer.usage = data.get("usage") or answer.usage
+        for choice in choices(data):
+            for each in answer.take(choice):
+                yield each
