@@ -28,9 +28,11 @@ QUESTION: list[Any] = [{"role": "user", "content": "What is 2+2?"}]
 
 
 def on_demand(name: str, host_mib: int, **more: Any) -> Json:
-    """Return a small model that claims so much memory, whatever it uses."""
+    """Return a small model that claims so much memory, whatever it uses, and ends no answer by
+    itself: a long one is to be long, whatever it happens to say."""
     activation = {"onDemand": {"minResident": "0s", "idleTimeout": "5m", **more}}
-    return smollm2(name, memory={"host": f"{host_mib}Mi"}, activation=activation)
+    memory = {"host": f"{host_mib}Mi"}
+    return smollm2(name, memory=memory, activation=activation, extraArgs=["--ignore-eos"])
 
 
 @pytest.fixture(scope="module")
