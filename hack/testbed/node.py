@@ -14,6 +14,8 @@ import shutil
 import signal
 import stat
 import time
+import urllib.request
+from http import HTTPStatus
 from pathlib import Path
 
 from hack.testbed import control_plane, processes
@@ -28,13 +30,14 @@ from hack.testbed.layout import (
     POD_NETWORK,
     Layout,
 )
-from hack.testbed.shell import run, say, succeeds, wait_until
+from hack.testbed.shell import TestbedError, run, say, succeeds, wait_until
 
 NETWORK = "testbed"
 PAUSE_IMAGE = "localhost/pause:testbed"
 MODEL_STORE = Path("/var/lib/llama-halo/models")
 # Stand-ins for the GPU: like /dev/null, so that opening them works and does nothing.
 DEVICES = (Path("/dev/kfd"), Path("/dev/dri/renderD128"))
+KUBELET_HEALTH = "http://127.0.0.1:10248/healthz"
 _MADE = NODE_STATE / "made"
 _CGROUPS = Path("/sys/fs/cgroup")
 
@@ -62,7 +65,12 @@ def start(layout: Layout, tools: Path, coredns: Path) -> None:
     _make_cgroup()
     start_containerd(layout)
     _start_coredns(layout, coredns)
-    _start_kubelet(layout, tools)
+    wait_until(
+        lambda: _kubelet_is_healthy(layout, tools),
+        seconds=90,
+        what="kubelet",
+        log=processes.log_of(layout, "kubelet"),
+    )
     processes.start(
         layout,
         "kube-proxy",
@@ -159,6 +167,18 @@ def _start_kubelet(layout: Layout, tools: Path) -> None:
             f"--node-ip={NODE_ADDRESS}",
         ],
     )
+
+
+def _kubelet_is_healthy(layout: Layout, tools: Path) -> bool:
+    """Tell whether kubelet answers, and start it, as systemd would, as often as it ends.
+
+    It does when containerd's socket is there and its CRI service not yet.
+    """
+    with contextlib.suppress(TestbedError, OSError):
+        _start_kubelet(layout, tools)
+        with urllib.request.urlopen(KUBELET_HEALTH, timeout=2) as answer:
+            return bool(answer.status == HTTPStatus.OK)
+    return False
 
 
 def _kubelet_config(layout: Layout) -> dict[str, object]:
