@@ -6,7 +6,7 @@ CLUSTER ?= testbed
 N ?= 1000
 SEED ?= 1
 
-.PHONY: help setup demo demo-down test unit component gateway memory files chaos soak e2e bench bench-gateway check format crds
+.PHONY: help setup demo demo-down test unit component gateway memory files chaos soak e2e bench bench-gateway check format manifests chart
 
 help: ## what there is
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -59,6 +59,9 @@ bench: setup ## the operator with N models (default 1000): times, writes, memory
 e2e: setup ## everything, on a real node
 	$(BIN)/pytest tests/e2e --cluster $(CLUSTER)
 
+chart: setup ## the chart rendered for many values, validated strictly
+	$(BIN)/pytest tests/chart
+
 bench-gateway: setup ## what the gateway adds, beside going straight, a bare pass-through and its rivals; JSON in the last line
 	$(BIN)/python -m hack.bench.gateway
 
@@ -73,5 +76,5 @@ format: setup ## format and mend what can be mended
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-crds: setup ## generate crds/ from operator/llama_halo/api
-	$(BIN)/llama-halo crds crds
+manifests: setup ## generate crds/ from operator/llama_halo/api, the chart's copies, deploy/operator from the chart
+	$(BIN)/python -m hack.manifests

@@ -1,4 +1,7 @@
-"""Fail when a generated file differs from what its source generates now."""
+"""Fail when a generated file differs from what its source generates now.
+
+(The plain manifests need Helm: tests/chart compares them.)
+"""
 
 from __future__ import annotations
 
@@ -6,20 +9,24 @@ import sys
 import tempfile
 from pathlib import Path
 
+from hack.manifests import CHART_CRDS
 from llama_halo.cli import crds
 
 CRDS = Path(__file__).resolve().parents[1] / "crds"
 
 
 def main() -> int:
-    """Compare crds/ with a fresh generation."""
-    with tempfile.TemporaryDirectory() as folder:
-        crds.run([folder])
-        fresh = {path.name: path.read_text() for path in Path(folder).iterdir()}
-    committed = {path.name: path.read_text() for path in CRDS.glob("*.yaml")}
-    stale = sorted(name for name in fresh | committed if fresh.get(name) != committed.get(name))
-    for name in stale:
-        print(f"crds/{name} is not what operator/llama_halo/api generates: run `make crds`")
+    """Compare crds/ and the chart's copies with a fresh generation."""
+    with tempfile.TemporaryDirectory() as made:
+        crds.run([made])
+        fresh = {path.name: path.read_text() for path in Path(made).iterdir()}
+    stale = []
+    for folder in (CRDS, CHART_CRDS):
+        committed = {path.name: path.read_text() for path in folder.glob("*.yaml")}
+        names = sorted(fresh | committed)
+        stale += [folder / name for name in names if fresh.get(name) != committed.get(name)]
+    for path in stale:
+        print(f"{path} is not what operator/llama_halo/api generates: run `make manifests`")
     return 1 if stale else 0
 
 

@@ -52,6 +52,11 @@ KUBERNETES = GoModule(
 )
 COREDNS = GoModule(folder="coredns", programs={"coredns": "github.com/coredns/coredns"})
 KWOK = GoModule(folder="kwok", programs={"kwok": "sigs.k8s.io/kwok/cmd/kwok"})
+HELM = GoModule(folder="helm", programs={"helm": "helm.sh/helm/v4/cmd/helm"})
+FLUX = GoModule(
+    folder="kustomize-controller",
+    programs={"kustomize-controller": "github.com/fluxcd/kustomize-controller"},
+)
 
 CONTROL_PLANE_PACKAGES = ("etcd-server", "openssl")
 NODE_PACKAGES = (

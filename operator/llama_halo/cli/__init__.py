@@ -13,6 +13,8 @@ COMMANDS = {
     "operator": "run the operator (in a cluster, or against KUBECONFIG)",
     "gateway": "run the gateway of one ModelRouter",
     "estimate": "how much memory a model needs, from its file's header",
+    "node-agent": "publish what a node is and can hold",
+    "doctor": "what is wrong with a Strix Halo machine, and how to mend it",
     "env": "what a client needs to use a router",
     "inspect": "what a source is: a Job's work",
     "fetch": "download and verify a model: a Job's work",
@@ -29,7 +31,7 @@ def main(words: list[str] | None = None) -> int:
     for name, help_text in COMMANDS.items():
         commands.add_parser(name, help=help_text, add_help=False)
     arguments, rest = parser.parse_known_args(words)
-    command = import_module(f"llama_halo.cli.{arguments.command}")
+    command = import_module(f"llama_halo.cli.{arguments.command.replace('-', '_')}")
     try:
         return int(command.run(rest))
     except LlamaHaloError as error:

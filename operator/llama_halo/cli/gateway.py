@@ -10,8 +10,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from llama_halo.api_server import ApiServer
 from llama_halo.errors import SettingsError
-from llama_halo.gateway.api_server import ApiServer
 from llama_halo.gateway.auth import Keys
 from llama_halo.gateway.config import GatewayConfig
 from llama_halo.gateway.credentials import Credentials

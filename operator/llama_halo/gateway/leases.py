@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from llama_halo.gateway.api_server import ApiServer
+from llama_halo.api_server import ApiServer
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ import signal
 
 from aiohttp import web
 
+from llama_halo.api_server import ApiServer
 from llama_halo.gateway.admission import Admission
-from llama_halo.gateway.api_server import ApiServer
 from llama_halo.gateway.app import Gateway
 from llama_halo.gateway.auth import Keys
 from llama_halo.gateway.config import GatewayConfig

@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 
-from llama_halo.gateway.api_server import ApiServer
+from llama_halo.api_server import ApiServer
 from llama_halo.gateway.models import Model, model_of
 
 log = logging.getLogger(__name__)

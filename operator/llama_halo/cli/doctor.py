@@ -1,0 +1,118 @@
+"""`llama-halo doctor`: what is wrong with a Strix Halo machine, and how to mend it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+from dataclasses import asdict, fields
+from pathlib import Path
+
+from llama_halo.cluster.resources import NODE
+from llama_halo.errors import SettingsError
+from llama_halo.node_agent.agent import MACHINE_ANNOTATION
+from llama_halo.node_agent.findings import PROBLEM, findings, gpu_budget_mib
+from llama_halo.node_agent.machine import Machine, read_machine
+
+
+def run(words: list[str]) -> int:
+    """Look at this machine or at a cluster's nodes; the status is 1 when there is a problem."""
+    arguments = _parser().parse_args(words)
+    if arguments.nodes is None:
+        machines = {os.uname().nodename: read_machine(arguments.root)}
+    else:
+        machines = asyncio.run(_of_the_cluster(set(arguments.nodes)))
+    if arguments.output == "json":
+        print(json.dumps({name: _report(each) for name, each in machines.items()}, indent=2))
+    else:
+        print("\n\n".join(_told(name, each) for name, each in machines.items()))
+    found = (each for machine in machines.values() for each in findings(machine))
+    return 1 if any(each.level == PROBLEM for each in found) else 0
+
+
+def _report(machine: Machine) -> dict[str, object]:
+    found = [asdict(each) for each in findings(machine)]
+    return {"machine": asdict(machine), "findings": found}
+
+
+def _told(name: str, machine: Machine) -> str:
+    lines = [f"{name}: {_summary(machine)}"]
+    found = findings(machine)
+    if not found:
+        lines.append(f"  ok: nothing to mend; models may take {_gib(gpu_budget_mib(machine))}")
+    for each in found:
+        lines += [f"  {each.level}: {each.check}: {each.seen}", f"    {each.remedy}"]
+    return "\n".join(lines)
+
+
+def _summary(machine: Machine) -> str:
+    """Return a machine in one line, of what it tells."""
+    parts = [
+        machine.board,
+        f"Linux {machine.kernel}" if machine.kernel else "",
+        f"{_gib(machine.memory_mib)} of memory",
+        f"GTT {_gib(machine.gtt_mib)}" if machine.gtt_mib is not None else "",
+        f"carve-out {_gib(machine.vram_mib)}" if machine.vram_mib is not None else "",
+        f"linux-firmware {machine.firmware_date}" if machine.firmware_date else "",
+        f"MES {machine.mes_firmware:#x}" if machine.mes_firmware is not None else "",
+        f"render group {machine.render_group}" if machine.render_group is not None else "",
+    ]
+    return ", ".join(each for each in parts if each)
+
+
+def _gib(mib: int) -> str:
+    return f"{mib / 1024:.1f} GiB"
+
+
+async def _of_the_cluster(wanted: set[str]) -> dict[str, Machine]:
+    """Return what node agents published, of all nodes or of those named."""
+    from llama_halo.cluster.rest import RestCluster  # noqa: PLC0415  (a second to import)
+
+    cluster = await RestCluster.connect()
+    try:
+        nodes, _ = await cluster.list(NODE, namespace=None)
+    finally:
+        await cluster.close()
+    told = {
+        each["metadata"]["name"]: (each["metadata"].get("annotations") or {}).get(
+            MACHINE_ANNOTATION
+        )
+        for each in nodes
+    }
+    if missing := sorted(wanted - told.keys()):
+        raise SettingsError(f"there is no node {', '.join(missing)}: kubectl get nodes lists them")
+    found = {
+        name: _machine(text)
+        for name, text in sorted(told.items())
+        if text and name in (wanted or told)
+    }
+    if not found or wanted - found.keys():
+        silent = ", ".join(sorted(wanted - found.keys() or told.keys()))
+        raise SettingsError(
+            f"no node agent has looked at {silent}: install the chart with nodeAgent.enabled, or"
+            " run `llama-halo doctor` on the node itself"
+        )
+    return found
+
+
+def _machine(text: str) -> Machine:
+    """Read an annotation; what another version wrote beside what is known here is left out."""
+    known = {each.name for each in fields(Machine)}
+    try:
+        return Machine(**{name: each for name, each in json.loads(text).items() if name in known})
+    except (ValueError, TypeError, AttributeError) as error:
+        raise SettingsError(f"annotation {MACHINE_ANNOTATION} cannot be read: {error}") from error
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="llama-halo doctor", description=__doc__)
+    parser.add_argument(
+        "--nodes",
+        nargs="*",
+        metavar="NODE",
+        help="nodes of the cluster (KUBECONFIG), as their node agents saw them; without names: all",
+    )
+    parser.add_argument("--root", type=Path, default=Path("/"), help="where sys, proc and dev are")
+    parser.add_argument("-o", "--output", choices=["text", "json"], default="text")
+    return parser

@@ -1,0 +1,136 @@
+"""What is wrong with a machine, and how to mend it; pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from llama_halo.node_agent.machine import Machine
+
+OLDEST_KERNEL = (6, 18, 4)
+"""Older ones give gfx1151 the wrong number of registers: ROCm crashes at random (TheRock 2991)."""
+LAST_GOOD_FIRMWARE, NEXT_GOOD_FIRMWARE = "20251111", "20260110"
+"""Between them MES firmware 0x83 came, with memory access faults and hangs."""
+BAD_MES = 0x83
+MES_MASK = 0xFFF
+MOST_CARVE_OUT_MIB = 4096
+RESERVE_MIB = 12 * 1024
+"""What the GPU should never be allowed to take from Linux: past it the machine can freeze."""
+LEAST_GTT_SHARE = 0.8
+"""Of what it could be."""
+PAGES_PER_GIB = 262_144
+PROBLEM, ADVICE = "problem", "advice"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is not as it should be."""
+
+    check: str
+    level: str
+    """`problem`: models fail or the machine can freeze; `advice`: it would be faster."""
+    seen: str
+    remedy: str
+
+
+def gpu_budget_mib(machine: Machine) -> int:
+    """Return what models may take of the GPU's memory: what the driver allows, less a reserve."""
+    return max(min(machine.gtt_mib or 0, machine.memory_mib - RESERVE_MIB), 0)
+
+
+def findings(machine: Machine) -> tuple[Finding, ...]:
+    """Return what is wrong with a machine, the worst first; nothing when all is well."""
+    if not machine.strix_halo:
+        seen = "no GPU with PCI id 1002:1586 (class 0380 or 0300)"
+        remedy = "this is no Strix Halo machine: run models with backend CPU here, or elsewhere"
+        return (Finding("gpu", PROBLEM, seen, remedy),)
+    found = [*_devices(machine), *_kernel(machine), *_firmware(machine), *_memory(machine)]
+    found += _command_line(machine)
+    return tuple(sorted(found, key=lambda each: each.level != PROBLEM))
+
+
+def _devices(machine: Machine) -> Iterator[Finding]:
+    if machine.driver != "amdgpu":
+        seen = f"the GPU's driver is {machine.driver or 'missing'}"
+        remedy = "load amdgpu (modprobe amdgpu; look for it in a blacklist below /etc/modprobe.d)"
+        yield Finding("driver", PROBLEM, seen, remedy)
+    elif not machine.render_node:
+        seen = "there is no /dev/dri/renderD*"
+        remedy = (
+            "boot without nomodeset, and install the GPU's firmware (linux-firmware or"
+            " firmware-amd-graphics); dmesg | grep amdgpu says what it misses"
+        )
+        yield Finding("render-node", PROBLEM, seen, remedy)
+    elif not machine.kfd:
+        seen = "there is no /dev/kfd: ROCm cannot use the GPU (Vulkan can)"
+        remedy = "use a kernel with CONFIG_HSA_AMD, or backend Vulkan"
+        yield Finding("kfd", ADVICE, seen, remedy)
+
+
+def _kernel(machine: Machine) -> Iterator[Finding]:
+    numbers = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", machine.kernel)
+    version = tuple(int(each or 0) for each in numbers.groups()) if numbers else None
+    if version is not None and version < OLDEST_KERNEL:
+        wanted = ".".join(map(str, OLDEST_KERNEL))
+        remedy = f"install Linux {wanted} or newer; until then boot with amdgpu.cwsr_enable=0"
+        seen = f"Linux {machine.kernel}: ROCm crashes at random before {wanted}"
+        yield Finding("kernel", PROBLEM, seen, remedy)
+
+
+def _firmware(machine: Machine) -> Iterator[Finding]:
+    date, mes = machine.firmware_date, machine.mes_firmware
+    dated = bool(date) and LAST_GOOD_FIRMWARE < date < NEXT_GOOD_FIRMWARE
+    if mes is not None and mes & MES_MASK == BAD_MES:
+        seen = "the GPU runs MES firmware 0x83" + (f" (linux-firmware {date})" if date else "")
+    elif mes is None and dated:
+        seen = f"linux-firmware {date} has MES firmware 0x83"
+    else:
+        return
+    remedy = (
+        f"install linux-firmware {NEXT_GOOD_FIRMWARE} or newer (or {LAST_GOOD_FIRMWARE}), rebuild"
+        " the initramfs and reboot: this one ends in memory access faults and hangs under ROCm"
+    )
+    yield Finding("firmware", PROBLEM, seen, remedy)
+
+
+def _memory(machine: Machine) -> Iterator[Finding]:
+    carve_out, gtt, memory = machine.vram_mib or 0, machine.gtt_mib, machine.memory_mib
+    if carve_out > MOST_CARVE_OUT_MIB:
+        seen = f"firmware keeps {_gib(carve_out)} for the GPU; Linux has {_gib(memory)} left"
+        remedy = (
+            "set the UMA frame buffer to its minimum (512 MB) in the firmware's set-up: the GPU"
+            " then takes what it needs of all memory, and nothing is lost to either"
+        )
+        yield Finding("carve-out", PROBLEM, seen, remedy)
+        return
+    if gtt is None:
+        return
+    best = memory - RESERVE_MIB
+    pages = best // 1024 * PAGES_PER_GIB
+    remedy = (
+        f"boot with ttm.pages_limit={pages} ({best // 1024} GiB, {_gib(RESERVE_MIB)} for Linux)"
+    )
+    if gtt > best + 1024:
+        seen = f"the GPU may take {_gib(gtt)} of {_gib(memory)}: the machine can freeze"
+        yield Finding("pages-limit", PROBLEM, seen, remedy)
+    elif gtt < best * LEAST_GTT_SHARE:
+        seen = f"the GPU may take only {_gib(gtt)} of {_gib(memory)}"
+        yield Finding("pages-limit", PROBLEM, seen, remedy)
+
+
+def _command_line(machine: Machine) -> Iterator[Finding]:
+    words = machine.command_line.split()
+    if "amd_iommu=off" not in words:
+        seen = "the IOMMU is on"
+        remedy = "boot with amd_iommu=off: prompts are read 5 to 12 % faster than with iommu=pt"
+        yield Finding("iommu", ADVICE, seen, remedy)
+    if any(word.startswith("amdgpu.gttsize=") for word in words) and not any(
+        re.match(r"(amd)?ttm\.pages_limit=", word) for word in words
+    ):
+        seen = "amdgpu.gttsize on the kernel's command line is deprecated"
+        yield Finding("gttsize", ADVICE, seen, "use ttm.pages_limit alone")
+
+
+def _gib(mib: int) -> str:
+    return f"{mib / 1024:.1f} GiB"

@@ -1,0 +1,53 @@
+"""Renders the chart with real Helm."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from hack.manifests import CHART
+from hack.testbed import tools
+
+Json = dict[str, Any]
+Render = Callable[..., list[Json]]
+# Kinds of which clusters without their operators know nothing.
+APIS = ("llama-halo.dev/v1alpha1/LlamaModel", "monitoring.coreos.com/v1/PodMonitor")
+
+
+class Helm:
+    """helm, with values given as an object."""
+
+    def __init__(self, program: Path, folder: Path) -> None:
+        self.program, self._folder = program, folder
+
+    def __call__(self, *words: str | Path, values: Json | None = None) -> tuple[int, str, str]:
+        """Return the exit status, the output and the errors."""
+        file = self._folder / "values.json"
+        file.write_text(json.dumps(values or {}))
+        given = ("--values", str(file)) if values is not None else ()
+        done = subprocess.run(
+            [str(self.program), *map(str, words), *given],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    def render(self, values: Json | None = None, *, namespace: str = "halo") -> list[Json]:
+        """Return the objects of a release `llama-halo`."""
+        apis = [word for each in APIS for word in ("--api-versions", each)]
+        words = ("template", "llama-halo", CHART, "--namespace", namespace, *apis)
+        status, output, errors = self(*words, values=values or {})
+        assert status == 0, errors
+        return [each for each in yaml.safe_load_all(output) if each]
+
+
+@pytest.fixture(scope="session")
+def helm(tmp_path_factory: pytest.TempPathFactory) -> Helm:
+    return Helm(tools.build(tools.HELM) / "helm", tmp_path_factory.mktemp("helm"))

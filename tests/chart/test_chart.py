@@ -1,0 +1,226 @@
+"""The chart: rendered for many values, valid, and saying what the code means."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from hack.manifests import CHART, PLAIN, crd_copies, plain
+from llama_halo import __version__
+from llama_halo.api.crd import all_crds
+from llama_halo.plan.labels import GATEWAY_CLUSTER_ROLE
+from llama_halo.plan.outcome import Plan
+from llama_halo.settings import load_settings
+from tests.chart.conftest import Helm
+from tests.golden import render as golden
+
+Json = dict[str, Any]
+
+EVERYTHING: Json = {
+    "image": {"repository": "registry.example/halo", "tag": "7", "pullPolicy": "Always"},
+    "imagePullSecrets": [{"name": "pull"}],
+    "settings": {"GPU_RESERVE": "12Gi", "WORKERS": 4, "LOG_LEVEL": "DEBUG"},
+    "operator": {
+        "nodeSelector": {"role": "control"},
+        "tolerations": [{"key": "control", "operator": "Exists"}],
+        "affinity": {"podAntiAffinity": {}},
+        "priorityClassName": "system-cluster-critical",
+        "podAnnotations": {"team": "core"},
+    },
+    "nodeAgent": {"nodeSelector": {"gpu": "yes"}, "tolerations": [{"operator": "Exists"}]},
+    "networkPolicies": {
+        "namespaces": ["llm", "team-b"],
+        "gatewayClients": [{"ipBlock": {"cidr": "192.168.1.0/24"}}],
+    },
+    "metrics": {"podMonitor": True, "prometheusRule": True, "dashboard": True},
+    "resources": [
+        {
+            "kind": "LlamaModel",
+            "name": "coder",
+            "namespace": "llm",
+            "spec": {"source": {"local": {"path": "a.gguf"}}},
+        }
+    ],
+}
+VALUES: dict[str, Json] = {
+    "the defaults": {},
+    "everything": EVERYTHING,
+    "two namespaces": {"namespaces": ["llm", "team-b"]},
+    "its own namespace alone": {"namespaces": ["halo"]},
+    "nothing optional": {
+        "crds": {"enabled": False},
+        "rbac": {"gatewayClusterRole": False, "aggregate": False},
+        "nodeAgent": {"enabled": False},
+        "networkPolicies": {"enabled": False},
+    },
+    "CRDs that go with the release": {"crds": {"keep": False}},
+}
+
+
+def of_kind(objects: list[Json], *kinds: str) -> list[Json]:
+    return [each for each in objects if each["kind"] in kinds]
+
+
+def one(objects: list[Json], kind: str, name: str) -> Json:
+    found = [each for each in of_kind(objects, kind) if each["metadata"]["name"] == name]
+    assert len(found) == 1, (kind, name, [each["metadata"]["name"] for each in objects])
+    return found[0]
+
+
+@pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
+def test_every_object_is_valid(helm: Helm, values: Json) -> None:
+    """Strictly: a field that the API server would drop is an error."""
+    objects = helm.render(values)
+    names = [
+        (each["kind"], each["metadata"].get("namespace"), each["metadata"]["name"])
+        for each in objects
+    ]
+    assert len(set(names)) == len(names)
+    for each in objects:
+        if each["apiVersion"].split("/")[0] not in ("monitoring.coreos.com", "llama-halo.dev"):
+            for version in ("1.32", "1.35"):
+                kubernetes_validate.validate(each, version, strict=True)
+
+
+@pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
+def test_helm_has_nothing_to_object(helm: Helm, values: Json) -> None:
+    values = {name: each for name, each in values.items() if name != "resources"}
+    status, output, errors = helm("lint", "--strict", CHART, values=values)
+    assert status == 0, output + errors
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"imgae": {}}, "imgae"),
+        ({"image": {"pullPolicy": "Sometimes"}}, "pullPolicy"),
+        ({"namespaces": "llm"}, "namespaces"),
+        ({"namespaces": ["Not_A_Name"]}, "namespaces"),
+        ({"settings": {"GPU_RESRVE": "1Gi"}}, "GPU_RESRVE"),
+        ({"crds": {"keep": "yes"}}, "keep"),
+        ({"resources": [{"kind": "Secret", "name": "a", "spec": {}}]}, "kind"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_name(helm: Helm, values: Json, told: str) -> None:
+    status, _, errors = helm("template", "llama-halo", CHART, values=values)
+    assert status != 0
+    assert told in errors
+
+
+def test_models_before_their_crds_are_refused_with_the_way_out(helm: Helm) -> None:
+    values = {"resources": EVERYTHING["resources"]}
+    status, _, errors = helm("template", "llama-halo", CHART, values=values)
+    assert status != 0
+    assert "then helm upgrade with them" in errors
+
+
+def test_the_plain_manifests_are_the_charts() -> None:
+    for name, text in plain().items():
+        assert (PLAIN / name).read_text() == text, f"{name}: run `make manifests`"
+
+
+def test_the_crds_are_the_operators_and_outlive_the_release(helm: Helm) -> None:
+    for keep in (True, False):
+        found = of_kind(helm.render({"crds": {"keep": keep}}), "CustomResourceDefinition")
+        for crd, wanted in zip(found, all_crds(), strict=True):
+            kept = crd["metadata"]["annotations"].pop("helm.sh/resource-policy", None)
+            assert kept == ("keep" if keep else None)
+            assert crd == wanted
+    assert len(crd_copies()) == 2
+
+
+def test_the_version_is_in_one_place(helm: Helm) -> None:
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert (chart["version"], chart["appVersion"]) == (__version__, __version__)
+    operator = one(helm.render(), "Deployment", "llama-halo-operator")
+    (container,) = operator["spec"]["template"]["spec"]["containers"]
+    assert container["image"].endswith(f":{__version__}")
+
+
+def test_the_operator_takes_its_environment(helm: Helm) -> None:
+    values = {**EVERYTHING, "namespaces": ["llm", "team-b"]}
+    operator = one(helm.render(values), "Deployment", "llama-halo-operator")
+    (container,) = operator["spec"]["template"]["spec"]["containers"]
+    settings = load_settings({each["name"]: each.get("value", "x") for each in container["env"]})
+    assert settings.namespaces == ("llm", "team-b")
+    assert settings.image == container["image"] == "registry.example/halo:7"
+    assert settings.gpu_reserve_mib == 12 * 1024
+
+
+@pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
+def test_nobody_may_read_secrets_or_do_whatever_he_wants(helm: Helm, values: Json) -> None:
+    for role in of_kind(helm.render(values), "Role", "ClusterRole"):
+        for rule in role["rules"]:
+            words = [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
+            assert not {"*", "secrets", "pods/exec", "pods/log", "impersonate"} & set(words), role
+
+
+def test_with_namespaces_nothing_outside_is_more_than_read(helm: Helm) -> None:
+    objects = helm.render({"namespaces": ["llm", "team-b"]})
+    rules = one(objects, "ClusterRole", "llama-halo-operator")["rules"]
+    assert {verb for rule in rules for verb in rule["verbs"]} == {"get", "list", "watch"}
+    assert {each for rule in rules for each in rule["resources"]} == {
+        *("nodes", "persistentvolumes", "customresourcedefinitions")
+    }
+    roles = {each["metadata"]["namespace"]: each for each in of_kind(objects, "Role")}
+    assert roles.keys() == {"llm", "team-b", "halo"}
+    assert roles["llm"]["rules"] == roles["team-b"]["rules"]
+    assert [each["resources"] for each in roles["halo"]["rules"]] == [["leases"]]
+    everywhere = one(helm.render(), "ClusterRole", "llama-halo-operator")["rules"]
+    assert [*rules, *roles["llm"]["rules"]] == everywhere
+
+
+def test_gateways_role_has_the_name_that_the_operator_binds(helm: Helm) -> None:
+    assert one(helm.render(), "ClusterRole", GATEWAY_CLUSTER_ROLE)["rules"]
+
+
+def pods(name: str) -> list[tuple[dict[str, str], list[str]]]:
+    """Return labels and port names of the pods of a golden case."""
+    outcome = golden.plan(golden.load(golden.CASES / f"{name}.yaml"))
+    assert isinstance(outcome, Plan)
+    return [
+        (
+            each["spec"]["template"]["metadata"]["labels"],
+            [
+                port["name"]
+                for container in each["spec"]["template"]["spec"]["containers"]
+                for port in container.get("ports", ())
+            ],
+        )
+        for each in outcome.objects
+        if each["kind"] == "Deployment"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("policy", "case"), [("models", "model-cpu"), ("gateways", "router-everything")]
+)
+def test_a_network_policy_selects_the_pods_that_it_is_for(
+    helm: Helm, policy: str, case: str
+) -> None:
+    objects = helm.render()
+    spec = one(objects, "NetworkPolicy", f"llama-halo-{policy}")["spec"]
+    wanted = spec["podSelector"]["matchLabels"].items()
+    found = pods(case)
+    assert found
+    for labels, ports in found:
+        assert wanted <= labels.items()
+        assert {each["port"] for rule in spec["ingress"] for each in rule["ports"]} <= set(ports)
+    other = pods("router-everything" if policy == "models" else "model-cpu")
+    assert not any(wanted <= labels.items() for labels, _ in other)
+
+
+def test_models_take_connections_of_gateways_and_the_operator_alone(helm: Helm) -> None:
+    objects = helm.render()
+    (rule,) = one(objects, "NetworkPolicy", "llama-halo-models")["spec"]["ingress"]
+    gateway, operator = rule["from"]
+    (labels, _), *_ = pods("router-minimal")
+    assert gateway["podSelector"]["matchLabels"].items() <= labels.items()
+    assert "namespaceSelector" not in gateway, "of the models' own namespace"
+    template = one(objects, "Deployment", "llama-halo-operator")["spec"]["template"]
+    wanted = operator["podSelector"]["matchLabels"].items()
+    assert wanted <= template["metadata"]["labels"].items()
+    assert operator["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "halo"}
