@@ -14,7 +14,8 @@ from typing import Any
 import httpx
 import pytest
 
-from hack.demo import SAMPLES, install_operator, kubectl
+from hack import chart
+from hack.demo import SAMPLES, kubectl
 from hack.testbed import images, llama_server
 from hack.testbed.cluster import Cluster, Testbed, choose
 
@@ -94,8 +95,8 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="session")
 def kube(cluster: Cluster) -> Iterator[Kubectl]:
-    """kubectl, with the operator installed and an empty namespace."""
-    install_operator(cluster)
+    """kubectl, with the operator installed from its chart, and an empty namespace."""
+    chart.install(cluster)
     # The demo's own resources would share the node's two cores with ours.
     kubectl(cluster, "delete", "--ignore-not-found", "-f", SAMPLES)
     kubectl(cluster, "delete", "namespace", NAMESPACE, "--ignore-not-found")
