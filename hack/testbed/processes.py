@@ -28,6 +28,7 @@ PROGRAMS = frozenset(
         "kube-proxy",
         "kube-scheduler",
         "kubelet",
+        "kustomize-controller",
         "kwok",
     }
 )
