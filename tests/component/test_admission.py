@@ -7,9 +7,20 @@ from typing import Any
 
 import pytest
 
+from hack.testbed.layout import REPOSITORY
+from llama_halo.api.llamamodel import LlamaModelSpec
+from llama_halo.api.modelrouter import ModelRouterSpec
+from llama_halo.plan.supported import unsupported_in_model, unsupported_in_router
 from tests.api import Api, Refused
+from tests.component.conftest import documents
 
 Spec = dict[str, Any]
+SAMPLES = [
+    (path.parent.name, each)
+    for path in sorted((REPOSITORY / "deploy/samples").rglob("*.yaml"))
+    for each in documents(path)
+    if each["apiVersion"].startswith("llama-halo.dev/")
+]
 NAMESPACE = "default"
 LOCAL: Spec = {"local": {"path": "a/b.gguf"}}
 HF: Spec = {"huggingFace": {"repo": "unsloth/Qwen3-GGUF", "file": "q.gguf"}}
@@ -383,3 +394,18 @@ def test_a_valid_modelrouter_is_accepted(api: Api, case: str) -> None:
 def test_the_table_is_as_long_as_promised() -> None:
     assert len(INVALID_MODELS) + len(INVALID_NAMES) + len(INVALID_ROUTERS) >= 45
     assert len(VALID_MODELS) + len(VALID_ROUTERS) >= 45
+
+
+@pytest.mark.parametrize(
+    "sample",
+    [each for _, each in SAMPLES],
+    ids=[f"{of}/{it['metadata']['name']}" for of, it in SAMPLES],
+)
+def test_a_sample_is_taken_by_the_api_server_and_by_the_operator(api: Api, sample: Spec) -> None:
+    """What is not built yet is in no sample."""
+    wanted = resource(sample["kind"], sample["spec"], sample["metadata"]["name"])
+    api.create(wanted, dry_run=True)
+    if sample["kind"] == "LlamaModel":
+        assert unsupported_in_model(LlamaModelSpec.model_validate(sample["spec"])) is None
+    else:
+        assert unsupported_in_router(ModelRouterSpec.model_validate(sample["spec"])) is None
