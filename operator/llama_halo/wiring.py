@@ -23,12 +23,14 @@ from llama_halo.reconcile.placing import notice
 from llama_halo.reconcile.queue import Queue
 from llama_halo.reconcile.reflector import Reflector, reflectors
 from llama_halo.reconcile.unloading import unload
+from llama_halo.reconcile.verifying import verify
 from llama_halo.settings import Settings
 
 log = logging.getLogger(__name__)
 
 START_RETRY_SECONDS = 5
 PROBE_WORKERS = 4
+VERIFY_WORKERS = 2
 PROBE_TIMEOUT_SECONDS = 5
 
 
@@ -104,6 +106,9 @@ class Operator:
                 tasks.create_task(probes.work(lambda key: probing.look(self._context, key)))
                 unloads = self._context.unloads
                 tasks.create_task(unloads.work(lambda key: unload(self._context, key)))
+            for _ in range(VERIFY_WORKERS):
+                verifications = self._context.verifications
+                tasks.create_task(verifications.work(lambda key: verify(self._context, key)))
             tasks.create_task(
                 identity.watch_claim(
                     self._context.cluster,

@@ -117,6 +117,8 @@ def smollm2(name: str, **spec: Any) -> Json:
         "image": images.SERVER_IMAGE,
         "command": ["llama-server"],
         "pod": {"resources": {"requests": {"cpu": "100m"}}},
+        # It would share the node's two cores with what is tested.
+        "verify": {"toolCalling": "Off"},
     }
     return {
         "apiVersion": "llama-halo.dev/v1alpha1",

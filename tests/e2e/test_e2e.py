@@ -254,6 +254,23 @@ def test_a_server_without_its_gpu_is_never_ready(kube: Kubectl) -> None:
     kube("delete", "llamamodel", "blind")
 
 
+def test_a_model_that_calls_no_tools_is_told(kube: Kubectl) -> None:
+    """The small model's template has no place for tools: the server says so itself."""
+    kube.apply(smollm2("talker", verify={"toolCalling": "Auto"}))
+    found = eventually(
+        lambda: kube.json("get", "llamamodel/talker")["status"],
+        until=lambda status: status.get("verifiedConfigHash"),
+        seconds=120,
+    )
+    told = next(each for each in found["conditions"] if each["type"] == "ToolCalling")
+    assert (told["status"], told["reason"]) == ("False", "NoToolTemplate")
+    assert float(found["speed"]["tokensPerSecond"]) > 0
+    header, row = kube("get", "llamamodel", "talker").splitlines()
+    column = header.index("TOOLS")
+    assert row[column:].split()[0] == "False"
+    kube("delete", "llamamodel", "talker")
+
+
 def test_the_router_is_reached_by_name_from_a_pod(kube: Kubectl) -> None:
     (pod,) = kube("get", "pods", "-l", TWO, "-o", "name").split()
     script = (

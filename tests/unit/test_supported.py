@@ -18,7 +18,6 @@ REFUSED_IN_MODEL: list[tuple[str, dict[str, Any]]] = [
     ("chatTemplate", {"chatTemplate": {"configMapKeyRef": {"name": "t", "key": "k"}}}),
     ("update.mode: WhenIdle", {"update": {"mode": "WhenIdle"}}),
     ("update.timeout", {"update": {"timeout": "1m"}}),
-    ("verify.toolCalling: Auto", {"verify": {"toolCalling": "Auto"}}),
     ("pod.affinity", {"pod": {"affinity": {"podAffinity": {}}}}),
 ]
 MODELS = [{"name": "a", "modelRef": {"name": "a"}}]

@@ -132,4 +132,6 @@ class LlamaModelStatus(Schema):
     ) = None
     download: DownloadStatus | None = None
     speed: SpeedStatus | None = None
+    verified_config_hash: str | None = None
+    """Of the configuration that ToolCalling and speed are of."""
     last_handled_reconcile_at: str | None = None

@@ -6,8 +6,8 @@ from enum import StrEnum
 
 
 class ConditionType(StrEnum):
-    """Conditions; Reconciling and Stalled are there only while they are true, the last two only on
-    models."""
+    """Conditions; Reconciling and Stalled are there only while they are true, the last three only
+    on models."""
 
     READY = "Ready"
     AVAILABLE = "Available"
@@ -15,6 +15,7 @@ class ConditionType(StrEnum):
     STALLED = "Stalled"
     FILES_VERIFIED = "FilesVerified"
     MEMORY_RESERVED = "MemoryReserved"
+    TOOL_CALLING = "ToolCalling"
 
 
 class Reason(StrEnum):

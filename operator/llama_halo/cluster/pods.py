@@ -17,10 +17,17 @@ MOST_BYTES = 2**20
 
 @dataclass(frozen=True)
 class Answer:
-    """What a pod said: an HTTP status, and JSON with 200."""
+    """What a pod said: an HTTP status, and JSON (None: it was none)."""
 
     status: int
     body: Any
+
+
+def _json(text: bytes) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
 
 
 class PodClient:
@@ -31,15 +38,25 @@ class PodClient:
 
     async def get(self, address: str, port: int, path: str) -> Answer | None:
         """Return a page, None when there is no answer within two seconds."""
+        return await self._ask("GET", address, port, path, TIMEOUT_SECONDS, None)
+
+    async def post(
+        self, address: str, port: int, path: str, body: Any, *, seconds: float
+    ) -> Answer | None:
+        """Post an object and return the answer, None when there is none in time."""
+        return await self._ask("POST", address, port, path, seconds, body)
+
+    async def _ask(
+        self, method: str, address: str, port: int, path: str, seconds: float, body: Any
+    ) -> Answer | None:
         if self._session is None:
-            timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
-            self._session = aiohttp.ClientSession(timeout=timeout)
+            self._session = aiohttp.ClientSession()
         host = f"[{address}]" if ":" in address else address
+        url, timeout = f"http://{host}:{port}{path}", aiohttp.ClientTimeout(total=seconds)
         try:
-            async with self._session.get(f"http://{host}:{port}{path}") as answer:
-                text = await answer.content.read(MOST_BYTES)
-                return Answer(answer.status, json.loads(text) if answer.status == 200 else None)
-        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            async with self._session.request(method, url, json=body, timeout=timeout) as answer:
+                return Answer(answer.status, _json(await answer.content.read(MOST_BYTES)))
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
             log.debug("pod does not answer", extra={"address": address, "reason": repr(error)})
             return None
 

@@ -25,7 +25,6 @@ _MODEL_VALUES = {
     ("mode", "Rerank"): "leave mode at Chat",
     ("mode", "Transcription"): "leave mode at Chat",
     ("update.mode", "WhenIdle"): "use update.mode: Immediate, or delete it",
-    ("verify.toolCalling", "Auto"): "use verify.toolCalling: Off, or delete it",
 }
 _ROUTER_FIELDS = {
     "engine.claudeCodeRouter": "use engine.gateway, or delete engine",

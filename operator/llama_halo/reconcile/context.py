@@ -16,10 +16,12 @@ from llama_halo.reconcile.queue import Queue
 from llama_halo.reconcile.rolls import Rolls
 from llama_halo.reconcile.stakes import Stakes
 from llama_halo.settings import Settings
+from llama_halo.status.verification import Verification
 
 PLACEMENT = Key("Placement", "", "placement")
 """The one key of the decision over all models and nodes."""
 UNLOAD_SECONDS = 15
+VERIFY_SECONDS = 150
 
 
 @dataclass
@@ -42,6 +44,12 @@ class Context:
     """What gateways say of the models on demand."""
     unloads: Queue = field(default_factory=lambda: Queue(timeout_seconds=UNLOAD_SECONDS))
     """Models that are asked to leave, apart from the reconciles: their pods are asked, too."""
+    verifications: Queue = field(default_factory=lambda: Queue(timeout_seconds=VERIFY_SECONDS))
+    """Models that are tried, apart from everything else: an answer takes its time."""
+    verified: dict[Key, Verification] = field(default_factory=dict)
+    """What the models showed that were tried."""
+    tries: dict[Key, tuple[str, int]] = field(default_factory=dict)
+    """How often a configuration was tried without an answer."""
     demands: dict[Key, Demand | None] = field(default_factory=dict)
     """What each model asks of the nodes, kept as the store changes."""
     inspected: dict[Key, tuple[Any, tuple[Inspection, ...]]] = field(default_factory=dict)
@@ -63,3 +71,13 @@ class Context:
     """Whose turn it is to roll on each node."""
     next_placement_at: float = 0.0
     """When placement may run again, by the monotonic clock."""
+
+    def forget(self, key: Key) -> None:
+        """Drop what is known of a resource that is gone."""
+        self.queue.forget(key)
+        self.metrics.forget(key)
+        self.unreported.discard(key)
+        for known in (self.assignments, self.specs, self.inspected, self.told_at):
+            known.pop(key, None)
+        for seen in (self.verified, self.tries):
+            seen.pop(key, None)

@@ -20,6 +20,7 @@ from llama_halo.reconcile.context import PLACEMENT, Context
 from llama_halo.reconcile.placing import place_all
 from llama_halo.reconcile.sync import is_news, wake
 from llama_halo.reconcile.tell import tell
+from llama_halo.reconcile.verifying import watch_serving
 from llama_halo.status.conditions import condition
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ async def reconcile(context: Context, key: Key) -> float | None:
         return place_all(context)
     cr = context.store.get(key)
     if cr is None or "deletionTimestamp" in cr["metadata"]:
-        _forget(context, key)
+        context.forget(key)
         return None
     started = time.monotonic()
     kind = _KINDS[key.kind]
@@ -62,20 +63,12 @@ async def reconcile(context: Context, key: Key) -> float | None:
         wake(context, reply or cr)
     elif reply:
         routers.wake_routers(context, key)
+    if kind is models:
+        watch_serving(context, cr, status)
     ready = condition(status, ConditionType.READY)
     context.metrics.reconciled(key, ready, time.monotonic() - started)
     _log(cr, ready["reason"], applied.changed + (["status"] if reply else []), started)
     return kept_back_seconds or again_after(outcome, ready["reason"])
-
-
-def _forget(context: Context, key: Key) -> None:
-    context.queue.forget(key)
-    context.assignments.pop(key, None)
-    context.metrics.forget(key)
-    context.specs.pop(key, None)
-    context.inspected.pop(key, None)
-    context.unreported.discard(key)
-    context.told_at.pop(key, None)
 
 
 def _now() -> str:

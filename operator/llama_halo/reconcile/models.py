@@ -17,6 +17,7 @@ from llama_halo.reconcile.gather import identity, model_facts
 from llama_halo.reconcile.placing import wake_placement
 from llama_halo.reconcile.validate import validate
 from llama_halo.status.llamamodel import Children, llamamodel_status
+from llama_halo.status.verification import remembered
 
 
 def consider(context: Context, cr: Object) -> Outcome | None:
@@ -76,6 +77,7 @@ def derive(
             ],
         ),
         files=file_facts(context, cr),
+        verification=context.verified.get(key) or remembered(cr.get("status") or {}),
         previous=cr.get("status") or {},
         requested_at=requested_at(cr),
         now=now,

@@ -67,7 +67,7 @@ async def _write(context: Context, key: Key, phase: Phase, *, whatever: bool = F
 async def _works(context: Context, key: Key) -> bool:
     """Tell whether one of a model's servers works for somebody; one that does not say so does."""
     for pod in context.store.children(key, "Pod"):
-        if not _answers(pod):
+        if not answers(pod):
             continue
         answer = await context.pods.get(pod["status"].get("podIP", ""), PORT, "/slots")
         if answer is not None and answer.status in NO_SUCH_PAGE:
@@ -78,7 +78,7 @@ async def _works(context: Context, key: Key) -> bool:
                 " reach it (NetworkPolicy)?",
                 extra={"key": str(key), "pod": pod["metadata"]["name"]},
             )
-        if answer is None or answer.status != 200 or _is_processing(answer.body):
+        if answer is None or answer.status != 200 or is_processing(answer.body):
             context.activity.seen_busy(key)
             return True
     return False
@@ -89,7 +89,8 @@ def lease_key(model: Key) -> Key:
     return Key(LEASE.kind, model.namespace, labels.lease_name(model.name))
 
 
-def _answers(pod: Object) -> bool:
+def answers(pod: Object) -> bool:
+    """Tell whether a pod is one of a model's servers, and ready."""
     metadata, status = pod["metadata"], pod.get("status", {})
     ready = any(
         each["type"] == "Ready" and each["status"] == "True"
@@ -99,7 +100,8 @@ def _answers(pod: Object) -> bool:
     return ours and ready and "deletionTimestamp" not in metadata
 
 
-def _is_processing(slots: Any) -> bool:
+def is_processing(slots: Any) -> bool:
+    """Tell whether a list of slots has one at work; what is no list may have."""
     if not isinstance(slots, list):
         return True
     return any(isinstance(each, dict) and each.get("is_processing") for each in slots)

@@ -11,7 +11,7 @@ from llama_halo.api.reasons import FAILED_REASONS, STALLED_REASONS, Reason
 from llama_halo.plan import labels, server
 from llama_halo.plan.facts import FileFacts, Identity
 from llama_halo.plan.outcome import Invalid, Outcome, Plan, Wait
-from llama_halo.status.conditions import Verdict, conditions, not_ready_since
+from llama_halo.status.conditions import Detail, Verdict, conditions, not_ready_since
 from llama_halo.status.files import (
     download_status,
     files_verified,
@@ -26,6 +26,12 @@ from llama_halo.status.pods import (
     not_created,
     pod_state,
     rejected,
+)
+from llama_halo.status.verification import (
+    NOT_YET,
+    Verification,
+    is_wanted,
+    verification_status,
 )
 
 # What a person wants to hear of first, when replicas differ.
@@ -57,6 +63,7 @@ def llamamodel_status(  # noqa: PLR0913  (everything a status is made of, by nam
     conflict: str | None,
     children: Children,
     files: FileFacts,
+    verification: Verification | None,
     previous: Mapping[str, Any],
     requested_at: str | None,
     now: str,
@@ -73,6 +80,9 @@ def llamamodel_status(  # noqa: PLR0913  (everything a status is made of, by nam
     live = sorted((each for each in states if not each.terminating), key=lambda each: each.name)
     seen = _Seen(live, len(states) > len(live), children, not_ready_since(previous), now)
     verdict = _verdict(outcome, conflict, seen)
+    planned = outcome.config_hash if isinstance(outcome, Plan) else ""
+    config_hash = planned or previous.get("configHash", "")
+    tried = verification if verification and verification.config_hash == config_hash else None
     ready = sum(each.ready for each in live)
     nodes = sorted({each.node for each in live if each.node})
     status: dict[str, Any] = {
@@ -82,7 +92,7 @@ def llamamodel_status(  # noqa: PLR0913  (everything a status is made of, by nam
             generation=owner.generation,
             previous=previous,
             now=now,
-            details=[files_verified(spec, files), memory_reserved(states)] if spec else (),
+            details=_details(spec, files, states, tried) if spec else (),
         ),
         "replicas": len(live),
         "readyReplicas": ready,
@@ -93,10 +103,10 @@ def llamamodel_status(  # noqa: PLR0913  (everything a status is made of, by nam
         status["placements"] = _placements(live)
     if nodes:
         status["nodeSummary"] = ",".join(nodes)
-    if isinstance(outcome, Plan) and outcome.config_hash:
-        status["configHash"] = outcome.config_hash
-    elif previous.get("configHash"):
-        status["configHash"] = previous["configHash"]
+    if config_hash:
+        status["configHash"] = config_hash
+    if tried and spec is not None and is_wanted(spec):
+        status |= verification_status(tried)
     if spec is not None:
         status |= model_status(spec, files, in_use_on=_earlier_on(states, outcome))
     else:
@@ -108,6 +118,16 @@ def llamamodel_status(  # noqa: PLR0913  (everything a status is made of, by nam
     if requested_at:
         status["lastHandledReconcileAt"] = requested_at
     return status
+
+
+def _details(
+    spec: LlamaModelSpec,
+    files: FileFacts,
+    pods: Sequence[PodState],
+    tried: Verification | None,
+) -> list[Detail]:
+    found = [files_verified(spec, files), memory_reserved(pods)]
+    return [*found, tried.detail if tried else NOT_YET] if is_wanted(spec) else found
 
 
 def _earlier_on(pods: Sequence[PodState], outcome: Outcome) -> frozenset[str]:

@@ -1,0 +1,191 @@
+"""Whether a model calls tools, and how quick it is: the question, and what its answer shows; pure.
+
+A coding agent is of no use with a model that tells what it would do instead of calling a tool, and
+whether one does depends on its file, its chat template and the server's version together. So it is
+tried, once for each configuration that serves.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from llama_halo.api.llamamodel import LlamaModelSpec
+from llama_halo.api.reasons import ConditionType
+from llama_halo.status.conditions import Detail, condition
+
+Json = dict[str, Any]
+PATH = "/v1/chat/completions"
+MOST_TOKENS = 256
+NAME, ARGUMENT = "get_weather", "city"
+TOLD_CHARACTERS = 120
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What a check showed, and of which configuration."""
+
+    config_hash: str
+    status: str
+    """True, False or Unknown: whether it calls tools."""
+    reason: str
+    message: str
+    prompt_tokens_per_second: str = ""
+    tokens_per_second: str = ""
+
+    @property
+    def detail(self) -> Detail:
+        return ConditionType.TOOL_CALLING, self.status, self.reason, self.message
+
+
+def is_wanted(spec: LlamaModelSpec) -> bool:
+    """Tell whether a model is to be tried: one that chats, and is not exempt."""
+    return spec.mode in (None, "Chat") and (
+        spec.verify is None or spec.verify.tool_calling != "Off"
+    )
+
+
+def question() -> Json:
+    """Return the request: a tool, and a reason to call it. It ends soon whatever the model does."""
+    parameters = {
+        "type": "object",
+        "properties": {ARGUMENT: {"type": "string", "description": "The city's name."}},
+        "required": [ARGUMENT],
+    }
+    tool = {
+        "name": NAME,
+        "description": "Tells the weather in a city.",
+        "parameters": parameters,
+    }
+    asked = "What is the weather in Paris? Use the tool."
+    return {
+        "messages": [{"role": "user", "content": asked}],
+        "tools": [{"type": "function", "function": tool}],
+        "max_tokens": MOST_TOKENS,
+        "temperature": 0,
+        "stream": False,
+        # Thinking is not what is tried, and may take longer than all of this.
+        "chat_template_kwargs": {"enable_thinking": False, "reasoning_effort": "low"},
+    }
+
+
+def judge(config_hash: str, props: Json, status: int, body: Any) -> Verification:
+    """Return what the server's properties and its answer show."""
+    answer = body if isinstance(body, dict) else {}
+    verdict, reason, message = _judge(props, status, answer)
+    timings = answer.get("timings")
+    timings = timings if isinstance(timings, dict) else {}
+    return Verification(
+        config_hash,
+        verdict,
+        reason,
+        message,
+        _rate(timings.get("prompt_per_second")),
+        _rate(timings.get("predicted_per_second")),
+    )
+
+
+def _judge(props: Json, status: int, answer: Json) -> tuple[str, str, str]:
+    capabilities = props.get("chat_template_caps")
+    knows = capabilities if isinstance(capabilities, dict) else {}
+    if status != 200:
+        return _refused(status, answer)
+    message = _message(answer)
+    call = _first_call(message)
+    if call is None and knows.get("supports_tools") is False:
+        told = (
+            "the model's chat template has no place for tools: agents get text instead of calls;"
+            " use a model or a GGUF with a template that has (such as Qwen3, gpt-oss, Hermes 4)"
+        )
+        return "False", "NoToolTemplate", told
+    if call is None:
+        text = str(message.get("content") or message.get("reasoning_content") or "")
+        if not message.get("content") and text:
+            told = f"it thought for {MOST_TOKENS} tokens and had not called yet"
+            return "Unknown", "StillThinking", told
+        told = f"asked to call {NAME} it said: {_short(text)}"
+        return "False", "TextInsteadOfCall", told
+    return _judge_call(call)
+
+
+def _refused(status: int, answer: Json) -> tuple[str, str, str]:
+    error = answer.get("error")
+    said = error.get("message", "") if isinstance(error, dict) else str(error or "")
+    if "jinja" in said or "tools" in said or status in (404, 405, 501):
+        told = f"this server cannot take tools (HTTP {status}: {_short(said)}): use a newer image"
+        return "False", "ServerTooOld", told
+    return "Unknown", "NoAnswer", f"the server answered the check with {status}: {_short(said)}"
+
+
+def _judge_call(call: Json) -> tuple[str, str, str]:
+    written = call.get("arguments")
+    try:
+        arguments = json.loads(written) if isinstance(written, str) else written
+    except ValueError:
+        arguments = None
+    if call.get("name") != NAME:
+        told = f"it called {_short(str(call.get('name')))}, which there is not, instead of {NAME}"
+        return "False", "WrongTool", told
+    if not isinstance(arguments, dict) or not isinstance(arguments.get(ARGUMENT), str):
+        told = f"it called {NAME} with arguments that do not fit: {_short(str(written))}"
+        return "False", "MalformedArguments", told
+    return "True", "Calls", f"it called {NAME} with {_short(json.dumps(arguments))}"
+
+
+def _message(answer: Json) -> Json:
+    choices = answer.get("choices")
+    first = choices[0] if isinstance(choices, list) and choices else {}
+    found = first.get("message") if isinstance(first, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def _first_call(message: Json) -> Json | None:
+    calls = message.get("tool_calls")
+    first = calls[0] if isinstance(calls, list) and calls else None
+    found = first.get("function") if isinstance(first, dict) else None
+    return found if isinstance(found, dict) else None
+
+
+def _rate(value: Any) -> str:
+    return f"{value:.1f}" if isinstance(value, int | float) and value > 0 else ""
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= TOLD_CHARACTERS else f"{line[:TOLD_CHARACTERS]}…"
+
+
+def remembered(status: Mapping[str, Any]) -> Verification | None:
+    """Return what an earlier status says of a check, None when there was none."""
+    config_hash = status.get("verifiedConfigHash", "")
+    told, speed = condition(status, ConditionType.TOOL_CALLING), status.get("speed") or {}
+    if not config_hash or not told:
+        return None
+    return Verification(
+        config_hash,
+        told["status"],
+        told["reason"],
+        told["message"],
+        speed.get("promptTokensPerSecond", ""),
+        speed.get("tokensPerSecond", ""),
+    )
+
+
+def verification_status(found: Verification) -> Json:
+    """Return the part of a status that tells of a check beside its condition."""
+    speed = {
+        "promptTokensPerSecond": found.prompt_tokens_per_second,
+        "tokensPerSecond": found.tokens_per_second,
+    }
+    known = {name: value for name, value in speed.items() if value}
+    return {"verifiedConfigHash": found.config_hash} | ({"speed": known} if known else {})
+
+
+NOT_YET: Detail = (
+    ConditionType.TOOL_CALLING,
+    "Unknown",
+    "NotChecked",
+    "checked when the model serves and nobody uses it",
+)

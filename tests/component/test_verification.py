@@ -1,0 +1,150 @@
+"""Tool calling is tried once a configuration, while nobody uses the model: a scripted server stands
+where the pod's would."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from tests.api import Api, eventually
+from tests.component.conftest import Json, StartOperator, model, pods, wait_state
+
+ADDRESS = "127.0.0.88"
+CALL: Json = {"name": "get_weather", "arguments": '{"city": "Paris"}'}
+
+
+class Server:
+    """A llama-server, as far as the check goes."""
+
+    def __init__(self) -> None:
+        self.status, self.message = 200, {"tool_calls": [{"function": CALL}]}
+        self.busy = False
+        self.asked: list[Json] = []
+        served = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                slots = [{"id": 0, "is_processing": served.busy}]
+                caps: Json = {"chat_template_caps": {"supports_tools": True}}
+                self._answer(200, slots if self.path == "/slots" else caps)
+
+            def do_POST(self) -> None:
+                length = int(self.headers["Content-Length"])
+                served.asked.append(json.loads(self.rfile.read(length)))
+                body: Json = {"choices": [{"message": served.message}]}
+                body["timings"] = {"prompt_per_second": 800.0, "predicted_per_second": 50.0}
+                if served.status != 200:
+                    body = {"error": {"message": "tools param requires --jinja flag"}}
+                self._answer(served.status, body)
+
+            def _answer(self, status: int, body: Any) -> None:
+                data = json.dumps(body).encode()
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *_: object) -> None:
+                """Say nothing of each request."""
+
+        self.http = ThreadingHTTPServer((ADDRESS, 8080), Handler)
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    started = Server()
+    yield started
+    started.http.shutdown()
+    started.http.server_close()
+
+
+def serve_at(api: Api, namespace: str) -> str:
+    """Wait for the model's one pod, give it the scripted server's address, and return its uid."""
+    wait_state(api, namespace, "coder", "Serving")
+    (pod,) = pods(api, namespace)
+    status = {"podIP": ADDRESS, "podIPs": [{"ip": ADDRESS}]}
+    api.patch("Pod", namespace, pod["metadata"]["name"], {"status": status}, subresource="/status")
+    return str(pod["metadata"]["uid"])
+
+
+def tools(api: Api, namespace: str) -> Json:
+    found = api.get("LlamaModel", namespace, "coder") or {}
+    conditions = found.get("status", {}).get("conditions", ())
+    return next((each for each in conditions if each["type"] == "ToolCalling"), {})
+
+
+def reason(api: Api, namespace: str) -> str:
+    told = tools(api, namespace)
+    return f"{told.get('status', '')} {told.get('reason', '')}"
+
+
+@pytest.mark.usefixtures("operator")
+class TestVerification:
+    @pytest.mark.parametrize(
+        ("status", "message", "shown"),
+        [
+            (200, {"tool_calls": [{"function": CALL}]}, "True Calls"),
+            (200, {"content": "It is sunny."}, "False TextInsteadOfCall"),
+            (
+                200,
+                {"tool_calls": [{"function": {**CALL, "arguments": "{"}}]},
+                "False MalformedArguments",
+            ),
+            (500, {}, "False ServerTooOld"),
+        ],
+        ids=["good", "text", "malformed", "too old"],
+    )
+    def test_what_it_shows_is_told(
+        self, api: Api, namespace: str, server: Server, status: int, message: Json, shown: str
+    ) -> None:
+        server.status, server.message = status, message
+        api.apply(model(namespace))
+        serve_at(api, namespace)
+        eventually(lambda: reason(api, namespace) == shown)
+        found = (api.get("LlamaModel", namespace, "coder") or {})["status"]
+        assert found["verifiedConfigHash"] == found["configHash"]
+        if status == 200:
+            assert found["speed"] == {"promptTokensPerSecond": "800.0", "tokensPerSecond": "50.0"}
+        assert len(server.asked) == 1
+
+    def test_once_a_configuration_also_when_the_operator_starts_anew(
+        self, api: Api, namespace: str, server: Server, start_operator: StartOperator
+    ) -> None:
+        api.apply(model(namespace))
+        first = serve_at(api, namespace)
+        eventually(lambda: reason(api, namespace) == "True Calls")
+        start_operator().wait_ready()
+        api.apply(model(namespace, aliases=["gpt-4o"]))
+        found = eventually(
+            lambda: api.get("LlamaModel", namespace, "coder"),
+            until=lambda each: each["status"]["observedGeneration"] == 2,
+        )
+        assert found["status"]["verifiedConfigHash"] == found["status"]["configHash"]
+        # A roll is another configuration.
+        api.apply(model(namespace, contextSize=8192))
+        eventually(lambda: reason(api, namespace) == "Unknown NotChecked")
+        eventually(lambda: {each["metadata"]["uid"] for each in pods(api, namespace)} != {first})
+        server.message = {"content": "Sunny."}
+        serve_at(api, namespace)
+        eventually(lambda: reason(api, namespace) == "False TextInsteadOfCall")
+        assert len(server.asked) == 2
+
+    def test_not_while_somebody_uses_it_nor_when_it_is_off(
+        self, api: Api, namespace: str, server: Server
+    ) -> None:
+        server.busy = True
+        api.apply(model(namespace))
+        serve_at(api, namespace)
+        eventually(lambda: reason(api, namespace) == "Unknown NotChecked")
+        api.apply(model(namespace, verify={"toolCalling": "Off"}))
+        eventually(lambda: not tools(api, namespace))
+        server.busy = False
+        api.apply(model(namespace, verify={"toolCalling": "Off"}, aliases=["a"]))
+        wait_state(api, namespace, "coder", "Serving")
+        assert not server.asked
