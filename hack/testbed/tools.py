@@ -72,6 +72,8 @@ NODE_PACKAGES = (
     "libc6-dev",
     "buildah",
     "debootstrap",
+    # The tests of what people see use a real terminal.
+    "tmux",
 )
 DISK_NEEDED_GIB = 8
 

@@ -18,6 +18,7 @@ from hack import chart
 from hack.demo import SAMPLES, kubectl
 from hack.testbed import images, llama_server
 from hack.testbed.cluster import Cluster, Testbed, choose
+from tests.api import eventually
 
 NAMESPACE = "e2e"
 Json = dict[str, Any]
@@ -101,7 +102,11 @@ def kube(cluster: Cluster) -> Iterator[Kubectl]:
     kubectl(cluster, "delete", "--ignore-not-found", "-f", SAMPLES)
     kubectl(cluster, "delete", "namespace", NAMESPACE, "--ignore-not-found")
     kubectl(cluster, "create", "namespace", NAMESPACE)
-    yield Kubectl(cluster)
+    there = Kubectl(cluster)
+    yield there
+    # A namespace whose pods are still ending is looked at again after half of their grace: 5 min.
+    there("delete", "llamamodels,modelrouters", "--all", "--wait=true")
+    eventually(lambda: not there("get", "pods", "-o", "name").split(), seconds=60)
     kubectl(cluster, "delete", "namespace", NAMESPACE, "--wait=false")
 
 

@@ -12,6 +12,11 @@ from llama_halo.errors import LlamaHaloError
 COMMANDS = {
     "operator": "run the operator (in a cluster, or against KUBECONFIG)",
     "gateway": "run the gateway of one ModelRouter",
+    "status": "models, routers, nodes and what happened, in one look; -w: live",
+    "chat": "talk to a model or through a router",
+    "wake": "load a model now, and wait until it serves",
+    "sleep": "unload a model that nobody uses",
+    "logs": "what the pods of a model or router say",
     "estimate": "how much memory a model needs, from its file's header",
     "node-agent": "publish what a node is and can hold",
     "doctor": "what is wrong with a Strix Halo machine, and how to mend it",

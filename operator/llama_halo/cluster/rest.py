@@ -33,7 +33,9 @@ WATCH_SECONDS = 150
 _WATCH_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=WATCH_SECONDS + 15)
 UNREACHABLE = (aiohttp.ClientError, OSError, TimeoutError, ValueError)
 """What a request raises that got no answer, or one that is cut off."""
-_APPLY = "application/apply-patch+yaml"
+_APPLY, _MERGE = "application/apply-patch+yaml", "application/merge-patch+json"
+_PATIENT = aiohttp.ClientTimeout(total=None, sock_connect=5)
+"""For an answer that a model has to be loaded for."""
 
 
 class RestCluster:
@@ -92,6 +94,25 @@ class RestCluster:
 
     async def apply_status(self, resource: Resource, body: Json, *, manager: str) -> Json:
         return await self._apply(resource, body, manager, subresource="/status")
+
+    async def merge(
+        self, resource: Resource, namespace: str, name: str, body: Json, *, subresource: str = ""
+    ) -> Json:
+        """Patch what a person would: fields that are nobody's to apply."""
+        path = resource.path(namespace, name) + subresource
+        return await self._request("PATCH", path, body=body, content_type=_MERGE)
+
+    async def stream(
+        self, service: str, namespace: str, path: str, body: Json, headers: dict[str, str]
+    ) -> AsyncIterator[bytes]:
+        """Post to a Service by way of the API server, and yield the lines of the answer."""
+        proxied = f"/api/v1/namespaces/{namespace}/services/{service}:http/proxy{path}"
+        response = await self._call("POST", proxied, body=body, headers=headers, timeout=_PATIENT)
+        try:
+            async for line in _lines(response):
+                yield line
+        finally:
+            response.close()
 
     async def delete(self, resource: Resource, namespace: str, name: str, *, uid: str) -> bool:
         body = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
@@ -178,6 +199,7 @@ class RestCluster:
         *,
         body: Json | None = None,
         content_type: str = "application/json",
+        headers: dict[str, str] | None = None,
         timeout: Any = TIMEOUT_SECONDS,  # noqa: ASYNC109  (aiohttp's own, for headers and body)
     ) -> Any:
         """Send a request and return the open aiohttp response; raise for error statuses.
@@ -187,16 +209,20 @@ class RestCluster:
         for fresh in (False, True):
             if fresh:
                 await self._reload()
-            _, url, headers, *_ = await self._api.param_serialize(
+            _, url, sent, *_ = await self._api.param_serialize(
                 method,
                 path,
                 query_params=list((query or {}).items()),
-                header_params={"Accept": "application/json", "Content-Type": content_type},
+                header_params={
+                    "Accept": "application/json",
+                    "Content-Type": content_type,
+                    **(headers or {}),
+                },
                 auth_settings=["BearerToken"],
             )
             # The body is plain JSON: the client's own walk through it costs a tenth of the request.
             answer = await self._api.rest_client.request(
-                method, url, headers=headers, body=body, _request_timeout=timeout
+                method, url, headers=sent, body=body, _request_timeout=timeout
             )
             response = answer.response
             if response.status < 400:

@@ -1,0 +1,43 @@
+"""`llama-halo logs NAME`: what the pods of a model or router say, by kubectl."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+
+from llama_halo.errors import SettingsError
+from llama_halo.plan.labels import FILES_OF, MODEL, ROUTER
+
+OF = {"server": f"{MODEL}={{}}", "router": f"{ROUTER}={{}}", "files": f"{FILES_OF}={{}}"}
+
+
+def run(words: list[str]) -> int:
+    """Hand over to kubectl."""
+    arguments = _parser().parse_args(words)
+    kubectl = shutil.which("kubectl")
+    if kubectl is None:
+        raise SettingsError("kubectl is not on PATH, and logs come by it")
+    selector = OF[arguments.of].format(arguments.name)
+    command = [
+        *(kubectl, "logs", "--namespace", arguments.namespace, "--selector", selector),
+        *("--all-containers", "--prefix", "--tail", str(arguments.tail)),
+        *(("--follow",) if arguments.follow else ()),
+    ]
+    return subprocess.run(command, check=False, env=os.environ).returncode  # noqa: S603
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="llama-halo logs", description=__doc__)
+    parser.add_argument("name", help="a LlamaModel, or a ModelRouter with --of router")
+    parser.add_argument(
+        "--of",
+        choices=sorted(OF),
+        default="server",
+        help="server: llama-server of a model; files: the Jobs that read and fetch it; router",
+    )
+    parser.add_argument("-n", "--namespace", default="default")
+    parser.add_argument("-f", "--follow", action="store_true")
+    parser.add_argument("--tail", type=int, default=100, metavar="LINES")
+    return parser

@@ -1,0 +1,231 @@
+"""What `llama-halo status` shows, from the objects of a cluster; pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from llama_halo.api.reasons import ConditionType
+from llama_halo.plan import labels
+from llama_halo.plan.quantity import human_gib, mebibytes
+from llama_halo.settings import Settings
+from llama_halo.status.conditions import condition
+from llama_halo.status.files import progress
+
+Json = dict[str, Any]
+BAR_CELLS = 24
+NEWEST_EVENTS = 6
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The objects that there are, as lists."""
+
+    models: Sequence[Json] = ()
+    routers: Sequence[Json] = ()
+    nodes: Sequence[Json] = ()
+    pods: Sequence[Json] = ()
+    events: Sequence[Json] = ()
+
+
+def report(seen: Seen) -> Json:
+    """Return all that is shown, as numbers and words."""
+    return {
+        "nodes": [_node(each, seen.pods) for each in seen.nodes],
+        "models": [_model(each) for each in seen.models],
+        "routers": [_router(each) for each in seen.routers],
+        "events": [_event(each) for each in _newest(seen.events)],
+    }
+
+
+def _node(node: Json, pods: Sequence[Json]) -> Json:
+    metadata = node["metadata"]
+    annotations, status = metadata.get("annotations") or {}, node.get("status") or {}
+    allocatable = mebibytes(status.get("allocatable", {}).get("memory", 0))
+    budget = max(allocatable - Settings.gpu_reserve_mib, 0)
+    given = annotations.get(labels.GPU_MEMORY)
+    own = [each for each in pods if each.get("spec", {}).get("nodeName") == metadata["name"]]
+    return {
+        "name": metadata["name"],
+        "strixHalo": (metadata.get("labels") or {}).get(labels.STRIX_HALO) == "true",
+        "ready": any(
+            each["type"] == "Ready" and each["status"] == "True"
+            for each in status.get("conditions", ())
+        ),
+        "cordoned": bool(node.get("spec", {}).get("unschedulable")),
+        "gpuBudgetMiB": mebibytes(given) if given else budget,
+        "gpuHeldMiB": _held(own, labels.GPU_MIB),
+        "allocatableMiB": allocatable,
+        "heldMiB": _held(own, labels.GPU_MIB) + _held(own, labels.HOST_MIB),
+        "models": sorted(
+            {(each["metadata"]["labels"] or {}).get(labels.MODEL, "") for each in own}
+        ),
+    }
+
+
+def _held(pods: Sequence[Json], annotation: str) -> int:
+    texts = [(each["metadata"].get("annotations") or {}).get(annotation, "0") for each in pods]
+    return sum(int(each) for each in texts if each.isdecimal())
+
+
+def _model(model: Json) -> Json:
+    metadata, status = model["metadata"], model.get("status") or {}
+    ready = condition(status, ConditionType.READY)
+    about, speed = status.get("model") or {}, status.get("speed") or {}
+    found: Json = {
+        "namespace": metadata["namespace"],
+        "name": metadata["name"],
+        "ready": ready.get("status", "Unknown"),
+        "state": ready.get("reason", "NotSeenYet"),
+        "message": ready.get("message", "no operator has looked at it"),
+        "model": about.get("summary", ""),
+        "contextSize": about.get("contextSize"),
+        "memory": (status.get("memory") or {}).get("summary", ""),
+        "node": status.get("nodeSummary", ""),
+        "tools": condition(status, ConditionType.TOOL_CALLING).get("status", ""),
+        "tokensPerSecond": speed.get("tokensPerSecond", ""),
+    }
+    if status.get("download"):
+        found["download"] = status["download"]
+    return found
+
+
+def _router(router: Json) -> Json:
+    metadata, status = router["metadata"], router.get("status") or {}
+    ready = condition(status, ConditionType.READY)
+    return {
+        "namespace": metadata["namespace"],
+        "name": metadata["name"],
+        "ready": ready.get("status", "Unknown"),
+        "state": ready.get("reason", "NotSeenYet"),
+        "message": ready.get("message", "no operator has looked at it"),
+        "engine": status.get("engine", ""),
+        "models": status.get("modelSummary", ""),
+        "url": status.get("url", ""),
+    }
+
+
+def _newest(events: Sequence[Json]) -> list[Json]:
+    return sorted(events, key=_at, reverse=True)[:NEWEST_EVENTS]
+
+
+def _at(event: Mapping[str, Any]) -> str:
+    series = event.get("series") or {}
+    return str(series.get("lastObservedTime") or event.get("eventTime") or "")
+
+
+def _event(event: Json) -> Json:
+    about = event.get("regarding") or {}
+    return {
+        "time": _at(event),
+        "type": event.get("type", ""),
+        "reason": event.get("reason", ""),
+        "kind": about.get("kind", ""),
+        "namespace": about.get("namespace", ""),
+        "name": about.get("name", ""),
+        "note": event.get("note", ""),
+    }
+
+
+def text(found: Json, *, now: datetime, columns: int) -> str:
+    """Return a report for a terminal of so many columns."""
+    parts = [_nodes_text(found["nodes"]), _models_text(found["models"])]
+    parts += [_routers_text(found["routers"]), _events_text(found["events"], now)]
+    lines = "\n\n".join(each for each in parts if each).splitlines()
+    return "\n".join(_cut(each, columns) for each in lines)
+
+
+def _nodes_text(nodes: Sequence[Json]) -> str:
+    lines = []
+    for each in nodes:
+        state = "" if each["ready"] else "  NOT READY"
+        state += "  cordoned" if each["cordoned"] else ""
+        held, of = each["heldMiB"], each["allocatableMiB"]
+        told = f"{human_gib(held)} of {human_gib(of)} memory{state}"
+        if each["strixHalo"]:
+            held, of = each["gpuHeldMiB"], each["gpuBudgetMiB"]
+            told = f"{human_gib(held)} of {human_gib(of)} GPU, {told}"
+        lines.append(f"{each['name']}  {bar(held, of)}  {told}")
+    return "\n".join(["NODES", *lines]) if lines else ""
+
+
+def bar(part: int, whole: int, *, cells: int = BAR_CELLS) -> str:
+    """Return a bar of so many cells; what is there at all is seen."""
+    full = min(math.ceil(cells * part / whole), cells) if whole else 0
+    return "█" * full + "░" * (cells - full)
+
+
+def _models_text(models: Sequence[Json]) -> str:
+    if not models:
+        return "There are no LlamaModels: deploy/samples has some to begin with."
+    head = ("MODEL", "STATE", "FILE", "CTX", "MEMORY", "NODE", "TOOLS", "TOK/S")
+    rows = [
+        (
+            f"{each['namespace']}/{each['name']}",
+            each["state"],
+            each["model"],
+            str(each["contextSize"] or ""),
+            each["memory"],
+            each["node"],
+            each["tools"],
+            each["tokensPerSecond"],
+        )
+        for each in models
+    ]
+    lines = _table(head, rows)
+    for each, place in zip(models, range(len(models)), strict=True):
+        if each["ready"] != "True":
+            told = each["message"]
+            if "download" in each:
+                download = each["download"]
+                told = f"{bar(download['percent'], 100)}  {progress(download)}"
+            lines[place + 1] += f"\n    {told}"
+    return "\n".join(lines)
+
+
+def _routers_text(routers: Sequence[Json]) -> str:
+    head = ("ROUTER", "STATE", "ENGINE", "MODELS", "URL")
+    rows = [
+        (f"{each['namespace']}/{each['name']}", *(each[name] for name in _ROUTER_FIELDS))
+        for each in routers
+    ]
+    return "\n".join(_table(head, rows)) if rows else ""
+
+
+_ROUTER_FIELDS = ("state", "engine", "models", "url")
+
+
+def _events_text(events: Sequence[Json], now: datetime) -> str:
+    rows = [
+        f"{_ago(each['time'], now):>4}  {each['kind']} {each['namespace']}/{each['name']}:"
+        f" {each['reason']}: {each['note']}"
+        for each in events
+    ]
+    return "\n".join(["EVENTS", *rows]) if rows else ""
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in (head, *rows)
+    ]
+
+
+def _ago(time: str, now: datetime) -> str:
+    """Return how long ago something was, as kubectl has it: 42s, 7m, 3h, 2d."""
+    try:
+        seconds = int((now - datetime.fromisoformat(time).astimezone(UTC)).total_seconds())
+    except ValueError:
+        return ""
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= length:
+            return f"{seconds // length}{unit}"
+    return f"{max(seconds, 0)}s"
+
+
+def _cut(line: str, columns: int) -> str:
+    return line if len(line) <= columns else f"{line[: columns - 1]}…"

@@ -1,0 +1,91 @@
+"""`llama-halo status`: models, routers, nodes and what happened, in one look; with -w, live."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import shutil
+import sys
+from datetime import UTC, datetime
+
+from llama_halo.cli.report import Seen, report, text
+from llama_halo.cluster.events import CONTROLLER
+from llama_halo.cluster.resources import EVENT, LLAMAMODEL, MODELROUTER, NODE, POD
+from llama_halo.cluster.rest import UNREACHABLE, RestCluster
+from llama_halo.errors import ClusterError, SettingsError
+from llama_halo.plan.labels import MODEL
+
+EVERY_SECONDS = 2
+_CLEAR, _HOME, _REST = "\033[2J", "\033[H", "\033[J"
+_NO_CURSOR, _CURSOR = "\033[?25l", "\033[?25h"
+
+
+def run(words: list[str]) -> int:
+    """Show what there is, once or for as long as it is watched."""
+    arguments = _parser().parse_args(words)
+    try:
+        asyncio.run(_show(arguments))
+    except KeyboardInterrupt:
+        return 0
+    return 0
+
+
+async def _show(arguments: argparse.Namespace) -> None:
+    cluster = await RestCluster.connect()
+    try:
+        if arguments.output == "json":
+            print(json.dumps(report(await _look(cluster, arguments.namespace)), indent=2))
+        elif arguments.watch:
+            await _watch(cluster, arguments.namespace)
+        else:
+            print(await _text(cluster, arguments.namespace))
+    except (ClusterError, *UNREACHABLE) as error:
+        raise SettingsError(f"the cluster does not answer: {error}") from error
+    finally:
+        await cluster.close()
+
+
+async def _watch(cluster: RestCluster, namespace: str | None) -> None:
+    """Paint over what was painted, so that nothing flickers; a cluster that is away comes back."""
+    sys.stdout.write(_CLEAR + _NO_CURSOR)
+    try:
+        while True:
+            try:
+                shown = await _text(cluster, namespace)
+            except (ClusterError, *UNREACHABLE) as error:
+                shown = f"the cluster does not answer: {error}"
+            lines = f"{datetime.now():%H:%M:%S}\n{shown}".splitlines()
+            sys.stdout.write(_HOME + "".join(f"{line}\033[K\n" for line in lines) + _REST)
+            sys.stdout.flush()
+            await asyncio.sleep(EVERY_SECONDS)
+    finally:
+        sys.stdout.write(_CURSOR)
+
+
+async def _text(cluster: RestCluster, namespace: str | None) -> str:
+    columns = shutil.get_terminal_size((160, 40)).columns
+    found = report(await _look(cluster, namespace))
+    return text(found, now=datetime.now(UTC), columns=columns)
+
+
+async def _look(cluster: RestCluster, namespace: str | None) -> Seen:
+    """Return what there is to see; nodes are left out for who may not list them."""
+    try:
+        nodes, _ = await cluster.list(NODE, namespace=None)
+    except ClusterError:
+        nodes = []
+    models, _ = await cluster.list(LLAMAMODEL, namespace=namespace)
+    routers, _ = await cluster.list(MODELROUTER, namespace=namespace)
+    pods, _ = await cluster.list(POD, namespace=namespace, selector=MODEL)
+    ours = f"reportingController={CONTROLLER}"
+    events, _ = await cluster.list(EVENT, namespace=namespace, fields=ours)
+    return Seen(models, routers, nodes, pods, events)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="llama-halo status", description=__doc__)
+    parser.add_argument("-n", "--namespace", help="one namespace; default: all")
+    parser.add_argument("-w", "--watch", action="store_true", help="go on, until Ctrl-C")
+    parser.add_argument("-o", "--output", choices=["text", "json"], default="text")
+    return parser

@@ -1,0 +1,172 @@
+"""What a person sees and does from a terminal, a real one where it matters."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.api import administrators, eventually, ready
+from tests.e2e.conftest import NAMESPACE, Kubectl, router, smollm2
+
+Json = dict[str, Any]
+Environment = dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def environment(kube: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """A person's environment, with a model on demand, one that is always on, and a router."""
+    kube("delete", "llamamodels,modelrouters", "--all", "--wait=true")
+    activation = {"onDemand": {"minResident": "0s", "idleTimeout": "30m"}}
+    kube.apply(smollm2("sleeper", activation=activation))
+    kube.apply(smollm2("always"))
+    models = [{"name": each, "modelRef": {"name": each}} for each in ("always", "sleeper")]
+    kube.apply(router(models=models, routes={"default": "always"}))
+    kube.wait_ready("llamamodel/sleeper", "llamamodel/always", "modelrouter/main")
+    kubeconfig = administrators(kube.cluster.kubeconfig, tmp_path_factory.mktemp("person"))
+    path = f"{Path(sys.executable).parent}:{kube.cluster.kubectl.parent}:{os.environ['PATH']}"
+    return {**os.environ, "KUBECONFIG": str(kubeconfig), "PATH": path}
+
+
+def halo(environment: Environment, *words: str, status: int = 0) -> str:
+    """Run llama-halo as a person does and return what it prints."""
+    done = subprocess.run(
+        [shutil.which("llama-halo", path=environment["PATH"]) or "", *words],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=180,
+    )
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_the_status_in_one_look(environment: Environment) -> None:
+    text = halo(environment, "status")
+    assert "NODES\nhalo-1  " in text
+    assert f"{NAMESPACE}/always" in text
+    assert "Serving" in text
+    assert f"{NAMESPACE}/main" in text
+    found = json.loads(halo(environment, "status", "-n", NAMESPACE, "-o", "json"))
+    states = {each["name"]: each["state"] for each in found["models"]}
+    assert states == {"always": "Serving", "sleeper": "Idle"}
+    (node,) = found["nodes"]
+    assert node["heldMiB"] >= 1024
+    assert node["strixHalo"]
+
+
+def test_a_model_is_woken_and_put_to_sleep_again(kube: Kubectl, environment: Environment) -> None:
+    assert "sleeper serves" in halo(environment, "wake", "sleeper", "-n", NAMESPACE)
+    assert ready(kube.json("get", "llamamodel/sleeper")) == ("True", "Serving")
+    said = halo(environment, "sleep", "sleeper", "-n", NAMESPACE)
+    assert "the next request loads it" in said
+    eventually(lambda: not kube.pod_uids("llama-halo.dev/model=sleeper"), seconds=60)
+    assert "holds no memory" in halo(environment, "sleep", "sleeper", "-n", NAMESPACE)
+    assert "stays so" in halo(environment, "sleep", "always", "-n", NAMESPACE)
+    assert "always serves" in halo(environment, "wake", "always", "-n", NAMESPACE)
+    assert "there is no" not in halo(environment, "wake", "nobody", "-n", NAMESPACE, status=1)
+
+
+def test_a_question_through_the_router_and_to_a_model(environment: Environment) -> None:
+    """The router wakes who sleeps; a model that sleeps is told of."""
+    for name in ("main", "always"):
+        said = halo(environment, "chat", name, "-n", NAMESPACE, "What", "is", "2+2?")
+        assert len(said.strip()) > 3, said
+    asked = ("chat", "main", "--model", "sleeper", "-n", NAMESPACE, "Hi.")
+    assert len(halo(environment, *asked).strip()) > 3
+    halo(environment, "sleep", "sleeper", "-n", NAMESPACE)
+    told = halo(environment, "chat", "sleeper", "-n", NAMESPACE, "Hi.", status=1)
+    assert "llama-halo status says why" in told
+    told = halo(environment, "chat", "nobody", "-n", NAMESPACE, "Hi.", status=1)
+    assert "there is no ModelRouter or LlamaModel nobody" in told
+
+
+def test_the_logs_of_a_model_and_its_router(environment: Environment) -> None:
+    told = halo(environment, "logs", "always", "-n", NAMESPACE, "--tail", "20")
+    assert "/llama-server] " in told
+    told = halo(environment, "logs", "main", "--of", "router", "-n", NAMESPACE)
+    assert '"message": "serving"' in told or "serving" in told
+
+
+def test_the_doctor_reads_what_the_node_agent_saw(environment: Environment) -> None:
+    """This node is no Strix Halo machine, and is told so."""
+    told = eventually(
+        lambda: halo(environment, "doctor", "--nodes", status=1),
+        until=lambda text: "halo-1: " in text,
+        seconds=60,
+    )
+    assert "problem: gpu: no GPU with PCI id 1002:1586" in told
+    told = halo(environment, "doctor", "--nodes", "nobody", status=1)
+    assert "there is no node nobody" in told
+
+
+def test_it_is_a_plugin_of_kubectl(kube: Kubectl, environment: Environment) -> None:
+    done = subprocess.run(
+        [str(kube.cluster.kubectl), "llama", "status", "-n", NAMESPACE],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert f"{NAMESPACE}/always" in done.stdout
+
+
+@contextmanager
+def terminal(environment: Environment, command: str) -> Iterator[Any]:
+    """Run a command in tmux, and give a function that returns what the screen shows."""
+    name = f"halo-{os.getpid()}"
+    tmux = ["tmux", "-L", name]
+    start = [*tmux, "-f", "/dev/null", "new-session", "-d", "-x", "140", "-y", "40", command]
+    subprocess.run(start, env={**environment, "TERM": "xterm-256color"}, check=True)
+
+    def screen() -> str:
+        shown = subprocess.run(
+            [*tmux, "capture-pane", "-p"], capture_output=True, text=True, check=False
+        )
+        return shown.stdout
+
+    def keys(*words: str) -> None:
+        subprocess.run([*tmux, "send-keys", *words], check=True)
+
+    try:
+        yield screen, keys
+    finally:
+        subprocess.run([*tmux, "kill-server"], capture_output=True, check=False)
+
+
+def test_the_live_status_follows_in_a_real_terminal(
+    kube: Kubectl, environment: Environment, tmp_path: Path
+) -> None:
+    with terminal(environment, "llama-halo status -w") as (screen, _):
+        shown = eventually(screen, until=lambda text: "Serving" in text, seconds=60)
+        assert f"{NAMESPACE}/sleeper  Idle" in shown
+        halo(environment, "wake", "sleeper", "-n", NAMESPACE)
+        shown = eventually(
+            screen, until=lambda text: f"{NAMESPACE}/sleeper  Serving" in text, seconds=30
+        )
+        print(shown)
+        assert shown.count("NODES") == 1, "it paints over what was there"
+        assert all(len(line) <= 140 for line in shown.splitlines())
+
+
+def test_a_conversation_in_a_real_terminal(environment: Environment) -> None:
+    command = f"llama-halo chat main -n {NAMESPACE}"
+    with terminal(environment, command) as (screen, keys):
+        eventually(screen, until=lambda text: text.strip() == ">", seconds=60)
+        keys("What is 2+2?", "Enter")
+        eventually(screen, until=lambda text: text.rstrip().endswith("\n>"), seconds=120)
+        keys("And 3+3?", "Enter")
+        time.sleep(1)
+        shown = eventually(screen, until=lambda text: text.rstrip().endswith("\n>"), seconds=120)
+        print(shown)
+        assert shown.count("> ") >= 2
