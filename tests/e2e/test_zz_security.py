@@ -1,0 +1,127 @@
+"""After all other tests on the node: what was refused, what may be read, and what pods may do."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections import Counter
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from hack import chart
+from hack.demo import kubectl
+from hack.manifests import CHART
+from hack.testbed import audit
+from hack.testbed.cluster import Testbed
+from hack.testbed.shell import succeeds
+from tests.api import eventually
+from tests.e2e.conftest import NAMESPACE, Kubectl, router, smollm2
+
+Json = dict[str, Any]
+SYSTEM = chart.NAMESPACE
+ACCOUNTS = {
+    "operator": f"system:serviceaccount:{SYSTEM}:llama-halo-operator",
+    "node agent": f"system:serviceaccount:{SYSTEM}:llama-halo-node-agent",
+    "gateway": f"system:serviceaccount:{NAMESPACE}:main-router",
+}
+# What a pod's own account is refused while its objects are being collected.
+GOING = ("namespace", "being terminated")
+
+
+@pytest.fixture(scope="module")
+def served(kube: Kubectl) -> None:
+    kube.apply(smollm2("one"))
+    kube.apply(router(models=[{"name": "one", "modelRef": {"name": "one"}}], routes=None))
+    kube.wait_ready("llamamodel/one", "modelrouter/main")
+
+
+@pytest.mark.parametrize("who", ACCOUNTS)
+def test_nobody_of_ours_was_ever_refused_anything(kube: Kubectl, served: None, who: str) -> None:
+    """A 403 in the audit log of all that ran before is a permission that lacks."""
+    assert isinstance(kube.cluster, Testbed)
+    log = kube.cluster.layout.audit_log
+    refused: Counter[str] = Counter()
+    answered = 0
+    for entry in audit.entries(log, user=ACCOUNTS[who]):
+        answered += 1
+        message = entry["responseStatus"].get("message", "")
+        if entry["responseStatus"]["code"] == 403 and not any(word in message for word in GOING):
+            refused[f"{audit.name_of(entry)}: {message[:200]}"] += 1
+    assert answered
+    assert not refused
+
+
+@pytest.mark.parametrize("who", ACCOUNTS)
+@pytest.mark.parametrize(
+    "what", ["get secrets", "list secrets", "create pods/exec", "get pods/log"]
+)
+def test_nobody_of_ours_may(kube: Kubectl, served: None, who: str, what: str) -> None:
+    words = (kube.cluster.kubectl, "--kubeconfig", kube.cluster.kubeconfig)
+    asked = ("auth", "can-i", *what.split(), "--as", ACCOUNTS[who], "--namespace", NAMESPACE)
+    assert not succeeds(*words, *asked)
+
+
+def test_operator_and_node_agent_pass_the_restricted_level(kube: Kubectl) -> None:
+    assert _violations(kube, SYSTEM) == []
+
+
+def test_of_the_others_only_pods_with_the_nodes_files_do_not(kube: Kubectl, served: None) -> None:
+    """A store on the node is a hostPath, which no level but privileged allows: gateways pass."""
+    names = {line.partition(":")[0].strip() for line in _violations(kube, NAMESPACE)}
+    assert not [each for each in names if "router" in each], names
+    assert [each for each in names if each.startswith("one-")]
+
+
+def _violations(kube: Kubectl, namespace: str) -> list[str]:
+    """Return what the API server says of a namespace's pods, were it restricted."""
+    label = "pod-security.kubernetes.io/enforce=restricted"
+    words = (kube.cluster.kubectl, "--kubeconfig", kube.cluster.kubeconfig)
+    done = subprocess.run(
+        [
+            *map(str, words),
+            "label",
+            "--dry-run=server",
+            "--overwrite",
+            "namespace",
+            namespace,
+            label,
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    warned = [line.removeprefix("Warning: ") for line in done.stderr.splitlines()]
+    return [line for line in warned if line and not line.startswith("existing pods in namespace")]
+
+
+def _names(kube: Kubectl, namespace: str, selector: str) -> set[str]:
+    """Return the names of the series that a running pod tells of."""
+    words = ("-n", namespace, "get", "pods", "-l", selector, "-o", "json")
+    (pod,) = json.loads(kubectl(kube.cluster, *words))["items"]
+    text = httpx.get(f"http://{pod['status']['podIP']}:8080/metrics", timeout=10).text
+    series = set(re.findall(r"^# TYPE (\S+) \S+$", text, re.MULTILINE))
+    samples = set(re.findall(r"^(llama_halo\w+)", text, re.MULTILINE))
+    buckets = set(re.findall(r"^# TYPE (\S+) histogram$", text, re.MULTILINE))
+    return series | samples | {f"{each}_bucket" for each in buckets}
+
+
+def test_alerts_and_dashboard_ask_for_series_that_there_are(kube: Kubectl, served: None) -> None:
+    told: set[str] = set()
+    for namespace, selector in (
+        (SYSTEM, "app.kubernetes.io/name=llama-halo-operator"),
+        (SYSTEM, "app.kubernetes.io/name=llama-halo-node-agent"),
+        (NAMESPACE, "llama-halo.dev/router=main"),
+    ):
+        eventually(lambda n=namespace, s=selector: _names(kube, n, s), seconds=30)  # type: ignore[misc]
+        told |= _names(kube, namespace, selector)
+    alerts = yaml.safe_load((CHART / "files/alerts.yaml").read_text())
+    rules = [rule["expr"] for group in alerts["groups"] for rule in group["rules"]]
+    dashboard = json.loads((CHART / "files/dashboard.json").read_text())
+    queries = [each["expr"] for panel in dashboard["panels"] for each in panel["targets"]]
+    asked = {name for text in rules + queries for name in re.findall(r"llama_halo_\w+", text)}
+    assert len(asked) > 15
+    assert asked - told == set()
