@@ -112,7 +112,7 @@ def _judge(props: Json, status: int, answer: Json) -> tuple[str, str, str]:
 
 def _refused(status: int, answer: Json) -> tuple[str, str, str]:
     error = answer.get("error")
-    said = error.get("message", "") if isinstance(error, dict) else str(error or "")
+    said = str((error.get("message") if isinstance(error, dict) else error) or "")
     if "jinja" in said or "tools" in said or status in (404, 405, 501):
         told = f"this server cannot take tools (HTTP {status}: {_short(said)}): use a newer image"
         return "False", "ServerTooOld", told
