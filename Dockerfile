@@ -15,8 +15,14 @@ RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels 
     && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/llama-halo/lib
 
 FROM docker.io/library/python:3.11-slim-bookworm
+ARG VERSION=unreleased
+ARG REVISION=unknown
 LABEL org.opencontainers.image.title="llama-halo" \
-      org.opencontainers.image.licenses="Apache-2.0"
+      org.opencontainers.image.description="Operator, gateway and node agent of llama-halo" \
+      org.opencontainers.image.source="https://github.com/llama-halo/llama-halo" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION"
 COPY --from=build /opt/llama-halo /opt/llama-halo
 ENV PATH=/opt/llama-halo/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER 65532:65532

@@ -1,15 +1,16 @@
-"""Generate what comes from one source: CRDs into crds/ and the chart, and the plain manifests of
-deploy/operator from the chart.
+"""Generate what comes from one source: the version of pyproject.toml into what names it, CRDs into
+crds/ and the chart, and the plain manifests of deploy/operator from the chart.
 
-`python -m hack.manifests` writes; `plain()` and `crd_copies()` are what should be there.
+`python -m hack.manifests` writes; `stamped`, `crd_copies` and `plain` are what should be there.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 
 from hack.testbed import tools
-from hack.testbed.layout import REPOSITORY
+from hack.testbed.layout import REPOSITORY, VERSION
 from hack.testbed.shell import TestbedError, run
 from llama_halo.cli import crds
 
@@ -21,6 +22,12 @@ _PLAIN = {
     "rbac.yaml": ("serviceaccount.yaml", "rbac.yaml"),
     "operator.yaml": ("deployment.yaml",),
     "node-agent.yaml": ("nodeagent.yaml",),
+}
+# By file: what stands before the version.
+_STAMPED = {
+    "charts/llama-halo/Chart.yaml": r"^(?:appV|v)ersion: ",
+    "deploy/flux/git/source.yaml": r"^    tag: v",
+    "README.md": r"docker build -t ghcr\.io/llama-halo/llama-halo:",
 }
 # What is true of a release of Helm alone.
 _OF_HELM = ("helm.sh/chart:", "app.kubernetes.io/managed-by: Helm", "# Source:")
@@ -45,6 +52,19 @@ def plain() -> dict[str, str]:
     return found
 
 
+def stamped() -> dict[str, str]:
+    """Return the files that name the version, by path, with the one of pyproject.toml."""
+    return {
+        name: re.sub(
+            rf"({before})\d+\.\d+\.\d+",
+            rf"\g<1>{VERSION}",
+            (REPOSITORY / name).read_text(),
+            flags=re.MULTILINE,
+        )
+        for name, before in _STAMPED.items()
+    }
+
+
 def crd_copies() -> dict[str, str]:
     """Return the chart's CRDs: those of crds/."""
     return {path.name: path.read_text() for path in (REPOSITORY / "crds").glob("*.yaml")}
@@ -55,6 +75,8 @@ def main() -> int:
     crds.run([str(REPOSITORY / "crds")])
     CHART_CRDS.mkdir(parents=True, exist_ok=True)
     try:
+        for name, text in stamped().items():
+            (REPOSITORY / name).write_text(text)
         for name, text in crd_copies().items():
             (CHART_CRDS / name).write_text(text)
         for name, text in plain().items():

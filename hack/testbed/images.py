@@ -13,14 +13,14 @@ import time
 from pathlib import Path
 
 from hack.testbed import llama_server
-from hack.testbed.layout import CACHE, CONTAINERD_SOCKET, REPOSITORY
+from hack.testbed.layout import CACHE, CONTAINERD_SOCKET, REPOSITORY, VERSION
 from hack.testbed.llama_server import MODEL_FILE
 from hack.testbed.node import MODEL_STORE, PAUSE_IMAGE
 from hack.testbed.shell import TestbedError, run, say, succeeds
 
 HERE = Path(__file__).parent
 BASE_IMAGE = "docker.io/library/python:3.11-slim-bookworm"
-OPERATOR_IMAGE = "ghcr.io/llama-halo/llama-halo:0.1.0"
+OPERATOR_IMAGE = f"ghcr.io/llama-halo/llama-halo:{VERSION}"
 SERVER_IMAGE = "localhost/llama-server:testbed"
 
 _STORAGE = CACHE / "buildah"

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import socket
+import tomllib
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from hack.testbed.shell import TestbedError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+VERSION: str = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["version"]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "llama-halo"
 
 # The real node exists once a machine: its sockets need short paths, its kubelet needs root.

@@ -13,7 +13,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from hack.testbed import control_plane, tools
+from hack.testbed import control_plane, images, tools
 from hack.testbed.cluster import Testbed
 from hack.testbed.layout import REPOSITORY
 from hack.testbed.shell import TestbedError, run, tail
@@ -66,7 +66,7 @@ class OperatorProcess:
         environment = {
             **os.environ,
             "KUBECONFIG": str(kubeconfig),
-            "LLAMA_HALO_IMAGE": "ghcr.io/llama-halo/llama-halo:0.1.0",
+            "LLAMA_HALO_IMAGE": images.OPERATOR_IMAGE,
             "LLAMA_HALO_POD_NAME": f"operator-{self.port}",
             "LLAMA_HALO_PORT": str(self.port),
             **settings,

@@ -6,9 +6,9 @@ from typing import Any
 
 import kubernetes_validate
 import pytest
-import yaml
 
-from hack.manifests import CHART, PLAIN, crd_copies, plain
+from hack.manifests import CHART, PLAIN, crd_copies, plain, stamped
+from hack.testbed.layout import REPOSITORY, VERSION
 from llama_halo import __version__
 from llama_halo.api.crd import all_crds
 from llama_halo.plan.labels import GATEWAY_CLUSTER_ROLE
@@ -133,8 +133,10 @@ def test_the_crds_are_the_operators_and_outlive_the_release(helm: Helm) -> None:
 
 
 def test_the_version_is_in_one_place(helm: Helm) -> None:
-    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
-    assert (chart["version"], chart["appVersion"]) == (__version__, __version__)
+    assert __version__ == VERSION
+    for name, text in stamped().items():
+        assert (REPOSITORY / name).read_text() == text, f"{name}: run `make manifests`"
+        assert VERSION in text
     operator = one(helm.render(), "Deployment", "llama-halo-operator")
     (container,) = operator["spec"]["template"]["spec"]["containers"]
     assert container["image"].endswith(f":{__version__}")
