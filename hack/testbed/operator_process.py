@@ -32,15 +32,18 @@ def install(testbed: Testbed) -> None:
     control_plane.restart_controllers(testbed.layout, tools.build(tools.KUBERNETES))
 
 
-def token(testbed: Testbed) -> str:
+def token(testbed: Testbed, account: str = ACCOUNT, namespace: str = NAMESPACE) -> str:
     """Return a token of the operator's ServiceAccount, as its pod would have."""
     kubectl = control_plane.kubectl(testbed.layout)
-    words = ("create", "token", ACCOUNT, "--namespace", NAMESPACE, "--duration=8h")
+    words = ("create", "token", account, "--namespace", namespace, "--duration=8h")
     return run(*kubectl, *words).strip()
 
 
-def write_kubeconfig(testbed: Testbed, path: Path, *, server: str = "") -> Path:
-    """Write a kubeconfig of the operator; `server` is another way to the API server."""
+def write_kubeconfig(
+    testbed: Testbed, path: Path, *, server: str = "", credentials: str = ""
+) -> Path:
+    """Write a kubeconfig of the operator, or with another account's credentials; `server` is
+    another way to the API server."""
     cluster = {
         "server": server or testbed.layout.server,
         "certificate-authority": str(testbed.layout.pki / "ca.crt"),
@@ -51,7 +54,7 @@ def write_kubeconfig(testbed: Testbed, path: Path, *, server: str = "") -> Path:
         "current-context": "c",
         "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
         "clusters": [{"name": "c", "cluster": cluster}],
-        "users": [{"name": "u", "user": {"token": token(testbed)}}],
+        "users": [{"name": "u", "user": {"token": credentials or token(testbed)}}],
     }
     path.write_text(json.dumps(config))
     return path

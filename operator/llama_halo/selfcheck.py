@@ -84,7 +84,8 @@ async def check_permissions(cluster: Cluster, namespace: str) -> None:
     ]
     if missing:
         raise StartupError(
-            f"the service account may not: {', '.join(missing)}; apply deploy/operator/rbac.yaml"
+            f"in namespace {namespace} the service account may not: {', '.join(missing)}; apply"
+            " deploy/operator/rbac.yaml, or name the namespace in the chart's `namespaces`"
         )
 
 

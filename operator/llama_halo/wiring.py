@@ -139,9 +139,8 @@ class Operator:
     async def _start(self) -> None:
         context, settings = self._context, self._settings
         await selfcheck.check_crds(context.cluster)
-        await selfcheck.check_permissions(
-            context.cluster, (*settings.namespaces, settings.own_namespace)[0]
-        )
+        for namespace in settings.namespaces or (settings.own_namespace,):
+            await selfcheck.check_permissions(context.cluster, namespace)
         self._reflectors = reflectors(context)
         for each in self._reflectors:
             await each.list()
