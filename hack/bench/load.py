@@ -38,6 +38,8 @@ def model(index: int, **spec: Any) -> Json:
         "source": {"local": {"path": "x.gguf"}},
         "contextSize": 4096,
         "memory": {"gpu": "768Mi", "host": "128Mi"},
+        # No server is behind these pods.
+        "verify": {"toolCalling": "Off"},
         "pod": {"resources": {"requests": {"cpu": "100m"}}},
     }
     return {

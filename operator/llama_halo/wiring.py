@@ -149,11 +149,14 @@ class Operator:
 
     def _acts(self, other: str | None) -> None:
         """Rest while another operator acts, and act again when the Lease is ours again."""
+        queues = (self._queue, self._context.unloads, self._context.verifications)
         if other is not None and not self._queue.paused:
-            self._queue.paused = True
+            for each in queues:
+                each.paused = True
             log.warning("another operator acts, this one rests", extra={"holder": other})
         elif other is None and self._queue.paused:
-            self._queue.resume()
+            for each in queues:
+                each.resume()
             log.warning("the identity Lease is ours again, this operator acts")
         self._other = other or ""
 

@@ -33,6 +33,8 @@ def model(namespace: str, index: int, **spec: Any) -> Json:
         "contextSize": 4096,
         "replicas": 1,
         "memory": {"gpu": "512Mi", "host": "128Mi"},
+        # No server is behind these pods.
+        "verify": {"toolCalling": "Off"},
         "pod": {
             "nodeSelector": {"kubernetes.io/hostname": f"fake-{index % NODES}"},
             "resources": {"requests": {"cpu": "50m"}},

@@ -105,6 +105,8 @@ def model(namespace: str, name: str = "coder", **spec: Any) -> dict[str, Any]:
         "source": {"local": {"path": "x.gguf"}},
         "contextSize": 4096,
         "memory": {"gpu": "10Gi", "host": "1Gi"},
+        # No server is behind these pods: whatever answers at their addresses is somebody else.
+        "verify": {"toolCalling": "Off"},
     }
     return {
         "apiVersion": "llama-halo.dev/v1alpha1",

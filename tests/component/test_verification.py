@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 
+from llama_halo.reconcile.verifying import FIRST_LOOK_SECONDS
 from tests.api import Api, eventually
 from tests.component.conftest import Json, StartOperator, model, pods, wait_state
 
@@ -24,11 +26,13 @@ class Server:
     def __init__(self) -> None:
         self.status, self.message = 200, {"tool_calls": [{"function": CALL}]}
         self.busy = False
+        self.looked = 0
         self.asked: list[Json] = []
         served = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
+                served.looked += self.path == "/slots"
                 slots = [{"id": 0, "is_processing": served.busy}]
                 caps: Json = {"chat_template_caps": {"supports_tools": True}}
                 self._answer(200, slots if self.path == "/slots" else caps)
@@ -39,7 +43,8 @@ class Server:
                 body: Json = {"choices": [{"message": served.message}]}
                 body["timings"] = {"prompt_per_second": 800.0, "predicted_per_second": 50.0}
                 if served.status != 200:
-                    body = {"error": {"message": "tools param requires --jinja flag"}}
+                    told = "tools param requires --jinja flag" if served.status == 500 else "busy"
+                    body = {"error": {"message": told}}
                 self._answer(served.status, body)
 
             def _answer(self, status: int, body: Any) -> None:
@@ -47,7 +52,11 @@ class Server:
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
-                self.wfile.write(data)
+                # In two parts, as a slow network brings them.
+                self.wfile.write(data[:9])
+                self.wfile.flush()
+                time.sleep(0.05)
+                self.wfile.write(data[9:])
 
             def log_message(self, *_: object) -> None:
                 """Say nothing of each request."""
@@ -84,6 +93,11 @@ def reason(api: Api, namespace: str) -> str:
     return f"{told.get('status', '')} {told.get('reason', '')}"
 
 
+def tried(namespace: str, **spec: Any) -> Json:
+    """Return a model that is to be tried."""
+    return model(namespace, **{"verify": {"toolCalling": "Auto"}, **spec})
+
+
 @pytest.mark.usefixtures("operator")
 class TestVerification:
     @pytest.mark.parametrize(
@@ -104,7 +118,7 @@ class TestVerification:
         self, api: Api, namespace: str, server: Server, status: int, message: Json, shown: str
     ) -> None:
         server.status, server.message = status, message
-        api.apply(model(namespace))
+        api.apply(tried(namespace))
         serve_at(api, namespace)
         eventually(lambda: reason(api, namespace) == shown)
         found = (api.get("LlamaModel", namespace, "coder") or {})["status"]
@@ -116,18 +130,18 @@ class TestVerification:
     def test_once_a_configuration_also_when_the_operator_starts_anew(
         self, api: Api, namespace: str, server: Server, start_operator: StartOperator
     ) -> None:
-        api.apply(model(namespace))
+        api.apply(tried(namespace))
         first = serve_at(api, namespace)
         eventually(lambda: reason(api, namespace) == "True Calls")
         start_operator().wait_ready()
-        api.apply(model(namespace, aliases=["gpt-4o"]))
+        api.apply(tried(namespace, aliases=["gpt-4o"]))
         found = eventually(
             lambda: api.get("LlamaModel", namespace, "coder"),
             until=lambda each: each["status"]["observedGeneration"] == 2,
         )
         assert found["status"]["verifiedConfigHash"] == found["status"]["configHash"]
         # A roll is another configuration.
-        api.apply(model(namespace, contextSize=8192))
+        api.apply(tried(namespace, contextSize=8192))
         eventually(lambda: reason(api, namespace) == "Unknown NotChecked")
         eventually(lambda: {each["metadata"]["uid"] for each in pods(api, namespace)} != {first})
         server.message = {"content": "Sunny."}
@@ -135,16 +149,44 @@ class TestVerification:
         eventually(lambda: reason(api, namespace) == "False TextInsteadOfCall")
         assert len(server.asked) == 2
 
-    def test_not_while_somebody_uses_it_nor_when_it_is_off(
+    def test_not_while_somebody_uses_it(self, api: Api, namespace: str, server: Server) -> None:
+        server.busy = True
+        api.apply(tried(namespace))
+        serve_at(api, namespace)
+        eventually(lambda: server.looked > 0)
+        time.sleep(1)
+        assert not server.asked
+        assert reason(api, namespace) == "Unknown NotChecked"
+
+    def test_not_when_it_is_off(self, api: Api, namespace: str, server: Server) -> None:
+        api.apply(tried(namespace, verify={"toolCalling": "Off"}))
+        serve_at(api, namespace)
+        time.sleep(2 * FIRST_LOOK_SECONDS + 1)
+        assert not tools(api, namespace)
+        assert (server.looked, server.asked) == (0, [])
+
+    def test_again_when_somebody_asks_for_it(
         self, api: Api, namespace: str, server: Server
     ) -> None:
-        server.busy = True
-        api.apply(model(namespace))
+        server.message = {"content": "It is sunny."}
+        api.apply(tried(namespace))
         serve_at(api, namespace)
-        eventually(lambda: reason(api, namespace) == "Unknown NotChecked")
-        api.apply(model(namespace, verify={"toolCalling": "Off"}))
-        eventually(lambda: not tools(api, namespace))
-        server.busy = False
-        api.apply(model(namespace, verify={"toolCalling": "Off"}, aliases=["a"]))
-        wait_state(api, namespace, "coder", "Serving")
-        assert not server.asked
+        eventually(lambda: reason(api, namespace) == "False TextInsteadOfCall")
+        server.message = {"tool_calls": [{"function": CALL}]}
+        asked = {"metadata": {"annotations": {"reconcile.fluxcd.io/requestedAt": "now"}}}
+        api.patch("LlamaModel", namespace, "coder", asked)
+        eventually(lambda: reason(api, namespace) == "True Calls")
+
+    def test_a_server_that_fails_is_told_after_three_times(
+        self, api: Api, namespace: str, server: Server
+    ) -> None:
+        """Not at once: it may only be on its way up. The pauses are of a minute, so this test sees
+        the first one alone."""
+        server.status = 503
+        api.apply(tried(namespace))
+        serve_at(api, namespace)
+        eventually(lambda: len(server.asked) == 1)
+        api.apply(tried(namespace, aliases=["gpt-4o"]))
+        time.sleep(2 * FIRST_LOOK_SECONDS + 1)
+        assert len(server.asked) == 1, "a reconcile makes it no sooner"
+        assert reason(api, namespace) == "Unknown NotChecked"

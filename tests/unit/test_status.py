@@ -219,7 +219,7 @@ def status(outcome: Outcome, *pods: Json, previous: Json | None = None, **more: 
         outcome=outcome,
         conflict=more.get("conflict"),
         files=FileFacts(),
-        verification=more.get("verification"),
+        verifications=more.get("verifications", ()),
         children=Children(pods=pods, deployments=more.get("deployments", ())),
         previous=previous or {},
         requested_at=more.get("requested_at"),

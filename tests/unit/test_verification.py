@@ -18,6 +18,7 @@ from llama_halo.status.verification import (
 )
 
 Json = dict[str, Any]
+CUT: Json = {"finish_reason": "length"}
 KNOWS: Json = {"chat_template_caps": {"supports_tools": True}}
 LACKS: Json = {"chat_template_caps": {"supports_tools": False}}
 
@@ -95,6 +96,28 @@ ANSWERS: dict[str, tuple[Json, int, Any, str, str]] = {
         "use a newer image",
     ),
     "a server without the route": ({}, 404, {"error": "no"}, "False ServerTooOld", "404"),
+    "a template that fails": (
+        KNOWS,
+        500,
+        {"error": {"message": "Jinja Exception: Conversation roles must alternate"}},
+        "False TemplateFails",
+        "roles must alternate",
+    ),
+    "a call that was cut": (
+        KNOWS,
+        200,
+        {**call('{"city": "Par'), "choices": [{**call('{"city": "Par')["choices"][0], **CUT}]},
+        "Unknown CutShort",
+        "256 tokens",
+    ),
+    "thoughts in the text": (
+        KNOWS,
+        200,
+        answer(content="<think>The user wants"),
+        "Unknown StillThinking",
+        "256 tokens",
+    ),
+    "half of an answer": (KNOWS, 200, None, "Unknown NoAnswer", "no message"),
     "a server that is not well": (
         KNOWS,
         503,

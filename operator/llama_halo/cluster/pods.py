@@ -23,6 +23,16 @@ class Answer:
     body: Any
 
 
+async def _read(answer: aiohttp.ClientResponse) -> bytes:
+    """Return a whole body, or as much of it as is too much."""
+    text = b""
+    async for piece in answer.content.iter_any():
+        text += piece
+        if len(text) > MOST_BYTES:
+            break
+    return text
+
+
 def _json(text: bytes) -> Any:
     try:
         return json.loads(text)
@@ -54,8 +64,14 @@ class PodClient:
         host = f"[{address}]" if ":" in address else address
         url, timeout = f"http://{host}:{port}{path}", aiohttp.ClientTimeout(total=seconds)
         try:
-            async with self._session.request(method, url, json=body, timeout=timeout) as answer:
-                return Answer(answer.status, _json(await answer.content.read(MOST_BYTES)))
+            async with self._session.request(
+                method,
+                url,
+                json=body,
+                timeout=timeout,
+                allow_redirects=False,  # a pod says for itself, and sends nobody elsewhere
+            ) as answer:
+                return Answer(answer.status, _json(await _read(answer)))
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             log.debug("pod does not answer", extra={"address": address, "reason": repr(error)})
             return None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import time
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llama_halo.cluster.pods import PodClient
@@ -24,6 +25,23 @@ UNLOAD_SECONDS = 15
 VERIFY_SECONDS = 150
 
 
+@dataclass(frozen=True)
+class Tries:
+    """What came of checking one pod of a model so far."""
+
+    pod: str = ""
+    failed: int = 0
+    """Checks that got no answer."""
+    silent: int = 0
+    """Times in a row that it did not even say whether it was busy."""
+    not_before: float = 0.0
+    """When to look again, by the monotonic clock: a reconcile must not make it sooner."""
+
+    def later(self, seconds: float, *, silent: int = 0) -> Tries:
+        """Return the same, to be looked at again in so many seconds."""
+        return replace(self, silent=silent, not_before=time.monotonic() + seconds)
+
+
 @dataclass
 class Context:
     """The cluster, what is known of it, and what has been decided."""
@@ -34,7 +52,7 @@ class Context:
     probes: Queue
     """Looks at pods and their Events, apart from the reconciles."""
     pods: PodClient
-    """Asks pods themselves; used by the probes alone."""
+    """Asks pods themselves; never from a reconcile."""
     settings: Settings
     metrics: OperatorMetrics
     assignments: dict[Key, Assignment] = field(default_factory=dict)
@@ -48,8 +66,8 @@ class Context:
     """Models that are tried, apart from everything else: an answer takes its time."""
     verified: dict[Key, Verification] = field(default_factory=dict)
     """What the models showed that were tried."""
-    tries: dict[Key, tuple[str, int]] = field(default_factory=dict)
-    """How often a configuration was tried without an answer."""
+    tries: dict[Key, Tries] = field(default_factory=dict)
+    """Checks of models that came to nothing yet."""
     demands: dict[Key, Demand | None] = field(default_factory=dict)
     """What each model asks of the nodes, kept as the store changes."""
     inspected: dict[Key, tuple[Any, tuple[Inspection, ...]]] = field(default_factory=dict)

@@ -56,6 +56,11 @@ def derive(
 ) -> dict[str, Any]:
     """Derive the status from what was decided and what is there now."""
     spec, key = validate(LlamaModelSpec, cr, context.specs), key_of(cr)
+    previous = cr.get("status") or {}
+    if previous.get("lastHandledReconcileAt") != requested_at(cr):
+        # Somebody wants everything looked at again.
+        context.verified.pop(key, None)
+        previous = {name: each for name, each in previous.items() if name != "verifiedConfigHash"}
     pods = context.store.children(key, "Pod")
     return llamamodel_status(
         identity(cr),
@@ -77,8 +82,8 @@ def derive(
             ],
         ),
         files=file_facts(context, cr),
-        verification=context.verified.get(key) or remembered(cr.get("status") or {}),
-        previous=cr.get("status") or {},
+        verifications=[each for each in (context.verified.get(key), remembered(previous)) if each],
+        previous=previous,
         requested_at=requested_at(cr),
         now=now,
     )

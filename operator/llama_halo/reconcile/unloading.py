@@ -9,11 +9,10 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 from llama_halo.cluster.apply import MANAGER, with_applied_hash
 from llama_halo.cluster.resources import LEASE
-from llama_halo.cluster.store import Key, Object
+from llama_halo.cluster.store import Key
 from llama_halo.errors import Conflict
 from llama_halo.plan import labels
 from llama_halo.plan.facts import Phase
@@ -21,11 +20,9 @@ from llama_halo.plan.llamamodel import lease as lease_object
 from llama_halo.plan.server import PORT
 from llama_halo.reconcile.context import Context
 from llama_halo.reconcile.gather import identity
+from llama_halo.reconcile.servers import is_server, works
 
 log = logging.getLogger(__name__)
-
-NO_SUCH_PAGE = (404, 501)
-"""Answers of a server that was started without its list of slots."""
 
 
 async def unload(context: Context, key: Key) -> float | None:
@@ -65,20 +62,18 @@ async def _write(context: Context, key: Key, phase: Phase, *, whatever: bool = F
 
 
 async def _works(context: Context, key: Key) -> bool:
-    """Tell whether one of a model's servers works for somebody; one that does not say so does."""
+    """Tell whether one of a model's servers works for somebody."""
     for pod in context.store.children(key, "Pod"):
-        if not answers(pod):
+        if not is_server(pod):
             continue
         answer = await context.pods.get(pod["status"].get("podIP", ""), PORT, "/slots")
-        if answer is not None and answer.status in NO_SUCH_PAGE:
-            continue
         if answer is None:
             log.warning(
                 "the server does not say whether it works, and counts as busy: may the operator"
                 " reach it (NetworkPolicy)?",
                 extra={"key": str(key), "pod": pod["metadata"]["name"]},
             )
-        if answer is None or answer.status != 200 or is_processing(answer.body):
+        if works(answer):
             context.activity.seen_busy(key)
             return True
     return False
@@ -87,21 +82,3 @@ async def _works(context: Context, key: Key) -> bool:
 def lease_key(model: Key) -> Key:
     """Return the key of a model's Lease."""
     return Key(LEASE.kind, model.namespace, labels.lease_name(model.name))
-
-
-def answers(pod: Object) -> bool:
-    """Tell whether a pod is one of a model's servers, and ready."""
-    metadata, status = pod["metadata"], pod.get("status", {})
-    ready = any(
-        each["type"] == "Ready" and each["status"] == "True"
-        for each in status.get("conditions", ())
-    )
-    ours = labels.MODEL in (metadata.get("labels") or {})
-    return ours and ready and "deletionTimestamp" not in metadata
-
-
-def is_processing(slots: Any) -> bool:
-    """Tell whether a list of slots has one at work; what is no list may have."""
-    if not isinstance(slots, list):
-        return True
-    return any(isinstance(each, dict) and each.get("is_processing") for each in slots)

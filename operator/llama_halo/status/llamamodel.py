@@ -63,7 +63,7 @@ def llamamodel_status(  # noqa: PLR0913  (everything a status is made of, by nam
     conflict: str | None,
     children: Children,
     files: FileFacts,
-    verification: Verification | None,
+    verifications: Sequence[Verification],
     previous: Mapping[str, Any],
     requested_at: str | None,
     now: str,
@@ -82,7 +82,11 @@ def llamamodel_status(  # noqa: PLR0913  (everything a status is made of, by nam
     verdict = _verdict(outcome, conflict, seen)
     planned = outcome.config_hash if isinstance(outcome, Plan) else ""
     config_hash = planned or previous.get("configHash", "")
-    tried = verification if verification and verification.config_hash == config_hash else None
+    # While the earlier version serves, what it showed holds.
+    serving = [config_hash, *(each.config_hash for each in live if each.ready)]
+    tried = next(
+        (each for shown in serving for each in verifications if each.config_hash == shown), None
+    )
     ready = sum(each.ready for each in live)
     nodes = sorted({each.node for each in live if each.node})
     status: dict[str, Any] = {

@@ -21,6 +21,8 @@ PATH = "/v1/chat/completions"
 MOST_TOKENS = 256
 NAME, ARGUMENT = "get_weather", "city"
 TOLD_CHARACTERS = 120
+NO_ANSWER = "NoAnswer"
+_NO_TOOLS = (404, 405, 501)
 
 
 @dataclass(frozen=True)
@@ -88,35 +90,45 @@ def judge(config_hash: str, props: Json, status: int, body: Any) -> Verification
 
 
 def _judge(props: Json, status: int, answer: Json) -> tuple[str, str, str]:
-    capabilities = props.get("chat_template_caps")
-    knows = capabilities if isinstance(capabilities, dict) else {}
     if status != 200:
         return _refused(status, answer)
-    message = _message(answer)
+    message, cut = _message(answer)
+    if message is None:
+        return "Unknown", NO_ANSWER, "the server's answer to the check is none: it has no message"
     call = _first_call(message)
-    if call is None and knows.get("supports_tools") is False:
+    if call is None:
+        return _judge_text(props, message)
+    verdict = _judge_call(call)
+    if cut and verdict[0] != "True":
+        return "Unknown", "CutShort", f"its call was not over after {MOST_TOKENS} tokens"
+    return verdict
+
+
+def _judge_text(props: Json, message: Json) -> tuple[str, str, str]:
+    capabilities = props.get("chat_template_caps")
+    if isinstance(capabilities, dict) and capabilities.get("supports_tools") is False:
         told = (
             "the model's chat template has no place for tools: agents get text instead of calls;"
             " use a model or a GGUF with a template that has (such as Qwen3, gpt-oss, Hermes 4)"
         )
         return "False", "NoToolTemplate", told
-    if call is None:
-        text = str(message.get("content") or message.get("reasoning_content") or "")
-        if not message.get("content") and text:
-            told = f"it thought for {MOST_TOKENS} tokens and had not called yet"
-            return "Unknown", "StillThinking", told
-        told = f"asked to call {NAME} it said: {_short(text)}"
-        return "False", "TextInsteadOfCall", told
-    return _judge_call(call)
+    text = str(message.get("content") or "")
+    if text.lstrip().startswith("<think>") or (message.get("reasoning_content") and not text):
+        told = f"it thought for {MOST_TOKENS} tokens and had not called yet"
+        return "Unknown", "StillThinking", told
+    return "False", "TextInsteadOfCall", f"asked to call {NAME} it said: {_short(text)}"
 
 
 def _refused(status: int, answer: Json) -> tuple[str, str, str]:
     error = answer.get("error")
     said = str((error.get("message") if isinstance(error, dict) else error) or "")
-    if "jinja" in said or "tools" in said or status in (404, 405, 501):
+    if "requires --jinja" in said or status in _NO_TOOLS:
         told = f"this server cannot take tools (HTTP {status}: {_short(said)}): use a newer image"
         return "False", "ServerTooOld", told
-    return "Unknown", "NoAnswer", f"the server answered the check with {status}: {_short(said)}"
+    if "template" in said.lower() or "jinja" in said.lower():
+        told = f"the model's chat template fails with tools: {_short(said)}"
+        return "False", "TemplateFails", told
+    return "Unknown", NO_ANSWER, f"the server answered the check with {status}: {_short(said)}"
 
 
 def _judge_call(call: Json) -> tuple[str, str, str]:
@@ -134,11 +146,13 @@ def _judge_call(call: Json) -> tuple[str, str, str]:
     return "True", "Calls", f"it called {NAME} with {_short(json.dumps(arguments))}"
 
 
-def _message(answer: Json) -> Json:
+def _message(answer: Json) -> tuple[Json | None, bool]:
+    """Return the message of an answer, None when it has none, and whether it was cut."""
     choices = answer.get("choices")
-    first = choices[0] if isinstance(choices, list) and choices else {}
-    found = first.get("message") if isinstance(first, dict) else None
-    return found if isinstance(found, dict) else {}
+    first = choices[0] if isinstance(choices, list) and choices else None
+    if not isinstance(first, dict) or not isinstance(first.get("message"), dict):
+        return None, False
+    return first["message"], first.get("finish_reason") == "length"
 
 
 def _first_call(message: Json) -> Json | None:
@@ -187,5 +201,5 @@ NOT_YET: Detail = (
     ConditionType.TOOL_CALLING,
     "Unknown",
     "NotChecked",
-    "checked when the model serves and nobody uses it",
+    "checked when the model serves, nobody uses it, and its server answers the operator",
 )
