@@ -26,7 +26,7 @@ _PLAIN = {
 # By file: what stands before the version.
 _STAMPED = {
     "charts/llama-halo/Chart.yaml": r"^(?:appV|v)ersion: ",
-    "deploy/flux/git/source.yaml": r"^    tag: v",
+    "deploy/flux/source/source.yaml": r"^    tag: v",
     "README.md": r"docker build -t ghcr\.io/llama-halo/llama-halo:",
 }
 # What is true of a release of Helm alone.

@@ -66,7 +66,7 @@ def start(layout: Layout, tools: Path, coredns: Path) -> None:
     start_containerd(layout)
     _start_coredns(layout, coredns)
     wait_until(
-        lambda: _kubelet_is_healthy(layout, tools),
+        lambda: _keep_kubelet_up(layout, tools),
         seconds=90,
         what="kubelet",
         log=processes.log_of(layout, "kubelet"),
@@ -169,16 +169,18 @@ def _start_kubelet(layout: Layout, tools: Path) -> None:
     )
 
 
-def _kubelet_is_healthy(layout: Layout, tools: Path) -> bool:
-    """Tell whether kubelet answers, and start it, as systemd would, as often as it ends.
+def _keep_kubelet_up(layout: Layout, tools: Path) -> bool:
+    """Start kubelet, as systemd would, as often as it ends, and tell whether it answers.
 
-    It does when containerd's socket is there and its CRI service not yet.
+    It ends while containerd's socket is there and its CRI service not yet.
     """
-    with contextlib.suppress(TestbedError, OSError):
+    with contextlib.suppress(TestbedError):
         _start_kubelet(layout, tools)
+    try:
         with urllib.request.urlopen(KUBELET_HEALTH, timeout=2) as answer:
             return bool(answer.status == HTTPStatus.OK)
-    return False
+    except OSError:
+        return False
 
 
 def _kubelet_config(layout: Layout) -> dict[str, object]:

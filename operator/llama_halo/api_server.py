@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,7 @@ class ApiServer:
         """Return a client that trusts this server."""
         return httpx.AsyncClient(
             base_url=self.url,
-            verify=httpx.create_ssl_context(verify=str(self.certificate_authority)),
+            verify=ssl.create_default_context(cafile=self.certificate_authority),
             timeout=timeout,
         )
 

@@ -22,7 +22,7 @@ async def serve_health(
     async def healthz(_: web.Request) -> web.Response:
         stuck = stuck_seconds()
         if stuck > STUCK_SECONDS:
-            return web.Response(status=500, text=f"no key was taken for {stuck:.0f} s\n")
+            return web.Response(status=500, text=f"stuck for {stuck:.0f} s\n")
         return web.Response(text="ok\n")
 
     async def readyz(_: web.Request) -> web.Response:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import kubernetes_validate
 import pytest
+import yaml
 
 from hack.manifests import CHART, PLAIN, crd_copies, plain, stamped
 from hack.testbed.layout import REPOSITORY, VERSION
 from llama_halo import __version__
 from llama_halo.api.crd import all_crds
+from llama_halo.api.llamamodel import LlamaModelSpec
+from llama_halo.api.reasons import FAILED_REASONS, STALLED_REASONS
+from llama_halo.plan.facts import FETCH, Identity
+from llama_halo.plan.jobs import job
 from llama_halo.plan.labels import GATEWAY_CLUSTER_ROLE
 from llama_halo.plan.outcome import Plan
 from llama_halo.settings import load_settings
@@ -35,12 +41,18 @@ EVERYTHING: Json = {
         "namespaces": ["llm", "team-b"],
         "gatewayClients": [{"ipBlock": {"cidr": "192.168.1.0/24"}}],
     },
-    "metrics": {"podMonitor": True, "prometheusRule": True, "dashboard": True},
+    "metrics": {
+        "labels": {"release": "stack"},
+        "podMonitor": True,
+        "prometheusRule": True,
+        "dashboard": True,
+    },
     "resources": [
         {
             "kind": "LlamaModel",
             "name": "coder",
             "namespace": "llm",
+            "labels": {"router": "all"},
             "spec": {"source": {"local": {"path": "a.gguf"}}},
         }
     ],
@@ -101,6 +113,9 @@ def test_helm_has_nothing_to_object(helm: Helm, values: Json) -> None:
         ({"namespaces": ["Not_A_Name"]}, "namespaces"),
         ({"settings": {"GPU_RESRVE": "1Gi"}}, "GPU_RESRVE"),
         ({"crds": {"keep": "yes"}}, "keep"),
+        ({"operator": {"podAnnotations": {"a": True}}}, "podAnnotations"),
+        ({"metrics": {"dashboardLabels": {"a": None}}}, "dashboardLabels"),
+        ({"settings": {"VULKAN_IMAGE": "a/b:1"}}, "VULKAN_COMMAND"),
         ({"resources": [{"kind": "Secret", "name": "a", "spec": {}}]}, "kind"),
     ],
 )
@@ -226,3 +241,49 @@ def test_models_take_connections_of_gateways_and_the_operator_alone(helm: Helm) 
     wanted = operator["podSelector"]["matchLabels"].items()
     assert wanted <= template["metadata"]["labels"].items()
     assert operator["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "halo"}
+
+
+def test_the_operator_and_who_fetches_are_selected_by_their_policies(helm: Helm) -> None:
+    objects = helm.render()
+    template = one(objects, "Deployment", "llama-halo-operator")["spec"]["template"]
+    own = one(objects, "NetworkPolicy", "llama-halo-operator")["spec"]
+    assert own["podSelector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
+    spec = LlamaModelSpec.model_validate(
+        {"source": {"http": {"url": "https://host/a.gguf"}}, "contextSize": 1024}
+    )
+    about = {"work": FETCH, "role": "model", "node": "halo-1", "about": "", "requested_at": ""}
+    owner = Identity("LlamaModel", "llm", "coder", golden.UID, 1)
+    made = job(owner, spec, golden.DEFAULTS, source=spec.source, words=[], **about)
+    labels = made["spec"]["template"]["metadata"]["labels"]
+    files = one(objects, "NetworkPolicy", "llama-halo-files")["spec"]
+    assert files["podSelector"]["matchLabels"].items() <= labels.items()
+    (container,) = made["spec"]["template"]["spec"]["containers"]
+    assert [each["name"] for each in container["ports"]] == ["http"]
+    models = one(objects, "NetworkPolicy", "llama-halo-models")["spec"]["podSelector"]
+    assert not models["matchLabels"].items() <= labels.items()
+
+
+def test_the_longest_name_of_a_release_makes_valid_labels(helm: Helm) -> None:
+    name = "r" * 53
+    status, output, errors = helm("template", name, CHART, values={})
+    assert status == 0, errors
+    for each in yaml.safe_load_all(output):
+        labels = (each or {}).get("metadata", {}).get("labels") or {}
+        assert all(len(value) <= 63 for value in labels.values()), each["metadata"]["name"]
+
+
+def test_the_alert_for_persons_names_every_state_that_needs_one() -> None:
+    alerts = yaml.safe_load((CHART / "files/alerts.yaml").read_text())
+    rules = {each["alert"]: each["expr"] for group in alerts["groups"] for each in group["rules"]}
+    states = re.search(r'state=~"([^"]+)"', rules["LlamaHaloStalled"])
+    assert states
+    assert set(states[1].split("|")) == {str(each) for each in STALLED_REASONS | FAILED_REASONS}
+
+
+def test_the_operators_own_labels_of_series_are_kept(helm: Helm) -> None:
+    """Its series have a namespace of their own: that of the resource."""
+    objects = helm.render(EVERYTHING)
+    (endpoint,) = one(objects, "PodMonitor", "llama-halo-operator")["spec"]["podMetricsEndpoints"]
+    assert endpoint["honorLabels"] is True
+    for each in of_kind(objects, "PodMonitor", "PrometheusRule"):
+        assert each["metadata"]["labels"]["release"] == "stack"

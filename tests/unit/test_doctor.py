@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llama_halo import cli
-from llama_halo.node_agent.agent import node_patch
+from llama_halo.node_agent.agent import MANAGER, node_patches
 from llama_halo.node_agent.findings import (
+    ADVISED_RESERVE_MIB,
     PAGES_PER_GIB,
     PROBLEM,
     RESERVE_MIB,
@@ -32,7 +33,12 @@ BOXES: dict[str, tuple[dict[str, str | None], list[tuple[str, str, str]]]] = {
         {"kernel": "6.14.0-37-generic"},
         [("kernel", "6.14.0-37-generic", "install Linux 6.18.4 or newer")],
     ),
+    "Linux 6.14 with its workaround": (
+        {"kernel": "6.14.0", "command_line": "amd_iommu=off amdgpu.cwsr_enable=0"},
+        [("kernel", "keeps it from that", "install Linux 6.18.4")],
+    ),
     "Linux 7.1": ({"kernel": "7.1.3"}, []),
+    "an IOMMU that is off by another word": ({"command_line": "iommu=off"}, []),
     "firmware of 20251125": (
         {
             "mes": "0x00000083",
@@ -60,11 +66,11 @@ BOXES: dict[str, tuple[dict[str, str | None], list[tuple[str, str, str]]]] = {
     "no Strix Halo": ({"device": "0x744c"}, [("gpu", "1002:1586", "backend CPU")]),
     "half of the memory for the GPU, as Linux has it": (
         {"gtt": str(62 * 2**30), "command_line": "root=/dev/sda2 amd_iommu=off"},
-        [("pages-limit", "62.0 GiB of 125.0 GiB", "ttm.pages_limit=29622272")],
+        [("pages-limit", "62.0 GiB of 125.0 GiB", "ttm.pages_limit=28573696")],
     ),
     "nearly all of the memory for the GPU": (
         {"gtt": str(124 * 2**30)},
-        [("pages-limit", "124.0 GiB", "ttm.pages_limit=29622272")],
+        [("pages-limit", "124.0 GiB", "ttm.pages_limit=28573696")],
     ),
     "an IOMMU": ({"command_line": "iommu=pt"}, [("iommu", "on", "amd_iommu=off")]),
     "the old parameter": (
@@ -91,7 +97,7 @@ def test_a_machine_is_read_whole(tmp_path: Path) -> None:
     machine = read_machine(root)
     assert machine == Machine(
         kernel="6.19.12-1-default",
-        command_line="root=/dev/sda2 amd_iommu=off ttm.pages_limit=29097984",
+        command_line="amd_iommu=off ttm.pages_limit=29097984",
         memory_mib=128_000,
         strix_halo=True,
         driver="amdgpu",
@@ -115,23 +121,37 @@ def test_a_machine_without_anything_is_no_strix_halo(tmp_path: Path) -> None:
     assert not machine.strix_halo
     assert [each.check for each in findings(machine)] == ["gpu"]
     assert read_now(tmp_path).gtt_used_mib is None
-    patch = node_patch("halo-1", machine, budget=True)["metadata"]
-    assert patch["labels"] == {}
-    assert "llama-halo.dev/gpu-memory" not in patch["annotations"]
+    what, label, budget = node_patches("halo-1", machine).values()
+    assert "llama-halo.dev/machine" in what["metadata"]["annotations"]
+    assert (label["metadata"]["labels"], budget["metadata"]["annotations"]) == ({}, {})
 
 
 def test_the_node_is_told_its_label_and_its_budget(tmp_path: Path) -> None:
     machine = read_machine(build(tmp_path))
-    patch = node_patch("halo-1", machine, budget=True)["metadata"]
-    assert patch["labels"] == {"llama-halo.dev/strix-halo": "true"}
-    assert patch["annotations"]["llama-halo.dev/gpu-memory"] == f"{111 * 1024}Mi"
-    assert json.loads(patch["annotations"]["llama-halo.dev/machine"])["gtt_mib"] == 111 * 1024
-    without = node_patch("halo-1", machine, budget=False)["metadata"]
-    assert "llama-halo.dev/gpu-memory" not in without["annotations"]
+    what, label, budget = node_patches("halo-1", machine).values()
+    assert label["metadata"]["labels"] == {"llama-halo.dev/strix-halo": "true"}
+    assert budget["metadata"]["annotations"] == {"llama-halo.dev/gpu-memory": f"{111 * 1024}Mi"}
+    told = json.loads(what["metadata"]["annotations"]["llama-halo.dev/machine"])
+    assert told["gtt_mib"] == 111 * 1024
+    assert len({MANAGER, *node_patches("halo-1", machine)}) == 3, "each with a manager of its own"
+
+
+def test_a_gpu_that_does_not_work_has_no_budget(tmp_path: Path) -> None:
+    """Nor does the node fall back to what is assumed where nobody has looked."""
+    machine = read_machine(build(tmp_path, gtt=None))
+    _, label, budget = node_patches("halo-1", machine).values()
+    assert label["metadata"]["labels"]
+    assert budget["metadata"]["annotations"] == {"llama-halo.dev/gpu-memory": "0Mi"}
+
+
+def test_of_the_kernels_command_line_nothing_else_is_told(tmp_path: Path) -> None:
+    secret = "talos.config=https://me:secret@host/c amd_iommu=off amdgpu.vm_fragment_size=8"
+    machine = read_machine(build(tmp_path, command_line=secret))
+    assert machine.command_line == "amd_iommu=off amdgpu.vm_fragment_size=8"
 
 
 @given(
-    memory_mib=st.integers(RESERVE_MIB + 4096, 512 * 1024),
+    memory_mib=st.integers(ADVISED_RESERVE_MIB + 4096, 512 * 1024),
     gtt_mib=st.none() | st.integers(0, 600 * 1024),
 )
 def test_the_budget_leaves_linux_its_reserve_and_the_advice_ends_the_problem(

@@ -57,7 +57,31 @@ def test_a_node_that_is_away_or_cordoned_says_so() -> None:
 
 def test_a_node_of_another_kind_shows_all_of_its_memory() -> None:
     other = {**NODE, "metadata": {"name": "plain"}}
-    assert shown(Seen(nodes=[other]))[1].endswith("0Mi of 120.0Gi memory")
+    line = shown(Seen(nodes=[other]))[1]
+    assert line.endswith("0Mi of 120.0Gi memory")
+    assert "GPU" not in line
+
+
+def test_a_budget_that_nobody_gave_is_marked_and_one_that_cannot_be_read_is_none() -> None:
+    labels = {"llama-halo.dev/strix-halo": "true"}
+    assumed = {**NODE, "metadata": {"name": "a", "labels": labels}}
+    assert "of 112.0Gi GPU (assumed)" in shown(Seen(nodes=[assumed]))[1]
+    wrong = {"llama-halo.dev/gpu-memory": "lots"}
+    broken = {**NODE, "metadata": {"name": "a", "labels": labels, "annotations": wrong}}
+    assert "0Mi of 0Mi GPU, " in shown(Seen(nodes=[broken]))[1]
+
+
+def test_a_pod_that_was_evicted_holds_nothing() -> None:
+    ended = {**POD, "status": {"phase": "Failed"}}
+    assert "0Mi of 104.0Gi GPU" in shown(Seen(nodes=[NODE], pods=[ended]))[1]
+
+
+def test_a_model_that_calls_no_tools_says_why() -> None:
+    found = model("Serving", "True")
+    found["status"]["conditions"].append(
+        {"type": "ToolCalling", "status": "False", "reason": "X", "message": "it only talks"}
+    )
+    assert "    tools: it only talks" in shown(Seen(models=[found]))
 
 
 def test_a_model_that_is_not_ready_says_why_and_one_that_is_does_not() -> None:
@@ -95,9 +119,12 @@ def test_the_newest_events_come_first_and_few() -> None:
     assert [line.split()[0] for line in lines[-6:]] == ["41m", "42m", "43m", "44m", "45m", "46m"]
 
 
-def test_no_line_is_longer_than_the_terminal() -> None:
+def test_no_line_is_longer_than_the_terminal_and_no_word_is_lost() -> None:
     found = model("OutOfMemory", "False", nodeSummary="x" * 200)
-    assert all(len(line) <= 60 for line in shown(Seen(nodes=[NODE], models=[found]), columns=60))
+    found["status"]["conditions"][0]["message"] = f"{'needs more ' * 20}: lower contextSize"
+    lines = shown(Seen(nodes=[NODE], models=[found]), columns=60)
+    assert all(len(line) <= 60 for line in lines)
+    assert "lower contextSize" in " ".join(" ".join(lines).split())
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,9 @@
 {{- define "llama-halo.operator" -}}
-{{ printf "%s-operator" .Release.Name | trunc 63 | trimSuffix "-" }}
+{{ printf "%s-operator" (.Release.Name | trunc 54 | trimSuffix "-") }}
+{{- end }}
+
+{{- define "llama-halo.nodeAgent" -}}
+{{ printf "%s-node-agent" (.Release.Name | trunc 52 | trimSuffix "-") }}
 {{- end }}
 
 {{- define "llama-halo.image" -}}

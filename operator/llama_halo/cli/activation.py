@@ -12,8 +12,8 @@ from typing import Any
 from llama_halo.api.reasons import ConditionType, Reason
 from llama_halo.cluster.apply import MANAGER, with_applied_hash
 from llama_halo.cluster.resources import LEASE, LLAMAMODEL
-from llama_halo.cluster.rest import UNREACHABLE, RestCluster
-from llama_halo.errors import ClusterError, SettingsError
+from llama_halo.cluster.rest import UNREACHABLE, RestCluster, current_namespace
+from llama_halo.errors import ClusterError, Conflict, NotFound, SettingsError
 from llama_halo.plan import labels
 from llama_halo.plan.facts import Phase
 from llama_halo.plan.llamamodel import lease
@@ -21,135 +21,187 @@ from llama_halo.reconcile.gather import identity
 from llama_halo.status.conditions import condition
 
 Json = dict[str, Any]
+Act = Callable[["Target"], Awaitable[str]]
 SAY_SECONDS = 5.0
+ASK_SECONDS, MOST_ASKED = 5.0, 6
+"""Who was just answered counts as somebody who uses the model for a quarter of a minute."""
+LOOK_SECONDS = 0.5
 ENTRY = f"{labels.GATEWAY_PREFIX}llama-halo-cli"
-RESTING = (Reason.IDLE, Reason.STOPPED)
 
 
-async def wake(cluster: RestCluster, namespace: str, name: str, patience_seconds: float) -> str:
-    """Load a model, and keep wanting it until it serves; return what to tell."""
-    model = await _model(cluster, namespace, name)
-    if not _on_demand(model) and model["spec"].get("replicas", 1) == 0:
-        await _scale(cluster, namespace, name, 1)
-    counter = 0
+class Target:
+    """One LlamaModel, as far as these commands go."""
 
-    async def want() -> None:
-        nonlocal counter
-        counter += 1
-        await _say(cluster, namespace, name, f"{counter}/1")
+    def __init__(self, cluster: RestCluster, namespace: str, name: str, timeout: float) -> None:
+        self._cluster, self.namespace, self.name = cluster, namespace, name
+        self._timeout = timeout
+        self._deadline = time.monotonic() + timeout
+        self._told = ""
 
-    try:
-        await _until(
-            cluster,
-            (namespace, name),
-            (Reason.SERVING,),
-            patience_seconds,
-            want if _on_demand(model) else None,
-        )
-    finally:
-        if counter:
-            await _say(cluster, namespace, name, None)
-    return f"{name} serves"
+    async def model(self) -> Json:
+        try:
+            return await self._cluster.get(LLAMAMODEL, self.namespace, self.name)
+        except NotFound as error:
+            raise SettingsError(
+                f"there is no LlamaModel {self.name} in namespace {self.namespace}: llama-halo"
+                " status lists them, -n names another namespace"
+            ) from error
+
+    async def scale(self, replicas: int) -> None:
+        body = {"spec": {"replicas": replicas}}
+        where = (LLAMAMODEL, self.namespace, self.name)
+        await self._cluster.merge(*where, body, subresource="/scale")
+
+    async def say(self, text: str | None) -> None:
+        """Say how many requests for the model are in flight here, as a gateway does."""
+        body = {"metadata": {"annotations": {ENTRY: text}}}
+        await self._cluster.merge(LEASE, self.namespace, labels.lease_name(self.name), body)
+
+    async def phase(self) -> tuple[str, str]:
+        """Return the phase of its Lease and the Lease's version."""
+        name = labels.lease_name(self.name)
+        metadata = (await self._cluster.get(LEASE, self.namespace, name))["metadata"]
+        phase = (metadata.get("annotations") or {}).get(labels.PHASE, "")
+        return phase, metadata["resourceVersion"]
+
+    async def move(self, model: Json, old: Phase, new: Phase) -> None:
+        """Write a phase as the operator does, if the Lease still has the old one."""
+        phase, version = await self.phase()
+        if phase != old:
+            return
+        body = with_applied_hash(lease(identity(model), new))
+        body = {**body, "metadata": {**body["metadata"], "resourceVersion": version}}
+        try:
+            await self._cluster.apply(LEASE, body, manager=MANAGER)
+        except Conflict:
+            return  # somebody wrote meanwhile, and has the word
+
+    async def look(self) -> tuple[Json, str]:
+        """Return the model and its state after a moment; tell each state that is new. Raises when
+        time is up."""
+        model = await self.model()
+        ready = _ready(model)
+        shown = f"{ready.get('reason', '')}: {ready.get('message', '')}"
+        if shown != self._told:
+            print(shown, flush=True)
+            self._told = shown
+        if time.monotonic() > self._deadline:
+            raise SettingsError(
+                f"not within {self._timeout:g} s: kubectl -n {self.namespace} describe llamamodel"
+                f" {self.name} says more"
+            )
+        await asyncio.sleep(LOOK_SECONDS)
+        return model, str(ready.get("reason", ""))
 
 
-async def sleep(cluster: RestCluster, namespace: str, name: str, patience_seconds: float) -> str:
-    """Unload a model that nobody uses; return what to tell."""
-    model = await _model(cluster, namespace, name)
-    if _state(model) in RESTING:
-        return f"{name} holds no memory"
-    if not _on_demand(model):
-        await _scale(cluster, namespace, name, 0)
-        await _until(cluster, (namespace, name), RESTING, patience_seconds, None)
-        return f"{name} is unloaded and stays so until `llama-halo wake {name}` (replicas is 0)"
-    # To the word what the operator writes itself: it asks the server, and has the last word. Who
-    # was just answered counts as somebody who uses it for a quarter of a minute.
-    told = with_applied_hash(lease(identity(model), Phase.UNLOADING))
-
-    async def ask() -> None:
-        await cluster.apply(LEASE, told, manager=MANAGER)
-
-    await _until(cluster, (namespace, name), RESTING, patience_seconds, ask)
-    return f"{name} is unloaded; the next request loads it"
-
-
-async def _model(cluster: RestCluster, namespace: str, name: str) -> Json:
-    try:
-        return await cluster.get(LLAMAMODEL, namespace, name)
-    except ClusterError as error:
-        raise SettingsError(f"LlamaModel {namespace}/{name}: {error}") from error
+def _ready(model: Json) -> Json:
+    return dict(condition(model.get("status") or {}, ConditionType.READY))
 
 
 def _on_demand(model: Json) -> bool:
     return "onDemand" in (model["spec"].get("activation") or {})
 
 
-def _state(model: Json) -> str:
-    return str(condition(model.get("status") or {}, ConditionType.READY).get("reason", ""))
+def _refuse_what_rests(model: Json, name: str) -> None:
+    """Raise for a model that nothing here can move."""
+    stalled = condition(model.get("status") or {}, ConditionType.STALLED)
+    if stalled.get("status") == "True":
+        raise SettingsError(f"{name} needs a person: {stalled['reason']}: {stalled['message']}")
+    if model["spec"].get("suspend"):
+        raise SettingsError(f"{name} is suspended (spec.suspend): the operator touches nothing")
 
 
-async def _scale(cluster: RestCluster, namespace: str, name: str, replicas: int) -> None:
-    body = {"spec": {"replicas": replicas}}
-    await cluster.merge(LLAMAMODEL, namespace, name, body, subresource="/scale")
+async def wake(target: Target) -> str:
+    """Load a model, and keep wanting it until it serves; return what to tell."""
+    model = await target.model()
+    _refuse_what_rests(model, target.name)
+    if model["spec"].get("replicas", 1) == 0:
+        await target.scale(1)
+    if not _on_demand(model):
+        await _until_it_serves(target)
+        return f"{target.name} serves"
+    counter, said_at = 0, float("-inf")
+    try:
+        while True:
+            if time.monotonic() - said_at > SAY_SECONDS:
+                counter, said_at = counter + 1, time.monotonic()
+                await target.say(f"{counter}/1")
+            model, state = await target.look()
+            if state == Reason.SERVING:
+                return f"{target.name} serves, until nobody has wanted it for its idleTimeout"
+            _refuse_what_rests(model, target.name)
+    finally:
+        await target.say(None)
 
 
-async def _say(cluster: RestCluster, namespace: str, name: str, text: str | None) -> None:
-    """Say how many requests for a model are in flight here, as a gateway does."""
-    body = {"metadata": {"annotations": {ENTRY: text}}}
-    await cluster.merge(LEASE, namespace, labels.lease_name(name), body)
-
-
-async def _until(
-    cluster: RestCluster,
-    of: tuple[str, str],
-    wanted: tuple[Reason, ...],
-    patience_seconds: float,
-    every: Callable[[], Awaitable[None]] | None,
-) -> None:
-    """Wait for one of some states, saying something every few seconds; tell each that is new."""
-    deadline, told = time.monotonic() + patience_seconds, ""
-    said_at = 0.0
+async def _until_it_serves(target: Target) -> None:
     while True:
-        model = await _model(cluster, *of)
-        ready = condition(model.get("status") or {}, ConditionType.READY)
-        if ready.get("reason") in wanted:
+        model, state = await target.look()
+        if state == Reason.SERVING:
             return
-        shown = f"{ready.get('reason', '')}: {ready.get('message', '')}"
-        if shown != told:
-            print(shown, flush=True)
-            told = shown
-        if time.monotonic() > deadline:
-            raise SettingsError(
-                f"not within {patience_seconds:g} s; somebody may use it, or it may be on its way:"
-                f" kubectl -n {of[0]} describe llamamodel {of[1]}"
-            )
-        if every and time.monotonic() - said_at > SAY_SECONDS:
-            await every()
-            said_at = time.monotonic()
-        await asyncio.sleep(0.5)
+        _refuse_what_rests(model, target.name)
 
 
-def main(
-    words: list[str],
-    what: str,
-    act: Callable[[RestCluster, str, str, float], Awaitable[str]],
-    patience_seconds: float,
-) -> int:
+async def sleep(target: Target) -> str:
+    """Unload a model that nobody uses; return what to tell."""
+    model = await target.model()
+    state = _ready(model).get("reason")
+    if state in (Reason.IDLE, Reason.STOPPED):
+        return f"{target.name} holds no memory"
+    if not _on_demand(model):
+        return await _stop(target, model)
+    _refuse_what_rests(model, target.name)
+    if state != Reason.SERVING:
+        raise SettingsError(f"{target.name} does not serve ({state}): there is nothing to unload")
+    await _unload(target, model)
+    while (await target.look())[1] != Reason.IDLE:
+        pass
+    return f"{target.name} is unloaded; the next request loads it"
+
+
+async def _unload(target: Target, model: Json) -> None:
+    """Begin to unload as the operator does, who asks the server and has the last word; again, when
+    somebody was answered just now. Nothing of ours stays behind on the Lease."""
+    try:
+        for _ in range(MOST_ASKED):
+            await target.move(model, Phase.LOADED, Phase.UNLOADING)
+            asked_at = time.monotonic()
+            while time.monotonic() - asked_at < ASK_SECONDS:
+                await target.look()
+                if (await target.phase())[0] == Phase.IDLE:
+                    return
+    finally:
+        await target.move(model, Phase.UNLOADING, Phase.LOADED)
+    raise SettingsError(f"somebody uses {target.name}: it stays loaded")
+
+
+async def _stop(target: Target, model: Json) -> str:
+    """Take a model that is always on to no replicas; what it is answering ends with its pods."""
+    replicas = model["spec"].get("replicas", 1)
+    await target.scale(0)
+    while (await target.look())[1] != Reason.STOPPED:
+        pass
+    again = f"llama-halo wake {target.name}"
+    if replicas > 1:
+        again = f"kubectl scale llamamodel {target.name} --replicas={replicas}"
+    return f"{target.name} is unloaded and stays so (replicas is 0) until `{again}`"
+
+
+def main(words: list[str], command: str, act: Act, timeout_seconds: float) -> int:
     """Run one of the two commands."""
-    parser = argparse.ArgumentParser(prog=f"llama-halo {what}")
+    parser = argparse.ArgumentParser(prog=f"llama-halo {command}")
     parser.add_argument("model", help="a LlamaModel")
-    parser.add_argument("-n", "--namespace", default="default")
-    parser.add_argument("--timeout", type=float, default=patience_seconds, metavar="SECONDS")
+    parser.add_argument("-n", "--namespace", default=current_namespace())
+    parser.add_argument("--timeout", type=float, default=timeout_seconds, metavar="SECONDS")
     arguments = parser.parse_args(words)
     print(asyncio.run(_run(act, arguments)))
     return 0
 
 
-async def _run(
-    act: Callable[[RestCluster, str, str, float], Awaitable[str]], arguments: argparse.Namespace
-) -> str:
+async def _run(act: Act, arguments: argparse.Namespace) -> str:
     cluster = await RestCluster.connect()
     try:
-        return await act(cluster, arguments.namespace, arguments.model, arguments.timeout)
+        return await act(Target(cluster, arguments.namespace, arguments.model, arguments.timeout))
     except (ClusterError, *UNREACHABLE) as error:
         raise SettingsError(f"the cluster does not answer as it should: {error}") from error
     finally:

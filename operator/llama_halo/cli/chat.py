@@ -6,103 +6,134 @@ import argparse
 import asyncio
 import json
 import os
+import sys
+from contextlib import aclosing
 from typing import Any
 
+from llama_halo.cli.env import KEY_VARIABLE
 from llama_halo.cluster.resources import LLAMAMODEL, MODELROUTER, Resource
-from llama_halo.cluster.rest import UNREACHABLE, RestCluster
+from llama_halo.cluster.rest import UNREACHABLE, RestCluster, current_namespace
 from llama_halo.errors import ClusterError, NotFound, SettingsError
 from llama_halo.plan.labels import router_name
 
 Json = dict[str, Any]
-KEY_VARIABLE = "LLAMA_HALO_KEY"
+PATH = "/v1/chat/completions"
+_DIM, _PLAIN = ("\033[2m", "\033[0m") if sys.stdout.isatty() else ("", "")
 
 
 def run(words: list[str]) -> int:
     """Answer one question, or a conversation until the end of input."""
     arguments = _parser().parse_intermixed_args(words)
-    try:
-        asyncio.run(_talk(arguments))
-    except (KeyboardInterrupt, EOFError):
-        print()
+    with asyncio.Runner() as runner:
+        talk = runner.run(Talk.with_whom(arguments.namespace, arguments.name, arguments.model))
+        try:
+            if arguments.question:
+                runner.run(talk.ask(" ".join(arguments.question)))
+            else:
+                _converse(runner, talk)
+        except (KeyboardInterrupt, EOFError):
+            print()
+        finally:
+            runner.run(talk.close())
     return 0
 
 
-async def _talk(arguments: argparse.Namespace) -> None:
-    cluster = await RestCluster.connect()
-    try:
-        service, model = await _find(cluster, arguments.namespace, arguments.name)
-        body: Json = {"model": arguments.model or model, "stream": True, "messages": []}
-        question = " ".join(arguments.question)
-        while question or not arguments.question:
-            question = question or (await asyncio.to_thread(input, "> ")).strip()
-            if not question:
-                continue
-            body["messages"].append({"role": "user", "content": question})
-            said = await _answer(cluster, service, arguments.namespace, body)
-            body["messages"].append({"role": "assistant", "content": said})
-            if arguments.question:
-                return
-            question = ""
-    finally:
+def _converse(runner: asyncio.Runner, talk: Talk) -> None:
+    """Read a line, print an answer, again and again; an answer that fails ends nothing."""
+    while True:
+        question = input("> ").strip()
+        if not question:
+            continue
+        try:
+            runner.run(talk.ask(question))
+        except SettingsError as error:
+            print(f"\n{error}", file=sys.stderr)
+
+
+class Talk:
+    """A conversation with one Service."""
+
+    def __init__(self, cluster: RestCluster, namespace: str, service: str, model: str) -> None:
+        self._cluster, self._namespace, self._service = cluster, namespace, service
+        self._model = model
+        self._messages: list[Json] = []
+
+    @classmethod
+    async def with_whom(cls, namespace: str, name: str, model: str | None) -> Talk:
+        """Find a router of this name, or else a model."""
+        cluster = await RestCluster.connect()
+        try:
+            if await _is_there(cluster, MODELROUTER, namespace, name):
+                return cls(cluster, namespace, router_name(name), model or "default")
+            if await _is_there(cluster, LLAMAMODEL, namespace, name):
+                return cls(cluster, namespace, name, model or name)
+        except (ClusterError, *UNREACHABLE) as error:
+            await cluster.close()
+            raise SettingsError(f"the cluster does not answer: {error}") from error
         await cluster.close()
+        raise SettingsError(
+            f"there is no ModelRouter or LlamaModel {name} in namespace {namespace}:"
+            " llama-halo status lists them, -n names another namespace"
+        )
+
+    async def close(self) -> None:
+        await self._cluster.close()
+
+    async def ask(self, question: str) -> None:
+        """Print an answer as it comes; a question that failed is as if it was never asked."""
+        asked = [*self._messages, {"role": "user", "content": question}]
+        body = {"model": self._model, "stream": True, "messages": asked}
+        key = os.environ.get(KEY_VARIABLE)
+        lines = self._cluster.stream(
+            self._service, self._namespace, PATH, body, {"x-api-key": key} if key else {}
+        )
+        said, whole = "", False
+        try:
+            async with aclosing(lines):
+                async for line in lines:
+                    whole = whole or line.strip() == b"data: [DONE]"
+                    thought, word = words_of(line)
+                    said += word
+                    print(f"{_DIM}{thought}{_PLAIN}" if thought else word, end="", flush=True)
+        except (ClusterError, *UNREACHABLE) as error:
+            raise SettingsError(why(error, self._service, key is not None)) from error
+        print()
+        if not whole:
+            raise SettingsError("the answer was cut off")
+        self._messages = [*asked, {"role": "assistant", "content": said}]
 
 
-async def _find(cluster: RestCluster, namespace: str, name: str) -> tuple[str, str]:
-    """Return the Service of a router or model, a router first, and the model's name to ask for."""
-    for resource, service in ((MODELROUTER, router_name(name)), (LLAMAMODEL, name)):
-        found = await _get(cluster, resource, namespace, name)
-        if found is not None:
-            return service, "default" if resource is MODELROUTER else name
-    raise SettingsError(
-        f"there is no ModelRouter or LlamaModel {name} in namespace {namespace}:"
-        " llama-halo status lists them, -n names another namespace"
-    )
-
-
-async def _get(cluster: RestCluster, resource: Resource, namespace: str, name: str) -> Json | None:
+async def _is_there(cluster: RestCluster, resource: Resource, namespace: str, name: str) -> bool:
     try:
-        return await cluster.get(resource, namespace, name)
+        await cluster.get(resource, namespace, name)
     except NotFound:
-        return None
-    except (ClusterError, *UNREACHABLE) as error:
-        raise SettingsError(f"the cluster does not answer: {error}") from error
+        return False
+    return True
 
 
-async def _answer(cluster: RestCluster, service: str, namespace: str, body: Json) -> str:
-    """Print an answer as it comes and return it."""
-    key = os.environ.get(KEY_VARIABLE)
-    headers = {"x-api-key": key} if key else {}
-    said = ""
-    try:
-        path = "/v1/chat/completions"
-        async for line in cluster.stream(service, namespace, path, body, headers):
-            word = _word(line)
-            said += word
-            print(word, end="", flush=True)
-    except (ClusterError, *UNREACHABLE) as error:
-        raise SettingsError(_why(error, service)) from error
-    print()
-    return said
-
-
-def _word(line: bytes) -> str:
-    """Return the text that one line of a stream brings; raise for an error in it."""
+def words_of(line: bytes) -> tuple[str, str]:
+    """Return the thoughts and the text that one line of a stream brings; raise for an error."""
     if not line.startswith(b"data: {"):
-        return ""
+        return "", ""
     found = json.loads(line.removeprefix(b"data: "))
-    if "error" in found:
-        raise SettingsError(f"the answer broke off: {found['error'].get('message', found)}")
+    error = found.get("error")
+    if error:
+        told = error.get("message", error) if isinstance(error, dict) else error
+        raise SettingsError(f"the answer broke off: {told}")
     choices = found.get("choices") or [{}]
-    return str((choices[0].get("delta") or {}).get("content") or "")
+    delta = choices[0].get("delta") or {}
+    return str(delta.get("reasoning_content") or ""), str(delta.get("content") or "")
 
 
-def _why(error: Exception, service: str) -> str:
-    status = getattr(error, "status", 0)
-    if status == 401:
-        return f"{service} wants a key: set {KEY_VARIABLE} (llama-halo env says where it is)"
-    if status == 503:
+def why(error: Exception, service: str, has_key: bool) -> str:
+    """Return what to tell of a request that came to nothing: what was said, and what may help."""
+    told = f"{service} did not answer: {error}"
+    if "no endpoints available" in str(error):
         return f"{service} has no pod that answers: llama-halo status says why"
-    return f"{service} did not answer: {error}"
+    if getattr(error, "status", 0) == 401:
+        remedy = "is another one" if has_key else "is in no variable"
+        return f"{told} (the key {remedy}: {KEY_VARIABLE}; llama-halo env says where it is)"
+    return told
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -112,6 +143,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("name", help="a ModelRouter, or else a LlamaModel")
     parser.add_argument("question", nargs="*", help="asked once; without: a conversation")
-    parser.add_argument("-n", "--namespace", default="default")
+    parser.add_argument("-n", "--namespace", default=current_namespace())
     parser.add_argument("--model", help="one of a router's names; default: by its routes")
     return parser

@@ -53,9 +53,13 @@ def run(words: list[str]) -> int:
     return 0
 
 
-async def _find(namespace: str, name: str, url: str | None) -> Router:
-    from llama_halo.cluster.rest import RestCluster  # noqa: PLC0415  (it takes a second)
+async def _find(given: str | None, name: str, url: str | None) -> Router:
+    from llama_halo.cluster.rest import (  # noqa: PLC0415  (it takes a second)
+        RestCluster,
+        current_namespace,
+    )
 
+    namespace = given or current_namespace()
     cluster = await RestCluster.connect()
     try:
         cr = await cluster.get(MODELROUTER, namespace, name)
@@ -213,7 +217,7 @@ CLIENTS: dict[str, Callable[[Router], str]] = {
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="llama-halo env")
     parser.add_argument("router", metavar="ROUTER")
-    parser.add_argument("-n", "--namespace", default="default")
+    parser.add_argument("-n", "--namespace", help="default: of kubeconfig's context")
     parser.add_argument("--client", choices=list(CLIENTS), help="all when it is not given")
     parser.add_argument(
         "--url", help="by which your machine reaches the router; else the one inside the cluster"

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 
+from llama_halo.cluster.rest import current_namespace
 from llama_halo.errors import SettingsError
 from llama_halo.plan.labels import FILES_OF, MODEL, ROUTER
 
@@ -37,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
         default="server",
         help="server: llama-server of a model; files: the Jobs that read and fetch it; router",
     )
-    parser.add_argument("-n", "--namespace", default="default")
+    parser.add_argument("-n", "--namespace", default=current_namespace())
     parser.add_argument("-f", "--follow", action="store_true")
     parser.add_argument("--tail", type=int, default=100, metavar="LINES")
     return parser

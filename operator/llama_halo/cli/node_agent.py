@@ -12,7 +12,7 @@ from pathlib import Path
 from llama_halo.api_server import ApiServer
 from llama_halo.health import serve_health
 from llama_halo.logs import configure_logging
-from llama_halo.node_agent.agent import AgentMetrics, Nodes, watch_machine
+from llama_halo.node_agent.agent import AgentMetrics, Nodes, Watch
 
 
 def run(words: list[str]) -> int:
@@ -29,15 +29,14 @@ async def _run(arguments: argparse.Namespace) -> None:
         asyncio.get_running_loop().add_signal_handler(sign, stop.set)
     server = ApiServer(arguments.api_server, arguments.ca_file, arguments.token_file)
     metrics = AgentMetrics(arguments.node)
+    watch = Watch(arguments.root, Nodes(server, arguments.node), metrics)
     health = await serve_health(
         arguments.port,
         registry=metrics.registry,
-        stuck_seconds=lambda: 0.0,
+        stuck_seconds=lambda: watch.stuck_seconds,
         not_ready=lambda: "",
     )
-    watching = asyncio.create_task(
-        watch_machine(arguments.root, Nodes(server, arguments.node), metrics)
-    )
+    watching = asyncio.create_task(watch.run())
     stopping = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait({watching, stopping}, return_when=asyncio.FIRST_COMPLETED)

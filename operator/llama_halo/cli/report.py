@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from textwrap import wrap
 from typing import Any
 
 from llama_halo.api.reasons import ConditionType
@@ -14,6 +15,7 @@ from llama_halo.plan.quantity import human_gib, mebibytes
 from llama_halo.settings import Settings
 from llama_halo.status.conditions import condition
 from llama_halo.status.files import progress
+from llama_halo.status.pods import has_ended
 
 Json = dict[str, Any]
 BAR_CELLS = 24
@@ -45,9 +47,12 @@ def _node(node: Json, pods: Sequence[Json]) -> Json:
     metadata = node["metadata"]
     annotations, status = metadata.get("annotations") or {}, node.get("status") or {}
     allocatable = mebibytes(status.get("allocatable", {}).get("memory", 0))
-    budget = max(allocatable - Settings.gpu_reserve_mib, 0)
-    given = annotations.get(labels.GPU_MEMORY)
-    own = [each for each in pods if each.get("spec", {}).get("nodeName") == metadata["name"]]
+    own = [
+        each
+        for each in pods
+        if each.get("spec", {}).get("nodeName") == metadata["name"] and not has_ended(each)
+    ]
+    given = annotations.get(labels.GPU_MEMORY, "")
     return {
         "name": metadata["name"],
         "strixHalo": (metadata.get("labels") or {}).get(labels.STRIX_HALO) == "true",
@@ -56,7 +61,8 @@ def _node(node: Json, pods: Sequence[Json]) -> Json:
             for each in status.get("conditions", ())
         ),
         "cordoned": bool(node.get("spec", {}).get("unschedulable")),
-        "gpuBudgetMiB": mebibytes(given) if given else budget,
+        "gpuBudgetMiB": _budget(given, allocatable),
+        "gpuBudgetIsAssumed": not given,
         "gpuHeldMiB": _held(own, labels.GPU_MIB),
         "allocatableMiB": allocatable,
         "heldMiB": _held(own, labels.GPU_MIB) + _held(own, labels.HOST_MIB),
@@ -64,6 +70,17 @@ def _node(node: Json, pods: Sequence[Json]) -> Json:
             {(each["metadata"]["labels"] or {}).get(labels.MODEL, "") for each in own}
         ),
     }
+
+
+def _budget(given: str, allocatable_mib: int) -> int:
+    """Return what an annotation gives to the GPU; without one, what the operator assumes unless
+    it is told another reserve; one that cannot be read is no budget."""
+    if not given:
+        return max(allocatable_mib - Settings.gpu_reserve_mib, 0)
+    try:
+        return mebibytes(given)
+    except (ArithmeticError, ValueError):
+        return 0
 
 
 def _held(pods: Sequence[Json], annotation: str) -> int:
@@ -74,6 +91,7 @@ def _held(pods: Sequence[Json], annotation: str) -> int:
 def _model(model: Json) -> Json:
     metadata, status = model["metadata"], model.get("status") or {}
     ready = condition(status, ConditionType.READY)
+    tools = condition(status, ConditionType.TOOL_CALLING)
     about, speed = status.get("model") or {}, status.get("speed") or {}
     found: Json = {
         "namespace": metadata["namespace"],
@@ -85,7 +103,8 @@ def _model(model: Json) -> Json:
         "contextSize": about.get("contextSize"),
         "memory": (status.get("memory") or {}).get("summary", ""),
         "node": status.get("nodeSummary", ""),
-        "tools": condition(status, ConditionType.TOOL_CALLING).get("status", ""),
+        "tools": tools.get("status", ""),
+        "toolsMessage": tools.get("message", ""),
         "tokensPerSecond": speed.get("tokensPerSecond", ""),
     }
     if status.get("download"):
@@ -131,11 +150,11 @@ def _event(event: Json) -> Json:
 
 
 def text(found: Json, *, now: datetime, columns: int) -> str:
-    """Return a report for a terminal of so many columns."""
+    """Return a report for a terminal of so many columns; what is longer goes on below."""
     parts = [_nodes_text(found["nodes"]), _models_text(found["models"])]
     parts += [_routers_text(found["routers"]), _events_text(found["events"], now)]
     lines = "\n\n".join(each for each in parts if each).splitlines()
-    return "\n".join(_cut(each, columns) for each in lines)
+    return "\n".join(part for each in lines for part in _wrapped(each, columns))
 
 
 def _nodes_text(nodes: Sequence[Json]) -> str:
@@ -145,9 +164,10 @@ def _nodes_text(nodes: Sequence[Json]) -> str:
         state += "  cordoned" if each["cordoned"] else ""
         held, of = each["heldMiB"], each["allocatableMiB"]
         told = f"{human_gib(held)} of {human_gib(of)} memory{state}"
-        if each["strixHalo"]:
+        if each["strixHalo"] or each["gpuHeldMiB"] or not each["gpuBudgetIsAssumed"]:
             held, of = each["gpuHeldMiB"], each["gpuBudgetMiB"]
-            told = f"{human_gib(held)} of {human_gib(of)} GPU, {told}"
+            assumed = " (assumed)" if each["gpuBudgetIsAssumed"] else ""
+            told = f"{human_gib(held)} of {human_gib(of)} GPU{assumed}, {told}"
         lines.append(f"{each['name']}  {bar(held, of)}  {told}")
     return "\n".join(["NODES", *lines]) if lines else ""
 
@@ -176,14 +196,26 @@ def _models_text(models: Sequence[Json]) -> str:
         for each in models
     ]
     lines = _table(head, rows)
-    for each, place in zip(models, range(len(models)), strict=True):
-        if each["ready"] != "True":
-            told = each["message"]
-            if "download" in each:
-                download = each["download"]
-                told = f"{bar(download['percent'], 100)}  {progress(download)}"
-            lines[place + 1] += f"\n    {told}"
-    return "\n".join(lines)
+    return "\n".join(
+        [lines[0]]
+        + [
+            "\n    ".join([line, *_remarks(each)])
+            for line, each in zip(lines[1:], models, strict=True)
+        ]
+    )
+
+
+def _remarks(model: Json) -> list[str]:
+    """Return what is to be said of a model below its line."""
+    found = []
+    if "download" in model:
+        download = model["download"]
+        found.append(f"{bar(download['percent'], 100)}  {progress(download)}")
+    elif model["ready"] != "True":
+        found.append(model["message"])
+    if model["tools"] == "False":
+        found.append(f"tools: {model['toolsMessage']}")
+    return found
 
 
 def _routers_text(routers: Sequence[Json]) -> str:
@@ -227,5 +259,9 @@ def _ago(time: str, now: datetime) -> str:
     return f"{max(seconds, 0)}s"
 
 
-def _cut(line: str, columns: int) -> str:
-    return line if len(line) <= columns else f"{line[: columns - 1]}…"
+def _wrapped(line: str, columns: int) -> list[str]:
+    """Return a line in parts that fit, the later ones set in as far as the first."""
+    if len(line) <= columns:
+        return [line]
+    inset = " " * (len(line) - len(line.lstrip()) + 2)
+    return wrap(line, columns, subsequent_indent=inset, break_on_hyphens=False) or [line]

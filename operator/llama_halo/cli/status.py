@@ -17,6 +17,8 @@ from llama_halo.errors import ClusterError, SettingsError
 from llama_halo.plan.labels import MODEL
 
 EVERY_SECONDS = 2
+MOST_COLUMNS = 10_000
+"""Of what is no terminal: nothing is broken where another program reads it."""
 _CLEAR, _HOME, _REST = "\033[2J", "\033[H", "\033[J"
 _NO_CURSOR, _CURSOR = "\033[?25l", "\033[?25h"
 
@@ -55,7 +57,8 @@ async def _watch(cluster: RestCluster, namespace: str | None) -> None:
                 shown = await _text(cluster, namespace)
             except (ClusterError, *UNREACHABLE) as error:
                 shown = f"the cluster does not answer: {error}"
-            lines = f"{datetime.now():%H:%M:%S}\n{shown}".splitlines()
+            rows = shutil.get_terminal_size((160, 40)).lines - 1
+            lines = f"{datetime.now():%H:%M:%S}\n{shown}".splitlines()[:rows]
             sys.stdout.write(_HOME + "".join(f"{line}\033[K\n" for line in lines) + _REST)
             sys.stdout.flush()
             await asyncio.sleep(EVERY_SECONDS)
@@ -64,20 +67,21 @@ async def _watch(cluster: RestCluster, namespace: str | None) -> None:
 
 
 async def _text(cluster: RestCluster, namespace: str | None) -> str:
-    columns = shutil.get_terminal_size((160, 40)).columns
+    columns = shutil.get_terminal_size((MOST_COLUMNS, 40)).columns if sys.stdout.isatty() else 0
     found = report(await _look(cluster, namespace))
-    return text(found, now=datetime.now(UTC), columns=columns)
+    return text(found, now=datetime.now(UTC), columns=columns or MOST_COLUMNS)
 
 
 async def _look(cluster: RestCluster, namespace: str | None) -> Seen:
-    """Return what there is to see; nodes are left out for who may not list them."""
+    """Return what there is to see. Nodes hold the models of all namespaces; they are left out for
+    who may not list both."""
     try:
         nodes, _ = await cluster.list(NODE, namespace=None)
+        pods, _ = await cluster.list(POD, namespace=None, selector=MODEL)
     except ClusterError:
-        nodes = []
+        nodes, pods = [], []
     models, _ = await cluster.list(LLAMAMODEL, namespace=namespace)
     routers, _ = await cluster.list(MODELROUTER, namespace=namespace)
-    pods, _ = await cluster.list(POD, namespace=namespace, selector=MODEL)
     ours = f"reportingController={CONTROLLER}"
     events, _ = await cluster.list(EVENT, namespace=namespace, fields=ours)
     return Seen(models, routers, nodes, pods, events)

@@ -8,7 +8,7 @@ import json
 import logging
 import os
 from base64 import b64encode
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -34,8 +34,8 @@ _WATCH_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=WAT
 UNREACHABLE = (aiohttp.ClientError, OSError, TimeoutError, ValueError)
 """What a request raises that got no answer, or one that is cut off."""
 _APPLY, _MERGE = "application/apply-patch+yaml", "application/merge-patch+json"
-_PATIENT = aiohttp.ClientTimeout(total=None, sock_connect=5)
-"""For an answer that a model has to be loaded for."""
+_PATIENT = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=1800)
+"""For an answer that a model has to be loaded for, or to a prompt that takes minutes to read."""
 
 
 class RestCluster:
@@ -104,7 +104,7 @@ class RestCluster:
 
     async def stream(
         self, service: str, namespace: str, path: str, body: Json, headers: dict[str, str]
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """Post to a Service by way of the API server, and yield the lines of the answer."""
         proxied = f"/api/v1/namespaces/{namespace}/services/{service}:http/proxy{path}"
         response = await self._call("POST", proxied, body=body, headers=headers, timeout=_PATIENT)
@@ -249,6 +249,15 @@ async def _load(configuration: Any) -> None:
         configuration.proxy, configuration.proxy_headers = environment_proxy(configuration.host)
 
 
+def current_namespace() -> str:
+    """Return the namespace of kubeconfig's current context, as kubectl takes it."""
+    try:
+        _, current = config.list_kube_config_contexts(config_file=os.environ.get("KUBECONFIG"))
+    except _UNREADABLE:
+        return "default"
+    return str(current["context"].get("namespace") or "default")
+
+
 def environment_proxy(server: str) -> tuple[str | None, dict[str, str] | None]:
     """Return the http proxy that HTTPS_PROXY and NO_PROXY name for a server, and its credentials.
 
@@ -289,7 +298,11 @@ def _error(status: int, body: bytes) -> ClusterError:
     try:
         answer = json.loads(body)
         answer = answer.get("object", answer)  # an error inside a watch
-        message = answer.get("message", "")
+        # Those of a router, by way of the API server, have it one level down.
+        inner = answer.get("error")
+        message = answer.get("message") or (
+            inner.get("message", "") if isinstance(inner, dict) else str(inner or "")
+        )
         causes = (answer.get("details") or {}).get("causes") or []
     except (ValueError, AttributeError):
         message, causes = body.decode(errors="replace")[:300], []

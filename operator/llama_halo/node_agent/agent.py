@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -29,14 +31,21 @@ AGAIN_SECONDS = 600
 """After which the node is told again, whatever changed there meanwhile."""
 
 
-def node_patch(node: str, machine: Machine, *, budget: bool) -> dict[str, Any]:
-    """Return what is applied to a Node: a label, the budget of GPU memory, and the whole of it."""
-    annotations = {MACHINE_ANNOTATION: json.dumps(asdict(machine), sort_keys=True)}
-    if budget and machine.strix_halo and machine.gtt_mib:
-        annotations[GPU_MEMORY_ANNOTATION] = f"{gpu_budget_mib(machine)}Mi"
-    labels = {STRIX_HALO_LABEL: "true"} if machine.strix_halo else {}
-    metadata = {"name": node, "annotations": annotations, "labels": labels}
-    return {"apiVersion": "v1", "kind": "Node", "metadata": metadata}
+def node_patches(node: str, machine: Machine) -> dict[str, dict[str, Any]]:
+    """Return what is applied to a Node, by field manager: what the machine is, the label that it is
+    a Strix Halo, and the budget of GPU memory. A GPU that does not work has a budget of nothing."""
+    strix_halo = machine.strix_halo
+    budget = {GPU_MEMORY_ANNOTATION: f"{gpu_budget_mib(machine)}Mi"} if strix_halo else {}
+    told = {MACHINE_ANNOTATION: json.dumps(asdict(machine), sort_keys=True)}
+    return {
+        MANAGER: _patch(node, annotations=told),
+        f"{MANAGER}-label": _patch(node, labels={STRIX_HALO_LABEL: "true"} if strix_halo else {}),
+        f"{MANAGER}-budget": _patch(node, annotations=budget),
+    }
+
+
+def _patch(node: str, **metadata: dict[str, str]) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": node, **metadata}}
 
 
 class Nodes:
@@ -47,24 +56,25 @@ class Nodes:
         self._node = node
 
     async def tell(self, machine: Machine) -> None:
-        """Apply what the machine is; a budget that a person has set stays as it is."""
+        """Apply what the machine is; a label or budget that somebody else has set stays."""
         async with self._api_server.client(timeout=10) as client:
-            answer = await self._apply(client, node_patch(self._node, machine, budget=True))
-            if answer.status_code == HTTPStatus.CONFLICT:
-                log.info("somebody else has set the node's budget", extra={"node": self._node})
-                answer = await self._apply(client, node_patch(self._node, machine, budget=False))
-            answer.raise_for_status()
-
-    async def _apply(self, client: httpx.AsyncClient, patch: dict[str, Any]) -> httpx.Response:
-        return await client.patch(
-            f"/api/v1/nodes/{self._node}",
-            params={"fieldManager": MANAGER},
-            content=json.dumps(patch),
-            headers={
-                **self._api_server.headers(),
-                "Content-Type": "application/apply-patch+yaml",
-            },
-        )
+            for manager, patch in node_patches(self._node, machine).items():
+                answer = await client.patch(
+                    f"/api/v1/nodes/{self._node}",
+                    params={"fieldManager": manager},
+                    content=json.dumps(patch),
+                    headers={
+                        **self._api_server.headers(),
+                        "Content-Type": "application/apply-patch+yaml",
+                    },
+                )
+                if answer.status_code == HTTPStatus.CONFLICT:
+                    log.info(
+                        "somebody else has set it, and it stays",
+                        extra={"node": self._node, "what": answer.json().get("message", "")},
+                    )
+                else:
+                    answer.raise_for_status()
 
 
 @dataclass(frozen=True)
@@ -110,7 +120,7 @@ class AgentMetrics:
         }
 
     def note(self, machine: Machine, now: Readings) -> None:
-        """Publish what was seen; what the machine does not tell has no series."""
+        """Publish what was seen; what the machine does not tell, or no longer, has no series."""
         self._info.labels(self._node).info(
             {
                 "kernel": machine.kernel,
@@ -121,27 +131,45 @@ class AgentMetrics:
             }
         )
         for each in _SERIES:
-            value = each.value(machine, now)
+            value, gauge = each.value(machine, now), self._gauges[each.name]
             if value is not None:
-                self._gauges[each.name].labels(self._node).set(value)
-
-
-async def watch_machine(root: Path, nodes: Nodes, metrics: AgentMetrics) -> None:
-    """Look for ever; tell the API server at the first look, of each change, and now and then."""
-    told: Machine | None = None
-    since = 0.0
-    while True:
-        machine = await asyncio.to_thread(read_machine, root)
-        metrics.note(machine, await asyncio.to_thread(read_now, root))
-        now = asyncio.get_running_loop().time()
-        if machine != told or now - since > AGAIN_SECONDS:
-            try:
-                await nodes.tell(machine)
-            except (httpx.HTTPError, OSError) as error:
-                log.warning("the node was not told", extra={"reason": str(error)})
+                gauge.labels(self._node).set(value)
             else:
-                if machine != told:
-                    found = [f"{each.check}: {each.seen}" for each in findings(machine)]
-                    log.info("the node was told", extra={"findings": found})
-                told, since = machine, now
-        await asyncio.sleep(LOOK_SECONDS)
+                with suppress(KeyError):
+                    gauge.remove(self._node)
+
+
+class Watch:
+    """Looks at the machine for ever, and tells of it."""
+
+    def __init__(self, root: Path, nodes: Nodes, metrics: AgentMetrics) -> None:
+        self._root, self._nodes, self._metrics = root, nodes, metrics
+        self._looked_at = time.monotonic()
+        self._told: Machine | None = None
+        self._told_at = 0.0
+
+    @property
+    def stuck_seconds(self) -> float:
+        """For how long no look came to its end: a GPU that hangs can hang who reads of it."""
+        return time.monotonic() - self._looked_at
+
+    async def run(self) -> None:
+        """Tell the API server at the first look, of each change, and now and then."""
+        while True:
+            machine = await asyncio.to_thread(read_machine, self._root)
+            self._metrics.note(machine, await asyncio.to_thread(read_now, self._root))
+            self._looked_at = time.monotonic()
+            if machine != self._told or self._looked_at - self._told_at > AGAIN_SECONDS:
+                await self._tell(machine)
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _tell(self, machine: Machine) -> None:
+        try:
+            await self._nodes.tell(machine)
+        except (httpx.HTTPError, OSError) as error:
+            log.warning("the node was not told", extra={"reason": str(error)})
+            return
+        if machine != self._told:
+            found = [f"{each.check}: {each.seen}" for each in findings(machine)]
+            log.info("the node was told", extra={"findings": found})
+        self._told, self._told_at = machine, time.monotonic()

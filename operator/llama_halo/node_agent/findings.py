@@ -17,6 +17,8 @@ MES_MASK = 0xFFF
 MOST_CARVE_OUT_MIB = 4096
 RESERVE_MIB = 12 * 1024
 """What the GPU should never be allowed to take from Linux: past it the machine can freeze."""
+ADVISED_RESERVE_MIB = 16 * 1024
+"""On a node of a cluster, which has more to do than one model."""
 LEAST_GTT_SHARE = 0.8
 """Of what it could be."""
 PAGES_PER_GIB = 262_144
@@ -75,6 +77,10 @@ def _kernel(machine: Machine) -> Iterator[Finding]:
         wanted = ".".join(map(str, OLDEST_KERNEL))
         remedy = f"install Linux {wanted} or newer; until then boot with amdgpu.cwsr_enable=0"
         seen = f"Linux {machine.kernel}: ROCm crashes at random before {wanted}"
+        if "amdgpu.cwsr_enable=0" in machine.command_line.split():
+            seen += "; amdgpu.cwsr_enable=0 keeps it from that"
+            yield Finding("kernel", ADVICE, seen, f"install Linux {wanted} or newer")
+            return
         yield Finding("kernel", PROBLEM, seen, remedy)
 
 
@@ -106,12 +112,11 @@ def _memory(machine: Machine) -> Iterator[Finding]:
         return
     if gtt is None:
         return
-    best = memory - RESERVE_MIB
+    best = memory - ADVISED_RESERVE_MIB
     pages = best // 1024 * PAGES_PER_GIB
-    remedy = (
-        f"boot with ttm.pages_limit={pages} ({best // 1024} GiB, {_gib(RESERVE_MIB)} for Linux)"
-    )
-    if gtt > best + 1024:
+    rest = _gib(ADVISED_RESERVE_MIB)
+    remedy = f"boot with ttm.pages_limit={pages} ({best // 1024} GiB, {rest} for Linux)"
+    if gtt > memory - RESERVE_MIB:
         seen = f"the GPU may take {_gib(gtt)} of {_gib(memory)}: the machine can freeze"
         yield Finding("pages-limit", PROBLEM, seen, remedy)
     elif gtt < best * LEAST_GTT_SHARE:
@@ -121,7 +126,7 @@ def _memory(machine: Machine) -> Iterator[Finding]:
 
 def _command_line(machine: Machine) -> Iterator[Finding]:
     words = machine.command_line.split()
-    if "amd_iommu=off" not in words:
+    if not {"amd_iommu=off", "iommu=off"} & set(words):
         seen = "the IOMMU is on"
         remedy = "boot with amd_iommu=off: prompts are read 5 to 12 % faster than with iommu=pt"
         yield Finding("iommu", ADVICE, seen, remedy)

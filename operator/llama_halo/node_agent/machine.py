@@ -12,6 +12,7 @@ STRIX_HALO = "0x1586"
 """One device for all of Radeon 8040S, 8050S and 8060S (facts: PCI database)."""
 DISPLAY_CLASSES = ("0x0380", "0x0300")
 """Display controller, as most of these boards say, and VGA."""
+_TOLD_WORDS = ("amd_iommu=", "iommu=", "ttm.", "amdttm.", "amdgpu.", "nomodeset")
 _FIRMWARE_PACKAGES = ("firmware-amd-graphics", "linux-firmware", "linux-firmware-amdgpu")
 
 
@@ -21,6 +22,7 @@ class Machine:
 
     kernel: str
     command_line: str
+    """Of the kernel's, the words about the GPU and its memory: others may be secrets."""
     memory_mib: int
     """What Linux has: what firmware keeps for the GPU (a carve-out) is not in it."""
     strix_halo: bool
@@ -57,7 +59,7 @@ def read_machine(root: Path) -> Machine:
     version = _text(gpu / "fw_version/mes_fw_version") if gpu else ""
     return Machine(
         kernel=_text(root / "proc/sys/kernel/osrelease"),
-        command_line=_text(root / "proc/cmdline"),
+        command_line=_told(_text(root / "proc/cmdline")),
         memory_mib=_memory_mib(_text(root / "proc/meminfo")),
         strix_halo=gpu is not None,
         driver=(gpu / "driver").resolve().name if gpu and (gpu / "driver").exists() else "",
@@ -117,6 +119,10 @@ def _firmware_date(root: Path) -> str:
 def _date(version: str) -> str:
     found = re.search(r"20\d{6}", version)
     return found[0] if found else ""
+
+
+def _told(command_line: str) -> str:
+    return " ".join(word for word in command_line.split() if word.startswith(_TOLD_WORDS))
 
 
 def _memory_mib(meminfo: str) -> int:

@@ -1,0 +1,86 @@
+"""What the node agent applies to its Node: the real API server, and the chart's permissions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hack.testbed.cluster import Testbed
+from hack.testbed.control_plane import kubectl
+from hack.testbed.layout import REPOSITORY
+from hack.testbed.operator_process import NAMESPACE, token
+from hack.testbed.shell import run
+from llama_halo.api_server import ApiServer
+from llama_halo.node_agent.agent import Nodes
+from llama_halo.node_agent.machine import Machine, read_machine
+from tests.api import Api
+from tests.component.conftest import Json, documents
+from tests.machines import build
+
+NODE = "box-1"
+LABEL, BUDGET = "llama-halo.dev/strix-halo", "llama-halo.dev/gpu-memory"
+
+
+@pytest.fixture
+def nodes(api: Api, control_plane: Testbed, tmp_path: Path) -> Iterator[Nodes]:
+    """The agent's way to a Node that nobody else looks after."""
+    words = kubectl(control_plane.layout)
+    shipped = documents(REPOSITORY / "deploy/operator/node-agent.yaml")
+    rights = yaml.safe_dump_all([each for each in shipped if each["kind"] != "DaemonSet"])
+    run(*words, "apply", "-f", "-", stdin=rights)
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}}
+    api.apply({**node, "spec": {"unschedulable": True}})
+    file = tmp_path / "token"
+    file.write_text(token(control_plane, "llama-halo-node-agent", NAMESPACE))
+    layout = control_plane.layout
+    yield Nodes(ApiServer(layout.server, layout.pki / "ca.crt", file), NODE)
+    run(*words, "delete", "node", NODE)
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return read_machine(build(tmp_path / "box"))
+
+
+def metadata(api: Api) -> Json:
+    found: Json = (api.get("Node", "", NODE) or {})["metadata"]
+    return {"labels": found.get("labels") or {}, "annotations": found.get("annotations") or {}}
+
+
+def tell(nodes: Nodes, machine: Machine) -> None:
+    asyncio.run(nodes.tell(machine))
+
+
+def test_a_strix_halo_is_labelled_and_given_its_budget(
+    api: Api, nodes: Nodes, machine: Machine
+) -> None:
+    tell(nodes, machine)
+    found = metadata(api)
+    assert found["labels"][LABEL] == "true"
+    assert found["annotations"][BUDGET] == f"{111 * 1024}Mi"
+
+
+def test_what_a_person_has_set_stays_and_the_rest_is_told(
+    api: Api, nodes: Nodes, machine: Machine
+) -> None:
+    set_by_hand = {"labels": {LABEL: "false"}, "annotations": {BUDGET: "64Gi"}}
+    api.patch("Node", "", NODE, {"metadata": set_by_hand})
+    tell(nodes, machine)
+    found = metadata(api)
+    assert found["labels"][LABEL] == "false"
+    assert found["annotations"][BUDGET] == "64Gi"
+    assert "6.19.12" in found["annotations"]["llama-halo.dev/machine"]
+
+
+def test_a_machine_that_is_a_strix_halo_no_longer_loses_both(
+    api: Api, nodes: Nodes, machine: Machine, tmp_path: Path
+) -> None:
+    tell(nodes, machine)
+    tell(nodes, read_machine(build(tmp_path / "other", device="0x744c")))
+    found = metadata(api)
+    assert LABEL not in found["labels"]
+    assert BUDGET not in found["annotations"]

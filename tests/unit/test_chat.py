@@ -1,0 +1,56 @@
+"""What `llama-halo chat` makes of lines and errors."""
+
+from __future__ import annotations
+
+import pytest
+
+from llama_halo.cli.chat import why, words_of
+from llama_halo.errors import ClusterError, SettingsError
+
+
+@pytest.mark.parametrize(
+    ("line", "thought", "word"),
+    [
+        (b'data: {"choices":[{"delta":{"content":"Hi"}}]}', "", "Hi"),
+        (b'data: {"choices":[{"delta":{"reasoning_content":"Hm"}}]}', "Hm", ""),
+        (b'data: {"choices":[{"delta":{"content":null}}]}', "", ""),
+        (b'data: {"choices":[],"usage":{}}', "", ""),
+        (b"data: [DONE]", "", ""),
+        (b": ping", "", ""),
+    ],
+)
+def test_a_line_brings(line: bytes, thought: str, word: str) -> None:
+    assert words_of(line) == (thought, word)
+
+
+@pytest.mark.parametrize(
+    "line", [b'data: {"error":{"message":"no room"}}', b'data: {"error":"no room"}']
+)
+def test_an_error_in_a_stream_is_told(line: bytes) -> None:
+    with pytest.raises(SettingsError, match="the answer broke off: no room"):
+        words_of(line)
+
+
+@pytest.mark.parametrize(
+    ("error", "has_key", "told"),
+    [
+        (ClusterError(404, "there is no model typo"), False, "there is no model typo"),
+        (
+            ClusterError(503, 'no endpoints available for service "a"'),
+            False,
+            "a has no pod that answers: llama-halo status says why",
+        ),
+        (
+            ClusterError(503, "coder does not answer now: WaitingForMemory"),
+            False,
+            "WaitingForMemory",
+        ),
+        (ClusterError(401, "no key"), False, "the key is in no variable: LLAMA_HALO_KEY"),
+        (ClusterError(401, "wrong key"), True, "wrong key (the key is another one"),
+        (TimeoutError("slow"), False, "a did not answer: slow"),
+    ],
+)
+def test_what_is_told_of_an_answer_that_did_not_come(
+    error: Exception, has_key: bool, told: str
+) -> None:
+    assert told in why(error, "a", has_key)
