@@ -56,6 +56,17 @@ def test_a_model_stays_where_it_is_though_another_node_is_fuller() -> None:
     assert found["a"].nodes == ("big",)
 
 
+def test_of_too_many_replicas_the_one_stays_that_has_a_pod() -> None:
+    """The other's was drained: its Deployment alone is no reason to end what runs."""
+    found = decide(
+        wants("a", 20),
+        nodes=[node("n1"), node("n2")],
+        current={"a": ["n1", "n2"]},
+        running={"a": frozenset({"n2"})},
+    )
+    assert found["a"].nodes == ("n2",)
+
+
 def test_replicas_are_spread_over_nodes() -> None:
     assert set(decide(wants("a", 20, 2), nodes=[node("n1"), node("n2")])["a"].nodes) == {"n1", "n2"}
 

@@ -122,7 +122,7 @@ class World:
                 size = model.demand.gpu_mib
                 model.deployments = {on: (1, size) for on in found.nodes}
             self.end_pods_without_deployment(name)
-        for full_name in decision.unload:
+        for full_name in sorted(decision.unload):
             self.unload(self.models[full_name.removeprefix("ns/")])
 
     def unload(self, model: Model) -> None:
@@ -250,7 +250,7 @@ class World:
                 pod.ending = pod.ending or pod.node == name
 
     def find_node(self) -> None:
-        for name in list(self.lost):
+        for name in sorted(self.lost):
             self.lost.discard(name)
             self.nodes[name] = replace(self.nodes[name], takes_new=True)
 

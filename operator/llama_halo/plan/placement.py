@@ -122,7 +122,10 @@ class _Placing:
         """Charge the nodes where a model is and still fits, up to its replicas."""
         kept: list[str] = []
         running = self._running.get(demand.model, frozenset())
-        for name in self._current.get(demand.model, ()):
+        # Of too many those go first whose pod is gone already.
+        for name in sorted(
+            self._current.get(demand.model, ()), key=lambda each: each not in running
+        ):
             ledger = self._ledgers.get(name)
             if ledger is None or len(kept) == demand.replicas or not matches(demand, ledger.node):
                 continue
