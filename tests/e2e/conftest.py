@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,22 @@ from tests.api import eventually
 
 NAMESPACE = "e2e"
 Json = dict[str, Any]
+
+
+RIGHTLESS: list[tuple[str, str]] = []
+"""From when to when the operator had no permissions, for a test took the release away."""
+
+
+@contextmanager
+def without_rights() -> Iterator[None]:
+    """Note that what is refused meanwhile is no fault of the operator's."""
+    began = _now()
+    yield
+    RIGHTLESS.append((began, _now()))
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 class Kubectl:

@@ -18,7 +18,7 @@ from hack.testbed.flux import NAMESPACE as FLUX
 from hack.testbed.flux import SOURCE, Flux
 from hack.testbed.layout import REPOSITORY
 from tests.api import eventually, message, ready
-from tests.e2e.conftest import NAMESPACE, Kubectl, router, smollm2
+from tests.e2e.conftest import NAMESPACE, Kubectl, router, smollm2, without_rights
 
 Json = dict[str, Any]
 ONE, TWO, ROUTER = (f"llama-halo.dev/{each}" for each in ("model=one", "model=two", "router=main"))
@@ -39,20 +39,21 @@ def flux(kube: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fl
     """The controller, with an operator that came by it and no models yet."""
     assert isinstance(kube.cluster, Testbed)
     kube("delete", "llamamodels,modelrouters", "--all", "--wait=true")
-    chart.helm(kube.cluster, "uninstall", chart.RELEASE, "--wait")
-    started = Flux(kube.cluster.layout, tmp_path_factory.mktemp("flux"))
-    started.start()
-    try:
-        yield started
-        for name in ("models", "operator", "crds"):
-            words = ("-n", FLUX, "delete", "kustomization", f"llama-halo-{name}")
-            kubectl(kube.cluster, *words, "--ignore-not-found", "--timeout=120s")
-    finally:
-        started.stop()
-    # It was one of the pruned objects.
-    gone = ("wait", "--for=delete", f"namespace/{chart.NAMESPACE}", "--timeout=120s")
-    kubectl(kube.cluster, *gone)
-    chart.install(kube.cluster)
+    with without_rights():
+        chart.helm(kube.cluster, "uninstall", chart.RELEASE, "--wait")
+        started = Flux(kube.cluster.layout, tmp_path_factory.mktemp("flux"))
+        started.start()
+        try:
+            yield started
+            for name in ("models", "operator", "crds"):
+                words = ("-n", FLUX, "delete", "kustomization", f"llama-halo-{name}")
+                kubectl(kube.cluster, *words, "--ignore-not-found", "--timeout=120s")
+        finally:
+            started.stop()
+        # It was one of the pruned objects.
+        gone = ("wait", "--for=delete", f"namespace/{chart.NAMESPACE}", "--timeout=120s")
+        kubectl(kube.cluster, *gone)
+        chart.install(kube.cluster)
 
 
 def own_files() -> dict[str, str]:

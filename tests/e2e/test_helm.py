@@ -9,7 +9,7 @@ from hack.testbed import images
 from hack.testbed.cluster import Testbed
 from hack.testbed.shell import succeeds
 from tests.api import eventually
-from tests.e2e.conftest import NAMESPACE, Kubectl, router, smollm2
+from tests.e2e.conftest import NAMESPACE, Kubectl, router, smollm2, without_rights
 
 MODEL, ROUTER = "llama-halo.dev/model=kept", "llama-halo.dev/router=main"
 OTHER_TAG = "another"
@@ -48,12 +48,16 @@ def test_an_upgrade_to_another_image_rolls_no_model(kube: Kubectl) -> None:
 def test_what_serves_outlives_the_release_and_is_found_again(kube: Kubectl) -> None:
     serve(kube)
     models = kube.pod_uids(MODEL)
-    chart.helm(kube.cluster, "uninstall", chart.RELEASE, "--wait")
-    words = (kube.cluster.kubectl, "--kubeconfig", kube.cluster.kubeconfig)
-    assert not succeeds(*words, "-n", chart.NAMESPACE, "get", "deployment/llama-halo-operator")
-    assert "kept" in kube("get", "llamamodels", "-o", "name")
-    assert kube.pod_uids(MODEL) == models
-    chart.install(kube.cluster)
+    with without_rights():
+        chart.helm(kube.cluster, "uninstall", chart.RELEASE, "--wait")
+        words = (kube.cluster.kubectl, "--kubeconfig", kube.cluster.kubeconfig)
+        assert not succeeds(*words, "-n", chart.NAMESPACE, "get", "deployment/llama-halo-operator")
+        assert "kept" in kube("get", "llamamodels", "-o", "name")
+        assert kube.pod_uids(MODEL) == models
+        # A gateway that starts anew meanwhile finds its models.
+        kube("delete", "pods", "-l", ROUTER, "--wait=true")
+        kube("wait", "--for=condition=Ready", "pods", "-l", ROUTER, "--timeout=60s")
+        chart.install(kube.cluster)
     kube.wait_ready("llamamodel/kept", "modelrouter/main")
     assert kube.pod_uids(MODEL) == models
 
@@ -61,12 +65,13 @@ def test_what_serves_outlives_the_release_and_is_found_again(kube: Kubectl) -> N
 def test_who_does_not_keep_the_crds_is_rid_of_everything(kube: Kubectl) -> None:
     serve(kube)
     chart.install(kube.cluster, {"crds": {"keep": False}})
-    chart.helm(kube.cluster, "uninstall", chart.RELEASE, "--wait")
-    eventually(lambda: "llama-halo.dev" not in kube("get", "crds", "-o", "name"), seconds=60)
-    eventually(
-        lambda: not kube("get", "deployments,services,pods", "-o", "name").split(), seconds=120
-    )
-    chart.install(kube.cluster)
+    with without_rights():
+        chart.helm(kube.cluster, "uninstall", chart.RELEASE, "--wait")
+        eventually(lambda: "llama-halo.dev" not in kube("get", "crds", "-o", "name"), seconds=60)
+        eventually(
+            lambda: not kube("get", "deployments,services,pods", "-o", "name").split(), seconds=120
+        )
+        chart.install(kube.cluster)
     serve(kube)
     kube("delete", "llamamodels,modelrouters", "--all", "--wait=true")
     assert kube("get", "namespace", NAMESPACE)
