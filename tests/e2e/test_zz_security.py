@@ -33,6 +33,9 @@ GOING = "because it is being terminated"
 
 @pytest.fixture(scope="module")
 def served(kube: Kubectl) -> None:
+    # Nobody else's pods are there, also none that are still ending.
+    kube("delete", "llamamodels,modelrouters", "--all", "--wait=true")
+    eventually(lambda: not kube("get", "pods", "-o", "name").split(), seconds=90)
     kube.apply(smollm2("one"))
     kube.apply(router(models=[{"name": "one", "modelRef": {"name": "one"}}], routes=None))
     kube.wait_ready("llamamodel/one", "modelrouter/main")
