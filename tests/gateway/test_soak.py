@@ -342,8 +342,10 @@ def _at_rest(gateway: Process) -> Held:
 
     def look() -> bool:
         seen.append(held(gateway))
-        last = seen[-3:]
-        return len(last) == 3 and len(set(last)) == 1 and not last[-1].working
+        # For longer than a connection to a server is kept when nobody uses it: 3 s, and as long
+        # again until somebody looks.
+        last = seen[-8:]
+        return len(last) == 8 and len(set(last)) == 1 and not last[-1].working
 
     def pause_and_look() -> bool:
         time.sleep(1)
