@@ -16,7 +16,7 @@ from hack.testbed.cluster import Testbed
 from hack.testbed.operator_process import OperatorProcess
 from tests.api import Api, eventually
 from tests.chaos.conftest import Operators, Soak
-from tests.chaos.world import CHILDREN, World, snapshot, untrue, wait_quiet
+from tests.chaos.world import CHILDREN, World, now, snapshot, untrue, wait_quiet
 from tests.proxy import ALL, NONE, FaultProxy
 
 
@@ -59,7 +59,7 @@ def test_after_chaos_the_cluster_is_what_a_fresh_operator_makes_of_it(
     assert operator.stop() == 0
 
     # A fresh operator first finds nothing to do ...
-    since = time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime())
+    since = now()
     fresh = operators.start()
     time.sleep(5)
     written = audit.writes(plane.layout.audit_log, since=since)

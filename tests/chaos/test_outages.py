@@ -22,7 +22,7 @@ from hack.testbed.operator_process import ACCOUNT, NAMESPACE, write_kubeconfig
 from tests.api import Api, eventually
 from tests.chaos.conftest import Operators, Soak
 from tests.chaos.test_chaos import wait_true
-from tests.chaos.world import World, model, wait_quiet
+from tests.chaos.world import World, model, now, wait_quiet
 
 MODELS = 16
 _SIZES = itertools.count()
@@ -81,10 +81,6 @@ def check_end(
     assert written.pop("create events", 0) <= 6 * len(edited) + 6
     assert statuses <= 16 * len(edited) + 16
     assert not written
-
-
-def now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime())
 
 
 @pytest.mark.parametrize("part", ["kube-apiserver", "etcd"])

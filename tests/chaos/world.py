@@ -7,6 +7,7 @@ import random
 import re
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from hack.testbed import audit
@@ -256,7 +257,7 @@ def wait_quiet(layout: Layout, *, seconds: float = 180, still_seconds: float = 5
     """Wait until the operator has written nothing for a while."""
     deadline = time.monotonic() + seconds
     while True:
-        since = _now()
+        since = now()
         time.sleep(still_seconds)
         written = audit.writes(layout.audit_log, since=since)
         if not written:
@@ -264,5 +265,7 @@ def wait_quiet(layout: Layout, *, seconds: float = 180, still_seconds: float = 5
         assert time.monotonic() < deadline, f"it still writes: {written}"
 
 
-def _now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime())
+def now() -> str:
+    """Return the time as the audit log has it, for what is written from here on: an operator does
+    all of its work in the second before."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
