@@ -8,7 +8,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from hack.testbed.layout import CACHE
+from hack.testbed.layout import CACHE, REPOSITORY
 from hack.testbed.shell import run, say
 from hack.testbed.tools import install_packages
 
@@ -38,14 +38,9 @@ QWEN_CODE = (
     "0.15.10",
     "0e76c961116aa85f7e04b2fa7add09193cd8e68343e0d73c2f7704ed2870c366",
 )
-CLAUDE_CODE_ROUTERS = {
-    version: ("@musistudio/claude-code-router", version, sha256)
-    for version, sha256 in (
-        ("1.0.73", "4c087ea9d998e9b705461127a55626af282ce4e3e6ae86f4496181721ecfd968"),
-        ("2.0.0", "c09fd569577d13e5fd15da40623df8d561f8816eb0f0a045839f4302a9862737"),
-    )
-}
+NPM = ("npm", "10.9.0", "c12def16fe3efdc80b1e652d60903d807ac4b78b9e7c3e76f633f4b13a32897c")
 """Programs for Node."""
+_CLAUDE_CODE_ROUTER_SUMS = REPOSITORY / "images/claude-code-router/SHA256SUMS"
 
 
 def claude_code() -> Path:
@@ -73,9 +68,16 @@ def qwen_code() -> tuple[Path, Path]:
     return node(), _package(*QWEN_CODE) / "cli.js"
 
 
+def npm() -> Path:
+    """Return the folder of npm."""
+    return _package(*NPM)
+
+
 def claude_code_router(version: str) -> tuple[Path, Path]:
-    """Return the words that start Claude Code Router."""
-    return node(), _package(*CLAUDE_CODE_ROUTERS[version]) / "dist/cli.js"
+    """Return the words that start Claude Code Router, the one that its image has."""
+    sums = [line.split() for line in _CLAUDE_CODE_ROUTER_SUMS.read_text().splitlines()]
+    sha256 = {name: each for each, name in sums}[f"musistudio-claude-code-router-{version}.tgz"]
+    return node(), _package("@musistudio/claude-code-router", version, sha256) / "dist/cli.js"
 
 
 def chromium() -> str:

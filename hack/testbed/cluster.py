@@ -163,8 +163,9 @@ class Kind:
         run("kind", "delete", "cluster", "--name", KIND_NAME)
 
     def load_image(self, name: str) -> None:
-        recipe, context = images.docker_recipe(name)
-        run("docker", "build", "-t", name, "-f", recipe, context, what=f"building {name}")
+        recipe, context, arguments = images.docker_recipe(name)
+        words = (*arguments, "-t", name, "-f", recipe, context)
+        run("docker", "build", *words, what=f"building {name}")
         run("kind", "load", "docker-image", name, "--name", KIND_NAME)
 
     def install_model(self) -> None:

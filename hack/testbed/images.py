@@ -10,9 +10,11 @@ import hashlib
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from hack.testbed import llama_server
+from hack.testbed import clients, llama_server
 from hack.testbed.layout import CACHE, CONTAINERD_SOCKET, REPOSITORY, VERSION
 from hack.testbed.llama_server import MODEL_FILE
 from hack.testbed.node import MODEL_STORE, PAUSE_IMAGE
@@ -20,8 +22,13 @@ from hack.testbed.shell import TestbedError, run, say, succeeds
 
 HERE = Path(__file__).parent
 BASE_IMAGE = "docker.io/library/python:3.11-slim-bookworm"
+NODE_BASE_IMAGE = "docker.io/library/node:22-bookworm-slim"
 OPERATOR_IMAGE = f"ghcr.io/llama-halo/llama-halo:{VERSION}"
 SERVER_IMAGE = "localhost/llama-server:testbed"
+CLAUDE_CODE_ROUTER_IMAGES = {
+    version: f"ghcr.io/llama-halo/claude-code-router:{version}" for version in ("1.0.73", "2.0.0")
+}
+LITELLM_IMAGE = "ghcr.io/llama-halo/litellm:1.106.2"
 
 _STORAGE = CACHE / "buildah"
 _BUILDAH = (
@@ -35,21 +42,66 @@ _BUILD_NETWORK = (
     *("--volume", "/etc/ssl/certs:/etc/ssl/certs:ro"),
     *("--volume", "/etc/resolv.conf:/etc/resolv.conf:ro"),
     *("--env", "PIP_CERT=/etc/ssl/certs/ca-certificates.crt"),
+    *("--env", "NODE_EXTRA_CA_CERTS=/etc/ssl/certs/ca-certificates.crt"),
 )
 _OPERATOR_INPUTS = ("Dockerfile", "pyproject.toml", "README.md", "LICENSE", "requirements")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How an image is built: what goes into it is its key."""
+
+    dockerfile: Path
+    context: Callable[[], Path]
+    key: Callable[[], str]
+    bases: Callable[[], None]
+    arguments: tuple[str, ...] = ()
 
 
 def load(name: str) -> None:
     """Build an image unless it is in the cache, and import it into the node's containerd."""
     if name == PAUSE_IMAGE:
         _load_pause()
-    elif name == OPERATOR_IMAGE:
-        _load_operator()
-    elif name == SERVER_IMAGE:
-        _load_server()
-    else:
-        known = ", ".join((OPERATOR_IMAGE, SERVER_IMAGE, PAUSE_IMAGE))
+        return
+    recipe = _recipe(name)
+    _build_and_import(name, recipe.key(), recipe)
+
+
+def _recipe(name: str) -> Recipe:
+    recipes = _recipes()
+    if name not in recipes:
+        known = ", ".join((*recipes, PAUSE_IMAGE))
         raise TestbedError(f"no recipe for image {name}; the testbed builds {known}")
+    return recipes[name]
+
+
+def _recipes() -> dict[str, Recipe]:
+    server, router = HERE / "llama-server.Dockerfile", REPOSITORY / "images/claude-code-router"
+    litellm, pins = REPOSITORY / "images/litellm/Dockerfile", REPOSITORY / "requirements"
+    return {
+        OPERATOR_IMAGE: Recipe(
+            REPOSITORY / "Dockerfile", lambda: REPOSITORY, operator_key, _ensure_base
+        ),
+        SERVER_IMAGE: Recipe(
+            server,
+            lambda: llama_server.binary().parent,
+            lambda: f"{_digest(server)}-{llama_server.binary().parent.parent.name}",
+            _ensure_base,
+        ),
+        LITELLM_IMAGE: Recipe(
+            litellm, lambda: pins, lambda: _digest(litellm, pins / "litellm.txt"), _ensure_base
+        ),
+        **{
+            name: Recipe(
+                router / "Dockerfile",
+                lambda: router,
+                lambda: _digest(router),
+                _ensure_node_base,
+                ("--build-arg", f"VERSION={version}"),
+            )
+            for version, name in CLAUDE_CODE_ROUTER_IMAGES.items()
+        },
+    }
 
 
 def install_model() -> Path:
@@ -76,28 +128,16 @@ def remove_model() -> None:
             folder.rmdir()
 
 
-def docker_recipe(name: str) -> tuple[Path, Path]:
-    """Return the Dockerfile and the build context of an image, for `docker build`."""
-    if name == OPERATOR_IMAGE:
-        return REPOSITORY / "Dockerfile", REPOSITORY
-    return HERE / "llama-server.Dockerfile", llama_server.binary().parent
+def docker_recipe(name: str) -> tuple[Path, Path, tuple[str, ...]]:
+    """Return Dockerfile, build context and arguments of an image, for `docker build`."""
+    recipe = _recipe(name)
+    return recipe.dockerfile, recipe.context(), recipe.arguments
 
 
 def operator_key() -> str:
     """Return the key of everything that goes into the operator's image."""
     inputs = [REPOSITORY / name for name in _OPERATOR_INPUTS]
     return _digest(*inputs, *sorted((REPOSITORY / "operator").rglob("*.py")))
-
-
-def _load_operator() -> None:
-    _build_and_import(OPERATOR_IMAGE, operator_key(), REPOSITORY / "Dockerfile", REPOSITORY)
-
-
-def _load_server() -> None:
-    recipe = HERE / "llama-server.Dockerfile"
-    server = llama_server.binary().parent
-    key = f"{_digest(recipe)}-{server.parent.name}"
-    _build_and_import(SERVER_IMAGE, key, recipe, server)
 
 
 def _load_pause() -> None:
@@ -110,10 +150,11 @@ def _load_pause() -> None:
         run("cc", "-static", "-O2", "-o", context / "pause", source, what="pause image")
         recipe = context / "Dockerfile"
         recipe.write_text('FROM scratch\nCOPY pause /pause\nENTRYPOINT ["/pause"]\n')
-        _build_and_import(PAUSE_IMAGE, key, recipe, context)
+        pause = Recipe(recipe, lambda: context, lambda: key, lambda: None)
+        _build_and_import(PAUSE_IMAGE, key, pause)
 
 
-def _build_and_import(name: str, key: str, recipe: Path, context: Path) -> None:
+def _build_and_import(name: str, key: str, recipe: Recipe) -> None:
     if _imported(name, key):
         return
     archive = CACHE / "images" / f"{name.rpartition('/')[2].replace(':', '-')}-{key}.tar"
@@ -121,11 +162,11 @@ def _build_and_import(name: str, key: str, recipe: Path, context: Path) -> None:
         started = time.monotonic()
         say(f"building image {name}")
         archive.parent.mkdir(parents=True, exist_ok=True)
-        _ensure_base()
+        recipe.bases()
         run(
             *_BUILDAH,
             *("bud", "--layers", *_BUILD_NETWORK, "--label", f"llama-halo.dev/testbed-key={key}"),
-            *("-t", name, "-f", recipe, context),
+            *(*recipe.arguments, "-t", name, "-f", recipe.dockerfile, recipe.context()),
             what=f"building {name}",
         )
         unfinished = archive.with_suffix(".part")
@@ -167,6 +208,28 @@ def _ensure_base() -> None:
         recipe.write_text("FROM scratch\nCOPY root /\n")
         run(*_BUILDAH, "bud", "-t", BASE_IMAGE, "-f", recipe, folder, what="base image")
     say(f"made the base image in {time.monotonic() - started:.0f} s")
+
+
+def _ensure_node_base() -> None:
+    """Make a base image with Node and npm of the npm registry, once a machine."""
+    if succeeds(*_BUILDAH, "inspect", "--type", "image", NODE_BASE_IMAGE):
+        return
+    _ensure_base()
+    with tempfile.TemporaryDirectory(dir=_STORAGE) as folder:
+        shutil.copy(clients.node(), folder)
+        shutil.copytree(clients.npm(), Path(folder) / "npm")
+        recipe = Path(folder) / "Dockerfile"
+        npm = "/usr/local/lib/node_modules/npm"
+        recipe.write_text(
+            f"FROM {BASE_IMAGE}\nCOPY node /usr/local/bin/\nCOPY npm {npm}\n"
+            f"RUN ln -s {npm}/bin/npm-cli.js /usr/local/bin/npm\n"
+        )
+        isolation = ("--isolation", "chroot", "--pull-never")
+        run(
+            *_BUILDAH,
+            *("bud", *isolation, "-t", NODE_BASE_IMAGE, "-f", recipe, folder),
+            what="base image with Node",
+        )
 
 
 def _digest(*paths: Path) -> str:

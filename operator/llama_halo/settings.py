@@ -25,6 +25,18 @@ DEFAULT_IMAGES = {
 }
 
 
+DEFAULT_ENGINE_IMAGES = {
+    "claudeCodeRouter": "ghcr.io/llama-halo/claude-code-router:{version}",
+    "liteLLM": "ghcr.io/llama-halo/litellm:{version}",
+    "llamaSwap": "ghcr.io/mostlygeek/llama-swap:{version}",
+}
+_ENGINE_SETTINGS = {
+    "CLAUDE_CODE_ROUTER_IMAGE": "claudeCodeRouter",
+    "LITELLM_IMAGE": "liteLLM",
+    "LLAMA_SWAP_IMAGE": "llamaSwap",
+}
+
+
 @dataclass(frozen=True)
 class Settings:
     """What differs between installations."""
@@ -38,6 +50,8 @@ class Settings:
     """The operator's own image, which gateways run too."""
     store_path: str = "/var/lib/llama-halo/models"
     images: Mapping[Backend, ImageProfile] = field(default_factory=lambda: dict(DEFAULT_IMAGES))
+    engine_images: Mapping[str, str] = field(default_factory=lambda: dict(DEFAULT_ENGINE_IMAGES))
+    """`{version}` in one stands for the version that a ModelRouter names."""
     gpu_reserve_mib: int = 8192
     """Kept free of GPU memory on nodes without a budget annotation."""
     startup_seconds: int = 3600
@@ -55,6 +69,7 @@ class Settings:
             images=self.images,
             store_path=self.store_path,
             gateway_image=self.image,
+            engine_images=self.engine_images,
             startup_seconds=self.startup_seconds,
             cluster_domain=self.cluster_domain,
             hub_endpoint=self.hub_endpoint,
@@ -75,6 +90,10 @@ def load_settings(environment: Mapping[str, str]) -> Settings:
         image=own.pop("IMAGE", ""),
         store_path=own.pop("STORE_PATH", Settings.store_path),
         images=_images(own),
+        engine_images={
+            **DEFAULT_ENGINE_IMAGES,
+            **{engine: own.pop(name) for name, engine in _ENGINE_SETTINGS.items() if name in own},
+        },
         gpu_reserve_mib=_memory(own, "GPU_RESERVE", Settings.gpu_reserve_mib),
         startup_seconds=_duration(own, "STARTUP_TIMEOUT", Settings.startup_seconds),
         cluster_domain=own.pop("CLUSTER_DOMAIN", Settings.cluster_domain),

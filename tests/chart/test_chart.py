@@ -203,7 +203,8 @@ def pods(name: str) -> list[tuple[dict[str, str], list[str]]]:
             each["spec"]["template"]["metadata"]["labels"],
             [
                 port["name"]
-                for container in each["spec"]["template"]["spec"]["containers"]
+                for kind in ("initContainers", "containers")
+                for container in each["spec"]["template"]["spec"].get(kind, ())
                 for port in container.get("ports", ())
             ],
         )
@@ -213,7 +214,12 @@ def pods(name: str) -> list[tuple[dict[str, str], list[str]]]:
 
 
 @pytest.mark.parametrize(
-    ("policy", "case"), [("models", "model-cpu"), ("gateways", "router-everything")]
+    ("policy", "case"),
+    [
+        ("models", "model-cpu"),
+        ("gateways", "router-everything"),
+        ("gateways", "router-claude-code-router"),
+    ],
 )
 def test_a_network_policy_selects_the_pods_that_it_is_for(
     helm: Helm, policy: str, case: str
@@ -225,7 +231,8 @@ def test_a_network_policy_selects_the_pods_that_it_is_for(
     assert found
     for labels, ports in found:
         assert wanted <= labels.items()
-        assert {each["port"] for rule in spec["ingress"] for each in rule["ports"]} <= set(ports)
+        allowed = {each["port"] for rule in spec["ingress"] for each in rule["ports"]}
+        assert set(ports) <= allowed
     other = pods("router-everything" if policy == "models" else "model-cpu")
     assert not any(wanted <= labels.items() for labels, _ in other)
 

@@ -10,7 +10,8 @@ import pytest
 from hack.testbed.layout import REPOSITORY
 from llama_halo.api.llamamodel import LlamaModelSpec
 from llama_halo.api.modelrouter import ModelRouterSpec
-from llama_halo.plan.supported import unsupported_in_model, unsupported_in_router
+from llama_halo.plan.engines.choice import engine_of
+from llama_halo.plan.supported import unsupported_in_model
 from tests.api import Api, Refused
 from tests.component.conftest import documents
 
@@ -408,4 +409,5 @@ def test_a_sample_is_taken_by_the_api_server_and_by_the_operator(api: Api, sampl
     if sample["kind"] == "LlamaModel":
         assert unsupported_in_model(LlamaModelSpec.model_validate(sample["spec"])) is None
     else:
-        assert unsupported_in_router(ModelRouterSpec.model_validate(sample["spec"])) is None
+        spec = ModelRouterSpec.model_validate(sample["spec"])
+        assert engine_of(spec).refusal(spec) is None

@@ -264,6 +264,15 @@ class RoutedModelStatus(Schema):
     endpoint: str | None = None
 
 
+class RouteStatus(Schema):
+    """One route as the engine takes it."""
+
+    name: str
+    model: str
+    note: str | None = None
+    """Which requests really take it, where that is not what it is called."""
+
+
 class ModelRouterStatus(Schema):
     """What the operator saw and did."""
 
@@ -274,6 +283,10 @@ class ModelRouterStatus(Schema):
     url: str | None = None
     config_hash: str | None = None
     engine: str | None = None
+    routes: (
+        Annotated[list[RouteStatus], Field(max_length=8, json_schema_extra=list_map("name"))] | None
+    ) = None
+    """Only of an engine that takes them otherwise than the gateway."""
     models: (
         Annotated[
             list[RoutedModelStatus], Field(max_length=1024, json_schema_extra=list_map("name"))

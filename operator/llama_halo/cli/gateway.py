@@ -30,6 +30,7 @@ def run(words: list[str]) -> int:
             pod=arguments.pod_name,
             host=arguments.host,
             port=arguments.port,
+            admin_port=arguments.admin_port,
             grace_seconds=arguments.grace_seconds,
             keys=Keys(arguments.keys),
             credentials=Credentials(arguments.provider_keys),
@@ -51,6 +52,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", type=Path, required=True, help="gateway.json of the router")
     parser.add_argument("--host", default="0.0.0.0")
     parser.add_argument("--port", type=int, default=8080)
+    parser.add_argument(
+        "--admin-port",
+        type=int,
+        metavar="PORT",
+        help="of probes and metrics on every address, where models are for the pod itself alone",
+    )
     parser.add_argument("--grace-seconds", type=float, default=590, help="for open requests")
     parser.add_argument(
         "--pod-name",

@@ -44,6 +44,8 @@ log = logging.getLogger(__name__)
 
 MOST_REQUESTS = 4096
 """At once, open streams and held ones included."""
+LEAVE_SECONDS = 5.0
+"""From a pod's end until no node sends new connections to it any more."""
 Json = dict[str, Any]
 Handle = Callable[[web.Request, Call], Awaitable[web.StreamResponse]]
 Make = Callable[[Json], Generation]
@@ -137,6 +139,18 @@ class Gateway:
             ]
         )
         return app
+
+    def admin_application(self) -> web.Application:
+        """Return what a gateway beside another engine shows of itself outside of its pod."""
+        app = web.Application()
+        app.add_routes([*self._service.admin_routes(), web.get("/drained", self._drained)])
+        return app
+
+    async def _drained(self, _: web.Request) -> web.Response:
+        """Answer when the pod has left its Service and nothing is open: the engine may end then."""
+        await asyncio.sleep(LEAVE_SECONDS)
+        await self.idle.wait()
+        return web.Response(text="drained\n")
 
     def _post(self, path: str, api: Api, handle: Handle) -> web.RouteDef:
         return web.post(path, self._handler(api, handle))

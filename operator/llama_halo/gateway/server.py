@@ -11,7 +11,7 @@ from aiohttp import web
 
 from llama_halo.api_server import ApiServer
 from llama_halo.gateway.admission import Admission
-from llama_halo.gateway.app import Gateway
+from llama_halo.gateway.app import LEAVE_SECONDS, Gateway
 from llama_halo.gateway.auth import Keys
 from llama_halo.gateway.config import GatewayConfig
 from llama_halo.gateway.credentials import Credentials
@@ -24,8 +24,6 @@ from llama_halo.gateway.watch import ModelWatch
 
 log = logging.getLogger(__name__)
 
-# From SIGTERM until no node sends new connections here any more.
-LEAVE_SECONDS = 5.0
 # After the grace period, for what is cut: twice, of aiohttp's own making.
 SHUTDOWN_SECONDS = 2.0
 
@@ -37,11 +35,15 @@ async def serve(  # noqa: PLR0913  (what a process is given, by name)
     pod: str,
     host: str,
     port: int,
+    admin_port: int | None,
     grace_seconds: float,
     keys: Keys,
     credentials: Credentials,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then let open requests finish for the grace period."""
+    """Serve until SIGTERM or SIGINT, then let open requests finish for the grace period.
+
+    With an `admin_port`, probes and metrics are on all addresses of the pod, whatever `host` is.
+    """
     stop = asyncio.Event()
     for sign in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(sign, stop.set)
@@ -59,12 +61,16 @@ async def serve(  # noqa: PLR0913  (what a process is given, by name)
         handler_cancellation=True,
         shutdown_timeout=SHUTDOWN_SECONDS,
     )
+    admin = web.AppRunner(gateway.admin_application(), access_log=None, shutdown_timeout=0)
     watching = asyncio.create_task(watch.run())
     saying = asyncio.create_task(leases.run())
     try:
         await runner.setup()
         site = web.TCPSite(runner, host=host, port=port)
         await site.start()
+        if admin_port:
+            await admin.setup()
+            await web.TCPSite(admin, host="0.0.0.0", port=admin_port).start()
         _collect_seldom()
         log.info("serving", extra={"port": port, "router": config.router})
         stopping = asyncio.create_task(stop.wait())
@@ -77,6 +83,7 @@ async def serve(  # noqa: PLR0913  (what a process is given, by name)
         watching.cancel()
         saying.cancel()
         await runner.cleanup()
+        await admin.cleanup()
         await upstream.close()
         await leases.close()
 

@@ -39,10 +39,8 @@ class Service:
         """Return what needs no key: probes, and what clients call before they have one."""
         root = self._root
         return [
-            web.get("/healthz", _ok),
+            *self.admin_routes(),
             web.get("/health", _ok),
-            web.get("/readyz", self._readyz),
-            web.get("/metrics", self._metrics_text),
             web.get("/", root),
             web.get("/ui", _page),
             # Claude Code calls these at its start and expects nothing of them.
@@ -50,6 +48,14 @@ class Service:
             web.post("/api/event_logging/batch", _discard),
             web.post("/api/event_logging/v2/batch", _discard),
             web.get("/api/version", _version),
+        ]
+
+    def admin_routes(self) -> list[web.RouteDef]:
+        """Return what the cluster asks for: probes and metrics."""
+        return [
+            web.get("/healthz", _ok),
+            web.get("/readyz", self._readyz),
+            web.get("/metrics", self._metrics_text),
         ]
 
     async def models(self, _: web.Request, call: Call) -> web.StreamResponse:

@@ -7,12 +7,11 @@ from typing import Any
 from llama_halo.api.modelrouter import ModelRouterSpec
 from llama_halo.api.reasons import Reason
 from llama_halo.plan import labels
-from llama_halo.plan.engines import gateway
+from llama_halo.plan.engines.choice import engine_of
 from llama_halo.plan.facts import Identity, RouterFacts
 from llama_halo.plan.hashing import content_hash
-from llama_halo.plan.outcome import Object, Outcome, Plan, Ref, Wait
+from llama_halo.plan.outcome import Invalid, Object, Outcome, Plan, Ref, Wait
 from llama_halo.plan.pods import extra_annotations, extra_labels, pod_additions
-from llama_halo.plan.supported import unsupported_in_router
 
 DEFAULT_PORT = 8080
 # Long enough for an agent's long answer to end before the old pod goes.
@@ -23,11 +22,11 @@ def plan_modelrouter(spec: ModelRouterSpec, facts: RouterFacts) -> Outcome:
     """Decide what should exist for a ModelRouter."""
     if spec.suspend:
         return Wait(Reason.SUSPENDED, "suspended: no child is touched until spec.suspend is false")
-    refusal = unsupported_in_router(spec)
+    engine, owner = engine_of(spec), facts.owner
+    refusal = engine.refusal(spec)
     if refusal:
-        return refusal
-    owner = facts.owner
-    files = gateway.render(owner, spec)
+        return Invalid(Reason.INVALID_SPEC, refusal)
+    files = engine.files(owner, spec)
     config_hash = content_hash(files)
     config_name = f"{labels.router_name(owner.name)}-config-{config_hash}"
     replicas = 1 if spec.replicas is None else spec.replicas
@@ -141,8 +140,7 @@ def _deployment(
                     },
                 },
                 "spec": {
-                    "containers": [gateway.container(owner, spec, facts.defaults)],
-                    "volumes": gateway.volumes(spec, config_name),
+                    **engine_of(spec).pod(owner, spec, facts.defaults, config_name),
                     "serviceAccountName": name,
                     "securityContext": {
                         "runAsNonRoot": True,

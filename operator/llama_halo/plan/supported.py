@@ -10,7 +10,6 @@ from functools import cache
 from pydantic import BaseModel
 
 from llama_halo.api.llamamodel import LlamaModelSpec
-from llama_halo.api.modelrouter import ModelRouterSpec
 from llama_halo.api.reasons import Reason
 from llama_halo.plan.outcome import Invalid
 
@@ -26,11 +25,6 @@ _MODEL_VALUES = {
     ("mode", "Transcription"): "leave mode at Chat",
     ("update.mode", "WhenIdle"): "use update.mode: Immediate, or delete it",
 }
-_ROUTER_FIELDS = {
-    "engine.claudeCodeRouter": "use engine.gateway, or delete engine",
-    "engine.liteLLM": "use engine.gateway, or delete engine",
-    "engine.llamaSwap": "use engine.gateway, or delete engine",
-}
 
 
 def unsupported_in_model(spec: LlamaModelSpec) -> Invalid | None:
@@ -41,14 +35,6 @@ def unsupported_in_model(spec: LlamaModelSpec) -> Invalid | None:
     for (path, value), instead in _MODEL_VALUES.items():
         if _value(spec, path) == value:
             return _refusal(f"{path}: {value}", instead)
-    return None
-
-
-def unsupported_in_router(spec: ModelRouterSpec) -> Invalid | None:
-    """Return the refusal of the first field of a ModelRouter that nothing acts on yet."""
-    for path, instead in _ROUTER_FIELDS.items():
-        if _value(spec, path) is not None:
-            return _refusal(path, instead)
     return None
 
 

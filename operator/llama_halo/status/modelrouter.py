@@ -8,13 +8,13 @@ from typing import Any
 
 from llama_halo.api.modelrouter import ModelRouterSpec
 from llama_halo.api.reasons import FAILED_REASONS, STALLED_REASONS, ConditionType, Reason
+from llama_halo.plan.engines.choice import engine_of
 from llama_halo.plan.facts import Identity
 from llama_halo.plan.modelrouter import url
 from llama_halo.plan.outcome import Invalid, Outcome, Plan, Wait
 from llama_halo.status.conditions import Verdict, condition, conditions, not_ready_since
 from llama_halo.status.pods import failing_long, has_ended, not_created, pod_state
 
-ENGINE = "gateway"
 MODELS_TOLD = 1024
 OPEN = "open to everyone who reaches it (no auth)"
 
@@ -68,9 +68,12 @@ def modelrouter_status(  # noqa: PLR0913  (everything a status is made of, by na
     status: dict[str, Any] = {
         "observedGeneration": owner.generation,
         "conditions": conditions(verdict, generation=owner.generation, previous=previous, now=now),
-        "engine": ENGINE,
         "modelSummary": f"{sum(each.available for each in models)}/{len(models)}",
     }
+    if spec:
+        status |= _engine(spec)
+    elif previous.get("engine"):
+        status["engine"] = previous["engine"]
     if address:
         status["url"] = address
     if isinstance(outcome, Plan):
@@ -159,6 +162,19 @@ def _serving_message(
     if missing:
         text += f"; there is no LlamaModel {', '.join(missing)} in this namespace (yet)"
     return text
+
+
+def _engine(spec: ModelRouterSpec) -> dict[str, Any]:
+    """Return the engine, and what it makes of the routes where that is not what they say."""
+    engine = engine_of(spec)
+    routes = engine.routes(spec)
+    if not any(each.note for each in routes):
+        return {"engine": engine.NAME}
+    told = [
+        {"name": each.route, "model": each.model, **({"note": each.note} if each.note else {})}
+        for each in routes
+    ]
+    return {"engine": engine.NAME, "routes": told}
 
 
 def _model(model: ServedModel) -> dict[str, Any]:

@@ -17,7 +17,7 @@ FAILING_SECONDS_UNTIL_STALLED = 600
 _PULL_FAILURES = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
 # Why a container waits in the ordinary course of its creation.
 _CREATING = ("ContainerCreating", "PodInitializing")
-CONTAINERS = ("llama-server", "gateway")
+CONTAINERS = ("llama-server", "gateway", "claude-code-router", "litellm", "llama-swap")
 """What our containers are called; others in the pod are somebody else's."""
 
 
@@ -143,8 +143,12 @@ def _created(pod: Mapping[str, Any]) -> str:
 
 
 def _container(status: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the status of our container: the kubelet sorts them by name, sidecars among them."""
-    found: Sequence[Mapping[str, Any]] = status.get("containerStatuses", ())
+    """Return the status of our container: the kubelet sorts them by name, sidecars among them.
+
+    A router's engine starts after the gateway beside it: until then that one is the news.
+    """
+    before = [each for each in status.get("initContainerStatuses", ()) if not each.get("started")]
+    found = [*before, *status.get("containerStatuses", ())]
     return next((each for each in found if each.get("name") in CONTAINERS), {})
 
 

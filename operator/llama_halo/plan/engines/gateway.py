@@ -7,23 +7,65 @@ from typing import Any
 from llama_halo.api.modelrouter import ModelRouterSpec, Provider
 from llama_halo.gateway import config
 from llama_halo.gateway.config import GatewayConfig, LongContext, RoutedName, Routes
+from llama_halo.plan.engines.engine import CONFIG_FOLDER, PORT, Taken, routed
 from llama_halo.plan.facts import Defaults, Identity
 from llama_halo.plan.quantity import canonical_quantity, seconds
 
+NAME = "gateway"
 CONFIG_FILE = "gateway.json"
-CONFIG_FOLDER = "/etc/llama-halo"
 KEYS_FOLDER = "/etc/llama-halo-keys"
 PROVIDER_KEYS_FOLDER = "/etc/llama-halo-provider-keys"
-PORT = 8080
+ADMIN_PORT, INNER_PORT = 8081, 8082
+"""Beside another engine: probes and metrics for the cluster, and models for the engine alone."""
+DRAINED = "/drained"
+TOKEN_VOLUME: dict[str, Any] = {
+    "name": "token",
+    "projected": {
+        "sources": [
+            {"serviceAccountToken": {"path": "token", "expirationSeconds": 3607}},
+            {
+                "configMap": {
+                    "name": "kube-root-ca.crt",
+                    "items": [{"key": "ca.crt", "path": "ca.crt"}],
+                }
+            },
+        ]
+    },
+}
+_TOKEN_FOLDER = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105
 _RESOURCES = {
     "requests": {"cpu": "100m", "memory": "128Mi"},
     "limits": {"memory": "1Gi"},
 }
+SECURITY = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+}
 
 
-def render(owner: Identity, spec: ModelRouterSpec) -> dict[str, str]:
-    """Return the gateway's configuration files: policy only, nothing that changes without it."""
-    policy = GatewayConfig(
+def refusal(spec: ModelRouterSpec) -> str | None:
+    """Return None: the gateway does all that a spec can ask for."""
+    return None
+
+
+def routes(spec: ModelRouterSpec) -> list[Taken]:
+    """Return every route as it is."""
+    return [Taken(route, model) for route, model in routed(spec).items()]
+
+
+def files(owner: Identity, spec: ModelRouterSpec) -> dict[str, str]:
+    """Return the gateway's configuration: policy only, nothing that changes without it."""
+    return {CONFIG_FILE: _policy(owner, spec, _routes(spec)).to_json()}
+
+
+def files_beside(owner: Identity, spec: ModelRouterSpec) -> dict[str, str]:
+    """Return its configuration beside an engine, which chooses the model itself."""
+    return {CONFIG_FILE: _policy(owner, spec, Routes()).to_json()}
+
+
+def _policy(owner: Identity, spec: ModelRouterSpec, routes: Routes) -> GatewayConfig:
+    return GatewayConfig(
         router=owner.name,
         namespace=owner.namespace,
         models=tuple(
@@ -38,11 +80,10 @@ def render(owner: Identity, spec: ModelRouterSpec) -> dict[str, str]:
         ),
         providers=tuple(map(_provider, spec.providers or ())),
         model_labels=dict(spec.model_selector.match_labels) if spec.model_selector else {},
-        routes=_routes(spec),
+        routes=routes,
         fallbacks={name: tuple(each) for name, each in (spec.fallbacks or {}).items()},
         **_hold(spec),
     )
-    return {CONFIG_FILE: policy.to_json()}
 
 
 def _provider(provider: Provider) -> config.Provider:
@@ -77,47 +118,85 @@ def _hold(spec: ModelRouterSpec) -> dict[str, float]:
     return {name: seconds(each) for name, each in found.items() if each}
 
 
-def container(owner: Identity, spec: ModelRouterSpec, defaults: Defaults) -> dict[str, Any]:
-    """Return the gateway's container."""
+def pod(
+    owner: Identity, spec: ModelRouterSpec, defaults: Defaults, config_name: str
+) -> dict[str, Any]:
+    """Return the gateway's container and its volumes."""
+    return {
+        "containers": [_container(spec, defaults)],
+        "volumes": volumes(spec, config_name, with_keys=True),
+    }
+
+
+def _container(spec: ModelRouterSpec, defaults: Defaults) -> dict[str, Any]:
     port: dict[str, Any] = {"name": "http", "containerPort": PORT, "protocol": "TCP"}
     if spec.host_port:
         port["hostPort"] = spec.host_port
     return {
-        "name": "gateway",
-        "image": (spec.pod and spec.pod.image) or defaults.gateway_image,
-        "imagePullPolicy": "IfNotPresent",
+        **_process(spec, (spec.pod and spec.pod.image) or defaults.gateway_image),
         "args": [
-            *("gateway", "--config", f"{CONFIG_FOLDER}/{CONFIG_FILE}", "--port", str(PORT)),
+            *_arguments(spec, PORT),
             *(("--keys", KEYS_FOLDER) if spec.auth else ()),
-            *(("--provider-keys", PROVIDER_KEYS_FOLDER) if _provider_keys(spec) else ()),
         ],
+        "ports": [port],
+        "readinessProbe": probe("/readyz", port="http", period=2, failures=1),
+        "livenessProbe": probe("/healthz", port="http", period=10, failures=6),
+        "resources": resources(spec, _RESOURCES),
+        "volumeMounts": [*_mounts(spec), *([_mount("keys", KEYS_FOLDER)] if spec.auth else [])],
+    }
+
+
+def beside_container(spec: ModelRouterSpec, defaults: Defaults) -> dict[str, Any]:
+    """Return the gateway as a native sidecar: its models on loopback, its probes outside."""
+    started = probe("/healthz", port="admin", period=1, failures=60)
+    return {
+        **_process(spec, defaults.gateway_image),
+        "restartPolicy": "Always",
+        "args": [
+            *_arguments(spec, INNER_PORT),
+            *("--host", "127.0.0.1", "--admin-port", str(ADMIN_PORT)),
+        ],
+        "ports": [{"name": "admin", "containerPort": ADMIN_PORT, "protocol": "TCP"}],
+        "startupProbe": started,
+        "readinessProbe": probe("/readyz", port="admin", period=2, failures=1),
+        "livenessProbe": probe("/healthz", port="admin", period=10, failures=6),
+        "resources": _RESOURCES,
+        "volumeMounts": [*_mounts(spec), _mount("token", _TOKEN_FOLDER)],
+    }
+
+
+def _process(spec: ModelRouterSpec, image: str) -> dict[str, Any]:
+    """Return what the gateway's container has wherever it runs."""
+    return {
+        "name": "gateway",
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
         "env": [
             {
                 "name": "POD_NAME",
                 "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}},
             }
         ],
-        "ports": [port],
-        "readinessProbe": _probe("/readyz", period=2, failures=1),
-        "livenessProbe": _probe("/healthz", period=10, failures=6),
-        "resources": _resources(spec),
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
-        "volumeMounts": [
-            _mount("config", CONFIG_FOLDER),
-            *([_mount("keys", KEYS_FOLDER)] if spec.auth else []),
-            *([_mount("provider-keys", PROVIDER_KEYS_FOLDER)] if _provider_keys(spec) else []),
-        ],
+        "securityContext": SECURITY,
     }
 
 
-def volumes(spec: ModelRouterSpec, config_name: str) -> list[dict[str, Any]]:
-    """Return the pod's volumes: the policy, and the keys where clients need one."""
+def _arguments(spec: ModelRouterSpec, port: int) -> list[str]:
+    return [
+        *("gateway", "--config", f"{CONFIG_FOLDER}/{CONFIG_FILE}", "--port", str(port)),
+        *(("--provider-keys", PROVIDER_KEYS_FOLDER) if _provider_keys(spec) else ()),
+    ]
+
+
+def _mounts(spec: ModelRouterSpec) -> list[dict[str, Any]]:
+    keys = [_mount("provider-keys", PROVIDER_KEYS_FOLDER)] if _provider_keys(spec) else []
+    return [_mount("config", CONFIG_FOLDER), *keys]
+
+
+def volumes(spec: ModelRouterSpec, config_name: str, *, with_keys: bool) -> list[dict[str, Any]]:
+    """Return the pod's volumes: the policy, and the keys where clients and providers need one."""
     found: list[dict[str, Any]] = [{"name": "config", "configMap": {"name": config_name}}]
-    if spec.auth:
+    if spec.auth and with_keys:
         secret = spec.auth.secret_ref
         items = [{"key": key, "path": key} for key in secret.keys or ()]
         chosen = {"items": items} if items else {}
@@ -148,21 +227,23 @@ def _mount(name: str, folder: str) -> dict[str, Any]:
     return {"name": name, "mountPath": folder, "readOnly": True}
 
 
-def _resources(spec: ModelRouterSpec) -> dict[str, Any]:
+def resources(spec: ModelRouterSpec, ours: dict[str, dict[str, str]]) -> dict[str, Any]:
+    """Return the resources of the container that a spec's resources are for."""
     extra = spec.pod.resources if spec.pod else None
     given = {
         "requests": (extra and extra.requests) or {},
         "limits": (extra and extra.limits) or {},
     }
     return {
-        side: {**ours, **{key: canonical_quantity(q) for key, q in given[side].items()}}
-        for side, ours in _RESOURCES.items()
+        side: {**default, **{key: canonical_quantity(q) for key, q in given[side].items()}}
+        for side, default in ours.items()
     }
 
 
-def _probe(path: str, *, period: int, failures: int) -> dict[str, Any]:
+def probe(path: str, *, port: str, period: int, failures: int) -> dict[str, Any]:
+    """Return an HTTP probe."""
     return {
-        "httpGet": {"path": path, "port": "http"},
+        "httpGet": {"path": path, "port": port},
         "periodSeconds": period,
         "failureThreshold": failures,
         "timeoutSeconds": 2,

@@ -1,0 +1,151 @@
+"""LiteLLM's proxy without a database as a ModelRouter's engine.
+
+It chooses by name alone. Everything goes to the gateway beside it by the Anthropic API, which
+LiteLLM passes through; retries and cooldowns are off: a model that loads is none that fails.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from llama_halo.api.modelrouter import LiteLLMEngine, ModelRouterSpec
+from llama_halo.plan.engines import beside, gateway
+from llama_halo.plan.engines.engine import CONFIG_FOLDER, PORT, Taken, routed
+from llama_halo.plan.facts import Defaults, Identity
+
+NAME = "liteLLM"
+DEFAULT_VERSION = "1.106.2"
+CONFIG_FILE = "config.yaml"
+_KEY = "LITELLM_MASTER_KEY"
+_BACKDOORED = ("1.82.7", "1.82.8")
+_TIMEOUT_SECONDS = 3600
+_HAIKU = "claude-*haiku*"
+
+
+def refusal(spec: ModelRouterSpec) -> str | None:
+    """Return what LiteLLM cannot do of a spec."""
+    return (
+        _refused_version(_engine(spec).version or DEFAULT_VERSION)
+        or beside.no_selector(spec, NAME)
+        or beside.no_route(
+            spec,
+            NAME,
+            ("longContext", "webSearch", "image"),
+            "it chooses by the model's name, and not by what a request is for",
+        )
+        or beside.named_keys(spec, NAME, most=1)
+    )
+
+
+def _refused_version(version: str) -> str | None:
+    if version.removeprefix("v") not in _BACKDOORED:
+        return None
+    return (
+        f"engine {NAME} version {version} is refused: that release was published with a back door"
+        f" that steals credentials; use {DEFAULT_VERSION}, and change every secret that it saw"
+    )
+
+
+def files(owner: Identity, spec: ModelRouterSpec) -> dict[str, str]:
+    """Return its config.yaml, and the policy of the gateway beside it."""
+    config = {
+        "model_list": [_entry(name, model) for name, model in _names(spec).items()],
+        "litellm_settings": {
+            "drop_params": True,
+            "num_retries": 0,
+            "request_timeout": _TIMEOUT_SECONDS,
+            "telemetry": False,
+            "turn_off_message_logging": True,
+        },
+        "router_settings": {
+            "disable_cooldowns": True,
+            "num_retries": 0,
+            "timeout": _TIMEOUT_SECONDS,
+        },
+        "general_settings": {
+            **({"master_key": f"os.environ/{_KEY}"} if spec.auth else {}),
+            "background_health_checks": False,
+            "disable_spend_logs": True,
+        },
+    }
+    text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+    return {CONFIG_FILE: text, **gateway.files_beside(owner, spec)}
+
+
+def _names(spec: ModelRouterSpec) -> dict[str, str]:
+    """Return every name that is answered, with the router's model behind it; what a spec says
+    itself comes before what a route makes of it."""
+    models = sorted(spec.models or (), key=lambda each: each.name)
+    found = {each.name: each.name for each in spec.models or ()}
+    for each in models:
+        for alias in each.aliases or ():
+            found.setdefault(alias, each.name)
+        if each.model:
+            found.setdefault(each.model, each.name)
+    routes = routed(spec)
+    for route, model in routes.items():
+        found.setdefault(route, model)
+    if "background" in routes:
+        found.setdefault(_HAIKU, routes["background"])
+    if "default" in routes:
+        found.setdefault("*", routes["default"])
+    return found
+
+
+def _entry(name: str, model: str) -> dict[str, Any]:
+    return {
+        "model_name": name,
+        "litellm_params": {
+            "model": f"anthropic/{model}",
+            "api_base": beside.UPSTREAM,
+            "api_key": beside.NO_KEY,
+            "timeout": _TIMEOUT_SECONDS,
+            "stream_timeout": _TIMEOUT_SECONDS,
+        },
+    }
+
+
+def pod(
+    owner: Identity, spec: ModelRouterSpec, defaults: Defaults, config_name: str
+) -> dict[str, Any]:
+    """Return LiteLLM and the gateway beside it."""
+    version = _engine(spec).version or DEFAULT_VERSION
+    settings = {
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # else it fetches prices when it starts
+        "LITELLM_LOG": "ERROR",
+        "NO_DOCS": "True",
+        "DISABLE_ADMIN_UI": "True",
+        **({} if spec.auth else {"LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true"}),
+    }
+    engine = beside.container(
+        spec,
+        name="litellm",
+        image=beside.image(defaults.engine_images[NAME], version, spec),
+        command=[
+            *("litellm", "--config", f"{CONFIG_FOLDER}/{CONFIG_FILE}"),
+            *("--host", "0.0.0.0", "--port", str(PORT)),
+        ],
+        env=[
+            *({"name": name, "value": value} for name, value in settings.items()),
+            *beside.key_variables(spec, [_KEY] if spec.auth else []),
+        ],
+        health="/health/liveliness",
+        memory=("512Mi", "2Gi"),
+    )
+    return beside.pod(engine, owner, spec, defaults, config_name)
+
+
+def routes(spec: ModelRouterSpec) -> list[Taken]:
+    """Return the routes as names that a client may ask for."""
+    notes = {
+        "default": "every name that no model has",
+        "background": "names with claude and haiku in them, and the name background",
+        **{each: f"only for who asks for the name {each}" for each in ("think", "subagent")},
+    }
+    return [Taken(route, model, notes[route]) for route, model in routed(spec).items()]
+
+
+def _engine(spec: ModelRouterSpec) -> LiteLLMEngine:
+    return (spec.engine and spec.engine.lite_llm) or LiteLLMEngine()

@@ -1,0 +1,201 @@
+"""What each engine can do of a ModelRouter, what it refuses by name, and what it really routes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import yaml
+
+from llama_halo.api.modelrouter import ModelRouterSpec
+from llama_halo.plan.engines import claude_code_router, litellm, llama_swap
+from llama_halo.plan.engines.choice import engine_of
+from llama_halo.plan.facts import Identity
+
+OWNER = Identity("ModelRouter", "llm", "main", "uid", 1)
+Json = dict[str, Any]
+CCR, LITELLM, SWAP = ({each: {}} for each in ("claudeCodeRouter", "liteLLM", "llamaSwap"))
+ONE_KEY = {"secretRef": {"name": "keys", "keys": ["alice"]}}
+TWO_KEYS = {"secretRef": {"name": "keys", "keys": ["alice", "bob"]}}
+ALL_KEYS = {"secretRef": {"name": "keys"}}
+MODELS = [{"name": "coder", "modelRef": {"name": "coder"}, "aliases": ["gpt-4o"]}]
+CLOUD = {"name": "cloud", "protocol": "OpenAI", "baseURL": "https://cloud.example.com/v1"}
+LONG = {"longContext": {"model": "coder"}}
+
+
+def spec(engine: Json, **more: Any) -> ModelRouterSpec:
+    base = {"models": MODELS, "routes": {"default": "coder"}, "auth": ONE_KEY}
+    chosen = {name: each for name, each in {**base, **more}.items() if each is not None}
+    return ModelRouterSpec.model_validate({"engine": engine, **chosen})
+
+
+def with_route(**routes: Any) -> Json:
+    return {"routes": {"default": "coder", **routes}}
+
+
+REFUSED: dict[str, tuple[Json, Json, str]] = {
+    "Claude Code Router 3": (
+        {"claudeCodeRouter": {"version": "3.1.1"}},
+        {},
+        "engine claudeCodeRouter version 3.1.1 is not supported: from 3 on its configuration is a"
+        " database that is filled once, and its routes are rules of another kind",
+    ),
+    "Claude Code Router without a default": (CCR, {"routes": None}, "needs spec.routes.default"),
+    "Claude Code Router without keys": (CCR, {"auth": None}, "needs spec.auth: without an API key"),
+    "Claude Code Router with two keys": (CCR, {"auth": TWO_KEYS}, "exactly one entry"),
+    "Claude Code Router with keys unnamed": (CCR, {"auth": ALL_KEYS}, "(none is named)"),
+    "Claude Code Router and subagents": (
+        CCR,
+        with_route(subagent="coder"),
+        "engine claudeCodeRouter cannot route subagent: ",
+    ),
+    "Claude Code Router and a selector": (
+        CCR,
+        {"modelSelector": {"matchLabels": {"a": "b"}}},
+        "engine claudeCodeRouter cannot take spec.modelSelector",
+    ),
+    "a provider with the name of the cluster's own": (
+        CCR,
+        {"providers": [{**CLOUD, "name": "local"}]},
+        "calls the cluster's own models local",
+    ),
+    "transformers of no provider": (
+        {"claudeCodeRouter": {"transformers": {"clod": {"use": ["deepseek"]}}}},
+        {"providers": [CLOUD]},
+        "engine.claudeCodeRouter.transformers.clod is no provider: cloud, local are",
+    ),
+    "transformers of another shape": (
+        {"claudeCodeRouter": {"transformers": {"cloud": ["deepseek"]}}},
+        {"providers": [CLOUD]},
+        "engine.claudeCodeRouter.transformers.cloud must be like",
+    ),
+    "LiteLLM and images": (LITELLM, with_route(image="coder"), "engine liteLLM cannot route image"),
+    "LiteLLM and long prompts": (
+        LITELLM,
+        with_route(**LONG),
+        "engine liteLLM cannot route longContext",
+    ),
+    "LiteLLM and searches": (
+        LITELLM,
+        with_route(webSearch="coder"),
+        "engine liteLLM cannot route webSearch",
+    ),
+    "LiteLLM with a back door": (
+        {"liteLLM": {"version": "1.82.7"}},
+        {},
+        "engine liteLLM version 1.82.7 is refused",
+    ),
+    "LiteLLM with two keys": (LITELLM, {"auth": TWO_KEYS}, "(2 are named)"),
+    "LiteLLM and a selector": (
+        LITELLM,
+        {"modelSelector": {"matchLabels": {"a": "b"}}},
+        "engine liteLLM cannot take spec.modelSelector",
+    ),
+    "llama-swap and a pattern": (
+        SWAP,
+        {"models": [{**MODELS[0], "aliases": ["claude-*"]}]},
+        "engine llamaSwap cannot serve the alias claude-*: it knows exact names only",
+    ),
+    "llama-swap and images": (SWAP, with_route(image="coder"), "engine llamaSwap cannot route"),
+    "llama-swap with keys unnamed": (SWAP, {"auth": ALL_KEYS}, "name the entries of Secret keys"),
+    "llama-swap and a selector": (
+        SWAP,
+        {"modelSelector": {"matchLabels": {"a": "b"}}},
+        "engine llamaSwap cannot take spec.modelSelector",
+    ),
+}
+TAKEN: dict[str, tuple[Json, Json]] = {
+    "Claude Code Router of the first kind": ({"claudeCodeRouter": {"version": "1.0.73"}}, {}),
+    "Claude Code Router with all its routes": (
+        CCR,
+        with_route(background="coder", think="coder", webSearch="coder", image="coder", **LONG),
+    ),
+    "LiteLLM with its routes": (LITELLM, with_route(background="coder", subagent="coder")),
+    "LiteLLM open to all": (LITELLM, {"auth": None}),
+    "LiteLLM without routes": (LITELLM, {"routes": None}),
+    "llama-swap with its routes": (SWAP, with_route(background="coder", think="coder")),
+    "llama-swap with two keys": (SWAP, {"auth": TWO_KEYS}),
+    "llama-swap open to all": (SWAP, {"auth": None}),
+    "the gateway with everything": ({"gateway": {}}, {**with_route(image="coder"), "auth": None}),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_an_engine_cannot_do_is_refused_by_name(case: str) -> None:
+    engine, more, words = REFUSED[case]
+    wanted = spec(engine, **more)
+    found = engine_of(wanted).refusal(wanted)
+    assert found is not None
+    assert words in found
+    assert engine_of(wanted).NAME in found
+
+
+@pytest.mark.parametrize("case", TAKEN)
+def test_what_an_engine_can_do_is_taken(case: str) -> None:
+    engine, more = TAKEN[case]
+    wanted = spec(engine, **more)
+    assert engine_of(wanted).refusal(wanted) is None
+    assert engine_of(wanted).files(OWNER, wanted)
+
+
+@pytest.mark.parametrize("engine", [CCR, LITELLM, SWAP])
+def test_no_key_is_in_a_configuration_and_each_engine_leaves_the_routes_to_itself(
+    engine: Json,
+) -> None:
+    wanted = spec(engine, providers=[{**CLOUD, "apiKeySecretRef": {"name": "s", "key": "k"}}])
+    files = engine_of(wanted).files(OWNER, wanted)
+    assert "routes" not in json.loads(files["gateway.json"])
+    own = next(text for name, text in files.items() if name != "gateway.json")
+    assert "127.0.0.1:8082" in own
+    assert "cloud.example.com" not in own, "providers are reached by the gateway beside"
+
+
+def test_claude_code_router_routes_to_its_providers_by_the_routers_names() -> None:
+    models = [*MODELS, {"name": "big", "provider": "cloud", "model": "maker/big-1"}]
+    engine = {"claudeCodeRouter": {"apiTimeout": "5m"}}
+    wanted = spec(engine, models=models, providers=[CLOUD], **with_route(think="big"))
+    config = json.loads(claude_code_router.files(OWNER, wanted)["config.json"])
+    assert config["Router"] == {"default": "local,coder", "think": "cloud,big"}
+    assert config["API_TIMEOUT_MS"] == 300_000
+    assert {each["name"]: each["models"] for each in config["Providers"]} == {
+        "local": ["coder", "gpt-4o"],
+        "cloud": ["big", "maker/big-1"],
+    }
+    assert all(each["api_key"] for each in config["Providers"]), "else it is not registered"
+
+
+def test_what_claude_code_really_does_with_the_routes_is_told() -> None:
+    wanted = spec(CCR, **with_route(think="coder", background="coder"))
+    told = {each.route: each.note for each in claude_code_router.routes(wanted)}
+    assert told["default"] == "what has no thinking; Claude Code's main requests go to think"
+    assert "all of its main requests" in told["think"]
+    assert "ANTHROPIC_DEFAULT_HAIKU_MODEL" in told["background"]
+    alone = {each.route: each.note for each in claude_code_router.routes(spec(CCR))}
+    assert alone == {"default": ""}
+
+
+def test_litellm_answers_a_spec_s_own_names_before_those_of_routes() -> None:
+    models = [
+        {"name": "background", "modelRef": {"name": "a"}},
+        {"name": "b", "modelRef": {"name": "b"}},
+    ]
+    wanted = spec(LITELLM, models=models, routes={"default": "b", "background": "b"})
+    config = yaml.safe_load(litellm.files(OWNER, wanted)["config.yaml"])
+    targets = {each["model_name"]: each["litellm_params"]["model"] for each in config["model_list"]}
+    assert targets == {
+        "background": "anthropic/background",
+        "b": "anthropic/b",
+        "default": "anthropic/b",
+        "claude-*haiku*": "anthropic/b",
+        "*": "anthropic/b",
+    }
+
+
+def test_llama_swap_has_its_keys_from_the_environment() -> None:
+    wanted = spec(SWAP, auth=TWO_KEYS)
+    config = yaml.safe_load(llama_swap.files(OWNER, wanted)["config.yaml"])
+    assert config["apiKeys"] == ["${env.LLAMA_HALO_KEY_0}", "${env.LLAMA_HALO_KEY_1}"]
+    assert "apiKeys" not in yaml.safe_load(
+        llama_swap.files(OWNER, spec(SWAP, auth=None))["config.yaml"]
+    )
