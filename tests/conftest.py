@@ -20,6 +20,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="where the e2e tests run",
     )
     parser.addoption("--soak", action="store_true", help="chaos for half an hour, not for minutes")
+    parser.addoption(
+        "--llama-swap",
+        type=Path,
+        metavar="PROGRAM",
+        help="a llama-swap of v250 to run as an engine, too: no registry has one for the tests",
+    )
     parser.addoption("--chaos-seed", type=int, default=1, help="which chaos")
 
 

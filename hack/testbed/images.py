@@ -29,6 +29,7 @@ CLAUDE_CODE_ROUTER_IMAGES = {
     version: f"ghcr.io/llama-halo/claude-code-router:{version}" for version in ("1.0.73", "2.0.0")
 }
 LITELLM_IMAGE = "ghcr.io/llama-halo/litellm:1.106.2"
+LLAMA_SWAP_IMAGE = "ghcr.io/llama-halo/llama-swap:v250"
 
 _STORAGE = CACHE / "buildah"
 _BUILDAH = (
@@ -102,6 +103,17 @@ def _recipes() -> dict[str, Recipe]:
             for version, name in CLAUDE_CODE_ROUTER_IMAGES.items()
         },
     }
+
+
+def load_llama_swap(program: Path) -> None:
+    """Import an image of a llama-swap that is there: no registry has one to build it from."""
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copy(program, Path(folder) / "llama-swap")
+        recipe = Path(folder) / "Dockerfile"
+        recipe.write_text(f"FROM {BASE_IMAGE}\nCOPY llama-swap /usr/local/bin/\nUSER 65532:65532\n")
+        key = _digest(program)
+        made = Recipe(recipe, lambda: Path(folder), lambda: key, _ensure_base)
+        _build_and_import(LLAMA_SWAP_IMAGE, key, made)
 
 
 def install_model() -> Path:

@@ -28,7 +28,7 @@ DEFAULT_IMAGES = {
 DEFAULT_ENGINE_IMAGES = {
     "claudeCodeRouter": "ghcr.io/llama-halo/claude-code-router:{version}",
     "liteLLM": "ghcr.io/llama-halo/litellm:{version}",
-    "llamaSwap": "ghcr.io/mostlygeek/llama-swap:{version}",
+    "llamaSwap": "ghcr.io/llama-halo/llama-swap:{version}",
 }
 _ENGINE_SETTINGS = {
     "CLAUDE_CODE_ROUTER_IMAGE": "claudeCodeRouter",

@@ -97,6 +97,12 @@ class Kubectl:
                 process.terminate()
 
 
+def rolled(kube: Kubectl, selector: str, old: set[str]) -> bool:
+    """Tell whether the old pods are gone and new ones there."""
+    now = kube.pod_uids(selector)
+    return bool(now) and now.isdisjoint(old)
+
+
 @pytest.fixture(scope="session")
 def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """The chosen cluster; the testbed is taken down afterwards unless it was up before."""

@@ -18,7 +18,7 @@ from hack.testbed import images, llama_server
 from hack.testbed.audit import writes
 from hack.testbed.cluster import Testbed
 from tests.api import eventually, ready
-from tests.e2e.conftest import Kubectl, Stream, router, smollm2
+from tests.e2e.conftest import Kubectl, Stream, rolled, router, smollm2
 
 ONE, TWO = "llama-halo.dev/model=one", "llama-halo.dev/model=two"
 ROUTER = "llama-halo.dev/router=main"
@@ -48,12 +48,6 @@ class Pods:
         return isinstance(other, Pods) and vars(self) == vars(other)
 
     __hash__ = None  # type: ignore[assignment]
-
-
-def rolled(kube: Kubectl, selector: str, old: set[str]) -> bool:
-    """Tell whether the old pods are gone and new ones there."""
-    now = kube.pod_uids(selector)
-    return bool(now) and now.isdisjoint(old)
 
 
 def test_both_apis_answer_streamed_through_the_routers_service(kube: Kubectl) -> None:

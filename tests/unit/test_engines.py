@@ -11,7 +11,10 @@ import yaml
 from llama_halo.api.modelrouter import ModelRouterSpec
 from llama_halo.plan.engines import claude_code_router, litellm, llama_swap
 from llama_halo.plan.engines.choice import engine_of
-from llama_halo.plan.facts import Identity
+from llama_halo.plan.facts import Identity, RouterFacts
+from llama_halo.plan.modelrouter import plan_modelrouter
+from llama_halo.status.modelrouter import modelrouter_status
+from tests.golden.render import DEFAULTS
 
 OWNER = Identity("ModelRouter", "llm", "main", "uid", 1)
 Json = dict[str, Any]
@@ -192,10 +195,51 @@ def test_litellm_answers_a_spec_s_own_names_before_those_of_routes() -> None:
     }
 
 
-def test_llama_swap_has_its_keys_from_the_environment() -> None:
+def test_llama_swap_has_its_keys_from_the_environment_and_in_quotes() -> None:
     wanted = spec(SWAP, auth=TWO_KEYS)
+    text = llama_swap.files(OWNER, wanted)["config.yaml"]
+    keys = ["${env.LLAMA_HALO_KEY_0}", "${env.LLAMA_HALO_KEY_1}"]
+    assert yaml.safe_load(text)["apiKeys"] == keys
+    assert all(f'"{key}"' in text for key in keys), "an empty one would open the door"
+    open_to_all = llama_swap.files(OWNER, spec(SWAP, auth=None))["config.yaml"]
+    assert yaml.safe_load(open_to_all)["apiKeys"] == []
+
+
+def test_llama_swap_lists_names_aliases_and_routes() -> None:
+    wanted = spec(SWAP, **with_route(background="coder"))
     config = yaml.safe_load(llama_swap.files(OWNER, wanted)["config.yaml"])
-    assert config["apiKeys"] == ["${env.LLAMA_HALO_KEY_0}", "${env.LLAMA_HALO_KEY_1}"]
-    assert "apiKeys" not in yaml.safe_load(
-        llama_swap.files(OWNER, spec(SWAP, auth=None))["config.yaml"]
+    assert config["selectors"].keys() == {"coder", "gpt-4o", "default", "background"}
+    assert {tuple(each["targets"]) for each in config["selectors"].values()} == {("local/coder",)}
+    assert config["peers"]["local"]["models"] == ["coder"]
+    assert config["peers"]["local"]["timeouts"] == {"responseHeader": 0}
+
+
+def status(wanted: ModelRouterSpec, previous: Json | None = None) -> Json:
+    facts = RouterFacts(OWNER, DEFAULTS)
+    return modelrouter_status(
+        OWNER,
+        spec=wanted,
+        outcome=plan_modelrouter(wanted, facts),
+        conflict=None,
+        deployment=None,
+        pods=[],
+        models=[],
+        previous=previous or {},
+        requested_at=None,
+        cluster_domain="cluster.local",
+        now="2026-11-27T00:00:00Z",
     )
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_while_a_spec_is_refused_its_status_tells_of_what_runs(case: str) -> None:
+    engine, more, words = REFUSED[case]
+    before = status(spec(LITELLM, routes={"default": "coder"}))
+    after = status(spec(engine, **more), before)
+    ready = next(each for each in after["conditions"] if each["type"] == "Ready")
+    assert words in ready["message"]
+    assert (after["engine"], after["routes"]) == ("liteLLM", before["routes"])
+
+
+def test_the_gateways_status_has_no_notes() -> None:
+    assert "routes" not in status(spec({"gateway": {}}, auth=None))

@@ -21,11 +21,15 @@ COMMANDS = {
     "node-agent": "publish what a node is and can hold",
     "doctor": "what is wrong with a Strix Halo machine, and how to mend it",
     "env": "what a client needs to use a router",
+    "import": "the files of llama-swap, LiteLLM, Claude Code Router and others as resources",
     "inspect": "what a source is: a Job's work",
     "fetch": "download and verify a model: a Job's work",
     "store": "list a store of model files, remove what no model uses",
     "crds": "print or write the CustomResourceDefinitions",
 }
+
+_MODULES = {"import": "import_config"}
+"""Of commands that Python has a word for."""
 
 
 def main(words: list[str] | None = None) -> int:
@@ -36,7 +40,8 @@ def main(words: list[str] | None = None) -> int:
     for name, help_text in COMMANDS.items():
         commands.add_parser(name, help=help_text, add_help=False)
     arguments, rest = parser.parse_known_args(words)
-    command = import_module(f"llama_halo.cli.{arguments.command.replace('-', '_')}")
+    name = _MODULES.get(arguments.command, arguments.command.replace("-", "_"))
+    command = import_module(f"llama_halo.cli.{name}")
     try:
         return int(command.run(rest))
     except LlamaHaloError as error:

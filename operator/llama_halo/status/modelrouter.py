@@ -70,10 +70,7 @@ def modelrouter_status(  # noqa: PLR0913  (everything a status is made of, by na
         "conditions": conditions(verdict, generation=owner.generation, previous=previous, now=now),
         "modelSummary": f"{sum(each.available for each in models)}/{len(models)}",
     }
-    if spec:
-        status |= _engine(spec)
-    elif previous.get("engine"):
-        status["engine"] = previous["engine"]
+    status |= _engine(spec, outcome, previous)
     if address:
         status["url"] = address
     if isinstance(outcome, Plan):
@@ -164,10 +161,15 @@ def _serving_message(
     return text
 
 
-def _engine(spec: ModelRouterSpec) -> dict[str, Any]:
-    """Return the engine, and what it makes of the routes where that is not what they say."""
+def _engine(
+    spec: ModelRouterSpec | None, outcome: Outcome, previous: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the engine, and what it makes of the routes where that is not what they say; of a
+    spec that is refused nothing runs, so what was told stays."""
+    if spec is None or (not isinstance(outcome, Plan) and previous.get("engine")):
+        return {name: previous[name] for name in ("engine", "routes") if name in previous}
     engine = engine_of(spec)
-    routes = engine.routes(spec)
+    routes = engine.routes(spec) if isinstance(outcome, Plan) else []
     if not any(each.note for each in routes):
         return {"engine": engine.NAME}
     told = [

@@ -5,9 +5,8 @@ It starts and stops no server of its own: loading, unloading and what fits is th
 
 from __future__ import annotations
 
+import json
 from typing import Any
-
-import yaml
 
 from llama_halo.api.modelrouter import LlamaSwapEngine, ModelRouterSpec
 from llama_halo.plan.engines import beside, gateway
@@ -51,38 +50,41 @@ def files(owner: Identity, spec: ModelRouterSpec) -> dict[str, str]:
     names = _names(spec)
     config: dict[str, Any] = {
         "logLevel": "warn",
-        "logRequests": False,
-        "captureBuffer": 0,  # else bodies are kept, and shown
-        "includeAliasesInList": True,
+        "captureBuffer": 0,  # else it keeps what was said, and shows it
+        "metricsMaxInMemory": 1,
+        "apiKeys": [f"${{env.{name}}}" for name in _key_names(spec)],
+        "models": {},
+        # A peer's models have no aliases, and are listed with the peer's name before theirs.
+        "selectors": {
+            name: {"strategy": "pin", "targets": [f"{PEER}/{model}"]}
+            for name, model in names.items()
+        },
         "peers": {
             PEER: {
                 "proxy": beside.UPSTREAM,
-                "models": names,
+                "apiKey": beside.NO_KEY,  # else the client's own goes on
+                "models": sorted(set(names.values())),
                 # By default an answer that does not begin within a minute is a failure.
                 "timeouts": {"responseHeader": 0},
             }
         },
     }
-    selectors = {
-        route: {"strategy": "pin", "targets": [model]}
-        for route, model in routed(spec).items()
-        if route not in names
-    }
-    if selectors:
-        config["selectors"] = selectors
-    keys = _key_names(spec)
-    if keys:
-        config["apiKeys"] = [f"${{env.{name}}}" for name in keys]
-    text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+    # JSON is YAML, with every text in quotes: a key that is empty and not in quotes is no key at
+    # all, and opens the door.
+    text = json.dumps(config, indent=1, ensure_ascii=False) + "\n"
     return {CONFIG_FILE: text, **gateway.files_beside(owner, spec)}
 
 
-def _names(spec: ModelRouterSpec) -> list[str]:
-    models = spec.models or []
-    names = [each.name for each in models]
-    names += [alias for each in models for alias in each.aliases or ()]
-    names += [each.model for each in models if each.model]
-    return list(dict.fromkeys(names))
+def _names(spec: ModelRouterSpec) -> dict[str, str]:
+    """Return every name that is answered, with the router's model behind it."""
+    models = sorted(spec.models or (), key=lambda each: each.name)
+    found = {each.name: each.name for each in models}
+    for each in models:
+        for name in [*(each.aliases or ()), *([each.model] if each.model else [])]:
+            found.setdefault(name, each.name)
+    for route, model in routed(spec).items():
+        found.setdefault(route, model)
+    return found
 
 
 def _key_names(spec: ModelRouterSpec) -> list[str]:
@@ -100,7 +102,7 @@ def pod(
         name="llama-swap",
         image=beside.image(defaults.engine_images[NAME], version, spec),
         command=[
-            *("/app/llama-swap", "-config", f"{CONFIG_FOLDER}/{CONFIG_FILE}"),
+            *("llama-swap", "-config", f"{CONFIG_FOLDER}/{CONFIG_FILE}"),
             *("-listen", f":{PORT}"),
         ],
         env=beside.key_variables(spec, _key_names(spec)),

@@ -1,0 +1,79 @@
+"""`llama-halo import FILE…`: the files of another system as LlamaModels and a ModelRouter."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from llama_halo.api.modelrouter import ENGINES
+from llama_halo.errors import SettingsError
+from llama_halo.importers.found import Found, Verdict
+from llama_halo.importers.resources import Wanted, resources
+from llama_halo.importers.text import manifests, order, read, report
+
+
+def run(words: list[str]) -> int:
+    """Print resources, and on standard error what became of every setting; 2 when something is
+    left to do for a person."""
+    arguments = _parser().parse_args(words)
+    texts = {path: _text(path) for path in arguments.files}
+    found = Found()
+    for path in sorted(texts, key=lambda each: order(each, texts[each])):
+        kind = read(found, path, texts[path], arguments.models)
+        print(f"{path}: {kind}", file=sys.stderr)
+    sources = dict(_pair(each) for each in arguments.source)
+    wanted = Wanted(router=arguments.router, engine=arguments.engine, sources=sources)
+    unknown = sources.keys() - found.models.keys() - {"*"}
+    if unknown:
+        known = ", ".join(found.models) or "none"
+        raise SettingsError(f"--source {', '.join(sorted(unknown))}: the models are {known}")
+    made = resources(found, wanted)
+    if not made:
+        raise SettingsError("there is no model in these files")
+    sys.stdout.write(manifests(found, made))
+    sys.stdout.flush()
+    sys.stderr.write(report(found, every=arguments.verbose))
+    return 2 if any(each.verdict is Verdict.TODO for each in found.notes) else 0
+
+
+def _text(path: str) -> str:
+    try:
+        return sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} cannot be read: {error}") from error
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, given, source = text.partition("=")
+    if not given:
+        raise SettingsError(
+            f"--source {text}: give NAME=local:PATH, NAME=hf:OWNER/REPO/FILE or URL"
+        )
+    return name, source
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="llama-halo import",
+        description="Turn the files of llama-swap, LiteLLM, Claude Code Router, Ollama (Modelfile),"
+        " llama-server command lines and model-configs.json into resources.",
+    )
+    parser.add_argument("files", nargs="+", metavar="FILE", help="of one system; - is stdin")
+    parser.add_argument("--router", default="main", metavar="NAME", help="of the ModelRouter")
+    parser.add_argument("--engine", default="gateway", choices=ENGINES)
+    parser.add_argument(
+        "--models",
+        default="/models",
+        metavar="FOLDER",
+        help="where the files name their models; the store has them without it",
+    )
+    parser.add_argument(
+        "--source",
+        action="append",
+        default=[],
+        metavar="NAME=SOURCE",
+        help="where a model's weights are (NAME or *): local:PATH, hf:OWNER/REPO/FILE, or a URL",
+    )
+    parser.add_argument("-v", "--verbose", action="store_true", help="tell what was mapped, too")
+    return parser

@@ -1,0 +1,313 @@
+"""llama-server's own command line and environment, back into the typed fields of a LlamaModel."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import PurePosixPath
+from typing import Any
+
+from llama_halo.api.server_flags import REMOVED_FLAGS
+from llama_halo.importers.found import Found, FoundModel, Note, Verdict
+
+ALL_LAYERS = 99
+"""So many, or more, means all of them wherever it is written."""
+SERVERS = ("llama-server", "llama-server.exe", "whisper-server")
+
+# llama.cpp's spellings of the flags with a value, and what each means here.
+_NUMBERS = {
+    **dict.fromkeys(("-c", "--ctx-size"), "contextSize"),
+    **dict.fromkeys(("-np", "--parallel"), "parallel"),
+    **dict.fromkeys(("-b", "--batch-size"), "batchSize"),
+    **dict.fromkeys(("-ub", "--ubatch-size"), "microBatchSize"),
+    **dict.fromkeys(("-cram", "--cache-ram"), "promptCacheMiB"),
+    **dict.fromkeys(("-t", "--threads"), "threads"),
+    "--reasoning-budget": "reasoning.budgetTokens",
+}
+_TEXTS = {
+    **dict.fromkeys(("-ctk", "--cache-type-k"), "cacheType.k"),
+    **dict.fromkeys(("-ctv", "--cache-type-v"), "cacheType.v"),
+}
+_FILES = {
+    **dict.fromkeys(("-m", "--model"), "source"),
+    **dict.fromkeys(("-mm", "--mmproj"), "projector.source"),
+    **dict.fromkeys(("-md", "--model-draft", "--spec-draft-model"), "draft.model.source"),
+}
+_URLS = {
+    **dict.fromkeys(("-mu", "--model-url"), "source"),
+    **dict.fromkeys(("-mmu", "--mmproj-url"), "projector.source"),
+}
+_SPECIAL = {
+    **dict.fromkeys(("-hf", "-hfr", "--hf-repo"), "repo_named"),
+    **dict.fromkeys(("-hff", "--hf-file"), "file_named"),
+    **dict.fromkeys(("--spec-draft-n-max", "--draft-max", "--draft", "--draft-n"), "draft_tokens"),
+    "--lora": "adapter",
+    **dict.fromkeys(("-a", "--alias"), "alias"),
+    **dict.fromkeys(("-ngl", "--gpu-layers", "--n-gpu-layers"), "layers"),
+    **dict.fromkeys(("-dev", "--device"), "device"),
+    "--reasoning-format": "reasoning_format",
+    "--port": "port",
+}
+_DROPPED = {
+    "--host": "the Service is the address",
+    "-fit": "the operator computes what fits",
+    "--fit": "the operator computes what fits",
+    "--log-file": "kubectl logs, or llama-halo logs, shows it",
+    "--slot-save-path": "a pod has no place for it",
+    "--path": "the server shows no pages here",
+}
+_ASKED = {
+    **dict.fromkeys(
+        ("--api-key", "--api-key-file"),
+        "keys are the router's: put them into a Secret and name it in spec.auth of the ModelRouter",
+    ),
+    **dict.fromkeys(
+        ("--chat-template-file", "--chat-template"),
+        "the model's own template is used; another one is not supported yet",
+    ),
+    **dict.fromkeys(
+        ("-hft", "--hf-token"),
+        "put the token into a Secret and name it in source.huggingFace.tokenSecretRef",
+    ),
+}
+_SWITCHES = {
+    **dict.fromkeys(("--embedding", "--embeddings"), ("mode", "Embedding")),
+    **dict.fromkeys(("--rerank", "--reranking"), ("mode", "Rerank")),
+}
+_NEEDLESS = {
+    **dict.fromkeys(REMOVED_FLAGS, "the operator sets how files are loaded"),
+    **dict.fromkeys(
+        ("-kvu", "--kv-unified", "-no-kvu", "--no-kv-unified"),
+        "requests at once always share contextSize",
+    ),
+    **dict.fromkeys(("--metrics", "--no-webui"), "the operator sets it"),
+    **dict.fromkeys(("--jinja", "--slots"), "llama-server does so by itself"),
+}
+_BACKENDS = {"vulkan": "Vulkan", "rocm": "ROCm", "hip": "ROCm", "none": "CPU", "cpu": "CPU"}
+_VARIABLES = {
+    "LLAMA_ARG_MODEL": "-m",
+    "LLAMA_ARG_MODEL_URL": "-mu",
+    "LLAMA_ARG_HF_REPO": "-hf",
+    "LLAMA_ARG_HF_FILE": "-hff",
+    "LLAMA_ARG_CTX_SIZE": "-c",
+    "LLAMA_ARG_N_PARALLEL": "-np",
+    "LLAMA_ARG_N_GPU_LAYERS": "-ngl",
+    "LLAMA_ARG_DEVICE": "-dev",
+    "LLAMA_ARG_BATCH": "-b",
+    "LLAMA_ARG_UBATCH": "-ub",
+    "LLAMA_ARG_CACHE_TYPE_K": "-ctk",
+    "LLAMA_ARG_CACHE_TYPE_V": "-ctv",
+    "LLAMA_ARG_FLASH_ATTN": "-fa",
+    "LLAMA_ARG_THREADS": "-t",
+    "LLAMA_ARG_HOST": "--host",
+    "LLAMA_ARG_PORT": "--port",
+    "LLAMA_ARG_ALIAS": "-a",
+    "LLAMA_ARG_MMPROJ": "-mm",
+    "LLAMA_API_KEY": "--api-key",
+}
+_HIDES_THE_GPU = ("HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GGML_VK_VISIBLE_DEVICES")
+_SECRET = re.compile("KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
+_VALUED = (*_NUMBERS, *_TEXTS, *_FILES, *_URLS, *_SPECIAL, *_DROPPED, *_ASKED, "--lora-scaled")
+
+
+def split(text: str) -> tuple[list[str], list[str], str]:
+    """Return environment, words and program of a command as a person writes it, with continued
+    lines and comments; of what is before the program only assignments are told."""
+    lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
+    words = shlex.split(" ".join(line.rstrip().removesuffix("\\") for line in lines))
+    names = [PurePosixPath(word).name for word in words]
+    start = next((at for at, name in enumerate(names) if name in SERVERS), 0)
+    variables = [word for word in words[:start] if re.match(r"^[A-Za-z_]\w*=", word)]
+    return variables, words[start + 1 :], names[start] if names else ""
+
+
+def local_path(path: str, root: str) -> str:
+    """Return the path of a file below the store: the folder of all models is left out."""
+    text = re.sub(r"^(~|\$\{?HOME\}?)(?=/)", "", path)
+    for each in (root.rstrip("/"), "/models", "/app/models"):
+        if each and text.startswith(f"{each}/"):
+            return text.removeprefix(f"{each}/")
+    below = text.rpartition("/models/")[2]
+    return below.removeprefix("./").lstrip("/")
+
+
+class CommandLine:
+    """One command line, read into one model."""
+
+    def __init__(self, found: Found, model: FoundModel, where: str, root: str) -> None:
+        self._found, self._model, self._where, self._root = found, model, where, root
+        self._repo = self._file = ""
+        self._extra: list[str] = []
+
+    def read(self, words: list[str], variables: list[str]) -> None:
+        """Read the environment and then the words, which win."""
+        for each in variables:
+            self._variable(*each.partition("=")[::2])
+        rest = _spelled(words)
+        while rest:
+            self._flag(rest)
+        if self._repo:
+            self._hub()
+        if self._extra:
+            self._model.spec["extraArgs"] = self._extra
+        if self._model.spec.get("backend") == "CPU":
+            self._model.spec.pop("gpuLayers", None)
+
+    def _flag(self, rest: list[str]) -> None:
+        flag = rest.pop(0)
+        if flag in ("-fa", "--flash-attn"):
+            self._flash_attention(flag, rest)
+        elif flag in _SWITCHES:
+            self._set(flag, *_SWITCHES[flag])
+        elif flag in _NEEDLESS:
+            self._note(flag, Verdict.DROPPED, _NEEDLESS[flag])
+        elif flag in _VALUED and rest:
+            self._valued(flag, rest.pop(0), rest)
+        else:
+            # Whatever it is, llama-server knows it: it goes on as it is.
+            words = [flag, *([rest.pop(0)] if rest and not _is_flag(rest[0]) else [])]
+            self._extra += words
+            self._note(flag, Verdict.MAPPED, f"spec.extraArgs: {' '.join(words)}")
+
+    def _valued(self, flag: str, value: str, rest: list[str]) -> None:
+        if flag in _NUMBERS:
+            self._number(flag, _NUMBERS[flag], value)
+        elif flag in _TEXTS:
+            self._set(flag, _TEXTS[flag], value)
+        elif flag in _FILES:
+            self._set(flag, _FILES[flag], {"local": {"path": local_path(value, self._root)}})
+        elif flag in _URLS:
+            self._set(flag, _URLS[flag], {"http": {"url": value}})
+        elif flag in _DROPPED:
+            self._note(flag, Verdict.DROPPED, _DROPPED[flag])
+        elif flag in _ASKED:
+            self._note(flag, Verdict.TODO, _ASKED[flag])
+        elif flag == "--lora-scaled":
+            self._adapter(flag, value, rest.pop(0) if rest else None)
+        else:
+            getattr(self, f"_{_SPECIAL[flag]}")(flag, value)
+
+    def _set(self, flag: str, path: str, value: Any) -> None:
+        """Set a field of the spec by its path in YAML."""
+        *outer, last = path.split(".")
+        target = self._model.spec
+        for name in outer:
+            target = target.setdefault(name, {})
+        target[last] = value
+        self._note(flag, Verdict.MAPPED, f"spec.{path}: {_shown(value)}")
+
+    def _number(self, flag: str, path: str, value: str) -> None:
+        if path == "contextSize" and value == "0":
+            self._note(flag, Verdict.CHANGED, "0 is the trained length: here at most 32768 of it")
+        elif re.fullmatch(r"-?\d+", value) and (int(value) >= 0 or path.startswith("reasoning")):
+            self._set(flag, path, int(value))
+        else:
+            self._note(flag, Verdict.DROPPED, f"{value}: spec.{path} takes no such number")
+
+    def _flash_attention(self, flag: str, rest: list[str]) -> None:
+        known = {"on": "On", "1": "On", "off": "Off", "0": "Off", "auto": "Auto"}
+        value = known[rest.pop(0)] if rest and rest[0] in known else "On"
+        self._set(flag, "flashAttention", value)
+
+    def _repo_named(self, _: str, value: str) -> None:
+        self._repo = value
+
+    def _file_named(self, _: str, value: str) -> None:
+        self._file = value
+
+    def _hub(self) -> None:
+        """A repository alone names no file: llama-server looks for the quantization in it."""
+        repo, _, quantization = self._repo.partition(":")
+        if self._file:
+            self._set("-hf", "source", {"huggingFace": {"repo": repo, "file": self._file}})
+            return
+        stem = repo.rpartition("/")[2].removesuffix("-GGUF")
+        file = f"{stem}-{quantization or 'Q4_K_M'}.gguf"
+        self._model.spec["source"] = {"huggingFace": {"repo": repo, "file": file}}
+        self._note(
+            "-hf", Verdict.TODO, f"the file in {repo} is a guess, {file}: look whether it is there"
+        )
+
+    def _draft_tokens(self, flag: str, value: str) -> None:
+        self._number(flag, "draft.model.maxTokens", value)
+
+    def _adapter(self, flag: str, value: str, scale: str | None = None) -> None:
+        adapters = self._model.spec.setdefault("adapters", [])
+        for path in value.split(","):
+            stem = re.sub(r"[^a-z0-9]+", "-", PurePosixPath(path).stem.lower()).strip("-")
+            local = {"local": {"path": local_path(path, self._root)}}
+            found = {"name": stem[:40].strip("-") or "adapter", "source": local}
+            adapters.append(found | ({"scale": scale} if scale else {}))
+            self._note(flag, Verdict.MAPPED, f"spec.adapters: {found['name']}")
+
+    def _alias(self, flag: str, value: str) -> None:
+        self._model.aliases += [each for each in value.split(",") if each]
+        self._note(flag, Verdict.MAPPED, f"alias {value} of the ModelRouter")
+
+    def _layers(self, flag: str, value: str) -> None:
+        if value == "0":
+            self._set(flag, "backend", "CPU")
+        elif value in ("all", "auto", "-1") or (value.isdecimal() and int(value) >= ALL_LAYERS):
+            self._note(
+                flag, Verdict.MAPPED, "all layers are on the GPU when spec.gpuLayers is absent"
+            )
+        else:
+            self._number(flag, "gpuLayers", value)
+
+    def _device(self, flag: str, value: str) -> None:
+        backend = _BACKENDS.get(re.sub(r"[\d,].*$", "", value).lower())
+        if backend:
+            self._set(flag, "backend", backend)
+        else:
+            self._note(flag, Verdict.DROPPED, f"{value}: no device of a Strix Halo")
+
+    def _reasoning_format(self, flag: str, value: str) -> None:
+        known = {"none": "None", "auto": "Auto", "deepseek": "DeepSeek"}
+        if value in known:
+            self._set(flag, "reasoning.format", known[value])
+        else:
+            self._note(flag, Verdict.DROPPED, f"{value}: Auto tells thoughts from the answer")
+
+    def _port(self, flag: str, value: str) -> None:
+        if value.isdecimal():
+            self._model.port = int(value)
+        self._note(flag, Verdict.DROPPED, "the Service is the address")
+
+    def _variable(self, name: str, value: str) -> None:
+        if name in _HIDES_THE_GPU and value in ("-1", ""):
+            self._set(name, "backend", "CPU")
+        elif name in _VARIABLES:
+            self._flag([_VARIABLES[name], value])
+        elif _SECRET.search(name):
+            text = "put it into a Secret: spec.env takes valueFrom.secretKeyRef"
+            self._note(name, Verdict.TODO, text)
+        else:
+            self._model.spec.setdefault("env", []).append({"name": name, "value": value})
+            self._note(name, Verdict.MAPPED, f"spec.env: {name}")
+
+    def _note(self, flag: str, verdict: Verdict, text: str) -> None:
+        where = f"{self._where} {flag}"
+        self._found.notes.append(Note(where, verdict, text, self._model.name))
+
+
+def _spelled(words: list[str]) -> list[str]:
+    """Return words with flags as llama.cpp lists them: `--ctx_size=8` is `--ctx-size 8`."""
+    found: list[str] = []
+    for word in words:
+        if word.startswith("--") and "=" in word:
+            flag, _, value = word.partition("=")
+            found += [flag.replace("_", "-"), value]
+        else:
+            found.append(word.replace("_", "-") if word.startswith("--") else word)
+    return found
+
+
+def _is_flag(word: str) -> bool:
+    return word.startswith("-") and not re.fullmatch(r"-[\d.]+", word)
+
+
+def _shown(value: Any) -> str:
+    """Return a value in one short line."""
+    if isinstance(value, dict):
+        return " ".join(f"{name} {_shown(each)}" for name, each in value.items())
+    return str(value)

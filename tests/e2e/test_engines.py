@@ -1,0 +1,281 @@
+"""Other routers as engines, as their makers publish them, on a real node before a real model."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from hack.testbed import images
+from hack.testbed.clients import claude_code
+from llama_halo.status.conditions import condition
+from tests.api import eventually, message, ready
+from tests.e2e.conftest import Kubectl, rolled, smollm2
+
+Json = dict[str, Any]
+KEY = "the-key-of-alice-0123"
+PODS = "llama-halo.dev/router=engine"
+SAID = "Yes."
+AUTH = {"secretRef": {"name": "engine-keys", "keys": ["alice"]}}
+CCR, LITELLM, SWAP = "claudeCodeRouter", "liteLLM", "llamaSwap"
+LLAMA_SWAP = "llama-swap"
+SEARCH = {"type": "web_search_20250305", "name": "web_search"}
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An engine, and which model it is to choose for what a client asks: a name, and more."""
+
+    spec: Json
+    routes: Json
+    asked: tuple[tuple[str, Json, str], ...]
+
+
+ENGINES = {
+    f"claude-code-router-{version}": Engine(
+        {CCR: {"version": version}},
+        {
+            **{"default": "one", "background": "two", "think": "two", "webSearch": "two"},
+            "longContext": {"model": "two", "thresholdTokens": 300},
+        },
+        (
+            ("claude-opus-5", {}, "one"),
+            ("claude-haiku-5", {}, "two"),
+            ("claude-opus-5", {"thinking": {"type": "adaptive"}}, "two"),
+            ("claude-opus-5", {"tools": [SEARCH]}, "two"),
+            ("claude-opus-5", {"system": "word " * 400}, "two"),
+            ("local,two", {}, "two"),
+        ),
+    )
+    for version in images.CLAUDE_CODE_ROUTER_IMAGES
+} | {
+    "litellm": Engine(
+        {LITELLM: {}},
+        {"default": "one", "background": "two"},
+        (
+            ("claude-opus-5", {}, "one"),
+            ("claude-haiku-5", {}, "two"),
+            *((name, {}, "two") for name in ("background", "two", "gpt-4o")),
+        ),
+    ),
+    LLAMA_SWAP: Engine(
+        {SWAP: {}},
+        {"default": "one", "background": "two"},
+        (
+            ("default", {}, "one"),
+            *((name, {}, "two") for name in ("background", "two", "gpt-4o")),
+        ),
+    ),
+}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """llama-swap only where there is one: no registry has it, and --llama-swap brings it."""
+    if "name" in metafunc.fixturenames:
+        there = metafunc.config.getoption("--llama-swap")
+        metafunc.parametrize("name", [each for each in ENGINES if each != LLAMA_SWAP or there])
+
+
+# Asks a router by a new connection each time, until it is told to end.
+LOAD = """
+import json, sys, time, urllib.request
+body = {"model": "claude-opus-5", "max_tokens": 1, "messages": [{"role": "user", "content": "hi"}]}
+head = {"content-type": "application/json", "x-api-key": sys.argv[1]}
+answered, failed, ending = 0, [], time.monotonic() + float(sys.argv[2])
+while time.monotonic() < ending:
+    url = "http://engine-router:8080/v1/messages"
+    request = urllib.request.Request(url, json.dumps(body).encode(), head)
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            json.load(answer)
+        answered += 1
+    except Exception as error:
+        failed.append(repr(error))
+    time.sleep(0.2)
+print(json.dumps([answered, failed]))
+"""
+
+
+def engine(spec: Json, **more: Any) -> Json:
+    """Return a ModelRouter with an engine before two models."""
+    models = [
+        {"name": "one", "modelRef": {"name": "one"}},
+        {"name": "two", "modelRef": {"name": "two"}, "aliases": ["gpt-4o"]},
+    ]
+    base = {"engine": spec, "models": models, "routes": {"default": "one"}, "auth": AUTH}
+    return {
+        "apiVersion": "llama-halo.dev/v1alpha1",
+        "kind": "ModelRouter",
+        "metadata": {"name": "engine"},
+        "spec": {**base, **more},
+    }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def there(kube: Kubectl, request: pytest.FixtureRequest) -> Iterator[None]:
+    """A model that is always there and one that sleeps; both say one word whatever is asked."""
+    for image in (*images.CLAUDE_CODE_ROUTER_IMAGES.values(), images.LITELLM_IMAGE):
+        kube.cluster.load_image(image)
+    if program := request.config.getoption("--llama-swap"):
+        images.load_llama_swap(program)
+    kube("delete", "llamamodels,modelrouters", "--all", "--wait=true")
+    words = ["--grammar", f'root ::= "{SAID}"']
+    asleep = {"onDemand": {"minResident": "0s", "idleTimeout": "5s"}}
+    more = {"contextSize": 8192, "memory": {"host": "2Gi"}, "extraArgs": words}
+    kube.apply(smollm2("one", **more))
+    kube.apply(smollm2("two", **more, activation=asleep))
+    kube.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": "engine-keys"},
+            "stringData": {"alice": KEY},
+        }
+    )
+    kube.wait_ready("llamamodel/one", "llamamodel/two")
+    yield
+    kube("delete", "llamamodels,modelrouters", "--all", "--wait=true")
+
+
+def asked_of(kube: Kubectl) -> list[str]:
+    """Return the models that the gateways beside the engine were asked for, in order."""
+    logs = kube("logs", "-l", PODS, "-c", "gateway", "--tail=-1")
+    lines = [json.loads(line) for line in logs.splitlines() if line.startswith("{")]
+    return [each["model"] for each in lines if each["message"] == "request" and each["model"]]
+
+
+def said(url: str, name: str, **more: Any) -> str:
+    """Ask for a name by Anthropic's API and return what was said."""
+    body = {
+        "model": name,
+        "max_tokens": 16,
+        "messages": [{"role": "user", "content": "Is it so?"}],
+        **more,
+    }
+    answer = httpx.post(
+        f"{url}/v1/messages", json=body, headers={"x-api-key": KEY}, timeout=120
+    ).raise_for_status()
+    (part,) = answer.json()["content"]
+    return str(part["text"])
+
+
+def applied(kube: Kubectl, resource: Json) -> None:
+    """Apply a router and wait until this version of it serves, and no other is there."""
+    kube.apply(resource)
+    wanted = kube.json("get", "modelrouter/engine")["metadata"]["generation"]
+
+    def serves() -> bool:
+        cr = kube.json("get", "modelrouter/engine")
+        seen = cr.get("status", {}).get("observedGeneration")
+        return seen == wanted and ready(cr)[1] == "Serving"
+
+    eventually(serves, seconds=180, what="the engine serves")
+    eventually(
+        lambda: kube("get", "pods", "-l", PODS, "-o", "name").split(),
+        until=lambda pods: len(pods) == 1,
+        seconds=90,
+        what="the old pod is gone",
+    )
+
+
+def test_an_engine_serves_routes_wakes_and_rolls(kube: Kubectl, tmp_path: Path, name: str) -> None:
+    case = ENGINES[name]
+    applied(kube, engine(case.spec, routes=case.routes))
+    cr = kube.json("get", "modelrouter/engine")
+    assert cr["status"]["engine"] == next(iter(case.spec))
+    with kube.forwarded("service/engine-router") as url:
+        assert httpx.get(f"{url}/v1/models").status_code in (400, 401), "no key"
+        eventually(
+            lambda: ready(kube.json("get", "llamamodel/two")),
+            until=lambda found: found[1] == "Idle",
+            seconds=90,
+            what="two sleeps",
+        )
+        for asked, more, model in case.asked:
+            before = len(asked_of(kube))
+            assert said(url, asked, **more) == SAID, asked
+            assert asked_of(kube)[before:] == [model], (asked, more)
+        assert SAID in claude(url, tmp_path)
+    old = kube.pod_uids(PODS)
+    applied(
+        kube,
+        engine(
+            case.spec,
+            routes={**case.routes, "default": "two", "think": "two"}
+            if "think" in case.routes
+            else {**case.routes, "default": "two"},
+        ),
+    )
+    eventually(lambda: rolled(kube, PODS, old), seconds=60)
+    with kube.forwarded("service/engine-router") as url:
+        assert said(url, "claude-opus-5") == SAID
+    assert asked_of(kube)[-1] == "two"
+
+
+def claude(url: str, home: Path) -> str:
+    """Return what Claude Code prints."""
+    ours = {"PATH": os.environ["PATH"], "HOME": str(home), "IS_SANDBOX": "1"}
+    done = subprocess.run(
+        [claude_code(), "-p", "say hi", "--tools", "Read"],
+        env={**ours, "ANTHROPIC_BASE_URL": url, "ANTHROPIC_AUTH_TOKEN": KEY},
+        cwd=home,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_what_an_engine_cannot_do_is_said_and_what_runs_stays(kube: Kubectl) -> None:
+    applied(kube, engine({LITELLM: {}}))
+    running = kube.pod_uids(PODS)
+    kube.apply(engine({LITELLM: {}}, routes={"default": "one", "image": "one"}))
+    cr = eventually(
+        lambda: kube.json("get", "modelrouter/engine"),
+        until=lambda found: ready(found)[1] == "InvalidSpec",
+    )
+    assert message(cr).startswith("engine liteLLM cannot route image: ")
+    for each in ("Stalled", "Available"):
+        assert condition(cr["status"], each)["status"] == "True"
+    assert kube.pod_uids(PODS) == running
+
+
+def test_an_engine_that_was_killed_comes_back(kube: Kubectl) -> None:
+    """Its pid file says that a process of this number lives, and so it does: its own."""
+    applied(kube, engine({CCR: {}}))
+    pod = kube("get", "pods", "-l", PODS, "-o", "name").split()[0]
+    kube("exec", pod, "-c", "claude-code-router", "--", "sh", "-c", "kill -TERM 1")
+
+    def again() -> bool:
+        (status,) = kube.json("get", pod)["status"]["containerStatuses"]
+        return status["restartCount"] == 1 and status["ready"]
+
+    eventually(again, seconds=60, what="it starts once more")
+    with kube.forwarded("service/engine-router") as url:
+        assert said(url, "claude-opus-5") == SAID
+
+
+def test_from_claude_code_router_to_the_gateway_and_back_no_request_fails(kube: Kubectl) -> None:
+    applied(kube, engine({CCR: {}}))
+    (asker,) = kube("get", "pods", "-l", "llama-halo.dev/model=one", "-o", "name").split()
+    with ThreadPoolExecutor(1) as pool:
+        words = (asker, "--", "python3", "-c", LOAD, KEY, "60")
+        load = pool.submit(kube, "exec", *words)
+        for each in ({"gateway": {}}, {CCR: {}}):
+            old = kube.pod_uids(PODS)
+            applied(kube, engine(each))
+            assert rolled(kube, PODS, old)
+        answered, failed = json.loads(load.result())
+    assert not failed
+    assert answered > 20
