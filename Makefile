@@ -57,7 +57,7 @@ bench: setup ## the operator with N models (default 1000): times, writes, memory
 	$(BIN)/python -m hack.bench --models $(N)
 
 e2e: setup ## everything, on a real node
-	$(BIN)/pytest tests/e2e --cluster $(CLUSTER)
+	$(BIN)/pytest tests/e2e --cluster $(CLUSTER) $(if $(LLAMA_SWAP),--llama-swap $(LLAMA_SWAP))
 
 chart: setup ## the chart rendered for many values, validated strictly
 	$(BIN)/pytest tests/chart

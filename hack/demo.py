@@ -58,7 +58,7 @@ class Demo:
         with self._timed("images and model"):
             self._cluster.load_image(images.OPERATOR_IMAGE)
             self._cluster.load_image(images.SERVER_IMAGE)
-            self._cluster.install_model()
+            self._cluster.install_model("smollm2")
         with self._timed("operator"):
             install_operator(self._cluster)
         with self._timed("model and router ready"):

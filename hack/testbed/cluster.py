@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 from typing import Protocol
 
-from hack.testbed import certificates, control_plane, images, llama_server, node, processes, tools
+from hack.testbed import certificates, control_plane, images, node, processes, tools
 from hack.testbed.layout import NODE_NAME, NODE_RUN, NODE_STATE, REPOSITORY, Layout, Ports
 from hack.testbed.shell import TestbedError, require_root, run, say, succeeds
 
@@ -29,7 +29,7 @@ class Cluster(Protocol):
     def up(self) -> None: ...
     def down(self) -> None: ...
     def load_image(self, name: str) -> None: ...
-    def install_model(self) -> None: ...
+    def install_model(self, name: str) -> None: ...
 
 
 class Testbed:
@@ -100,7 +100,7 @@ class Testbed:
             say(f"this machine's node belongs to the testbed in {owner.read_text()} and stays")
         elif self.layout.node:
             require_root("taking the node away")
-            images.remove_model()
+            images.remove_models()
             node.remove(self.layout)
         for name in ("kwok", *reversed(control_plane.PROGRAMS)):
             processes.stop(self.layout, name)
@@ -117,8 +117,8 @@ class Testbed:
     def load_image(self, name: str) -> None:
         images.load(name)
 
-    def install_model(self) -> None:
-        images.install_model()
+    def install_model(self, name: str) -> None:
+        images.install_model(name)
 
     def _refuse_second_node(self) -> None:
         owner = NODE_STATE / "owner"
@@ -168,10 +168,10 @@ class Kind:
         run("docker", "build", *words, what=f"building {name}")
         run("kind", "load", "docker-image", name, "--name", KIND_NAME)
 
-    def install_model(self) -> None:
-        folder = node.MODEL_STORE / "smollm2"
+    def install_model(self, name: str) -> None:
+        folder = node.MODEL_STORE / name
         run("docker", "exec", self._node, "mkdir", "-p", folder)
-        run("docker", "cp", llama_server.model_file(), f"{self._node}:{folder}/")
+        run("docker", "cp", images.model_path(name), f"{self._node}:{folder}/")
 
 
 class Current:
@@ -197,8 +197,8 @@ class Current:
     def load_image(self, name: str) -> None:
         say(f"the nodes must be able to get {name} by themselves")
 
-    def install_model(self) -> None:
-        say(f"{llama_server.MODEL_FILE} must lie in {node.MODEL_STORE}/smollm2 on a node")
+    def install_model(self, name: str) -> None:
+        say(f"{images.model_path(name)} must lie in {node.MODEL_STORE}/{name} on a node")
 
 
 def choose(name: str) -> Cluster:

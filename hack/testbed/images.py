@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from hack.testbed import clients, llama_server
+from hack.testbed import clients, llama_server, minilm
 from hack.testbed.layout import CACHE, CONTAINERD_SOCKET, REPOSITORY, VERSION
 from hack.testbed.llama_server import MODEL_FILE
 from hack.testbed.node import MODEL_STORE, PAUSE_IMAGE
@@ -116,10 +116,16 @@ def load_llama_swap(program: Path) -> None:
         _build_and_import(LLAMA_SWAP_IMAGE, key, made)
 
 
-def install_model() -> Path:
-    """Put the small real model into the node's model store and return its path."""
-    target = MODEL_STORE / "smollm2" / MODEL_FILE
-    source = llama_server.model_file()
+def model_path(name: str) -> Path:
+    """Return where a small real model of the testbed is, downloaded once."""
+    known = {"smollm2": llama_server.model_file, "minilm": minilm.model_file}
+    return known[name]()
+
+
+def install_model(name: str) -> Path:
+    """Put a small real model into the node's model store and return its path."""
+    source = model_path(name)
+    target = MODEL_STORE / name / source.name
     if not target.exists() or target.stat().st_size != source.stat().st_size:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
@@ -131,13 +137,13 @@ def tag(name: str, other: str) -> None:
     run(*_ctr("images", "tag", "--force", name, other))
 
 
-def remove_model() -> None:
-    """Take our model out of the node's store, and nothing else."""
-    target = MODEL_STORE / "smollm2" / MODEL_FILE
-    target.unlink(missing_ok=True)
-    for folder in (target.parent, MODEL_STORE, MODEL_STORE.parent):
-        if folder.exists() and not any(folder.iterdir()):
-            folder.rmdir()
+def remove_models() -> None:
+    """Take our models out of the node's store, and nothing else."""
+    for name, file in (("smollm2", MODEL_FILE), ("minilm", minilm.MODEL_FILE)):
+        (MODEL_STORE / name / file).unlink(missing_ok=True)
+        for folder in (MODEL_STORE / name, MODEL_STORE, MODEL_STORE.parent):
+            if folder.exists() and not any(folder.iterdir()):
+                folder.rmdir()
 
 
 def docker_recipe(name: str) -> tuple[Path, Path, tuple[str, ...]]:

@@ -111,7 +111,7 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     chosen.up()
     for image in (images.OPERATOR_IMAGE, images.SERVER_IMAGE):
         chosen.load_image(image)
-    chosen.install_model()
+    chosen.install_model("smollm2")
     yield chosen
     if ours:
         chosen.down()

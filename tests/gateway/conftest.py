@@ -125,6 +125,7 @@ def set_model(api: Api) -> SetModel:
         parallel: int = 8,
         about: dict[str, Any] | None = None,
         state: str = "Loading",
+        mode: str = "Chat",
         **more: Any,
     ) -> None:
         spec: dict[str, Any] = {
@@ -132,6 +133,7 @@ def set_model(api: Api) -> SetModel:
             "contextSize": 2048,
             "parallel": parallel,
             "displayName": f"The {name}",
+            "mode": mode,
             "aliases": list(aliases),
         }
         metadata = {"name": name, "namespace": NAMESPACE}

@@ -27,7 +27,8 @@ from tests.gateway.conftest import NAMESPACE, Process, SetModel, StartGateway, f
 from tests.gateway.scripted import Scripted, scripted
 
 Json = dict[str, Any]
-NAMES = ("coder", "small", "big", "long", "seer", "finder", "helper", "spare")
+MODES = {"vectors": "Embedding", "judge": "Rerank"}
+NAMES = ("coder", "small", "big", "long", "seer", "finder", "helper", "spare", *MODES)
 KEY, OTHER = "key-of-alice-0123456789", "key-of-bob-0123456789"
 CONFIG = GatewayConfig.model_validate(
     {
@@ -97,7 +98,7 @@ def servers(set_model: SetModel) -> Iterator[dict[str, Scripted]]:
         for name, server in found.items():
             can = ["Tools", "Vision"] if name == "seer" else ["Tools"]
             about = {"architecture": "qwen3", "capabilities": can, "contextSize": 8192}
-            set_model(f"t-{name}", server.url, about=about)
+            set_model(f"t-{name}", server.url, about=about, mode=MODES.get(name, "Chat"))
         yield found
 
 
@@ -687,13 +688,45 @@ class TestOpenAI:
         assert world.get("/v1/responses/resp_1").status_code == 404
 
     def test_embeddings_and_rerankings(self, world: World, gpt: openai.OpenAI) -> None:
-        found = gpt.embeddings.create(model="coder", input=["a"], encoding_format="float")
+        found = gpt.embeddings.create(model="vectors", input=["a"], encoding_format="float")
         assert found.data[0].embedding == [3.0, 4.0]
-        body = {"model": "coder", "query": "q", "documents": ["a"]}
+        body = {"model": "judge", "query": "q", "documents": ["a"]}
         answer = world.post("/v1/rerank", body).json()
         assert answer["results"] == [{"index": 0, "relevance_score": 0.5}]
         for path in ("/v1/embeddings", "/v1/rerank"):
             assert world.post(path, {"model": "coder"}).status_code == 400
+
+    @pytest.mark.parametrize(
+        ("path", "body", "said"),
+        [
+            (
+                "/v1/embeddings",
+                {"model": "coder", "input": "a"},
+                "model coder has mode Chat: ask it at /v1/chat/completions, /v1/responses or"
+                " /v1/messages, or ask a model with spec.mode Embedding",
+            ),
+            (
+                "/v1/chat/completions",
+                {"model": "vectors", "messages": QUESTION},
+                "model vectors has mode Embedding: ask it at /v1/embeddings, or ask a model with"
+                " spec.mode Chat",
+            ),
+            (
+                "/v1/messages",
+                {"model": "judge", "max_tokens": 1, "messages": QUESTION},
+                "model judge has mode Rerank: ask it at /v1/rerank, or ask a model with spec.mode"
+                " Chat",
+            ),
+            ("/api/embed", {"model": "judge", "input": "a"}, "spec.mode Embedding"),
+        ],
+    )
+    def test_a_model_is_asked_for_what_it_is_for(
+        self, world: World, path: str, body: Json, said: str
+    ) -> None:
+        answer = world.post(path, body)
+        assert answer.status_code == 400
+        assert said in answer.text
+        assert not any(world[name].asked for name in NAMES)
 
     def test_a_recording_is_passed_on_and_what_is_said_comes_back(
         self, world: World, gpt: openai.OpenAI
@@ -800,8 +833,9 @@ class TestOllama:
         assert world.post("/api/chat", body).json()["done_reason"] == "unload"
 
     def test_embeddings(self, llama: ollama.Client) -> None:
-        assert llama.embed("coder", "x").embeddings == [[0.6, 0.8]]
-        assert llama.embeddings("coder", "x").embedding == [3.0, 4.0]
+        assert llama.embed("vectors", "x").embeddings == [[0.6, 0.8]]
+        assert llama.embeddings("vectors", "x").embedding == [3.0, 4.0]
+        assert llama.show("vectors").capabilities == ["embedding"]
 
     def test_what_is_the_clusters_to_do_is_not_done_here(
         self, world: World, llama: ollama.Client

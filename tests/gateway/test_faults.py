@@ -72,7 +72,8 @@ def faults(set_model: SetModel, start_gateway: StartGateway) -> Iterator[World]:
         servers["large"] = stack.enter_context(scripted(repeat=LARGE))
         servers["brief"] = stack.enter_context(scripted(idle_seconds=0.3))
         for name, server in servers.items():
-            set_model(f"f-{name}", server.url, parallel=64)
+            mode = "Embedding" if name == "brief" else "Chat"
+            set_model(f"f-{name}", server.url, parallel=64, mode=mode)
         yield World(start_gateway(GatewayConfig.model_validate(CONFIG)), servers, set_model)
 
 

@@ -8,11 +8,15 @@ from typing import Any
 import pytest
 import yaml
 
+from hack.testbed import images
+from hack.testbed.layout import REPOSITORY
 from llama_halo.api.modelrouter import ModelRouterSpec
+from llama_halo.cli import env
 from llama_halo.plan.engines import claude_code_router, litellm, llama_swap
 from llama_halo.plan.engines.choice import engine_of
 from llama_halo.plan.facts import Identity, RouterFacts
 from llama_halo.plan.modelrouter import plan_modelrouter
+from llama_halo.settings import DEFAULT_ENGINE_IMAGES
 from llama_halo.status.modelrouter import modelrouter_status
 from tests.golden.render import DEFAULTS
 
@@ -243,3 +247,38 @@ def test_while_a_spec_is_refused_its_status_tells_of_what_runs(case: str) -> Non
 
 def test_the_gateways_status_has_no_notes() -> None:
     assert "routes" not in status(spec({"gateway": {}}, auth=None))
+
+
+def client_settings(client: str, engine: Json, **more: Any) -> str:
+    wanted = spec(engine, **more).model_dump(by_alias=True, exclude_none=True)
+    metadata = {"namespace": "llm", "name": "main"}
+    cr = {"metadata": metadata, "spec": wanted, "status": {"url": "http://main-router:8080"}}
+    return env.CLIENTS[client](env.known(cr, [], None))
+
+
+def test_claude_code_asks_an_engine_for_names_that_it_knows() -> None:
+    of_side_tasks = with_route(background="coder")
+    swap = client_settings("claude-code", SWAP, **of_side_tasks)
+    assert "export ANTHROPIC_MODEL=default\nexport ANTHROPIC_DEFAULT_HAIKU_MODEL=background" in swap
+    ccr = client_settings("claude-code", CCR, **of_side_tasks)
+    assert "ANTHROPIC_DEFAULT_HAIKU_MODEL=claude-haiku" in ccr
+    assert "ANTHROPIC_MODEL=" not in ccr
+    assert "HAIKU" not in client_settings("claude-code", LITELLM, **of_side_tasks)
+
+
+def test_the_images_that_are_built_are_those_that_run() -> None:
+    wanted = {
+        "claudeCodeRouter": (claude_code_router, images.CLAUDE_CODE_ROUTER_IMAGES["2.0.0"]),
+        "liteLLM": (litellm, images.LITELLM_IMAGE),
+        "llamaSwap": (llama_swap, images.LLAMA_SWAP_IMAGE),
+    }
+    for name, (engine, image) in wanted.items():
+        built = DEFAULT_ENGINE_IMAGES[name].replace("{version}", engine.DEFAULT_VERSION)
+        assert built == image
+    folder = REPOSITORY / "images"
+    pinned = (folder / "litellm/requirements.in").read_text()
+    assert f"litellm[proxy]=={litellm.DEFAULT_VERSION}" in pinned
+    for name, engine in (("claude-code-router", claude_code_router), ("llama-swap", llama_swap)):
+        assert f"VERSION={engine.DEFAULT_VERSION}\n" in (folder / name / "Dockerfile").read_text()
+    release = (REPOSITORY / ".github/workflows/release.yaml").read_text()
+    assert all(image.partition(":")[0] in release for _, image in wanted.values())

@@ -12,6 +12,7 @@ from typing import Any
 from llama_halo.api.modelrouter import ModelRouterSpec
 from llama_halo.cluster.resources import LLAMAMODEL, MODELROUTER
 from llama_halo.errors import ClusterError, SettingsError
+from llama_halo.plan.engines.choice import engine_of
 
 Json = dict[str, Any]
 AUTO = "default"
@@ -33,6 +34,9 @@ class Router:
     key: str
     """A shell expression, or a word."""
     models: tuple[str, ...]
+    engine: str = "gateway"
+    background: bool = False
+    """Whether side tasks have a model of their own."""
 
     @property
     def answer_tokens(self) -> int:
@@ -45,11 +49,17 @@ def run(words: list[str]) -> int:
     """Print the settings of one kind of client, or of all."""
     arguments = _parser().parse_args(words)
     router = asyncio.run(_find(arguments.namespace, arguments.router, arguments.url))
+    served = [name for name in CLIENTS if name not in _UNSERVED.get(router.engine, ())]
+    if arguments.client and arguments.client not in served:
+        raise SettingsError(
+            f"engine {router.engine} does not serve what {arguments.client} asks for: these it"
+            f" does: {', '.join(served)}; engine gateway serves all"
+        )
     if arguments.client:
         print(CLIENTS[arguments.client](router))
         return 0
-    for name, render in CLIENTS.items():
-        print(f"# --- {name}\n{render(router)}\n")
+    for name in served:
+        print(f"# --- {name}\n{CLIENTS[name](router)}\n")
     return 0
 
 
@@ -91,6 +101,8 @@ def known(cr: Json, llamas: list[Any], url: str | None) -> Router:
         context_tokens=contexts.get(own.get(first, first), 0) or 32768,
         key=_key(metadata["namespace"], spec),
         models=tuple(own),
+        engine=engine_of(spec).NAME,
+        background=bool(spec.routes and spec.routes.background),
     )
 
 
@@ -120,7 +132,19 @@ def _claude_code(router: Router) -> str:
         # Tools that come later would lose the prompt cache.
         ENABLE_TOOL_SEARCH="false",
         CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC="1",
+        **_claude_code_names(router),
     )
+
+
+def _claude_code_names(router: Router) -> dict[str, str]:
+    """Return the names that Claude Code has to ask for where its own mean nothing, or not what
+    they should."""
+    if router.engine == "llamaSwap":
+        side = "background" if router.background else router.model
+        return {"ANTHROPIC_MODEL": router.model, "ANTHROPIC_DEFAULT_HAIKU_MODEL": side}
+    if router.engine == "claudeCodeRouter" and router.background:
+        return {"ANTHROPIC_DEFAULT_HAIKU_MODEL": "claude-haiku"}
+    return {}
 
 
 def _openai(router: Router) -> str:
@@ -212,6 +236,12 @@ CLIENTS: dict[str, Callable[[Router], str]] = {
     "ollama": _ollama,
 }
 """By the client's name: `openai` and `anthropic` are for all that is built on those SDKs."""
+_UNSERVED: dict[str, tuple[str, ...]] = {
+    "claudeCodeRouter": ("codex", "opencode", "qwen-code", "crush", "openai", "ollama"),
+    "liteLLM": ("ollama",),
+    "llamaSwap": ("ollama",),
+}
+"""By the engine: clients of an API that it does not have."""
 
 
 def _parser() -> argparse.ArgumentParser:

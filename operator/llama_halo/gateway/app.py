@@ -33,6 +33,8 @@ from llama_halo.gateway.config import GatewayConfig
 from llama_halo.gateway.failures import UNREADABLE, Failure, broken, ending, unreadable
 from llama_halo.gateway.hold import Held
 from llama_halo.gateway.metrics import GatewayMetrics
+from llama_halo.gateway.models import EMBEDDING, TRANSCRIPTION
+from llama_halo.gateway.models import RERANK as RERANKS
 from llama_halo.gateway.quickjson import dumps
 from llama_halo.gateway.requests import checked_model, passed_on, session_of
 from llama_halo.gateway.service import Service
@@ -298,7 +300,10 @@ class Gateway:
     async def _ask(self, request: web.Request, call: Call, path: str, body: Json) -> Json:
         call.asked = body["model"]
         session = session_of(request.headers, body)
-        targets = await self._choice.choose(call.asked, Traits(), session=session, count=None)
+        mode = EMBEDDING if path == EMBEDDINGS else RERANKS
+        targets = await self._choice.choose(
+            call.asked, Traits(), session=session, count=None, mode=mode
+        )
         question = Question(path, body)
         call.target, answer = await self._held.ask(targets, question, session=session)
         value = answer.value()
@@ -310,7 +315,9 @@ class Gateway:
         form = await bodies.read_form(request, self._weighing(call))
         call.asked = recordings.checked(form)
         session = session_of(request.headers, {"user": call.request_id})
-        targets = await self._choice.choose(call.asked, Traits(), session=session, count=None)
+        targets = await self._choice.choose(
+            call.asked, Traits(), session=session, count=None, mode=TRANSCRIPTION
+        )
         question = Question(request.path, form=form)
         call.target, answer = await self._held.ask(targets, question, session=session)
         call.first_byte()

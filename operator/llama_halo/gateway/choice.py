@@ -9,6 +9,7 @@ from llama_halo.gateway.apis.question import Question
 from llama_halo.gateway.config import GatewayConfig
 from llama_halo.gateway.failures import MODEL_NOT_FOUND, Failure
 from llama_halo.gateway.hold import Held
+from llama_halo.gateway.models import CHAT, EMBEDDING, RERANK, TRANSCRIPTION, serves
 from llama_halo.gateway.routing import IMAGE, Target, fallbacks, long_context, resolve
 from llama_halo.gateway.traits import Traits
 from llama_halo.gateway.watch import ModelWatch
@@ -36,11 +37,18 @@ class Choice:
             raise no_such_model(name)
 
     async def choose(
-        self, name: str, traits: Traits, *, session: str, count: Question | None
+        self,
+        name: str,
+        traits: Traits,
+        *,
+        session: str,
+        count: Question | None,
+        mode: str = CHAT,
     ) -> list[Target]:
         """Return the targets of a request, the best first.
 
-        Raises `Failure` when nothing has the name, or none of its models takes what it shows.
+        Raises `Failure` when nothing has the name, or none of its models is for what is asked, or
+        takes what it shows.
         """
         await self._watch.known(within_seconds=self._config.hold_seconds)
         models = self._watch.models
@@ -52,7 +60,14 @@ class Choice:
             long = long_context(self._config, models)
             if long and (not traits.sees or self._may_see(long)):
                 target = long
-        first, *others = fallbacks(self._config, models, target)
+        able = [
+            each
+            for each in fallbacks(self._config, models, target)
+            if serves(models.get(each.llama_model), mode)
+        ]
+        if not able:
+            raise _is_for_something_else(target, models[target.llama_model].mode, mode)
+        first, *others = able
         found = [first, *others]
         if traits.sees:
             found = [each for each in others if self._may_see(each)]
@@ -118,6 +133,22 @@ def no_such_model(name: str) -> Failure:
         f"The model '{name}' does not exist; GET /v1/models lists what does",
         code=MODEL_NOT_FOUND,
         what=name,
+    )
+
+
+_ASKED = {
+    EMBEDDING: "/v1/embeddings",
+    RERANK: "/v1/rerank",
+    TRANSCRIPTION: "/v1/audio/transcriptions",
+    CHAT: "/v1/chat/completions, /v1/responses or /v1/messages",
+}
+
+
+def _is_for_something_else(target: Target, has: str, wanted: str) -> Failure:
+    return Failure(
+        400,
+        f"model {target.name} has mode {has}: ask it at {_ASKED[has]}, or ask a model with"
+        f" spec.mode {wanted}",
     )
 
 

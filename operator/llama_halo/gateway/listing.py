@@ -8,7 +8,7 @@ from hashlib import sha256
 from typing import Any
 
 from llama_halo.gateway.config import GatewayConfig
-from llama_halo.gateway.models import Model
+from llama_halo.gateway.models import CHAT, EMBEDDING, Model
 from llama_halo.gateway.routing import exact_names, route_models, targets
 
 _EPOCH, _NEVER = "1970-01-01T00:00:00Z", "2318-01-01T00:00:00Z"
@@ -100,7 +100,6 @@ def show(name: str, model: Model | None) -> dict[str, Any]:
 def _tag(name: str, model: Model | None) -> dict[str, Any]:
     whole = name if ":" in name else f"{name}:latest"
     family = (model and model.architecture) or ""
-    can = [each.lower() for each in (model.capabilities if model else ())]
     return {
         "name": whole,
         "model": whole,
@@ -115,5 +114,12 @@ def _tag(name: str, model: Model | None) -> dict[str, Any]:
             "parameter_size": (model and model.parameters) or "",
             "quantization_level": (model and model.quantization) or "",
         },
-        "capabilities": ["completion", *can],
+        "capabilities": _capabilities(model),
     }
+
+
+def _capabilities(model: Model | None) -> list[str]:
+    """Return what Ollama's clients look for: a model that embeds does nothing else."""
+    if model and model.mode != CHAT:
+        return ["embedding"] if model.mode == EMBEDDING else []
+    return ["completion", *(each.lower() for each in (model.capabilities if model else ()))]

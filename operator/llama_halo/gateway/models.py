@@ -9,6 +9,8 @@ from typing import Any
 
 from llama_halo.gateway.config import GatewayConfig, Provider
 
+CHAT, EMBEDDING, RERANK, TRANSCRIPTION = "Chat", "Embedding", "Rerank", "Transcription"
+
 
 @dataclass(frozen=True)
 class Model:
@@ -27,6 +29,8 @@ class Model:
     labels: frozenset[tuple[str, str]] = frozenset()
     sees: bool | None = None
     """Takes images; None while that is not known."""
+    mode: str = CHAT
+    """What its server is for: Chat, Embedding, Rerank or Transcription."""
     parallel: int = 1
     """Requests that each of its servers works on at once."""
     architecture: str = ""
@@ -60,6 +64,14 @@ _PASSING = frozenset(
         *("Idle", "WaitingForMemory", "Retrying"),
     }
 )
+
+
+def serves(model: Model | None, mode: str) -> bool:
+    """Tell whether a model's server answers what is asked; of one that nobody knows, and of a
+    provider's, it will show. A model that chats may hear, too."""
+    if model is None or model.provider:
+        return True
+    return model.mode == mode or (mode == TRANSCRIPTION and model.mode == CHAT)
 
 
 def comes_up(model: Model) -> bool:
@@ -121,6 +133,7 @@ def model_of(cr: Mapping[str, Any]) -> Model:
     return Model(
         name=metadata["name"],
         sees="Vision" in capabilities if "architecture" in about else None,
+        mode=spec.get("mode") or CHAT,
         parallel=spec.get("parallel") or 1,
         architecture=about.get("architecture", ""),
         capabilities=capabilities,

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from llama_halo.api.llamamodel import Backend, LlamaModelSpec
+from llama_halo.api.llamamodel import Backend, LlamaModelSpec, Mode
 from llama_halo.api.pod import EnvVar
 from llama_halo.gguf.companions import PROJECTOR
 from llama_halo.plan.facts import Defaults
 from llama_halo.plan.parts import DRAFT, MODEL, adapter_role
 from llama_halo.plan.quantity import canonical_memory, canonical_quantity
-from llama_halo.plan.sizing import DEFAULT_PROMPT_CACHE_MIB, Sizing, drafted_tokens
+from llama_halo.plan.sizing import Sizing, batch_sizes, drafted_tokens, prompt_cache_mib
 
 PORT = 8080
 MODELS_MOUNT = "/models"
@@ -25,6 +25,7 @@ DEVICE = {Backend.VULKAN: "Vulkan0", Backend.ROCM: "ROCm0", Backend.CPU: "none"}
 CPU_USER = 65532
 DEFAULT_THREADS = 4
 
+_MODE_WORDS = {Mode.EMBEDDING: ("--embeddings",), Mode.RERANK: ("--reranking",)}
 _REASONING_FORMAT = {"Auto": "auto", "None": "none", "DeepSeek": "deepseek"}
 # The table that the operator must set for weights to be read once and not paged: section "load
 # mode" of docs/spec/llamamodel.md. Three spellings, for builds before, around and after the change.
@@ -45,6 +46,7 @@ def arguments(
 ) -> list[str]:
     """Return llama-server's argv; extraArgs come last, so they win."""
     cache = spec.cache_type
+    batch, micro_batch = batch_sizes(spec, sizing.context_tokens)
     words = [
         *("--host", "0.0.0.0"),
         *("--port", str(PORT)),
@@ -55,14 +57,15 @@ def arguments(
         "--kv-unified",
         *("--n-gpu-layers", str(_gpu_layers(spec))),
         *("--flash-attn", (spec.flash_attention or "Auto").lower()),
-        *("--batch-size", str(spec.batch_size or 2048)),
-        *("--ubatch-size", str(spec.micro_batch_size or 512)),
+        *("--batch-size", str(batch)),
+        *("--ubatch-size", str(micro_batch)),
         *("--cache-type-k", (cache and cache.k) or "f16"),
         *("--cache-type-v", (cache and cache.v) or "f16"),
-        *("--cache-ram", str(_prompt_cache_mib(spec))),
+        *("--cache-ram", str(prompt_cache_mib(spec))),
         *("--fit", "off"),
         "--metrics",
         "--no-webui",
+        *_MODE_WORDS.get(spec.mode or Mode.CHAT, ()),
     ]
     words += _beside_the_model(spec, paths, sizing)
     threads = _threads(spec)
@@ -200,11 +203,6 @@ def _gpu_layers(spec: LlamaModelSpec) -> int:
     if backend_of(spec) is Backend.CPU:
         return 0
     return ALL_LAYERS if spec.gpu_layers in (None, "All") else int(spec.gpu_layers)
-
-
-def _prompt_cache_mib(spec: LlamaModelSpec) -> int:
-    cache = spec.prompt_cache_mib
-    return DEFAULT_PROMPT_CACHE_MIB if cache is None else cache
 
 
 def _threads(spec: LlamaModelSpec) -> int | None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from llama_halo.api.llamamodel import Backend, LlamaModelSpec, Memory
+from llama_halo.api.llamamodel import Backend, LlamaModelSpec, Memory, Mode
 from llama_halo.api.reasons import Reason
 from llama_halo.errors import UnsupportedModel
 from llama_halo.gguf.bundle import DRAFTED_TOKENS, MTP, Bundle, draft_type
@@ -22,6 +22,8 @@ from llama_halo.plan.quantity import mebibytes
 DEFAULT_CONTEXT_TOKENS = 32768
 """Or the trained length where that is shorter."""
 DEFAULT_PROMPT_CACHE_MIB = 2048
+LONGEST_WHOLE_TOKENS = 8192
+"""Of a text that is embedded at once, where the spec does not say."""
 LEAST_MIB = 16
 
 
@@ -97,21 +99,37 @@ def serving_of(spec: LlamaModelSpec, profile: Profile) -> Serving:
     """Return the settings of llama-server that its memory depends on."""
     cache = spec.cache_type
     trained = profile.model.context_length
+    context = spec.context_size or min(trained, DEFAULT_CONTEXT_TOKENS)
+    batch, micro_batch = batch_sizes(spec, context)
     return Serving(
-        context_tokens=spec.context_size or min(trained, DEFAULT_CONTEXT_TOKENS),
+        context_tokens=context,
         parallel=spec.parallel or 1,
         k_type=(cache and cache.k) or "f16",
         v_type=(cache and cache.v) or "f16",
-        batch=spec.batch_size or 2048,
-        micro_batch=spec.micro_batch_size or 512,
+        batch=batch,
+        micro_batch=micro_batch,
         flash_attention=spec.flash_attention != "Off",
         full_window_cache="--swa-full" in (spec.extra_args or ()),
         image_tokens=_image_tokens(spec.extra_args or ()),
         drafted_tokens=drafted_tokens(spec),
-        prompt_cache_mib=DEFAULT_PROMPT_CACHE_MIB
-        if spec.prompt_cache_mib is None
-        else spec.prompt_cache_mib,
+        prompt_cache_mib=prompt_cache_mib(spec),
     )
+
+
+def prompt_cache_mib(spec: LlamaModelSpec) -> int:
+    """Return the size of llama-server's prompt cache; only who chats comes back to a prompt."""
+    if spec.prompt_cache_mib is not None:
+        return spec.prompt_cache_mib
+    return DEFAULT_PROMPT_CACHE_MIB if spec.mode in (None, Mode.CHAT) else 0
+
+
+def batch_sizes(spec: LlamaModelSpec, context_tokens: int) -> tuple[int, int]:
+    """Return logical and physical batch. What is embedded or ranked has to fit in one of either:
+    llama-server refuses a longer text, whatever its context is."""
+    whole = spec.mode in (Mode.EMBEDDING, Mode.RERANK)
+    usual = min(context_tokens, LONGEST_WHOLE_TOKENS) if whole else 512
+    micro_batch = spec.micro_batch_size or max(usual, 16)
+    return spec.batch_size or max(2048, micro_batch), micro_batch
 
 
 def _image_tokens(arguments: Sequence[str]) -> int:

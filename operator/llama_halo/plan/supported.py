@@ -20,8 +20,6 @@ _MODEL_FIELDS = {
     "pod.affinity": "use pod.nodeSelector",
 }
 _MODEL_VALUES = {
-    ("mode", "Embedding"): "leave mode at Chat",
-    ("mode", "Rerank"): "leave mode at Chat",
     ("mode", "Transcription"): "leave mode at Chat",
     ("update.mode", "WhenIdle"): "use update.mode: Immediate, or delete it",
 }

@@ -1,0 +1,93 @@
+"""Files of other systems, imported and applied with small stand-ins: every name answers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from hack.testbed import llama_server, minilm
+from tests.e2e.conftest import Kubectl, smollm2
+
+Json = dict[str, Any]
+IMPORTS = Path(__file__).parents[1] / "imports"
+CASES = sorted(path for path in IMPORTS.iterdir() if path.is_dir())
+KEY = "a-key-of-sixteen-letters"
+STAND_INS = {
+    "Chat": f"smollm2/{llama_server.MODEL_FILE}",
+    "Embedding": f"minilm/{minilm.MODEL_FILE}",
+}
+# What the stand-in has of its own, or has not.
+_OURS = ("source", "backend", "threads", "promptCacheMiB", "memory", "image", "command", "verify")
+_NOT_THERE = ("gpuLayers", "projector", "draft", "adapters", "microBatchSize", "batchSize")
+
+
+def imported(case: Path) -> list[Json]:
+    """Return what the command makes of a case's files."""
+    files = sorted(str(path) for path in case.iterdir())
+    done = subprocess.run(
+        [sys.executable, "-m", "llama_halo", "import", *files, "--router", "imported"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode in (0, 2), done.stderr
+    return list(yaml.safe_load_all(done.stdout))
+
+
+def with_stand_in(resource: Json) -> Json:
+    """Return a LlamaModel with a small model's file, for a node without a GPU."""
+    spec = resource["spec"]
+    kept = {name: each for name, each in spec.items() if name not in _NOT_THERE}
+    small = smollm2(resource["metadata"]["name"], contextSize=512)["spec"]
+    source = {"local": {"path": STAND_INS[spec.get("mode", "Chat")]}}
+    ours = {name: small[name] for name in _OURS}
+    merged = {**small, **kept, **ours, "source": source, "contextSize": 512}
+    return {**resource, "spec": merged}
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda path: path.name)
+def test_every_name_of_an_imported_configuration_answers(kube: Kubectl, case: Path) -> None:
+    kube.cluster.install_model("minilm")
+    kube("delete", "llamamodels,modelrouters", "--all", "--wait=true")
+    *models, router = imported(case)
+    kube.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": "imported-keys"},
+            "stringData": {"me": KEY},
+        }
+    )
+    for each in models:
+        kube.apply(with_stand_in(each))
+    kube.apply(router)
+    kube.wait_ready(*(f"llamamodel/{each['metadata']['name']}" for each in models))
+    kube.wait_ready("modelrouter/imported")
+    modes = {each["metadata"]["name"]: each["spec"].get("mode", "Chat") for each in models}
+    asked = 0
+    with kube.forwarded("service/imported-router") as url:
+        for each in router["spec"]["models"]:
+            if "modelRef" not in each:
+                continue
+            for name in (each["name"], *each.get("aliases", ())):
+                answer = _ask(url, name, modes[each["modelRef"]["name"]])
+                assert answer.status_code == 200, (name, answer.text)
+                assert answer.headers["x-model"] == each["name"], name
+                asked += 1
+    assert asked >= len(models)
+    kube.wait_ready(*(f"llamamodel/{name}" for name in modes), "modelrouter/imported")
+
+
+def _ask(url: str, name: str, mode: str) -> httpx.Response:
+    headers = {"x-api-key": KEY}
+    if mode == "Embedding":
+        body: Json = {"model": name, "input": "x"}
+        return httpx.post(f"{url}/v1/embeddings", json=body, headers=headers, timeout=120)
+    body = {"model": name, "max_tokens": 1, "messages": [{"role": "user", "content": "hi"}]}
+    return httpx.post(f"{url}/v1/chat/completions", json=body, headers=headers, timeout=120)

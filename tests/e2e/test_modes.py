@@ -1,0 +1,83 @@
+"""Models that do not chat, on a real node: a real embedding model, and words for a wrong one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from hack.testbed import minilm
+from tests.api import eventually, ready
+from tests.e2e.conftest import Kubectl, router, smollm2
+
+Json = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def url(kube: Kubectl) -> Iterator[str]:
+    """A router before an embedding model that sleeps, it as a reranker, and one that chats."""
+    kube.cluster.install_model("minilm")
+    kube("delete", "llamamodels,modelrouters", "--all", "--wait=true")
+    source = {"local": {"path": f"minilm/{minilm.MODEL_FILE}"}}
+    more: Json = {"source": source, "contextSize": 512, "memory": {"host": "512Mi"}}
+    asleep = {"onDemand": {"minResident": "0s", "idleTimeout": "5s"}}
+    kube.apply(smollm2("vectors", **more, mode="Embedding", activation=asleep))
+    kube.apply(smollm2("judge", **more, mode="Rerank"))
+    kube.apply(smollm2("talker"))
+    names = ("vectors", "judge", "talker")
+    models = [{"name": each, "modelRef": {"name": each}} for each in names]
+    front = router(models=models, routes={"default": "talker"})
+    front["metadata"]["name"] = "modes"
+    kube.apply(front)
+    kube.wait_ready(*(f"llamamodel/{each}" for each in names), "modelrouter/modes")
+    with kube.forwarded("service/modes-router") as found:
+        yield found
+    kube("delete", "llamamodels,modelrouters", "--all", "--wait=true")
+
+
+def _alike(one: list[float], other: list[float]) -> float:
+    return sum(a * b for a, b in zip(one, other, strict=True)) / (
+        math.hypot(*one) * math.hypot(*other)
+    )
+
+
+def test_an_embedding_model_wakes_and_tells_what_is_alike(kube: Kubectl, url: str) -> None:
+    eventually(
+        lambda: ready(kube.json("get", "llamamodel/vectors")),
+        until=lambda found: found[1] == "Idle",
+        seconds=60,
+        what="it sleeps",
+    )
+    client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", timeout=120)
+    words = ["A cat sits on the mat.", "A kitten lies on a rug.", "Shares fell in Tokyo."]
+    found = client.embeddings.create(model="vectors", input=words, encoding_format="float")
+    cat, kitten, shares = (each.embedding for each in found.data)
+    assert len(cat) == 384
+    assert _alike(cat, kitten) > _alike(cat, shares) + 0.2
+    # 512 tokens are one batch, whatever llama-server's own default is.
+    long = client.embeddings.create(model="vectors", input="word " * 500, encoding_format="float")
+    assert long.usage.prompt_tokens > 500
+
+
+def test_a_reranker_scores_documents(url: str) -> None:
+    """The model was trained for vectors: what it says of the order means nothing."""
+    body = {"model": "judge", "query": "cats", "documents": ["A cat.", "Shares fell."]}
+    answer = httpx.post(f"{url}/v1/rerank", json=body, timeout=60).raise_for_status().json()
+    assert {each["index"] for each in answer["results"]} == {0, 1}
+    assert all(isinstance(each["relevance_score"], float) for each in answer["results"])
+
+
+def test_what_a_model_is_not_for_is_said_in_a_sentence(kube: Kubectl, url: str) -> None:
+    client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
+    with pytest.raises(openai.BadRequestError, match="model vectors has mode Embedding"):
+        client.chat.completions.create(
+            model="vectors", messages=[{"role": "user", "content": "hi"}]
+        )
+    with pytest.raises(openai.BadRequestError, match="model talker has mode Chat"):
+        client.embeddings.create(model="talker", input="x", encoding_format="float")
+    shown = kube("get", "llamamodel/vectors", "-o", "jsonpath={.status.conditions[*].type}")
+    assert "ToolCalling" not in shown
