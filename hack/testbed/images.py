@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from hack.testbed import clients, llama_server, minilm
+from hack.testbed import clients, llama_server, minilm, whisper
 from hack.testbed.layout import CACHE, CONTAINERD_SOCKET, REPOSITORY, VERSION
 from hack.testbed.llama_server import MODEL_FILE
 from hack.testbed.node import MODEL_STORE, PAUSE_IMAGE
@@ -25,6 +25,7 @@ BASE_IMAGE = "docker.io/library/python:3.11-slim-bookworm"
 NODE_BASE_IMAGE = "docker.io/library/node:22-bookworm-slim"
 OPERATOR_IMAGE = f"ghcr.io/llama-halo/llama-halo:{VERSION}"
 SERVER_IMAGE = "localhost/llama-server:testbed"
+WHISPER_IMAGE = "localhost/whisper-server:testbed"
 CLAUDE_CODE_ROUTER_IMAGES = {
     version: f"ghcr.io/llama-halo/claude-code-router:{version}" for version in ("1.0.73", "2.0.0")
 }
@@ -77,7 +78,8 @@ def _recipe(name: str) -> Recipe:
 
 
 def _recipes() -> dict[str, Recipe]:
-    server, router = HERE / "llama-server.Dockerfile", REPOSITORY / "images/claude-code-router"
+    server, ears = HERE / "llama-server.Dockerfile", HERE / "whisper-server.Dockerfile"
+    router = REPOSITORY / "images/claude-code-router"
     litellm, pins = REPOSITORY / "images/litellm/Dockerfile", REPOSITORY / "requirements"
     return {
         OPERATOR_IMAGE: Recipe(
@@ -87,6 +89,12 @@ def _recipes() -> dict[str, Recipe]:
             server,
             lambda: llama_server.binary().parent,
             lambda: f"{_digest(server)}-{llama_server.binary().parent.parent.name}",
+            _ensure_base,
+        ),
+        WHISPER_IMAGE: Recipe(
+            ears,
+            lambda: whisper.binary().parent,
+            lambda: f"{_digest(ears)}-{whisper.binary().parent.parent.name}",
             _ensure_base,
         ),
         LITELLM_IMAGE: Recipe(
@@ -118,7 +126,11 @@ def load_llama_swap(program: Path) -> None:
 
 def model_path(name: str) -> Path:
     """Return where a small real model of the testbed is, downloaded once."""
-    known = {"smollm2": llama_server.model_file, "minilm": minilm.model_file}
+    known = {
+        "smollm2": llama_server.model_file,
+        "minilm": minilm.model_file,
+        "whisper": whisper.model_file,
+    }
     return known[name]()
 
 
@@ -139,7 +151,12 @@ def tag(name: str, other: str) -> None:
 
 def remove_models() -> None:
     """Take our models out of the node's store, and nothing else."""
-    for name, file in (("smollm2", MODEL_FILE), ("minilm", minilm.MODEL_FILE)):
+    files = {
+        "smollm2": MODEL_FILE,
+        "minilm": minilm.MODEL_FILE,
+        "whisper": whisper.MODEL_FILE,
+    }
+    for name, file in files.items():
         (MODEL_STORE / name / file).unlink(missing_ok=True)
         for folder in (MODEL_STORE / name, MODEL_STORE, MODEL_STORE.parent):
             if folder.exists() and not any(folder.iterdir()):

@@ -25,6 +25,10 @@ DEFAULT_IMAGES = {
 }
 
 
+DEFAULT_WHISPER_IMAGES = {
+    Backend.VULKAN: ImageProfile("ghcr.io/ggml-org/whisper.cpp:main-vulkan", ("whisper-server",)),
+    Backend.CPU: ImageProfile("ghcr.io/ggml-org/whisper.cpp:main", ("whisper-server",)),
+}
 DEFAULT_ENGINE_IMAGES = {
     "claudeCodeRouter": "ghcr.io/llama-halo/claude-code-router:{version}",
     "liteLLM": "ghcr.io/llama-halo/litellm:{version}",
@@ -50,6 +54,9 @@ class Settings:
     """The operator's own image, which gateways run too."""
     store_path: str = "/var/lib/llama-halo/models"
     images: Mapping[Backend, ImageProfile] = field(default_factory=lambda: dict(DEFAULT_IMAGES))
+    whisper_images: Mapping[Backend, ImageProfile] = field(
+        default_factory=lambda: dict(DEFAULT_WHISPER_IMAGES)
+    )
     engine_images: Mapping[str, str] = field(default_factory=lambda: dict(DEFAULT_ENGINE_IMAGES))
     """`{version}` in one stands for the version that a ModelRouter names."""
     gpu_reserve_mib: int = 8192
@@ -69,6 +76,7 @@ class Settings:
             images=self.images,
             store_path=self.store_path,
             gateway_image=self.image,
+            whisper_images=self.whisper_images,
             engine_images=self.engine_images,
             startup_seconds=self.startup_seconds,
             cluster_domain=self.cluster_domain,
@@ -89,7 +97,8 @@ def load_settings(environment: Mapping[str, str]) -> Settings:
         identity=own.pop("POD_NAME", Settings.identity),
         image=own.pop("IMAGE", ""),
         store_path=own.pop("STORE_PATH", Settings.store_path),
-        images=_images(own),
+        images=_images(own, DEFAULT_IMAGES, ""),
+        whisper_images=_images(own, DEFAULT_WHISPER_IMAGES, "WHISPER_"),
         engine_images={
             **DEFAULT_ENGINE_IMAGES,
             **{engine: own.pop(name) for name, engine in _ENGINE_SETTINGS.items() if name in own},
@@ -112,15 +121,16 @@ def load_settings(environment: Mapping[str, str]) -> Settings:
     return settings
 
 
-def _images(own: dict[str, str]) -> dict[Backend, ImageProfile]:
-    images = dict(DEFAULT_IMAGES)
+def _images(
+    own: dict[str, str], default: Mapping[Backend, ImageProfile], prefix: str
+) -> dict[Backend, ImageProfile]:
+    images = dict(default)
     for backend in Backend:
-        image = own.pop(f"{backend.upper()}_IMAGE", "")
-        command = own.pop(f"{backend.upper()}_COMMAND", "")
+        name = f"{prefix}{backend.upper()}"
+        image, command = own.pop(f"{name}_IMAGE", ""), own.pop(f"{name}_COMMAND", "")
         if bool(image) != bool(command):
             raise SettingsError(
-                f"{PREFIX}{backend.upper()}_IMAGE and {PREFIX}{backend.upper()}_COMMAND go"
-                " together: set both"
+                f"{PREFIX}{name}_IMAGE and {PREFIX}{name}_COMMAND go together: set both"
             )
         if image:
             images[backend] = ImageProfile(image, tuple(command.split()))

@@ -10,7 +10,8 @@ import httpx
 import openai
 import pytest
 
-from hack.testbed import minilm
+from hack.testbed import images, minilm, whisper
+from llama_halo.plan.quantity import mebibytes
 from tests.api import eventually, ready
 from tests.e2e.conftest import Kubectl, router, smollm2
 
@@ -20,7 +21,9 @@ Json = dict[str, Any]
 @pytest.fixture(scope="module")
 def url(kube: Kubectl) -> Iterator[str]:
     """A router before an embedding model that sleeps, it as a reranker, and one that chats."""
-    kube.cluster.install_model("minilm")
+    for each in ("minilm", "whisper"):
+        kube.cluster.install_model(each)
+    kube.cluster.load_image(images.WHISPER_IMAGE)
     kube("delete", "llamamodels,modelrouters", "--all", "--wait=true")
     source = {"local": {"path": f"minilm/{minilm.MODEL_FILE}"}}
     more: Json = {"source": source, "contextSize": 512, "memory": {"host": "512Mi"}}
@@ -28,7 +31,8 @@ def url(kube: Kubectl) -> Iterator[str]:
     kube.apply(smollm2("vectors", **more, mode="Embedding", activation=asleep))
     kube.apply(smollm2("judge", **more, mode="Rerank"))
     kube.apply(smollm2("talker"))
-    names = ("vectors", "judge", "talker")
+    kube.apply(ears())
+    names = ("vectors", "judge", "talker", "ears")
     models = [{"name": each, "modelRef": {"name": each}} for each in names]
     front = router(models=models, routes={"default": "talker"})
     front["metadata"]["name"] = "modes"
@@ -37,6 +41,25 @@ def url(kube: Kubectl) -> Iterator[str]:
     with kube.forwarded("service/modes-router") as found:
         yield found
     kube("delete", "llamamodels,modelrouters", "--all", "--wait=true")
+
+
+def ears() -> Json:
+    """Return a LlamaModel of a small real model of whisper.cpp, that sleeps."""
+    return {
+        "apiVersion": "llama-halo.dev/v1alpha1",
+        "kind": "LlamaModel",
+        "metadata": {"name": "ears"},
+        "spec": {
+            "source": {"local": {"path": f"whisper/{whisper.MODEL_FILE}"}},
+            "mode": "Transcription",
+            "backend": "CPU",
+            "threads": 2,
+            "image": images.WHISPER_IMAGE,
+            "command": ["whisper-server"],
+            "activation": {"onDemand": {"minResident": "0s", "idleTimeout": "5s"}},
+            "pod": {"resources": {"requests": {"cpu": "100m"}}},
+        },
+    }
 
 
 def _alike(one: list[float], other: list[float]) -> float:
@@ -69,6 +92,27 @@ def test_a_reranker_scores_documents(url: str) -> None:
     answer = httpx.post(f"{url}/v1/rerank", json=body, timeout=60).raise_for_status().json()
     assert {each["index"] for each in answer["results"]} == {0, 1}
     assert all(isinstance(each["relevance_score"], float) for each in answer["results"])
+
+
+def test_a_recording_is_written_down_by_a_model_that_slept(kube: Kubectl, url: str) -> None:
+    cr = kube.json("get", "llamamodel/ears")
+    assert ready(cr)[1] == "Idle"
+    assert cr["status"]["model"]["architecture"] == "whisper"
+    assert cr["status"]["memory"]["method"] == "UpperBound"
+    client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", timeout=120)
+    with whisper.speech().open("rb") as recording:
+        said = client.audio.transcriptions.create(model="ears", file=recording)
+    assert "fellow Americans" in said.text
+    with whisper.speech().open("rb") as recording:
+        text = client.audio.transcriptions.create(
+            model="ears", file=recording, response_format="text"
+        )
+    assert "fellow Americans" in str(text)
+    with pytest.raises(openai.BadRequestError, match="model ears has mode Transcription"):
+        client.embeddings.create(model="ears", input="x", encoding_format="float")
+    (pod,) = kube.json("get", "pods", "-l", "llama-halo.dev/model=ears")["items"]
+    reserved = pod["spec"]["containers"][0]["resources"]["limits"]["memory"]
+    assert mebibytes(reserved) == cr["status"]["memory"]["totalMiB"]
 
 
 def test_what_a_model_is_not_for_is_said_in_a_sentence(kube: Kubectl, url: str) -> None:

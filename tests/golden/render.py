@@ -22,7 +22,7 @@ from llama_halo.plan.facts import (
 from llama_halo.plan.llamamodel import demand, plan_llamamodel
 from llama_halo.plan.modelrouter import plan_modelrouter
 from llama_halo.plan.outcome import Outcome
-from llama_halo.settings import DEFAULT_ENGINE_IMAGES, DEFAULT_IMAGES
+from llama_halo.settings import DEFAULT_ENGINE_IMAGES, DEFAULT_IMAGES, DEFAULT_WHISPER_IMAGES
 
 CASES = Path(__file__).parent / "cases"
 NODES = ("halo-1", "halo-2")
@@ -31,6 +31,7 @@ DEFAULTS = Defaults(
     images=DEFAULT_IMAGES,
     store_path="/var/lib/llama-halo/models",
     gateway_image="ghcr.io/llama-halo/llama-halo:0.1.0",
+    whisper_images=DEFAULT_WHISPER_IMAGES,
     engine_images=DEFAULT_ENGINE_IMAGES,
 )
 

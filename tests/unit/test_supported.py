@@ -12,7 +12,6 @@ from llama_halo.plan.supported import unsupported_in_model
 
 SOURCE = {"local": {"path": "x.gguf"}}
 REFUSED_IN_MODEL: list[tuple[str, dict[str, Any]]] = [
-    ("mode: Transcription", {"mode": "Transcription"}),
     ("chatTemplate", {"chatTemplate": {"configMapKeyRef": {"name": "t", "key": "k"}}}),
     ("update.mode: WhenIdle", {"update": {"mode": "WhenIdle"}}),
     ("update.timeout", {"update": {"timeout": "1m"}}),

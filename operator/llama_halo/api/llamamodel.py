@@ -61,7 +61,7 @@ class HuggingFaceSource(Schema):
     """A file of a Hugging Face repository."""
 
     repo: Annotated[str, Field(pattern=r"^[-.\w]+/[-.\w]+$", max_length=200)]
-    file: Annotated[str, Field(pattern=r"^[-.\w/+ ]+\.gguf$", max_length=500)]
+    file: Annotated[str, Field(pattern=r"^[-.\w/+ ]+\.(gguf|bin)$", max_length=500)]
     revision: Text | None = None
     token_secret_ref: KeyReference | None = None
 

@@ -15,7 +15,7 @@ from typing import Any
 from llama_halo.artifacts import hub
 from llama_halo.artifacts.download import RemoteFile
 from llama_halo.artifacts.http import shown
-from llama_halo.artifacts.sources import FileFacts, open_file, read_model
+from llama_halo.artifacts.sources import FileFacts, open_file, read_model, read_whisper
 from llama_halo.errors import (
     GGUFError,
     SourceChanged,
@@ -25,10 +25,11 @@ from llama_halo.errors import (
 )
 from llama_halo.gguf import companions, profile
 from llama_halo.gguf.header import Header
+from llama_halo.gguf.whisper import WHISPER
 
 Json = dict[str, Any]
 MODEL = "model"
-KINDS = (MODEL, companions.PROJECTOR, companions.ADAPTER)
+KINDS = (MODEL, companions.PROJECTOR, companions.ADAPTER, WHISPER)
 """What a file can have to be."""
 DIGITS = 16
 
@@ -47,7 +48,7 @@ class HubSource:
     def inspect(self, kind: str) -> Json:
         """Resolve the revision to a commit, and read the header there."""
         pinned = hub.at_commit(self.place)
-        header, found = read_model(str(pinned))
+        about, found = look(str(pinned), pinned.file, kind)
         blobs = hub.blobs(pinned, [hub.parse(each.source).file for each in found])
         checksums = [each.sha256 or "" for each in blobs]
         named = digest(checksums) if all(checksums) else None
@@ -59,7 +60,7 @@ class HubSource:
             "revision": pinned.revision,
             "bytes": sum(each.size for each in blobs),
             "shards": len(blobs),
-            **described(header, pinned.file, kind),
+            **about,
         }
 
     def files(self, shards: int, version: str, sha256: str | None) -> list[RemoteFile]:
@@ -92,7 +93,7 @@ class UrlSource:
 
     def inspect(self, kind: str) -> Json:
         """Read the header, and what tells this file from another under the same URL."""
-        header, found = read_model(self.url, self.headers)
+        about, found = look(self.url, self.url.partition("?")[0], kind, self.headers)
         if self.sha256 and len(found) > 1:
             raise UnsupportedModel(
                 f"http.sha256 is of one file, and the model has {len(found)}: delete it, or merge"
@@ -107,7 +108,7 @@ class UrlSource:
             "version": seen,
             "bytes": sum(each.size for each in found),
             "shards": len(found),
-            **described(header, self.url.partition("?")[0], kind),
+            **about,
         }
 
     def files(self, shards: int, version: str, sha256: str | None) -> list[RemoteFile]:
@@ -149,15 +150,26 @@ class LocalSource:
             raise SourceMissing(f"there is no {self.path} in the store")
         if not whole.resolve().is_relative_to(self.store.resolve()):
             raise SourceError(f"{self.path} leads out of the store, where no server can follow")
-        header, found = read_model(str(whole))
+        about, found = look(str(whole), self.path, kind)
         size = sum(each.size for each in found)
         return {
             "folder": "",
             "file": self.path,
             "bytes": size,
             "shards": len(found),
-            **described(header, self.path, kind),
+            **about,
         }
+
+
+def look(
+    source: str, file: str, kind: str, headers: Mapping[str, str] | None = None
+) -> tuple[Json, list[FileFacts]]:
+    """Return what is kept of a file's header, and what its files are."""
+    if kind == WHISPER:
+        found, facts = read_whisper(source, headers)
+        return {"companion": companions.to_json(found)}, facts
+    header, facts = read_model(source, headers)
+    return described(header, file, kind), facts
 
 
 def described(header: Header, file: str, kind: str) -> Json:

@@ -26,6 +26,8 @@ from llama_halo.artifacts.http import (
     version,
 )
 from llama_halo.errors import GGUFError, SourceError
+from llama_halo.gguf import whisper
+from llama_halo.gguf.companions import Companion
 from llama_halo.gguf.header import Header, ReadAt, read_header
 from llama_halo.gguf.shards import combine, shard_names
 
@@ -70,6 +72,15 @@ def read_model(
 def read_model_header(source: str) -> Header:
     """Read the header of a model; of a sharded one, all shards' headers together."""
     return read_model(source)[0]
+
+
+def read_whisper(
+    source: str, headers: Mapping[str, str] | None = None
+) -> tuple[Companion, list[FileFacts]]:
+    """Read what a model of whisper.cpp is, and what its one file is."""
+    with open_file(source, headers) as file, _about(source):
+        found = whisper.companion(file.read_at, file.size)
+        return found, [FileFacts(source, file.size, file.version)]
 
 
 def _read_one(source: str, headers: Mapping[str, str] | None) -> tuple[Header, FileFacts]:

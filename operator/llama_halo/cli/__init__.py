@@ -21,6 +21,7 @@ COMMANDS = {
     "node-agent": "publish what a node is and can hold",
     "doctor": "what is wrong with a Strix Halo machine, and how to mend it",
     "env": "what a client needs to use a router",
+    "catalog": "models for Strix Halo as resources, and what fits together",
     "import": "the files of llama-swap, LiteLLM, Claude Code Router and others as resources",
     "inspect": "what a source is: a Job's work",
     "fetch": "download and verify a model: a Job's work",

@@ -18,7 +18,7 @@ from llama_halo.gateway.apis.question import Part, Question
 from llama_halo.gateway.apis.responses import PATH as RESPONSES
 from llama_halo.gateway.config import Provider
 from llama_halo.gateway.failures import Failure
-from llama_halo.gateway.models import Model
+from llama_halo.gateway.models import TRANSCRIPTION, Model
 from llama_halo.gateway.sse import SseEvent, events
 from llama_halo.gateway.translate import (
     clients_anthropic,
@@ -57,6 +57,8 @@ def wire(model: Model, question: Question, key: str) -> Wire:
 
     Raises `Failure` for what the provider's protocol has no words for.
     """
+    if model.provider is None and question.form and model.mode == TRANSCRIPTION:
+        return Wire(recordings.PATHS[0], form=recordings.for_whisper(question))
     if model.provider is None:
         return Wire(question.path, question.body, question.form)
     own = _in_its_own_words(model.provider, model.provider_name, question, key)

@@ -42,6 +42,8 @@ class Defaults:
     images: Mapping[Backend, ImageProfile]
     store_path: str
     gateway_image: str
+    whisper_images: Mapping[Backend, ImageProfile]
+    """For mode Transcription."""
     engine_images: Mapping[str, str]
     """By the engine's name; `{version}` in one stands for the spec's version."""
     startup_seconds: int = 3600

@@ -6,7 +6,7 @@ from typing import Any
 
 from llama_halo.api.llamamodel import Backend, LlamaModelSpec
 from llama_halo.api.reasons import Reason
-from llama_halo.plan import labels, server
+from llama_halo.plan import labels, server, whisper
 from llama_halo.plan.facts import (
     Assignment,
     Demand,
@@ -57,7 +57,12 @@ def plan_llamamodel(spec: LlamaModelSpec, facts: ModelFacts) -> Outcome:
 def _refusal(spec: LlamaModelSpec, files: FileFacts) -> Wait | Invalid | None:
     if spec.suspend:
         return Wait(Reason.SUSPENDED, "suspended: no child is touched until spec.suspend is false")
-    return unsupported_in_model(spec) or too_little(spec) or claim_refusal(spec, files)
+    return (
+        unsupported_in_model(spec)
+        or whisper.refusal(spec)
+        or too_little(spec)
+        or claim_refusal(spec, files)
+    )
 
 
 def _sizing(spec: LlamaModelSpec, facts: FileFacts, files: Files) -> Sizing | Wait | Invalid:

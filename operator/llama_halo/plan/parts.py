@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Set
 from dataclasses import dataclass
 
-from llama_halo.api.llamamodel import Backend, LlamaModelSpec, Memory, Source
+from llama_halo.api.llamamodel import Backend, LlamaModelSpec, Memory, Mode, Source
 from llama_halo.api.reasons import Reason
 from llama_halo.gguf.companions import ADAPTER, PROJECTOR
+from llama_halo.gguf.whisper import WHISPER
 from llama_halo.plan.facts import FETCH, FileFacts, Inspection
 from llama_halo.plan.hashing import content_hash
 from llama_halo.plan.outcome import Invalid
@@ -23,7 +24,7 @@ class Part:
     role: str
     """model, projector, draft, or adapter-NAME."""
     kind: str
-    """What its header must be: model, projector or adapter."""
+    """What its header must be: model, whisper, projector or adapter."""
     source: Source
 
     @property
@@ -34,7 +35,7 @@ class Part:
 
 def parts(spec: LlamaModelSpec) -> tuple[Part, ...]:
     """Return all that a server of the model loads, the model itself first."""
-    found = [Part(MODEL, MODEL, spec.source)]
+    found = [Part(MODEL, WHISPER if hears(spec) else MODEL, spec.source)]
     if spec.projector:
         found.append(Part(PROJECTOR, PROJECTOR, spec.projector.source))
     if spec.draft and spec.draft.model:
@@ -43,6 +44,11 @@ def parts(spec: LlamaModelSpec) -> tuple[Part, ...]:
         *found,
         *(Part(adapter_role(each.name), ADAPTER, each.source) for each in spec.adapters or ()),
     )
+
+
+def hears(spec: LlamaModelSpec) -> bool:
+    """Tell whether a model is whisper.cpp's, which has a server and files of its own kind."""
+    return spec.mode is Mode.TRANSCRIPTION
 
 
 def adapter_role(name: str) -> str:
@@ -72,7 +78,7 @@ def says_all(spec: LlamaModelSpec) -> bool:
     memory = spec.memory or Memory()
     on_gpu = spec.backend is not Backend.CPU
     return bool(
-        spec.context_size is not None
+        (spec.context_size is not None or hears(spec))
         and memory.host is not None
         and (memory.gpu is not None or not on_gpu)
     )

@@ -13,8 +13,9 @@ from typing import Any
 from llama_halo.api.llamamodel import Backend, LlamaModelSpec, Mode
 from llama_halo.api.pod import EnvVar
 from llama_halo.gguf.companions import PROJECTOR
-from llama_halo.plan.facts import Defaults
-from llama_halo.plan.parts import DRAFT, MODEL, adapter_role
+from llama_halo.plan import whisper
+from llama_halo.plan.facts import Defaults, ImageProfile
+from llama_halo.plan.parts import DRAFT, MODEL, adapter_role, hears
 from llama_halo.plan.quantity import canonical_memory, canonical_quantity
 from llama_halo.plan.sizing import Sizing, batch_sizes, drafted_tokens, prompt_cache_mib
 
@@ -23,6 +24,8 @@ MODELS_MOUNT = "/models"
 ALL_LAYERS = 999
 DEVICE = {Backend.VULKAN: "Vulkan0", Backend.ROCM: "ROCm0", Backend.CPU: "none"}
 CPU_USER = 65532
+NO_IMAGE = ImageProfile("", ())
+"""For a backend that has none: its spec names its own."""
 DEFAULT_THREADS = 4
 
 _MODE_WORDS = {Mode.EMBEDDING: ("--embeddings",), Mode.RERANK: ("--reranking",)}
@@ -111,11 +114,21 @@ def _draft(spec: LlamaModelSpec, paths: Mapping[str, str], sizing: Sizing) -> li
     ]
 
 
+def _arguments(
+    name: str, spec: LlamaModelSpec, paths: Mapping[str, str], sizing: Sizing
+) -> list[str]:
+    if not hears(spec):
+        return arguments(name, spec, paths, sizing)
+    return whisper.arguments(spec, paths, mount=MODELS_MOUNT, port=PORT, threads=_threads(spec))
+
+
 def environment(spec: LlamaModelSpec) -> list[dict[str, Any]]:
     """Return the container's environment; an entry of the spec replaces ours of the same name."""
     backend = backend_of(spec)
-    ours = {"HOME": "/tmp", "LLAMA_ARG_DEVICE": DEVICE[backend]}  # noqa: S108  (an emptyDir)
-    if backend is not Backend.CPU:
+    ours = {"HOME": "/tmp"}  # noqa: S108  (an emptyDir)
+    if not hears(spec):
+        ours["LLAMA_ARG_DEVICE"] = DEVICE[backend]
+    if not hears(spec) and backend is not Backend.CPU:
         ours |= _LOAD_MODE
     theirs = {entry.name: _env_entry(entry) for entry in spec.env or ()}
     merged = {name: {"name": name, "value": value} for name, value in ours.items()} | theirs
@@ -130,15 +143,16 @@ def container(
     paths: Mapping[str, str],
     sizing: Sizing,
 ) -> dict[str, Any]:
-    """Return the complete llama-server container; the paths are those of its files, by role,
-    below the store."""
-    profile = defaults.images[backend_of(spec)]
+    """Return the complete server's container; the paths are those of its files, by role, below the
+    store."""
+    images = defaults.whisper_images if hears(spec) else defaults.images
+    profile = images.get(backend_of(spec), NO_IMAGE)
     return {
-        "name": "llama-server",
+        "name": "whisper-server" if hears(spec) else "llama-server",
         "image": spec.image or profile.image,
         "imagePullPolicy": "IfNotPresent",
         "command": list(spec.command or profile.command),
-        "args": arguments(name, spec, paths, sizing),
+        "args": _arguments(name, spec, paths, sizing),
         "env": environment(spec),
         "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
         # With 10 s a wake-up takes 9 s longer than the server needs.

@@ -11,17 +11,20 @@ from llama_halo.api.llamamodel import Backend, LlamaModelSpec, Memory, Mode
 from llama_halo.api.reasons import Reason
 from llama_halo.errors import UnsupportedModel
 from llama_halo.gguf.bundle import DRAFTED_TOKENS, MTP, Bundle, draft_type
-from llama_halo.gguf.companions import PROJECTOR
+from llama_halo.gguf.companions import PROJECTOR, Companion
 from llama_halo.gguf.memory import MIB, Estimate, Method, Serving
 from llama_halo.gguf.profile import Profile
 from llama_halo.plan.facts import Inspection
 from llama_halo.plan.outcome import Invalid
-from llama_halo.plan.parts import DRAFT, MODEL, adapter_role
+from llama_halo.plan.parts import DRAFT, MODEL, adapter_role, hears
 from llama_halo.plan.quantity import mebibytes
 
 DEFAULT_CONTEXT_TOKENS = 32768
 """Or the trained length where that is shorter."""
 DEFAULT_PROMPT_CACHE_MIB = 2048
+WHISPER_HOST_MIB = 1024
+"""Of whisper-server itself: a recording of 32 MiB is an hour, and four times as much when it is
+unpacked."""
 LONGEST_WHOLE_TOKENS = 8192
 """Of a text that is embedded at once, where the spec does not say."""
 LEAST_MIB = 16
@@ -49,6 +52,9 @@ class Sizing:
 
 def size(spec: LlamaModelSpec, known: Mapping[str, Inspection]) -> Sizing | Invalid:
     """Return the sizes of a model; of what is not known by its role the spec must say all."""
+    model = known.get(MODEL)
+    if hears(spec) and model and model.companion:
+        return _whisper(spec, model.companion)
     bundle = bundle_of(spec, known)
     if bundle is None:
         gpu, host = _given(spec, "gpu"), _given(spec, "host")
@@ -60,12 +66,33 @@ def size(spec: LlamaModelSpec, known: Mapping[str, Inspection]) -> Sizing | Inva
         return Invalid(Reason.UNSUPPORTED_MODEL, f"llama.cpp would not start: {error}")
     gpu, host, method = _split(spec, bundle.model, serving, found)
     found = replace(found, method=method)
+    sizing = _overridden(spec, gpu, host, found)
+    return replace(sizing, context_tokens=serving.context_tokens, draft_type=bundle.draft_type)
+
+
+def _whisper(spec: LlamaModelSpec, model: Companion) -> Sizing:
+    whole = model.bound_bytes(flash_attention=True)
+    found = Estimate(
+        architecture=model.architecture,
+        weights=model.weights,
+        kv_cache=0,
+        state=0,
+        compute=whole - model.weights,
+        host=WHISPER_HOST_MIB * MIB,
+        method=Method.UPPER_BOUND,
+    )
+    if spec.backend is Backend.CPU:
+        return _overridden(spec, 0, _mib(found.total), found)
+    return _overridden(spec, _mib(found.gpu), _mib(found.host), found)
+
+
+def _overridden(spec: LlamaModelSpec, gpu_mib: int, host_mib: int, found: Estimate) -> Sizing:
+    """Return an estimate's sizes, but for those that the spec gives itself."""
     memory = spec.memory or Memory()
     return Sizing(
-        context_tokens=serving.context_tokens,
-        gpu_mib=gpu if memory.gpu is None else mebibytes(memory.gpu),
-        host_mib=host if memory.host is None else mebibytes(memory.host),
-        draft_type=bundle.draft_type,
+        context_tokens=0,
+        gpu_mib=gpu_mib if memory.gpu is None else mebibytes(memory.gpu),
+        host_mib=host_mib if memory.host is None else mebibytes(memory.host),
         estimate=found,
         overridden=memory.gpu is not None or memory.host is not None,
     )

@@ -20,7 +20,6 @@ _MODEL_FIELDS = {
     "pod.affinity": "use pod.nodeSelector",
 }
 _MODEL_VALUES = {
-    ("mode", "Transcription"): "leave mode at Chat",
     ("update.mode", "WhenIdle"): "use update.mode: Immediate, or delete it",
 }
 

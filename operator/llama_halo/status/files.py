@@ -129,6 +129,10 @@ def _model(spec: LlamaModelSpec, known: Mapping[str, Inspection], sizing: Sizing
     context = sizing.context_tokens if sizing else spec.context_size
     if context:
         model["contextSize"] = context
+    if found and found.companion:
+        hears = {"capabilities": ["Audio"]} if found.companion.hears else {}
+        size = {"sizeMiB": math.ceil(found.bytes / MIB)}
+        return model | {"architecture": found.companion.architecture} | size | hears
     if found is None or found.profile is None:
         return model
     model |= {
@@ -167,7 +171,7 @@ def _summary(spec: LlamaModelSpec) -> str:
         path = source.http.url.partition("?")[0]
     else:
         path = source.local.path if source.local else ""
-    return PurePosixPath(path).name.removesuffix(".gguf")
+    return PurePosixPath(path).name.removesuffix(".gguf").removesuffix(".bin")
 
 
 def _parameters(count: int) -> str:

@@ -17,7 +17,10 @@ FAILING_SECONDS_UNTIL_STALLED = 600
 _PULL_FAILURES = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
 # Why a container waits in the ordinary course of its creation.
 _CREATING = ("ContainerCreating", "PodInitializing")
-CONTAINERS = ("llama-server", "gateway", "claude-code-router", "litellm", "llama-swap")
+CONTAINERS = (
+    *("llama-server", "whisper-server"),
+    *("gateway", "claude-code-router", "litellm", "llama-swap"),
+)
 """What our containers are called; others in the pod are somebody else's."""
 
 

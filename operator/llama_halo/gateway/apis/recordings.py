@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llama_halo.gateway.apis.question import Part
+from llama_halo.gateway.apis.question import Part, Question
 from llama_halo.gateway.failures import Failure
 
-PATHS = ("/v1/audio/transcriptions", "/v1/audio/translations")
+TRANSLATIONS = "/v1/audio/translations"
+PATHS = ("/v1/audio/transcriptions", TRANSLATIONS)
 
 
 def checked(parts: Sequence[Part]) -> str:
@@ -27,3 +28,11 @@ def for_model(parts: Sequence[Part], name: str) -> tuple[Part, ...]:
     """Return a form that asks for a model by another name."""
     others = [each for each in parts if each.name != "model"]
     return (Part("model", name.encode()), *others)
+
+
+def for_whisper(question: Question) -> tuple[Part, ...]:
+    """Return a form for whisper.cpp's server, which has one path: whether it is to translate is
+    one of its fields."""
+    if question.path == TRANSLATIONS:
+        return (*question.form, Part("translate", b"true"))
+    return question.form

@@ -1,0 +1,67 @@
+"""The models of whisper.cpp: no GGUF, but ggml's older form, a header of fixed numbers first.
+
+What they need beside the weights follows from those numbers: caches as whisper.cpp 1.8 makes them,
+for as many decoders as it may start, and a bound on its compute buffers.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from llama_halo.errors import NotAGGUF, UnsupportedModel
+from llama_halo.gguf.companions import Companion
+from llama_halo.gguf.header import ReadAt
+from llama_halo.gguf.memory import MIB
+
+WHISPER = "whisper"
+_MAGIC = 0x67676D6C
+_HEADER = struct.Struct("<12i")
+_MOST = 2**17
+_DECODERS = 5
+"""It starts with one, and tries again with more what it did not understand."""
+_CELLS = 256
+"""Caches are padded to a multiple of so many."""
+_HALF = 2
+
+
+def companion(read_at: ReadAt, size: int) -> Companion:
+    """Return what a file is and needs; raises `NotAGGUF` or `UnsupportedModel` otherwise."""
+    data = read_at(0, _HEADER.size) if size >= _HEADER.size else b""
+    if len(data) < _HEADER.size or _HEADER.unpack(data)[0] != _MAGIC:
+        raise NotAGGUF(
+            "it is no model of whisper.cpp (ggml-….bin): take one of those, or set spec.mode for"
+            " what this file is"
+        )
+    numbers = _HEADER.unpack(data)[1:]
+    if not all(0 < each < _MOST for each in numbers[:-1]):
+        raise UnsupportedModel("its header has sizes that no model of whisper.cpp has")
+    more = _caches(numbers) + _compute(numbers)
+    return Companion(
+        kind=WHISPER,
+        architecture=WHISPER,
+        weights=size,
+        positions=1,
+        values=-(-more // 4),
+        hears=True,
+    )
+
+
+def _caches(numbers: tuple[int, ...]) -> int:
+    _, audio_context, audio_state, _, _, text_context, text_state, _, text_layers, *_ = numbers
+    heard, said = _padded(audio_context), _padded(text_context)
+    own = 2 * text_layers * text_state * said * _HALF * _DECODERS
+    across = 2 * text_layers * text_state * heard * _HALF
+    return own + across + 2 * audio_state * heard * _HALF
+
+
+def _compute(numbers: tuple[int, ...]) -> int:
+    """Bound the buffers of its four graphs, with the attention's scores where there is no flash
+    attention."""
+    vocabulary, audio_context, audio_state, heads, *_ = numbers
+    heard = _padded(audio_context)
+    encode = heard * (64 * audio_state + heads * heard * 4)
+    return encode + 24 * MIB + 448 * vocabulary * 4 + 48 * 1024 * audio_state
+
+
+def _padded(cells: int) -> int:
+    return -(-cells // _CELLS) * _CELLS
