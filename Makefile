@@ -6,7 +6,7 @@ CLUSTER ?= testbed
 N ?= 1000
 SEED ?= 1
 
-.PHONY: help setup demo demo-down test unit component gateway memory files chaos soak e2e bench bench-gateway check format manifests chart
+.PHONY: help setup demo demo-down test unit component gateway memory files chaos soak e2e release-check bench bench-gateway check format manifests chart
 
 help: ## what there is
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -51,6 +51,10 @@ soak: setup ## the same for an hour, 200 models; and half an hour of trouble for
 	$(BIN)/pytest -s tests/chaos --chaos-seed $(SEED) --soak
 	$(BIN)/pytest -s tests/gateway/test_soak.py tests/gateway/test_faults.py \
 		tests/gateway/test_claude_code.py --soak
+
+release-check: setup ## a real Prometheus; chart, CRDs and operator on the oldest and the newest Kubernetes
+	$(BIN)/pytest tests/release --release
+	LLAMA_HALO_TESTBED_KUBERNETES=oldest $(BIN)/pytest tests/release/test_chart.py tests/component --release
 
 bench: setup ## the operator with N models (default 1000): times, writes, memory; JSON in the last line
 	$(BIN)/python -m hack.bench.placement

@@ -26,7 +26,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="PROGRAM",
         help="a llama-swap of v250 to run as an engine, too: no registry has one for the tests",
     )
+    parser.addoption("--release", action="store_true", help="also what only a release needs")
     parser.addoption("--chaos-seed", type=int, default=1, help="which chaos")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """What only a release needs is not in `make test`: it builds another Kubernetes."""
+    if collection_path.name == "release" and not config.getoption("--release"):
+        return True
+    return None
 
 
 @pytest.fixture(scope="session")

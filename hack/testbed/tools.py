@@ -17,9 +17,7 @@ from pathlib import Path
 from hack.testbed.layout import CACHE, REPOSITORY
 from hack.testbed.shell import TestbedError, run, say
 
-KUBERNETES_VERSION = "v1.35.4"
 _VERSION = "k8s.io/component-base/version"
-_MAJOR, _MINOR, _PATCH = KUBERNETES_VERSION.removeprefix("v").split(".")
 
 
 @dataclass(frozen=True)
@@ -29,33 +27,39 @@ class GoModule:
     folder: str
     programs: dict[str, str]
     linker_flags: str = "-s -w"
+    tags: str = ""
 
 
-KUBERNETES = GoModule(
-    folder="kubernetes",
-    programs={
-        name: f"k8s.io/kubernetes/cmd/{name}"
-        for name in (
-            "kubectl",
-            "kube-apiserver",
-            "kube-controller-manager",
-            "kube-scheduler",
-            "kubelet",
-            "kube-proxy",
-        )
-    },
-    # Without a version the API server calls itself v0.0.0 and clients misbehave.
-    linker_flags=(
-        f"-s -w -X {_VERSION}.gitVersion={KUBERNETES_VERSION} -X {_VERSION}.gitMajor={_MAJOR}"
-        f" -X {_VERSION}.gitMinor={_MINOR} -X {_VERSION}.gitTreeState=clean"
-    ),
-)
+def _kubernetes(folder: str, version: str, *programs: str) -> GoModule:
+    """Return a Kubernetes; without a version the API server calls itself v0.0.0 and clients
+    misbehave."""
+    major, minor, _ = version.removeprefix("v").split(".")
+    flags = (
+        f"-s -w -X {_VERSION}.gitVersion={version} -X {_VERSION}.gitMajor={major}"
+        f" -X {_VERSION}.gitMinor={minor} -X {_VERSION}.gitTreeState=clean"
+    )
+    return GoModule(folder, {name: f"k8s.io/kubernetes/cmd/{name}" for name in programs}, flags)
+
+
+_CONTROL_PLANE = ("kubectl", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
+_NEWEST = _kubernetes("kubernetes", "v1.35.4", *_CONTROL_PLANE, "kubelet", "kube-proxy")
+_OLDEST = _kubernetes("kubernetes-oldest", "v1.32.9", *_CONTROL_PLANE)
+KUBERNETES = _OLDEST if os.environ.get("LLAMA_HALO_TESTBED_KUBERNETES") == "oldest" else _NEWEST
+"""The newest that is promised; `oldest` is for `make release-check`, and has no node."""
 COREDNS = GoModule(folder="coredns", programs={"coredns": "github.com/coredns/coredns"})
 KWOK = GoModule(folder="kwok", programs={"kwok": "sigs.k8s.io/kwok/cmd/kwok"})
 HELM = GoModule(folder="helm", programs={"helm": "helm.sh/helm/v4/cmd/helm"})
 FLUX = GoModule(
     folder="kustomize-controller",
     programs={"kustomize-controller": "github.com/fluxcd/kustomize-controller"},
+)
+
+PROMETHEUS = GoModule(
+    folder="prometheus",
+    programs={
+        name: f"github.com/prometheus/prometheus/cmd/{name}" for name in ("prometheus", "promtool")
+    },
+    tags="remove_all_sd,netgo",
 )
 
 CONTROL_PLANE_PACKAGES = ("etcd-server", "openssl")
@@ -125,7 +129,7 @@ def _build_one(module: GoModule, name: str, source: Path, folder: Path) -> None:
     process = subprocess.Popen(
         [
             *("go", "build", "-v", "-trimpath", "-buildvcs=false"),
-            *("-ldflags", module.linker_flags),
+            *("-ldflags", module.linker_flags, "-tags", module.tags),
             *("-o", str(unfinished), module.programs[name]),
         ],
         cwd=source,
@@ -158,7 +162,7 @@ def _key(module: GoModule, source: Path) -> str:
     if go is None:
         raise TestbedError("Go is not installed: install Go 1.26 or newer and put it on PATH")
     digest = hashlib.sha256(run(go, "env", "GOVERSION").encode())
-    digest.update(module.linker_flags.encode())
+    digest.update(f"{module.linker_flags}{module.tags}".encode())
     for name in ("go.mod", "go.sum"):
         digest.update((source / name).read_bytes())
     return digest.hexdigest()[:12]
