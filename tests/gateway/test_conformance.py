@@ -5,9 +5,11 @@ The models' servers are scripted where the real one cannot be made to show a cas
 
 from __future__ import annotations
 
+import gzip
 import json
 import threading
 import time
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -16,10 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import anthropic
+import brotli
 import httpx
 import ollama
 import openai
 import pytest
+from backports import zstd
 
 from llama_halo.gateway.config import GatewayConfig, Routes
 from tests.api import eventually
@@ -686,6 +690,41 @@ class TestOpenAI:
         with pytest.raises(openai.BadRequestError, match="previous_response_id"):
             gpt.responses.create(model="coder", input="x", previous_response_id="resp_1")
         assert world.get("/v1/responses/resp_1").status_code == 404
+
+    @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd"])
+    def test_a_body_may_come_compressed(self, world: World, encoding: str) -> None:
+        body = json.dumps({"model": "coder", "messages": QUESTION}).encode()
+        packed = {
+            "gzip": gzip.compress,
+            "deflate": zlib.compress,
+            "br": brotli.compress,
+            "zstd": zstd.compress,
+        }[encoding](body)
+        headers = {"Content-Encoding": encoding, "Content-Type": "application/json"}
+        answer = world.post("/v1/chat/completions", packed, **headers)
+        assert answer.status_code == 200, answer.text
+        bad = world.post("/v1/chat/completions", b"no such thing", **headers)
+        assert bad.status_code == 400
+
+    def test_a_bomb_ends_at_the_limit(self, world: World) -> None:
+        packed = brotli.compress(b"[" + b" " * 2**26)
+        answer = world.post("/v1/chat/completions", packed, Content_Encoding="br")
+        assert answer.status_code == 413
+
+    @pytest.mark.parametrize(
+        "path", ["/v1/chat/completions/", "/v1/messages/", "/v1/completions/", "/v1/responses/"]
+    )
+    def test_a_slash_at_the_end_is_no_other_path(self, world: World, path: str) -> None:
+        body = {"model": "coder", "max_tokens": 5, "messages": QUESTION}
+        asked = body | {"prompt": "x", "input": "x"}
+        assert world.post(path, asked).status_code == 200
+        assert world.get("/v1/models/").json() == world.get("/v1/models").json()
+
+    def test_a_name_that_only_a_pattern_knows_has_an_entry(self, world: World) -> None:
+        found = world.get("/v1/models/claude-opus-5-5")
+        assert found.status_code == 200
+        assert found.json()["id"] == "claude-opus-5-5"
+        assert world.get("/v1/models/gpt-nothing").status_code == 404
 
     def test_embeddings_and_rerankings(self, world: World, gpt: openai.OpenAI) -> None:
         found = gpt.embeddings.create(model="vectors", input=["a"], encoding_format="float")

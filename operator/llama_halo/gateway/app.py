@@ -37,7 +37,7 @@ from llama_halo.gateway.models import EMBEDDING, TRANSCRIPTION
 from llama_halo.gateway.models import RERANK as RERANKS
 from llama_halo.gateway.quickjson import dumps
 from llama_halo.gateway.requests import checked_model, passed_on, session_of
-from llama_halo.gateway.service import Service
+from llama_halo.gateway.service import Service, path_of, with_slashes
 from llama_halo.gateway.streaming import send
 from llama_halo.gateway.traits import Traits, traits_of
 from llama_halo.gateway.watch import ModelWatch
@@ -105,7 +105,7 @@ class Gateway:
         post, get = self._post, self._get
         generate, service = self._generate, self._service
         app.add_routes(
-            [
+            with_slashes(
                 post("/v1/messages", ANTHROPIC, generate(anthropic.validate, anthropic.generation)),
                 post("/v1/messages/count_tokens", ANTHROPIC, self._count_tokens),
                 post("/v1/chat/completions", OPENAI, generate(openai.validate, openai.generation)),
@@ -138,7 +138,7 @@ class Gateway:
                 web.route("*", "/v1/messages{path:.*}", self._handler(ANTHROPIC, service.unknown)),
                 web.route("*", "/api/{path:.*}", self._handler(OLLAMA, service.unknown)),
                 web.route("*", "/{path:.*}", self._handler(OPENAI, service.unknown)),
-            ]
+            )
         )
         return app
 
@@ -239,7 +239,7 @@ class Gateway:
         async def handle(request: web.Request, call: Call) -> web.StreamResponse:
             body = validate(bodies.parsed(await bodies.read(request, self._weighing(call))))
             call.asked = body["model"]
-            if shortcut := ollama.without_prompt(request.path, body):
+            if shortcut := ollama.without_prompt(path_of(request), body):
                 self._choice.named(call.asked)
                 return _answer(shortcut, call)
             tag, body = anthropic.take_tag(body) if call.api is ANTHROPIC else ("", body)
@@ -295,7 +295,7 @@ class Gateway:
     async def _embed(self, request: web.Request, call: Call) -> web.StreamResponse:
         body = checked_model(bodies.parsed(await bodies.read(request, self._weighing(call))))
         asked = await self._ask(request, call, EMBEDDINGS, ollama.embedding(body))
-        return _answer(ollama.embedded(asked, body, request.path), call)
+        return _answer(ollama.embedded(asked, body, path_of(request)), call)
 
     async def _ask(self, request: web.Request, call: Call, path: str, body: Json) -> Json:
         call.asked = body["model"]
@@ -318,7 +318,7 @@ class Gateway:
         targets = await self._choice.choose(
             call.asked, Traits(), session=session, count=None, mode=TRANSCRIPTION
         )
-        question = Question(request.path, form=form)
+        question = Question(path_of(request), form=form)
         call.target, answer = await self._held.ask(targets, question, session=session)
         call.first_byte()
         headers = {**call.headers(), "Content-Type": answer.content_type}

@@ -18,6 +18,8 @@ from llama_halo.gateway.config import GatewayConfig
 from llama_halo.gateway.failures import Failure
 from llama_halo.gateway.metrics import GatewayMetrics
 from llama_halo.gateway.models import Model
+from llama_halo.gateway.routing import resolve
+from llama_halo.gateway.traits import Traits
 from llama_halo.gateway.watch import ModelWatch
 
 OLLAMA_VERSION = "0.13.0"
@@ -104,12 +106,16 @@ class Service:
         )
 
     def _known(self, name: str, entry: Callable[[str, Model | None], Json]) -> Json:
-        """Return the entry of a model by any of its exact names."""
-        known = listing.known(self._config, self._watch.models)
+        """Return the entry of a model by any of its names."""
+        models = self._watch.models
+        known = listing.known(self._config, models)
         found = next((each for each in (name, name.removesuffix(":latest")) if each in known), None)
-        if found is None:
+        if found is not None:
+            return entry(found, known[found])
+        target = resolve(self._config, models, name, Traits())  # what only a pattern knows
+        if target is None:
             raise no_such_model(name[:200])
-        return entry(found, known[found])
+        return entry(name, models.get(target.llama_model))
 
     async def _root(self, _: web.Request) -> web.Response:
         # Ollama's clients look for these words.
@@ -130,6 +136,18 @@ class Service:
 
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def with_slashes(*routes: web.RouteDef) -> list[web.RouteDef]:
+    """Return routes, with those that some clients make of them: a slash at the end."""
+    plain = [each for each in routes if "{" not in each.path and each.path != "/"]
+    more = [web.RouteDef(each.method, f"{each.path}/", each.handler, {}) for each in plain]
+    return [*routes, *more]
+
+
+def path_of(request: web.Request) -> str:
+    """Return a request's path without such a slash."""
+    return request.path.rstrip("/")
 
 
 async def _ok(_: web.Request) -> web.Response:
