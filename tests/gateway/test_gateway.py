@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -22,7 +23,9 @@ from tests.gateway.conftest import (
     Process,
     SetModel,
     StartGateway,
+    answers,
     busy_slots,
+    free_port,
     serving,
     stream_texts,
 )
@@ -402,3 +405,31 @@ class TestUpstreamDeath:
     def test_an_answer_in_one_piece_is_502(self, gateway: Process, dying: str, path: str) -> None:
         body = {"model": dying, "max_tokens": 9, "messages": QUESTION}
         assert post(gateway, path, body).status_code == 502
+
+
+def test_beside_an_engine_it_says_when_nothing_is_open(
+    start_gateway: StartGateway, llama_server: Process, set_model: SetModel
+) -> None:
+    """What the kubelet asks before an engine is told to end; models are not served there."""
+    set_model("smollm2", llama_server.url)
+    port = free_port()
+    gateway = start_gateway(CONFIG, "--admin-port", str(port))
+    admin = f"http://127.0.0.1:{port}"
+    assert answers(f"{admin}/readyz")
+    assert answers(f"{admin}/metrics")
+    assert answers(f"{admin}/v1/models", 404)
+    assert answers(f"{gateway.url}/drained", 404)
+    body = {"model": "smollm2", "max_tokens": 1500, "stream": True, "messages": QUESTION}
+    with ThreadPoolExecutor(1) as pool:
+        with httpx.stream("POST", f"{gateway.url}/v1/messages", json=body, timeout=60) as stream:
+            lines = stream.iter_lines()
+            next(lines)
+            asked = pool.submit(httpx.get, f"{admin}/drained", timeout=120)
+            ending = time.monotonic() + 8
+            while time.monotonic() < ending:
+                next(lines)
+            assert not asked.done(), "a stream is open"
+        assert asked.result(timeout=30).text == "drained\n"
+    started = time.monotonic()
+    assert httpx.get(f"{admin}/drained", timeout=30).text == "drained\n"
+    assert time.monotonic() - started > 5, "nodes send connections for a while yet"

@@ -14,9 +14,9 @@ from llama_halo.cli.catalog import Entry, entries, together
 from llama_halo.gguf.header import read_header
 from llama_halo.gguf.memory import MIB, kv_cache_bytes, state_bytes
 from llama_halo.gguf.profile import profile
+from llama_halo.plan.modes import mode_refusal
 from llama_halo.plan.sizing import serving_of
 from llama_halo.plan.supported import unsupported_in_model
-from llama_halo.plan.whisper import refusal
 from tests.memory.gguf_files import header_bytes
 from tests.memory.models import MODELS
 
@@ -40,7 +40,7 @@ KNOWN = {
 def test_an_entry_is_a_model_that_can_be_applied(name: str) -> None:
     spec = LlamaModelSpec.model_validate(CATALOG[name].spec)
     assert unsupported_in_model(spec) is None
-    assert refusal(spec) is None
+    assert mode_refusal(spec) is None
 
 
 @pytest.mark.parametrize("name", KNOWN)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from hack.testbed import images
 from hack.testbed.layout import REPOSITORY
 from llama_halo.api.modelrouter import ModelRouterSpec
 from llama_halo.cli import env
-from llama_halo.plan.engines import claude_code_router, litellm, llama_swap
+from llama_halo.plan.engines import beside, claude_code_router, litellm, llama_swap
 from llama_halo.plan.engines.choice import engine_of
 from llama_halo.plan.facts import Identity, RouterFacts
 from llama_halo.plan.modelrouter import plan_modelrouter
@@ -47,6 +48,16 @@ REFUSED: dict[str, tuple[Json, Json, str]] = {
         {},
         "engine claudeCodeRouter version 3.1.1 is not supported: from 3 on its configuration is a"
         " database that is filled once, and its routes are rules of another kind",
+    ),
+    "Claude Code Router of no version": (
+        {"claudeCodeRouter": {"version": "latest"}},
+        {},
+        "engine claudeCodeRouter version latest is none: give one like 2.0.0",
+    ),
+    "an image of LiteLLM with a back door": (
+        LITELLM,
+        {"pod": {"image": "mirror.example.com/litellm:v1.82.8-stable"}},
+        "engine liteLLM version mirror.example.com/litellm:v1.82.8-stable is refused",
     ),
     "Claude Code Router without a default": (CCR, {"routes": None}, "needs spec.routes.default"),
     "Claude Code Router without keys": (CCR, {"auth": None}, "needs spec.auth: without an API key"),
@@ -147,15 +158,50 @@ def test_what_an_engine_can_do_is_taken(case: str) -> None:
 
 
 @pytest.mark.parametrize("engine", [CCR, LITELLM, SWAP])
-def test_no_key_is_in_a_configuration_and_each_engine_leaves_the_routes_to_itself(
+def test_an_engine_reaches_the_gateway_alone_and_has_its_keys_from_the_environment(
     engine: Json,
 ) -> None:
     wanted = spec(engine, providers=[{**CLOUD, "apiKeySecretRef": {"name": "s", "key": "k"}}])
-    files = engine_of(wanted).files(OWNER, wanted)
+    chosen = engine_of(wanted)
+    files = chosen.files(OWNER, wanted)
     assert "routes" not in json.loads(files["gateway.json"])
     own = next(text for name, text in files.items() if name != "gateway.json")
     assert "127.0.0.1:8082" in own
     assert "cloud.example.com" not in own, "providers are reached by the gateway beside"
+    pod = chosen.pod(OWNER, wanted, DEFAULTS, "config")
+    (container,), (beside,) = pod["containers"], pod["initContainers"]
+    (key,) = [each for each in container["env"] if "valueFrom" in each]
+    assert key["valueFrom"] == {"secretKeyRef": {"name": "keys", "key": "alice"}}
+    assert key["name"] in own
+    mounted = {each["name"] for each in container["volumeMounts"]}
+    assert mounted == {"config", "tmp"}, "no token, and no provider's key"
+    assert {"token", "provider-keys"} <= {each["name"] for each in beside["volumeMounts"]}
+    assert pod["automountServiceAccountToken"] is False
+
+
+KEYS = {
+    "a good one": ("a-key-of-sixteen-letters", True),
+    "an empty one": ("", False),
+    "a short one": ("short", False),
+    "one with a quote": ('a-key-of-sixteen-"letters', False),
+    "one with a backslash": ("a-key-of-sixteen-\\letters", False),
+    "one that is a variable": ("$LLAMA_HALO_KEY_AND_MORE", False),
+}
+
+
+@pytest.mark.parametrize("case", KEYS)
+def test_an_engine_starts_with_keys_that_are_some(case: str) -> None:
+    value, starts = KEYS[case]
+    done = subprocess.run(
+        beside.guarded(["echo", "started", "$A"], ["GOOD", "KEY"]),
+        env={"GOOD": "another-key-that-is-good", "KEY": value, "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode == 0, done.stdout) == (starts, "started $A\n" if starts else "")
+    assert ("is no key" in done.stderr) != starts
+    assert not value or value not in done.stderr
 
 
 def test_claude_code_router_routes_to_its_providers_by_the_routers_names() -> None:
@@ -179,6 +225,7 @@ def test_what_claude_code_really_does_with_the_routes_is_told() -> None:
     assert "all of its main requests" in told["think"]
     assert "ANTHROPIC_DEFAULT_HAIKU_MODEL" in told["background"]
     alone = {each.route: each.note for each in claude_code_router.routes(spec(CCR))}
+    assert status(spec(CCR))["routes"] == [{"name": "default", "model": "coder"}]
     assert alone == {"default": ""}
 
 
@@ -259,7 +306,9 @@ def client_settings(client: str, engine: Json, **more: Any) -> str:
 def test_claude_code_asks_an_engine_for_names_that_it_knows() -> None:
     of_side_tasks = with_route(background="coder")
     swap = client_settings("claude-code", SWAP, **of_side_tasks)
-    assert "export ANTHROPIC_MODEL=default\nexport ANTHROPIC_DEFAULT_HAIKU_MODEL=background" in swap
+    for name in ("ANTHROPIC_MODEL", "ANTHROPIC_DEFAULT_OPUS_MODEL"):
+        assert f"export {name}=default\n" in swap
+    assert "export ANTHROPIC_DEFAULT_HAIKU_MODEL=background" in swap
     ccr = client_settings("claude-code", CCR, **of_side_tasks)
     assert "ANTHROPIC_DEFAULT_HAIKU_MODEL=claude-haiku" in ccr
     assert "ANTHROPIC_MODEL=" not in ccr

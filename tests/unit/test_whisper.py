@@ -12,11 +12,14 @@ from hypothesis import strategies as st
 from llama_halo.api.llamamodel import LlamaModelSpec
 from llama_halo.artifacts.inspect import MODEL
 from llama_halo.errors import GGUFError, NotAGGUF
+from llama_halo.gateway.apis.question import Part, Question
+from llama_halo.gateway.apis.recordings import for_whisper
 from llama_halo.gguf import whisper
 from llama_halo.gguf.companions import Companion, from_json, to_json
-from llama_halo.plan.facts import Inspection
-from llama_halo.plan.sizing import Sizing, size
-from llama_halo.plan.whisper import refusal
+from llama_halo.plan.facts import FileFacts, Inspection
+from llama_halo.plan.modes import mode_refusal
+from llama_halo.plan.parts import inspection_of, parts
+from llama_halo.plan.sizing import Sizing, batch_sizes, size
 
 MB = 10**6
 # n_vocab, audio context, state, heads and layers, text context, state, heads and layers, mels, type
@@ -75,7 +78,7 @@ def test_its_memory_is_where_it_runs(backend: str, on_gpu: bool) -> None:
     assert isinstance(found, Sizing)
     assert found.method == "UpperBound"
     assert (found.gpu_mib > 300) == on_gpu
-    assert found.host_mib >= 1024
+    assert found.host_mib >= 2048
     own = LlamaModelSpec.model_validate({**SPEC, "memory": {"gpu": "1Gi", "host": "2Gi"}})
     given_all = size(own, known)
     assert isinstance(given_all, Sizing)
@@ -83,10 +86,27 @@ def test_its_memory_is_where_it_runs(backend: str, on_gpu: bool) -> None:
 
 
 REFUSED = {
-    "a context": ({"contextSize": 4096}, "spec.contextSize is llama-server's"),
-    "slots": ({"parallel": 2}, "spec.parallel is llama-server's"),
-    "a prompt cache": ({"promptCacheMiB": 1}, "spec.promptCacheMiB is llama-server's"),
-    "thoughts": ({"reasoning": {"format": "Auto"}}, "spec.reasoning is llama-server's"),
+    "a context": (
+        {"contextSize": 4096},
+        "spec.contextSize: mode Transcription",
+    ),
+    "slots": ({"parallel": 2}, "spec.parallel: mode Transcription runs whisper-server"),
+    "a prompt cache": (
+        {"promptCacheMiB": 1},
+        "spec.promptCacheMiB: mode Transcription",
+    ),
+    "thoughts": (
+        {"reasoning": {"format": "Auto"}},
+        "spec.reasoning: mode Transcription",
+    ),
+    "drafts for vectors": (
+        {"mode": "Embedding", "draft": {"mtp": {}}},
+        "spec.draft: mode Embedding writes no text: delete it",
+    ),
+    "thoughts of a judge": (
+        {"mode": "Rerank", "reasoning": {"format": "Auto"}},
+        "spec.reasoning: mode Rerank writes no text: delete it",
+    ),
     "a backend without an image": ({"backend": "ROCm"}, "no image for backend ROCm"),
 }
 
@@ -94,12 +114,46 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_its_server_does_not_have_is_refused_by_name(case: str) -> None:
     more, words = REFUSED[case]
-    found = refusal(LlamaModelSpec.model_validate({**SPEC, **more}))
+    found = mode_refusal(LlamaModelSpec.model_validate({**SPEC, **more}))
     assert found is not None
     assert words in found.message
 
 
 def test_what_it_has_is_taken() -> None:
     more = {"backend": "ROCm", "image": "i", "command": ["whisper-server"], "threads": 4}
-    assert refusal(LlamaModelSpec.model_validate({**SPEC, **more})) is None
-    assert refusal(LlamaModelSpec.model_validate({"source": SPEC["source"]})) is None
+    assert mode_refusal(LlamaModelSpec.model_validate({**SPEC, **more})) is None
+    assert mode_refusal(LlamaModelSpec.model_validate({"source": SPEC["source"]})) is None
+
+
+@pytest.mark.parametrize(("mode", "found"), [("Transcription", True), ("Chat", False)])
+def test_what_was_read_for_another_mode_is_read_again(mode: str, found: bool) -> None:
+    """A file that is whisper.cpp's model is none for llama-server, and the other way around."""
+    spec = LlamaModelSpec.model_validate({**SPEC, "mode": mode})
+    (part,) = parts(spec)
+    as_whisper = Inspection(MODEL, part.key, "a.bin", 1, 1, companion=read(header(TINY)))
+    as_gguf = Inspection(MODEL, part.key, "a.bin", 1, 1)
+    assert (inspection_of(part, FileFacts((as_whisper,))) is not None) == found
+    assert (inspection_of(part, FileFacts((as_gguf,))) is not None) != found
+
+
+@pytest.mark.parametrize(
+    ("more", "sizes"),
+    [
+        ({}, (8192, 8192)),
+        ({"batchSize": 512}, (512, 512)),
+        ({"microBatchSize": 256}, (2048, 256)),
+        ({"mode": "Chat"}, (2048, 512)),
+        ({"mode": "Chat", "batchSize": 4096, "microBatchSize": 1024}, (4096, 1024)),
+    ],
+)
+def test_a_text_fits_in_one_batch(more: dict[str, Any], sizes: tuple[int, int]) -> None:
+    spec = LlamaModelSpec.model_validate({**SPEC, "mode": "Embedding", **more})
+    assert batch_sizes(spec, 32768) == sizes
+
+
+def test_how_hard_it_tries_is_not_a_clients_to_say() -> None:
+    form = (Part("file", b"x", "a.wav"), Part("beam_size", b"100"), Part("language", b"de"))
+    plain = for_whisper(Question("/v1/audio/transcriptions", form=form))
+    assert [each.name for each in plain] == ["file", "language"]
+    translated = for_whisper(Question("/v1/audio/translations", form=form))
+    assert [each.name for each in translated] == ["file", "language", "translate"]

@@ -141,7 +141,8 @@ def _claude_code_names(router: Router) -> dict[str, str]:
     they should."""
     if router.engine == "llamaSwap":
         side = "background" if router.background else router.model
-        return {"ANTHROPIC_MODEL": router.model, "ANTHROPIC_DEFAULT_HAIKU_MODEL": side}
+        main = ("ANTHROPIC_MODEL", "ANTHROPIC_DEFAULT_OPUS_MODEL", "ANTHROPIC_DEFAULT_SONNET_MODEL")
+        return dict.fromkeys(main, router.model) | {"ANTHROPIC_DEFAULT_HAIKU_MODEL": side}
     if router.engine == "claudeCodeRouter" and router.background:
         return {"ANTHROPIC_DEFAULT_HAIKU_MODEL": "claude-haiku"}
     return {}

@@ -48,6 +48,7 @@ MOST_REQUESTS = 4096
 """At once, open streams and held ones included."""
 LEAVE_SECONDS = 5.0
 """From a pod's end until no node sends new connections to it any more."""
+QUIET_SECONDS = 1.0
 Json = dict[str, Any]
 Handle = Callable[[web.Request, Call], Awaitable[web.StreamResponse]]
 Make = Callable[[Json], Generation]
@@ -151,7 +152,12 @@ class Gateway:
     async def _drained(self, _: web.Request) -> web.Response:
         """Answer when the pod has left its Service and nothing is open: the engine may end then."""
         await asyncio.sleep(LEAVE_SECONDS)
-        await self.idle.wait()
+        quiet = False
+        while not quiet:
+            await self.idle.wait()
+            # The engine may have one that is on its way, and the end of one to tell.
+            await asyncio.sleep(QUIET_SECONDS)
+            quiet = self.idle.is_set()
         return web.Response(text="drained\n")
 
     def _post(self, path: str, api: Api, handle: Handle) -> web.RouteDef:

@@ -6,7 +6,7 @@ from typing import Any
 
 from llama_halo.api.llamamodel import Backend, LlamaModelSpec
 from llama_halo.api.reasons import Reason
-from llama_halo.plan import labels, server, whisper
+from llama_halo.plan import labels, server
 from llama_halo.plan.facts import (
     Assignment,
     Demand,
@@ -19,6 +19,7 @@ from llama_halo.plan.facts import (
 )
 from llama_halo.plan.files import Files, plan_files
 from llama_halo.plan.hashing import content_hash
+from llama_halo.plan.modes import mode_refusal
 from llama_halo.plan.outcome import Invalid, Object, Outcome, Plan, Ref, Wait
 from llama_halo.plan.parts import (
     all_known,
@@ -59,7 +60,7 @@ def _refusal(spec: LlamaModelSpec, files: FileFacts) -> Wait | Invalid | None:
         return Wait(Reason.SUSPENDED, "suspended: no child is touched until spec.suspend is false")
     return (
         unsupported_in_model(spec)
-        or whisper.refusal(spec)
+        or mode_refusal(spec)
         or too_little(spec)
         or claim_refusal(spec, files)
     )

@@ -98,7 +98,18 @@ def looks_on_nodes(spec: LlamaModelSpec) -> bool:
 def inspection_of(part: Part, files: FileFacts) -> Inspection | None:
     """Return what is known of the source that a part names now."""
     wanted = part.role, part.key
-    return next((each for each in files.inspections if (each.role, each.source) == wanted), None)
+    return next(
+        (
+            each
+            for each in files.inspections
+            if (each.role, each.source) == wanted and _is_whispers(each) == (part.kind == WHISPER)
+        ),
+        None,
+    )
+
+
+def _is_whispers(found: Inspection) -> bool:
+    return found.companion is not None and found.companion.kind == WHISPER
 
 
 def known(spec: LlamaModelSpec, files: FileFacts) -> dict[str, Inspection]:

@@ -158,7 +158,8 @@ def container(
         # With 10 s a wake-up takes 9 s longer than the server needs.
         "startupProbe": _probe(period=1, failures=defaults.startup_seconds),
         "readinessProbe": _probe(period=5, failures=3),
-        "livenessProbe": _probe(period=30, failures=6),
+        # whisper-server has a few threads, and one recording after another.
+        "livenessProbe": _probe(period=30, failures=20 if hears(spec) else 6),
         "resources": _resources(spec, sizing),
         "securityContext": _container_security(spec),
         # Carries the last log lines of a crash into the pod's status.

@@ -22,9 +22,9 @@ from llama_halo.plan.quantity import mebibytes
 DEFAULT_CONTEXT_TOKENS = 32768
 """Or the trained length where that is shorter."""
 DEFAULT_PROMPT_CACHE_MIB = 2048
-WHISPER_HOST_MIB = 1024
-"""Of whisper-server itself: a recording of 32 MiB is an hour, and four times as much when it is
-unpacked."""
+WHISPER_HOST_MIB = 2048
+"""Of whisper-server itself: the longest recording that a gateway takes is three hours of speech
+(32 MiB), which are 0.7 GB of samples and 0.6 GB of what is made of them."""
 LONGEST_WHOLE_TOKENS = 8192
 """Of a text that is embedded at once, where the spec does not say."""
 LEAST_MIB = 16
@@ -155,8 +155,8 @@ def batch_sizes(spec: LlamaModelSpec, context_tokens: int) -> tuple[int, int]:
     llama-server refuses a longer text, whatever its context is."""
     whole = spec.mode in (Mode.EMBEDDING, Mode.RERANK)
     usual = min(context_tokens, LONGEST_WHOLE_TOKENS) if whole else 512
-    micro_batch = spec.micro_batch_size or max(usual, 16)
-    return spec.batch_size or max(2048, micro_batch), micro_batch
+    batch = spec.batch_size or max(2048, spec.micro_batch_size or usual)
+    return batch, spec.micro_batch_size or min(max(usual, 16), batch)
 
 
 def _image_tokens(arguments: Sequence[str]) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 from llama_halo.api.modelrouter import ModelRouterSpec
 from llama_halo.api.reasons import FAILED_REASONS, STALLED_REASONS, ConditionType, Reason
+from llama_halo.plan.engines import gateway
 from llama_halo.plan.engines.choice import engine_of
 from llama_halo.plan.facts import Identity
 from llama_halo.plan.modelrouter import url
@@ -164,19 +165,17 @@ def _serving_message(
 def _engine(
     spec: ModelRouterSpec | None, outcome: Outcome, previous: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the engine, and what it makes of the routes where that is not what they say; of a
-    spec that is refused nothing runs, so what was told stays."""
+    """Return the engine, and what one that is not the gateway makes of the routes; while a spec is
+    refused, what was told of the version that runs stays."""
     if spec is None or (not isinstance(outcome, Plan) and previous.get("engine")):
         return {name: previous[name] for name in ("engine", "routes") if name in previous}
     engine = engine_of(spec)
-    routes = engine.routes(spec) if isinstance(outcome, Plan) else []
-    if not any(each.note for each in routes):
-        return {"engine": engine.NAME}
+    routes = engine.routes(spec) if isinstance(outcome, Plan) and engine is not gateway else []
     told = [
         {"name": each.route, "model": each.model, **({"note": each.note} if each.note else {})}
         for each in routes
     ]
-    return {"engine": engine.NAME, "routes": told}
+    return {"engine": engine.NAME, **({"routes": told} if told else {})}
 
 
 def _model(model: ServedModel) -> dict[str, Any]:

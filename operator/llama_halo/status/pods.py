@@ -17,8 +17,9 @@ FAILING_SECONDS_UNTIL_STALLED = 600
 _PULL_FAILURES = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
 # Why a container waits in the ordinary course of its creation.
 _CREATING = ("ContainerCreating", "PodInitializing")
+_SERVERS = ("llama-server", "whisper-server")
 CONTAINERS = (
-    *("llama-server", "whisper-server"),
+    *_SERVERS,
     *("gateway", "claude-code-router", "litellm", "llama-swap"),
 )
 """What our containers are called; others in the pod are somebody else's."""
@@ -213,9 +214,11 @@ def _waiting(
     """Tell why a container has not been started yet, in the kubelet's words if there are any."""
     reason, detail = waiting.get("reason"), waiting.get("message")
     if reason in _PULL_FAILURES:
+        of_a_model = container.get("name") in _SERVERS
+        field = "spec.image" if of_a_model else "the version in spec.engine, or spec.pod.image"
         return Reason.IMAGE_PULL_FAILED, (
             f"pod {name} cannot pull {container.get('image', '')}: {detail or reason}: correct"
-            " spec.image, or spec.pod.imagePullSecrets for a private registry"
+            f" {field}, or spec.pod.imagePullSecrets for a private registry"
         )
     if detail:
         return Reason.CANNOT_START, f"pod {name} cannot start: {reason}: {detail}"

@@ -10,6 +10,8 @@ from llama_halo.gateway.failures import Failure
 TRANSLATIONS = "/v1/audio/translations"
 PATHS = ("/v1/audio/transcriptions", TRANSLATIONS)
 
+_OUT_OF_REACH = ("beam_size", "best_of", "processors", "n_processors")
+
 
 def checked(parts: Sequence[Part]) -> str:
     """Return the name of the model that a form asks for."""
@@ -32,7 +34,8 @@ def for_model(parts: Sequence[Part], name: str) -> tuple[Part, ...]:
 
 def for_whisper(question: Question) -> tuple[Part, ...]:
     """Return a form for whisper.cpp's server, which has one path: whether it is to translate is
-    one of its fields."""
+    one of its fields. How hard it tries is not the client's to say: memory depends on it."""
+    kept = [each for each in question.form if each.name not in _OUT_OF_REACH]
     if question.path == TRANSLATIONS:
-        return (*question.form, Part("translate", b"true"))
-    return question.form
+        kept.append(Part("translate", b"true"))
+    return tuple(kept)

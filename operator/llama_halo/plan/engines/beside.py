@@ -18,6 +18,13 @@ UPSTREAM = f"http://127.0.0.1:{gateway.INNER_PORT}"
 NO_KEY = "llama-halo"
 """The gateway beside asks for none, and engines want one for each upstream."""
 _TMP = "/tmp"  # noqa: S108  (a volume of the pod's own)
+LEAST_LETTERS = 16
+_CHECK = (
+    f"""case "$key" in *['"\\\\$']*) bad=1;; *) bad=0;; esac;"""
+    f' if [ $bad = 1 ] || [ "${{#key}}" -lt {LEAST_LETTERS} ]; then'
+    " echo 'an entry of the Secret that spec.auth.secretRef names is no key: it needs at least"
+    f" {LEAST_LETTERS} letters, and no quote, backslash or dollar sign' >&2; exit 1; fi"
+)
 
 
 def no_selector(spec: ModelRouterSpec, engine: str) -> str | None:
@@ -71,6 +78,14 @@ def key_variables(spec: ModelRouterSpec, names: list[str]) -> list[dict[str, Any
     ]
 
 
+def guarded(words: list[str], keys: list[str]) -> list[str]:
+    """Return a command that starts an engine only when each of its keys is one: of an empty one
+    Claude Code Router makes a key that everybody knows, and llama-swap an open door."""
+    each = " ".join(f'"${name}"' for name in keys)
+    check = f"for key in {each}; do {_CHECK}; done; " if keys else ""
+    return ["sh", "-c", f'{check}exec "$@"', "sh", *words]
+
+
 def image(template: str, version: str, spec: ModelRouterSpec) -> str:
     """Return the engine's image: the spec's own, or the operator's for the version."""
     own = spec.pod and spec.pod.image
@@ -102,8 +117,9 @@ def container(
         "ports": [port],
         "startupProbe": {**probe, "periodSeconds": 1, "failureThreshold": 300},
         "readinessProbe": {**probe, "timeoutSeconds": 5, "failureThreshold": 3},
+        # One that hangs would wait for its own requests to end.
         "livenessProbe": {**probe, "periodSeconds": 10, "timeoutSeconds": 10}
-        | {"failureThreshold": 6},
+        | {"failureThreshold": 6, "terminationGracePeriodSeconds": 30},
         # Engines cut what is open when they are told to end.
         "lifecycle": {
             "preStop": {
@@ -117,7 +133,8 @@ def container(
                 "limits": {"memory": limit},
             },
         ),
-        "securityContext": gateway.SECURITY,
+        "securityContext": gateway.security(),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [
             {"name": "config", "mountPath": CONFIG_FOLDER, "readOnly": True},
             {"name": "tmp", "mountPath": _TMP},
@@ -143,7 +160,7 @@ def pod(
         "volumes": [
             *gateway.volumes(spec, config_name, with_keys=False),
             {"name": "tmp", "emptyDir": {}},
-            gateway.TOKEN_VOLUME,
+            gateway.token_volume(),
         ],
         "automountServiceAccountToken": False,
     }

@@ -8,6 +8,7 @@ then; `ccr start` stays in the foreground, and does nothing if the pid in its fi
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from llama_halo.api.modelrouter import ClaudeCodeRouterEngine, ModelRouterSpec, RoutedModel
@@ -48,8 +49,13 @@ def refusal(spec: ModelRouterSpec) -> str | None:
 
 
 def _refused_version(version: str) -> str | None:
-    if version.partition(".")[0] in ("1", "2"):
+    if re.fullmatch(r"[12]\.\d+\.\d+", version):
         return None
+    if not re.match(r"\d+\.", version):
+        return (
+            f"engine {NAME} version {version} is none: give one like {DEFAULT_VERSION}, which is"
+            " also the image's tag"
+        )
     return (
         f"engine {NAME} version {version} is not supported: from 3 on its configuration is a"
         " database that is filled once, and its routes are rules of another kind; use 2.0.0 or"
@@ -167,7 +173,7 @@ def pod(
         spec,
         name="claude-code-router",
         image=beside.image(defaults.engine_images[NAME], version, spec),
-        command=["sh", "-c", _START],
+        command=beside.guarded(["sh", "-c", _START], [_KEY]),
         env=beside.key_variables(spec, [_KEY]),
         health="/health",
         memory=("192Mi", "1Gi"),

@@ -18,35 +18,39 @@ PROVIDER_KEYS_FOLDER = "/etc/llama-halo-provider-keys"
 ADMIN_PORT, INNER_PORT = 8081, 8082
 """Beside another engine: probes and metrics for the cluster, and models for the engine alone."""
 DRAINED = "/drained"
-TOKEN_VOLUME: dict[str, Any] = {
-    "name": "token",
-    "projected": {
-        "sources": [
-            {"serviceAccountToken": {"path": "token", "expirationSeconds": 3607}},
-            {
-                "configMap": {
-                    "name": "kube-root-ca.crt",
-                    "items": [{"key": "ca.crt", "path": "ca.crt"}],
-                }
-            },
-        ]
-    },
-}
 _TOKEN_FOLDER = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105
 _RESOURCES = {
     "requests": {"cpu": "100m", "memory": "128Mi"},
     "limits": {"memory": "1Gi"},
-}
-SECURITY = {
-    "allowPrivilegeEscalation": False,
-    "readOnlyRootFilesystem": True,
-    "capabilities": {"drop": ["ALL"]},
 }
 
 
 def refusal(spec: ModelRouterSpec) -> str | None:
     """Return None: the gateway does all that a spec can ask for."""
     return None
+
+
+def security() -> dict[str, Any]:
+    """Return the security context of a container that needs nothing of its node."""
+    return {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+
+def token_volume() -> dict[str, Any]:
+    """Return the ServiceAccount's token as a volume, for a pod in which not all may have it."""
+    certificate = {"key": "ca.crt", "path": "ca.crt"}
+    return {
+        "name": "token",
+        "projected": {
+            "sources": [
+                {"serviceAccountToken": {"path": "token", "expirationSeconds": 3607}},
+                {"configMap": {"name": "kube-root-ca.crt", "items": [certificate]}},
+            ]
+        },
+    }
 
 
 def routes(spec: ModelRouterSpec) -> list[Taken]:
@@ -134,10 +138,7 @@ def _container(spec: ModelRouterSpec, defaults: Defaults) -> dict[str, Any]:
         port["hostPort"] = spec.host_port
     return {
         **_process(spec, (spec.pod and spec.pod.image) or defaults.gateway_image),
-        "args": [
-            *_arguments(spec, PORT),
-            *(("--keys", KEYS_FOLDER) if spec.auth else ()),
-        ],
+        "args": _arguments(spec, PORT, *(("--keys", KEYS_FOLDER) if spec.auth else ())),
         "ports": [port],
         "readinessProbe": probe("/readyz", port="http", period=2, failures=1),
         "livenessProbe": probe("/healthz", port="http", period=10, failures=6),
@@ -152,15 +153,14 @@ def beside_container(spec: ModelRouterSpec, defaults: Defaults) -> dict[str, Any
     return {
         **_process(spec, defaults.gateway_image),
         "restartPolicy": "Always",
-        "args": [
-            *_arguments(spec, INNER_PORT),
-            *("--host", "127.0.0.1", "--admin-port", str(ADMIN_PORT)),
-        ],
+        "args": _arguments(
+            spec, INNER_PORT, "--host", "127.0.0.1", "--admin-port", str(ADMIN_PORT)
+        ),
         "ports": [{"name": "admin", "containerPort": ADMIN_PORT, "protocol": "TCP"}],
         "startupProbe": started,
         "readinessProbe": probe("/readyz", port="admin", period=2, failures=1),
         "livenessProbe": probe("/healthz", port="admin", period=10, failures=6),
-        "resources": _RESOURCES,
+        "resources": {side: dict(each) for side, each in _RESOURCES.items()},
         "volumeMounts": [*_mounts(spec), _mount("token", _TOKEN_FOLDER)],
     }
 
@@ -177,13 +177,14 @@ def _process(spec: ModelRouterSpec, image: str) -> dict[str, Any]:
                 "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}},
             }
         ],
-        "securityContext": SECURITY,
+        "securityContext": security(),
     }
 
 
-def _arguments(spec: ModelRouterSpec, port: int) -> list[str]:
+def _arguments(spec: ModelRouterSpec, port: int, *more: str) -> list[str]:
     return [
         *("gateway", "--config", f"{CONFIG_FOLDER}/{CONFIG_FILE}", "--port", str(port)),
+        *more,
         *(("--provider-keys", PROVIDER_KEYS_FOLDER) if _provider_keys(spec) else ()),
     ]
 

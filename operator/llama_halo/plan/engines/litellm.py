@@ -6,6 +6,7 @@ LiteLLM passes through; retries and cooldowns are off: a model that loads is non
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import yaml
@@ -19,7 +20,7 @@ NAME = "liteLLM"
 DEFAULT_VERSION = "1.106.2"
 CONFIG_FILE = "config.yaml"
 _KEY = "LITELLM_MASTER_KEY"
-_BACKDOORED = ("1.82.7", "1.82.8")
+_BACKDOORED = re.compile(r"(?<![\d.])1\.82\.[78](?!\d)")
 _TIMEOUT_SECONDS = 3600
 _HAIKU = "claude-*haiku*"
 
@@ -27,7 +28,7 @@ _HAIKU = "claude-*haiku*"
 def refusal(spec: ModelRouterSpec) -> str | None:
     """Return what LiteLLM cannot do of a spec."""
     return (
-        _refused_version(_engine(spec).version or DEFAULT_VERSION)
+        _back_door(_engine(spec).version or "", (spec.pod and spec.pod.image) or "")
         or beside.no_selector(spec, NAME)
         or beside.no_route(
             spec,
@@ -39,11 +40,12 @@ def refusal(spec: ModelRouterSpec) -> str | None:
     )
 
 
-def _refused_version(version: str) -> str | None:
-    if version.removeprefix("v") not in _BACKDOORED:
+def _back_door(version: str, image: str) -> str | None:
+    seen = next((each for each in (version, image) if _BACKDOORED.search(each)), None)
+    if seen is None:
         return None
     return (
-        f"engine {NAME} version {version} is refused: that release was published with a back door"
+        f"engine {NAME} version {seen} is refused: that release was published with a back door"
         f" that steals credentials; use {DEFAULT_VERSION}, and change every secret that it saw"
     )
 
@@ -123,10 +125,13 @@ def pod(
         spec,
         name="litellm",
         image=beside.image(defaults.engine_images[NAME], version, spec),
-        command=[
-            *("litellm", "--config", f"{CONFIG_FOLDER}/{CONFIG_FILE}"),
-            *("--host", "0.0.0.0", "--port", str(PORT)),
-        ],
+        command=beside.guarded(
+            [
+                *("litellm", "--config", f"{CONFIG_FOLDER}/{CONFIG_FILE}"),
+                *("--host", "0.0.0.0", "--port", str(PORT)),
+            ],
+            [_KEY] if spec.auth else [],
+        ),
         env=[
             *({"name": name, "value": value} for name, value in settings.items()),
             *beside.key_variables(spec, [_KEY] if spec.auth else []),

@@ -101,10 +101,13 @@ def pod(
         spec,
         name="llama-swap",
         image=beside.image(defaults.engine_images[NAME], version, spec),
-        command=[
-            *("llama-swap", "-config", f"{CONFIG_FOLDER}/{CONFIG_FILE}"),
-            *("-listen", f":{PORT}"),
-        ],
+        command=beside.guarded(
+            [
+                *("llama-swap", "-config", f"{CONFIG_FOLDER}/{CONFIG_FILE}"),
+                *("-listen", f":{PORT}"),
+            ],
+            _key_names(spec),
+        ),
         env=beside.key_variables(spec, _key_names(spec)),
         health="/health",
         memory=("64Mi", "512Mi"),
