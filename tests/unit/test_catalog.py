@@ -10,7 +10,7 @@ import yaml
 from hack.testbed.layout import REPOSITORY
 from llama_halo.api.llamamodel import LlamaModelSpec
 from llama_halo.cli import main
-from llama_halo.cli.catalog import Entry, entries, together
+from llama_halo.cli.catalog import beside, entries, together
 from llama_halo.gguf.header import read_header
 from llama_halo.gguf.memory import MIB, kv_cache_bytes, state_bytes
 from llama_halo.gguf.profile import profile
@@ -72,11 +72,16 @@ def test_a_sample_of_a_model_of_the_catalog_is_of_the_same_file(sample: str) -> 
 
 
 def test_what_fits_together_is_told() -> None:
-    both = [CATALOG["gpt-oss-120b"], CATALOG["qwen3-6-35b-a3b"]]
-    assert together(both, "104Gi") == ("# together about 85.9Gi of 104.0Gi", True)
-    told, fits = together([*both, CATALOG["hermes-4-70b"]], "104Gi")
+    big, coder = CATALOG["gpt-oss-120b"], CATALOG["qwen3-6-35b-a3b"]
+    assert together([big, coder], 104 * 1024) == ("# together about 85.9Gi of 104.0Gi", True)
+    told, fits = together([big, coder, CATALOG["hermes-4-70b"]], 104 * 1024)
     assert not fits
     assert "they take turns" in told
+    told, fits = together([big], 32 * 1024)
+    assert not fits
+    assert "gpt-oss-120b: alone more than the 32.0Gi" in told
+    assert beside(big, list(CATALOG.values()), 104 * 1024) == "qwen3-6-35b-a3b-q8"
+    assert beside(big, list(CATALOG.values()), 63 * 1024) == "-"
 
 
 def test_the_catalog_in_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
@@ -90,4 +95,6 @@ def test_the_catalog_in_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["catalog", "gpt-5"]) == 1
     assert "gpt-5: not in the catalog" in capsys.readouterr().err
     assert main(["catalog", "gpt-oss-20b", "--budget", "lots"]) == 1
-    assert isinstance(CATALOG["gpt-oss-20b"], Entry)
+    refused = capsys.readouterr()
+    assert not refused.out
+    assert "must be a quantity like 104Gi" in refused.err

@@ -66,38 +66,54 @@ def entries() -> list[Entry]:
 def run(words: list[str]) -> int:
     """Print the catalog, or the resources of some of it; 1 when those do not fit together."""
     arguments = _parser().parse_args(words)
+    budget_mib = _budget(arguments.budget)
     known = {each.name: each for each in entries()}
     unknown = [name for name in arguments.names if name not in known]
     if unknown:
         raise SettingsError(f"{', '.join(unknown)}: not in the catalog: {', '.join(known)}")
     if not arguments.names:
-        print("\n".join(_table(list(known.values()))))
+        print("\n".join(_table(list(known.values()), budget_mib)))
         return 0
     chosen = [known[name] for name in dict.fromkeys(arguments.names)]
     print(yaml.safe_dump_all([each.resource for each in chosen], sort_keys=False), end="")
-    told, fits = together(chosen, arguments.budget)
+    told, fits = together(chosen, budget_mib)
     print(told, file=sys.stderr)
     return 0 if fits else 1
 
 
-def together(chosen: list[Entry], budget: str) -> tuple[str, bool]:
+def together(chosen: list[Entry], budget_mib: int) -> tuple[str, bool]:
     """Return whether models fit on one machine at the same time, in a sentence."""
-    try:
-        limit = mebibytes(budget)
-    except ArithmeticError as error:
-        raise SettingsError(f"--budget {budget}: must be a quantity like 104Gi") from error
+    limit = human_gib(budget_mib)
+    too_large = [each.name for each in chosen if each.memory_mib > budget_mib]
+    if too_large:
+        told = f"# {', '.join(too_large)}: alone more than the {limit} of a machine: take a smaller"
+        return f"{told} one, or less contextSize", False
     needed = sum(each.memory_mib for each in chosen)
-    if needed <= limit:
-        return f"# together about {human_gib(needed)} of {human_gib(limit)}", True
+    if needed <= budget_mib:
+        return f"# together about {human_gib(needed)} of {limit}", True
     told = (
-        f"# together about {human_gib(needed)}, and a machine has {human_gib(limit)}: give some of"
-        " them activation: {onDemand: {}}, and they take turns"
+        f"# together about {human_gib(needed)}, and a machine has {limit}: give some of them"
+        " activation: {onDemand: {}}, and they take turns"
     )
     return told, False
 
 
-def _table(found: list[Entry]) -> list[str]:
-    rows = [("NAME", "FILE", "CTX", "MEMORY", "TOK/S", "FOR")]
+def beside(entry: Entry, known: list[Entry], budget_mib: int) -> str:
+    """Return the largest other model that fits beside one, `-` when none does."""
+    rest = budget_mib - entry.memory_mib
+    fitting = [each for each in known if each is not entry and each.memory_mib <= rest]
+    return max(fitting, key=lambda each: each.memory_mib).name if fitting else "-"
+
+
+def _budget(text: str) -> int:
+    try:
+        return mebibytes(text)
+    except ArithmeticError as error:
+        raise SettingsError(f"--budget {text}: must be a quantity like 104Gi") from error
+
+
+def _table(found: list[Entry], budget_mib: int) -> list[str]:
+    rows = [("NAME", "FILE", "CTX", "MEMORY", "TOK/S", "FITS BESIDE", "FOR")]
     rows += [
         (
             each.name,
@@ -105,13 +121,14 @@ def _table(found: list[Entry]) -> list[str]:
             str(each.spec.get("contextSize", "")),
             human_gib(each.memory_mib),
             str(each.tokens_per_second or ""),
+            beside(each, found, budget_mib),
             each.use,
         )
         for each in found
     ]
-    widths = [max(len(row[at]) for row in rows) for at in range(5)]
+    widths = [max(len(row[at]) for row in rows) for at in range(6)]
     return [
-        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[5]])
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[6]])
         for row in rows
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from pathlib import Path
 
@@ -31,6 +32,8 @@ def run(words: list[str]) -> int:
     made = resources(found, wanted)
     if not made:
         raise SettingsError("there is no model in these files")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     sys.stdout.write(manifests(found, made))
     sys.stdout.flush()
     sys.stderr.write(report(found, every=arguments.verbose))
@@ -39,7 +42,7 @@ def run(words: list[str]) -> int:
 
 def _text(path: str) -> str:
     try:
-        return sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
+        return sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path} cannot be read: {error}") from error
 

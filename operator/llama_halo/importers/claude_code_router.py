@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from llama_halo.importers.found import Found, Settings, Verdict
 from llama_halo.importers.providers import here, provider_at
+from llama_halo.importers.secrets import cleaned
 
 _ROUTES = ("default", "background", "think", "longContext", "webSearch", "image")
 _OF_THE_PROGRAM = {
@@ -48,19 +50,27 @@ def is_it(document: Any) -> bool:
 
 
 def read(found: Found, file: str, document: Mapping[str, Any]) -> None:
-    """Read a whole configuration."""
+    """Read a whole configuration; what is on this machine first, for its names come first."""
     top = Settings(found, file, document)
     names: dict[str, str] = {}
-    for spelling in ("Providers", "providers"):
-        for at, values in enumerate(top.take(spelling) or []):
-            _provider(found, Settings(found, f"{file}: Providers[{at}]", values), names)
+    providers = [
+        _Provider.of(each)
+        for spelling in ("Providers", "providers")
+        for each in top.several(spelling)
+    ]
+    for each in sorted(providers, key=lambda each: not each.is_here):
+        (_local if each.is_here else _elsewhere)(found, each, names)
+        for name in ("tokenizer", "headers"):
+            each.values.ask(name, "there is no such setting of a provider")
+        each.values.end()
     _router(found, top.inner("Router"), names)
     _fallbacks(found, top, names)
     if top.ask("APIKEY", "put it into a Secret and name it in spec.auth of the ModelRouter"):
         found.needs_key = True
-    timeout = top.take("API_TIMEOUT_MS", "engine.claudeCodeRouter.apiTimeout, with that engine")
+    timeout = top.number("API_TIMEOUT_MS")
     if timeout:
-        found.api_timeout = f"{int(timeout) // 1000}s"
+        found.api_timeout = f"{max(timeout // 1000, 1)}s"
+        top.note("API_TIMEOUT_MS", Verdict.CHANGED, "of --engine claudeCodeRouter alone")
     for name, why in _OF_THE_PROGRAM.items():
         top.drop(name, why)
     for name, what in _ASKED.items():
@@ -68,49 +78,51 @@ def read(found: Found, file: str, document: Mapping[str, Any]) -> None:
     top.end()
 
 
-def _provider(found: Found, values: Settings, names: dict[str, str]) -> None:
-    """Read a provider: of this machine, then its models are LlamaModels; or elsewhere."""
-    name = str(values.take("name"))
-    address = str(values.take("api_base_url") or "")
-    models = [str(each) for each in values.take("models") or []]
-    key = values.take("api_key")
-    transformer = values.take("transformer")
-    port = here(address)
-    if port is not None and port != _OLLAMA:
-        for each in models:
-            known = found.models.get(each) or (found.at_port(port) if len(models) == 1 else None)
-            llama = known or found.model(each)
-            llama.port = port
-            if each != llama.name:
-                found.add_alias(llama.name, each)
-            names[f"{name},{each}"] = llama.name
-        values.note("api_base_url", Verdict.MAPPED, f"LlamaModels: {', '.join(models)}")
-        if transformer:
-            values.note(
-                "transformer", Verdict.DROPPED, "llama-server speaks Anthropic's API itself"
-            )
-    else:
-        words = str(transformer or "").lower()
-        protocol = "Anthropic" if "/v1/messages" in address and "anthropic" in words else "OpenAI"
-        provider = provider_at(found, name, address, protocol=protocol, key=bool(key))
-        for each in models:
-            found.add_elsewhere(each, provider, each)
-            names[f"{name},{each}"] = next(
-                known.name
-                for known in found.elsewhere.values()
-                if (known.provider, known.model) == (provider, each)
-            )
-        values.note("api_base_url", Verdict.MAPPED, f"providers: {provider}")
-        if transformer:
-            found.transformers[provider] = transformer
-            values.note(
-                "transformer",
-                Verdict.CHANGED,
-                "kept for --engine claudeCodeRouter; the gateway translates by itself",
-            )
-    for each in ("tokenizer", "headers"):
-        values.ask(each, "there is no such setting of a provider")
-    values.end()
+@dataclass(frozen=True)
+class _Provider:
+    """One provider of the file."""
+
+    name: str
+    address: str
+    models: tuple[str, ...]
+    values: Settings
+
+    @classmethod
+    def of(cls, values: Settings) -> _Provider:
+        name, address = values.text("name"), values.text("api_base_url")
+        return cls(name, address, tuple(values.texts("models")), values)
+
+    @property
+    def is_here(self) -> bool:
+        return here(self.address) not in (None, _OLLAMA)
+
+
+def _local(found: Found, provider: _Provider, names: dict[str, str]) -> None:
+    """Its models are LlamaModels; a server that is known by its port answers to every name."""
+    values = provider.values
+    for each in provider.models:
+        alone = found.at_port(here(provider.address) or 0) if len(provider.models) == 1 else None
+        llama = found.known_as(each) or alone or found.model(each)
+        found.add_alias(llama.name, each)
+        names[f"{provider.name},{each}"] = llama.name
+    values.note("api_base_url", Verdict.MAPPED, f"LlamaModels: {', '.join(provider.models)}")
+    values.drop("api_key", "models of the cluster have none")
+    values.drop("transformer", "llama-server speaks Anthropic's API itself")
+
+
+def _elsewhere(found: Found, provider: _Provider, names: dict[str, str]) -> None:
+    values = provider.values
+    key, transformer = values.take("api_key"), values.take("transformer")
+    passed = "anthropic" in str(transformer or "").lower() and "/v1/messages" in provider.address
+    protocol = "Anthropic" if passed else "OpenAI"
+    label = provider_at(found, provider.name, provider.address, protocol=protocol, key=bool(key))
+    for each in provider.models:
+        names[f"{provider.name},{each}"] = found.add_elsewhere(each, label, each)
+    values.note("api_base_url", Verdict.MAPPED, f"providers: {label}")
+    if transformer:
+        found.transformers[label] = cleaned(transformer)
+        text = "of --engine claudeCodeRouter alone; the gateway translates by itself"
+        values.note("transformer", Verdict.CHANGED, text)
 
 
 _OLLAMA = 11434
@@ -118,26 +130,32 @@ _OLLAMA = 11434
 
 def _router(found: Found, router: Settings, names: Mapping[str, str]) -> None:
     for route in _ROUTES:
-        value = router.take(route, f"routes.{route}")
+        value = router.text(route, f"routes.{route}")
         if value:
-            model = _named(str(value), names)
+            model = _named(value, names)
             found.routes[route] = {"model": model} if route == "longContext" else model
-    threshold = router.take("longContextThreshold", "routes.longContext.thresholdTokens")
-    if threshold and isinstance(found.routes.get("longContext"), dict):
-        found.routes["longContext"]["thresholdTokens"] = int(threshold)
+    threshold = router.number("longContextThreshold")
+    long = found.routes.get("longContext")
+    if threshold and isinstance(long, dict):
+        long["thresholdTokens"] = threshold
+        router.note("longContextThreshold", Verdict.MAPPED, "routes.longContext.thresholdTokens")
+    elif threshold:
+        router.note("longContextThreshold", Verdict.DROPPED, "there is no route for long prompts")
     router.end()
 
 
 def _fallbacks(found: Found, top: Settings, names: Mapping[str, str]) -> None:
     """Its fallbacks are of a route, these are of the route's model."""
-    for route, values in top.inner("fallback").items():
+    fallback = top.inner("fallback")
+    for route in fallback.peek():
         target = found.routes.get(route)
         model = target["model"] if isinstance(target, dict) else target
-        if model and values:
-            found.fallbacks.setdefault(model, [_named(str(each), names) for each in values])
-            top.note(f"fallback.{route}", Verdict.CHANGED, f"fallbacks of {model}, whoever asks")
+        others = [_named(each, names) for each in fallback.texts(route)]
+        if model and others:
+            found.fallbacks.setdefault(model, others)
+            fallback.note(route, Verdict.CHANGED, f"fallbacks of {model}, whoever asks")
         else:
-            top.note(f"fallback.{route}", Verdict.DROPPED, "there is no such route")
+            fallback.note(route, Verdict.DROPPED, "there is no such route")
 
 
 def _named(text: str, names: Mapping[str, str]) -> str:

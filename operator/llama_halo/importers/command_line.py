@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-import shlex
 from pathlib import PurePosixPath
 from typing import Any
 
-from llama_halo.api.server_flags import REMOVED_FLAGS
+from llama_halo.api.server_flags import OWNED_ENV, OWNED_FLAGS, REMOVED_FLAGS
 from llama_halo.importers.found import Found, FoundModel, Note, Verdict
+from llama_halo.importers.secrets import is_secret, without_secrets
+from llama_halo.importers.shell import WHISPER, Command
 
 ALL_LAYERS = 99
 """So many, or more, means all of them wherever it is written."""
-SERVERS = ("llama-server", "llama-server.exe", "whisper-server")
 
 # llama.cpp's spellings of the flags with a value, and what each means here.
 _NUMBERS = {
@@ -42,6 +42,8 @@ _SPECIAL = {
     **dict.fromkeys(("-hff", "--hf-file"), "file_named"),
     **dict.fromkeys(("--spec-draft-n-max", "--draft-max", "--draft", "--draft-n"), "draft_tokens"),
     "--lora": "adapter",
+    "--lora-scaled": "adapter",
+    "--spec-type": "drafting",
     **dict.fromkeys(("-a", "--alias"), "alias"),
     **dict.fromkeys(("-ngl", "--gpu-layers", "--n-gpu-layers"), "layers"),
     **dict.fromkeys(("-dev", "--device"), "device"),
@@ -106,19 +108,13 @@ _VARIABLES = {
     "LLAMA_API_KEY": "--api-key",
 }
 _HIDES_THE_GPU = ("HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GGML_VK_VISIBLE_DEVICES")
-_SECRET = re.compile("KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
-_VALUED = (*_NUMBERS, *_TEXTS, *_FILES, *_URLS, *_SPECIAL, *_DROPPED, *_ASKED, "--lora-scaled")
-
-
-def split(text: str) -> tuple[list[str], list[str], str]:
-    """Return environment, words and program of a command as a person writes it, with continued
-    lines and comments; of what is before the program only assignments are told."""
-    lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
-    words = shlex.split(" ".join(line.rstrip().removesuffix("\\") for line in lines))
-    names = [PurePosixPath(word).name for word in words]
-    start = next((at for at, name in enumerate(names) if name in SERVERS), 0)
-    variables = [word for word in words[:start] if re.match(r"^[A-Za-z_]\w*=", word)]
-    return variables, words[start + 1 :], names[start] if names else ""
+_VALUED = (*_NUMBERS, *_TEXTS, *_FILES, *_URLS, *_SPECIAL, *_DROPPED, *_ASKED)
+_WHISPERS = {
+    "--inference-path": "the router asks where OpenAI's clients do",
+    "--request-path": "the router asks where OpenAI's clients do",
+    "--tmp-dir": "a pod has a folder for that",
+}
+"""Flags with a value that only whisper-server has, and that are the operator's."""
 
 
 def local_path(path: str, root: str) -> str:
@@ -128,7 +124,7 @@ def local_path(path: str, root: str) -> str:
         if each and text.startswith(f"{each}/"):
             return text.removeprefix(f"{each}/")
     below = text.rpartition("/models/")[2]
-    return below.removeprefix("./").lstrip("/")
+    return "/".join(part for part in below.split("/") if part not in ("", ".", ".."))
 
 
 class CommandLine:
@@ -138,6 +134,22 @@ class CommandLine:
         self._found, self._model, self._where, self._root = found, model, where, root
         self._repo = self._file = ""
         self._extra: list[str] = []
+        self._hears = self._drafts_itself = self._hides = False
+        self._drafted = ""
+
+    def start(self, command: Command, more_variables: list[str]) -> None:
+        """Read a command that starts a server."""
+        if not command.program:
+            first = command.words[0] if command.words else "nothing"
+            text = f"it starts {first}, which is no llama-server: write down what that would start"
+            self._note("", Verdict.TODO, text)
+            return
+        if command.before:
+            self._note("", Verdict.DROPPED, f"before the server: {' '.join(command.before)}")
+        self._hears = command.program == WHISPER
+        if self._hears:
+            self._model.spec["mode"] = "Transcription"
+        self.read(command.words, [*more_variables, *command.variables])
 
     def read(self, words: list[str], variables: list[str]) -> None:
         """Read the environment and then the words, which win."""
@@ -148,14 +160,19 @@ class CommandLine:
             self._flag(rest)
         if self._repo:
             self._hub()
+        if self._drafts_itself or self._drafted:
+            self._draft()
         if self._extra:
             self._model.spec["extraArgs"] = self._extra
-        if self._model.spec.get("backend") == "CPU":
-            self._model.spec.pop("gpuLayers", None)
 
     def _flag(self, rest: list[str]) -> None:
         flag = rest.pop(0)
-        if flag in ("-fa", "--flash-attn"):
+        if self._hears and flag in ("-ng", "--no-gpu"):
+            self._set(flag, "backend", "CPU")
+        elif self._hears and flag in _WHISPERS and rest:
+            rest.pop(0)
+            self._note(flag, Verdict.DROPPED, _WHISPERS[flag])
+        elif flag in ("-fa", "--flash-attn"):
             self._flash_attention(flag, rest)
         elif flag in _SWITCHES:
             self._set(flag, *_SWITCHES[flag])
@@ -164,28 +181,58 @@ class CommandLine:
         elif flag in _VALUED and rest:
             self._valued(flag, rest.pop(0), rest)
         else:
-            # Whatever it is, llama-server knows it: it goes on as it is.
-            words = [flag, *([rest.pop(0)] if rest and not _is_flag(rest[0]) else [])]
+            self._other(flag, rest)
+
+    def _other(self, flag: str, rest: list[str]) -> None:
+        """Whatever it is, llama-server knows it: it goes on as it is, unless it is ours."""
+        words = [flag, *([rest.pop(0)] if rest and not _is_flag(rest[0]) else [])]
+        shown = " ".join(words)
+        if flag in OWNED_FLAGS or flag in _ASKED:
+            text = _ASKED.get(flag) or f"set {OWNED_FLAGS[flag]} yourself"
+            self._note(flag, Verdict.TODO, text)
+        elif not flag.startswith("-"):
+            self._note("", Verdict.TODO, f"{shown}: no flag of a server: look what it was to be")
+        elif without_secrets(shown) != shown:
+            self._note(
+                flag, Verdict.TODO, "it has a secret in it: give it by spec.env from a Secret"
+            )
+        elif "$" in shown:
+            self._note(flag, Verdict.TODO, f"{shown}: a variable that is not known: write it out")
+        else:
             self._extra += words
-            self._note(flag, Verdict.MAPPED, f"spec.extraArgs: {' '.join(words)}")
+            self._note(flag, Verdict.MAPPED, f"spec.extraArgs: {shown}")
 
     def _valued(self, flag: str, value: str, rest: list[str]) -> None:
-        if flag in _NUMBERS:
+        if "$" in value and flag not in _DROPPED:
+            self._note(flag, Verdict.TODO, f"{value}: a variable that is not known: write it out")
+        elif flag in _NUMBERS:
             self._number(flag, _NUMBERS[flag], value)
         elif flag in _TEXTS:
             self._set(flag, _TEXTS[flag], value)
         elif flag in _FILES:
+            if ".." in value.split("/"):
+                self._note(flag, Verdict.TODO, f"{value}: say where in the store that is")
             self._set(flag, _FILES[flag], {"local": {"path": local_path(value, self._root)}})
         elif flag in _URLS:
-            self._set(flag, _URLS[flag], {"http": {"url": value}})
+            self._address(flag, value)
         elif flag in _DROPPED:
             self._note(flag, Verdict.DROPPED, _DROPPED[flag])
         elif flag in _ASKED:
+            self._found.needs_key |= flag.startswith("--api-key")
             self._note(flag, Verdict.TODO, _ASKED[flag])
-        elif flag == "--lora-scaled":
-            self._adapter(flag, value, rest.pop(0) if rest else None)
+        elif flag == "--lora-scaled" and ":" not in value:
+            self._adapter(flag, f"{value}:{rest.pop(0)}" if rest else value)
         else:
             getattr(self, f"_{_SPECIAL[flag]}")(flag, value)
+
+    def _address(self, flag: str, value: str) -> None:
+        url = without_secrets(value)
+        if url != value:
+            text = (
+                "its address has a secret: source.http.headersSecretRef takes headers of a Secret"
+            )
+            self._note(flag, Verdict.TODO, text)
+        self._set(flag, _URLS[flag], {"http": {"url": url}})
 
     def _set(self, flag: str, path: str, value: Any) -> None:
         """Set a field of the spec by its path in YAML."""
@@ -228,31 +275,61 @@ class CommandLine:
             "-hf", Verdict.TODO, f"the file in {repo} is a guess, {file}: look whether it is there"
         )
 
-    def _draft_tokens(self, flag: str, value: str) -> None:
-        self._number(flag, "draft.model.maxTokens", value)
+    def _draft_tokens(self, _: str, value: str) -> None:
+        self._drafted = value
 
-    def _adapter(self, flag: str, value: str, scale: str | None = None) -> None:
+    def _drafting(self, flag: str, value: str) -> None:
+        if value == "draft-mtp":
+            self._drafts_itself = True
+            self._note(flag, Verdict.MAPPED, "spec.draft.mtp")
+        else:
+            self._note(flag, Verdict.DROPPED, "the draft's own header says how it drafts")
+
+    def _draft(self) -> None:
+        """A draft model drafts, or the model itself; without either there is nothing to count."""
+        draft = self._model.spec.get("draft", {})
+        kind = "model" if "model" in draft else "mtp" if self._drafts_itself else ""
+        if not kind:
+            self._note("--draft-max", Verdict.DROPPED, "nothing drafts")
+            return
+        self._model.spec.setdefault("draft", {}).setdefault(kind, {})
+        if self._drafted:
+            self._number("--draft-max", f"draft.{kind}.maxTokens", self._drafted)
+
+    def _adapter(self, flag: str, value: str) -> None:
         adapters = self._model.spec.setdefault("adapters", [])
-        for path in value.split(","):
+        names = {each["name"] for each in adapters}
+        for each in value.split(","):
+            path, _, scale = each.partition(":")
             stem = re.sub(r"[^a-z0-9]+", "-", PurePosixPath(path).stem.lower()).strip("-")
+            name = stem[:36].strip("-") or "adapter"
+            name = name if name not in names else f"{name}-{len(names) + 1}"
+            names.add(name)
             local = {"local": {"path": local_path(path, self._root)}}
-            found = {"name": stem[:40].strip("-") or "adapter", "source": local}
-            adapters.append(found | ({"scale": scale} if scale else {}))
-            self._note(flag, Verdict.MAPPED, f"spec.adapters: {found['name']}")
+            adapters.append({"name": name, "source": local} | ({"scale": scale} if scale else {}))
+            self._note(flag, Verdict.MAPPED, f"spec.adapters: {name}")
 
     def _alias(self, flag: str, value: str) -> None:
         self._model.aliases += [each for each in value.split(",") if each]
         self._note(flag, Verdict.MAPPED, f"alias {value} of the ModelRouter")
 
     def _layers(self, flag: str, value: str) -> None:
+        """Of a flag that is there twice the last one counts."""
+        self._model.spec.pop("gpuLayers", None)
+        if self._model.spec.get("backend") == "CPU" and not self._hidden():
+            del self._model.spec["backend"]
         if value == "0":
             self._set(flag, "backend", "CPU")
+        elif self._hidden():
+            self._note(flag, Verdict.DROPPED, "the GPU is hidden: backend CPU")
         elif value in ("all", "auto", "-1") or (value.isdecimal() and int(value) >= ALL_LAYERS):
-            self._note(
-                flag, Verdict.MAPPED, "all layers are on the GPU when spec.gpuLayers is absent"
-            )
+            text = "all layers are on the GPU when spec.gpuLayers is absent"
+            self._note(flag, Verdict.MAPPED, text)
         else:
             self._number(flag, "gpuLayers", value)
+
+    def _hidden(self) -> bool:
+        return self._model.spec.get("backend") == "CPU" and self._hides
 
     def _device(self, flag: str, value: str) -> None:
         backend = _BACKENDS.get(re.sub(r"[\d,].*$", "", value).lower())
@@ -275,18 +352,22 @@ class CommandLine:
 
     def _variable(self, name: str, value: str) -> None:
         if name in _HIDES_THE_GPU and value in ("-1", ""):
+            self._hides = True
             self._set(name, "backend", "CPU")
         elif name in _VARIABLES:
             self._flag([_VARIABLES[name], value])
-        elif _SECRET.search(name):
+        elif name in OWNED_ENV:
+            self._note(name, Verdict.TODO, "the operator sets it: use the field of spec for it")
+        elif is_secret(name) or without_secrets(value) != value:
             text = "put it into a Secret: spec.env takes valueFrom.secretKeyRef"
             self._note(name, Verdict.TODO, text)
         else:
-            self._model.spec.setdefault("env", []).append({"name": name, "value": value})
+            env = [e for e in self._model.spec.get("env", []) if e["name"] != name]
+            self._model.spec["env"] = [*env, {"name": name, "value": value}]
             self._note(name, Verdict.MAPPED, f"spec.env: {name}")
 
     def _note(self, flag: str, verdict: Verdict, text: str) -> None:
-        where = f"{self._where} {flag}"
+        where = f"{self._where} {flag}".rstrip()
         self._found.notes.append(Note(where, verdict, text, self._model.name))
 
 

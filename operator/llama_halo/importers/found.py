@@ -1,7 +1,7 @@
 """What the files of another system say, in this project's terms, and what became of every setting.
 
-An importer takes each setting by name; what it does not take is reported as dropped, so nothing is
-lost without a word.
+An importer takes each setting by name; what it does not take is reported, so nothing is lost
+without a word.
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from llama_halo.importers.secrets import one_line
+
 Json = dict[str, Any]
+_EMPTY: tuple[Any, ...] = (None, "", [], {}, False)
 
 
 class Verdict(StrEnum):
@@ -35,6 +38,10 @@ class Note:
     text: str
     about: str = ""
     """The model it is of, if it is of one."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "where", one_line(self.where))
+        object.__setattr__(self, "text", one_line(self.text))
 
 
 @dataclass
@@ -78,12 +85,35 @@ class Found:
         """Return the model of a name, which is there from now on."""
         return self.models.setdefault(name, FoundModel(name))
 
-    def add_elsewhere(self, name: str, provider: str, model: str) -> None:
-        """Add a model of a provider, under a name that is free."""
+    def define(self, name: str, where: str) -> FoundModel:
+        """Return a model that a file defines: of two with one name the second gets another."""
+        chosen, number = name, 2
+        while chosen in self.models and "source" in self.models[chosen].spec:
+            chosen = f"{name}-{number}"
+            number += 1
+        if chosen != name:
+            text = f"there is a {name} already: this one is called {chosen}"
+            self.notes.append(Note(where, Verdict.TODO, text, chosen))
+        return self.model(chosen)
+
+    def known_as(self, name: str) -> FoundModel | None:
+        """Return the model that a name means."""
+        if name in self.models:
+            return self.models[name]
+        return next((each for each in self.models.values() if name in each.aliases), None)
+
+    def at_port(self, port: int) -> FoundModel | None:
+        """Return the model that was served at a port of this machine, if only one was."""
+        found = [each for each in self.models.values() if each.port == port]
+        return found[0] if len(found) == 1 else None
+
+    def add_elsewhere(self, name: str, provider: str, model: str) -> str:
+        """Add a model of a provider, under a name that is free, and return that."""
         known = self.elsewhere.get(name)
-        if name in self.models or (known and known.provider != provider):
+        if name in self.models or (known and (known.provider, known.model) != (provider, model)):
             name = f"{provider}/{name}"
         self.elsewhere[name] = Elsewhere(name, provider, model)
+        return name
 
     def add_alias(self, model: str, alias: str) -> None:
         """Give a model of either kind another name."""
@@ -93,22 +123,25 @@ class Found:
         if alias != model and alias not in names:
             names.append(alias)
 
-    def at_port(self, port: int) -> FoundModel | None:
-        """Return the model that was served at a port of this machine."""
-        return next((each for each in self.models.values() if each.port == port), None)
-
 
 class Settings:
-    """A mapping of a file, whose settings are taken one by one."""
+    """A mapping of a file, whose settings are taken one by one; what is of another type than it
+    has to be is for a person to look at."""
 
-    def __init__(
-        self, found: Found, where: str, values: Mapping[str, Any], about: str = ""
-    ) -> None:
+    def __init__(self, found: Found, where: str, values: Any, about: str = "") -> None:
         self.found, self.where, self._about = found, where, about
-        self._left = dict(values)
+        self._left: Json = {}
+        if isinstance(values, Mapping):
+            self._left = {str(name): each for name, each in values.items()}
+        elif values is not None:
+            self.note("", Verdict.TODO, "is no mapping: look what it was to be")
 
     def __contains__(self, name: str) -> bool:
         return name in self._left
+
+    def peek(self) -> list[str]:
+        """Return the names of what is left."""
+        return list(self._left)
 
     def take(self, name: str, became: str = "") -> Any:
         """Return a setting, None when there is none, and note what it became."""
@@ -119,6 +152,57 @@ class Settings:
             self.note(name, Verdict.MAPPED, became)
         return value
 
+    def text(self, name: str, became: str = "") -> str:
+        """Take a text; a number is one, too."""
+        value = self.take(name, became)
+        if value is None or isinstance(value, str | int | float):
+            return "" if value is None else str(value)
+        self.note(name, Verdict.TODO, "is no text: look what it was to be")
+        return ""
+
+    def number(self, name: str, became: str = "") -> int | None:
+        """Take a whole number that is not below zero; -1 is none."""
+        value = self.take(name)
+        try:
+            number = None if value is None or isinstance(value, bool) else int(value)
+        except (TypeError, ValueError, OverflowError):
+            number = None
+        if number is None or number < 0:
+            if value is not None and number != -1:
+                self.note(name, Verdict.TODO, "is no number that can be used: write one")
+            return None
+        if became:
+            self.note(name, Verdict.MAPPED, became)
+        return number
+
+    def texts(self, name: str, became: str = "") -> list[str]:
+        """Take a list of texts."""
+        value = self.take(name)
+        if value in _EMPTY:
+            return []
+        given = value if isinstance(value, list) else [value]
+        if not all(isinstance(each, str | int | float) for each in given):
+            self.note(name, Verdict.TODO, "is no list of texts: look what it was to be")
+            return []
+        if became:
+            self.note(name, Verdict.MAPPED, became)
+        return [str(each) for each in given]
+
+    def inner(self, name: str, about: str = "") -> Settings:
+        """Take a mapping."""
+        value = self._left.pop(name, None)
+        where = f"{self.where}.{name}"
+        return Settings(self.found, where, value, about or self._about)
+
+    def several(self, name: str) -> list[Settings]:
+        """Take a list of mappings."""
+        value = self._left.pop(name, None)
+        given = value if isinstance(value, list) else [] if value is None else [value]
+        return [
+            Settings(self.found, f"{self.where}: {name}[{at}]", each, self._about)
+            for at, each in enumerate(given)
+        ]
+
     def change(self, name: str, became: str) -> Any:
         """Take a setting that became something not quite the same."""
         return self._noted(name, Verdict.CHANGED, became)
@@ -128,17 +212,9 @@ class Settings:
         return self._noted(name, Verdict.DROPPED, why)
 
     def ask(self, name: str, what: str) -> Any:
-        """Take a setting that a person has to do something about."""
-        return self._noted(name, Verdict.TODO, what)
-
-    def inner(self, name: str, about: str = "") -> Settings:
-        """Return a mapping in this one."""
-        value = self._left.pop(name, None)
-        where = f"{self.where}.{name}"
-        if value is not None and not isinstance(value, Mapping):
-            self.note(name, Verdict.DROPPED, "is no mapping")
-            value = None
-        return Settings(self.found, where, value or {}, about or self._about)
+        """Take a setting that a person has to do something about, unless it is empty."""
+        empty = self._left.get(name) in _EMPTY
+        return self._noted(name, Verdict.DROPPED if empty else Verdict.TODO, "" if empty else what)
 
     def items(self) -> Iterator[tuple[str, Any]]:
         """Take all that is left."""
@@ -148,12 +224,12 @@ class Settings:
     def note(self, name: str, verdict: Verdict, text: str) -> None:
         """Note what became of something in here."""
         where = f"{self.where}.{name}" if name else self.where
-        self.found.notes.append(Note(where, verdict, text, self._about))
+        self.found.notes.append(Note(where, verdict, text or "it is empty", self._about))
 
     def end(self) -> None:
         """Report what nobody took."""
         for name, _ in self.items():
-            self.note(name, Verdict.DROPPED, "not known to the importer")
+            self.note(name, Verdict.TODO, "not known to the importer: look whether you need it")
 
     def _noted(self, name: str, verdict: Verdict, text: str) -> Any:
         if name not in self._left:

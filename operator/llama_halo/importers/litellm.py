@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from llama_halo.importers.found import Found, Settings, Verdict
@@ -19,6 +20,11 @@ _DEFAULT_ADDRESSES = {
     "mistral": "https://api.mistral.ai/v1",
     "ollama": "http://localhost:11434",
     "ollama_chat": "http://localhost:11434",
+}
+_MODES = {
+    "embedding": "Embedding",
+    "rerank": "Rerank",
+    "audio_transcription": "Transcription",
 }
 _BY_THE_GATEWAY = ("timeout", "stream_timeout", "max_retries", "num_retries")
 _OF_THE_ROUTER = {
@@ -38,22 +44,27 @@ def is_it(document: Any) -> bool:
 
 
 def read(found: Found, file: str, document: Mapping[str, Any]) -> None:
-    """Read a whole configuration."""
+    """Read a whole configuration; what is on this machine first, for its names come first."""
     top = Settings(found, file, document)
-    for at, entry in enumerate(top.take("model_list") or []):
-        _entry(found, f"{file}: model_list[{at}]", entry)
+    entries = [_Entry.of(each) for each in top.several("model_list")]
+    for entry in sorted(entries, key=lambda each: not each.is_here):
+        _entry(found, entry)
     router = top.inner("router_settings")
-    for alias, model in (router.take("model_group_alias", "aliases in the router") or {}).items():
-        target = model.get("model") if isinstance(model, Mapping) else model
-        found.add_alias(_behind(found, str(target)), str(alias))
+    for alias, target in router.inner("model_group_alias").items():
+        model = _behind(found, str(target.get("model") if isinstance(target, Mapping) else target))
+        if model:
+            found.add_alias(model, alias)
+            router.note(f"model_group_alias.{alias}", Verdict.MAPPED, f"{alias}: {model}")
+        else:
+            router.note(f"model_group_alias.{alias}", Verdict.TODO, "means no model of the list")
     settings = top.inner("litellm_settings")
     for each in (router, settings):
         for kind in ("fallbacks", "context_window_fallbacks", "default_fallbacks"):
             _fallbacks(found, each, kind)
     for name, why in _OF_THE_ROUTER.items():
         router.drop(name, why)
-    for name, _ in list(settings.items()):
-        settings.note(name, Verdict.DROPPED, "the gateway needs no such setting")
+    for name in settings.peek():
+        settings.drop(name, "of LiteLLM's own process")
     general = top.inner("general_settings")
     if general.ask(
         "master_key",
@@ -61,41 +72,66 @@ def read(found: Found, file: str, document: Mapping[str, Any]) -> None:
         " gone, each client's can be an entry of that Secret",
     ):
         found.needs_key = True
-    for name, _ in list(general.items()):
-        general.note(name, Verdict.DROPPED, "there is no database, and no budgets")
+    for name in general.peek():
+        general.drop(name, "there is no database, and no budgets")
     top.drop("environment_variables", "of LiteLLM's own process")
     for each in (router, settings, general, top):
         each.end()
 
 
-def _entry(found: Found, where: str, entry: Mapping[str, Any]) -> None:
-    values = Settings(found, where, entry)
-    name = str(values.take("model_name"))
-    parameters = values.inner("litellm_params")
-    prefix, _, model = str(parameters.take("model")).rpartition("/")
-    prefix, _, rest = prefix.partition("/")
-    model = f"{rest}/{model}" if rest else model
-    address = str(parameters.take("api_base") or _DEFAULT_ADDRESSES.get(prefix or "openai", ""))
+@dataclass(frozen=True)
+class _Entry:
+    """One item of the list."""
+
+    name: str
+    prefix: str
+    model: str
+    address: str
+    values: Settings
+    parameters: Settings
+
+    @classmethod
+    def of(cls, values: Settings) -> _Entry:
+        name = values.text("model_name")
+        parameters = values.inner("litellm_params")
+        prefix, _, model = parameters.text("model").partition("/")
+        if not model:
+            prefix, model = "anthropic" if prefix.startswith("claude") else "openai", prefix
+        address = parameters.text("api_base") or _DEFAULT_ADDRESSES.get(prefix, "")
+        return cls(name, prefix, model, address, values, parameters)
+
+    @property
+    def is_here(self) -> bool:
+        return here(self.address) is not None and self.prefix not in ("ollama", "ollama_chat")
+
+
+def _entry(found: Found, entry: _Entry) -> None:
+    values, parameters = entry.values, entry.parameters
     key = parameters.take("api_key")
-    port = here(address)
-    if port is not None and prefix not in ("ollama", "ollama_chat"):
-        llama = found.at_port(port) or found.model(model)
-        llama.port = port
-        _named(found, llama.name, name, values)
+    if not entry.model or not entry.name:
+        values.note("", Verdict.TODO, "it has no model or no name")
+    elif entry.is_here:
+        # A server that is known by its port answers to every name.
+        known = found.known_as(entry.model) or found.known_as(entry.name)
+        llama = known or found.at_port(here(entry.address) or 0) or found.model(entry.model)
+        mode = values.inner("model_info").text("mode")
+        if mode in _MODES:
+            llama.spec.setdefault("mode", _MODES[mode])
+        _named(found, llama.name, entry.name, values)
+    elif not entry.address:
+        text = f"{entry.prefix}/ has no address here: write api_base, one that speaks OpenAI's API"
+        values.note("", Verdict.TODO, text)
     else:
-        protocol = _PROTOCOLS.get(prefix, "OpenAI")
+        protocol = _PROTOCOLS.get(entry.prefix, "OpenAI")
         has_key = bool(key) and key not in ("dummy", "none", "sk-none")
-        provider = provider_at(found, prefix or "openai", address, protocol=protocol, key=has_key)
-        found.add_elsewhere(model, provider, model)
-        _named(found, model, name, values)
+        provider = provider_at(found, entry.prefix, entry.address, protocol=protocol, key=has_key)
+        model = found.add_elsewhere(entry.model, provider, entry.model)
+        _named(found, model, entry.name, values)
     for each in _BY_THE_GATEWAY:
         parameters.drop(each, "hold.timeout of the ModelRouter")
     for each in ("rpm", "tpm", "weight", "order", "max_parallel_requests"):
-        parameters.drop(
-            each,
-            "as many requests as a server has slots, spec.parallel; a provider's"
-            " are providers[].maxConcurrent",
-        )
+        text = "as many requests as a server has slots, spec.parallel; a provider's are"
+        parameters.drop(each, f"{text} providers[].maxConcurrent")
     parameters.end()
     values.drop("model_info", "what a model can do, the operator reads from its file")
     values.end()
@@ -112,27 +148,29 @@ def _named(found: Found, model: str, name: str, values: Settings) -> None:
 
 
 def _behind(found: Found, name: str) -> str:
-    """Return the model that a name of LiteLLM's list stands for."""
-    for model in found.models.values():
-        if name == model.name or name in model.aliases:
-            return model.name
-    return next((model for model, names in found.aliases.items() if name in names), name)
+    """Return the model that a name of LiteLLM's list stands for, nothing when none does."""
+    known = found.known_as(name)
+    if known:
+        return known.name
+    if name in found.elsewhere:
+        return name
+    return next((model for model, names in found.aliases.items() if name in names), "")
 
 
 def _fallbacks(found: Found, settings: Settings, kind: str) -> None:
-    value = settings.take(kind)
-    if not value:
-        return
     if kind == "default_fallbacks":
-        settings.note(kind, Verdict.DROPPED, "fallbacks are of one model each: spec.fallbacks")
+        settings.ask(kind, "fallbacks are of one model each: spec.fallbacks")
         return
-    for each in value:
-        for name, others in each.items():
-            targets = [_behind(found, str(other)) for other in others]
-            if kind == "fallbacks":
-                found.fallbacks.setdefault(_behind(found, str(name)), targets)
-                settings.note(kind, Verdict.MAPPED, f"fallbacks of {name}")
+    for each in settings.several(kind):
+        for name in each.peek():
+            others = [_behind(found, other) for other in each.texts(name)]
+            model, known = _behind(found, name), [other for other in others if other]
+            if not model or len(known) < len(others) or not known:
+                each.note(name, Verdict.TODO, "names a model that is not in the list")
+            elif kind == "fallbacks":
+                found.fallbacks.setdefault(model, known)
+                each.note(name, Verdict.MAPPED, f"fallbacks of {model}")
             else:
-                found.routes.setdefault("longContext", {"model": targets[0]})
-                text = f"routes.longContext: {targets[0]}, for every model's long prompts"
-                settings.note(kind, Verdict.CHANGED, text)
+                found.routes.setdefault("longContext", {"model": known[0]})
+                text = f"routes.longContext: {known[0]}, for every model's long prompts"
+                each.note(name, Verdict.CHANGED, text)

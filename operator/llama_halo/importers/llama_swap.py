@@ -6,9 +6,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from llama_halo.importers.command_line import CommandLine, split
-from llama_halo.importers.found import Found, FoundModel, Settings, Verdict
+from llama_halo.importers.command_line import CommandLine
+from llama_halo.importers.found import Found, FoundModel, Note, Settings, Verdict
 from llama_halo.importers.providers import provider_at
+from llama_halo.importers.shell import parse
 
 _FOREVER = "8760h"
 """For a model that was to stay once it was loaded."""
@@ -45,6 +46,7 @@ _OF_A_MODEL = {
     "unlisted": "the gateway lists all models of a router",
 }
 _MACRO = re.compile(r"\$\{([A-Za-z0-9_-]+)\}")
+_ENVIRONMENT = re.compile(r"\$\{(env\.[^}]*)\}")
 
 
 def is_it(document: Any) -> bool:
@@ -61,23 +63,28 @@ def is_it(document: Any) -> bool:
 def read(found: Found, file: str, document: Mapping[str, Any], root: str) -> None:
     """Read a whole configuration."""
     top = Settings(found, file, document)
-    macros = _macros(top.take("macros", "written out in the models") or {}, {})
-    default_ttl = top.take("globalTTL", "activation.onDemand.idleTimeout of every model") or 0
+    macros = _macros(top.inner("macros"), {})
+    default_ttl = top.number("globalTTL", "activation.onDemand.idleTimeout of every model") or 0
     top.drop("healthCheckTimeout", "the operator's STARTUP_TIMEOUT is for all models")
     preloaded = _preloaded(top)
     groups, priorities = _routing(top)
-    models = top.inner("models")
-    for name, values in models.items():
-        model = found.model(str(name))
-        where = Settings(found, f"{file}: models.{name}", values or {}, model.name)
-        _model(found, model, where, macros, root)
-        _activation(model, where, default_ttl, preloaded, groups)
-        if model.name in priorities and "activation" in model.spec:
-            model.spec["activation"]["onDemand"].setdefault("priority", priorities[model.name])
-        where.end()
+    names: dict[str, str] = {}
+    for name, values in top.inner("models").items():
+        where = f"{file}: models.{name}"
+        model = found.define(name, where)
+        names[name] = model.name
+        settings = Settings(found, where, values, model.name)
+        _model(found, model, settings, macros, root)
+        _activation(model, settings, default_ttl, name in preloaded, groups.get(name))
+        if name in priorities and "activation" in model.spec:
+            model.spec["activation"]["onDemand"].setdefault("priority", priorities[name])
+        settings.end()
+    for missing in sorted((preloaded | set(groups) | set(priorities)) - set(names)):
+        note = Note(f"{file}: {missing}", Verdict.TODO, "is in a group or hook, and is no model")
+        found.notes.append(note)
     for name, values in top.inner("peers").items():
-        _peer(found, Settings(found, f"{file}: peers.{name}", values), str(name))
-    _selectors(found, top)
+        _peer(found, Settings(found, f"{file}: peers.{name}", values), name)
+    _selectors(found, top, names)
     if top.ask("apiKeys", "put the keys into a Secret and name it in spec.auth of the ModelRouter"):
         found.needs_key = True
     for name, why in _OF_THE_PROGRAM.items():
@@ -89,62 +96,80 @@ def read(found: Found, file: str, document: Mapping[str, Any], root: str) -> Non
 def _model(
     found: Found, model: FoundModel, where: Settings, macros: Mapping[str, str], root: str
 ) -> None:
-    own = _macros(where.take("macros", "written out") or {}, macros)
+    own = _macros(where.inner("macros"), macros)
     known = {**macros, **own, "MODEL_ID": model.name, "PORT": "8080", "PID": ""}
-    command = where.take("cmd")
+    command = where.text("cmd")
+    variables = [_expanded(each, known) for each in where.texts("env", "spec.env")]
     if command:
-        variables, words, program = split(_expanded(str(command), known))
-        listed = [_expanded(str(each), known) for each in where.take("env") or []]
-        if program == "whisper-server":
-            model.spec["mode"] = "Transcription"
-        CommandLine(found, model, f"{where.where}.cmd", root).read(words, [*listed, *variables])
+        _command(found, model, where, _expanded(_without_comments(command), known), variables, root)
         where.drop("proxy", "the Service is the address")
-        for unknown in sorted(set(_MACRO.findall(_expanded(str(command), known)))):
-            where.note("cmd", Verdict.TODO, f"${{{unknown}}} is not known: write it out")
     else:
         where.ask("proxy", "serves without a command: name its file, or a provider")
-    name = where.take("name", "spec.displayName")
+    name = _expanded(where.text("name", "spec.displayName"), known)
     if name:
-        model.spec["displayName"] = str(name)
-    description = where.take("description", "spec.description")
-    if description:
-        model.spec["description"] = str(description).strip()[:1024]
-    model.aliases += [str(each) for each in where.take("aliases", "aliases in the router") or []]
+        model.spec["displayName"] = name[:253]
+    description = _expanded(where.text("description", "spec.description"), known)
+    if description.strip():
+        model.spec["description"] = description.strip()[:1024]
+    aliases = where.texts("aliases", "aliases in the router")
+    model.aliases += [_expanded(each, known) for each in aliases]
     where.drop("useModelName", "llama-server answers to any name")
     where.ask("filters", "what clients send goes on as it is: set defaults in spec.extraArgs")
     for setting, why in _OF_A_MODEL.items():
         where.drop(setting, why)
 
 
+def _command(
+    found: Found, model: FoundModel, where: Settings, text: str, variables: list[str], root: str
+) -> None:
+    try:
+        parsed = parse(text)
+    except ValueError as error:
+        where.note("cmd", Verdict.TODO, f"cannot be read ({error}): write its flags down")
+        return
+    CommandLine(found, model, f"{where.where}.cmd", root).start(parsed, variables)
+    model.port = None  # ${PORT} is another one for each
+    for unknown in sorted(set(_MACRO.findall(text)) | set(_ENVIRONMENT.findall(text))):
+        where.note("cmd", Verdict.TODO, f"${{{unknown}}} is not known: write it out")
+
+
+def _without_comments(command: str) -> str:
+    return "\n".join(line for line in command.splitlines() if not line.lstrip().startswith("#"))
+
+
 def _activation(
     model: FoundModel,
     where: Settings,
-    default_ttl: Any,
-    preloaded: set[str],
-    groups: Mapping[str, tuple[str, bool]],
+    default_ttl: int,
+    preload: bool,
+    group: tuple[str, bool] | None,
 ) -> None:
     """llama-swap loads every model when it is asked for: so does the operator."""
-    group, persistent = groups.get(model.name, ("", False))
-    ttl = where.take("ttl", "activation.onDemand.idleTimeout")
-    seconds = int(default_ttl if ttl in (None, -1) else ttl)
-    if persistent and seconds <= 0:
-        where.note("", Verdict.MAPPED, "persistent: always on, so activation is absent")
+    turns, persistent = group or ("", False)
+    own = where.number("ttl", "activation.onDemand.idleTimeout")
+    seconds = default_ttl if own is None else own
+    if group is None:
+        text = "in no group, where it took turns with all others: here memory says who stays"
+        where.note("", Verdict.CHANGED, text)
+    if persistent and not seconds:
+        where.note("", Verdict.CHANGED, "persistent: always on, so activation is absent")
         return
-    on_demand: dict[str, Any] = {"idleTimeout": f"{seconds}s" if seconds > 0 else _FOREVER}
-    if group:
-        on_demand["group"] = group
+    on_demand: dict[str, Any] = {"idleTimeout": f"{seconds}s" if seconds else _FOREVER}
+    if turns:
+        on_demand["group"] = turns
     if persistent:
         on_demand["priority"] = _LAST_TO_GO
         where.note("", Verdict.CHANGED, f"persistent, with a ttl: priority {_LAST_TO_GO}")
-    if model.name in preloaded:
+    if preload:
         on_demand["preload"] = True
+        where.note("", Verdict.MAPPED, "activation.onDemand.preload")
     model.spec["activation"] = {"onDemand": on_demand}
 
 
 def _preloaded(top: Settings) -> set[str]:
     hooks = top.inner("hooks")
     start = hooks.inner("on_startup")
-    found = {str(each) for each in start.take("preload", "activation.onDemand.preload") or []}
+    found = set(start.texts("preload"))
     start.end()
     hooks.end()
     return found
@@ -162,61 +187,83 @@ def _routing(top: Settings) -> tuple[dict[str, tuple[str, bool]], dict[str, int]
         matrix.drop("matrix", "what fits together follows from memory")
     scheduler.drop("use", "who waits longest is next")
     first = order.inner("fifo")
-    priorities = first.change("priority", "activation.onDemand.priority: also who stays longest")
+    order_of = first.inner("priority")
+    priorities = {
+        name: max(-1000, min(1000, number))
+        for name in order_of.peek()
+        if (number := order_of.number(name)) is not None
+    }
+    for name in priorities:
+        text = "activation.onDemand.priority: also who stays longest"
+        first.note(f"priority.{name}", Verdict.CHANGED, text)
     for each in (first, settings, order, router, scheduler, routing):
         each.end()
     found: dict[str, tuple[str, bool]] = {}
     for name, values in groups.items():
-        found |= _group(Settings(top.found, f"{top.where}: groups.{name}", values or {}), str(name))
-    return found, {str(name): int(each) for name, each in (priorities or {}).items()}
+        found |= _group(Settings(top.found, f"{top.where}: groups.{name}", values), name)
+    return found, priorities
 
 
 def _group(values: Settings, name: str) -> dict[str, tuple[str, bool]]:
     swap = values.take("swap", "activation.onDemand.group: one of them at a time")
     values.change("exclusive", "what is loaded beside it follows from memory")
-    persistent = bool(values.take("persistent"))
-    members = [str(each) for each in values.take("members", "spec of each member") or []]
+    persistent = values.take("persistent") is True
+    members = values.texts("members")
     values.end()
-    label = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "group"
+    label = re.sub(r"[^a-z0-9]+", "-", name.lower())[:63].strip("-") or "group"
     turns = label if swap is not False and len(members) > 1 else ""
     return {each: (turns, persistent) for each in members}
 
 
 def _peer(found: Found, values: Settings, name: str) -> None:
-    address = str(values.take("proxy", "providers: baseURL") or "")
+    address = values.text("proxy", "providers: baseURL")
     key = values.ask("apiKey", "put the key into a Secret: providers[].apiKeySecretRef names it")
     address = f"{address.rstrip('/').removesuffix('/v1')}/v1"
     provider = provider_at(found, name, address, protocol="OpenAI", key=bool(key))
-    for each in values.take("models", "models of the router") or []:
-        found.add_elsewhere(str(each), provider, str(each))
+    for each in values.texts("models", "models of the router"):
+        found.add_elsewhere(each, provider, each)
     values.drop("timeouts", "a stream may be silent for 5 minutes")
     values.ask("filters", "what clients send goes on as it is")
     values.end()
 
 
-def _selectors(found: Found, top: Settings) -> None:
+def _selectors(found: Found, top: Settings, names: Mapping[str, str]) -> None:
     for name, value in top.inner("selectors").items():
-        values = Settings(found, f"{top.where}: selectors.{name}", value or {})
-        targets = [str(each) for each in values.take("targets") or []]
-        strategy = values.take("strategy")
-        if strategy == "pin" and targets:
-            found.add_alias(targets[0], str(name))
-            values.note("", Verdict.MAPPED, f"alias {name} of {targets[0]}")
-        elif targets:
-            found.add_alias(targets[0], str(name))
-            text = f"{strategy}: alias of {targets[0]} alone; the others are its fallbacks"
-            found.fallbacks.setdefault(targets[0], targets[1:])
+        values = Settings(found, f"{top.where}: selectors.{name}", value)
+        targets = [_target(found, each, names) for each in values.texts("targets")]
+        known = [each for each in targets if each]
+        strategy = values.text("strategy")
+        if len(known) < len(targets) or not known:
+            values.note("targets", Verdict.TODO, "a target is no model here: give it an alias")
+        if known:
+            found.add_alias(known[0], name)
+        if known and strategy == "pin":
+            values.note("", Verdict.MAPPED, f"alias {name} of {known[0]}")
+        elif known:
+            found.fallbacks.setdefault(known[0], known[1:])
+            text = f"{strategy}: alias of {known[0]} alone; the others are its fallbacks"
             values.note("", Verdict.CHANGED, text)
         for setting in ("settings", "name", "description", "metadata", "unlisted"):
             values.drop(setting, "an alias has none")
         values.end()
 
 
-def _macros(own: Mapping[str, Any], outer: Mapping[str, str]) -> dict[str, str]:
+def _target(found: Found, name: str, names: Mapping[str, str]) -> str:
+    """Return the model that a selector means, by its own name or with its peer's before it."""
+    if name in names:
+        return names[name]
+    for each in found.elsewhere.values():
+        if name in (each.name, f"{each.provider}/{each.model}"):
+            return each.name
+    return ""
+
+
+def _macros(own: Settings, outer: Mapping[str, str]) -> dict[str, str]:
     """Return macros by name; each may use those before it."""
     found: dict[str, str] = {}
-    for name, value in own.items():
-        found[str(name)] = _expanded(str(value), {**outer, **found})
+    for name in own.peek():
+        text = _without_comments(own.text(name, "written out where it is used"))
+        found[name] = _expanded(text, {**outer, **found})
     return found
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
-from llama_halo.importers.found import Found, Note, Verdict
+from llama_halo.importers.found import Found, Json, Note, Verdict
+from llama_halo.importers.secrets import without_secrets
 
 _HERE = (
     "localhost",
@@ -19,11 +20,15 @@ _ENDINGS = ("/chat/completions", "/messages", "/completions", "/responses")
 
 
 def here(address: str) -> int | None:
-    """Return the port of an address on this machine, None for one elsewhere."""
-    parts = urlsplit(address)
+    """Return the port of an address on this machine, None for one elsewhere, or for no address."""
+    try:
+        parts = urlsplit(address)
+        port = parts.port
+    except ValueError:
+        return None
     if parts.hostname not in _HERE:
         return None
-    return parts.port or (443 if parts.scheme == "https" else 80)
+    return port or (443 if parts.scheme == "https" else 80)
 
 
 def base_url(address: str, protocol: str) -> str:
@@ -36,18 +41,36 @@ def base_url(address: str, protocol: str) -> str:
 
 
 def provider_at(found: Found, name: str, address: str, *, protocol: str, key: bool) -> str:
-    """Add a provider and return what it is called here."""
-    label = re.sub(r"[^a-z0-9.-]+", "-", name.lower()).strip("-.") or "provider"
-    provider = {"name": label, "protocol": protocol, "baseURL": base_url(address, protocol)}
-    if key:
-        found.notes.append(
-            Note(
-                f"provider {label}",
-                Verdict.TODO,
-                f"kubectl create secret generic {label} --from-literal=key=…",
-            )
-        )
-        found.providers[label] = {**provider, "apiKeySecretRef": {"name": label, "key": "key"}}
-    else:
-        found.providers[label] = provider
+    """Add a provider, or find the one that it is, and return what it is called here."""
+    stem = re.sub(r"[^a-z0-9.-]+", "-", name.lower()).strip("-.") or "provider"
+    url = base_url(without_secrets(address), protocol)
+    label, number = stem, 2
+    while True:
+        provider: Json = {"name": label, "protocol": protocol, "baseURL": url}
+        if key:
+            provider["apiKeySecretRef"] = {"name": label, "key": "key"}
+        known = found.providers.get(label)
+        if known is None:
+            break
+        if known == provider:
+            return label
+        label, number = f"{stem}-{number}", number + 1
+    found.providers[label] = provider
+    _ask(found, label, address, url, key=key)
     return label
+
+
+def _ask(found: Found, label: str, address: str, url: str, *, key: bool) -> None:
+    def ask(text: str) -> None:
+        found.notes.append(Note(f"provider {label}", Verdict.TODO, text))
+
+    if key:
+        ask(f"kubectl create secret generic {label} --from-literal=key=… (its API key)")
+    if without_secrets(address) != address:
+        ask("its address had a secret in it: put that into a Secret, apiKeySecretRef names it")
+    if here(url) is not None:
+        ask(f"{url} is this machine, which in a pod is the pod: give an address that pods reach")
+    if "googleapis.com" in url and "/openai" not in url:
+        ask("it speaks Google's own protocol: give its address for OpenAI's, which ends in /openai")
+    if ".azure.com" in url:
+        ask("it wants api-version in each request, which is not sent: look whether it answers")

@@ -13,6 +13,7 @@ from llama_halo.api.llamamodel import LlamaModelSpec
 from llama_halo.api.modelrouter import ModelRouterSpec
 from llama_halo.errors import SettingsError
 from llama_halo.importers.found import Found, FoundModel, Json, Note, Verdict
+from llama_halo.importers.secrets import cleaned
 from llama_halo.plan.engines.choice import engine_of
 
 _LONGEST_NAME = 40
@@ -32,7 +33,12 @@ class Wanted:
 
 
 def resources(found: Found, wanted: Wanted) -> list[Json]:
-    """Return the resources; what is missing or would be refused is noted for a person."""
+    """Return the resources; what is missing or would be refused is noted for a person. Raises
+    `SettingsError` for a name that no router can have."""
+    if not re.fullmatch(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?", wanted.router):
+        raise SettingsError(
+            f"--router {wanted.router!r}: give small letters, digits and dashes, at most 40"
+        )
     names = _names(found)
     made = [_llama_model(found, model, names, wanted) for model in found.models.values()]
     router = _router(found, names, wanted)
@@ -42,7 +48,7 @@ def resources(found: Found, wanted: Wanted) -> list[Json]:
 def source_of(text: str) -> Json:
     """Return the source that a person names; raises `SettingsError` for what is none."""
     kind, _, rest = text.partition(":")
-    if kind == "local" and rest:
+    if kind == "local" and rest and not rest.startswith("/") and ".." not in rest.split("/"):
         return {"local": {"path": rest}}
     if kind in ("http", "https"):
         return {"http": {"url": text}}
@@ -50,7 +56,7 @@ def source_of(text: str) -> Json:
     if kind == "hf" and file:
         return {"huggingFace": {"repo": repo, "file": file}}
     raise SettingsError(
-        f"{text!r} is no source: give local:PATH (in the store), hf:OWNER/REPO/FILE or a URL"
+        f"{text!r} is no source: give local:PATH (below the store), hf:OWNER/REPO/FILE or a URL"
     )
 
 
@@ -60,7 +66,7 @@ def _names(found: Found) -> dict[str, str]:
     for model in found.models:
         stem = re.sub(r"[^a-z0-9]+", "-", model.lower()).strip("-") or "model"
         stem = stem if stem[0].isalpha() else f"m-{stem}"
-        stem = stem.removesuffix("-router")[:_LONGEST_NAME].rstrip("-")
+        stem = re.sub(r"(-router)+$", "", stem[:_LONGEST_NAME]).rstrip("-") or "model"
         name, number = stem, 2
         while name in names.values():
             name = f"{stem[: _LONGEST_NAME - 3]}-{number}"
@@ -83,10 +89,9 @@ def _llama_model(found: Found, model: FoundModel, names: Mapping[str, str], want
             f"no file says where its weights are: put them into the store of each node as {path},"
             f" or name them: --source {model.name}=hf:OWNER/REPO/FILE",
         )
-    batch = spec.get("batchSize", 2048)
-    if spec.get("microBatchSize", 0) > batch:
+    if spec.get("microBatchSize", 0) > spec.get("batchSize", 2048):
         spec["batchSize"] = spec["microBatchSize"]
-    ordered = {"source": spec.pop("source"), **spec}
+    ordered = {"source": spec.pop("source"), **cleaned(spec)}
     _checked(found, model.name, LlamaModelSpec, ordered)
     return _resource("LlamaModel", names[model.name], ordered)
 
@@ -119,11 +124,12 @@ def _router(found: Found, names: Mapping[str, str], wanted: Wanted) -> Json | No
     routes = _routes(found, known)
     if routes:
         spec["routes"] = routes
-    fallbacks = {
-        name: [other for other in others if other in known and other != name]
-        for name, others in found.fallbacks.items()
-        if name in known
-    }
+    fallbacks = {}
+    for name, others in found.fallbacks.items():
+        fallbacks[name] = [each for each in others if each in known and each != name]
+        for each in {name, *others} - known:
+            _ask(found, "", f"fallbacks of {name} name {each}, which none of the files has")
+    fallbacks = {name: each for name, each in fallbacks.items() if name in known}
     if any(fallbacks.values()):
         spec["fallbacks"] = {name: each for name, each in fallbacks.items() if each}
     if found.needs_key:
@@ -177,7 +183,8 @@ def _checked(
     except ValidationError as error:
         for each in error.errors():
             path = ".".join(str(part) for part in each["loc"])
-            _ask(found, name, f"spec.{path} would be refused: {each['msg']}")
+            seen = str(each["input"])[:80]
+            _ask(found, name, f"spec.{path}: {seen!r} would be refused: {each['msg']}")
 
 
 def _checked_router(found: Found, spec: Json) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Any
@@ -10,7 +11,14 @@ from typing import Any
 import yaml
 
 from llama_halo.errors import SettingsError
-from llama_halo.importers import claude_code_router, litellm, llama_swap, plain
+from llama_halo.importers import (
+    claude_code_router,
+    configs,
+    litellm,
+    llama_swap,
+    modelfile,
+    scripts,
+)
 from llama_halo.importers.found import Found, Json, Note, Verdict
 
 _HEADINGS = {
@@ -19,61 +27,112 @@ _HEADINGS = {
     Verdict.DROPPED: "Dropped: nothing here needs it",
     Verdict.MAPPED: "Mapped",
 }
+_SYSTEMS = (
+    ("Claude Code Router", claude_code_router.is_it, claude_code_router.read),
+    ("LiteLLM", litellm.is_it, litellm.read),
+    ("settings by model", configs.is_it, configs.read),
+)
 
 
 def read(found: Found, path: str, text: str, root: str) -> str:
     """Read one file, whatever it is, and return what it was taken for."""
     file = PurePath(path).name
+    try:
+        return _read(found, file, text, root)
+    except RecursionError as error:
+        raise SettingsError(f"{path}: it is nested too deeply to be a configuration") from error
+
+
+def _read(found: Found, file: str, text: str, root: str) -> str:
     document = _document(file, text)
-    if claude_code_router.is_it(document):
-        claude_code_router.read(found, file, document)
-        return "Claude Code Router"
-    if litellm.is_it(document):
-        litellm.read(found, file, document)
-        return "LiteLLM"
+    if isinstance(document, dict):
+        return _read_document(found, file, text, document, root)
+    return _read_text(found, file, text, root)
+
+
+def _read_document(found: Found, file: str, text: str, document: Json, root: str) -> str:
+    for name, is_it, read_it in _SYSTEMS:
+        if is_it(document):
+            read_it(found, file, document)
+            return name
     if llama_swap.is_it(document):
         llama_swap.read(found, file, document, root)
         return "llama-swap"
-    if plain.is_configs(document):
-        plain.read_configs(found, file, document)
-        return "settings by model"
-    if plain.is_modelfile(text):
-        plain.read_modelfile(found, file, text, root)
+    if document.get("kind") == "ConfigMap":
+        return _config_map(found, file, document, root)
+    if "services" in document:
+        raise SettingsError(
+            f"{file}: docker-compose is not read: give each service's command as one line of text"
+        )
+    return _read_text(found, file, text, root)
+
+
+def _read_text(found: Found, file: str, text: str, root: str) -> str:
+    if modelfile.is_it(text):
+        modelfile.read(found, file, text, root)
         return "Modelfile"
-    commands, started = plain.is_commands(text), plain.is_started(text)
+    commands, started = scripts.is_commands(text), scripts.is_started(text)
     if started:
-        plain.read_started(found, file, text)
+        scripts.read_started(found, file, text)
     if commands:
-        plain.read_commands(found, file, text, root)
+        scripts.read_commands(found, file, text, root)
     if started or commands:
         return "models by port" if started else "llama-server command lines"
     raise SettingsError(
-        f"{path}: not known: give a config of llama-swap, LiteLLM or Claude Code Router, a"
+        f"{file}: not known: give a config of llama-swap, LiteLLM or Claude Code Router, a"
         " Modelfile, a model-configs.json, a script with llama-server's command lines, or one that"
         ' lists "name:port:role"'
     )
 
 
+def _config_map(found: Found, file: str, document: Json, root: str) -> str:
+    data = document.get("data")
+    entries = data.items() if isinstance(data, dict) else ()
+    kinds = [_read(found, f"{name}", str(text), root) for name, text in entries]
+    if not kinds:
+        raise SettingsError(f"{file}: the ConfigMap has no data")
+    return f"ConfigMap: {', '.join(kinds)}"
+
+
 def order(path: str, text: str) -> int:
     """Return when a file is to be read: what names models and ports comes before what uses them."""
-    document = _document(PurePath(path).name, text)
+    try:
+        document = _document(PurePath(path).name, text)
+    except RecursionError:
+        return 0
     return int(claude_code_router.is_it(document) or litellm.is_it(document))
 
 
 def _document(file: str, text: str) -> Any:
-    """Return what a text is as JSON or YAML, None where it is neither."""
-    if file.endswith(".json"):
+    """Return what a text is as JSON (with comments, as some write it) or YAML, None where it is
+    neither. What is wrong with it is told without what is in it."""
+    if file.endswith((".json", ".json5", ".jsonc")):
         try:
-            return json.loads(text)
+            return json.loads(_without_comments(text))
         except ValueError as error:
-            raise SettingsError(f"{file} is no JSON: {error}") from error
+            at = f"line {error.lineno}" if isinstance(error, json.JSONDecodeError) else "it"
+            raise SettingsError(f"{file} is no JSON: {at} cannot be read") from error
     try:
         found = yaml.safe_load(text)
     except yaml.YAMLError as error:
         if file.endswith((".yaml", ".yml")):
-            raise SettingsError(f"{file} is no YAML: {error}") from error
+            mark = getattr(error, "problem_mark", None)
+            at = f"line {mark.line + 1}" if mark else "it"
+            problem = getattr(error, "problem", None) or "cannot be read"
+            raise SettingsError(f"{file} is no YAML: {at}: {problem}") from error
+        return None
+    except (ValueError, TypeError):
         return None
     return found if isinstance(found, dict) else None
+
+
+_STRING_OR_COMMENT = re.compile(r'"(?:\\.|[^"\\])*"|//[^\n]*|/\*.*?\*/', re.DOTALL)
+
+
+def _without_comments(text: str) -> str:
+    """Return JSON without comments, and without commas before an end."""
+    plain = _STRING_OR_COMMENT.sub(lambda m: m[0] if m[0].startswith('"') else " ", text)
+    return re.sub(r",(\s*[}\]])", r"\1", plain)
 
 
 def manifests(found: Found, made: Sequence[Json]) -> str:

@@ -1,0 +1,53 @@
+"""`model-configs.json`: settings by a model's name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from llama_halo.importers.command_line import ALL_LAYERS
+from llama_halo.importers.found import Found, FoundModel, Settings, Verdict
+
+_KNOWN = {"ctx_size", "gpu_layers", "batch_size"}
+_FIELDS = {"ctx_size": "contextSize", "batch_size": "batchSize", "threads": "threads"}
+
+
+def is_it(document: Any) -> bool:
+    """Tell whether a document is one: `{"name": {"ctx_size": 4096}}`."""
+    return (
+        isinstance(document, Mapping)
+        and bool(document)
+        and all(isinstance(each, Mapping) for each in document.values())
+        and any(_KNOWN & set(each) for each in document.values())
+    )
+
+
+def read(found: Found, file: str, document: Mapping[str, Any]) -> None:
+    """Read settings by a model's name."""
+    for name, values in document.items():
+        model = found.model(str(name))
+        settings = Settings(found, f"{file}: {name}", values, model.name)
+        for setting, field in _FIELDS.items():
+            number = settings.number(setting, f"spec.{field}")
+            if number:
+                model.spec[field] = number
+        _layers(model, settings)
+        notes = settings.text("notes", "spec.description")
+        if notes:
+            model.spec["description"] = notes[:1024]
+        settings.end()
+
+
+def _layers(model: FoundModel, settings: Settings) -> None:
+    if "gpu_layers" not in settings:
+        return
+    layers = settings.number("gpu_layers")
+    if layers == 0:
+        model.spec["backend"] = "CPU"
+        settings.note("gpu_layers", Verdict.MAPPED, "spec.backend: CPU")
+    elif layers is not None and layers < ALL_LAYERS:
+        model.spec["gpuLayers"] = layers
+        text = "spec.gpuLayers; without it all are on the GPU, and what fits is computed"
+        settings.note("gpu_layers", Verdict.MAPPED, text)
+    else:
+        settings.note("gpu_layers", Verdict.MAPPED, "all layers: spec.gpuLayers is absent")

@@ -1,0 +1,105 @@
+"""Ollama's Modelfile."""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePath
+
+from llama_halo.importers.command_line import ALL_LAYERS, CommandLine, local_path
+from llama_halo.importers.found import Found, FoundModel, Note, Verdict
+
+_NUMBERS = {"num_ctx": "contextSize", "num_batch": "batchSize", "num_thread": "threads"}
+_SAMPLING = {
+    "temperature": "--temp",
+    "top_p": "--top-p",
+    "top_k": "--top-k",
+    "min_p": "--min-p",
+    "repeat_penalty": "--repeat-penalty",
+    "repeat_last_n": "--repeat-last-n",
+    "presence_penalty": "--presence-penalty",
+    "frequency_penalty": "--frequency-penalty",
+    "seed": "--seed",
+    "num_predict": "--n-predict",
+}
+_PASSED_OVER = {
+    "TEMPLATE": "the template in the model's file is used",
+    "SYSTEM": "clients bring their own system prompt",
+    "LICENSE": "of the file",
+    "MESSAGE": "clients bring their own conversation",
+    "REQUIRES": "of Ollama itself",
+    "RENDERER": "the template in the model's file is used",
+    "PARSER": "llama-server reads answers by the template",
+}
+_KNOWN = ("FROM", "PARAMETER", "ADAPTER", *_PASSED_OVER)
+_INSTRUCTION = re.compile(r'^([A-Za-z]+)[ \t]+("""(?:.|\n)*?"""|.*)$', re.MULTILINE)
+
+
+def is_it(text: str) -> bool:
+    """Tell whether a text is a Modelfile: it begins with FROM, and has no other instructions."""
+    words = [word.upper() for word, _ in _instructions(text)]
+    return bool(words) and words[0] == "FROM" and all(word in _KNOWN for word in words)
+
+
+def read(found: Found, file: str, text: str, root: str) -> None:
+    """Read a Modelfile; the model is called like the file, or like what it is made from."""
+    instructions = _instructions(text)
+    base = next(value for word, value in instructions if word == "FROM")
+    model = found.define(_name(file, base), file)
+    for word, value in instructions:
+        _instruction(found, model, f"{file}: {word}", word, value.strip('"'), root)
+
+
+def _instructions(text: str) -> list[tuple[str, str]]:
+    plain = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
+    return [(word.upper(), value.strip()) for word, value in _INSTRUCTION.findall(plain)]
+
+
+def _name(file: str, base: str) -> str:
+    """Return `coder` for `coder.modelfile` and `Modelfile.coder`; else the base's last part."""
+    own = re.sub(r"(?i)^modelfile[.-]?|[.-]?modelfile$|\.(txt|mf)$", "", PurePath(file).name)
+    last = base.replace("\\", "/").rpartition("/")[2].partition(":")[0].removesuffix(".gguf")
+    return (own or last or "model").lower()
+
+
+def _instruction(
+    found: Found, model: FoundModel, where: str, word: str, value: str, root: str
+) -> None:
+    def note(verdict: Verdict, text: str) -> None:
+        found.notes.append(Note(where, verdict, text, model.name))
+
+    if word == "FROM" and value.endswith(".gguf"):
+        model.spec["source"] = {"local": {"path": local_path(value, root)}}
+        note(Verdict.MAPPED, f"spec.source: {value}")
+    elif word == "FROM" and value.startswith(("hf.co/", "huggingface.co/")):
+        CommandLine(found, model, where, root).read(["-hf", value.partition("/")[2]], [])
+    elif word == "FROM" and "/blobs/" in value:
+        note(Verdict.TODO, f"{value} is a GGUF: copy it into the store, and name it in spec.source")
+    elif word == "FROM":
+        note(Verdict.TODO, f"{value} is of Ollama's own library: name a GGUF in spec.source")
+    elif word == "ADAPTER":
+        CommandLine(found, model, where, root).read(["--lora", value], [])
+    elif word == "PARAMETER":
+        name, _, given = value.partition(" ")
+        _parameter(found, model, where, name, given.strip().strip('"'))
+    else:
+        note(Verdict.DROPPED, _PASSED_OVER[word])
+
+
+def _parameter(found: Found, model: FoundModel, where: str, name: str, value: str) -> None:
+    verdict, text = Verdict.DROPPED, f"{name} {value}: llama-server has no such default"
+    if name in _NUMBERS and value.isdecimal():
+        model.spec[_NUMBERS[name]] = int(value)
+        verdict, text = Verdict.MAPPED, f"spec.{_NUMBERS[name]}: {value}"
+    elif name == "num_gpu" and value == "0":
+        model.spec["backend"] = "CPU"
+        verdict, text = Verdict.MAPPED, "spec.backend: CPU"
+    elif name == "num_gpu" and value.isdecimal() and int(value) < ALL_LAYERS:
+        model.spec["gpuLayers"] = int(value)
+        verdict, text = Verdict.MAPPED, f"spec.gpuLayers: {value}"
+    elif name == "num_gpu":
+        verdict, text = Verdict.MAPPED, "all layers are on the GPU when spec.gpuLayers is absent"
+    elif name in _SAMPLING:
+        model.spec.setdefault("extraArgs", []).extend([_SAMPLING[name], value])
+        verdict = Verdict.MAPPED
+        text = f"spec.extraArgs: {_SAMPLING[name]} {value}, where a client says nothing"
+    found.notes.append(Note(where, verdict, text, model.name))

@@ -1,0 +1,117 @@
+"""Scripts and units that start llama-server, and lists of which model is at which port."""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePath
+
+from llama_halo.importers.command_line import CommandLine
+from llama_halo.importers.found import Found, FoundModel, Note, Verdict
+from llama_halo.importers.shell import Command, parse, starts_a_server
+
+_STARTED = re.compile(r"""["']([A-Za-z0-9][-A-Za-z0-9._]*):(\d{2,5}):([A-Za-z]+)["']""")
+_ROLES = {
+    "background": "background",
+    "default": "default",
+    "coding": "default",
+    "reasoning": "think",
+    "think": "think",
+    "longcontext": "longContext",
+    "websearch": "webSearch",
+    "image": "image",
+    "vision": "image",
+}
+_EXPORT = re.compile(r"^\s*(?:export\s+)?([A-Za-z_]\w*)=(\S*|\"[^\"]*\"|'[^']*')\s*(?:#.*)?$")
+_UNIT_ENVIRONMENT = re.compile(r"^\s*Environment=(.+)$")
+_UNIT_START = re.compile(r"^\s*ExecStart=[-@:+!]*")
+_UNIT_OTHER = re.compile(r"^\s*Exec\w+=")
+
+
+def is_started(text: str) -> bool:
+    """Tell whether a text lists models as name:port:role."""
+    return bool(_STARTED.search(text))
+
+
+def read_started(found: Found, file: str, text: str) -> None:
+    """Read which model is at which port, and what it is for."""
+    for name, port, role in _STARTED.findall(text):
+        model = found.model(name)
+        model.port = int(port)
+        route = _ROLES.get(role.lower())
+        where = f"{file}: {name}:{port}:{role}"
+        if route is None:
+            found.notes.append(Note(where, Verdict.TODO, f"no route is like {role}", name))
+            continue
+        found.routes.setdefault(route, {"model": name} if route == "longContext" else name)
+        found.notes.append(Note(where, Verdict.MAPPED, f"routes.{route}: {name}", name))
+
+
+def is_commands(text: str) -> bool:
+    """Tell whether a text starts servers."""
+    return any(True for _ in _commands(Found(), "", text))
+
+
+def read_commands(found: Found, file: str, text: str, root: str) -> None:
+    """Read each start of a server in a text."""
+    for number, command, variables in _commands(found, file, text):
+        where = f"{file}:{number}"
+        read, reader = FoundModel(""), Found()
+        CommandLine(reader, read, where, root).start(command, variables)
+        model = found.define(_name_of(read, f"model-{number}"), where)
+        model.spec |= read.spec
+        model.port = read.port
+        model.aliases += [each for each in read.aliases if each != model.name]
+        found.needs_key |= reader.needs_key
+        found.notes += [Note(n.where, n.verdict, n.text, model.name) for n in reader.notes]
+
+
+def _commands(found: Found, file: str, text: str) -> list[tuple[int, Command, list[str]]]:
+    """Return line number, command and environment of each start; what a script sets before, it
+    uses."""
+    known: dict[str, str] = {}
+    commands: list[tuple[int, Command, list[str]]] = []
+    environment: list[str] = []
+    number = 0
+    for line in re.sub(r"\\\r?\n", " ", text).splitlines():
+        number += 1
+        if line.lstrip().startswith("#") or _UNIT_OTHER.match(_UNIT_START.sub("", line)):
+            continue
+        if unit := _UNIT_ENVIRONMENT.match(line):
+            environment += [each.strip('"') for each in re.findall(r'"[^"]*"|\S+', unit[1])]
+            continue
+        if assigned := _EXPORT.match(line):
+            known[assigned[1]] = assigned[2].strip("\"'")
+            if line.lstrip().startswith("export"):
+                environment.append(f"{assigned[1]}={known[assigned[1]]}")
+            continue
+        try:
+            command = parse(_UNIT_START.sub("", line), known)
+        except ValueError:
+            if "llama-server" in line:
+                note = Note(
+                    f"{file}:{number}", Verdict.TODO, "cannot be read: write it on one line"
+                )
+                found.notes.append(note)
+            continue
+        if starts_a_server(command):
+            ours = [each for each in environment if each.startswith(_OF_SERVERS)]
+            commands.append((number, command, ours))
+    return commands
+
+
+_OF_SERVERS = ("LLAMA_", "GGML_", "HIP_", "HSA_", "ROCR_", "AMD_", "VK_", "MESA_", "RADV_")
+"""Of the variables that a script exports, those that servers read."""
+
+
+def _name_of(read: FoundModel, otherwise: str) -> str:
+    """Return what a model is called by: its alias, or its file."""
+    if read.aliases:
+        return read.aliases[0]
+    source = read.spec.get("source", {})
+    path = (
+        source.get("local", {}).get("path")
+        or source.get("huggingFace", {}).get("file")
+        or source.get("http", {}).get("url", "").partition("?")[0]
+    )
+    stem = PurePath(path).name.removesuffix(".gguf").removesuffix(".bin") if path else otherwise
+    return re.sub(r"-\d{5}-of-\d{5}$", "", stem).lower() or otherwise

@@ -1,0 +1,53 @@
+"""Finds in texts what nobody but its owner should read, and takes it out; pure."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+GONE = "…"
+_NAME = re.compile("key$|token|secret|passw|credential|authorization|^auth$", re.IGNORECASE)
+_IN_TEXT = (
+    (re.compile(r"(\w+://)[^/@\s\"']+@"), r"\1"),
+    (re.compile(r"(\w+://[^?\s\"']+)\?[^\s\"']+"), r"\1"),
+    (re.compile(r"(?i)\b(bearer|basic)\s+[^\s\"']+"), rf"\1 {GONE}"),
+    (
+        re.compile(
+            r"(?i)((?:[\w-]*(?:api[_-]?key|token|secret|passw\w*|credential\w*))[=:]\s*)[^\s\"']+"
+        ),
+        rf"\1{GONE}",
+    ),
+    (re.compile(r"(?i)(--api-key(?:-file)?[= ])[^\s\"']+"), rf"\1{GONE}"),
+    (re.compile(r"\b(?:sk|hf|gh[a-z]|xox[a-z]|glpat)[-_][A-Za-z0-9_-]{6,}"), GONE),
+)
+
+
+def is_secret(name: str) -> bool:
+    """Tell by its name whether a setting's value is a secret."""
+    return bool(_NAME.search(name))
+
+
+def without_secrets(text: str) -> str:
+    """Return a text without passwords in addresses, keys, and tokens."""
+    for pattern, instead in _IN_TEXT:
+        text = pattern.sub(instead, text)
+    return text
+
+
+def cleaned(value: Any) -> Any:
+    """Return a value of YAML without secrets in it."""
+    if isinstance(value, str):
+        return without_secrets(value)
+    if isinstance(value, list):
+        return [cleaned(each) for each in value]
+    if isinstance(value, dict):
+        return {
+            name: GONE if is_secret(str(name)) and isinstance(each, str) else cleaned(each)
+            for name, each in value.items()
+        }
+    return value
+
+
+def one_line(text: str) -> str:
+    """Return a text that can be a comment: without secrets, and nothing that ends a line."""
+    return without_secrets("".join(c if c.isprintable() else " " for c in text))

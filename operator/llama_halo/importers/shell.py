@@ -1,0 +1,93 @@
+"""Command lines as people write them in shells, scripts and units: which words start a server."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+LLAMA, WHISPER = "llama-server", "whisper-server"
+_SERVER = re.compile(r"^(llama-server|whisper-server)([-.].*)?$")
+_ASSIGNMENT = re.compile(r"^[A-Za-z_]\w*=")
+_VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
+_OPERATORS = "&|;<>()"
+_WRAPPERS = (
+    *("env", "exec", "nohup", "nice", "ionice", "sudo", "doas", "time", "setsid", "taskset"),
+    *("numactl", "stdbuf", "screen", "tmux", "docker", "podman", "toolbox", "distrobox", "chrt"),
+    *("systemd-run", "command", "unbuffer", "caffeinate"),
+)
+_SHELLS = ("sh", "bash", "zsh", "dash")
+
+
+@dataclass(frozen=True)
+class Command:
+    """One start of a server."""
+
+    program: str
+    """llama-server, whisper-server, or nothing when it is another."""
+    words: list[str]
+    variables: list[str] = field(default_factory=list)
+    before: list[str] = field(default_factory=list)
+    """What is left out: the words before the program that are no assignments."""
+
+
+def parse(text: str, known: Mapping[str, str] | None = None) -> Command:
+    """Return the server that a command starts; raises `ValueError` for quotes without an end.
+
+    Comments and what follows a shell's operator are left out; variables that are known are written
+    out.
+    """
+    words = [_written_out(word, known or {}) for word in _words(text)]
+    start = next((at for at, word in enumerate(words) if server_of(word)), None)
+    if start is None:
+        inner = _in_a_shell(words)
+        return parse(inner, known) if inner else Command("", words)
+    head = words[:start]
+    variables = [word for word in head if _ASSIGNMENT.match(word)]
+    before = [word for word in head if not _ASSIGNMENT.match(word)]
+    return Command(server_of(words[start]), words[start + 1 :], variables, before)
+
+
+def server_of(word: str) -> str:
+    """Return which server a word is, nothing when it is none."""
+    if _ASSIGNMENT.match(word) or word.endswith((".service", ".log", ".sh", ".conf", ".yaml")):
+        return ""
+    found = _SERVER.match(PurePosixPath(word.replace("\\", "/")).name)
+    return found[1] if found else ""
+
+
+def starts_a_server(command: Command) -> bool:
+    """Tell whether a line of a script starts a server, and does not stop or look for one."""
+    first = next(iter(command.before), "")
+    return bool(command.program) and (not first or PurePosixPath(first).name in _WRAPPERS)
+
+
+def _words(text: str) -> list[str]:
+    joined = re.sub(r"\\\r?\n", " ", text)
+    lexer = shlex.shlex(joined, posix=True, punctuation_chars=_OPERATORS)
+    lexer.whitespace_split = True
+    lexer.commenters = "#"
+    found: list[str] = []
+    for word in lexer:
+        if word and all(letter in _OPERATORS for letter in word):
+            # `2>` is of the redirection, and not of the command.
+            if word[0] in "<>" and found and found[-1] in ("1", "2"):
+                found.pop()
+            break
+        found.append(word)
+    return found
+
+
+def _written_out(word: str, known: Mapping[str, str]) -> str:
+    return _VARIABLE.sub(lambda match: known.get(match[1] or match[2], match[0]), word)
+
+
+def _in_a_shell(words: list[str]) -> str:
+    """Return what a shell is told to do."""
+    names = [PurePosixPath(word).name for word in words]
+    for at, name in enumerate(names[:-2]):
+        if name in _SHELLS and re.fullmatch(r"-\w*c", words[at + 1]):
+            return words[at + 2]
+    return ""
