@@ -13,7 +13,7 @@ _IN_TEXT = (
     (re.compile(r"(?i)\b(bearer|basic)\s+[^\s\"']+"), rf"\1 {GONE}"),
     (
         re.compile(
-            r"(?i)((?:[\w-]*(?:api[_-]?key|token|secret|passw\w*|credential\w*))[=:]\s*)[^\s\"']+"
+            r"(?i)((?:[\w-]*(?:api[_-]?key|token|secret|passw\w*|credential\w*))[=:])(?=\S)[^\s\"']+"
         ),
         rf"\1{GONE}",
     ),
