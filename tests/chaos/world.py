@@ -135,7 +135,8 @@ class World:
 
     def _break_and_mend(self) -> None:
         index = self._index()
-        self._api.apply(model(self.place(index), index, mode="Embedding"))
+        forgotten = {"gpu": "512", "host": "128Mi"}  # its unit
+        self._api.apply(model(self.place(index), index, memory=forgotten))
 
     def _edit_router(self) -> None:
         index = self._index() // 8 * 8

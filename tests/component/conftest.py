@@ -99,6 +99,10 @@ def now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
+MISTAKE = {"memory": {"gpu": "24", "host": "1Gi"}}
+"""Of a spec: a unit was forgotten, which the operator alone can tell."""
+
+
 def model(namespace: str, name: str = "coder", **spec: Any) -> dict[str, Any]:
     """Return a LlamaModel that fits a fake node."""
     base = {

@@ -10,7 +10,7 @@ import pytest
 from hack.testbed.audit import reads, writes
 from hack.testbed.cluster import Testbed
 from tests.api import Api, eventually
-from tests.component.conftest import deployments, model, now, pods, wait_ready, wait_state
+from tests.component.conftest import MISTAKE, deployments, model, now, pods, wait_ready, wait_state
 
 STATUS = "patch llamamodels/status"
 # Scheduling, being created, loading, serving: how many of them are seen depends on the machine.
@@ -70,7 +70,7 @@ class TestWrites:
         self, api: Api, namespace: str, control_plane: Testbed
     ) -> None:
         since = now()
-        api.apply(model(namespace, mode="Embedding"))
+        api.apply(model(namespace, **MISTAKE))
         wait_state(api, namespace, "coder", "InvalidSpec")
         written, read = self.settled(control_plane, since)
         assert written == {STATUS: 1, EVENTS: 1}

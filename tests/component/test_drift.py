@@ -15,7 +15,16 @@ import pytest
 from hack.testbed.audit import writes
 from hack.testbed.cluster import Testbed
 from tests.api import Api, eventually, message
-from tests.component.conftest import Json, deployments, model, now, router, wait_ready, wait_state
+from tests.component.conftest import (
+    MISTAKE,
+    Json,
+    deployments,
+    model,
+    now,
+    router,
+    wait_ready,
+    wait_state,
+)
 from tests.proxy import FaultProxy
 
 # What of a Deployment is a person's or a controller's, not the operator's.
@@ -181,11 +190,11 @@ class TestDrift:
             return [each["reason"] for each in api.list("Event", namespace)]
 
         proxy.events_to_refuse = 2
-        api.apply(model(namespace, mode="Embedding"))
+        api.apply(model(namespace, **MISTAKE))
         wait_state(api, namespace, "coder", "InvalidSpec")
         assert posted() == ["InvalidSpec"]
         proxy.events_to_refuse = 100
-        api.apply(model(namespace, "other", mode="Embedding"))
+        api.apply(model(namespace, "other", **MISTAKE))
         wait_state(api, namespace, "other", "InvalidSpec")
         proxy.events_to_refuse = 0
         assert posted() == ["InvalidSpec"]

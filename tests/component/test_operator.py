@@ -12,6 +12,7 @@ from hack.testbed.operator_process import OperatorProcess
 from llama_halo.reconcile.rolls import on_its_way
 from tests.api import Api, eventually, message, ready
 from tests.component.conftest import (
+    MISTAKE,
     Json,
     StartOperator,
     deployments,
@@ -157,7 +158,7 @@ class TestModel:
         api.apply(model(namespace))
         wait_ready(api, namespace, "coder")
         old = uids(api, namespace, "llama-halo.dev/model")
-        api.apply(model(namespace, mode="Embedding"))
+        api.apply(model(namespace, **MISTAKE))
         found = wait_state(api, namespace, "coder", "InvalidSpec")
         assert uids(api, namespace, "llama-halo.dev/model") == old
         available = [c for c in found["status"]["conditions"] if c["type"] == "Available"]
@@ -204,7 +205,7 @@ class TestModel:
 
         eventually(lambda: "Serving" in reasons())
         assert reasons() == ["Serving"]
-        api.apply(model(namespace, mode="Embedding"))
+        api.apply(model(namespace, **MISTAKE))
         eventually(lambda: sorted(reasons()) == ["InvalidSpec", "Serving"])
 
 
