@@ -54,7 +54,8 @@ soak: setup ## the same for an hour, 200 models; and half an hour of trouble for
 
 release-check: setup ## a real Prometheus; chart, CRDs and operator on the oldest and the newest Kubernetes
 	$(BIN)/pytest tests/release --release
-	LLAMA_HALO_TESTBED_KUBERNETES=oldest $(BIN)/pytest tests/release/test_chart.py tests/component --release
+	TESTBED_KUBERNETES=oldest $(BIN)/pytest tests/release/test_chart.py --release
+	TESTBED_KUBERNETES=oldest $(BIN)/pytest tests/component
 
 bench: setup ## the operator with N models (default 1000): times, writes, memory; JSON in the last line
 	$(BIN)/python -m hack.bench.placement

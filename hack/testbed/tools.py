@@ -29,6 +29,11 @@ class GoModule:
     linker_flags: str = "-s -w"
     tags: str = ""
 
+    @property
+    def is_oldest(self) -> bool:
+        """Tell whether it is the oldest Kubernetes that is promised."""
+        return self.folder == "kubernetes-oldest"
+
 
 def _kubernetes(folder: str, version: str, *programs: str) -> GoModule:
     """Return a Kubernetes; without a version the API server calls itself v0.0.0 and clients
@@ -44,7 +49,7 @@ def _kubernetes(folder: str, version: str, *programs: str) -> GoModule:
 _CONTROL_PLANE = ("kubectl", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 _NEWEST = _kubernetes("kubernetes", "v1.35.4", *_CONTROL_PLANE, "kubelet", "kube-proxy")
 _OLDEST = _kubernetes("kubernetes-oldest", "v1.32.9", *_CONTROL_PLANE)
-KUBERNETES = _OLDEST if os.environ.get("LLAMA_HALO_TESTBED_KUBERNETES") == "oldest" else _NEWEST
+KUBERNETES = _OLDEST if os.environ.get("TESTBED_KUBERNETES") == "oldest" else _NEWEST
 """The newest that is promised; `oldest` is for `make release-check`, and has no node."""
 COREDNS = GoModule(folder="coredns", programs={"coredns": "github.com/coredns/coredns"})
 KWOK = GoModule(folder="kwok", programs={"kwok": "sigs.k8s.io/kwok/cmd/kwok"})

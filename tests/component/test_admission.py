@@ -42,7 +42,7 @@ def lmr(**spec: Any) -> Spec:
 # spec -> a part of the refusal; the field it names comes first
 INVALID_MODELS: dict[str, tuple[Spec, str]] = {
     "no source": ({}, "spec.source: Required"),
-    "an empty source": ({"source": {}}, "spec.source: Invalid value: source needs exactly one of"),
+    "an empty source": ({"source": {}}, "source needs exactly one of huggingFace, http, local"),
     "two sources": ({"source": {**LOCAL, **HF}}, "source needs exactly one of"),
     "an unknown source": ({"source": {"s3": {}}}, 'unknown field "spec.source.s3"'),
     "an absolute path": (lm(source={"local": {"path": "/etc/x.gguf"}}), "local.path is relative"),

@@ -10,11 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from hack.testbed import tools
 from llama_halo.cluster.apply import MANAGER, with_applied_hash
 from llama_halo.cluster.compare import difference
 from llama_halo.plan.outcome import Plan
 from tests.api import Api
 from tests.golden.render import cases, load, plan
+
+# Before 1.34 an API server drops what it does not serve unless it is told to; the operator notices.
+CLAIMS = "spec.template.spec.containers[llama-server].resources.claims"
+WITH_CLAIMS = ("model-rocm-claim", "model-vulkan-claim")
 
 
 @pytest.mark.parametrize("path", cases(), ids=lambda path: path.stem)
@@ -29,4 +34,6 @@ def test_a_golden_object_comes_back_as_it_was_sent(api: Api, namespace: str, pat
         api.apply(body, manager=MANAGER)
         metadata = desired["metadata"]
         live = api.get(desired["kind"], metadata["namespace"], metadata["name"])
-        assert difference(body, live) is None
+        dropped = tools.KUBERNETES.is_oldest and path.stem in WITH_CLAIMS
+        of_a_pod = desired["kind"] == "Deployment"
+        assert difference(body, live) == (CLAIMS if dropped and of_a_pod else None)
