@@ -46,9 +46,6 @@ log = logging.getLogger(__name__)
 
 MOST_REQUESTS = 4096
 """At once, open streams and held ones included."""
-LEAVE_SECONDS = 5.0
-"""From a pod's end until no node sends new connections to it any more."""
-QUIET_SECONDS = 1.0
 Json = dict[str, Any]
 Handle = Callable[[web.Request, Call], Awaitable[web.StreamResponse]]
 Make = Callable[[Json], Generation]
@@ -71,7 +68,7 @@ class Gateway:
         self._held = held
         self._keys = keys
         self._choice = Choice(config, watch, held)
-        self._service = Service(config, watch, metrics)
+        self.service = Service(config, watch, metrics)
         self.metrics = metrics
         self._admission = admission
         self._calls: dict[str, Call] = {}
@@ -82,7 +79,7 @@ class Gateway:
 
     @property
     def draining(self) -> bool:
-        return self._service.draining
+        return self.service.draining
 
     @property
     def in_flight(self) -> int:
@@ -90,7 +87,7 @@ class Gateway:
 
     def drain(self) -> None:
         """Tell the Service and kept connections to go elsewhere."""
-        self._service.draining = True
+        self.service.draining = True
 
     def cut(self) -> None:
         """End what is still open; each client is told."""
@@ -104,7 +101,7 @@ class Gateway:
         app = web.Application(client_max_size=bodies.LIMIT_BYTES)
         app.on_response_prepare.append(self._prepare)
         post, get = self._post, self._get
-        generate, service = self._generate, self._service
+        generate, service = self._generate, self.service
         app.add_routes(
             with_slashes(
                 post("/v1/messages", ANTHROPIC, generate(anthropic.validate, anthropic.generation)),
@@ -142,23 +139,6 @@ class Gateway:
             )
         )
         return app
-
-    def admin_application(self) -> web.Application:
-        """Return what a gateway beside another engine shows of itself outside of its pod."""
-        app = web.Application()
-        app.add_routes([*self._service.admin_routes(), web.get("/drained", self._drained)])
-        return app
-
-    async def _drained(self, _: web.Request) -> web.Response:
-        """Answer when the pod has left its Service and nothing is open: the engine may end then."""
-        await asyncio.sleep(LEAVE_SECONDS)
-        quiet = False
-        while not quiet:
-            await self.idle.wait()
-            # The engine may have one that is on its way, and the end of one to tell.
-            await asyncio.sleep(QUIET_SECONDS)
-            quiet = self.idle.is_set()
-        return web.Response(text="drained\n")
 
     def _post(self, path: str, api: Api, handle: Handle) -> web.RouteDef:
         return web.post(path, self._handler(api, handle))

@@ -10,8 +10,9 @@ import signal
 from aiohttp import web
 
 from llama_halo.api_server import ApiServer
+from llama_halo.gateway.admin import LEAVE_SECONDS, admin_application
 from llama_halo.gateway.admission import Admission
-from llama_halo.gateway.app import LEAVE_SECONDS, Gateway
+from llama_halo.gateway.app import Gateway
 from llama_halo.gateway.auth import Keys
 from llama_halo.gateway.config import GatewayConfig
 from llama_halo.gateway.credentials import Credentials
@@ -61,7 +62,7 @@ async def serve(  # noqa: PLR0913  (what a process is given, by name)
         handler_cancellation=True,
         shutdown_timeout=SHUTDOWN_SECONDS,
     )
-    admin = web.AppRunner(gateway.admin_application(), access_log=None, shutdown_timeout=0)
+    admin = web.AppRunner(admin_application(gateway), access_log=None, shutdown_timeout=0)
     watching = asyncio.create_task(watch.run())
     saying = asyncio.create_task(leases.run())
     try:
