@@ -12,11 +12,11 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from llama_halo.gateway.config import LEAST_LETTERS
 from llama_halo.gateway.failures import Failure
 
 log = logging.getLogger(__name__)
 
-LEAST_LETTERS = 16
 LOOK_SECONDS = 2.0
 _MOST_BYTES = 4096
 

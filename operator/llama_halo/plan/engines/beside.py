@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from llama_halo.api.modelrouter import ModelRouterSpec
+from llama_halo.gateway.config import LEAST_LETTERS
 from llama_halo.plan.engines import gateway
 from llama_halo.plan.engines.engine import CONFIG_FOLDER, PORT, routed
 from llama_halo.plan.facts import Defaults, Identity
@@ -18,7 +19,6 @@ UPSTREAM = f"http://127.0.0.1:{gateway.INNER_PORT}"
 NO_KEY = "llama-halo"
 """The gateway beside asks for none, and engines want one for each upstream."""
 _TMP = "/tmp"  # noqa: S108  (a volume of the pod's own)
-LEAST_LETTERS = 16
 _CHECK = (
     f"""case "$key" in *['"\\\\$']*) bad=1;; *) bad=0;; esac;"""
     f' if [ $bad = 1 ] || [ "${{#key}}" -lt {LEAST_LETTERS} ]; then'
