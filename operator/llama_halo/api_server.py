@@ -6,9 +6,15 @@ import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
+import aiohttp
 
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+_HALF_A_LINE_BYTES = 2**20
+"""A watch has one object a line, and etcd takes none that is larger than 1.5 MiB."""
+
+
+class RefusedError(Exception):
+    """The API server refused a request. Without the request's headers: they have the token."""
 
 
 @dataclass(frozen=True)
@@ -19,14 +25,24 @@ class ApiServer:
     certificate_authority: Path = _ACCOUNT / "ca.crt"
     token: Path = _ACCOUNT / "token"
 
-    def client(self, *, timeout: float | httpx.Timeout) -> httpx.AsyncClient:
-        """Return a client that trusts this server."""
-        return httpx.AsyncClient(
-            base_url=self.url,
-            verify=ssl.create_default_context(cafile=self.certificate_authority),
+    def client(self, timeout: aiohttp.ClientTimeout) -> aiohttp.ClientSession:
+        """Return a client that trusts this server; its paths begin without a slash."""
+        trusted = ssl.create_default_context(cafile=self.certificate_authority)
+        return aiohttp.ClientSession(
+            f"{self.url.rstrip('/')}/",
+            connector=aiohttp.TCPConnector(ssl=trusted),
             timeout=timeout,
+            read_bufsize=_HALF_A_LINE_BYTES,
         )
 
     def headers(self) -> dict[str, str]:
         """Return the credentials; read each time, for the kubelet replaces them every hour."""
         return {"Authorization": f"Bearer {self.token.read_text().strip()}"}
+
+
+async def checked(response: aiohttp.ClientResponse) -> aiohttp.ClientResponse:
+    """Return an answer that is no error; raises `RefusedError` for one that is."""
+    if response.ok:
+        return response
+    text = await response.text(errors="replace")
+    raise RefusedError(f"{response.status} {response.reason}: {text[:300]}")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,9 +13,9 @@ import httpx
 import pytest
 
 from hack.testbed import images
-from hack.testbed.clients import claude_code
 from llama_halo.status.conditions import condition
 from tests.api import eventually, message, ready
+from tests.e2e.claude import claude
 from tests.e2e.conftest import Kubectl, rolled, smollm2
 
 Json = dict[str, Any]
@@ -27,6 +25,8 @@ SAID = "Yes."
 AUTH = {"secretRef": {"name": "engine-keys", "keys": ["alice"]}}
 CCR, LITELLM, SWAP = "claudeCodeRouter", "liteLLM", "llamaSwap"
 LLAMA_SWAP = "llama-swap"
+PICTURE = "iVBORw0KGgo="
+"""As PNG begins."""
 SEARCH = {"type": "web_search_20250305", "name": "web_search"}
 
 
@@ -152,8 +152,8 @@ def asked_of(kube: Kubectl) -> list[str]:
     return [each["model"] for each in lines if each["message"] == "request" and each["model"]]
 
 
-def said(url: str, name: str, **more: Any) -> str:
-    """Ask for a name by Anthropic's API and return what was said."""
+def ask(url: str, name: str, **more: Any) -> httpx.Response:
+    """Ask for a name by Anthropic's API."""
     body = {
         "model": name,
         "max_tokens": 16,
@@ -161,7 +161,12 @@ def said(url: str, name: str, **more: Any) -> str:
         **more,
     }
     headers = {"x-api-key": KEY}
-    answer = httpx.post(f"{url}/v1/messages", json=body, headers=headers, timeout=120)
+    return httpx.post(f"{url}/v1/messages", json=body, headers=headers, timeout=120)
+
+
+def said(url: str, name: str, **more: Any) -> str:
+    """Return what a model said."""
+    answer = ask(url, name, **more)
     assert answer.status_code == 200, answer.text
     (part,) = answer.json()["content"]
     return str(part["text"])
@@ -203,7 +208,7 @@ def test_an_engine_serves_routes_wakes_and_rolls(kube: Kubectl, tmp_path: Path, 
             before = len(asked_of(kube))
             assert said(url, asked, **more) == SAID, asked
             assert asked_of(kube)[before:] == [model], (asked, more)
-        assert SAID in claude(url, tmp_path, case.asked[0][0])
+        assert SAID in claude(url, tmp_path, case.asked[0][0], KEY)
     old = kube.pod_uids(PODS)
     applied(kube, engine(case.spec, routes={**case.routes, "default": "two"}))
     assert rolled(kube, PODS, old)
@@ -212,22 +217,19 @@ def test_an_engine_serves_routes_wakes_and_rolls(kube: Kubectl, tmp_path: Path, 
     assert asked_of(kube) == ["two"]
 
 
-def claude(url: str, home: Path, model: str) -> str:
-    """Return what Claude Code prints when it asks for a model."""
-    ours = {"PATH": os.environ["PATH"], "HOME": str(home), "IS_SANDBOX": "1"}
-    ours |= {"ANTHROPIC_MODEL": model}
-    done = subprocess.run(
-        [claude_code(), "-p", "say hi", "--tools", "Read"],
-        env={**ours, "ANTHROPIC_BASE_URL": url, "ANTHROPIC_AUTH_TOKEN": KEY},
-        cwd=home,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+@pytest.mark.parametrize("version", images.CLAUDE_CODE_ROUTER_IMAGES)
+def test_a_picture_goes_to_the_model_of_its_route(kube: Kubectl, version: str) -> None:
+    """Which says in its own words that it takes none: so small a model has no eyes."""
+    applied(kube, engine({CCR: {"version": version}}, routes={"default": "one", "image": "two"}))
+    cr = kube.json("get", "modelrouter/engine")
+    source = {"type": "base64", "media_type": "image/png", "data": PICTURE}
+    shown = [{"type": "text", "text": "What is it?"}, {"type": "image", "source": source}]
+    with kube.forwarded("service/engine-router") as url:
+        answer = ask(url, "claude-opus-5", messages=[{"role": "user", "content": shown}])
+        assert answer.status_code >= 400
+        assert "image" in answer.text
+        assert said(url, "claude-opus-5") == SAID
+    assert asked_of(kube) == ["two", "one"], cr["status"]["routes"]
 
 
 def test_what_an_engine_cannot_do_is_said_and_what_runs_stays(kube: Kubectl) -> None:

@@ -46,6 +46,8 @@ log = logging.getLogger(__name__)
 
 MOST_REQUESTS = 4096
 """At once, open streams and held ones included."""
+MOST_NAME_LETTERS = 100
+"""Of the name that a client asked for, in the log."""
 Json = dict[str, Any]
 Handle = Callable[[web.Request, Call], Awaitable[web.StreamResponse]]
 Make = Callable[[Json], Generation]
@@ -342,6 +344,7 @@ class Gateway:
                 "path": path,
                 "api": call.api.name,
                 "client": call.client,
+                "asked": call.asked[:MOST_NAME_LETTERS],
                 "model": model,
                 "route": route,
                 "status": status,

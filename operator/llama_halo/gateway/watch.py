@@ -14,15 +14,15 @@ from contextlib import suppress
 from types import MappingProxyType
 from typing import Any
 
-import httpx
+import aiohttp
 
-from llama_halo.api_server import ApiServer
+from llama_halo.api_server import ApiServer, RefusedError, checked
 from llama_halo.gateway.models import Model, model_of
 
 log = logging.getLogger(__name__)
 
 _WATCH_SECONDS = 290
-_TIMEOUT = httpx.Timeout(10, read=90)
+_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=10, sock_read=90)
 """A watch brings a bookmark every minute; one that brings nothing has no other end any more."""
 _RETRY_SECONDS = (0.5, 1, 2, 5, 10)
 _ENDED = "it ended"
@@ -42,7 +42,7 @@ class ModelWatch:
     ) -> None:
         self._server = server
         self._elsewhere = elsewhere
-        self._path = f"/apis/llama-halo.dev/v1alpha1/namespaces/{namespace}/llamamodels"
+        self._path = f"apis/llama-halo.dev/v1alpha1/namespaces/{namespace}/llamamodels"
         self.models: dict[str, Model] = {**elsewhere}
         """Those of providers too, which nothing changes."""
         self._synced = asyncio.Event()
@@ -68,15 +68,15 @@ class ModelWatch:
     async def run(self) -> None:
         """List and watch, for ever."""
         failures = 0
-        async with self._server.client(timeout=_TIMEOUT) as client:
+        async with self._server.client(_TIMEOUT) as client:
             while True:
                 started, reason = time.monotonic(), _ENDED
                 try:
                     version = await self._list(client)
                     started = time.monotonic()
                     await self._watch(client, version)
-                except (httpx.HTTPError, ValueError, KeyError, OSError) as error:
-                    reason = repr(error)
+                except (*UNREADABLE, KeyError) as error:
+                    reason = f"{type(error).__name__}: {error}"
                 if time.monotonic() - started > _LIVED_SECONDS and reason == _ENDED:
                     failures = 0
                     continue
@@ -90,10 +90,9 @@ class ModelWatch:
                 )
                 await asyncio.sleep(delay)
 
-    async def _list(self, client: httpx.AsyncClient) -> str:
-        response = await client.get(self._path, headers=self._server.headers())
-        response.raise_for_status()
-        answer = response.json()
+    async def _list(self, client: aiohttp.ClientSession) -> str:
+        async with client.get(self._path, headers=self._server.headers()) as response:
+            answer = await (await checked(response)).json()
         found = map(model_of, answer["items"])
         self.models = {**{each.name: each for each in found}, **self._elsewhere}
         self._synced.set()
@@ -102,7 +101,7 @@ class ModelWatch:
         version: str = answer["metadata"]["resourceVersion"]
         return version
 
-    async def _watch(self, client: httpx.AsyncClient, version: str) -> None:
+    async def _watch(self, client: aiohttp.ClientSession, version: str) -> None:
         """Follow changes until the server ends the watch; the caller lists again."""
         query = {
             "watch": "1",
@@ -110,11 +109,10 @@ class ModelWatch:
             "allowWatchBookmarks": "true",
             "timeoutSeconds": str(_WATCH_SECONDS),
         }
-        async with client.stream(
-            "GET", self._path, params=query, headers=self._server.headers()
+        async with client.get(
+            self._path, params=query, headers=self._server.headers()
         ) as response:
-            response.raise_for_status()
-            async for line in response.aiter_lines():
+            async for line in (await checked(response)).content:
                 event = json.loads(line)
                 if event["type"] == "ERROR":
                     return

@@ -54,6 +54,8 @@ def is_it(document: Any) -> bool:
     if not isinstance(document, Mapping) or "model_list" in document:
         return False
     models = document.get("models")
+    if not models and ("macros" in document or "groups" in document):
+        return True  # all its models are comments
     has_commands = isinstance(models, Mapping) and any(
         isinstance(each, Mapping) and ("cmd" in each or "proxy" in each) for each in models.values()
     )
@@ -66,6 +68,7 @@ def read(found: Found, file: str, document: Mapping[str, Any], root: str) -> Non
     macros = _macros(top.inner("macros"), {})
     default_ttl = top.number("globalTTL", "activation.onDemand.idleTimeout of every model") or 0
     top.drop("healthCheckTimeout", "the operator's STARTUP_TIMEOUT is for all models")
+    top.drop("ttl", "llama-swap does not read it there: its own word is globalTTL")
     preloaded = _preloaded(top)
     groups, priorities = _routing(top)
     names: dict[str, str] = {}
