@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
 
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-_HALF_A_LINE_BYTES = 2**20
-"""A watch has one object a line, and etcd takes none that is larger than 1.5 MiB."""
 
 
 class RefusedError(Exception):
     """The API server refused a request. Without the request's headers: they have the token."""
+
+
+FAILED = (aiohttp.ClientError, RefusedError, OSError, ValueError)
+"""What a request raises when there is no answer, or none that can be used."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,6 @@ class ApiServer:
             f"{self.url.rstrip('/')}/",
             connector=aiohttp.TCPConnector(ssl=trusted),
             timeout=timeout,
-            read_bufsize=_HALF_A_LINE_BYTES,
         )
 
     def headers(self) -> dict[str, str]:
@@ -46,3 +48,12 @@ async def checked(response: aiohttp.ClientResponse) -> aiohttp.ClientResponse:
         return response
     text = await response.text(errors="replace")
     raise RefusedError(f"{response.status} {response.reason}: {text[:300]}")
+
+
+async def lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """Yield the lines of an answer, of whatever length: a watch has one object a line."""
+    rest = b""
+    async for chunk in response.content.iter_any():
+        *whole, rest = (rest + chunk).split(b"\n")
+        for each in whole:
+            yield each

@@ -151,6 +151,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(200)
         kind = "application/x-ndjson" if self.path == "/api/chat" else "text/event-stream"
         self.send_header("Content-Type", kind)
+        self.send_header("Transfer-Encoding", "chunked")
         self.send_header("Connection", "close")
         self.end_headers()
         self.close_connection = True
@@ -160,10 +161,13 @@ class _Handler(BaseHTTPRequestHandler):
         if script.mode == "garble":
             events = [each.replace('"delta"', '"delta": 3, "x"') for each in events]
             events = [each.replace('"content"', '"content": [3], "x"') for each in events]
-        data = "".join(events).encode()
-        size = script.cut or len(data)
-        for start in range(0, len(data), size):
-            self.wfile.write(data[start : start + size])
+        chunks = [
+            b"%x\r\n%b\r\n" % (len(each), each) for each in map(str.encode, filter(None, events))
+        ]
+        if script.mode not in ("die", "silent"):
+            chunks.append(b"0\r\n\r\n")
+        for each in _pieces(b"".join(chunks), script.cut) if script.cut else chunks:
+            self.wfile.write(each)
             if script.cut:
                 time.sleep(0.0005)
         if script.mode == "silent":
@@ -181,6 +185,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         return
+
+
+def _pieces(data: bytes, size: int) -> Iterator[bytes]:
+    return (data[start : start + size] for start in range(0, len(data), size))
 
 
 def _events(path: str, script: Scripted) -> Iterator[str]:

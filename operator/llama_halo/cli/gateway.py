@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 import socket
 from pathlib import Path
 
+import uvloop
 from pydantic import ValidationError
 
 from llama_halo.api_server import ApiServer
@@ -23,7 +23,7 @@ def run(words: list[str]) -> int:
     """Run the gateway until it is told to stop."""
     arguments = _parser().parse_args(words)
     configure_logging(arguments.log_level.upper())
-    asyncio.run(
+    uvloop.run(
         serve(
             _config(arguments.config),
             ApiServer(arguments.api_server, arguments.ca_file, arguments.token_file),

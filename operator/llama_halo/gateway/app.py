@@ -32,13 +32,14 @@ from llama_halo.gateway.clients import client_of
 from llama_halo.gateway.config import GatewayConfig
 from llama_halo.gateway.failures import UNREADABLE, Failure, broken, ending, unreadable
 from llama_halo.gateway.hold import Held
+from llama_halo.gateway.lane import Lane
 from llama_halo.gateway.metrics import GatewayMetrics
 from llama_halo.gateway.models import EMBEDDING, TRANSCRIPTION
 from llama_halo.gateway.models import RERANK as RERANKS
 from llama_halo.gateway.quickjson import dumps
 from llama_halo.gateway.requests import checked_model, passed_on, session_of
 from llama_halo.gateway.service import Service, path_of, with_slashes
-from llama_halo.gateway.streaming import send
+from llama_halo.gateway.streaming import Line, send
 from llama_halo.gateway.traits import Traits, traits_of
 from llama_halo.gateway.watch import ModelWatch
 
@@ -248,9 +249,11 @@ class Gateway:
                 given=body,
                 headers=passed_on(request.headers),
             )
-            opened = self._held.stream(targets, question, session=session)
+            lane = Lane(made.passes)
+            opened = self._held.stream(targets, question, lane, session=session)
             if made.streams:
-                return await send(request, opened, made, call, self._config.ping_seconds)
+                line = Line(request, made, call, self._config.ping_seconds)
+                return await send(line, opened, lane)
             async with opened as (call.target, events):
                 try:
                     return _answer(await made.collect(call.noting(events)), call)

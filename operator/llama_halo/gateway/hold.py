@@ -17,6 +17,7 @@ from llama_halo.gateway.admission import Admission
 from llama_halo.gateway.apis.question import Question
 from llama_halo.gateway.config import GatewayConfig
 from llama_halo.gateway.failures import LOADING, LOST, Failure, loading
+from llama_halo.gateway.lane import Lane
 from llama_halo.gateway.leases import Leases
 from llama_halo.gateway.metrics import GatewayMetrics
 from llama_halo.gateway.models import Model, comes_up
@@ -53,7 +54,7 @@ class Held:
 
     @asynccontextmanager
     async def stream(
-        self, targets: Sequence[Target], question: Question, *, session: str
+        self, targets: Sequence[Target], question: Question, lane: Lane, *, session: str
     ) -> AsyncIterator[tuple[Target, AsyncIterator[SseEvent]]]:
         """Yield which of the targets answers, and the events of its answer, the first of which has
         come.
@@ -65,7 +66,7 @@ class Held:
             for target in targets:
                 patience.has_others = target is not targets[-1]
                 try:
-                    opened = self._stream(target, question, session, patience)
+                    opened = self._stream(target, question, lane, session, patience)
                     events = await stack.enter_async_context(opened)
                     break
                 except Failure as failure:
@@ -99,7 +100,7 @@ class Held:
 
     @asynccontextmanager
     async def _stream(
-        self, target: Target, question: Question, session: str, patience: _Patience
+        self, target: Target, question: Question, lane: Lane, session: str, patience: _Patience
     ) -> AsyncIterator[AsyncIterator[SseEvent]]:
         async with self._arrived(target, session):
             while True:
@@ -113,7 +114,7 @@ class Held:
                             continue
                         model, server = turn
                         events = await attempt.enter_async_context(
-                            self._upstream.stream(model, server, question)
+                            self._upstream.stream(model, server, question, lane)
                         )
                         first = await anext(events, None)
                         if first is None:

@@ -8,15 +8,17 @@ as busy for longer than that. When the API server cannot be reached, requests go
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any
 
-import httpx
+import aiohttp
 
-from llama_halo.api_server import ApiServer
+from llama_halo.api_server import FAILED, ApiServer, checked
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +31,9 @@ HELD_SECONDS = 0.5
 QUIET_SECONDS = 1.0
 """After the last request, before it is said that none is left: an agent's next one comes soon."""
 TICK_SECONDS = 0.5
-TIMEOUT_SECONDS = 3.0
+_TIMEOUT = aiohttp.ClientTimeout(total=3)
 _MOST_LETTERS = 63
+Json = dict[str, Any]
 
 
 @dataclass
@@ -55,10 +58,10 @@ class Leases:
 
     def __init__(self, server: ApiServer, namespace: str, pod: str) -> None:
         self._server = server
-        self._path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/llama-halo-"
+        self._path = f"apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/llama-halo-"
         self._entry = PREFIX + pod[-_MOST_LETTERS:].strip("-.")
         self._models: dict[str, _Model] = {}
-        self._client: httpx.AsyncClient | None = None
+        self._client: aiohttp.ClientSession | None = None
 
     @asynccontextmanager
     async def request(self, name: str) -> AsyncIterator[None]:
@@ -95,10 +98,10 @@ class Leases:
         said = [name for name, model in self._models.items() if model.on_demand]
         await asyncio.gather(*(self._take_back(name) for name in said))
         if self._client is not None:
-            await self._client.aclose()
+            await self._client.close()
 
     async def _take_back(self, name: str) -> None:
-        with suppress(httpx.HTTPError, OSError):
+        with suppress(*FAILED):
             await self._patch(name, None)
 
     @staticmethod
@@ -131,13 +134,13 @@ class Leases:
         in_flight, said = model.in_flight, f"{model.counter}/{model.in_flight}"
         model.said_at = time.monotonic()
         try:
-            response = await self._patch(name, said)
-            response.raise_for_status()
-            annotations = response.json()["metadata"].get("annotations") or {}
-        except (httpx.HTTPError, ValueError, KeyError, OSError) as error:
+            lease = await self._patch(name, said)
+            annotations = lease["metadata"].get("annotations") or {}
+        except (*FAILED, KeyError) as error:
             # Asked again for the next request; a Lease that is not there yet is no reason to wait.
             model.phase, model.said_in_flight = None, 0
-            log.warning("lease not written", extra={"model": name, "reason": repr(error)})
+            reason = f"{type(error).__name__}: {error}"
+            log.warning("lease not written", extra={"model": name, "reason": reason})
             return
         except asyncio.CancelledError:
             model.said_at = float("-inf")  # nobody knows what was heard of it
@@ -145,11 +148,13 @@ class Leases:
         model.phase = annotations.get(PHASE, "")
         model.said_in_flight = in_flight
 
-    async def _patch(self, name: str, said: str | None) -> httpx.Response:
+    async def _patch(self, name: str, said: str | None) -> Json:
         if self._client is None:
-            self._client = self._server.client(timeout=TIMEOUT_SECONDS)
-        return await self._client.patch(
+            self._client = self._server.client(_TIMEOUT)
+        async with self._client.patch(
             self._path + name,
-            json={"metadata": {"annotations": {self._entry: said}}},
+            data=json.dumps({"metadata": {"annotations": {self._entry: said}}}),
             headers={**self._server.headers(), "Content-Type": "application/merge-patch+json"},
-        )
+        ) as response:
+            lease: Json = await (await checked(response)).json()
+            return lease

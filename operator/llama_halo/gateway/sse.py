@@ -12,7 +12,7 @@ from typing import Any
 
 from llama_halo.gateway.quickjson import dumps, loads
 
-_END = b"\n\n"
+END = b"\n\n"
 
 
 class SseEvent:
@@ -25,12 +25,12 @@ class SseEvent:
     @classmethod
     def of(cls, data: Any, name: str = "") -> SseEvent:
         """Return the event of some data."""
-        return cls(encode(data, name).removesuffix(_END))
+        return cls(encode(data, name).removesuffix(END))
 
     @property
     def wire(self) -> bytes:
         """The event as it is sent."""
-        return self.raw + _END
+        return self.raw + END
 
     @property
     def name(self) -> str:
@@ -60,7 +60,7 @@ class SseEvent:
 def encode(data: Any, name: str = "") -> bytes:
     """Return the bytes of one event."""
     text = data.encode(errors="replace") if isinstance(data, str) else dumps(data)
-    return (b"event: " + name.encode() + b"\ndata: " if name else b"data: ") + text + _END
+    return (b"event: " + name.encode() + b"\ndata: " if name else b"data: ") + text + END
 
 
 async def events(chunks: AsyncIterable[bytes]) -> AsyncIterator[SseEvent]:
@@ -71,7 +71,7 @@ async def events(chunks: AsyncIterable[bytes]) -> AsyncIterator[SseEvent]:
         if b"\r" in rest:
             rest = rest.replace(b"\r\n", b"\n")
         while True:
-            raw, found, after = rest.partition(_END)
+            raw, found, after = rest.partition(END)
             if not found:
                 break
             rest = after

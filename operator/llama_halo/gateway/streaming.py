@@ -8,11 +8,12 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, suppress
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from llama_halo.gateway.apis.generation import Events, Generation
 from llama_halo.gateway.call import Call
 from llama_halo.gateway.failures import UNREADABLE, Failure, broken, ending, unreadable
+from llama_halo.gateway.lane import Lane
 from llama_halo.gateway.routing import Target
 
 log = logging.getLogger(__name__)
@@ -20,30 +21,33 @@ log = logging.getLogger(__name__)
 COMMIT_SECONDS = 10.0
 """For so long an error still gets its own HTTP status."""
 STALLED_SECONDS = 120.0
+MOST_UNREAD_BYTES = 2**16
+"""Of a client that reads slowly: more is not asked of the server before it has read."""
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 Opened = AbstractAsyncContextManager[tuple[Target, Events]]
 
 
-async def send(
-    request: web.Request, opened: Opened, made: Generation, call: Call, ping_seconds: float
-) -> web.StreamResponse:
+async def send(line: Line, opened: Opened, lane: Lane) -> web.StreamResponse:
     """Send a stream as it comes.
 
     Until the first event, an error still has its own HTTP status, unless that takes long: then the
     client is told that it is not forgotten, and an error comes in the stream.
     """
-    chunks, line = _chunks(opened, made, call), _Line(request, made, call, ping_seconds)
+    call = line.call
+    chunks = _chunks(opened, line.made, call)
     first = asyncio.ensure_future(anext(chunks, None))
     try:
-        await asyncio.wait({first}, timeout=min(ping_seconds, COMMIT_SECONDS) or None)
+        await asyncio.wait({first}, timeout=line.patience_seconds)
         if not first.done():
-            await line.write(made.heartbeat)
+            await line.write(line.made.heartbeat)
         chunk = await first
         if chunk is None:
             raise Failure(502, "the model's server ended without an answer")
         call.first_byte()
         await line.write(chunk)
+        if line.is_chunked:
+            lane.write = line.write_at_once
         async for chunk in chunks:
             await line.write(chunk)
     except Failure as failure:
@@ -67,20 +71,41 @@ async def send(
     return line.response
 
 
-class _Line:
+class Line:
     """The way to one client: begun with the first bytes, and never silent for long."""
 
     def __init__(
         self, request: web.Request, made: Generation, call: Call, ping_seconds: float
     ) -> None:
         self.response: web.StreamResponse | None = None
-        self._request, self._made, self._call = request, made, call
+        self.made, self.call = made, call
+        self._request = request
         self._ping_seconds, self._never = ping_seconds, not ping_seconds
         self._written_at = 0.0
         self._writing = False
         self._sender = asyncio.current_task()
         self._watch: asyncio.TimerHandle | None = None
         self._pinging: asyncio.Task[None] | None = None
+
+    @property
+    def patience_seconds(self) -> float | None:
+        """After which a client hears of a stream that has not begun; None: never."""
+        return min(self._ping_seconds, COMMIT_SECONDS) or None
+
+    @property
+    def is_chunked(self) -> bool:
+        return self._request.version >= HttpVersion11
+
+    def write_at_once(self, data: bytes) -> bool:
+        """Write what is in chunks already, unless that would have to wait."""
+        way = self._request.transport
+        if self._writing or way is None or way.is_closing():
+            return False
+        if way.get_write_buffer_size() > MOST_UNREAD_BYTES:
+            return False
+        self._written_at = time.monotonic()
+        way.write(data)
+        return True
 
     async def write(self, data: bytes) -> None:
         """Write; a client that takes nothing for long is taken for gone."""
@@ -117,10 +142,10 @@ class _Line:
     async def _ping(self) -> None:
         with suppress(ConnectionResetError):
             if self.response is not None:
-                await self.response.write(self._made.heartbeat)
+                await self.response.write(self.made.heartbeat)
 
     async def _begin(self) -> web.StreamResponse:
-        headers = {"Content-Type": self._made.content_type, **_HEADERS, **self._call.headers()}
+        headers = {"Content-Type": self.made.content_type, **_HEADERS, **self.call.headers()}
         response = web.StreamResponse(headers=headers)
         await response.prepare(self._request)
         return response

@@ -28,9 +28,10 @@ from llama_halo.gateway.failures import (
     unreachable,
     unreadable,
 )
+from llama_halo.gateway.lane import Lane
 from llama_halo.gateway.models import Model, urls
 from llama_halo.gateway.quickjson import dumps, loads
-from llama_halo.gateway.sse import SseEvent
+from llama_halo.gateway.sse import END, SseEvent
 
 CONNECT_SECONDS = 2
 REFUSED_PATIENCE_SECONDS = 3
@@ -92,17 +93,21 @@ class Upstream:
 
     @asynccontextmanager
     async def stream(
-        self, model: Model, server: str, question: Question
+        self, model: Model, server: str, question: Question, lane: Lane
     ) -> AsyncIterator[AsyncIterator[SseEvent]]:
-        """Post a request that asks for a stream and yield its events, as llama-server has them.
+        """Post a request that asks for a stream and yield its events, as llama-server has them, but
+        for those that go by the lane.
 
         Leaving the context early closes the connection, by which llama-server frees the slot.
         """
         sent = self._wire(model, question)
         response = await self._open(model, server, sent)
         try:
-            yield sent.read(_chunks(response, self._silence_seconds))
+            if model.provider is None:
+                lane.open(response)
+            yield sent.read(_chunks(response, self._silence_seconds, lane))
         finally:
+            lane.close()
             response.close()
 
     async def ask(self, model: Model, server: str, question: Question) -> Answer:
@@ -209,34 +214,42 @@ def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
     return made
 
 
-async def _chunks(response: aiohttp.ClientResponse, silence_seconds: float) -> AsyncIterator[bytes]:
+async def _chunks(
+    response: aiohttp.ClientResponse, silence_seconds: float, lane: Lane
+) -> AsyncIterator[bytes]:
     """Yield bytes as they come; a connection that breaks ends the stream, and who reads it sees
     that the last event is missing. Raises `Failure` for one that falls silent."""
     loop = asyncio.get_running_loop()
-    silent = False
+    heard_at, silent, chunk = loop.time(), False, b""
+    patience: asyncio.TimerHandle
 
-    def fall_silent() -> None:
-        nonlocal silent
-        silent = True
-        response.close()
+    def look() -> None:
+        nonlocal silent, patience
+        due = max(heard_at, lane.heard_at) + silence_seconds
+        silent = loop.time() >= due
+        if silent:
+            response.close()
+        else:
+            patience = loop.call_at(due, look)
 
-    patience = loop.call_later(silence_seconds, fall_silent)
-    put_off = loop.time()
+    patience = loop.call_later(silence_seconds, look)
     try:
-        while chunk := await response.content.readany():
+        while True:
+            lane.is_idle = chunk.endswith(END)
+            chunk = await response.content.readany()
+            lane.is_idle, heard_at = False, loop.time()
+            if not chunk:
+                break
             for start in range(0, len(chunk), PIECE_BYTES):
                 if start:
                     await asyncio.sleep(0)  # a burst of thousands of events is not all at once
                 yield chunk[start : start + PIECE_BYTES]
-                if loop.time() - put_off > 1:  # not for every token
-                    patience.cancel()
-                    put_off = loop.time()
-                    patience = loop.call_later(silence_seconds, fall_silent)
     except aiohttp.ClientError:
         if silent:
             raise _silent(silence_seconds) from None
         return
     finally:
+        lane.is_idle = False
         patience.cancel()
     if silent:
         raise _silent(silence_seconds)

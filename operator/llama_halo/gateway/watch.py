@@ -16,7 +16,7 @@ from typing import Any
 
 import aiohttp
 
-from llama_halo.api_server import ApiServer, RefusedError, checked
+from llama_halo.api_server import FAILED, ApiServer, checked, lines
 from llama_halo.gateway.models import Model, model_of
 
 log = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ class ModelWatch:
                     version = await self._list(client)
                     started = time.monotonic()
                     await self._watch(client, version)
-                except (*UNREADABLE, KeyError) as error:
+                except (*FAILED, KeyError) as error:
                     reason = f"{type(error).__name__}: {error}"
                 if time.monotonic() - started > _LIVED_SECONDS and reason == _ENDED:
                     failures = 0
@@ -109,10 +109,8 @@ class ModelWatch:
             "allowWatchBookmarks": "true",
             "timeoutSeconds": str(_WATCH_SECONDS),
         }
-        async with client.get(
-            self._path, params=query, headers=self._server.headers()
-        ) as response:
-            async for line in (await checked(response)).content:
+        async with client.get(self._path, params=query, headers=self._server.headers()) as response:
+            async for line in lines(await checked(response)):
                 event = json.loads(line)
                 if event["type"] == "ERROR":
                     return

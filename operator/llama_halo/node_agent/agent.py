@@ -13,10 +13,10 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-import httpx
+import aiohttp
 from prometheus_client import CollectorRegistry, Gauge, Info
 
-from llama_halo.api_server import ApiServer
+from llama_halo.api_server import FAILED, ApiServer, checked
 from llama_halo.node_agent.findings import PROBLEM, findings, gpu_budget_mib
 from llama_halo.node_agent.machine import Machine, Readings, read_machine, read_now
 
@@ -27,6 +27,7 @@ GPU_MEMORY_ANNOTATION = "llama-halo.dev/gpu-memory"
 MACHINE_ANNOTATION = "llama-halo.dev/machine"
 MANAGER = "llama-halo-node-agent"
 LOOK_SECONDS = 30
+_TIMEOUT = aiohttp.ClientTimeout(total=10)
 AGAIN_SECONDS = 600
 """After which the node is told again, whatever changed there meanwhile."""
 
@@ -57,24 +58,27 @@ class Nodes:
 
     async def tell(self, machine: Machine) -> None:
         """Apply what the machine is; a label or budget that somebody else has set stays."""
-        async with self._api_server.client(timeout=10) as client:
+        async with self._api_server.client(_TIMEOUT) as client:
             for manager, patch in node_patches(self._node, machine).items():
-                answer = await client.patch(
-                    f"/api/v1/nodes/{self._node}",
+                async with client.patch(
+                    f"api/v1/nodes/{self._node}",
                     params={"fieldManager": manager},
-                    content=json.dumps(patch),
+                    data=json.dumps(patch),
                     headers={
                         **self._api_server.headers(),
                         "Content-Type": "application/apply-patch+yaml",
                     },
-                )
-                if answer.status_code == HTTPStatus.CONFLICT:
+                ) as answer:
+                    if answer.status != HTTPStatus.CONFLICT:
+                        await checked(answer)
+                        continue
                     log.info(
                         "somebody else has set it, and it stays",
-                        extra={"node": self._node, "what": answer.json().get("message", "")},
+                        extra={
+                            "node": self._node,
+                            "what": (await answer.json()).get("message", ""),
+                        },
                     )
-                else:
-                    answer.raise_for_status()
 
 
 @dataclass(frozen=True)
@@ -166,7 +170,7 @@ class Watch:
     async def _tell(self, machine: Machine) -> None:
         try:
             await self._nodes.tell(machine)
-        except (httpx.HTTPError, OSError) as error:
+        except FAILED as error:
             log.warning("the node was not told", extra={"reason": str(error)})
             return
         if machine != self._told:

@@ -82,7 +82,13 @@ def generation(body: Json) -> Generation:
         heartbeat=HEARTBEAT,
         own=PATH,
         counts=COUNT_PATH,
+        passes=_passes,
     )
+
+
+def _passes(event: bytes) -> bytes | None:
+    """Nothing of a delta is mended, and deltas are nearly all that comes."""
+    return event if event.startswith(_DELTA) else None
 
 
 def _wants_schema(body: Json) -> bool:
@@ -129,8 +135,8 @@ async def stream(
     for an error among them, and when they end early."""
     begun = finished = False
     async for event in upstream:
-        if event.raw.startswith(_DELTA):
-            yield event.wire  # nothing of it is mended, and it is nearly all that comes
+        if passed := _passes(event.wire):
+            yield passed
             continue
         data = event.value
         if not isinstance(data, dict):

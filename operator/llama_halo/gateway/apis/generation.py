@@ -31,3 +31,6 @@ class Generation:
     content_type: str = SSE
     counts: str = ""
     """The path that counts the body's tokens."""
+    passes: Callable[[bytes], bytes | None] = lambda _: None
+    """Returns what `stream` makes of one event of llama-server's (its bytes, the empty line
+    included) when that depends on nothing else, and the event tells of no tokens; else None."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from typing import Any
 
 from llama_halo.gateway import failures
@@ -46,7 +46,21 @@ def generation(body: Json) -> Generation:
         heartbeat=HEARTBEAT,
         own=PATH,
         counts=f"{PATH}/input_tokens",
+        passes=_renaming(model),
     )
+
+
+def _renaming(model: str) -> Callable[[bytes], bytes | None]:
+    """Return what puts the requested model's name into a chunk of text: as JSON has it, for that is
+    quicker than to read and write the chunk, and chunks are nearly all that comes."""
+    named = b'"model":' + json.dumps(model).encode()
+
+    def passes(event: bytes) -> bytes | None:
+        if not event.startswith(_CHOICE) or _USAGE in event:
+            return None
+        return _MODEL.sub(lambda _: named, event, count=1)
+
+    return passes
 
 
 def chosen_tool(body: Json) -> Json:
@@ -123,11 +137,10 @@ async def stream(
 ) -> AsyncIterator[bytes]:
     """Yield the client's chunks; raises `Failure` for an error among them, and when they end
     early."""
-    named = b'"model":' + json.dumps(model).encode()
+    passes = _renaming(model)
     async for event in upstream:
-        raw = event.raw
-        if raw.startswith(_CHOICE) and _USAGE not in raw:
-            yield _MODEL.sub(lambda _: named, raw, count=1) + b"\n\n"
+        if passed := passes(event.wire):
+            yield passed
             continue
         if event.data == DONE:
             yield encode(DONE)

@@ -1,0 +1,94 @@
+"""The short way of a stream: what needs no mending goes from one socket to the other as it comes.
+
+Nearly all of a stream is tokens, one event each, and most of what they cost a proxy is the way
+through its parsers, queues and tasks. A `Lane` looks at what a server sends before the parser does.
+When that is whole events which the client gets as they are (or nearly so), and nothing before them
+is on its way still, they are written to the client then and there. Else, and whenever there is
+doubt, they go the usual way: the head, the end, errors, pieces of events, a client that is slow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import aiohttp
+
+from llama_halo.gateway.sse import END
+
+MOST_SIZE_DIGITS = 6
+Passes = Callable[[bytes], bytes | None]
+"""Returns what a client gets of an event (its bytes, the empty line included), None where that
+takes more than the event itself to say."""
+
+
+class Lane:
+    """The short way of one stream, from when both its ends are there."""
+
+    def __init__(self, passes: Passes) -> None:
+        self._passes = passes
+        self.write: Callable[[bytes], bool] | None = None
+        """Writes to the client at once, or tells that it cannot; there once the head is sent."""
+        self.is_idle = False
+        """Whether the reader waits, and has passed on all that came, whole events."""
+        self.heard_at = 0.0
+        """When something came this way last, by the loop's clock."""
+
+    def open(self, response: aiohttp.ClientResponse) -> None:
+        """Listen to the connection of an answer that has begun, until another answer does."""
+        connection = response.connection
+        if connection is None or response.headers.get("Transfer-Encoding") != "chunked":
+            return
+        if connection.transport is not None and connection.protocol is not None:
+            connection.transport.set_protocol(_Tap(self, connection.protocol))
+
+    def close(self) -> None:
+        """Send nothing any more."""
+        self.is_idle, self.write = False, None
+
+    def take(self, data: bytes) -> bool:
+        """Send what a server sent on its way; false where that is to go the usual one."""
+        if not self.is_idle or self.write is None:
+            return False
+        sent = _passed(data, self._passes)
+        if sent is None or not self.write(sent):
+            return False
+        self.heard_at = asyncio.get_running_loop().time()
+        return True
+
+
+class _Tap(asyncio.Protocol):
+    """Stands between a connection and the parser of its answers."""
+
+    def __init__(self, lane: Lane, parser: asyncio.Protocol) -> None:
+        self._lane, self._parser = lane, parser
+        self.connection_lost = parser.connection_lost  # type: ignore[method-assign]
+        self.eof_received = parser.eof_received  # type: ignore[method-assign]
+        self.pause_writing = parser.pause_writing  # type: ignore[method-assign]
+        self.resume_writing = parser.resume_writing  # type: ignore[method-assign]
+
+    def data_received(self, data: bytes) -> None:
+        if not self._lane.take(data):
+            self._lane.is_idle = False
+            self._parser.data_received(data)
+
+
+def _passed(data: bytes, passes: Passes) -> bytes | None:
+    """Return what a client gets of some chunks (as HTTP/1.1 has them), each of which is one event;
+    None when they are anything else."""
+    found = []
+    while data:
+        digits, _, rest = data.partition(b"\r\n")
+        try:
+            size = int(digits[:MOST_SIZE_DIGITS], 16)
+        except ValueError:
+            return None
+        event, after = rest[:size], len(digits) + size + 4
+        if size < len(END) or rest[size : size + 2] != b"\r\n" or event.find(END) != size - 2:
+            return None
+        sent = passes(event)
+        if sent is None:
+            return None
+        found.append(data[:after] if sent is event else b"%x\r\n%b\r\n" % (len(sent), sent))
+        data = data[after:]
+    return b"".join(found)

@@ -1,0 +1,151 @@
+"""The short way of a stream: whatever a server sends, and however it is cut, a client gets the same
+events in the same order as by the usual way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aiohttp
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llama_halo.gateway.lane import Lane
+from llama_halo.gateway.lane import _passed as passed
+from llama_halo.gateway.sse import events
+from llama_halo.gateway.upstream import _chunks as chunks_of
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+LAST = b"0\r\n\r\n"
+PLAIN, OTHER = b"data: token %d\n\n", b"data: other %d\n\n"
+
+
+def passes(event: bytes) -> bytes | None:
+    return event if event.startswith(b"data: token") else None
+
+
+def renames(event: bytes) -> bytes | None:
+    return event.replace(b"token", b"a token") if event.startswith(b"data: token") else None
+
+
+def framed(*events: bytes) -> bytes:
+    return b"".join(b"%x\r\n%b\r\n" % (len(each), each) for each in events)
+
+
+def unframed(data: bytes) -> bytes:
+    found = b""
+    while data:
+        size, _, rest = data.partition(b"\r\n")
+        found, data = found + rest[: int(size, 16)], rest[int(size, 16) + 2 :]
+    return found
+
+
+PASSED = {
+    "one event": (framed(b"data: token 1\n\n"), True),
+    "two events": (framed(b"data: token 1\n\n", b"data: token 2\n\n"), True),
+    "two events in one chunk": (framed(b"data: token 1\n\ndata: token 2\n\n"), False),
+    "an event that is mended": (framed(b"data: other\n\n"), False),
+    "one of each": (framed(b"data: token 1\n\n", b"data: other\n\n"), False),
+    "a piece of an event": (framed(b"data: tok"), False),
+    "a piece of a chunk": (framed(b"data: token 1\n\n")[:-3], False),
+    "a chunk without its end": (framed(b"data: token 1\n\n")[:-2], False),
+    "a chunk and a piece": (framed(b"data: token 1\n\n") + b"f\r\nda", False),
+    "the end": (LAST, False),
+    "an event and the end": (framed(b"data: token 1\n\n") + LAST, False),
+    "no chunk": (b"data: token 1\n\n", False),
+    "a chunk of one letter": (b"1\r\nx\r\n", False),
+    "a size that is none": (b"-5\r\ndata: token 1\n\n\r\n", False),
+    "a size that lies": (b"20\r\ndata: token 1\n\n\r\n", False),
+    "nothing of use": (b"\r\n\r\n", False),
+}
+
+
+@pytest.mark.parametrize("case", PASSED)
+def test_only_whole_events_that_need_no_mending_go_the_short_way(case: str) -> None:
+    data, goes = PASSED[case]
+    assert passed(data, passes) == (data if goes else None)
+
+
+def test_what_is_changed_gets_a_size_of_its_own() -> None:
+    found = passed(framed(b"data: token 1\n\n", b"data: token 2\n\n"), renames)
+    assert found == framed(b"data: a token 1\n\n", b"data: a token 2\n\n")
+
+
+@given(st.lists(st.booleans(), max_size=5), st.binary(max_size=9))
+def test_nothing_is_lost_or_added(kinds: list[bool], more: bytes) -> None:
+    sent = framed(*((PLAIN if each else OTHER) % n for n, each in enumerate(kinds))) + more
+    found = passed(sent, passes)
+    assert found is None or unframed(found) == unframed(sent)
+
+
+@asynccontextmanager
+async def serving(pieces: list[bytes], pause: float) -> AsyncIterator[str]:
+    """Serve an answer in pieces, with a pause after each."""
+
+    answered = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(HEAD)
+        for each in pieces:
+            writer.write(each)
+            await writer.drain()
+            await asyncio.sleep(pause)
+        writer.close()
+        await writer.wait_closed()
+        answered.set()
+
+    async with await asyncio.start_server(answer, "127.0.0.1") as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        await answered.wait()
+
+
+class Client:
+    """Notes what comes by either way, in order; it is slow, or takes nothing at once."""
+
+    def __init__(self, pause: float = 0, *, takes: bool = True) -> None:
+        self.got, self.at_once = b"", 0
+        self._pause, self._takes = pause, takes
+
+    def write_at_once(self, data: bytes) -> bool:
+        if self._takes:
+            self.got += unframed(data)
+            self.at_once += 1
+        return self._takes
+
+    async def read(self, url: str, lane: Lane) -> None:
+        async with aiohttp.ClientSession() as session, session.get(url) as response:
+            lane.open(response)
+            async for event in events(chunks_of(response, 5, lane)):
+                lane.write = self.write_at_once
+                self.got += event.wire
+                await asyncio.sleep(self._pause)
+            lane.close()
+
+
+STREAM = [OTHER % 0, *(PLAIN % n for n in range(1, 40)), OTHER % 40, PLAIN % 41, OTHER % 42]
+WHOLE = len(framed(STREAM[1]))
+ONE_BY_ONE = [*(framed(each) for each in STREAM), LAST]
+
+
+@pytest.mark.parametrize("size", [1, 3, 20, WHOLE, 2 * WHOLE, 5000], ids=lambda size: f"by {size}")
+@pytest.mark.parametrize("pauses", [(0, 0), (0.002, 0), (0.001, 0.003)], ids=str)
+async def test_a_client_gets_everything_in_order_however_it_is_cut(
+    size: int, pauses: tuple[float, float]
+) -> None:
+    sent, client = b"".join(ONE_BY_ONE), Client(pauses[1])
+    pieces = [sent[start : start + size] for start in range(0, len(sent), size)]
+    async with serving(pieces, pauses[0]) as url:
+        await client.read(url, Lane(passes))
+    assert client.got == b"".join(STREAM)
+
+
+@pytest.mark.parametrize("takes", [True, False], ids=["takes it", "takes nothing at once"])
+async def test_tokens_that_come_one_by_one_go_the_short_way_where_the_client(takes: bool) -> None:
+    client = Client(takes=takes)
+    async with serving(ONE_BY_ONE, 0.002) as url:
+        await client.read(url, Lane(passes))
+    assert client.got == b"".join(STREAM)
+    assert (client.at_once > 20) == takes
