@@ -68,7 +68,7 @@ chart: setup ## the chart rendered for many values, validated strictly
 	$(BIN)/pytest tests/chart
 
 bench-gateway: setup ## what the gateway adds, beside going straight, a bare pass-through and its rivals; JSON in the last line
-	$(BIN)/python -m hack.bench.gateway
+	$(BIN)/python -m hack.bench.gateway $(if $(LLAMA_SWAP),--llama-swap $(LLAMA_SWAP))
 
 check: setup ## format, lint, types, layers, generated files
 	$(BIN)/ruff format --check

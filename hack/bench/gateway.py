@@ -35,7 +35,7 @@ STREAM_TOKENS_A_SECOND = 10
 APART_SECONDS = 4
 """For streams to be open, and to be gone."""
 MODEL = "coder"
-NAMES = ("stub", "api", "bare", "gateway", "ccr-1.0.73", "ccr-2.0.0", "litellm")
+NAMES = ("stub", "api", "bare", "gateway", "ccr-1.0.73", "ccr-2.0.0", "litellm", "llama-swap")
 NAMESPACE = "bench"
 
 
@@ -294,8 +294,9 @@ async def measure(arguments: argparse.Namespace) -> Json:
             result["streams"][name] = found
             say(f"{arguments.streams} streams, {name}: {found}")
         if not arguments.alone:
-            there = {"ports": ports, "upstream": urls["stub"], "model": MODEL}
-            for name, rival in rivals.all_of_them(Path(folder), **there).items():
+            there: Json = {"ports": ports, "upstream": urls["stub"], "model": MODEL}
+            found = rivals.all_of_them(Path(folder), **there, swap=arguments.llama_swap)
+            for name, rival in found.items():
                 stack.enter_context(process(*rival.words, environment=rival.environment))
                 await _until_ready(urls[name] + rival.health)
                 ways[name] = urls[name]
@@ -355,6 +356,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=400)
     parser.add_argument("--streams", type=int, default=1000)
     parser.add_argument("--alone", action="store_true", help="without the rivals")
+    parser.add_argument("--llama-swap", type=Path, metavar="PROGRAM", help="a rival, too")
     parser.add_argument("--seconds", type=int, default=12, help="of the open streams")
     arguments = parser.parse_args()
     if arguments.part:

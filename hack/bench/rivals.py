@@ -65,6 +65,18 @@ def litellm(home: Path, *, port: int, upstream: str, model: str) -> Rival:
     return Rival((_litellm(), *words), environment, "/health/liveliness")
 
 
+def llama_swap(program: Path, home: Path, *, port: int, upstream: str, model: str) -> Rival:
+    """Return llama-swap, which no registry has, with a model of a peer."""
+    peer = {"proxy": upstream, "models": [model], "timeouts": {"responseHeader": 0}}
+    pinned = {"strategy": "pin", "targets": [f"stub/{model}"]}
+    config = {"logLevel": "warn", "captureBuffer": 0, "models": {}, "peers": {"stub": peer}}
+    home.mkdir(parents=True)
+    file = home / "config.yaml"
+    file.write_text(json.dumps({**config, "selectors": {model: pinned}}))
+    words = (program, "--config", file, "--listen", f"127.0.0.1:{port}")
+    return Rival(words, {**os.environ, "HOME": str(home)}, "/health")
+
+
 def _litellm() -> Path:
     """Return the `litellm` program, installed once."""
     key = hashlib.sha256(PINS.read_bytes() + sys.version.encode()).hexdigest()[:12]
@@ -80,11 +92,17 @@ def _litellm() -> Path:
 
 
 def all_of_them(
-    folder: Path, *, ports: dict[str, int], upstream: str, model: str
+    folder: Path, *, ports: dict[str, int], upstream: str, model: str, swap: Path | None
 ) -> dict[str, Rival]:
     """Return every rival by its name; their files are in a folder."""
     there = {"upstream": upstream, "model": model}
+    swaps = folder / "llama-swap"
     return {
+        **(
+            {"llama-swap": llama_swap(swap, swaps, port=ports["llama-swap"], **there)}
+            if swap
+            else {}
+        ),
         "ccr-1.0.73": claude_code_router(
             "1.0.73", folder / "ccr-1", port=ports["ccr-1.0.73"], **there
         ),

@@ -142,6 +142,18 @@ def test_opencode(
     assert quiet_models["small"].generations(), "it names the session by the background route"
 
 
+def test_what_is_printed_for_crush_is_a_file_that_it_takes(
+    control_plane: Testbed, clients_gateway: Process
+) -> None:
+    """It refuses one with comments."""
+    found = json.loads(settings(control_plane, "crush"))
+    assert found["providers"]["llama-halo"]["base_url"] == f"{clients_gateway.url}/v1"
+    names = {each["id"] for each in found["providers"]["llama-halo"]["models"]}
+    sizes = {size: each["model"] for size, each in found["models"].items()}
+    assert sizes == {"large": "default", "small": "background"}
+    assert set(sizes.values()) <= names
+
+
 def test_qwen_code(
     control_plane: Testbed,
     clients_gateway: Process,

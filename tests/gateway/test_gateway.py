@@ -257,6 +257,8 @@ class TestOpenAI:
         answer = httpx.get(f"{gateway.url}/v1/v1/messages")
         assert answer.status_code == 404
         assert "/v1 twice" in answer.json()["error"]["message"]
+        for path in ("/v1/v1/messages", "/messages", "/v1/messages/batches"):
+            assert httpx.post(f"{gateway.url}{path}").json()["type"] == "error", "Anthropic's"
         assert "/v1/messages (Anthropic)" in httpx.get(f"{gateway.url}/x").text
 
 

@@ -334,6 +334,7 @@ def test_tokens_are_read_in_each_apis_words(data: Any, found: tuple[int, int, in
 
 def test_clients_are_of_a_closed_list() -> None:
     assert client_of({"user-agent": "claude-cli/2.1.328 (external, cli)"}) == "claude-code"
+    assert client_of({"user-agent": "Python/3.11", "x-openwebui-chat-id": "1"}) == "open-webui"
     assert client_of({"user-agent": "x" * 1000}) == client_of({}) == "other"
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from llama_halo.gateway.lane import Lane
 from llama_halo.gateway.lane import _passed as passed
+from llama_halo.gateway.lane import _Tap as Tap
 from llama_halo.gateway.sse import events
 from llama_halo.gateway.upstream import _chunks as chunks_of
 
@@ -149,3 +150,31 @@ async def test_tokens_that_come_one_by_one_go_the_short_way_where_the_client(tak
         await client.read(url, Lane(passes))
     assert client.got == b"".join(STREAM)
     assert (client.at_once > 20) == takes
+
+
+async def test_an_event_in_two_chunks_stays_one() -> None:
+    """The second chunk alone would be an event that needs no mending."""
+    sent, client = [OTHER % 0, b"event: x\n", PLAIN % 1, PLAIN % 2], Client()
+    async with serving([*map(framed, sent), LAST], 0.005) as url:
+        await client.read(url, Lane(passes))
+    assert client.got == b"".join(sent)
+
+
+async def test_what_comes_after_something_that_was_not_read_yet_waits_its_turn() -> None:
+    lane, parser, client = Lane(passes), Parser(), Client()
+    lane.write, lane.is_idle = client.write_at_once, True
+    tap = Tap(lane, parser)
+    for each in (PLAIN % 1, OTHER % 2, PLAIN % 3):
+        tap.data_received(framed(each))
+    assert client.got == PLAIN % 1
+    assert parser.got == framed(OTHER % 2, PLAIN % 3)
+
+
+class Parser(asyncio.Protocol):
+    """Keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.got = b""
+
+    def data_received(self, data: bytes) -> None:
+        self.got += data

@@ -86,6 +86,10 @@ CLAUDE = {"user-agent": "claude-cli/2.1.331 (external, sdk-cli)"}
 FIRST: dict[str, Any] = {"model": "x", "messages": [{"role": "user", "content": "Hi"}]}
 TITLE = {**FIRST, "output_config": {"format": {"type": "json_schema", "schema": {}}}}
 TASK = {"model": "x", "messages": [{"role": "user", "content": "### Task:\nSuggest titles"}]}
+EMOJI = "Your task is to reflect the speaker's likely facial expression through a fitting emoji."
+FACE = {"model": "x", "messages": [{"role": "user", "content": EMOJI}]}
+CONTINUE = "Given the following... please reply with a title for the chat that is 3-4 words"
+NAMED = {"model": "x", "messages": [{"role": "user", "content": CONTINUE}]}
 PARTS = {"model": "x", "messages": [{"role": "user", "content": [{"text": "### Task: x"}]}]}
 
 
@@ -105,6 +109,8 @@ PARTS = {"model": "x", "messages": [{"role": "user", "content": [{"text": "### T
         ({}, TITLE, True),
         ({}, TASK, True),
         ({}, PARTS, True),
+        ({}, FACE, True),
+        ({}, NAMED, True),
     ],
 )
 def test_a_side_task_is_told_by_its_shape_and_not_taken_for_a_first_question(

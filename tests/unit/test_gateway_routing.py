@@ -47,7 +47,9 @@ MODELS = {name: known(name) for name in ("coder", "small", "big", "long", "finde
 MODELS["seer"] = known("seer", sees=True)
 
 
-@pytest.mark.parametrize("name", ["claude-opus-5-5", "claude-sonnet-5", "default"])
+@pytest.mark.parametrize(
+    "name", ["claude-opus-5-5", "claude-sonnet-5", "default", "default:latest"]
+)
 @pytest.mark.parametrize(
     ("traits", "model", "route"),
     [
@@ -77,6 +79,7 @@ def test_a_name_that_says_no_model_goes_by_its_task(
         ("local,big", "big explicit"),
         ("big:latest", "big explicit"),
         ("think", "big think"),
+        ("think:latest", "big think"),
         ("longContext", "long longContext"),
         ("nobody,nope", None),
         ("gpt-5", None),

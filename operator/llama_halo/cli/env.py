@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -55,11 +56,12 @@ def run(words: list[str]) -> int:
             f"engine {router.engine} does not serve what {arguments.client} asks for: these it"
             f" does: {', '.join(served)}; engine gateway serves all"
         )
-    if arguments.client:
-        print(CLIENTS[arguments.client](router))
-        return 0
-    for name in served:
-        print(f"# --- {name}\n{CLIENTS[name](router)}\n")
+    for name in [arguments.client] if arguments.client else served:
+        if not arguments.client:
+            print(f"# --- {name}")
+        if name in _TAKES_NO_COMMENTS:
+            print(f"# for {name}: export {KEY_VARIABLE}={router.key}", file=sys.stderr)
+        print(CLIENTS[name](router) + ("" if arguments.client else "\n"))
     return 0
 
 
@@ -199,8 +201,13 @@ def _opencode(router: Router) -> str:
 
 
 def _crush(router: Router) -> str:
-    names = dict.fromkeys([router.model, *router.models])
+    side = "background" if router.background else router.model
+    names = dict.fromkeys([router.model, side, *router.models])
     config = {
+        "models": {
+            size: {"provider": "llama-halo", "model": name}
+            for size, name in (("large", router.model), ("small", side))
+        },
         "providers": {
             "llama-halo": {
                 "type": "openai-compat",
@@ -216,10 +223,9 @@ def _crush(router: Router) -> str:
                     for name in names
                 ],
             }
-        }
+        },
     }
-    head = f"// crush.json; the key is in the environment: export {KEY_VARIABLE}={router.key}\n"
-    return head + json.dumps(config, indent=2)
+    return json.dumps(config, indent=2)
 
 
 def _exports(**values: str) -> str:
@@ -237,6 +243,8 @@ CLIENTS: dict[str, Callable[[Router], str]] = {
     "ollama": _ollama,
 }
 """By the client's name: `openai` and `anthropic` are for all that is built on those SDKs."""
+_TAKES_NO_COMMENTS = ("crush",)
+"""In its file: where the key goes is told beside it."""
 _UNSERVED: dict[str, tuple[str, ...]] = {
     "claudeCodeRouter": ("codex", "opencode", "qwen-code", "crush", "openai", "ollama"),
     "liteLLM": ("ollama",),

@@ -136,7 +136,9 @@ class Gateway:
                 get("/v1/models/{name:.+}", OPENAI, service.model),
                 get("/ui/data", OPENAI, self._seen),
                 *service.open_routes(),
-                web.route("*", "/v1/messages{path:.*}", self._handler(ANTHROPIC, service.unknown)),
+                web.route(
+                    "*", "/{path:(?:v1/)*messages.*}", self._handler(ANTHROPIC, service.unknown)
+                ),
                 web.route("*", "/api/{path:.*}", self._handler(OLLAMA, service.unknown)),
                 web.route("*", "/{path:.*}", self._handler(OPENAI, service.unknown)),
             )

@@ -14,12 +14,16 @@ _AGENTS = (
     ("openai", "openai-sdk"),
     ("ollama", "ollama-sdk"),
     ("ai-sdk", "ai-sdk"),
-    ("open webui", "open-webui"),
+    ("litellm", "litellm"),
 )
+_OPEN_WEBUI = ("x-openwebui-chat-id", "x-openwebui-user-id")
+"""Which it sends where ENABLE_FORWARD_USER_INFO_HEADERS is set; its user agent says nothing."""
 CODING_AGENTS = frozenset({"claude-code", "codex", "opencode", "qwen-code", "crush", "ai-sdk"})
 
 
 def client_of(headers: Mapping[str, str]) -> str:
     """Return what kind of client a request is from, of a closed list."""
+    if any(name in headers for name in _OPEN_WEBUI):
+        return "open-webui"
     agent = headers.get("user-agent", "").lower()
     return next((name for mark, name in _AGENTS if mark in agent), "other")

@@ -15,7 +15,7 @@ Json = dict[str, Any]
 # As Claude Code, OpenCode and Codex send them.
 _SESSION_HEADERS = (
     *("x-claude-code-session-id", "x-session-id", "x-session-affinity"),
-    *("session-id", "thread-id"),
+    *("session-id", "thread-id", "x-openwebui-chat-id"),
 )
 _PASSED_ON = ("anthropic-version", "anthropic-beta")
 MOST_NAME_LETTERS = 512

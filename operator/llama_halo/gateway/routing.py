@@ -15,6 +15,8 @@ from llama_halo.gateway.config import GatewayConfig, Routes
 from llama_halo.gateway.models import Model
 from llama_halo.gateway.traits import Traits
 
+LATEST = ":latest"
+"""What Ollama's clients put after a name that has no tag."""
 DEFAULT, EXPLICIT, IMAGE, LONG_CONTEXT = "default", "explicit", "image", "longContext"
 
 
@@ -38,7 +40,7 @@ def resolve(
     exact = _exact(config, models, served, name)
     if exact is not None:
         return _seeing(config, models, Target(exact, served[exact], EXPLICIT), traits)
-    named = route_models(config.routes)
+    named, name = route_models(config.routes), name.removesuffix(LATEST)
     if name in named and name != DEFAULT:
         return _seeing(config, models, _routed(served, named[name], name), traits)
     by_pattern = _by_pattern(config, name)
@@ -124,7 +126,7 @@ def _exact(
         if model.provider and name == f"{model.provider},{model.model}":
             return model.name
     known = exact_names(config, models)
-    for each in (name, name.partition(",")[2], name.removesuffix(":latest")):
+    for each in (name, name.partition(",")[2], name.removesuffix(LATEST)):
         if each in served:
             return each
         if each in known:

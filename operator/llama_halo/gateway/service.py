@@ -22,6 +22,7 @@ from llama_halo.gateway.routing import resolve
 from llama_halo.gateway.traits import Traits
 from llama_halo.gateway.watch import ModelWatch
 
+UNKNOWN_URL = "unknown_url"
 OLLAMA_VERSION = "0.13.0"
 """Of the API: clients look at it before they use what is newer."""
 _MANAGED = "models are the cluster's: kubectl apply a LlamaModel instead"
@@ -96,13 +97,14 @@ class Service:
         if request.path in ("/api/create", "/api/copy", "/api/delete", "/api/push"):
             raise Failure(501, f"{request.path} is not served: {_MANAGED}")
         if request.path.startswith("/v1/v1/"):
-            raise Failure(404, "the base URL has /v1 twice: give it without /v1")
+            raise Failure(404, "the base URL has /v1 twice: give it without /v1", code=UNKNOWN_URL)
         raise Failure(
             404,
             f"{request.method} {request.path[:200]} is not served here: /v1/messages (Anthropic),"
             " /v1/chat/completions, /v1/responses, /v1/completions, /v1/embeddings, /v1/rerank,"
             " /v1/audio/transcriptions, /v1/models (OpenAI) and /api/chat, /api/generate,"
             " /api/tags (Ollama) are",
+            code=UNKNOWN_URL,
         )
 
     def _known(self, name: str, entry: Callable[[str, Model | None], Json]) -> Json:

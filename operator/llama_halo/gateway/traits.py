@@ -20,8 +20,11 @@ _IMAGES = ("image", "image_url", "input_image")
 _OTHERS = ("document", "file", "input_file", "input_audio", "audio_url", "video_url")
 _HOLDERS = ("source", "image_url", "audio_url", "video_url", "input_audio", "file")
 _NESTED = ("content", "messages", "input", "output")
-_TASK = "### Task:"
-"""How Open WebUI begins what it asks for itself."""
+_TASKS = (
+    *("### Task:", "Your task is to reflect the speaker's likely facial expression"),
+    *("Given the following... please reply with a title for the chat",),
+)
+"""How Open WebUI and Continue begin what they ask for themselves."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ def _is_background(headers: Mapping[str, str], body: Json) -> bool:
     return (
         client_of(headers) in CODING_AGENTS
         or (isinstance(wanted, Mapping) and "format" in wanted)
-        or _first_words(messages[-1]).startswith(_TASK)
+        or _first_words(messages[-1]).startswith(_TASKS)
     )
 
 
