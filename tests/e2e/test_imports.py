@@ -64,8 +64,8 @@ def test_every_name_of_an_imported_configuration_answers(kube: Kubectl, case: Pa
     for each in models:
         kube.apply(with_stand_in(each))
     kube.apply(router)
-    kube.wait_ready(*(f"llamamodel/{each['metadata']['name']}" for each in models))
-    kube.wait_ready("modelrouter/imported")
+    names = [f"llamamodel/{each['metadata']['name']}" for each in models]
+    kube.wait_ready(*names, "modelrouter/imported")
     modes = {each["metadata"]["name"]: each["spec"].get("mode", "Chat") for each in models}
     asked = 0
     with kube.forwarded("service/imported-router") as url:
@@ -77,7 +77,7 @@ def test_every_name_of_an_imported_configuration_answers(kube: Kubectl, case: Pa
                 assert answer.headers["x-model"] == each["name"], name
                 asked += 1
     assert asked >= len(router["spec"]["models"])
-    kube.wait_ready(*(f"llamamodel/{name}" for name in modes), "modelrouter/imported")
+    kube.wait_ready(*names, "modelrouter/imported")
 
 
 def _ask(url: str, name: str, mode: str) -> httpx.Response:
