@@ -252,7 +252,7 @@ async def streams(url: str, count: int, seconds: int, pid: int | None) -> Json:
     found: Json = {"late_p99_ms": round(statistics.quantiles(late, n=100)[98], 1)}
     if pid:
         found["cpu_us_a_token"] = round((cpu_seconds(pid) - before) / len(late) * 1e6, 1)
-        found["memory_mib"] = round(memory_mib(pid))
+        found["memory_mib"] = round(memory_mib(pid), 1)
     for each in opened:
         each.abort()
     await asyncio.sleep(APART_SECONDS)

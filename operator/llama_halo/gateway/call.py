@@ -44,7 +44,7 @@ class Usage:
         self.answer = max(self.answer, answer)
 
 
-@dataclass
+@dataclass(slots=True)
 class Call:
     """A request, from its arrival to its last byte."""
 

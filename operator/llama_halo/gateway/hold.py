@@ -221,5 +221,6 @@ def _may_be_asked(model: Model) -> bool:
 
 async def _chained(first: SseEvent, rest: AsyncIterator[SseEvent]) -> AsyncIterator[SseEvent]:
     yield first
+    del first  # with all that was read of it, for as long as the stream lasts
     async for event in rest:
         yield event

@@ -25,6 +25,8 @@ takes more than the event itself to say."""
 class Lane:
     """The short way of one stream, from when both its ends are there."""
 
+    __slots__ = ("_passes", "heard_at", "is_idle", "write")
+
     def __init__(self, passes: Passes) -> None:
         self._passes = passes
         self.write: Callable[[bytes], bool] | None = None
@@ -60,17 +62,27 @@ class Lane:
 class _Tap(asyncio.Protocol):
     """Stands between a connection and the parser of its answers."""
 
+    __slots__ = ("_lane", "_parser")
+
     def __init__(self, lane: Lane, parser: asyncio.Protocol) -> None:
         self._lane, self._parser = lane, parser
-        self.connection_lost = parser.connection_lost  # type: ignore[method-assign]
-        self.eof_received = parser.eof_received  # type: ignore[method-assign]
-        self.pause_writing = parser.pause_writing  # type: ignore[method-assign]
-        self.resume_writing = parser.resume_writing  # type: ignore[method-assign]
 
     def data_received(self, data: bytes) -> None:
         if not self._lane.take(data):
             self._lane.is_idle = False
             self._parser.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        return self._parser.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._parser.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        self._parser.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._parser.resume_writing()
 
 
 def _passed(data: bytes, passes: Passes) -> bytes | None:

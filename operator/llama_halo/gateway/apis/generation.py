@@ -13,7 +13,7 @@ Events = AsyncIterator[SseEvent]
 SSE, NDJSON = "text/event-stream; charset=utf-8", "application/x-ndjson"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Generation:
     """A request in the words of llama-server; always for a stream, since it does not notice that
     the client of any other request has gone."""

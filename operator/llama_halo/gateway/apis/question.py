@@ -19,7 +19,7 @@ class Part:
     content_type: str = "application/octet-stream"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Question:
     """One request to a model's server."""
 
