@@ -34,22 +34,16 @@ async def send(line: Line, opened: Opened, lane: Lane) -> web.StreamResponse:
     Until the first event, an error still has its own HTTP status, unless that takes long: then the
     client is told that it is not forgotten, and an error comes in the stream.
     """
-    call = line.call
-    chunks = _chunks(opened, line.made, call)
-    first = asyncio.ensure_future(anext(chunks, None))
+    call, chunks = line.call, _chunks(opened, line.made, line.call)
+    at_once = line.write_at_once if line.is_chunked else None
+    line.watch()
     try:
-        await asyncio.wait({first}, timeout=line.patience_seconds)
-        if not first.done():
-            await line.write(line.made.heartbeat)
-        chunk = await first
-        if chunk is None:
-            raise Failure(502, "the model's server ended without an answer")
-        call.first_byte()
-        await line.write(chunk)
-        if line.is_chunked:
-            lane.write = line.write_at_once
         async for chunk in chunks:
+            call.first_byte()
             await line.write(chunk)
+            lane.write = at_once
+        if call.first_byte_seconds is None:
+            raise Failure(502, "the model's server ended without an answer")
     except Failure as failure:
         call.failure = failure
         if line.response is None:
@@ -61,11 +55,8 @@ async def send(line: Line, opened: Opened, lane: Lane) -> web.StreamResponse:
         call.failure = ending()
         await line.write(call.api.in_band(call.failure, call.request_id))
     finally:
-        first.cancel()
         line.end()
-        await asyncio.gather(first, return_exceptions=True)
         await chunks.aclose()
-        del first  # it may hold an error that holds this very frame: cycles are collected seldom
     assert line.response is not None  # noqa: S101  (something was written)
     await line.response.write_eof()
     return line.response
@@ -81,16 +72,12 @@ class Line:
         self.made, self.call = made, call
         self._request = request
         self._ping_seconds, self._never = ping_seconds, not ping_seconds
-        self._written_at = 0.0
+        self._written_at = time.monotonic()
         self._writing = False
+        self._beginning = asyncio.Lock()
         self._sender = asyncio.current_task()
         self._watch: asyncio.TimerHandle | None = None
         self._pinging: asyncio.Task[None] | None = None
-
-    @property
-    def patience_seconds(self) -> float | None:
-        """After which a client hears of a stream that has not begun; None: never."""
-        return min(self._ping_seconds, COMMIT_SECONDS) or None
 
     @property
     def is_chunked(self) -> bool:
@@ -109,12 +96,10 @@ class Line:
 
     async def write(self, data: bytes) -> None:
         """Write; a client that takes nothing for long is taken for gone."""
-        if self.response is None:
-            self.response = await self._begin()
-            self._look()
+        response = self.response or await self._begin()
         self._written_at = time.monotonic()
         self._writing = True
-        await self.response.write(data)
+        await response.write(data)
         self._writing = False
 
     def end(self) -> None:
@@ -123,32 +108,41 @@ class Line:
         if self._pinging:
             self._pinging.cancel()
 
-    def _look(self) -> None:
-        """Break a silence; one that the client makes ends the request. A timer costs less than a
-        task, and thousands of streams have one each."""
-        quiet = time.monotonic() - self._written_at if self._written_at else 0.0
+    def watch(self) -> None:
+        """Break a silence, from now on; one that the client makes ends the request. A timer costs
+        less than a task, and thousands of streams have one each."""
+        quiet = time.monotonic() - self._written_at
         if self._writing and quiet > STALLED_SECONDS and self._sender:
             if self._request.transport:
                 self._request.transport.abort()  # what it did not take is dropped, too
             self._sender.cancel()
             return
-        if not (self._writing or self._never) and quiet >= self._ping_seconds:
+        if not (self._writing or self._never) and quiet >= self._patience_seconds:
             self._written_at, quiet = time.monotonic(), 0.0
             self._pinging = asyncio.create_task(self._ping())
-        due = STALLED_SECONDS if self._writing or self._never else self._ping_seconds
+        due = STALLED_SECONDS if self._writing or self._never else self._patience_seconds
         loop = asyncio.get_running_loop()
-        self._watch = loop.call_later(max(due - quiet, 0.05), self._look)
+        self._watch = loop.call_later(max(due - quiet, 0.05), self.watch)
+
+    @property
+    def _patience_seconds(self) -> float:
+        """After which a client hears that it is not forgotten."""
+        return self._ping_seconds if self.response else min(self._ping_seconds, COMMIT_SECONDS)
 
     async def _ping(self) -> None:
         with suppress(ConnectionResetError):
-            if self.response is not None:
-                await self.response.write(self.made.heartbeat)
+            response = self.response or await self._begin()
+            await response.write(self.made.heartbeat)
 
     async def _begin(self) -> web.StreamResponse:
-        headers = {"Content-Type": self.made.content_type, **_HEADERS, **self.call.headers()}
-        response = web.StreamResponse(headers=headers)
-        await response.prepare(self._request)
-        return response
+        async with self._beginning:
+            if self.response is None:
+                kind, call = self.made.content_type, self.call
+                headers = {"Content-Type": kind, **_HEADERS, **call.headers()}
+                response = web.StreamResponse(headers=headers)
+                await response.prepare(self._request)
+                self.response = response
+            return self.response
 
 
 async def _chunks(opened: Opened, made: Generation, call: Call) -> AsyncGenerator[bytes, None]:

@@ -7,9 +7,9 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from itertools import cycle
-from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -83,7 +83,6 @@ class Upstream:
                 limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS, socket_factory=_socket
             ),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=None),
-            trace_configs=[_tracing()],
             cookie_jar=aiohttp.DummyCookieJar(),
             read_bufsize=2**16,
         )
@@ -158,17 +157,18 @@ class Upstream:
     async def _post(self, model: Model, url: str, sent: Wire) -> aiohttp.ClientResponse:
         """Post, and once again when the connection was a kept one and is lost at once."""
         way, started = _Way(), time.monotonic()
+        _WAY.set(way)
         try:
-            return await self._post_once(url, sent, way)
+            return await self._post_once(url, sent)
         except aiohttp.ClientConnectorError:
             raise
         except aiohttp.ClientConnectionError:
             at_once = time.monotonic() - started < CLOSED_SECONDS
             if not (way.was_kept and at_once) or model.provider:
                 raise
-        return await self._post_once(url, sent, way)
+        return await self._post_once(url, sent)
 
-    async def _post_once(self, url: str, sent: Wire, way: _Way) -> aiohttp.ClientResponse:
+    async def _post_once(self, url: str, sent: Wire) -> aiohttp.ClientResponse:
         payload, headers = _payload(sent), dict(sent.headers)
         if isinstance(payload, bytes):
             headers["Content-Type"] = "application/json"
@@ -177,7 +177,6 @@ class Upstream:
                 url,
                 data=payload,
                 headers=headers,
-                trace_request_ctx=way,
                 allow_redirects=False,  # what serves a model is what the resources name
                 timeout=aiohttp.ClientTimeout(
                     total=None, sock_connect=CONNECT_SECONDS, sock_read=None
@@ -189,22 +188,17 @@ class Upstream:
 class _Way:
     """How a request got to its server."""
 
-    was_kept: bool = False
-    """By a connection that had been used before."""
+    was_kept: bool = True
+    """By a connection that had been used before: no socket was made for it."""
 
 
-def _tracing() -> aiohttp.TraceConfig:
-    async def kept(_: object, context: SimpleNamespace, __: object) -> None:
-        context.trace_request_ctx.was_kept = True
-
-    tracing = aiohttp.TraceConfig()
-    tracing.on_connection_reuseconn.append(kept)
-    return tracing
+_WAY: ContextVar[_Way] = ContextVar("way")
 
 
 def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
     """Return a socket that notices within half a minute that its other end is gone: a node that
     loses its power says no word, and the answer to a long prompt may take minutes."""
+    _WAY.get().was_kept = False
     family, kind, protocol, _, _ = address
     made = socket.socket(family=family, type=kind, proto=protocol)
     made.setblocking(False)
