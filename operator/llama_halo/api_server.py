@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 
 import aiohttp
@@ -43,8 +44,8 @@ class ApiServer:
 
 
 async def checked(response: aiohttp.ClientResponse) -> aiohttp.ClientResponse:
-    """Return an answer that is no error; raises `RefusedError` for one that is."""
-    if response.ok:
+    """Return an answer; raises `RefusedError` for an error, and for the way to another server."""
+    if response.status < HTTPStatus.MULTIPLE_CHOICES:
         return response
     text = await response.text(errors="replace")
     raise RefusedError(f"{response.status} {response.reason}: {text[:300]}")

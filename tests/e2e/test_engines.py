@@ -37,6 +37,8 @@ class Engine:
     spec: Json
     routes: Json
     asked: tuple[tuple[str, Json, str], ...]
+    lists: bool = True
+    """Whether it tells which models there are."""
 
 
 ENGINES = {
@@ -54,6 +56,7 @@ ENGINES = {
             ("claude-opus-5", {"system": "word " * 400}, "two"),
             ("local,two", {}, "two"),
         ),
+        lists=False,
     )
     for version in images.CLAUDE_CODE_ROUTER_IMAGES
 } | {
@@ -198,6 +201,8 @@ def test_an_engine_serves_routes_wakes_and_rolls(kube: Kubectl, tmp_path: Path, 
     assert cr["status"]["engine"] == next(iter(case.spec))
     with kube.forwarded("service/engine-router") as url:
         assert httpx.get(f"{url}/v1/models").status_code == 401, "no key"
+        listed = httpx.get(f"{url}/v1/models", headers={"Authorization": f"Bearer {KEY}"}).text
+        assert ('"one"' in listed and '"two"' in listed) is case.lists, listed
         eventually(
             lambda: ready(kube.json("get", "llamamodel/two")),
             until=lambda found: found[1] == "Idle",

@@ -67,7 +67,7 @@ def test_every_name_of_an_imported_configuration_answers(kube: Kubectl, case: Pa
     names = [f"llamamodel/{each['metadata']['name']}" for each in models]
     kube.wait_ready(*names, "modelrouter/imported")
     modes = {each["metadata"]["name"]: each["spec"].get("mode", "Chat") for each in models}
-    asked = 0
+    assert router["spec"]["models"]
     with kube.forwarded("service/imported-router") as url:
         for each in router["spec"]["models"]:
             mode = modes[each["modelRef"]["name"]] if "modelRef" in each else "Chat"
@@ -75,8 +75,6 @@ def test_every_name_of_an_imported_configuration_answers(kube: Kubectl, case: Pa
                 answer = _ask(url, name, mode)
                 assert answer.status_code == 200, (name, answer.text)
                 assert answer.headers["x-model"] == each["name"], name
-                asked += 1
-    assert asked >= len(router["spec"]["models"])
     kube.wait_ready(*names, "modelrouter/imported")
 
 

@@ -4,18 +4,31 @@ events in the same order as by the usual way."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import math
+import re
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import aiohttp
 import pytest
+import uvloop
+from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llama_halo.gateway.apis.errors import OPENAI
+from llama_halo.gateway.apis.generation import Generation
+from llama_halo.gateway.apis.question import Question
+from llama_halo.gateway.call import Call
+from llama_halo.gateway.credentials import Credentials
 from llama_halo.gateway.lane import Lane
 from llama_halo.gateway.lane import _passed as passed
 from llama_halo.gateway.lane import _Tap as Tap
-from llama_halo.gateway.sse import events
+from llama_halo.gateway.models import Model
+from llama_halo.gateway.routing import Target
+from llama_halo.gateway.sse import SseEvent, events
+from llama_halo.gateway.streaming import Line, next_look_seconds, send
+from llama_halo.gateway.upstream import Upstream
 from llama_halo.gateway.upstream import _chunks as chunks_of
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -36,10 +49,14 @@ def framed(*events: bytes) -> bytes:
 
 
 def unframed(data: bytes) -> bytes:
+    """Return what is in chunks, as strict as any client may be."""
     found = b""
     while data:
-        size, _, rest = data.partition(b"\r\n")
-        found, data = found + rest[: int(size, 16)], rest[int(size, 16) + 2 :]
+        head = re.match(rb"([0-9a-f]+)\r\n", data)
+        assert head, data
+        end = head.end() + int(head[1], 16)
+        assert data[end : end + 2] == b"\r\n", data
+        found, data = found + data[head.end() : end], data[end + 2 :]
     return found
 
 
@@ -59,6 +76,9 @@ PASSED = {
     "a chunk of one letter": (b"1\r\nx\r\n", False),
     "a size that is none": (b"-5\r\ndata: token 1\n\n\r\n", False),
     "a size that lies": (b"20\r\ndata: token 1\n\n\r\n", False),
+    "the rest of an end and a chunk": (b"\n" + framed(b"data: token 1\n\n"), False),
+    "a size with a sign": (framed(b"data: token 1\n\n").replace(b"f", b"+f"), False),
+    "more than is sent in one breath": (framed(PLAIN % 1) * 1200, False),
     "nothing of use": (b"\r\n\r\n", False),
 }
 
@@ -83,20 +103,22 @@ def test_nothing_is_lost_or_added(kinds: list[bool], more: bytes) -> None:
 
 @asynccontextmanager
 async def serving(pieces: list[bytes], pause: float) -> AsyncIterator[str]:
-    """Serve an answer in pieces, with a pause after each."""
+    """Serve an answer in pieces, with a pause after each; connections are kept."""
 
     answered = asyncio.Event()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(HEAD)
-        for each in pieces:
-            writer.write(each)
-            await writer.drain()
-            await asyncio.sleep(pause)
-        writer.close()
-        await writer.wait_closed()
-        answered.set()
+        try:
+            while await reader.readuntil(b"\r\n\r\n"):
+                writer.write(HEAD)
+                for each in pieces:
+                    writer.write(each)
+                    await writer.drain()
+                    await asyncio.sleep(pause)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            writer.close()
+        finally:
+            answered.set()
 
     async with await asyncio.start_server(answer, "127.0.0.1") as server:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
@@ -116,10 +138,10 @@ class Client:
             self.at_once += 1
         return self._takes
 
-    async def read(self, url: str, lane: Lane) -> None:
+    async def read(self, url: str, lane: Lane, silence_seconds: float = 5) -> None:
         async with aiohttp.ClientSession() as session, session.get(url) as response:
             lane.open(response)
-            async for event in events(chunks_of(response, 5, lane)):
+            async for event in events(chunks_of(response, silence_seconds, lane)):
                 lane.write = self.write_at_once
                 self.got += event.wire
                 await asyncio.sleep(self._pause)
@@ -152,6 +174,23 @@ async def test_tokens_that_come_one_by_one_go_the_short_way_where_the_client(tak
     assert (client.at_once > 20) == takes
 
 
+async def test_it_may_be_cut_anywhere_before_what_comes_whole() -> None:
+    first, rest = b"".join(ONE_BY_ONE[:2]), ONE_BY_ONE[2:6]
+    for cut in range(len(ONE_BY_ONE[0]), len(first) + 1):
+        client = Client()
+        async with serving([first[:cut], first[cut:] + rest[0], *rest[1:], LAST], 0.003) as url:
+            await client.read(url, Lane(passes))
+        assert client.got == b"".join(STREAM[:6]), cut
+
+
+async def test_a_client_that_reads_slowly_is_no_silence_of_the_servers() -> None:
+    large = [b"data: other " + b"x" * 400 + b"%d\n\n" % n for n in range(40)]
+    client = Client(0.04)
+    async with serving([framed(*large) + LAST], 0) as url:
+        await client.read(url, Lane(passes), silence_seconds=0.8)
+    assert client.got == b"".join(large)
+
+
 async def test_an_event_in_two_chunks_stays_one() -> None:
     """The second chunk alone would be an event that needs no mending."""
     sent, client = [OTHER % 0, b"event: x\n", PLAIN % 1, PLAIN % 2], Client()
@@ -178,3 +217,88 @@ class Parser(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.got += data
+
+
+LOOKS = {
+    "a server that is silent": ((3, 15, False), 12),
+    "a write that is stuck": ((20, 15, True), 15),
+    "a write that is stuck for long": ((119, 15, True), 1),
+    "a client that is never told, and waits": ((500, math.inf, False), 120),
+    "a client that is never told, and takes nothing": ((100, math.inf, True), 20),
+    "too late already": ((20, 15, False), 0.05),
+}
+
+
+@pytest.mark.parametrize("case", LOOKS)
+def test_a_stream_is_looked_at_again_in_time(case: str) -> None:
+    (quiet, patience, writing), wanted = LOOKS[case]
+    assert next_look_seconds(quiet, patience, writing=writing) == wanted
+
+
+class CountingLine(Line):
+    """Counts what went the short way."""
+
+    at_once = 0
+
+    def write_at_once(self, data: bytes) -> bool:
+        took = super().write_at_once(data)
+        type(self).at_once += took
+        return took
+
+
+async def through(url: str) -> tuple[list[bytes], int]:
+    """Return what clients get, one after the other, of a server that is asked by the gateway's own
+    parts, and how many events went the short way."""
+    upstream = Upstream(Credentials(None), silence_seconds=5)
+    CountingLine.at_once = 0
+
+    async def as_it_is(found: AsyncIterator[SseEvent]) -> AsyncIterator[bytes]:
+        async for event in found:
+            yield event.wire
+
+    async def nothing(_: object) -> dict[str, object]:
+        return {}
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        made = Generation("/", {}, True, as_it_is, nothing, b": ping\n\n", passes=passes)
+        lane, model = Lane(passes), Model("m", url, True, "Serving")
+
+        @asynccontextmanager
+        async def opened() -> AsyncIterator[tuple[Target, AsyncIterator[SseEvent]]]:
+            async with upstream.stream(model, url, Question("/"), lane) as found:
+                yield Target("m", "m", "default"), found
+
+        return await send(CountingLine(request, made, Call(OPENAI), 5), opened(), lane)
+
+    app = web.Application()
+    app.router.add_get("/", handle)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    host, port = runner.addresses[0][:2]
+    try:
+        async with aiohttp.ClientSession() as session:
+            got = []
+            for _ in range(3):
+                async with session.get(f"http://{host}:{port}/") as answer:
+                    got.append(await answer.read())
+            return got, CountingLine.at_once
+    finally:
+        await runner.cleanup()
+        await upstream.close()
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_nearly_all_goes_the_short_way_through_the_gateways_own_parts(
+    loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    """On kept connections, one answer after the other."""
+
+    async def asked() -> tuple[list[bytes], int]:
+        async with serving(ONE_BY_ONE, 0.003) as url:
+            return await through(url)
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        got, at_once = runner.run(asked())
+    assert got == [b"".join(STREAM)] * 3
+    assert at_once > 3 * 20

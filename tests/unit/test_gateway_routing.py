@@ -90,6 +90,16 @@ def test_a_name_that_says_its_model_has_it_whatever_the_task(name: str, model: s
     assert (found and f"{found.name} {found.route}") == model
 
 
+def test_a_pattern_is_for_the_name_as_it_was_asked_for() -> None:
+    tagged = [each.model_copy(update={"aliases": ("qwen3:*", "llama*b")}) for each in CONFIG.models]
+    config = CONFIG.model_copy(update={"models": tagged[1:2]})
+    for name in ("qwen3:latest", "qwen3:8b", "llama-8b:latest"):
+        found = resolve(config, MODELS, name, Traits())
+        assert found is not None
+        assert found.name == tagged[1].name
+    assert resolve(config, MODELS, "llama-8b:q4", Traits()) is None
+
+
 def test_a_model_that_sees_nothing_never_gets_an_image_that_another_can_see() -> None:
     traits = Traits(sees=True)
     found = resolve(CONFIG, MODELS, "coder", traits)

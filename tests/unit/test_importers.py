@@ -362,6 +362,7 @@ ASKED: dict[str, tuple[list[str], str]] = {
     "no such file": (["missing.yaml"], "missing.yaml cannot be read"),
     "a format that nobody knows": (["x.txt"], "x.txt: not known: give a config of llama-swap"),
     "no JSON": (["x.json"], "x.json is no JSON"),
+    "rules of something else": (["r.yaml"], "r.yaml: not known"),
     "llama-swap's own example": (["e.yaml"], "there is no model in these files"),
     "a source for no model": (["s.yaml", "--source", "n=local:a"], "the models are m"),
     "no source": (["s.yaml", "--source", "m=ftp://a"], "is no source: give local:PATH"),
@@ -378,6 +379,7 @@ def test_what_cannot_be_imported_is_said(
     Path("x.txt").write_text("hello")
     Path("x.json").write_text("{")
     Path("c.yaml").write_text("services: {a: {command: llama-server -m a.gguf}}")
+    Path("r.yaml").write_text("groups: [{name: a, rules: []}]")
     Path("e.yaml").write_text('macros: {llama: "llama-server --port 1"}\nmodels:\n  # m: {}\n')
     Path("s.yaml").write_text("models: {m: {cmd: llama-server -m a.gguf}}")
     assert main(["import", *words]) == 1

@@ -10,13 +10,16 @@ doubt, they go the usual way: the head, the end, errors, pieces of events, a cli
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 
 import aiohttp
 
 from llama_halo.gateway.sse import END
 
-MOST_SIZE_DIGITS = 6
+MOST_AT_ONCE_BYTES = 2**14
+_SIZE = re.compile(rb"([0-9a-fA-F]{1,6})\r\n")
+"""Nothing before it, not even the end of a line: the parser would wait for that."""
 Passes = Callable[[bytes], bytes | None]
 """Returns what a client gets of an event (its bytes, the empty line included), None where that
 takes more than the event itself to say."""
@@ -87,20 +90,22 @@ class _Tap(asyncio.Protocol):
 
 def _passed(data: bytes, passes: Passes) -> bytes | None:
     """Return what a client gets of some chunks (as HTTP/1.1 has them), each of which is one event;
-    None when they are anything else."""
-    found = []
-    while data:
-        digits, _, rest = data.partition(b"\r\n")
-        try:
-            size = int(digits[:MOST_SIZE_DIGITS], 16)
-        except ValueError:
+    None when they are anything else, or more than is sent in one breath."""
+    if len(data) > MOST_AT_ONCE_BYTES:
+        return None
+    found, at = [], 0
+    while at < len(data):
+        size = _SIZE.match(data, at)
+        if size is None:
             return None
-        event, after = rest[:size], len(digits) + size + 4
-        if size < len(END) or rest[size : size + 2] != b"\r\n" or event.find(END) != size - 2:
+        end = size.end() + int(size[1], 16)
+        event, after = data[size.end() : end], end + 2
+        whole = len(event) >= len(END) and event.find(END) == len(event) - len(END)
+        if not whole or data[end:after] != b"\r\n":
             return None
         sent = passes(event)
         if sent is None:
             return None
-        found.append(data[:after] if sent is event else b"%x\r\n%b\r\n" % (len(sent), sent))
-        data = data[after:]
+        found.append(data[at:after] if sent is event else b"%x\r\n%b\r\n" % (len(sent), sent))
+        at = after
     return b"".join(found)

@@ -155,6 +155,7 @@ class Leases:
             self._path + name,
             data=json.dumps({"metadata": {"annotations": {self._entry: said}}}),
             headers={**self._server.headers(), "Content-Type": "application/merge-patch+json"},
+            allow_redirects=False,
         ) as response:
             lease: Json = await (await checked(response)).json()
             return lease

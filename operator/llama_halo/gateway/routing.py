@@ -40,10 +40,10 @@ def resolve(
     exact = _exact(config, models, served, name)
     if exact is not None:
         return _seeing(config, models, Target(exact, served[exact], EXPLICIT), traits)
-    named, name = route_models(config.routes), name.removesuffix(LATEST)
+    named, asked, name = route_models(config.routes), name, name.removesuffix(LATEST)
     if name in named and name != DEFAULT:
         return _seeing(config, models, _routed(served, named[name], name), traits)
-    by_pattern = _by_pattern(config, name)
+    by_pattern = _by_pattern(config, asked) or _by_pattern(config, name)
     if by_pattern is None and not name.startswith("claude") and name != DEFAULT:
         return None
     found = _by_task(config.routes, served, traits)

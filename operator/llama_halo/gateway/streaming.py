@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, suppress
@@ -20,7 +21,7 @@ log = logging.getLogger(__name__)
 
 COMMIT_SECONDS = 10.0
 """For so long an error still gets its own HTTP status."""
-STALLED_SECONDS = 120.0
+STALLED_SECONDS, LEAST_LOOK_SECONDS = 120.0, 0.05
 MOST_UNREAD_BYTES = 2**16
 """Of a client that reads slowly: more is not asked of the server before it has read."""
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
@@ -71,7 +72,7 @@ class Line:
         self.response: web.StreamResponse | None = None
         self.made, self.call = made, call
         self._request = request
-        self._ping_seconds, self._never = ping_seconds, not ping_seconds
+        self._ping_seconds = ping_seconds
         self._written_at = time.monotonic()
         self._writing = False
         self._beginning = asyncio.Lock()
@@ -117,20 +118,21 @@ class Line:
                 self._request.transport.abort()  # what it did not take is dropped, too
             self._sender.cancel()
             return
-        if not (self._writing or self._never) and quiet >= self._patience_seconds:
+        if not self._writing and quiet >= self._patience_seconds:
             self._written_at, quiet = time.monotonic(), 0.0
             self._pinging = asyncio.create_task(self._ping())
-        due = STALLED_SECONDS if self._writing or self._never else self._patience_seconds
-        loop = asyncio.get_running_loop()
-        self._watch = loop.call_later(max(due - quiet, 0.05), self.watch)
+        due = next_look_seconds(quiet, self._patience_seconds, writing=self._writing)
+        self._watch = asyncio.get_running_loop().call_later(due, self.watch)
 
     @property
     def _patience_seconds(self) -> float:
         """After which a client hears that it is not forgotten."""
+        if not self._ping_seconds:
+            return math.inf
         return self._ping_seconds if self.response else min(self._ping_seconds, COMMIT_SECONDS)
 
     async def _ping(self) -> None:
-        with suppress(ConnectionResetError):
+        with suppress(ConnectionError):
             response = self.response or await self._begin()
             await response.write(self.made.heartbeat)
 
@@ -143,6 +145,13 @@ class Line:
                 await response.prepare(self._request)
                 self.response = response
             return self.response
+
+
+def next_look_seconds(quiet: float, patience: float, *, writing: bool) -> float:
+    """Return when to look at a stream again that was quiet for so long: a write that is stuck ends
+    the request some time, and a silence is broken after so much patience."""
+    stalled = STALLED_SECONDS - (quiet if writing else 0.0)
+    return max(min(stalled, patience - (0.0 if writing else quiet)), LEAST_LOOK_SECONDS)
 
 
 async def _chunks(opened: Opened, made: Generation, call: Call) -> AsyncGenerator[bytes, None]:

@@ -238,6 +238,7 @@ async def _chunks(
                 if start:
                     await asyncio.sleep(0)  # a burst of thousands of events is not all at once
                 yield chunk[start : start + PIECE_BYTES]
+                heard_at = loop.time()  # a client that reads slowly is no silence of the server's
     except aiohttp.ClientError:
         if silent:
             raise _silent(silence_seconds) from None

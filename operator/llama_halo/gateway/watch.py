@@ -91,7 +91,9 @@ class ModelWatch:
                 await asyncio.sleep(delay)
 
     async def _list(self, client: aiohttp.ClientSession) -> str:
-        async with client.get(self._path, headers=self._server.headers()) as response:
+        async with client.get(
+            self._path, headers=self._server.headers(), allow_redirects=False
+        ) as response:
             answer = await (await checked(response)).json()
         found = map(model_of, answer["items"])
         self.models = {**{each.name: each for each in found}, **self._elsewhere}

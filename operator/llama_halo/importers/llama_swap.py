@@ -54,7 +54,7 @@ def is_it(document: Any) -> bool:
     if not isinstance(document, Mapping) or "model_list" in document:
         return False
     models = document.get("models")
-    if not models and ("macros" in document or "groups" in document):
+    if "models" in document and not models and ("macros" in document or "groups" in document):
         return True  # all its models are comments
     has_commands = isinstance(models, Mapping) and any(
         isinstance(each, Mapping) and ("cmd" in each or "proxy" in each) for each in models.values()

@@ -64,6 +64,7 @@ class Nodes:
                     f"api/v1/nodes/{self._node}",
                     params={"fieldManager": manager},
                     data=json.dumps(patch),
+                    allow_redirects=False,
                     headers={
                         **self._api_server.headers(),
                         "Content-Type": "application/apply-patch+yaml",
@@ -171,7 +172,9 @@ class Watch:
         try:
             await self._nodes.tell(machine)
         except FAILED as error:
-            log.warning("the node was not told", extra={"reason": str(error)})
+            log.warning(
+                "the node was not told", extra={"reason": f"{type(error).__name__}: {error}"}
+            )
             return
         if machine != self._told:
             found = [f"{each.check}: {each.seen}" for each in findings(machine)]
