@@ -95,6 +95,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     script: Scripted
+    works = False
 
     def do_GET(self) -> None:
         self._answer(200, {"status": "ok"})
@@ -108,14 +109,20 @@ class _Handler(BaseHTTPRequestHandler):
             script.asked.append((self.path, dict(self.headers), body))
             del script.asked[:-MOST_ASKED]
             script.working += 1
+            self.works = True
             script.most_working = max(script.most_working, script.working)
         try:
             self._serve(body)
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
         finally:
-            with script.lock:
-                script.working -= 1
+            self._rest()
+
+    def _rest(self) -> None:
+        """Work no more: before the last bytes of an answer, which the gateway takes for that."""
+        with self.script.lock:
+            self.script.working -= self.works
+            self.works = False
 
     def _read(self) -> bytes:
         if self.headers.get("Transfer-Encoding") != "chunked":
@@ -166,7 +173,10 @@ class _Handler(BaseHTTPRequestHandler):
         ]
         if script.mode not in ("die", "silent"):
             chunks.append(b"0\r\n\r\n")
-        for each in _pieces(b"".join(chunks), script.cut) if script.cut else chunks:
+        pieces = list(_pieces(b"".join(chunks), script.cut)) if script.cut else chunks
+        for place, each in enumerate(pieces, 1):
+            if place == len(pieces) and script.mode != "silent":
+                self._rest()
             self.wfile.write(each)
             if script.cut:
                 time.sleep(0.0005)
