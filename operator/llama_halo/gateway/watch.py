@@ -111,7 +111,9 @@ class ModelWatch:
             "allowWatchBookmarks": "true",
             "timeoutSeconds": str(_WATCH_SECONDS),
         }
-        async with client.get(self._path, params=query, headers=self._server.headers()) as response:
+        async with client.get(
+            self._path, params=query, headers=self._server.headers(), allow_redirects=False
+        ) as response:
             async for line in lines(await checked(response)):
                 event = json.loads(line)
                 if event["type"] == "ERROR":
