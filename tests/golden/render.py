@@ -12,6 +12,7 @@ from llama_halo.api.modelrouter import ModelRouterSpec
 from llama_halo.plan import labels
 from llama_halo.plan.facts import (
     Assignment,
+    ChatTemplateFacts,
     Defaults,
     DeploymentFacts,
     FileFacts,
@@ -26,6 +27,7 @@ from llama_halo.settings import DEFAULT_ENGINE_IMAGES, DEFAULT_IMAGES, DEFAULT_W
 
 CASES = Path(__file__).parent / "cases"
 NODES = ("halo-1", "halo-2")
+TEMPLATE = "{%- for message in messages %}{{ message.content }}{%- endfor %}"
 UID = "6f2d1c3e-0000-4000-8000-000000000001"
 DEFAULTS = Defaults(
     images=DEFAULT_IMAGES,
@@ -56,6 +58,7 @@ def plan(resource: dict[str, Any], *, uid: str = UID) -> Outcome:
             ModelRouterSpec.model_validate(resource["spec"]), RouterFacts(owner, DEFAULTS)
         )
     spec = LlamaModelSpec.model_validate(resource["spec"])
+    template = ChatTemplateFacts(TEMPLATE if spec.chat_template else "")
     wanted = demand(owner, spec, FileFacts())
     assert wanted is not None
     name = labels.deployment_name(owner.name, NODES[0])
@@ -65,5 +68,6 @@ def plan(resource: dict[str, Any], *, uid: str = UID) -> Outcome:
         defaults=DEFAULTS,
         assignment=Assignment(wanted, NODES[: wanted.replicas]),
         deployments=() if wanted.replicas else (old,),
+        files=FileFacts(chat_template=template),
     )
     return plan_llamamodel(spec, facts)

@@ -33,6 +33,8 @@ WORDS: dict[Reason, list[str]] = {
         'error while handling environment variable "LLAMA_ARG_THREADS": stoi',
         "error while handling argument \"--grammar-file\": error: failed to open file '/x'",
         f"{CONTEXT}quantized V cache requires flash_attn to be enabled",
+        "E common_chat_templates_init: error: Unexpected token type",
+        "error: the supplied chat template is not supported: {% for each in messages %}",
     ],
     Reason.OUT_OF_MEMORY: [
         "E ggml_aligned_malloc: insufficient memory (attempted to allocate 513.13 MB)",

@@ -12,7 +12,6 @@ from llama_halo.plan.supported import unsupported_in_model
 
 SOURCE = {"local": {"path": "x.gguf"}}
 REFUSED_IN_MODEL: list[tuple[str, dict[str, Any]]] = [
-    ("chatTemplate", {"chatTemplate": {"configMapKeyRef": {"name": "t", "key": "k"}}}),
     ("update.mode: WhenIdle", {"update": {"mode": "WhenIdle"}}),
     ("update.timeout", {"update": {"timeout": "1m"}}),
     ("pod.affinity", {"pod": {"affinity": {"podAffinity": {}}}}),
@@ -37,8 +36,8 @@ ACTED_ON_IN_MODEL = {
     "displayName", "description", "source", "store", "mode", "contextSize", "parallel",
     "cacheType", "gpuLayers", "batchSize", "microBatchSize", "threads", "promptCacheMiB",
     "flashAttention", "reasoning", "extraArgs", "env", "backend", "image", "command", "devices",
-    "projector", "draft", "adapters", "memory", "replicas", "activation", "update", "aliases",
-    "verify", "suspend", "pod",
+    "projector", "draft", "adapters", "chatTemplate", "memory", "replicas", "activation", "update",
+    "aliases", "verify", "suspend", "pod",
 }  # fmt: skip
 ACTED_ON_IN_ROUTER = {
     "engine", "models", "modelSelector", "providers", "routes", "fallbacks", "auth", "hold",

@@ -99,6 +99,10 @@ REFUSED = {
         {"reasoning": {"format": "Auto"}},
         "spec.reasoning: mode Transcription",
     ),
+    "a template for vectors": (
+        {"mode": "Embedding", "chatTemplate": {"configMapKeyRef": {"name": "t", "key": "k"}}},
+        "spec.chatTemplate: mode Embedding writes no text: delete it",
+    ),
     "drafts for vectors": (
         {"mode": "Embedding", "draft": {"mtp": {}}},
         "spec.draft: mode Embedding writes no text: delete it",

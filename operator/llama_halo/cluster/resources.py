@@ -51,12 +51,13 @@ CRD = Resource(
     "customresourcedefinitions",
     namespaced=False,
 )
+CONFIG_MAP = Resource("ConfigMap", "v1", "configmaps")
 CHILDREN = (
     Resource("Deployment", "apps/v1", "deployments"),
     JOB,
     LEASE,
     Resource("Service", "v1", "services"),
-    Resource("ConfigMap", "v1", "configmaps"),
+    CONFIG_MAP,
     Resource("ServiceAccount", "v1", "serviceaccounts"),
     Resource("RoleBinding", "rbac.authorization.k8s.io/v1", "rolebindings"),
     Resource("PodDisruptionBudget", "policy/v1", "poddisruptionbudgets"),

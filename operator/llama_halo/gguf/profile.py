@@ -68,12 +68,17 @@ def profile(header: Header, file: str) -> Profile:
     return Profile(
         parameters=header.parameters,
         quantization=_quantization(header, file),
-        tools="tools" in header.text("tokenizer.chat_template"),
+        tools=speaks_of_tools(header.text("tokenizer.chat_template")),
         drafts=_drafts(header),
         weights=weight_bytes(header, model),
         layer_weights=tuple(weights),
         model=model,
     )
+
+
+def speaks_of_tools(template: str) -> bool:
+    """Tell whether a chat template has a place for tools."""
+    return "tools" in template
 
 
 def to_json(found: Profile) -> Json:

@@ -63,9 +63,9 @@ _ASKED = {
         ("--api-key", "--api-key-file"),
         "keys are the router's: put them into a Secret and name it in spec.auth of the ModelRouter",
     ),
-    **dict.fromkeys(
-        ("--chat-template-file", "--chat-template"),
-        "the model's own template is used; another one is not supported yet",
+    "--chat-template-file": (
+        "put the file into a ConfigMap (kubectl create configmap NAME --from-file=chat.jinja=FILE)"
+        " and name it in spec.chatTemplate"
     ),
     **dict.fromkeys(
         ("-hft", "--hf-token"),

@@ -22,7 +22,10 @@ _SAMPLING = {
     "num_predict": "--n-predict",
 }
 _PASSED_OVER = {
-    "TEMPLATE": "the template in the model's file is used",
+    "TEMPLATE": (
+        "the template in the model's file is used; for another one, in Jinja, name a ConfigMap in"
+        " spec.chatTemplate"
+    ),
     "SYSTEM": "clients bring their own system prompt",
     "LICENSE": "of the file",
     "MESSAGE": "clients bring their own conversation",

@@ -133,6 +133,15 @@ class ClaimFacts:
 
 
 @dataclass(frozen=True)
+class ChatTemplateFacts:
+    """The text that a ConfigMap has for a model's prompts."""
+
+    text: str = ""
+    problem: str = ""
+    """Why there is none (yet)."""
+
+
+@dataclass(frozen=True)
 class FileFacts:
     """What is known of a model's files; what Jobs answered just now is among it."""
 
@@ -140,6 +149,8 @@ class FileFacts:
     stored: tuple[StoredAt, ...] = ()
     jobs: tuple[JobFacts, ...] = ()
     claim: ClaimFacts = ClaimFacts()
+    chat_template: ChatTemplateFacts = ChatTemplateFacts()
+    """Of a spec that names one."""
     recorded: bool = True
     """Whether the status has all of it: until then the Jobs that say so stay."""
 
@@ -305,6 +316,8 @@ class ModelFacts:
     """Of a model on demand, as its Lease has it."""
     candidates: tuple[str, ...] = ()
     """Nodes that may run the model, room aside."""
+    referenced_configs: frozenset[str] = frozenset()
+    """ConfigMaps that its Deployments and pods mount."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 from llama_halo.api.llamamodel import Backend, LlamaModelSpec
 from llama_halo.api.reasons import Reason
-from llama_halo.plan import labels, server
+from llama_halo.plan import chat_template, labels, server
 from llama_halo.plan.facts import (
     Assignment,
     Demand,
@@ -45,6 +45,9 @@ def plan_llamamodel(spec: LlamaModelSpec, facts: ModelFacts) -> Outcome:
         return refusal
     files = plan_files(spec, facts)
     sizing = _sizing(spec, facts.files, files)
+    untold = chat_template.without_template(spec, facts.files)
+    if untold and not isinstance(sizing, Invalid):
+        return _hold(spec, facts, files, untold)
     if not isinstance(sizing, Sizing):
         return _hold(spec, facts, files, sizing)
     why, decided = _without_place(facts.assignment), facts.assignment
@@ -135,10 +138,15 @@ def _hold(spec: LlamaModelSpec, facts: ModelFacts, files: Files, why: Wait | Inv
     return Plan(
         unrecorded=not facts.files.recorded,
         objects=(*_standing(spec, facts, facts.phase), *files.objects),
-        keep=files.keep | (frozenset() if stopped else running),
+        keep=files.keep | _mounted(facts) | (frozenset() if stopped else running),
         replicas=1 if spec.replicas is None else spec.replicas,
         waiting=None if stopped else why,
     )
+
+
+def _mounted(facts: ModelFacts) -> frozenset[Ref]:
+    """Return the copies of chat templates that pods of any version read."""
+    return frozenset(Ref("ConfigMap", name) for name in facts.referenced_configs)
 
 
 def _target_nodes(spec: LlamaModelSpec, facts: ModelFacts) -> tuple[tuple[str, int], ...]:
@@ -173,10 +181,12 @@ def _plan(
     unloading = facts.phase is Phase.UNLOADING and not (idle or stopped)
     phase = Phase.IDLE if idle or stopped else Phase.LOADED
     phase = Phase.UNLOADING if unloading else phase
-    objects: list[Object] = [*_standing(spec, facts, phase), *files.objects]
+    copies = chat_template.copies(owner, spec, facts.files)
+    objects: list[Object] = [*_standing(spec, facts, phase), *copies, *files.objects]
     # Where the files are still on their way, what runs goes on.
     fetch_to = facts.assignment.fetch_to if facts.assignment else ()
-    keep = {Ref("Deployment", live[node].name) for node in fetch_to if node in live} | files.keep
+    keep = {Ref("Deployment", live[node].name) for node in fetch_to if node in live}
+    keep |= files.keep | _mounted(facts)
     rolls, awaits_turn = set[str](), set[str]()
     for node, pods in sorted(targets):
         current = live.get(node)
@@ -250,7 +260,10 @@ def _pod_spec(
         "containers": [
             server.container(owner.name, spec, facts.defaults, paths=files.paths, sizing=sizing)
         ],
-        "volumes": server.volumes(spec, facts.defaults),
+        "volumes": [
+            *server.volumes(spec, facts.defaults),
+            *chat_template.volumes(owner, spec, facts.files),
+        ],
         "securityContext": server.pod_security(spec),
         "terminationGracePeriodSeconds": 60,
         "enableServiceLinks": False,

@@ -7,6 +7,7 @@ from typing import Any
 from llama_halo.api.modelrouter import ModelRouterSpec
 from llama_halo.api.reasons import Reason
 from llama_halo.plan import labels
+from llama_halo.plan.config_maps import config_map
 from llama_halo.plan.engines.choice import engine_of
 from llama_halo.plan.facts import Identity, RouterFacts
 from llama_halo.plan.hashing import content_hash
@@ -31,7 +32,7 @@ def plan_modelrouter(spec: ModelRouterSpec, facts: RouterFacts) -> Outcome:
     config_name = f"{labels.router_name(owner.name)}-config-{config_hash}"
     replicas = 1 if spec.replicas is None else spec.replicas
     objects: list[Object] = [
-        _config_map(owner, config_name, files),
+        config_map(owner, config_name, files),
         _service_account(owner),
         _role_binding(owner, spec),
         _service(owner, spec),
@@ -53,16 +54,6 @@ def url(owner: Identity, spec: ModelRouterSpec, cluster_domain: str) -> str:
     port = (spec.service and spec.service.port) or DEFAULT_PORT
     suffix = "" if cluster_domain == "cluster.local" else f".{cluster_domain}"
     return f"http://{labels.router_name(owner.name)}.{owner.namespace}.svc{suffix}:{port}"
-
-
-def _config_map(owner: Identity, name: str, files: dict[str, str]) -> dict[str, Any]:
-    return {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": labels.metadata(owner, name),
-        "immutable": True,
-        "data": files,
-    }
 
 
 def _service_account(owner: Identity) -> dict[str, Any]:

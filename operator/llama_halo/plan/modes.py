@@ -9,8 +9,9 @@ from llama_halo.plan.outcome import Invalid
 _LLAMA_SERVERS_OWN = (
     *("context_size", "parallel", "cache_type", "gpu_layers", "batch_size", "micro_batch_size"),
     *("prompt_cache_mib", "flash_attention", "projector", "draft", "adapters", "reasoning"),
+    "chat_template",
 )
-_OF_WHAT_IS_WRITTEN = ("draft", "reasoning")
+_OF_WHAT_IS_WRITTEN = ("draft", "reasoning", "chat_template")
 _USELESS = {
     Mode.TRANSCRIPTION: (_LLAMA_SERVERS_OWN, "runs whisper-server, and that is llama-server's"),
     Mode.EMBEDDING: (_OF_WHAT_IS_WRITTEN, "writes no text"),

@@ -13,7 +13,7 @@ from typing import Any
 from llama_halo.api.llamamodel import Backend, LlamaModelSpec, Mode
 from llama_halo.api.pod import EnvVar
 from llama_halo.gguf.companions import PROJECTOR
-from llama_halo.plan import whisper
+from llama_halo.plan import chat_template, whisper
 from llama_halo.plan.facts import Defaults, ImageProfile
 from llama_halo.plan.parts import DRAFT, MODEL, adapter_role, hears
 from llama_halo.plan.quantity import canonical_memory, canonical_quantity
@@ -74,6 +74,7 @@ def arguments(
     threads = _threads(spec)
     if threads:
         words += ["--threads", str(threads)]
+    words += chat_template.arguments(spec)
     if spec.reasoning:
         words += ["--reasoning-format", _REASONING_FORMAT[spec.reasoning.format or "Auto"]]
         if spec.reasoning.budget_tokens is not None:
@@ -168,6 +169,7 @@ def container(
             {"name": "models", "mountPath": MODELS_MOUNT, "readOnly": True},
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
             *_device_mounts(spec),
+            *chat_template.mounts(spec),
         ],
     }
 

@@ -15,7 +15,6 @@ from llama_halo.plan.outcome import Invalid
 
 # path in YAML -> what to do instead
 _MODEL_FIELDS = {
-    "chatTemplate": "delete it; the model's own template is used",
     "update.timeout": "delete it; changes roll at once",
     "pod.affinity": "use pod.nodeSelector",
 }

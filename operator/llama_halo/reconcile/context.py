@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -74,6 +75,10 @@ class Context:
     """What the status has of each model's files, with the entries that it was parsed from."""
     claims: dict[Key, ClaimFacts] = field(default_factory=dict)
     """Claims that models have their files on."""
+    templates: dict[Key, Mapping[str, str] | str | None] = field(default_factory=dict)
+    """ConfigMaps with chat templates: their texts, None when not there, or why not read."""
+    templates_read: dict[Key, tuple[str, int, str]] = field(default_factory=dict)
+    """For which uid, generation and request of each model its template was read last."""
     downloads: dict[Key, dict[str, int]] = field(default_factory=dict)
     """How far the downloads of Jobs' pods are, by the pod."""
     unreported: set[Key] = field(default_factory=set)
@@ -97,5 +102,6 @@ class Context:
         self.unreported.discard(key)
         for known in (self.assignments, self.specs, self.inspected, self.told_at):
             known.pop(key, None)
+        self.templates_read.pop(key, None)
         for seen in (self.verified, self.tries):
             seen.pop(key, None)

@@ -8,15 +8,13 @@ from collections.abc import Sequence
 from llama_halo.cluster.resources import CLAIM
 from llama_halo.cluster.store import Key, Object, key_of
 from llama_halo.errors import DamagedGGUF
+from llama_halo.plan import labels
 from llama_halo.plan.facts import ClaimFacts, FileFacts, Inspection, JobFacts, StoredAt
+from llama_halo.reconcile.chat_templates import template_facts
 from llama_halo.reconcile.context import Context
 from llama_halo.status.jobs import inspection_from, job_facts
 
 log = logging.getLogger(__name__)
-
-
-REQUESTED_AT = "reconcile.fluxcd.io/requestedAt"
-"""Flux's annotation for looking again; its value is a time or any other word."""
 
 
 def file_facts(context: Context, cr: Object) -> FileFacts:
@@ -35,9 +33,10 @@ def file_facts(context: Context, cr: Object) -> FileFacts:
         for each in status.get("files", ())
     )
     claim = context.claims.get(claim_key(cr) or key, ClaimFacts())
+    template = template_facts(context, cr)
     if not jobs and not told:
         context.inspected.pop(key, None)
-        return FileFacts(stored=kept, claim=claim)
+        return FileFacts(stored=kept, claim=claim, chat_template=template)
     answers = [(job, job.answer) for job in jobs if job.answer]
     inspections = _newest(
         told, [answer for _, answer in answers if isinstance(answer, Inspection)], cr
@@ -54,6 +53,7 @@ def file_facts(context: Context, cr: Object) -> FileFacts:
         stored=stored,
         jobs=jobs,
         claim=claim,
+        chat_template=template,
         recorded=(inspections, stored) == (told, kept),
     )
 
@@ -112,7 +112,7 @@ def _newest(
 ) -> tuple[Inspection, ...]:
     """Return one inspection a source: the answer to the latest request, of several the told one."""
     annotations = cr["metadata"].get("annotations") or {}
-    latest = annotations.get(REQUESTED_AT, "")
+    latest = annotations.get(labels.FLUX_REQUESTED_AT, "")
     found: dict[tuple[str, str], Inspection] = {}
     for each in (*told, *arrived):
         old = found.get((each.role, each.source))

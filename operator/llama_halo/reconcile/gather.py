@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterable
 from datetime import datetime
+from itertools import chain
 
 from llama_halo.api.llamamodel import LlamaModelSpec
 from llama_halo.cluster.store import Object, Store, key_of
-from llama_halo.plan import labels
+from llama_halo.plan import chat_template, labels
 from llama_halo.plan.facts import (
     DeploymentFacts,
     Identity,
@@ -22,7 +24,7 @@ from llama_halo.plan.llamamodel import wishes
 from llama_halo.plan.parts import looks_on_nodes
 from llama_halo.plan.quantity import mebibytes
 from llama_halo.reconcile.context import Context
-from llama_halo.reconcile.files import REQUESTED_AT, file_facts
+from llama_halo.reconcile.files import file_facts
 
 log = logging.getLogger(__name__)
 
@@ -54,9 +56,14 @@ def model_facts(context: Context, cr: Object, spec: LlamaModelSpec) -> ModelFact
         deployments=deployments,
         rolling_elsewhere=context.rolls.taken(key, nodes, context.store),
         files=file_facts(context, cr),
-        requested_at=annotations.get(REQUESTED_AT, ""),
+        requested_at=annotations.get(labels.FLUX_REQUESTED_AT, ""),
         phase=context.activity.phase(key),
         candidates=_candidates(context, spec) if looks_on_nodes(spec) else (),
+        referenced_configs=_mounted(
+            chat_template.VOLUME,
+            context.store.children(key, "Pod"),
+            [each["spec"]["template"] for each in context.store.children(key, "Deployment")],
+        ),
     )
 
 
@@ -71,12 +78,17 @@ def router_facts(context: Context, cr: Object) -> RouterFacts:
     return RouterFacts(
         owner=identity(cr),
         defaults=context.settings.defaults(),
-        referenced_configs=frozenset(
-            volume["configMap"]["name"]
-            for pod in context.store.children(key_of(cr), "Pod")
-            for volume in pod.get("spec", {}).get("volumes", ())
-            if volume.get("name") == "config" and "configMap" in volume
-        ),
+        referenced_configs=_mounted("config", context.store.children(key_of(cr), "Pod")),
+    )
+
+
+def _mounted(volume: str, *pods: Iterable[Object]) -> frozenset[str]:
+    """Return the ConfigMaps that pods, or templates of pods, have as one of their volumes."""
+    return frozenset(
+        each["configMap"]["name"]
+        for pod in chain(*pods)
+        for each in pod.get("spec", {}).get("volumes", ())
+        if each.get("name") == volume and "configMap" in each
     )
 
 

@@ -11,8 +11,9 @@ from llama_halo.plan import labels
 from llama_halo.plan.facts import ModelFacts, Phase
 from llama_halo.plan.llamamodel import plan_llamamodel
 from llama_halo.plan.outcome import Invalid, Outcome, Plan
+from llama_halo.reconcile.chat_templates import is_read
 from llama_halo.reconcile.context import Context
-from llama_halo.reconcile.files import REQUESTED_AT, claim_key, file_facts
+from llama_halo.reconcile.files import claim_key, file_facts
 from llama_halo.reconcile.gather import identity, model_facts
 from llama_halo.reconcile.placing import wake_placement
 from llama_halo.reconcile.validate import validate
@@ -28,6 +29,8 @@ def consider(context: Context, cr: Object) -> Outcome | None:
     claim = claim_key(cr)
     if claim is not None and claim not in context.claims:
         context.probes.add(claim)  # and the model is looked at again when it is known
+        return None
+    if not is_read(context, cr):
         return None
     facts, demand = model_facts(context, cr, spec), context.demands.get(key_of(cr))
     decided = facts.assignment is not None and facts.assignment.demand == demand
@@ -96,5 +99,5 @@ def _labels(obj: Object) -> dict[str, str]:
 def requested_at(cr: Object) -> str | None:
     """Return Flux's request to look again, which the status repeats."""
     annotations = cr["metadata"].get("annotations") or {}
-    found: str | None = annotations.get(REQUESTED_AT)
+    found: str | None = annotations.get(labels.FLUX_REQUESTED_AT)
     return found

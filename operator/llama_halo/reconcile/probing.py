@@ -1,17 +1,20 @@
-"""The probes' front door: what is asked about a pod or a claim, apart from the reconciles."""
+"""The probes' front door: what is asked about a pod, a claim or a chat template, apart from the
+reconciles."""
 
 from __future__ import annotations
 
-from llama_halo.cluster.resources import CLAIM
+from llama_halo.cluster.resources import CLAIM, CONFIG_MAP
 from llama_halo.cluster.store import Key
-from llama_halo.reconcile import claims, downloads, hanging
+from llama_halo.reconcile import chat_templates, claims, downloads, hanging
 from llama_halo.reconcile.context import Context
 
 
 async def look(context: Context, key: Key) -> float | None:
-    """Look at one pod or claim; return after how many seconds to look again."""
+    """Look at one of them; return after how many seconds to look again."""
     if key.kind == CLAIM.kind:
         return await claims.look(context, key)
+    if key.kind == CONFIG_MAP.kind:
+        return await chat_templates.look(context, key)
     pod = context.store.get(key)
     if pod is not None and downloads.fetches(pod):
         return await downloads.look(context, key)

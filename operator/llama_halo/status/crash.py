@@ -49,12 +49,17 @@ _CLASSES = (
     ),
     _Class(
         Reason.BAD_FLAG,
+        ("common_chat_templates_init: error:", "the supplied chat template is not supported"),
+        "this llama-server does not take the chat template: correct the one that spec.chatTemplate"
+        " names, or give the model another one there",
+    ),
+    _Class(
+        Reason.BAD_FLAG,
         (
             "error: invalid argument:",
             "error while handling argument",
             "error while handling environment variable",
             "to show complete usage, run with -h",
-            "the supplied chat template is not supported",
             "quantized v cache requires",
         ),
         "correct spec.extraArgs or spec.env; `llama-server --help` of this image lists the flags",

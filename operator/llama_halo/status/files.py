@@ -11,6 +11,7 @@ from llama_halo.api.llamamodel import LlamaModelSpec
 from llama_halo.api.reasons import ConditionType
 from llama_halo.gguf.companions import PROJECTOR
 from llama_halo.gguf.memory import MIB, Estimate
+from llama_halo.gguf.profile import speaks_of_tools
 from llama_halo.plan.facts import FileFacts, Inspection
 from llama_halo.plan.parts import (
     MODEL,
@@ -38,7 +39,9 @@ def model_status(spec: LlamaModelSpec, files: FileFacts, *, in_use_on: Set[str])
     found = known(spec, files)
     sizing = size(spec, found) if all_known(spec, files) else None
     kept = current(spec, files, in_use_on=in_use_on)
-    status: Json = {"model": _model(spec, found, sizing if isinstance(sizing, Sizing) else None)}
+    status: Json = {
+        "model": _model(spec, files, found, sizing if isinstance(sizing, Sizing) else None)
+    }
     if isinstance(sizing, Sizing) and sizing.gpu_mib + sizing.host_mib:
         status["memory"] = _memory(sizing)
     if kept.stored:
@@ -123,7 +126,12 @@ def _duration(seconds: int) -> str:
     return f"{minutes}m{rest}s" if minutes else f"{rest}s"
 
 
-def _model(spec: LlamaModelSpec, known: Mapping[str, Inspection], sizing: Sizing | None) -> Json:
+def _model(
+    spec: LlamaModelSpec,
+    files: FileFacts,
+    known: Mapping[str, Inspection],
+    sizing: Sizing | None,
+) -> Json:
     found = known.get(MODEL)
     model: Json = {"summary": _summary(spec)}
     context = sizing.context_tokens if sizing else spec.context_size
@@ -147,16 +155,19 @@ def _model(spec: LlamaModelSpec, known: Mapping[str, Inspection], sizing: Sizing
         model["sha256"] = found.sha256
     if found.revision:
         model["revision"] = found.revision
-    capabilities = _capabilities(found, known.get(PROJECTOR))
+    tools = found.profile.tools
+    if spec.chat_template and files.chat_template.text:
+        tools = speaks_of_tools(files.chat_template.text)
+    capabilities = _capabilities(tools, known.get(PROJECTOR))
     if capabilities:
         model["capabilities"] = capabilities
     return model
 
 
-def _capabilities(model: Inspection, projector: Inspection | None) -> list[str]:
+def _capabilities(tools: bool, projector: Inspection | None) -> list[str]:
     sees_hears = projector.companion if projector else None
     told = {
-        "Tools": model.profile and model.profile.tools,
+        "Tools": tools,
         "Vision": sees_hears and sees_hears.sees,
         "Audio": sees_hears and sees_hears.hears,
     }

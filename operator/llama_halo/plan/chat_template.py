@@ -1,0 +1,60 @@
+"""A chat template from a ConfigMap: copied into one of ours, which never changes.
+
+Whoever edits theirs changes no pod that runs, nor one that starts again: the copy is named by what
+is in it, so another text is another pod, and the roll is as any other.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llama_halo.api.llamamodel import LlamaModelSpec
+from llama_halo.api.reasons import Reason
+from llama_halo.plan.config_maps import config_map
+from llama_halo.plan.facts import FileFacts, Identity
+from llama_halo.plan.hashing import content_hash
+from llama_halo.plan.outcome import Object, Wait
+
+VOLUME = "chat-template"
+_MOUNT, _FILE = "/chat-template", "template.jinja"
+
+
+def without_template(spec: LlamaModelSpec, files: FileFacts) -> Wait | None:
+    """Return why a model waits for its chat template, if it does: GitOps may apply it later."""
+    if spec.chat_template is None or not files.chat_template.problem:
+        return None
+    return Wait(Reason.RETRYING, f"spec.chatTemplate: {files.chat_template.problem}")
+
+
+def copies(owner: Identity, spec: LlamaModelSpec, files: FileFacts) -> list[Object]:
+    """Return the ConfigMap that a model's pods read the template from, none when it has its own."""
+    if spec.chat_template is None:
+        return []
+    text = files.chat_template.text
+    return [config_map(owner, _name(owner, text), {_FILE: text})]
+
+
+def volumes(owner: Identity, spec: LlamaModelSpec, files: FileFacts) -> list[dict[str, Any]]:
+    """Return the pod's volume of it."""
+    if spec.chat_template is None:
+        return []
+    return [{"name": VOLUME, "configMap": {"name": _name(owner, files.chat_template.text)}}]
+
+
+def mounts(spec: LlamaModelSpec) -> list[dict[str, Any]]:
+    """Return the container's mount of it."""
+    if spec.chat_template is None:
+        return []
+    return [{"name": VOLUME, "mountPath": _MOUNT, "readOnly": True}]
+
+
+def arguments(spec: LlamaModelSpec) -> list[str]:
+    """Return llama-server's arguments; older builds take no template of one's own unless `--jinja`
+    comes first."""
+    if spec.chat_template is None:
+        return []
+    return ["--jinja", "--chat-template-file", f"{_MOUNT}/{_FILE}"]
+
+
+def _name(owner: Identity, text: str) -> str:
+    return f"{owner.name}-template-{content_hash(text)}"

@@ -1,0 +1,20 @@
+"""ConfigMaps that never change: another content is another name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from llama_halo.plan import labels
+from llama_halo.plan.facts import Identity
+
+
+def config_map(owner: Identity, name: str, files: Mapping[str, str]) -> dict[str, Any]:
+    """Return an immutable ConfigMap."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": labels.metadata(owner, name),
+        "immutable": True,
+        "data": dict(files),
+    }
