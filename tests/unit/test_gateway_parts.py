@@ -236,6 +236,22 @@ def test_done_is_no_json() -> None:
     assert SseEvent.of("[DONE]").value is None
 
 
+@pytest.mark.parametrize(
+    ("spec", "on_demand", "has_lease"),
+    [
+        ({}, False, False),
+        ({"update": {"mode": "Immediate"}}, False, False),
+        ({"update": {"mode": "WhenIdle"}}, False, True),
+        ({"activation": {"onDemand": {}}}, True, True),
+    ],
+)
+def test_it_is_said_of_these_models_what_is_in_flight(
+    spec: Any, on_demand: bool, has_lease: bool
+) -> None:
+    found = model_of({"metadata": {"name": "m"}, "spec": spec})
+    assert (found.on_demand, found.has_lease) == (on_demand, has_lease)
+
+
 def with_replicas(*placements: tuple[str, str], available: bool = True) -> Model:
     conditions = [
         {"type": "Available", "status": str(available)},

@@ -12,8 +12,6 @@ from llama_halo.plan.supported import unsupported_in_model
 
 SOURCE = {"local": {"path": "x.gguf"}}
 REFUSED_IN_MODEL: list[tuple[str, dict[str, Any]]] = [
-    ("update.mode: WhenIdle", {"update": {"mode": "WhenIdle"}}),
-    ("update.timeout", {"update": {"timeout": "1m"}}),
     ("pod.affinity", {"pod": {"affinity": {"podAffinity": {}}}}),
 ]
 

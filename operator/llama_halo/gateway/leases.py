@@ -1,4 +1,4 @@
-"""Says on the Leases of models on demand what this gateway has in flight, and reads their phases.
+"""Says on models' Leases what this gateway has in flight, and reads their phases.
 
 It says so before it sends a first request to a model, every few seconds while requests run, and
 once when none is left. What it said lately need not be said again: the operator counts a gateway
@@ -43,7 +43,7 @@ class _Model:
     in_flight: int = 0
     empty_since: float = 0.0
     counter: int = 0
-    on_demand: bool = False
+    has_lease: bool = False
     """Only of such a model anything is said."""
     said_in_flight: int = 0
     said_at: float = float("-inf")
@@ -54,7 +54,7 @@ class _Model:
 
 
 class Leases:
-    """All models on demand that requests came for."""
+    """All models that requests came for."""
 
     def __init__(self, server: ApiServer, namespace: str, pod: str) -> None:
         self._server = server
@@ -80,7 +80,7 @@ class Leases:
         True when nobody can be asked: the operator looks at the model's own slots, too.
         """
         model = self._models[name]
-        model.on_demand = True
+        model.has_lease = True
         async with model.lock:
             if not self._is_known(model):
                 await self._say(name, model)
@@ -95,7 +95,7 @@ class Leases:
 
     async def close(self) -> None:
         """Take back what was said, as far as that is possible, and end the connections."""
-        said = [name for name, model in self._models.items() if model.on_demand]
+        said = [name for name, model in self._models.items() if model.has_lease]
         await asyncio.gather(*(self._take_back(name) for name in said))
         if self._client is not None:
             await self._client.close()
@@ -117,7 +117,7 @@ class Leases:
     @staticmethod
     def _is_due(model: _Model) -> bool:
         now = time.monotonic()
-        if not model.on_demand:
+        if not model.has_lease:
             return False
         if model.in_flight:
             return now - model.said_at >= FRESH_SECONDS

@@ -42,6 +42,8 @@ class Model:
     memory_mib: int = 0
     on_demand: bool = False
     """Loaded when somebody asks for it."""
+    has_lease: bool = False
+    """On which gateways say what they have in flight: it is on demand, or rolls when idle."""
     serving: tuple[str, ...] = ()
     """URLs of its servers that answer, each a replica."""
     starting: tuple[str, ...] = ()
@@ -130,6 +132,7 @@ def model_of(cr: Mapping[str, Any]) -> Model:
     ]
     about, memory = status.get("model") or {}, status.get("memory") or {}
     capabilities = tuple(about.get("capabilities") or ())
+    on_demand = "onDemand" in (spec.get("activation") or {})
     return Model(
         name=metadata["name"],
         sees="Vision" in capabilities if "architecture" in about else None,
@@ -145,7 +148,8 @@ def model_of(cr: Mapping[str, Any]) -> Model:
         endpoint=status.get("endpoint", ""),
         available=conditions.get("Available", {}).get("status") == "True",
         state=conditions.get("Ready", {}).get("reason", "not seen by the operator yet"),
-        on_demand="onDemand" in (spec.get("activation") or {}),
+        on_demand=on_demand,
+        has_lease=on_demand or (spec.get("update") or {}).get("mode") == "WhenIdle",
         aliases=tuple(spec.get("aliases", ())),
         display_name=spec.get("displayName", ""),
         context_size_tokens=about.get("contextSize") or spec.get("contextSize", 0),

@@ -156,7 +156,7 @@ class FileFacts:
 
 
 class Phase(StrEnum):
-    """What a model on demand is told to be; kept on its Lease, where gateways read it."""
+    """What a model is told to be; kept on its Lease, where gateways read it."""
 
     NEW = ""
     IDLE = "Idle"
@@ -178,7 +178,7 @@ class OnDemand:
 
 @dataclass(frozen=True)
 class Usage:
-    """What a model on demand is used for now."""
+    """What a model with a Lease is used for now."""
 
     phase: Phase = Phase.NEW
     busy: bool = False
@@ -313,7 +313,11 @@ class ModelFacts:
     rolling_elsewhere: frozenset[str] = frozenset()
     """Its nodes where another model has its turn to roll."""
     phase: Phase = Phase.NEW
-    """Of a model on demand, as its Lease has it."""
+    """As its Lease has it, if it has one."""
+    usage: Usage = Usage()
+    """Of a model that has a Lease."""
+    awaited_seconds: float = 0.0
+    """For how long a change has waited for the model to be idle."""
     candidates: tuple[str, ...] = ()
     """Nodes that may run the model, room aside."""
     referenced_configs: frozenset[str] = frozenset()

@@ -34,6 +34,7 @@ from llama_halo.plan.pods import extra_annotations, extra_labels, pinned, pod_ad
 from llama_halo.plan.quantity import seconds
 from llama_halo.plan.sizing import Sizing, size, too_little
 from llama_halo.plan.supported import unsupported_in_model
+from llama_halo.plan.updates import rolls_when_idle, timeout, update_of, update_refusal
 
 DEFAULT_IDLE_TIMEOUT, DEFAULT_MIN_RESIDENT = "15m", "1m"
 
@@ -63,6 +64,7 @@ def _refusal(spec: LlamaModelSpec, files: FileFacts) -> Wait | Invalid | None:
         return Wait(Reason.SUSPENDED, "suspended: no child is touched until spec.suspend is false")
     return (
         unsupported_in_model(spec)
+        or update_refusal(spec)
         or mode_refusal(spec)
         or too_little(spec)
         or claim_refusal(spec, files)
@@ -171,12 +173,7 @@ def _plan(
     pod_spec = _pod_spec(owner, spec, facts, files, sizing)
     config_hash = content_hash([pod_spec, extra_labels(spec.pod), extra_annotations(spec.pod)])
     live = {each.node: each for each in facts.deployments}
-    # Replicas roll one after another: while one is on its way, the others keep their version.
-    rolling = any(
-        each.config_hash == config_hash and not each.settled
-        for node, pods in targets
-        if pods and (each := live.get(node))
-    )
+    update = update_of(spec, facts, targets, config_hash)
     # Who unloads a model has the word until that is done, or was for nothing.
     unloading = facts.phase is Phase.UNLOADING and not (idle or stopped)
     phase = Phase.IDLE if idle or stopped else Phase.LOADED
@@ -187,29 +184,21 @@ def _plan(
     fetch_to = facts.assignment.fetch_to if facts.assignment else ()
     keep = {Ref("Deployment", live[node].name) for node in fetch_to if node in live}
     keep |= files.keep | _mounted(facts)
-    rolls, awaits_turn = set[str](), set[str]()
-    for node, pods in sorted(targets):
-        current = live.get(node)
-        if pods and current and current.runs and current.config_hash != config_hash:
-            awaits = node in facts.rolling_elsewhere
-            if rolling or awaits:
-                keep.add(Ref("Deployment", current.name))
-                awaits_turn |= {node} if awaits else set()
-                continue
-            rolling = True
-            rolls.add(node)
-        objects.append(
-            _deployment(
-                owner,
-                spec,
-                node=node,
-                pods=pods,
-                pod_spec=pod_spec,
-                config_hash=config_hash,
-                sizing=sizing,
-                patience=facts.defaults.startup_seconds + 300,
-            )
+    keep |= {Ref("Deployment", live[node].name) for node in update.keeps}
+    objects += [
+        _deployment(
+            owner,
+            spec,
+            node=node,
+            pods=pods,
+            pod_spec=pod_spec,
+            config_hash=config_hash,
+            sizing=sizing,
+            patience=facts.defaults.startup_seconds + 300,
         )
+        for node, pods in sorted(targets)
+        if node not in update.keeps
+    ]
     return Plan(
         objects=tuple(objects),
         keep=frozenset(keep),
@@ -217,8 +206,9 @@ def _plan(
         replicas=sum(pods for _, pods in targets),
         waiting=waiting,
         idle=idle and not stopped,
-        rolls=frozenset(rolls),
-        awaits_turn=frozenset(awaits_turn),
+        rolls=update.rolls,
+        awaits_turn=update.awaits_turn,
+        awaits_idle=timeout(spec) if update.awaits_idle else "",
         unrecorded=not facts.files.recorded,
     )
 
@@ -226,11 +216,14 @@ def _plan(
 def _standing(spec: LlamaModelSpec, facts: ModelFacts, phase: Phase) -> list[Object]:
     """Return what is there whether the model runs or not."""
     objects: list[Object] = [_service(facts.owner)]
-    return [*objects, lease(facts.owner, phase)] if _on_demand(spec) else objects
+    if _on_demand(spec):
+        return [*objects, lease(facts.owner, phase)]
+    return [*objects, lease(facts.owner, Phase.LOADED)] if rolls_when_idle(spec) else objects
 
 
 def lease(owner: Identity, phase: Phase) -> dict[str, Any]:
-    """Return the Lease of a model on demand: gateways say there that they want it."""
+    """Return the Lease of a model on demand, or of one that rolls when idle: gateways say there
+    that they have requests for it."""
     metadata = labels.metadata(owner, labels.lease_name(owner.name))
     if phase:
         metadata["annotations"] = {labels.PHASE: str(phase)}

@@ -59,6 +59,8 @@ class Plan:
     """Nodes where what runs is replaced now."""
     awaits_turn: frozenset[str] = frozenset()
     """Nodes where it is to be replaced once another model there has been."""
+    awaits_idle: str = ""
+    """For how long, at most, what runs goes on until its requests are done; empty: it does not."""
     unrecorded: bool = False
     """Jobs have answered what the status does not say yet: they go once it does."""
 

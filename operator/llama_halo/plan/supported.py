@@ -15,11 +15,7 @@ from llama_halo.plan.outcome import Invalid
 
 # path in YAML -> what to do instead
 _MODEL_FIELDS = {
-    "update.timeout": "delete it; changes roll at once",
     "pod.affinity": "use pod.nodeSelector",
-}
-_MODEL_VALUES = {
-    ("update.mode", "WhenIdle"): "use update.mode: Immediate, or delete it",
 }
 
 
@@ -27,15 +23,9 @@ def unsupported_in_model(spec: LlamaModelSpec) -> Invalid | None:
     """Return the refusal of the first field of a LlamaModel that nothing acts on yet."""
     for path, instead in _MODEL_FIELDS.items():
         if _value(spec, path) is not None:
-            return _refusal(path, instead)
-    for (path, value), instead in _MODEL_VALUES.items():
-        if _value(spec, path) == value:
-            return _refusal(f"{path}: {value}", instead)
+            told = f"spec.{path} is not supported yet: {instead}"
+            return Invalid(Reason.INVALID_SPEC, told)
     return None
-
-
-def _refusal(what: str, instead: str) -> Invalid:
-    return Invalid(Reason.INVALID_SPEC, f"spec.{what} is not supported yet: {instead}")
 
 
 def _value(spec: BaseModel, path: str) -> object:

@@ -14,6 +14,8 @@ COLLECTED_RETRY_SECONDS = 2
 CONTESTED_SECONDS = 30
 RECORDED_SECONDS = 1
 """Until the status says what Jobs answered, and they can go."""
+IDLE_SECONDS = 2
+"""A gateway that is gone says no more that its requests are."""
 TURN_SECONDS = 15
 """Another model's roll may have failed, and its turn be free."""
 CONFLICT_SECONDS = 15
@@ -49,6 +51,8 @@ def again_after(outcome: Outcome, reason: str) -> float | None:
         return outcome.after_seconds
     if isinstance(outcome, Plan) and outcome.unrecorded:
         return RECORDED_SECONDS
+    if isinstance(outcome, Plan) and outcome.awaits_idle:
+        return IDLE_SECONDS
     if isinstance(outcome, Plan) and outcome.awaits_turn:
         return TURN_SECONDS
     if reason == Reason.NAME_CONFLICT:

@@ -1,4 +1,4 @@
-"""What gateways say on the Leases of models on demand, and when they said it.
+"""What gateways say on the Leases of models, and when they said it.
 
 A gateway writes an annotation of its own: a counter and its requests in flight, `17/2`. Times are
 of this process's own clock, when it saw a change: no clocks of two machines are compared, and a

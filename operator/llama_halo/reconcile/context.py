@@ -60,7 +60,7 @@ class Context:
     specs: dict[Key, tuple[tuple[str, int], Any]] = field(default_factory=dict)
     """Validated specs, with the uid and generation that they are of."""
     activity: Activity = field(default_factory=Activity)
-    """What gateways say of the models on demand."""
+    """What gateways say of the models that have Leases."""
     unloads: Queue = field(default_factory=lambda: Queue(timeout_seconds=UNLOAD_SECONDS))
     """Models that are asked to leave, apart from the reconciles: their pods are asked, too."""
     verifications: Queue = field(default_factory=lambda: Queue(timeout_seconds=VERIFY_SECONDS))
@@ -75,6 +75,8 @@ class Context:
     """What the status has of each model's files, with the entries that it was parsed from."""
     claims: dict[Key, ClaimFacts] = field(default_factory=dict)
     """Claims that models have their files on."""
+    awaiting_idle: dict[Key, float] = field(default_factory=dict)
+    """Models that are to roll when idle, and since when, by the monotonic clock."""
     templates: dict[Key, Mapping[str, str] | str | None] = field(default_factory=dict)
     """ConfigMaps with chat templates: their texts, None when not there, or why not read."""
     templates_read: dict[Key, tuple[str, int, str]] = field(default_factory=dict)
@@ -102,6 +104,7 @@ class Context:
         self.unreported.discard(key)
         for known in (self.assignments, self.specs, self.inspected, self.told_at):
             known.pop(key, None)
-        self.templates_read.pop(key, None)
+        for waiting in (self.templates_read, self.awaiting_idle):
+            waiting.pop(key, None)
         for seen in (self.verified, self.tries):
             seen.pop(key, None)

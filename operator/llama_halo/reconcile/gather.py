@@ -58,6 +58,8 @@ def model_facts(context: Context, cr: Object, spec: LlamaModelSpec) -> ModelFact
         files=file_facts(context, cr),
         requested_at=annotations.get(labels.FLUX_REQUESTED_AT, ""),
         phase=context.activity.phase(key),
+        usage=context.activity.usage(key),
+        awaited_seconds=time.monotonic() - context.awaiting_idle.get(key, time.monotonic()),
         candidates=_candidates(context, spec) if looks_on_nodes(spec) else (),
         referenced_configs=_mounted(
             chat_template.VOLUME,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from llama_halo.api.llamamodel import LlamaModelSpec
@@ -40,6 +41,10 @@ def consider(context: Context, cr: Object) -> Outcome | None:
     outcome = plan_llamamodel(spec, facts)
     if isinstance(outcome, Plan):
         context.rolls.plan(key_of(cr), rolls=outcome.rolls, waits=outcome.awaits_turn)
+    if isinstance(outcome, Plan) and outcome.awaits_idle:
+        context.awaiting_idle.setdefault(key_of(cr), time.monotonic())
+    else:
+        context.awaiting_idle.pop(key_of(cr), None)
     return outcome
 
 

@@ -210,10 +210,8 @@ def _judge_pods(plan: Plan, seen: _Seen) -> tuple[Reason, str, bool]:
     )
     if failing:
         return failing.reason, failing.message, failing.stalled(seen.not_ready_since, seen.now)
-    if plan.awaits_turn:
-        where = ", ".join(sorted(plan.awaits_turn))
-        told = f"waits for its turn to roll: another model is on its way on {where}"
-        return Reason.ROLLING, f"{told}; the earlier version serves until then", False
+    if awaited := _awaited(plan):
+        return Reason.ROLLING, f"{awaited}; the earlier version serves until then", False
     if seen.pods or seen.terminating:
         return (
             Reason.ROLLING,
@@ -224,6 +222,16 @@ def _judge_pods(plan: Plan, seen: _Seen) -> tuple[Reason, str, bool]:
             False,
         )
     return _judge_absence(seen, plan.config_hash)
+
+
+def _awaited(plan: Plan) -> str:
+    """Tell what a roll waits for, nothing when it does not."""
+    if plan.awaits_turn:
+        where = ", ".join(sorted(plan.awaits_turn))
+        return f"waits for its turn to roll: another model is on its way on {where}"
+    if plan.awaits_idle:
+        return f"rolls when its requests are done, after {plan.awaits_idle} at the latest"
+    return ""
 
 
 def _lasts(reason: Reason, seen: _Seen) -> bool:

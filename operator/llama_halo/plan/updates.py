@@ -1,0 +1,85 @@
+"""How a change reaches a model that runs: at once, or when its requests are done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from llama_halo.api.llamamodel import LlamaModelSpec
+from llama_halo.api.reasons import Reason
+from llama_halo.plan.facts import ModelFacts
+from llama_halo.plan.outcome import Invalid
+from llama_halo.plan.quantity import seconds
+
+WHEN_IDLE = "WhenIdle"
+DEFAULT_TIMEOUT = "10m"
+HEARD_SECONDS = 15.0
+"""For a Lease to be there before its silence says anything: every gateway at work has written by
+then."""
+
+
+def update_refusal(spec: LlamaModelSpec) -> Invalid | None:
+    """Return the refusal of a time limit for what does not wait."""
+    if spec.update is None or spec.update.timeout is None or rolls_when_idle(spec):
+        return None
+    return Invalid(
+        Reason.INVALID_SPEC,
+        f"spec.update.timeout is for update.mode {WHEN_IDLE}: set that, or delete the timeout",
+    )
+
+
+def rolls_when_idle(spec: LlamaModelSpec) -> bool:
+    """Tell whether a change waits until a model's requests are done."""
+    return spec.update is not None and spec.update.mode == WHEN_IDLE
+
+
+def timeout(spec: LlamaModelSpec) -> str:
+    """Return for how long a change waits at most, as a Go duration."""
+    return (spec.update and spec.update.timeout) or DEFAULT_TIMEOUT
+
+
+@dataclass(frozen=True)
+class Update:
+    """Where a running version is replaced now, and what the others wait for; all by node."""
+
+    rolls: frozenset[str] = frozenset()
+    keeps: frozenset[str] = frozenset()
+    """Where the earlier version stays for now."""
+    awaits_turn: frozenset[str] = frozenset()
+    """Of those: another model is on its way there."""
+    awaits_idle: frozenset[str] = frozenset()
+    """Of those: its requests are not done."""
+
+
+def update_of(
+    spec: LlamaModelSpec, facts: ModelFacts, targets: Iterable[tuple[str, int]], config_hash: str
+) -> Update:
+    """Decide for each (node, pods) of a plan; replicas roll one after another: while one is on its
+    way, the others keep their version."""
+    live = {each.node: each for each in facts.deployments}
+    wanted = [live[node] for node, pods in sorted(targets) if pods and node in live]
+    rolling = any(each.config_hash == config_hash and not each.settled for each in wanted)
+    is_used = _is_used(spec, facts)
+    rolls, keeps, turn, idle = set[str](), set[str](), set[str](), set[str]()
+    for each in wanted:
+        if not each.runs or each.config_hash == config_hash:
+            continue
+        if each.node in facts.rolling_elsewhere:
+            turn.add(each.node)
+        # What does not answer works for nobody, whatever waits for it.
+        elif is_used and each.settled and not rolling:
+            idle.add(each.node)
+        elif not rolling:
+            rolling = True
+            rolls.add(each.node)
+            continue
+        keeps.add(each.node)
+    return Update(frozenset(rolls), frozenset(keeps), frozenset(turn), frozenset(idle))
+
+
+def _is_used(spec: LlamaModelSpec, facts: ModelFacts) -> bool:
+    """Tell whether a change has to wait: somebody uses the model, or nobody knows yet."""
+    if not rolls_when_idle(spec) or facts.awaited_seconds >= seconds(timeout(spec)):
+        return False
+    use = facts.usage
+    return use.busy or not use.trusted or use.resident_seconds < HEARD_SECONDS

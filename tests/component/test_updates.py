@@ -1,0 +1,83 @@
+"""Changes that wait for a model's requests; the tests say on its Lease what a gateway would."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.api import Api, eventually, ready
+from tests.component.conftest import Json, deployments, model, uids, wait_ready, wait_state
+from tests.component.test_on_demand import phase, say
+
+PODS = "llama-halo.dev/model=coder"
+
+
+def calm(namespace: str, timeout: str = "10m", **more: object) -> Json:
+    return model(namespace, update={"mode": "WhenIdle", "timeout": timeout}, **more)
+
+
+def ready_message(cr: Json) -> str:
+    return next(
+        str(each["message"]) for each in cr["status"]["conditions"] if each["type"] == "Ready"
+    )
+
+
+@pytest.mark.usefixtures("operator")
+class TestUpdates:
+    def test_a_change_waits_for_requests_and_comes_when_they_are_done(
+        self, api: Api, namespace: str
+    ) -> None:
+        api.apply(calm(namespace))
+        wait_ready(api, namespace, "coder")
+        assert say(api, namespace, "1/1") == "Loaded", "a gateway may send to it"
+        before = uids(api, namespace, PODS)
+        api.apply(calm(namespace, parallel=2))
+        found = wait_state(api, namespace, "coder", "Rolling")
+        assert ready_message(found) == (
+            "rolls when its requests are done, after 10m at the latest; the earlier version serves"
+            " until then"
+        )
+        available = [each for each in found["status"]["conditions"] if each["type"] == "Available"]
+        assert available[0]["status"] == "True"
+        for count in range(2, 6):  # a gateway says so every five seconds
+            time.sleep(5)
+            assert say(api, namespace, f"{count}/1") == "Loaded"
+        assert uids(api, namespace, PODS) == before
+        say(api, namespace, "6/0")
+        eventually(lambda: uids(api, namespace, PODS).isdisjoint(before), seconds=20)
+        wait_ready(api, namespace, "coder")
+
+    def test_a_gateway_that_is_gone_keeps_a_change_for_some_seconds_only(
+        self, api: Api, namespace: str
+    ) -> None:
+        api.apply(calm(namespace))
+        wait_ready(api, namespace, "coder")
+        say(api, namespace, "1/1")
+        before = uids(api, namespace, PODS)
+        api.apply(calm(namespace, parallel=2))
+        wait_state(api, namespace, "coder", "Rolling")
+        eventually(lambda: uids(api, namespace, PODS).isdisjoint(before), seconds=40)
+
+    def test_a_model_that_is_always_busy_rolls_after_the_time_limit(
+        self, api: Api, namespace: str
+    ) -> None:
+        api.apply(calm(namespace, timeout="4s"))
+        wait_ready(api, namespace, "coder")
+        say(api, namespace, "1/1")
+        before = uids(api, namespace, PODS)
+        api.apply(calm(namespace, timeout="4s", parallel=2))
+        wait_state(api, namespace, "coder", "Rolling")
+        eventually(lambda: uids(api, namespace, PODS).isdisjoint(before), seconds=13)
+
+    def test_the_lease_goes_when_changes_do_not_wait_any_more(
+        self, api: Api, namespace: str
+    ) -> None:
+        api.apply(calm(namespace))
+        wait_ready(api, namespace, "coder")
+        assert phase(api, namespace) == "Loaded"
+        api.apply(model(namespace))
+        eventually(lambda: api.get("Lease", namespace, "llama-halo-coder") is None)
+        (found,) = deployments(api, namespace)
+        assert found["metadata"]["generation"] == 1
+        assert ready(api.get("LlamaModel", namespace, "coder"))[0] == "True"
