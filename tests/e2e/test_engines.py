@@ -14,8 +14,8 @@ import pytest
 
 from hack.testbed import images
 from llama_halo.status.conditions import condition
+from tests.agents import claude
 from tests.api import eventually, message, ready
-from tests.e2e.claude import claude
 from tests.e2e.conftest import Kubectl, rolled, smollm2
 
 Json = dict[str, Any]
@@ -213,7 +213,13 @@ def test_an_engine_serves_routes_wakes_and_rolls(kube: Kubectl, tmp_path: Path, 
             before = len(asked_of(kube))
             assert said(url, asked, **more) == SAID, asked
             assert asked_of(kube)[before:] == [model], (asked, more)
-        assert SAID in claude(url, tmp_path, case.asked[0][0], KEY)
+        assert SAID in claude(
+            url,
+            *("say hi", "--tools", "Read"),
+            home=tmp_path,
+            key=KEY,
+            ANTHROPIC_MODEL=case.asked[0][0],
+        )
     old = kube.pod_uids(PODS)
     applied(kube, engine(case.spec, routes={**case.routes, "default": "two"}))
     assert rolled(kube, PODS, old)

@@ -10,9 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.agents import claude
 from tests.api import eventually
 from tests.e2e import elsewhere
-from tests.e2e.claude import claude
 from tests.e2e.conftest import Kubectl, router, smollm2
 
 Json = dict[str, Any]
@@ -92,7 +92,7 @@ def test_a_model_elsewhere_answers_a_client_of_every_api(
 
 def test_claude_code_works_with_a_model_elsewhere(kube: Kubectl, url: str, tmp_path: Path) -> None:
     before = len(asked_of(kube))
-    claude(url, tmp_path, "claude-opus-5")
+    claude(url, "say hi", "--tools", "Read", home=tmp_path, ANTHROPIC_MODEL="claude-opus-5")
     eventually(lambda: set(asked_of(kube)[before:]) == {"x-Anthropic"}, seconds=10)
 
 

@@ -7,9 +7,7 @@ one, for the prompt cache.
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -20,8 +18,8 @@ from typing import Any
 import httpx
 import pytest
 
-from hack.testbed.clients import claude_code
 from llama_halo.gateway.config import GatewayConfig
+from tests.agents import claude
 from tests.gateway.conftest import (
     NAMESPACE,
     Process,
@@ -54,27 +52,8 @@ class Agent:
     models: dict[str, Scripted]
 
     def run(self, *words: str, **environment: str) -> str:
-        """Run it once without a terminal, and return what it says."""
-        ours = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(self.home),
-            "ANTHROPIC_BASE_URL": self.gateway.url,
-            "ANTHROPIC_AUTH_TOKEN": "none",
-            "DISABLE_AUTOUPDATER": "1",
-            "IS_SANDBOX": "1",
-        }
-        done = subprocess.run(
-            [claude_code(), "-p", *words],
-            env={**ours, **environment},
-            cwd=self.home,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=600,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        """Run it once, and return what it says."""
+        return claude(self.gateway.url, *words, home=self.home, **environment)
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ import pytest
 from hack.testbed.clients import codex, opencode, qwen_code
 from hack.testbed.cluster import Testbed
 from llama_halo.gateway.config import GatewayConfig
+from tests import agents
 from tests.api import Api
 from tests.gateway.conftest import NAMESPACE, Process, SetModel, StartGateway
 from tests.gateway.scripted import Scripted, scripted
@@ -88,20 +89,8 @@ def settings(plane: Testbed, client: str) -> str:
 
 
 def run(*words: str | Path, home: Path, **environment: str) -> str:
-    """Run a client without a terminal in a home of its own; return what it prints."""
-    ours = {"PATH": os.environ["PATH"], "HOME": str(home), "LLAMA_HALO_KEY": KEY}
-    done = subprocess.run(
-        words,
-        env={**ours, **environment},
-        cwd=home,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
+    """Run a client with its key; return what it says."""
+    return agents.run(*words, home=home, LLAMA_HALO_KEY=KEY, **environment)
 
 
 def test_codex(
