@@ -149,6 +149,10 @@ INVALID_MODELS: dict[str, tuple[Spec, str]] = {
         lm(devices={"resource": {"name": "gpu"}}),
         "spec.devices.resource.name",
     ),
+    "a time limit for what does not wait": (
+        lm(update={"timeout": "5m"}),
+        "update.timeout is for update.mode WhenIdle: set that, or delete the timeout",
+    ),
     "a claim of nothing": (lm(devices={"claim": {}}), "devices.claim needs exactly one of"),
     "devices for the CPU": ({**CPU, "devices": {"privileged": {}}}, "backend CPU takes no devices"),
     "GPU layers on the CPU": ({**CPU, "gpuLayers": 10}, "backend CPU has no GPU layers"),

@@ -54,7 +54,7 @@ class TestChatTemplates:
         where = f"ConfigMap {namespace}/templates"
         assert message(api, namespace).startswith(f"spec.chatTemplate: {where} is not there")
         api.apply(templates(namespace, others="{{ messages }}"))
-        eventually(lambda: "has no text under coder, it has others" in message(api, namespace))
+        eventually(lambda: "has no text under coder; its keys: others" in message(api, namespace))
         assert deployments(api, namespace) == []
         api.apply(templates(namespace, coder="{{ messages }}"))
         wait_ready(api, namespace, "coder")

@@ -161,6 +161,9 @@ class Operator:
             "LlamaModel", NAMESPACE, self.name, {"status": status}, subresource="/status"
         )
 
+    def spec(self, **changed: Any) -> None:
+        self.api.patch("LlamaModel", NAMESPACE, self.name, {"spec": changed})
+
     def entries(self) -> list[str]:
         lease = self.api.get("Lease", NAMESPACE, f"llama-halo-{self.name}") or {}
         annotations = lease.get("metadata", {}).get("annotations", {})
@@ -245,6 +248,36 @@ def test_a_long_stream_is_said_again_every_five_seconds(operator: Operator, url:
         eventually(lambda: operator.entries() != first, seconds=8)
         assert operator.wanted()
         answer.result()
+
+
+def test_a_stream_that_was_there_first_is_told_of_once_changes_wait_for_it(
+    operator: Operator, url: str
+) -> None:
+    operator.load()
+    operator.spec(activation=None)
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(ask, url, tokens=1200)
+        time.sleep(2)
+        assert operator.entries() == [], "of a model that is always on nothing is said"
+        operator.spec(update={"mode": "WhenIdle"})
+        eventually(operator.wanted, seconds=5)
+        answer.result()
+    eventually(lambda: not operator.wanted())
+    operator.spec(update=None)
+    said = operator.entries()
+    ask(url)
+    time.sleep(2)
+    assert operator.entries() == said
+
+
+def test_a_model_that_is_always_on_does_not_wait_for_its_lease(
+    operator: Operator, url: str
+) -> None:
+    operator.load()
+    operator.spec(activation=None, update={"mode": "WhenIdle"})
+    operator.phase("Unloading")
+    assert whole(ask(url))
+    eventually(operator.entries, what="it is told all the same")
 
 
 def test_a_model_that_does_not_come_up_is_503_after_the_hold(

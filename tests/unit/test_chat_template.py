@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from llama_halo.api.llamamodel import LlamaModelSpec
 from llama_halo.api.reasons import Reason
 from llama_halo.plan import labels
+from llama_halo.plan.chat_template import template_refusal
 from llama_halo.plan.facts import (
     Assignment,
     ChatTemplateFacts,
@@ -56,6 +58,36 @@ def test_a_file_that_cannot_be_used_is_told_before_a_template_that_is_missing() 
     found = plan_llamamodel(spec, ModelFacts(OWNER, DEFAULTS, None, (), files))
     assert isinstance(found, Invalid)
     assert "memory.gpu" in found.message
+
+
+@pytest.mark.parametrize(
+    ("more", "seen"),
+    [
+        ({"extraArgs": ["--chat-template", "chatml"]}, "spec.extraArgs has --chat-template "),
+        ({"extraArgs": ["--chat_template_file=/x"]}, "spec.extraArgs has --chat-template-file "),
+        ({"extraArgs": ["--no-jinja"]}, "spec.extraArgs has --no-jinja "),
+        (
+            {"env": [{"name": "LLAMA_ARG_CHAT_TEMPLATE", "value": "chatml"}]},
+            "spec.env has LLAMA_ARG_CHAT_TEMPLATE ",
+        ),
+    ],
+)
+def test_a_second_template_is_refused(more: Any, seen: str) -> None:
+    alone = LlamaModelSpec.model_validate({**BASE, **more})
+    assert template_refusal(alone) is None
+    found = template_refusal(LlamaModelSpec.model_validate({**BASE, **NAMED, **more}))
+    assert found is not None
+    assert found.message == f"{seen}beside spec.chatTemplate: delete one of them"
+
+
+def test_a_model_that_nobody_wants_goes_though_its_template_is_missing() -> None:
+    spec = LlamaModelSpec.model_validate({**BASE, **NAMED, "activation": {"onDemand": {}}})
+    files = FileFacts(chat_template=ChatTemplateFacts(problem="not there"))
+    decided = Assignment(demand(OWNER, spec, files), (), idle=True)
+    found = plan_llamamodel(spec, ModelFacts(OWNER, DEFAULTS, decided, (RUNS,), files))
+    assert isinstance(found, Plan)
+    assert not found.keep
+    assert not of_kind(found, "Deployment")
 
 
 def test_the_pod_reads_a_copy_that_never_changes() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from llama_halo.api.llamamodel import LlamaModelSpec
+from llama_halo.api.reasons import Reason
 from llama_halo.plan import labels
 from llama_halo.plan.facts import (
     Assignment,
@@ -18,7 +20,8 @@ from llama_halo.plan.facts import (
     Usage,
 )
 from llama_halo.plan.llamamodel import demand, plan_llamamodel
-from llama_halo.plan.outcome import Invalid, Outcome, Plan, Ref
+from llama_halo.plan.outcome import Invalid, Plan, Ref, ref_of
+from llama_halo.reconcile.models import note_waiting
 from tests.golden.render import DEFAULTS
 from tests.unit.test_llamamodel_plan import BASE, OWNER
 
@@ -32,16 +35,19 @@ def old(node: str = "n1", **more: Any) -> DeploymentFacts:
     return DeploymentFacts(name, node, "old", **{"settled": True, **more})
 
 
-def outcome(update: Any, usage: Usage, *running: DeploymentFacts, **more: Any) -> Outcome:
-    spec = LlamaModelSpec.model_validate({**BASE, **update, "replicas": max(len(running), 1)})
-    nodes = tuple(each.node for each in running) or ("n1",)
+def plan(
+    update: Any,
+    usage: Usage,
+    *running: DeploymentFacts,
+    nodes: tuple[str, ...] = (),
+    replicas: int | None = None,
+    **more: Any,
+) -> Plan:
+    nodes = nodes or tuple(each.node for each in running)
+    spec = LlamaModelSpec.model_validate({**BASE, **update, "replicas": replicas or len(nodes)})
     decided = Assignment(demand(OWNER, spec, FileFacts()), nodes)
     facts = ModelFacts(OWNER, DEFAULTS, decided, running, usage=usage)
-    return plan_llamamodel(spec, replace(facts, **more))
-
-
-def plan(update: Any, usage: Usage, *running: DeploymentFacts, **more: Any) -> Plan:
-    found = outcome(update, usage, *running, **more)
+    found = plan_llamamodel(spec, replace(facts, **more))
     assert isinstance(found, Plan), found
     return found
 
@@ -84,7 +90,11 @@ def test_a_change_waits(update: Any, usage: Usage, more: Any, waits: bool) -> No
 
 def test_what_does_not_answer_is_replaced_at_once() -> None:
     """Requests are held for it, and would keep away what they wait for."""
-    assert plan(WHEN_IDLE, BUSY, old(settled=False)).rolls == {"n1"}
+    assert plan(WHEN_IDLE, BUSY, old(settled=False, answers=False)).rolls == {"n1"}
+
+
+def test_a_probe_that_was_missed_is_no_reason_to_cut_what_goes_on() -> None:
+    assert plan(WHEN_IDLE, BUSY, old(settled=False)).awaits_idle
 
 
 def test_what_does_not_run_is_nobodys() -> None:
@@ -104,6 +114,43 @@ def test_the_turn_of_another_model_is_told_first() -> None:
     assert (found.awaits_turn, found.awaits_idle) == ({"n1"}, "")
 
 
+def test_a_model_moves_when_its_requests_are_done() -> None:
+    here, moved = old("n1"), Ref("Deployment", labels.deployment_name("coder", "n2"))
+    busy = plan(WHEN_IDLE, BUSY, here, nodes=("n2",))
+    assert Ref("Deployment", here.name) in busy.keep
+    assert busy.awaits_idle
+    assert moved not in map(ref_of, busy.objects), "two copies are not there for nothing"
+    for found in (plan(WHEN_IDLE, QUIET, here, nodes=("n2",)), plan({}, BUSY, here, nodes=("n2",))):
+        assert moved in map(ref_of, found.objects)
+        assert not found.keep
+    gone = plan(WHEN_IDLE, BUSY, old("n1", answers=False), nodes=("n2",))
+    assert moved in map(ref_of, gone.objects), "its node may be lost"
+
+
+def test_fewer_replicas_do_not_wait() -> None:
+    assert not plan(WHEN_IDLE, BUSY, old("n1"), old("n2"), nodes=("n1",), replicas=1).keep - {
+        Ref("Deployment", old("n1").name)
+    }
+
+
+@pytest.mark.parametrize(
+    ("usage", "more", "rolled"),
+    [
+        (BUSY, {}, False),
+        (QUIET, {}, False),
+        (BUSY, {"rolling_elsewhere": frozenset({"n1"})}, False),
+        (BUSY, {"assignment": None}, False),
+    ],
+)
+def test_it_is_not_rolled_before_all_that_runs_is_new(
+    usage: Usage, more: Any, rolled: bool
+) -> None:
+    """So long the time runs for which a change waits."""
+    assert plan(WHEN_IDLE, usage, old(), **more).is_rolled is rolled
+    new = plan(WHEN_IDLE, usage, old()).config_hash
+    assert plan(WHEN_IDLE, usage, replace(old(), config_hash=new)).is_rolled
+
+
 @pytest.mark.parametrize("usage", [BUSY, Usage(trusted=False), Usage(phase=Phase.IDLE)])
 def test_its_lease_says_that_it_may_be_sent_to(usage: Usage) -> None:
     """A gateway that reads anything else there holds its requests."""
@@ -119,9 +166,22 @@ def test_it_has_the_lease_also_while_room_or_files_are_awaited() -> None:
     assert lease["metadata"]["annotations"] == {labels.PHASE: "Loaded"}
 
 
-def test_a_time_limit_for_what_does_not_wait_is_a_mistake() -> None:
-    found = outcome({"update": {"timeout": "5m"}}, QUIET, old())
-    assert isinstance(found, Invalid)
-    assert found.message == (
-        "spec.update.timeout is for update.mode WhenIdle: set that, or delete the timeout"
-    )
+def test_the_time_runs_from_the_first_wait_until_the_change_is_there() -> None:
+    """Neither another model's turn nor a write that failed begins it anew."""
+    context: Any = SimpleNamespace(awaiting_idle={})
+    cr = {"kind": "LlamaModel", "metadata": {"namespace": "llm", "name": "coder"}}
+    note_waiting(context, cr, plan(WHEN_IDLE, BUSY, old()))
+    ((key, since),) = context.awaiting_idle.items()
+    for detour in (
+        plan(WHEN_IDLE, BUSY, old(), rolling_elsewhere=frozenset({"n1"})),
+        plan(WHEN_IDLE, BUSY, old(), assignment=None),
+        plan(WHEN_IDLE, BUSY, old(), awaited_seconds=600.0),
+        plan(WHEN_IDLE, BUSY, old()),
+    ):
+        note_waiting(context, cr, detour)
+        assert context.awaiting_idle == {key: since}
+    new = replace(old(), config_hash=plan(WHEN_IDLE, BUSY, old()).config_hash)
+    for end in (plan(WHEN_IDLE, BUSY, new), Invalid(Reason.INVALID_SPEC, "a mistake")):
+        note_waiting(context, cr, plan(WHEN_IDLE, BUSY, old()))
+        note_waiting(context, cr, end)
+        assert not context.awaiting_idle

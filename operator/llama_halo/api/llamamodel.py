@@ -253,6 +253,15 @@ class Activation(Schema):
 class Update(Schema):
     """How a change reaches the running model."""
 
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "!has(self.timeout) || (has(self.mode) && self.mode == 'WhenIdle')",
+                "update.timeout is for update.mode WhenIdle: set that, or delete the timeout",
+            )
+        )
+    )
+
     mode: Literal["WhenIdle", "Immediate"] | None = None
     timeout: Duration | None = None
 

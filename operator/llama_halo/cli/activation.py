@@ -98,6 +98,11 @@ def _ready(model: Json) -> Json:
     return dict(condition(model.get("status") or {}, ConditionType.READY))
 
 
+def _answers(model: Json) -> bool:
+    found = condition(model.get("status") or {}, ConditionType.AVAILABLE)
+    return found.get("status") == "True"
+
+
 def _on_demand(model: Json) -> bool:
     return "onDemand" in (model["spec"].get("activation") or {})
 
@@ -127,7 +132,8 @@ async def wake(target: Target) -> str:
                 counter, said_at = counter + 1, time.monotonic()
                 await target.say(f"{counter}/1")
             model, state = await target.look()
-            if state == Reason.SERVING:
+            # What waits to roll until nobody wants it would wait for us.
+            if state == Reason.SERVING or (state == Reason.ROLLING and _answers(model)):
                 return f"{target.name} serves, until nobody has wanted it for its idleTimeout"
             _refuse_what_rests(model, target.name)
     finally:

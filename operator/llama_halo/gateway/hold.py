@@ -175,7 +175,7 @@ class Held:
             model = self._watch.models.get(target.llama_model)
             if model is None:
                 raise loading(f"model {target.name}: its LlamaModel was deleted")
-            allowed = not model.has_lease or await self._leases.may_send(model.name)
+            allowed = not model.on_demand or await self._leases.may_send(model.name)
             if allowed and _may_be_asked(model):
                 return model
             passes = model.available or comes_up(model)

@@ -1,8 +1,9 @@
 """Says on models' Leases what this gateway has in flight, and reads their phases.
 
-It says so before it sends a first request to a model, every few seconds while requests run, and
-once when none is left. What it said lately need not be said again: the operator counts a gateway
-as busy for longer than that. When the API server cannot be reached, requests go on without a word.
+It says so when a first request comes, and waits for that with a model on demand; every few seconds
+while requests run; and once when none is left. What it said lately need not be said again: the
+operator counts a gateway as busy for longer than that. When the API server cannot be reached,
+requests go on without a word.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,8 +44,6 @@ class _Model:
     in_flight: int = 0
     empty_since: float = 0.0
     counter: int = 0
-    has_lease: bool = False
-    """Only of such a model anything is said."""
     said_in_flight: int = 0
     said_at: float = float("-inf")
     """When it was tried last."""
@@ -56,8 +55,12 @@ class _Model:
 class Leases:
     """All models that requests came for."""
 
-    def __init__(self, server: ApiServer, namespace: str, pod: str) -> None:
+    def __init__(
+        self, server: ApiServer, namespace: str, pod: str, has_lease: Callable[[str], bool]
+    ) -> None:
         self._server = server
+        self._has_lease = has_lease
+        self._news = asyncio.Event()
         self._path = f"apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/llama-halo-"
         self._entry = PREFIX + pod[-_MOST_LETTERS:].strip("-.")
         self._models: dict[str, _Model] = {}
@@ -68,6 +71,8 @@ class Leases:
         """Count one request for a model for as long as it is held or runs."""
         model = self._models.setdefault(name, _Model())
         model.in_flight += 1
+        if self._is_due(name, model):
+            self._news.set()
         try:
             yield
         finally:
@@ -75,27 +80,30 @@ class Leases:
             model.empty_since = time.monotonic()
 
     async def may_send(self, name: str) -> bool:
-        """Tell whether a request may go to a model, saying first that there is one.
+        """Tell whether a request may go to a model on demand, saying first that there is one.
 
         True when nobody can be asked: the operator looks at the model's own slots, too.
         """
         model = self._models[name]
-        model.has_lease = True
         async with model.lock:
             if not self._is_known(model):
                 await self._say(name, model)
         return model.phase in (None, LOADED)
 
     async def run(self) -> None:
-        """Repeat what is so for as long as it is so, for ever."""
+        """Say what is so for as long as it is so, for ever; of a first request at once."""
         while True:
-            await asyncio.sleep(TICK_SECONDS)
-            due = [(name, model) for name, model in self._models.items() if self._is_due(model)]
+            with suppress(TimeoutError):
+                async with asyncio.timeout(TICK_SECONDS):
+                    await self._news.wait()
+            self._news.clear()
+            models = list(self._models.items())
+            due = [(name, model) for name, model in models if self._is_due(name, model)]
             await asyncio.gather(*(self._repeat(name, model) for name, model in due))
 
     async def close(self) -> None:
         """Take back what was said, as far as that is possible, and end the connections."""
-        said = [name for name, model in self._models.items() if model.has_lease]
+        said = [name for name, model in self._models.items() if model.counter]
         await asyncio.gather(*(self._take_back(name) for name in said))
         if self._client is not None:
             await self._client.close()
@@ -114,18 +122,18 @@ class Leases:
             return False  # the operator may unload it at any moment
         return since < (FRESH_SECONDS if model.phase == LOADED else HELD_SECONDS)
 
-    @staticmethod
-    def _is_due(model: _Model) -> bool:
+    def _is_due(self, name: str, model: _Model) -> bool:
         now = time.monotonic()
-        if not model.has_lease:
+        if not self._has_lease(name):
             return False
         if model.in_flight:
-            return now - model.said_at >= FRESH_SECONDS
+            first = model.said_in_flight == 0 and model.phase is not None
+            return first or now - model.said_at >= FRESH_SECONDS
         return model.said_in_flight > 0 and now - model.empty_since >= QUIET_SECONDS
 
     async def _repeat(self, name: str, model: _Model) -> None:
         async with model.lock:
-            if self._is_due(model):
+            if self._is_due(name, model):
                 await self._say(name, model)
 
     async def _say(self, name: str, model: _Model) -> None:

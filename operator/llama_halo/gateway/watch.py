@@ -48,6 +48,11 @@ class ModelWatch:
         self._synced = asyncio.Event()
         self._awaited: dict[str, asyncio.Event] = {}
 
+    def has_lease(self, name: str) -> bool:
+        """Tell whether it is to be said on a model's Lease what is in flight."""
+        model = self.models.get(name)
+        return model is not None and model.has_lease
+
     async def changed(self, name: str, *, within_seconds: float) -> None:
         """Wait for a change of one model, but no longer than so long."""
         event = self._awaited.setdefault(name, asyncio.Event())

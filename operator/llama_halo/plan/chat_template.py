@@ -13,10 +13,31 @@ from llama_halo.api.reasons import Reason
 from llama_halo.plan.config_maps import config_map
 from llama_halo.plan.facts import FileFacts, Identity
 from llama_halo.plan.hashing import content_hash
-from llama_halo.plan.outcome import Object, Wait
+from llama_halo.plan.outcome import Invalid, Object, Wait
 
 VOLUME = "chat-template"
 _MOUNT, _FILE = "/chat-template", "template.jinja"
+_FLAGS = ("--chat-template", "--chat-template-file", "--no-jinja")
+_VARIABLES = ("LLAMA_ARG_CHAT_TEMPLATE", "LLAMA_ARG_CHAT_TEMPLATE_FILE")
+
+
+def template_refusal(spec: LlamaModelSpec) -> Invalid | None:
+    """Return the refusal of a second template: the last one on the command line would win."""
+    if spec.chat_template is None:
+        return None
+    for word in spec.extra_args or ():
+        flag = word.partition("=")[0].replace("_", "-")
+        if flag in _FLAGS:
+            return _twice(f"spec.extraArgs has {flag}")
+    for entry in spec.env or ():
+        if entry.name in _VARIABLES:
+            return _twice(f"spec.env has {entry.name}")
+    return None
+
+
+def _twice(seen: str) -> Invalid:
+    told = f"{seen} beside spec.chatTemplate: delete one of them"
+    return Invalid(Reason.INVALID_SPEC, told)
 
 
 def without_template(spec: LlamaModelSpec, files: FileFacts) -> Wait | None:

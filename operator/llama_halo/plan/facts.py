@@ -297,6 +297,8 @@ class DeploymentFacts:
     """Its pods are those of this template, and ready."""
     runs: bool = True
     """Is not at 0."""
+    answers: bool = True
+    """Its pods answer, or have until a moment ago."""
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from llama_halo.plan.pods import extra_annotations, extra_labels, pinned, pod_ad
 from llama_halo.plan.quantity import seconds
 from llama_halo.plan.sizing import Sizing, size, too_little
 from llama_halo.plan.supported import unsupported_in_model
-from llama_halo.plan.updates import rolls_when_idle, timeout, update_of, update_refusal
+from llama_halo.plan.updates import rolls_when_idle, timeout, update_of
 
 DEFAULT_IDLE_TIMEOUT, DEFAULT_MIN_RESIDENT = "15m", "1m"
 
@@ -64,8 +64,8 @@ def _refusal(spec: LlamaModelSpec, files: FileFacts) -> Wait | Invalid | None:
         return Wait(Reason.SUSPENDED, "suspended: no child is touched until spec.suspend is false")
     return (
         unsupported_in_model(spec)
-        or update_refusal(spec)
         or mode_refusal(spec)
+        or chat_template.template_refusal(spec)
         or too_little(spec)
         or claim_refusal(spec, files)
     )
@@ -136,13 +136,15 @@ def wishes(spec: LlamaModelSpec) -> Wishes:
 def _hold(spec: LlamaModelSpec, facts: ModelFacts, files: Files, why: Wait | Invalid) -> Plan:
     """Leave what runs as it is while files are looked at or fetched, or room is awaited."""
     running = {Ref("Deployment", each.name) for each in facts.deployments}
-    stopped = spec.replicas == 0
+    # Nothing runs that is not wanted, though what would run instead is not known.
+    rests = spec.replicas == 0 or (facts.assignment is not None and facts.assignment.idle)
     return Plan(
         unrecorded=not facts.files.recorded,
         objects=(*_standing(spec, facts, facts.phase), *files.objects),
-        keep=files.keep | _mounted(facts) | (frozenset() if stopped else running),
+        keep=files.keep | _mounted(facts) | (frozenset() if rests else running),
         replicas=1 if spec.replicas is None else spec.replicas,
-        waiting=None if stopped else why,
+        waiting=None if spec.replicas == 0 else why,
+        is_rolled=False,
     )
 
 
@@ -197,7 +199,7 @@ def _plan(
             patience=facts.defaults.startup_seconds + 300,
         )
         for node, pods in sorted(targets)
-        if node not in update.keeps
+        if node not in update.keeps | update.later
     ]
     return Plan(
         objects=tuple(objects),
@@ -209,6 +211,7 @@ def _plan(
         rolls=update.rolls,
         awaits_turn=update.awaits_turn,
         awaits_idle=timeout(spec) if update.awaits_idle else "",
+        is_rolled=update.is_done,
         unrecorded=not facts.files.recorded,
     )
 
@@ -218,7 +221,9 @@ def _standing(spec: LlamaModelSpec, facts: ModelFacts, phase: Phase) -> list[Obj
     objects: list[Object] = [_service(facts.owner)]
     if _on_demand(spec):
         return [*objects, lease(facts.owner, phase)]
-    return [*objects, lease(facts.owner, Phase.LOADED)] if rolls_when_idle(spec) else objects
+    if rolls_when_idle(spec):
+        objects.append(lease(facts.owner, Phase.IDLE if spec.replicas == 0 else Phase.LOADED))
+    return objects
 
 
 def lease(owner: Identity, phase: Phase) -> dict[str, Any]:

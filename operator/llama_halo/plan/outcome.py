@@ -61,6 +61,8 @@ class Plan:
     """Nodes where it is to be replaced once another model there has been."""
     awaits_idle: str = ""
     """For how long, at most, what runs goes on until its requests are done; empty: it does not."""
+    is_rolled: bool = True
+    """All that runs is what is planned, or nothing runs."""
     unrecorded: bool = False
     """Jobs have answered what the status does not say yet: they go once it does."""
 

@@ -6,9 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from llama_halo.api.llamamodel import LlamaModelSpec
-from llama_halo.api.reasons import Reason
 from llama_halo.plan.facts import ModelFacts
-from llama_halo.plan.outcome import Invalid
 from llama_halo.plan.quantity import seconds
 
 WHEN_IDLE = "WhenIdle"
@@ -16,16 +14,6 @@ DEFAULT_TIMEOUT = "10m"
 HEARD_SECONDS = 15.0
 """For a Lease to be there before its silence says anything: every gateway at work has written by
 then."""
-
-
-def update_refusal(spec: LlamaModelSpec) -> Invalid | None:
-    """Return the refusal of a time limit for what does not wait."""
-    if spec.update is None or spec.update.timeout is None or rolls_when_idle(spec):
-        return None
-    return Invalid(
-        Reason.INVALID_SPEC,
-        f"spec.update.timeout is for update.mode {WHEN_IDLE}: set that, or delete the timeout",
-    )
 
 
 def rolls_when_idle(spec: LlamaModelSpec) -> bool:
@@ -49,6 +37,13 @@ class Update:
     """Of those: another model is on its way there."""
     awaits_idle: frozenset[str] = frozenset()
     """Of those: its requests are not done."""
+    later: frozenset[str] = frozenset()
+    """Where the model moves to, once its requests are done where it is."""
+
+    @property
+    def is_done(self) -> bool:
+        """Tell whether everything that runs is of the new version, and where it is to be."""
+        return not (self.rolls or self.keeps)
 
 
 def update_of(
@@ -57,7 +52,8 @@ def update_of(
     """Decide for each (node, pods) of a plan; replicas roll one after another: while one is on its
     way, the others keep their version."""
     live = {each.node: each for each in facts.deployments}
-    wanted = [live[node] for node, pods in sorted(targets) if pods and node in live]
+    nodes = sorted(node for node, pods in targets if pods)
+    wanted = [live[node] for node in nodes if node in live]
     rolling = any(each.config_hash == config_hash and not each.settled for each in wanted)
     is_used = _is_used(spec, facts)
     rolls, keeps, turn, idle = set[str](), set[str](), set[str](), set[str]()
@@ -67,14 +63,24 @@ def update_of(
         if each.node in facts.rolling_elsewhere:
             turn.add(each.node)
         # What does not answer works for nobody, whatever waits for it.
-        elif is_used and each.settled and not rolling:
+        elif is_used and each.answers and not rolling:
             idle.add(each.node)
         elif not rolling:
             rolling = True
             rolls.add(each.node)
             continue
         keeps.add(each.node)
-    return Update(frozenset(rolls), frozenset(keeps), frozenset(turn), frozenset(idle))
+    later = {node for node in nodes if node not in live or not live[node].runs}
+    leaves = {node for node, each in live.items() if each.runs and each.answers} - set(nodes)
+    if not (is_used and later and leaves):
+        later = leaves = set()
+    return Update(
+        rolls=frozenset(rolls),
+        keeps=frozenset(keeps | leaves),
+        awaits_turn=frozenset(turn),
+        awaits_idle=frozenset(idle | leaves),
+        later=frozenset(later),
+    )
 
 
 def _is_used(spec: LlamaModelSpec, facts: ModelFacts) -> bool:

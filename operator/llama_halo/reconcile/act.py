@@ -15,7 +15,7 @@ CONTESTED_SECONDS = 30
 RECORDED_SECONDS = 1
 """Until the status says what Jobs answered, and they can go."""
 IDLE_SECONDS = 2
-"""A gateway that is gone says no more that its requests are."""
+"""A gateway that is gone does not say that its requests have ended."""
 TURN_SECONDS = 15
 """Another model's roll may have failed, and its turn be free."""
 CONFLICT_SECONDS = 15

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from llama_halo.cluster.resources import CLAIM
+from llama_halo.cluster.resources import CLAIM, CONFIG_MAP
 from llama_halo.cluster.store import Key, Object, key_of
 from llama_halo.errors import DamagedGGUF
 from llama_halo.plan import labels
-from llama_halo.plan.facts import ClaimFacts, FileFacts, Inspection, JobFacts, StoredAt
-from llama_halo.reconcile.chat_templates import template_facts
+from llama_halo.plan.facts import (
+    ChatTemplateFacts,
+    ClaimFacts,
+    FileFacts,
+    Inspection,
+    JobFacts,
+    StoredAt,
+)
 from llama_halo.reconcile.context import Context
 from llama_halo.status.jobs import inspection_from, job_facts
 
 log = logging.getLogger(__name__)
+
+MOST_KEYS_TOLD = 5
 
 
 def file_facts(context: Context, cr: Object) -> FileFacts:
@@ -63,6 +71,35 @@ def claim_key(cr: Object) -> Key | None:
     store = (cr.get("spec") or {}).get("store") or {}
     name = (store.get("persistentVolumeClaim") or {}).get("claimName")
     return Key(CLAIM.kind, cr["metadata"]["namespace"], name) if name else None
+
+
+def template_key(cr: Object) -> Key | None:
+    """Return the key of the ConfigMap that has a model's chat template."""
+    name = _template(cr).get("name")
+    return Key(CONFIG_MAP.kind, cr["metadata"]["namespace"], name) if name else None
+
+
+def template_facts(context: Context, cr: Object) -> ChatTemplateFacts:
+    """Return what is known of a model's chat template."""
+    config_map = template_key(cr)
+    if config_map is None:
+        return ChatTemplateFacts()
+    found, name = context.templates.get(config_map), _template(cr)["key"]
+    where = f"ConfigMap {config_map.namespace}/{config_map.name}"
+    if found is None:
+        return ChatTemplateFacts(problem=f"{where} is not there: apply it, with a key {name}")
+    if isinstance(found, str):
+        return ChatTemplateFacts(problem=f"{where} cannot be read: {found}")
+    if not found.get(name, "").strip():
+        has = ", ".join(sorted(found)[:MOST_KEYS_TOLD]) or "none"
+        return ChatTemplateFacts(problem=f"{where} has no text under {name}; its keys: {has}")
+    return ChatTemplateFacts(text=found[name])
+
+
+def _template(cr: Object) -> Mapping[str, str]:
+    template = (cr.get("spec") or {}).get("chatTemplate") or {}
+    found: Mapping[str, str] = template.get("configMapKeyRef") or {}
+    return found
 
 
 def _jobs(context: Context, cr: Object) -> tuple[JobFacts, ...]:

@@ -123,7 +123,18 @@ def _deployment(deployment: Object) -> DeploymentFacts:
         and status.get("updatedReplicas", 0) == replicas
         and status.get("availableReplicas", 0) == replicas,
         runs=bool(replicas),
+        answers=_answers(status),
     )
+
+
+def _answers(status: Object) -> bool:
+    """Tell whether a Deployment's pods answer: a busy one may miss a probe, and goes on."""
+    found = {each["type"]: each for each in status.get("conditions", ())}
+    available = found.get("Available")
+    if found.get("Progressing", {}).get("reason") != "NewReplicaSetAvailable" or available is None:
+        return False
+    since = time.time() - datetime.fromisoformat(available["lastTransitionTime"]).timestamp()
+    return available["status"] == "True" or since < NOT_READY_PATIENCE_SECONDS
 
 
 def _node(node: Object, gpu_reserve_mib: int) -> NodeFacts:

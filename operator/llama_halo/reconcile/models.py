@@ -26,6 +26,7 @@ def consider(context: Context, cr: Object) -> Outcome | None:
     """Decide what a LlamaModel needs; None while placement has yet to decide on its demand."""
     spec = validate(LlamaModelSpec, cr, context.specs)
     if isinstance(spec, Invalid):
+        note_waiting(context, cr, spec)
         return spec
     claim = claim_key(cr)
     if claim is not None and claim not in context.claims:
@@ -41,11 +42,16 @@ def consider(context: Context, cr: Object) -> Outcome | None:
     outcome = plan_llamamodel(spec, facts)
     if isinstance(outcome, Plan):
         context.rolls.plan(key_of(cr), rolls=outcome.rolls, waits=outcome.awaits_turn)
+    note_waiting(context, cr, outcome)
+    return outcome
+
+
+def note_waiting(context: Context, cr: Object, outcome: Outcome) -> None:
+    """Note since when a change waits, from its first wait on until all that runs has it."""
     if isinstance(outcome, Plan) and outcome.awaits_idle:
         context.awaiting_idle.setdefault(key_of(cr), time.monotonic())
-    else:
+    elif not isinstance(outcome, Plan) or outcome.is_rolled:
         context.awaiting_idle.pop(key_of(cr), None)
-    return outcome
 
 
 def _outdated(facts: ModelFacts) -> bool:

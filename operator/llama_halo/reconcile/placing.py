@@ -31,7 +31,7 @@ def notice(context: Context, key: Key, obj: Object | None) -> None:
         changed = True
     elif key.kind == LEASE.kind:
         model = _model_of(key)
-        changed = model is not None and context.activity.note(model, obj)
+        changed = model is not None and context.activity.note(model, obj) and _comes(context, model)
     elif _is_of_files(key, obj):
         owner = owner_key(obj) if obj else None
         changed = owner is not None and _demand_changed(context, owner, context.store.get(owner))
@@ -39,6 +39,12 @@ def notice(context: Context, key: Key, obj: Object | None) -> None:
         changed = context.stakes.note(key, obj)
     if changed:
         wake_placement(context)
+
+
+def _comes(context: Context, model: Key) -> bool:
+    """Tell whether a model comes and goes by its Lease; one that only rolls by it stays."""
+    wanted = context.demands.get(model)
+    return wanted is None or wanted.on_demand is not None
 
 
 def _model_of(lease: Key) -> Key | None:
@@ -133,7 +139,10 @@ def _demand(context: Context, cr: Object) -> Demand | None:
     spec = validate(LlamaModelSpec, cr, context.specs)
     if isinstance(spec, Invalid):
         return None
-    return demand(identity(cr), spec, file_facts(context, cr))
+    files = file_facts(context, cr)
+    if files.chat_template.problem and not context.stakes.running_nodes(key_of(cr)):
+        return None  # nothing starts without it
+    return demand(identity(cr), spec, files)
 
 
 def _publish(context: Context, nodes: list[NodeFacts], held: list[Held]) -> None:

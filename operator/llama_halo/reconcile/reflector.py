@@ -91,6 +91,7 @@ class Reflector:
         if self._failures:
             log.info("the API server answers again", extra={"kind": self._resource.kind})
             self._context.queue.retry_failed()
+            self._context.probes.retry_failed()
 
     def _set_broken(self, why: str) -> None:
         self.broken = why
