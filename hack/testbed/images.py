@@ -31,6 +31,7 @@ CLAUDE_CODE_ROUTER_IMAGES = {
 }
 LITELLM_IMAGE = "ghcr.io/llama-halo/litellm:1.106.2"
 LLAMA_SWAP_IMAGE = "ghcr.io/llama-halo/llama-swap:v250"
+KEPT_ARCHIVES = 3
 
 _STORAGE = CACHE / "buildah"
 _BUILDAH = (
@@ -192,7 +193,8 @@ def _load_pause() -> None:
 def _build_and_import(name: str, key: str, recipe: Recipe) -> None:
     if _imported(name, key):
         return
-    archive = CACHE / "images" / f"{name.rpartition('/')[2].replace(':', '-')}-{key}.tar"
+    stem = name.rpartition("/")[2].replace(":", "-")
+    archive = CACHE / "images" / f"{stem}-{key}.tar"
     if not archive.exists():
         started = time.monotonic()
         say(f"building image {name}")
@@ -208,9 +210,17 @@ def _build_and_import(name: str, key: str, recipe: Recipe) -> None:
         unfinished.unlink(missing_ok=True)
         run(*_BUILDAH, "push", "-q", name, f"docker-archive:{unfinished}:{name}")
         unfinished.rename(archive)
+        _drop_older(archive.parent, stem)
         say(f"built image {name} in {time.monotonic() - started:.0f} s")
     run(*_ctr("images", "import", archive), what=f"importing {name}")
     run(*_ctr("images", "label", name, f"llama-halo.dev/testbed-key={key}"))
+
+
+def _drop_older(folder: Path, stem: str) -> None:
+    """Keep the last few archives of an image: each edit of the operator makes one of 500 MB."""
+    found = sorted(folder.glob(f"{stem}-*.tar"), key=lambda each: each.stat().st_mtime)
+    for each in found[:-KEPT_ARCHIVES]:
+        each.unlink(missing_ok=True)
 
 
 def _imported(name: str, key: str) -> bool:
