@@ -11,15 +11,17 @@ import signal
 
 from llama_halo import selfcheck
 from llama_halo.cluster.pods import PodClient
+from llama_halo.cluster.resources import LLAMAMODEL
 from llama_halo.cluster.rest import UNREACHABLE, RestCluster
-from llama_halo.cluster.store import Key, Object, Store
+from llama_halo.cluster.store import Key, Object, Store, key_of
 from llama_halo.errors import ClusterError, StartupError
 from llama_halo.health import serve_health
 from llama_halo.metrics import OperatorMetrics
 from llama_halo.reconcile import identity, probing
 from llama_halo.reconcile.context import Context
+from llama_halo.reconcile.files import template_key
 from llama_halo.reconcile.loop import reconcile
-from llama_halo.reconcile.placing import notice
+from llama_halo.reconcile.placing import notice, refresh
 from llama_halo.reconcile.queue import Queue
 from llama_halo.reconcile.reflector import Reflector, reflectors
 from llama_halo.reconcile.unloading import unload
@@ -144,6 +146,10 @@ class Operator:
         self._reflectors = reflectors(context)
         for each in self._reflectors:
             await each.list()
+        # Whether such a model runs was not known yet when it was listed.
+        for cr in context.store.all(LLAMAMODEL.kind):
+            if template_key(cr):
+                refresh(context, key_of(cr))
         # Last: an operator that cannot start must not send one that works to rest.
         await identity.claim(context.cluster, settings.own_namespace, settings.identity)
 

@@ -26,6 +26,7 @@ from tests.golden.render import DEFAULTS
 from tests.unit.test_llamamodel_plan import BASE, OWNER
 
 WHEN_IDLE = {"update": {"mode": "WhenIdle"}}
+HUB = {"huggingFace": {"repo": "a/b", "file": "c.gguf"}}
 QUIET = Usage(phase=Phase.LOADED, resident_seconds=60.0)
 BUSY = replace(QUIET, busy=True)
 
@@ -40,11 +41,10 @@ def plan(
     usage: Usage,
     *running: DeploymentFacts,
     nodes: tuple[str, ...] = (),
-    replicas: int | None = None,
     **more: Any,
 ) -> Plan:
     nodes = nodes or tuple(each.node for each in running)
-    spec = LlamaModelSpec.model_validate({**BASE, **update, "replicas": replicas or len(nodes)})
+    spec = LlamaModelSpec.model_validate({**BASE, **update, "replicas": len(nodes)})
     decided = Assignment(demand(OWNER, spec, FileFacts()), nodes)
     facts = ModelFacts(OWNER, DEFAULTS, decided, running, usage=usage)
     found = plan_llamamodel(spec, replace(facts, **more))
@@ -123,14 +123,22 @@ def test_a_model_moves_when_its_requests_are_done() -> None:
     for found in (plan(WHEN_IDLE, QUIET, here, nodes=("n2",)), plan({}, BUSY, here, nodes=("n2",))):
         assert moved in map(ref_of, found.objects)
         assert not found.keep
+    assert not plan(WHEN_IDLE, BUSY, here, nodes=("n2",), awaited_seconds=600.0).is_rolled
     gone = plan(WHEN_IDLE, BUSY, old("n1", answers=False), nodes=("n2",))
     assert moved in map(ref_of, gone.objects), "its node may be lost"
 
 
 def test_fewer_replicas_do_not_wait() -> None:
-    assert not plan(WHEN_IDLE, BUSY, old("n1"), old("n2"), nodes=("n1",), replicas=1).keep - {
-        Ref("Deployment", old("n1").name)
-    }
+    found = plan(WHEN_IDLE, BUSY, old("n1"), old("n2"), nodes=("n1",))
+    assert Ref("Deployment", old("n2").name) not in found.keep
+
+
+def test_only_what_takes_the_place_of_a_busy_one_comes_later() -> None:
+    dead = old("n1", answers=False)
+    found = plan(WHEN_IDLE, BUSY, dead, old("n2"), nodes=("n3", "n4"))
+    nodes = {each["metadata"].get("annotations", {}).get(labels.NODE) for each in found.objects}
+    assert nodes & {"n3", "n4"} == {"n4"}
+    assert {each.name for each in found.keep} == {old("n2").name}
 
 
 @pytest.mark.parametrize(
@@ -176,12 +184,23 @@ def test_the_time_runs_from_the_first_wait_until_the_change_is_there() -> None:
         plan(WHEN_IDLE, BUSY, old(), rolling_elsewhere=frozenset({"n1"})),
         plan(WHEN_IDLE, BUSY, old(), assignment=None),
         plan(WHEN_IDLE, BUSY, old(), awaited_seconds=600.0),
+        plan(WHEN_IDLE, BUSY, old(), awaited_seconds=600.0, nodes=("n2",)),
         plan(WHEN_IDLE, BUSY, old()),
     ):
         note_waiting(context, cr, detour)
         assert context.awaiting_idle == {key: since}
     new = replace(old(), config_hash=plan(WHEN_IDLE, BUSY, old()).config_hash)
-    for end in (plan(WHEN_IDLE, BUSY, new), Invalid(Reason.INVALID_SPEC, "a mistake")):
+    other_file = plan(
+        {**WHEN_IDLE, "contextSize": None, "memory": None, "source": HUB},
+        BUSY,
+        old(),
+        nodes=("n1",),
+    )
+    for end in (
+        plan(WHEN_IDLE, BUSY, new),
+        Invalid(Reason.INVALID_SPEC, "a mistake"),
+        other_file,  # which is another change, once it is known
+    ):
         note_waiting(context, cr, plan(WHEN_IDLE, BUSY, old()))
         note_waiting(context, cr, end)
         assert not context.awaiting_idle

@@ -155,6 +155,8 @@ class Leases:
             raise
         model.phase = annotations.get(PHASE, "")
         model.said_in_flight = in_flight
+        if model.in_flight and not in_flight:
+            self._news.set()  # one came while it was said that there is none
 
     async def _patch(self, name: str, said: str | None) -> Json:
         if self._client is None:

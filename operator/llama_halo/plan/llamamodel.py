@@ -36,6 +36,8 @@ from llama_halo.plan.sizing import Sizing, size, too_little
 from llama_halo.plan.supported import unsupported_in_model
 from llama_halo.plan.updates import rolls_when_idle, timeout, update_of
 
+_PLACING = (Reason.SCHEDULING, Reason.WAITING_FOR_MEMORY, Reason.WAITING_FOR_NODE)
+"""What a change that is known waits for, beside requests."""
 DEFAULT_IDLE_TIMEOUT, DEFAULT_MIN_RESIDENT = "15m", "1m"
 
 
@@ -144,7 +146,7 @@ def _hold(spec: LlamaModelSpec, facts: ModelFacts, files: Files, why: Wait | Inv
         keep=files.keep | _mounted(facts) | (frozenset() if rests else running),
         replicas=1 if spec.replicas is None else spec.replicas,
         waiting=None if spec.replicas == 0 else why,
-        is_rolled=False,
+        is_rolled=why.reason not in _PLACING,
     )
 
 

@@ -62,7 +62,7 @@ class Plan:
     awaits_idle: str = ""
     """For how long, at most, what runs goes on until its requests are done; empty: it does not."""
     is_rolled: bool = True
-    """All that runs is what is planned, or nothing runs."""
+    """No change of what runs is known that is not there yet."""
     unrecorded: bool = False
     """Jobs have answered what the status does not say yet: they go once it does."""
 

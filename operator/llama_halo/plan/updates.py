@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from llama_halo.api.llamamodel import LlamaModelSpec
@@ -39,11 +39,8 @@ class Update:
     """Of those: its requests are not done."""
     later: frozenset[str] = frozenset()
     """Where the model moves to, once its requests are done where it is."""
-
-    @property
-    def is_done(self) -> bool:
-        """Tell whether everything that runs is of the new version, and where it is to be."""
-        return not (self.rolls or self.keeps)
+    is_done: bool = False
+    """All that runs is of the new version, and where it is to be."""
 
 
 def update_of(
@@ -70,17 +67,30 @@ def update_of(
             rolls.add(each.node)
             continue
         keeps.add(each.node)
-    later = {node for node in nodes if node not in live or not live[node].runs}
-    leaves = {node for node, each in live.items() if each.runs and each.answers} - set(nodes)
-    if not (is_used and later and leaves):
-        later = leaves = set()
+    leaves, later = _moves(facts, nodes) if is_used else (set(), set())
     return Update(
         rolls=frozenset(rolls),
         keeps=frozenset(keeps | leaves),
         awaits_turn=frozenset(turn),
         awaits_idle=frozenset(idle | leaves),
         later=frozenset(later),
+        is_done=all(
+            each.node in nodes and each.config_hash == config_hash
+            for each in facts.deployments
+            if each.runs
+        ),
     )
+
+
+def _moves(facts: ModelFacts, nodes: Sequence[str]) -> tuple[set[str], set[str]]:
+    """Return the nodes that a model answers on and is to leave, and those that it goes to instead;
+    what is only to be gone waits for nobody."""
+    runs = {each.node for each in facts.deployments if each.runs}
+    fetching = facts.assignment.fetch_to if facts.assignment else ()
+    leaves = {each.node for each in facts.deployments if each.runs and each.answers}
+    leaves -= {*nodes, *fetching}
+    new = [node for node in nodes if node not in runs]
+    return (leaves if new else set()), set(new[: len(leaves)])
 
 
 def _is_used(spec: LlamaModelSpec, facts: ModelFacts) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from datetime import datetime
 from itertools import chain
 
@@ -47,7 +47,10 @@ def model_facts(context: Context, cr: Object, spec: LlamaModelSpec) -> ModelFact
     """Gather what a LlamaModel's plan depends on."""
     key = key_of(cr)
     annotations = cr["metadata"].get("annotations") or {}
-    deployments = tuple(_deployment(each) for each in context.store.children(key, "Deployment"))
+    answering = context.stakes.running_nodes(key)
+    deployments = tuple(
+        _deployment(each, answering) for each in context.store.children(key, "Deployment")
+    )
     nodes = [each.node for each in deployments]
     return ModelFacts(
         owner=identity(cr),
@@ -110,24 +113,25 @@ def patience_ends(store: Store) -> float | None:
     return min(waiting) + 1 if waiting else None
 
 
-def _deployment(deployment: Object) -> DeploymentFacts:
+def _deployment(deployment: Object, running_on: Set[str]) -> DeploymentFacts:
     metadata, spec = deployment["metadata"], deployment["spec"]
     status = deployment.get("status", {})
     replicas = spec.get("replicas", 0)
     annotations = spec["template"]["metadata"].get("annotations") or {}
+    node = (metadata.get("annotations") or {}).get(labels.NODE, "")
     return DeploymentFacts(
         name=metadata["name"],
-        node=(metadata.get("annotations") or {}).get(labels.NODE, ""),
+        node=node,
         config_hash=annotations.get(labels.CONFIG_HASH, ""),
         settled=status.get("observedGeneration", 0) >= metadata.get("generation", 0)
         and status.get("updatedReplicas", 0) == replicas
         and status.get("availableReplicas", 0) == replicas,
         runs=bool(replicas),
-        answers=_answers(status),
+        answers=node in running_on and answers(status),
     )
 
 
-def _answers(status: Object) -> bool:
+def answers(status: Object) -> bool:
     """Tell whether a Deployment's pods answer: a busy one may miss a probe, and goes on."""
     found = {each["type"]: each for each in status.get("conditions", ())}
     available = found.get("Available")

@@ -8,7 +8,7 @@ from llama_halo.api.llamamodel import LlamaModelSpec
 from llama_halo.cluster.resources import LEASE, LLAMAMODEL, NODE
 from llama_halo.cluster.store import Key, Object, key_of, owner_key
 from llama_halo.plan import labels
-from llama_halo.plan.facts import Demand, Held, NodeFacts
+from llama_halo.plan.facts import FETCH, Demand, FileFacts, Held, NodeFacts
 from llama_halo.plan.llamamodel import demand
 from llama_halo.plan.outcome import Invalid
 from llama_halo.plan.placement import place
@@ -140,9 +140,15 @@ def _demand(context: Context, cr: Object) -> Demand | None:
     if isinstance(spec, Invalid):
         return None
     files = file_facts(context, cr)
-    if files.chat_template.problem and not context.stakes.running_nodes(key_of(cr)):
-        return None  # nothing starts without it
+    if files.chat_template.problem and not _has_begun(context, key_of(cr), files):
+        return None
     return demand(identity(cr), spec, files)
+
+
+def _has_begun(context: Context, key: Key, files: FileFacts) -> bool:
+    """Tell whether a model runs or its files are on their way: nothing is begun without its chat
+    template."""
+    return context.stakes.is_to_run(key) or any(job.work == FETCH for job in files.jobs)
 
 
 def _publish(context: Context, nodes: list[NodeFacts], held: list[Held]) -> None:

@@ -76,6 +76,10 @@ class Stakes:
         """Return the nodes where a model has pods that are neither ended nor ending."""
         return frozenset(stake.place[2] for stake in self._of(owner, "Pod") if stake.runs)
 
+    def is_to_run(self, owner: Key) -> bool:
+        """Tell whether a model has a Deployment that is not at 0."""
+        return any(stake.runs for stake in self._of(owner, "Deployment"))
+
     def refused_nodes(self, owner: Key) -> frozenset[str]:
         """Return the nodes where the scheduler has no memory for a model's pod."""
         return frozenset(stake.place[2] for stake in self._of(owner, "Pod") if stake.refused)

@@ -199,7 +199,8 @@ def _judge_pods(plan: Plan, seen: _Seen) -> tuple[Reason, str, bool]:
             message = f"{message}: {progress(download_status(seen.children.downloads))}"
         stalled = isinstance(plan.waiting, Invalid) and reason in STALLED_REASONS
         return reason, message, stalled or _lasts(reason, seen)
-    if len(serving) == plan.replicas and len(seen.pods) == plan.replicas:
+    moves = bool(plan.awaits_idle)
+    if len(serving) == plan.replicas and len(seen.pods) == plan.replicas and not moves:
         nodes = ", ".join(sorted(each.node for each in serving))
         served = f"{plan.replicas} of {plan.replicas} replicas serve on {nodes}"
         return Reason.SERVING, served, False
