@@ -144,9 +144,9 @@ class TestModel:
     def test_a_field_of_a_later_release_is_refused_in_the_status(
         self, api: Api, namespace: str
     ) -> None:
-        api.create(model(namespace, update={"mode": "WhenIdle"}))
+        api.create(model(namespace, pod={"affinity": {"podAffinity": {}}}))
         found = wait_state(api, namespace, "coder", "InvalidSpec")
-        assert message(found).startswith("spec.update.mode: WhenIdle is not supported yet: ")
+        assert message(found).startswith("spec.pod.affinity is not supported yet: ")
         conditions = {each["type"]: each["status"] for each in found["status"]["conditions"]}
         told = {"Ready": "False", "Available": "False", "Stalled": "True"}
         assert conditions == {**told, "FilesVerified": "Unknown", "MemoryReserved": "False"}

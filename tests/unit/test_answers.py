@@ -22,17 +22,20 @@ def conditions(progress: str, available: str, seconds_ago: float) -> dict[str, A
 
 
 @pytest.mark.parametrize(
-    ("status", "answer"),
+    ("progress", "available", "seconds_ago", "answer"),
     [
-        pytest.param(conditions("NewReplicaSetAvailable", "True", 600), True, id="it serves"),
-        pytest.param(conditions("NewReplicaSetAvailable", "False", 20), True, id="a missed probe"),
-        pytest.param(conditions("NewReplicaSetAvailable", "False", 90), False, id="it is down"),
-        pytest.param(conditions("ReplicaSetUpdated", "False", 20), False, id="it still loads"),
-        pytest.param(
-            conditions("ProgressDeadlineExceeded", "False", 20), False, id="it never came up"
-        ),
-        pytest.param({}, False, id="no controller has seen it"),
+        pytest.param("NewReplicaSetAvailable", "True", 600, True, id="it serves"),
+        pytest.param("NewReplicaSetAvailable", "False", 20, True, id="a missed probe"),
+        pytest.param("NewReplicaSetAvailable", "False", 90, False, id="it is down"),
+        pytest.param("ReplicaSetUpdated", "False", 20, False, id="it still loads"),
+        pytest.param("ProgressDeadlineExceeded", "False", 20, False, id="it never came up"),
     ],
 )
-def test_a_deployment_answers(status: dict[str, Any], answer: bool) -> None:
-    assert answers(status) is answer
+def test_a_deployment_answers(
+    progress: str, available: str, seconds_ago: float, answer: bool
+) -> None:
+    assert answers(conditions(progress, available, seconds_ago)) is answer
+
+
+def test_one_that_no_controller_has_seen_does_not() -> None:
+    assert not answers({})
