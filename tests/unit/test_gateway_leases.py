@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from llama_halo.api_server import ApiServer
 from llama_halo.gateway.leases import Leases
 
 Json = dict[str, Any]
@@ -16,7 +17,7 @@ class Words(Leases):
     """Leases whose words are kept, and arrive when they may."""
 
     def __init__(self) -> None:
-        super().__init__(None, "ns", "pod", lambda name: name == "calm")  # type: ignore[arg-type]
+        super().__init__(ApiServer(), "ns", "pod", lambda name: name == "calm")
         self._said = asyncio.Queue[str | None]()
         self.open = asyncio.Event()
         self.open.set()
