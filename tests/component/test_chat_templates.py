@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.api import Api, eventually, ready
+from tests.api import Api, eventually, message, ready
 from tests.component.conftest import (
     Json,
     StartOperator,
@@ -36,15 +36,6 @@ def copies(api: Api, namespace: str) -> list[str]:
     return sorted(text for each in found for text in each["data"].values())
 
 
-def message(api: Api, namespace: str) -> str:
-    (found,) = [
-        each
-        for each in (api.get("LlamaModel", namespace, "coder") or {})["status"]["conditions"]
-        if each["type"] == "Ready"
-    ]
-    return str(found["message"])
-
-
 @pytest.mark.usefixtures("operator")
 class TestChatTemplates:
     def test_one_that_comes_later_is_awaited_by_name(self, api: Api, namespace: str) -> None:
@@ -52,9 +43,12 @@ class TestChatTemplates:
         found = wait_state(api, namespace, "coder", "Retrying")
         assert ready(found)[0] == "False"
         where = f"ConfigMap {namespace}/templates"
-        assert message(api, namespace).startswith(f"spec.chatTemplate: {where} is not there")
+        assert message(found).startswith(f"spec.chatTemplate: {where} is not there")
         api.apply(templates(namespace, others="{{ messages }}"))
-        eventually(lambda: "has no text under coder; its keys: others" in message(api, namespace))
+        eventually(
+            lambda: message(api.get("LlamaModel", namespace, "coder")),
+            until=lambda told: "has no text under coder; its keys: others" in told,
+        )
         assert deployments(api, namespace) == []
         api.apply(templates(namespace, coder="{{ messages }}"))
         wait_ready(api, namespace, "coder")

@@ -7,7 +7,7 @@ from itertools import count
 
 import pytest
 
-from tests.api import Api, eventually, ready
+from tests.api import Api, eventually, message, ready
 from tests.component.conftest import Json, deployments, model, uids, wait_ready, wait_state
 from tests.component.test_on_demand import phase, say
 
@@ -17,12 +17,6 @@ WAITS = "rolls when its requests are done, after 10m at the latest"
 
 def calm(namespace: str, timeout: str = "10m", **more: object) -> Json:
     return model(namespace, update={"mode": "WhenIdle", "timeout": timeout}, **more)
-
-
-def ready_message(cr: Json) -> str:
-    return next(
-        str(each["message"]) for each in cr["status"]["conditions"] if each["type"] == "Ready"
-    )
 
 
 @pytest.mark.usefixtures("operator")
@@ -36,7 +30,7 @@ class TestUpdates:
         before = uids(api, namespace, PODS)
         api.apply(calm(namespace, parallel=2))
         found = wait_state(api, namespace, "coder", "Rolling")
-        assert ready_message(found) == f"{WAITS}; the earlier version serves until then"
+        assert message(found) == f"{WAITS}; the earlier version serves until then"
         available = [each for each in found["status"]["conditions"] if each["type"] == "Available"]
         assert available[0]["status"] == "True"
         for number in range(2, 6):  # a gateway says so every five seconds
@@ -55,7 +49,7 @@ class TestUpdates:
         say(api, namespace, "1/1")
         before = uids(api, namespace, PODS)
         api.apply(calm(namespace, parallel=2))
-        assert WAITS in ready_message(wait_state(api, namespace, "coder", "Rolling"))
+        assert WAITS in message(wait_state(api, namespace, "coder", "Rolling"))
         eventually(lambda: uids(api, namespace, PODS).isdisjoint(before), seconds=40)
 
     def test_a_model_that_is_always_busy_rolls_after_the_time_limit(

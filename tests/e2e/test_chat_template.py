@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.api import eventually, ready
+from tests.api import eventually, message, ready
 from tests.e2e.conftest import Kubectl, rolled, smollm2
 
 Json = dict[str, Any]
@@ -71,5 +71,4 @@ def test_one_that_is_no_jinja_is_told_in_the_servers_words(kube: Kubectl, templa
         until=lambda each: ready(each)[1] == "BadFlag",
         seconds=120,
     )
-    (told,) = [each for each in found["status"]["conditions"] if each["type"] == "Ready"]
-    assert "correct the one that spec.chatTemplate names" in told["message"]
+    assert "correct the one that spec.chatTemplate names" in message(found)

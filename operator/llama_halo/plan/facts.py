@@ -12,6 +12,8 @@ from llama_halo.api.reasons import Reason
 from llama_halo.gguf.companions import Companion
 from llama_halo.gguf.profile import Profile
 
+BUSY_SECONDS = 15.0
+"""A gateway with requests in flight writes every 5 s; after three times that it is gone."""
 INSPECT, FETCH = "inspect", "fetch"
 """What a Job does about a file."""
 

@@ -6,14 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from llama_halo.api.llamamodel import LlamaModelSpec
-from llama_halo.plan.facts import ModelFacts
+from llama_halo.plan.facts import BUSY_SECONDS, ModelFacts
 from llama_halo.plan.quantity import seconds
 
 WHEN_IDLE = "WhenIdle"
 DEFAULT_TIMEOUT = "10m"
-HEARD_SECONDS = 15.0
-"""For a Lease to be there before its silence says anything: every gateway at work has written by
-then."""
 
 
 def rolls_when_idle(spec: LlamaModelSpec) -> bool:
@@ -98,4 +95,5 @@ def _is_used(spec: LlamaModelSpec, facts: ModelFacts) -> bool:
     if not rolls_when_idle(spec) or facts.awaited_seconds >= seconds(timeout(spec)):
         return False
     use = facts.usage
-    return use.busy or not use.trusted or use.resident_seconds < HEARD_SECONDS
+    # Nor does a Lease say anything by its silence before every gateway at work has written there.
+    return use.busy or not use.trusted or use.resident_seconds < BUSY_SECONDS

@@ -13,10 +13,7 @@ from dataclasses import dataclass, field
 
 from llama_halo.cluster.store import Key, Object
 from llama_halo.plan import labels
-from llama_halo.plan.facts import Phase, Usage
-
-BUSY_SECONDS = 15.0
-"""A gateway with requests in flight writes every 5 s; after three times that it is gone."""
+from llama_halo.plan.facts import BUSY_SECONDS, Phase, Usage
 
 
 @dataclass

@@ -47,10 +47,8 @@ def model_facts(context: Context, cr: Object, spec: LlamaModelSpec) -> ModelFact
     """Gather what a LlamaModel's plan depends on."""
     key = key_of(cr)
     annotations = cr["metadata"].get("annotations") or {}
-    answering = context.stakes.running_nodes(key)
-    deployments = tuple(
-        _deployment(each, answering) for each in context.store.children(key, "Deployment")
-    )
+    running_on, there = context.stakes.running_nodes(key), context.store.children(key, "Deployment")
+    deployments = tuple(_deployment(each, running_on) for each in there)
     nodes = [each.node for each in deployments]
     return ModelFacts(
         owner=identity(cr),
@@ -67,7 +65,7 @@ def model_facts(context: Context, cr: Object, spec: LlamaModelSpec) -> ModelFact
         referenced_configs=_mounted(
             chat_template.VOLUME,
             context.store.children(key, "Pod"),
-            [each["spec"]["template"] for each in context.store.children(key, "Deployment")],
+            [each["spec"]["template"] for each in there],
         ),
     )
 
