@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from llama_halo.gateway.apis import anthropic, completions, ollama, openai, responses
@@ -390,8 +390,13 @@ ELSEWHERE = [
 ]
 
 
+NO_ID = [{"role": "user", "type": "custom_tool_call", "content": []}, {"role": "tool"}]
+"""A call and its result, neither of which has an id."""
+
+
 @settings(max_examples=400, deadline=None)
 @given(BODIES)
+@example({"model": "m", "messages": [None], "input": NO_ID})
 def test_whatever_is_sent_becomes_a_request_or_a_refusal(body: Json) -> None:
     """Each parser, with JSON of the right words in the wrong places."""
     assert session_of({}, body)

@@ -74,8 +74,9 @@ def _message(message: Json, names: dict[Any, Any]) -> Json:
     calls = objects(message.get("tool_calls"))
     if calls:
         found["tool_calls"] = [{"function": _function(each)} for each in calls]
-    if role == "tool" and isinstance(names.get(str(message.get("tool_call_id"))), str):
-        found["tool_name"] = names[str(message["tool_call_id"])]
+    tool_name = names.get(str(message.get("tool_call_id")))
+    if role == "tool" and isinstance(tool_name, str):
+        found["tool_name"] = tool_name
     return found
 
 
