@@ -44,17 +44,25 @@ def write_kubeconfig(
 ) -> Path:
     """Write a kubeconfig of the operator, or with another account's credentials; `server` is
     another way to the API server."""
-    cluster = {
-        "server": server or testbed.layout.server,
-        "certificate-authority": str(testbed.layout.pki / "ca.crt"),
-    }
+    return write_config(
+        path,
+        server=server or testbed.layout.server,
+        authority=testbed.layout.pki / "ca.crt",
+        token=credentials or token(testbed),
+    )
+
+
+def write_config(path: Path, *, server: str, authority: Path, token: str) -> Path:
+    """Write a kubeconfig of one API server and one token."""
     config = {
         "apiVersion": "v1",
         "kind": "Config",
         "current-context": "c",
         "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-        "clusters": [{"name": "c", "cluster": cluster}],
-        "users": [{"name": "u", "user": {"token": credentials or token(testbed)}}],
+        "clusters": [
+            {"name": "c", "cluster": {"server": server, "certificate-authority": str(authority)}}
+        ],
+        "users": [{"name": "u", "user": {"token": token}}],
     }
     path.write_text(json.dumps(config))
     return path

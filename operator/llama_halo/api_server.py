@@ -43,6 +43,22 @@ class ApiServer:
         return {"Authorization": f"Bearer {self.token.read_text().strip()}"}
 
 
+def certificate_problem(error: BaseException) -> str:
+    """Return what is wrong with the API server's certificate and what to do; empty when another
+    error kept a request from being answered."""
+    if not isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return ""
+    refused = error.certificate_error
+    seen = refused.verify_message if isinstance(refused, ssl.SSLCertVerificationError) else refused
+    return (
+        f"the certificate of the API server at {error.host}:{error.port} is refused ({seen}): a CA"
+        " needs basicConstraints CA:TRUE and keyUsage keyCertSign, both critical, and certificates"
+        " need the identifiers of their keys, which Python insists on from 3.13 on. Renew the"
+        " cluster's CA (k3s: `k3s certificate rotate-ca`), or correct the CA that the kubeconfig or"
+        " the ConfigMap kube-root-ca.crt names"
+    )
+
+
 async def checked(response: aiohttp.ClientResponse) -> aiohttp.ClientResponse:
     """Return an answer; raises `RefusedError` for an error, and for the way to another server."""
     if response.status < HTTPStatus.MULTIPLE_CHOICES:

@@ -16,7 +16,7 @@ from typing import Any
 
 import aiohttp
 
-from llama_halo.api_server import FAILED, ApiServer, checked, lines
+from llama_halo.api_server import FAILED, ApiServer, certificate_problem, checked, lines
 from llama_halo.gateway.models import Model, model_of
 
 log = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ class ModelWatch:
                     started = time.monotonic()
                     await self._watch(client, version)
                 except (*FAILED, KeyError) as error:
-                    reason = f"{type(error).__name__}: {error}"
+                    reason = certificate_problem(error) or f"{type(error).__name__}: {error}"
                 if time.monotonic() - started > _LIVED_SECONDS and reason == _ENDED:
                     failures = 0
                     continue

@@ -16,7 +16,7 @@ from typing import Any
 import aiohttp
 from prometheus_client import CollectorRegistry, Gauge, Info
 
-from llama_halo.api_server import FAILED, ApiServer, checked
+from llama_halo.api_server import FAILED, ApiServer, certificate_problem, checked
 from llama_halo.node_agent.findings import PROBLEM, findings, gpu_budget_mib
 from llama_halo.node_agent.machine import Machine, Readings, read_machine, read_now
 
@@ -172,9 +172,8 @@ class Watch:
         try:
             await self._nodes.tell(machine)
         except FAILED as error:
-            log.warning(
-                "the node was not told", extra={"reason": f"{type(error).__name__}: {error}"}
-            )
+            reason = certificate_problem(error) or f"{type(error).__name__}: {error}"
+            log.warning("the node was not told", extra={"reason": reason})
             return
         if machine != self._told:
             found = [f"{each.check}: {each.seen}" for each in findings(machine)]
