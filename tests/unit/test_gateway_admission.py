@@ -21,6 +21,7 @@ from llama_halo.gateway.config import GatewayConfig, Provider
 from llama_halo.gateway.failures import Failure
 from llama_halo.gateway.models import Model, servers
 from llama_halo.gateway.routing import Target
+from tests.virtual_time import in_virtual_time
 
 
 def model(parallel: int = 1, replicas: int = 1) -> Model:
@@ -65,6 +66,7 @@ class Visitors:
         await asyncio.gather(*self.tasks, return_exceptions=True)
 
 
+@in_virtual_time
 async def test_as_many_come_in_as_there_are_slots_of_all_replicas() -> None:
     visitors = Visitors(Admission(), model(parallel=2, replicas=2))
     for _ in range(6):
@@ -76,6 +78,7 @@ async def test_as_many_come_in_as_there_are_slots_of_all_replicas() -> None:
     assert visitors.inside == visitors.waiting == 0
 
 
+@in_virtual_time
 async def test_sessions_take_turns() -> None:
     visitors = Visitors(Admission(), model())
     for session in ("a", "a", "a", "a", "b", "c"):
@@ -84,6 +87,7 @@ async def test_sessions_take_turns() -> None:
     assert visitors.order == ["a", "a", "b", "c", "a", "a"]
 
 
+@in_virtual_time
 async def test_who_leaves_the_line_or_is_cut_keeps_nobody_out() -> None:
     visitors = Visitors(Admission(), model())
     for session in ("a", "b", "c", "d"):
@@ -97,6 +101,7 @@ async def test_who_leaves_the_line_or_is_cut_keeps_nobody_out() -> None:
     assert visitors.inside == visitors.waiting == 0
 
 
+@in_virtual_time
 async def test_who_is_cancelled_as_it_is_let_in_gives_its_slot_on() -> None:
     visitors = Visitors(Admission(), model())
     for session in ("a", "b", "c"):
@@ -109,6 +114,7 @@ async def test_who_is_cancelled_as_it_is_let_in_gives_its_slot_on() -> None:
     assert visitors.inside == 0
 
 
+@in_virtual_time
 async def test_a_queue_that_is_full_says_so() -> None:
     visitors = Visitors(Admission(), model())
     for number in range(MOST_WAITING + 1):
@@ -119,6 +125,7 @@ async def test_a_queue_that_is_full_says_so() -> None:
     await visitors.all_go()
 
 
+@in_virtual_time
 async def test_a_session_goes_to_its_own_server_for_as_long_as_that_has_room() -> None:
     visitors = Visitors(Admission(), model(parallel=1, replicas=4))
     own = servers(visitors.model, "a")
@@ -128,10 +135,8 @@ async def test_a_session_goes_to_its_own_server_for_as_long_as_that_has_room() -
     await visitors.all_go()
 
 
-async def test_who_waits_is_told_when_there_are_more_servers_and_when_there_are_none(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(admission, "LOOK_SECONDS", 0.01)
+@in_virtual_time
+async def test_who_waits_is_told_when_there_are_more_servers_and_when_there_are_none() -> None:
     now: list[Model | None] = [model()]
     door = Admission()
     found: list[object] = []
@@ -143,19 +148,20 @@ async def test_who_waits_is_told_when_there_are_more_servers_and_when_there_are_
             await go.wait()
 
     tasks = [asyncio.create_task(visit()) for _ in range(3)]
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(2 * admission.LOOK_SECONDS)
     assert found == ["http://0"]
     now[0] = model(replicas=2)
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(2 * admission.LOOK_SECONDS)
     assert found == ["http://0", "http://1"]
     now[0] = None
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(2 * admission.LOOK_SECONDS)
     assert found == ["http://0", "http://1", None]
     go.set()
     await asyncio.gather(*tasks)
     assert door.inside(model()) == 0
 
 
+@in_virtual_time
 async def test_a_server_that_is_gone_gets_nobody_by_a_slot_that_it_gives_back() -> None:
     door = Admission()
     now = [model()]
@@ -174,6 +180,7 @@ async def test_a_server_that_is_gone_gets_nobody_by_a_slot_that_it_gives_back() 
     await second.__aexit__(None, None, None)
 
 
+@in_virtual_time
 async def test_one_session_leaves_room_in_the_queue_for_others() -> None:
     visitors = Visitors(Admission(), model(parallel=2))
     for _ in range(2 + MOST_OF_ONE):
@@ -186,6 +193,7 @@ async def test_one_session_leaves_room_in_the_queue_for_others() -> None:
     await visitors.all_go()
 
 
+@in_virtual_time
 async def test_nobody_waits_in_line_for_longer_than_requests_are_held(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -200,6 +208,7 @@ async def test_nobody_waits_in_line_for_longer_than_requests_are_held(
         assert turn is not None, "who need not wait has come in time"
 
 
+@in_virtual_time
 async def test_a_model_that_comes_up_has_no_more_waiting_for_it_than_one_that_works() -> None:
     door = Admission()
     loading = replace(model(), available=False, serving=(), state="Loading")
@@ -213,6 +222,7 @@ async def test_a_model_that_comes_up_has_no_more_waiting_for_it_than_one_that_wo
         assert door.waiting(loading) == 1
 
 
+@in_virtual_time
 async def test_the_models_of_a_provider_have_one_limit_together() -> None:
     provider = Provider(name="p", protocol="OpenAI", base_url="http://p", max_concurrent=1)
     one, other = (
@@ -227,6 +237,7 @@ async def test_the_models_of_a_provider_have_one_limit_together() -> None:
         waiting.cancel()
 
 
+@in_virtual_time
 async def test_the_status_page_is_told_what_there_is() -> None:
     config = GatewayConfig.model_validate(
         {

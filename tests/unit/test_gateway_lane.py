@@ -33,6 +33,8 @@ from llama_halo.gateway.upstream import _chunks as chunks_of
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 LAST = b"0\r\n\r\n"
+TURNS = 20
+"""Of the loop, in which a client reads what was sent to it on loopback."""
 PLAIN, OTHER = b"data: token %d\n\n", b"data: other %d\n\n"
 
 
@@ -101,9 +103,15 @@ def test_nothing_is_lost_or_added(kinds: list[bool], more: bytes) -> None:
     assert found is None or unframed(found) == unframed(sent)
 
 
+async def turns(count: int) -> None:
+    """Let everything else on the loop have its turn, so that what was sent is read."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
 @asynccontextmanager
-async def serving(pieces: list[bytes], pause: float) -> AsyncIterator[str]:
-    """Serve an answer in pieces, with a pause after each; connections are kept."""
+async def serving(pieces: list[bytes], pause: int) -> AsyncIterator[str]:
+    """Serve an answer in pieces, with some turns of the loop after each; connections are kept."""
 
     answered = asyncio.Event()
 
@@ -114,7 +122,7 @@ async def serving(pieces: list[bytes], pause: float) -> AsyncIterator[str]:
                 for each in pieces:
                     writer.write(each)
                     await writer.drain()
-                    await asyncio.sleep(pause)
+                    await turns(pause)
         except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
         finally:
@@ -128,9 +136,9 @@ async def serving(pieces: list[bytes], pause: float) -> AsyncIterator[str]:
 class Client:
     """Notes what comes by either way, in order; it is slow, or takes nothing at once."""
 
-    def __init__(self, pause: float = 0, *, takes: bool = True) -> None:
+    def __init__(self, pause: int = 0, *, pause_seconds: float = 0, takes: bool = True) -> None:
         self.got, self.at_once = b"", 0
-        self._pause, self._takes = pause, takes
+        self._pause, self._pause_seconds, self._takes = pause, pause_seconds, takes
 
     def write_at_once(self, data: bytes) -> bool:
         if self._takes:
@@ -144,7 +152,8 @@ class Client:
             async for event in events(chunks_of(response, silence_seconds, lane)):
                 lane.write = self.write_at_once
                 self.got += event.wire
-                await asyncio.sleep(self._pause)
+                await turns(self._pause)
+                await asyncio.sleep(self._pause_seconds)
             lane.close()
 
 
@@ -154,9 +163,9 @@ ONE_BY_ONE = [*(framed(each) for each in STREAM), LAST]
 
 
 @pytest.mark.parametrize("size", [1, 3, 20, WHOLE, 2 * WHOLE, 5000], ids=lambda size: f"by {size}")
-@pytest.mark.parametrize("pauses", [(0, 0), (0.002, 0), (0.001, 0.003)], ids=str)
+@pytest.mark.parametrize("pauses", [(0, 0), (TURNS, 0), (TURNS, 3 * TURNS)], ids=str)
 async def test_a_client_gets_everything_in_order_however_it_is_cut(
-    size: int, pauses: tuple[float, float]
+    size: int, pauses: tuple[int, int]
 ) -> None:
     sent, client = b"".join(ONE_BY_ONE), Client(pauses[1])
     pieces = [sent[start : start + size] for start in range(0, len(sent), size)]
@@ -168,7 +177,7 @@ async def test_a_client_gets_everything_in_order_however_it_is_cut(
 @pytest.mark.parametrize("takes", [True, False], ids=["takes it", "takes nothing at once"])
 async def test_tokens_that_come_one_by_one_go_the_short_way_where_the_client(takes: bool) -> None:
     client = Client(takes=takes)
-    async with serving(ONE_BY_ONE, 0.002) as url:
+    async with serving(ONE_BY_ONE, TURNS) as url:
         await client.read(url, Lane(passes))
     assert client.got == b"".join(STREAM)
     assert (client.at_once > 20) == takes
@@ -178,23 +187,23 @@ async def test_it_may_be_cut_anywhere_before_what_comes_whole() -> None:
     first, rest = b"".join(ONE_BY_ONE[:2]), ONE_BY_ONE[2:6]
     for cut in range(len(ONE_BY_ONE[0]), len(first) + 1):
         client = Client()
-        async with serving([first[:cut], first[cut:] + rest[0], *rest[1:], LAST], 0.003) as url:
+        async with serving([first[:cut], first[cut:] + rest[0], *rest[1:], LAST], TURNS) as url:
             await client.read(url, Lane(passes))
         assert client.got == b"".join(STREAM[:6]), cut
 
 
 async def test_a_client_that_reads_slowly_is_no_silence_of_the_servers() -> None:
     large = [b"data: other " + b"x" * 400 + b"%d\n\n" % n for n in range(40)]
-    client = Client(0.04)
+    client = Client(pause_seconds=0.005)
     async with serving([framed(*large) + LAST], 0) as url:
-        await client.read(url, Lane(passes), silence_seconds=0.8)
+        await client.read(url, Lane(passes), silence_seconds=0.1)
     assert client.got == b"".join(large)
 
 
 async def test_an_event_in_two_chunks_stays_one() -> None:
     """The second chunk alone would be an event that needs no mending."""
     sent, client = [OTHER % 0, b"event: x\n", PLAIN % 1, PLAIN % 2], Client()
-    async with serving([*map(framed, sent), LAST], 0.005) as url:
+    async with serving([*map(framed, sent), LAST], TURNS) as url:
         await client.read(url, Lane(passes))
     assert client.got == b"".join(sent)
 
@@ -295,7 +304,7 @@ def test_nearly_all_goes_the_short_way_through_the_gateways_own_parts(
     """On kept connections, one answer after the other."""
 
     async def asked() -> tuple[list[bytes], int]:
-        async with serving(ONE_BY_ONE, 0.003) as url:
+        async with serving(ONE_BY_ONE, TURNS) as url:
             return await through(url)
 
     with asyncio.Runner(loop_factory=loop) as runner:

@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from llama_halo.api_server import ApiServer
-from llama_halo.gateway.leases import Leases
+from llama_halo.gateway.leases import TICK_SECONDS, Leases
+from tests.virtual_time import in_virtual_time
 
 Json = dict[str, Any]
 
@@ -17,7 +18,8 @@ class Words(Leases):
     """Leases whose words are kept, and arrive when they may."""
 
     def __init__(self) -> None:
-        super().__init__(ApiServer(), "ns", "pod", lambda name: name == "calm")
+        clock = asyncio.get_running_loop().time
+        super().__init__(ApiServer(), "ns", "pod", lambda name: name == "calm", clock)
         self._said = asyncio.Queue[str | None]()
         self.open = asyncio.Event()
         self.open.set()
@@ -44,27 +46,23 @@ async def running() -> AsyncIterator[Words]:
         task.cancel()
 
 
-def test_the_first_request_is_told_of_beside_it_and_the_last_one_too() -> None:
-    async def scenario() -> None:
-        async with running() as words:
-            async with words.request("calm"), words.request("other"):
-                assert await words.next() == "1/1"
-            assert await words.next() == "2/0"
-
-    asyncio.run(scenario())
+@in_virtual_time
+async def test_the_first_request_is_told_of_beside_it_and_the_last_one_too() -> None:
+    async with running() as words:
+        async with words.request("calm"), words.request("other"):
+            assert await words.next() == "1/1"
+        assert await words.next() == "2/0"
 
 
-def test_one_that_comes_while_it_is_said_that_there_is_none_is_told_of_right_after() -> None:
-    async def scenario() -> None:
-        async with running() as words:
-            async with words.request("calm"):
-                assert await words.next() == "1/1"
-            words.open.clear()
-            assert await words.next() == "2/0"
-            async with words.request("calm"):
-                await asyncio.sleep(0.05)
-                words.open.set()
-                # Sooner than the next look, which the operator would not wait for.
-                assert await words.next(within_seconds=0.4) == "3/1"
-
-    asyncio.run(scenario())
+@in_virtual_time
+async def test_one_that_comes_while_it_is_said_that_there_is_none_is_told_of_right_after() -> None:
+    async with running() as words:
+        async with words.request("calm"):
+            assert await words.next() == "1/1"
+        words.open.clear()
+        assert await words.next() == "2/0"
+        async with words.request("calm"):
+            await asyncio.sleep(0.05)
+            words.open.set()
+            # Sooner than the next look, which the operator would not wait for.
+            assert await words.next(within_seconds=TICK_SECONDS - 0.1) == "3/1"

@@ -12,6 +12,7 @@ import pytest
 from llama_halo.cluster.store import Key
 from llama_halo.reconcile import queue as queue_module
 from llama_halo.reconcile.queue import Queue
+from tests.virtual_time import in_virtual_time
 
 A, B = Key("LlamaModel", "llm", "a"), Key("LlamaModel", "llm", "b")
 
@@ -29,6 +30,7 @@ async def workers(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+@in_virtual_time
 async def test_a_key_added_many_times_before_it_is_taken_runs_once() -> None:
     queue, seen = Queue(), Counter[Key]()
 
@@ -43,6 +45,7 @@ async def test_a_key_added_many_times_before_it_is_taken_runs_once() -> None:
     assert seen == {A: 1}
 
 
+@in_virtual_time
 async def test_a_key_added_while_it_is_worked_on_runs_again_and_never_beside_itself() -> None:
     queue, running, most, runs = Queue(), 0, 0, 0
 
@@ -61,6 +64,7 @@ async def test_a_key_added_while_it_is_worked_on_runs_again_and_never_beside_its
     assert (most, runs) == (1, 2)
 
 
+@in_virtual_time
 async def test_different_keys_run_side_by_side() -> None:
     queue, both, met = Queue(), asyncio.Barrier(2), 0
 
@@ -76,6 +80,7 @@ async def test_different_keys_run_side_by_side() -> None:
     assert (queue.depth, both.n_waiting, met) == (0, 0, 2)
 
 
+@in_virtual_time
 async def test_a_failing_key_is_tried_again_and_others_go_on(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -94,6 +99,7 @@ async def test_a_failing_key_is_tried_again_and_others_go_on(
     assert "reconcile failed" in caplog.text
 
 
+@in_virtual_time
 async def test_a_delayed_key_comes_when_it_is_due_and_an_earlier_asking_counts() -> None:
     queue, seen = Queue(), []
 
@@ -101,15 +107,16 @@ async def test_a_delayed_key_comes_when_it_is_due_and_an_earlier_asking_counts()
         seen.append(key)
 
     queue.add(A, after_seconds=60)
-    queue.add(A, after_seconds=0.05)
+    queue.add(A, after_seconds=5)
     queue.add(A, after_seconds=60)
     async with workers(queue, handle):
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(4.9)
         assert seen == []
-        await asyncio.sleep(0.08)
+        await asyncio.sleep(100)
     assert seen == [A]
 
 
+@in_virtual_time
 async def test_a_paused_queue_gives_out_nothing_until_it_is_resumed() -> None:
     queue, seen = Queue(), []
 
@@ -126,6 +133,7 @@ async def test_a_paused_queue_gives_out_nothing_until_it_is_resumed() -> None:
     assert seen == [A]
 
 
+@in_virtual_time
 async def test_a_long_line_that_moves_is_not_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
     monkeypatch.setattr(queue_module.time, "monotonic", lambda: now[0])

@@ -56,9 +56,15 @@ class Leases:
     """All models that requests came for."""
 
     def __init__(
-        self, server: ApiServer, namespace: str, pod: str, has_lease: Callable[[str], bool]
+        self,
+        server: ApiServer,
+        namespace: str,
+        pod: str,
+        has_lease: Callable[[str], bool],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._server = server
+        self._clock = clock
         self._has_lease = has_lease
         self._news = asyncio.Event()
         self._path = f"apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/llama-halo-"
@@ -77,7 +83,7 @@ class Leases:
             yield
         finally:
             model.in_flight -= 1
-            model.empty_since = time.monotonic()
+            model.empty_since = self._clock()
 
     async def may_send(self, name: str) -> bool:
         """Tell whether a request may go to a model on demand, saying first that there is one.
@@ -112,10 +118,9 @@ class Leases:
         with suppress(*FAILED):
             await self._patch(name, None)
 
-    @staticmethod
-    def _is_known(model: _Model) -> bool:
+    def _is_known(self, model: _Model) -> bool:
         """Tell whether nothing new would be said, or heard, by asking again already."""
-        since = time.monotonic() - model.said_at
+        since = self._clock() - model.said_at
         if model.phase is None:
             return since < FRESH_SECONDS  # nobody answers: not every request waits for that
         if model.said_in_flight == 0:
@@ -123,7 +128,7 @@ class Leases:
         return since < (FRESH_SECONDS if model.phase == LOADED else HELD_SECONDS)
 
     def _is_due(self, name: str, model: _Model) -> bool:
-        now = time.monotonic()
+        now = self._clock()
         if not self._has_lease(name):
             return False
         if model.in_flight:
@@ -140,7 +145,7 @@ class Leases:
         """Write the counter and the requests in flight, and keep the phase of the reply."""
         model.counter += 1
         in_flight, said = model.in_flight, f"{model.counter}/{model.in_flight}"
-        model.said_at = time.monotonic()
+        model.said_at = self._clock()
         try:
             lease = await self._patch(name, said)
             annotations = lease["metadata"].get("annotations") or {}
