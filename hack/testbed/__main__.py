@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 from hack.testbed import images
-from hack.testbed.cluster import DEFAULT_DIRECTORY, Testbed
-from hack.testbed.layout import Ports
+from hack.testbed.cluster import Testbed
+from hack.testbed.layout import DEFAULT_DIRECTORY, Ports
 from hack.testbed.shell import TestbedError, say
 
 

@@ -6,9 +6,11 @@ import hashlib
 import shutil
 import tarfile
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from hack.testbed.layout import CACHE, REPOSITORY
+from hack.testbed.locks import make_once
 from hack.testbed.shell import run, say
 from hack.testbed.tools import install_packages
 
@@ -90,8 +92,10 @@ def chromium() -> str:
 def _package(name: str, version: str, sha256: str) -> Path:
     """Return the folder of a package of the npm registry, fetched and checked once."""
     folder = CACHE / "clients" / f"{name.rpartition('/')[2]}-{version}"
-    if folder.exists():
-        return folder
+    return make_once(folder, partial(_fetch, name, version, sha256))
+
+
+def _fetch(name: str, version: str, sha256: str, folder: Path) -> None:
     if shutil.which("npm") is None:
         install_packages(("npm",))
     say(f"fetching {name} {version} (once)")
@@ -106,4 +110,3 @@ def _package(name: str, version: str, sha256: str) -> Path:
         with tarfile.open(archive) as file:
             file.extractall(temporary, filter="data")
         (Path(temporary) / "package").rename(folder)
-    return folder

@@ -12,10 +12,16 @@ from pathlib import Path
 from typing import Protocol
 
 from hack.testbed import certificates, control_plane, images, node, processes, tools
-from hack.testbed.layout import NODE_NAME, NODE_RUN, NODE_STATE, REPOSITORY, Layout, Ports
+from hack.testbed.layout import (
+    DEFAULT_DIRECTORY,
+    NODE_NAME,
+    NODE_RUN,
+    NODE_STATE,
+    Layout,
+    Ports,
+)
 from hack.testbed.shell import TestbedError, require_root, run, say, succeeds
 
-DEFAULT_DIRECTORY = REPOSITORY / ".testbed"
 KIND_NAME = "llama-halo"
 
 

@@ -44,7 +44,7 @@ class Flux:
     def start(self) -> None:
         """Install Flux's CRDs and start the controller."""
         program = tools.build(tools.FLUX) / "kustomize-controller"
-        for crd in _crds():
+        for crd in crds():
             run(*self._kubectl, "apply", "--server-side", "-f", crd)
         run(*self._kubectl, "wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
         wanted = json.dumps(
@@ -128,7 +128,7 @@ class _Quiet(SimpleHTTPRequestHandler):
         """Say nothing of each request."""
 
 
-def _crds() -> list[Path]:
+def crds() -> list[Path]:
     """Return the files of the CRDs: of the controller, and of the source that it is given."""
     source = tools.REPOSITORY / "hack" / "tools" / tools.FLUX.folder
     own = run("go", "list", "-m", "-f", "{{.Dir}}", _CONTROLLER, cwd=source).strip()

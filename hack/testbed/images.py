@@ -17,6 +17,7 @@ from pathlib import Path
 from hack.testbed import clients, llama_server, minilm, whisper
 from hack.testbed.layout import CACHE, CONTAINERD_SOCKET, REPOSITORY, VERSION
 from hack.testbed.llama_server import MODEL_FILE
+from hack.testbed.locks import locked, make_once
 from hack.testbed.node import MODEL_STORE, PAUSE_IMAGE
 from hack.testbed.shell import TestbedError, run, say, succeeds
 
@@ -63,18 +64,27 @@ class Recipe:
 
 def load(name: str) -> None:
     """Build an image unless it is in the cache, and import it into the node's containerd."""
-    if name == PAUSE_IMAGE:
-        _load_pause()
-        return
     recipe = _recipe(name)
-    _build_and_import(name, recipe.key(), recipe)
+    key = recipe.key()
+    if not _imported(name, key):
+        _import(name, key, _archive(name, key, recipe))
+
+
+def build(name: str) -> Path:
+    """Build an image unless it is in the cache, and return its archive."""
+    recipe = _recipe(name)
+    return _archive(name, recipe.key(), recipe)
+
+
+def built_here() -> tuple[str, ...]:
+    """Return the names of the images that the testbed builds."""
+    return tuple(_recipes())
 
 
 def _recipe(name: str) -> Recipe:
     recipes = _recipes()
     if name not in recipes:
-        known = ", ".join((*recipes, PAUSE_IMAGE))
-        raise TestbedError(f"no recipe for image {name}; the testbed builds {known}")
+        raise TestbedError(f"no recipe for image {name}; the testbed builds {', '.join(recipes)}")
     return recipes[name]
 
 
@@ -83,6 +93,9 @@ def _recipes() -> dict[str, Recipe]:
     router = REPOSITORY / "images/claude-code-router"
     litellm, pins = REPOSITORY / "images/litellm/Dockerfile", REPOSITORY / "requirements"
     return {
+        PAUSE_IMAGE: Recipe(
+            HERE / "pause.Dockerfile", _pause_program, lambda: _digest(HERE / "pause.c"), _no_base
+        ),
         OPERATOR_IMAGE: Recipe(
             REPOSITORY / "Dockerfile", lambda: REPOSITORY, operator_key, _ensure_base
         ),
@@ -122,7 +135,7 @@ def load_llama_swap(program: Path) -> None:
         recipe.write_text(f"FROM {BASE_IMAGE}\nCOPY llama-swap /usr/local/bin/\nUSER 65532:65532\n")
         key = _digest(program)
         made = Recipe(recipe, lambda: Path(folder), lambda: key, _ensure_base)
-        _build_and_import(LLAMA_SWAP_IMAGE, key, made)
+        _import(LLAMA_SWAP_IMAGE, key, _archive(LLAMA_SWAP_IMAGE, key, made))
 
 
 def model_path(name: str) -> Path:
@@ -176,42 +189,50 @@ def operator_key() -> str:
     return _digest(*inputs, *sorted((REPOSITORY / "operator").rglob("*.py")))
 
 
-def _load_pause() -> None:
-    source = HERE / "pause.c"
-    key = _digest(source)
-    if _imported(PAUSE_IMAGE, key):
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        context = Path(folder)
-        run("cc", "-static", "-O2", "-o", context / "pause", source, what="pause image")
-        recipe = context / "Dockerfile"
-        recipe.write_text('FROM scratch\nCOPY pause /pause\nENTRYPOINT ["/pause"]\n')
-        pause = Recipe(recipe, lambda: context, lambda: key, lambda: None)
-        _build_and_import(PAUSE_IMAGE, key, pause)
+def _pause_program() -> Path:
+    """Compile the program of the pause image and return the folder that it is in."""
+    folder = CACHE / "images" / "pause"
+    folder.mkdir(parents=True, exist_ok=True)
+    run("cc", "-static", "-O2", "-o", folder / "pause", HERE / "pause.c", what="pause image")
+    return folder
 
 
-def _build_and_import(name: str, key: str, recipe: Recipe) -> None:
-    if _imported(name, key):
-        return
+def _no_base() -> None:
+    """Of an image that is built from nothing."""
+
+
+def _archive(name: str, key: str, recipe: Recipe) -> Path:
+    """Return the archive of an image, built when the cache lacks it."""
     stem = name.rpartition("/")[2].replace(":", "-")
-    archive = CACHE / "images" / f"{stem}-{key}.tar"
-    if not archive.exists():
-        started = time.monotonic()
-        say(f"building image {name}")
-        archive.parent.mkdir(parents=True, exist_ok=True)
-        recipe.bases()
-        run(
-            *_BUILDAH,
-            *("bud", "--layers", *_BUILD_NETWORK, "--label", f"llama-halo.dev/testbed-key={key}"),
-            *(*recipe.arguments, "-t", name, "-f", recipe.dockerfile, recipe.context()),
-            what=f"building {name}",
-        )
-        unfinished = archive.with_suffix(".part")
-        unfinished.unlink(missing_ok=True)
-        run(*_BUILDAH, "push", "-q", name, f"docker-archive:{unfinished}:{name}")
-        unfinished.rename(archive)
+
+    def make(archive: Path) -> None:
+        # One build at a time: they share buildah's store and the base images in it.
+        with locked("buildah"):
+            _build(name, key, recipe, archive)
         _drop_older(archive.parent, stem)
-        say(f"built image {name} in {time.monotonic() - started:.0f} s")
+
+    return make_once(CACHE / "images" / f"{stem}-{key}.tar", make)
+
+
+def _build(name: str, key: str, recipe: Recipe, archive: Path) -> None:
+    started = time.monotonic()
+    say(f"building image {name}")
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    recipe.bases()
+    run(
+        *_BUILDAH,
+        *("bud", "--layers", *_BUILD_NETWORK, "--label", f"llama-halo.dev/testbed-key={key}"),
+        *(*recipe.arguments, "-t", name, "-f", recipe.dockerfile, recipe.context()),
+        what=f"building {name}",
+    )
+    unfinished = archive.with_suffix(".part")
+    unfinished.unlink(missing_ok=True)
+    run(*_BUILDAH, "push", "-q", name, f"docker-archive:{unfinished}:{name}")
+    unfinished.rename(archive)
+    say(f"built image {name} in {time.monotonic() - started:.0f} s")
+
+
+def _import(name: str, key: str, archive: Path) -> None:
     run(*_ctr("images", "import", archive), what=f"importing {name}")
     run(*_ctr("images", "label", name, f"llama-halo.dev/testbed-key={key}"))
 

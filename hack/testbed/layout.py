@@ -21,7 +21,11 @@ NODE_ADDRESS = "198.51.100.10"
 NODE_INTERFACE = "halo0"
 NODE_RUN = Path("/run/llama-halo-testbed")
 NODE_STATE = Path("/var/lib/llama-halo-testbed")
-NODE_CGROUP = "llama-halo-testbed"
+# Set in a sandbox, which has all of the above for itself, but cgroups and the repository.
+SANDBOX_VARIABLE = "LLAMA_HALO_TESTBED_SANDBOX"
+SANDBOX = os.environ.get(SANDBOX_VARIABLE, "")
+NODE_CGROUP = "llama-halo-testbed" + (f"-{SANDBOX}" if SANDBOX else "")
+DEFAULT_DIRECTORY = REPOSITORY / (f".testbed-{SANDBOX}" if SANDBOX else ".testbed")
 CONTAINERD_SOCKET = NODE_RUN / "containerd.sock"
 POD_NETWORK = "10.244.0.0/24"
 SERVICE_NETWORK = "10.96.0.0/16"

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hack.testbed.layout import CACHE, REPOSITORY
+from hack.testbed.locks import locked
 from hack.testbed.shell import run, say
 from hack.testbed.tools import download_packages, install_packages
 
@@ -105,6 +106,12 @@ def binary() -> Path:
     install_packages(("cmake", "g++", "make"))
     key = hashlib.sha256(PINS.read_bytes() + CMAKE.read_bytes()).hexdigest()[:12]
     folder = CACHE / "llama-memory" / key
+    with locked(f"llama-memory-{key}"):
+        _build(folder)
+    return folder / "build" / "llama_memory"
+
+
+def _build(folder: Path) -> None:
     if not (folder / "ready").exists():
         say("building llama.cpp's library for the tests of estimates (once, some minutes)")
         shutil.rmtree(folder, ignore_errors=True)
@@ -118,7 +125,6 @@ def binary() -> Path:
     if not (folder / "ready").exists():
         say(f"built llama.cpp's library in {time.monotonic() - started:.0f} s")
         (folder / "ready").touch()
-    return folder / "build" / "llama_memory"
 
 
 def _fetch(folder: Path) -> None:

