@@ -2,11 +2,17 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+TIERS := $(BIN)/python -m hack.tiers
 CLUSTER ?= testbed
 N ?= 1000
 SEED ?= 1
 
-.PHONY: help setup demo demo-down test unit component gateway memory files chaos soak e2e release-check bench bench-gateway check format manifests chart
+# Another PYTHON than the environment was made with makes it anew.
+ifneq ($(shell $(PYTHON) -V),$(shell test -x $(BIN)/python && $(BIN)/python -V))
+$(shell rm -rf $(VENV))
+endif
+
+.PHONY: help setup demo demo-down test quick unit component gateway memory files chaos soak e2e release-check coverage bench bench-gateway check format manifests chart
 
 help: ## what there is
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -26,26 +32,29 @@ demo: setup ## a real model behind a real router in a real cluster, from nothing
 demo-down: setup ## take the demo and its cluster away
 	$(BIN)/python -m hack.demo down --cluster $(CLUSTER)
 
-test: setup check ## every tier
-	$(BIN)/pytest --cluster $(CLUSTER)
+test: setup ## every tier, side by side
+	$(TIERS) --cluster $(CLUSTER)
+
+quick: setup ## before each commit: check, unit, golden, and the fast part of chart and gateway
+	$(TIERS) --quick
 
 unit: setup ## the pure code
-	$(BIN)/pytest tests/unit tests/golden
+	$(TIERS) unit
 
 component: setup ## the operator against a real control plane
-	$(BIN)/pytest tests/component
+	$(TIERS) component
 
-gateway: setup ## the gateway against a real llama-server
-	$(BIN)/pytest tests/gateway
+gateway: setup ## the gateway against a real llama-server, and real clients
+	$(TIERS) gateway clients
 
 memory: setup ## estimates against llama.cpp itself
-	$(BIN)/pytest tests/memory
+	$(TIERS) memory
 
 files: setup ## inspect and fetch against a small Hub
-	$(BIN)/pytest tests/files
+	$(TIERS) files
 
 chaos: setup ## faults between operator and API server, outages, a vanished node: minutes
-	$(BIN)/pytest -s tests/chaos --chaos-seed $(SEED)
+	$(TIERS) chaos --options "-s --chaos-seed $(SEED)"
 
 soak: setup ## the same for an hour, 200 models; and half an hour of trouble for the gateway
 	$(BIN)/pytest -s tests/chaos --chaos-seed $(SEED) --soak
@@ -55,17 +64,23 @@ soak: setup ## the same for an hour, 200 models; and half an hour of trouble for
 release-check: setup ## a real Prometheus; chart, CRDs and operator on the oldest and the newest Kubernetes
 	$(BIN)/pytest tests/release --release
 	TESTBED_KUBERNETES=oldest $(BIN)/pytest tests/release/test_chart.py --release
-	TESTBED_KUBERNETES=oldest $(BIN)/pytest tests/component
+	TESTBED_KUBERNETES=oldest $(TIERS) component
+
+coverage: setup ## once a release: how much of each package the tests without a node run
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest tests/unit tests/golden tests/files tests/memory tests/gateway tests/component
+	$(BIN)/coverage combine --quiet
+	$(BIN)/python -m hack.coverage_report
 
 bench: setup ## the operator with N models (default 1000): times, writes, memory; JSON in the last line
 	$(BIN)/python -m hack.bench.placement
 	$(BIN)/python -m hack.bench --models $(N)
 
 e2e: setup ## everything, on a real node
-	$(BIN)/pytest tests/e2e --cluster $(CLUSTER) $(if $(LLAMA_SWAP),--llama-swap $(LLAMA_SWAP))
+	$(TIERS) node-1 node-2 --cluster $(CLUSTER) $(if $(LLAMA_SWAP),--options "--llama-swap $(LLAMA_SWAP)")
 
 chart: setup ## the chart rendered for many values, validated strictly
-	$(BIN)/pytest tests/chart
+	$(TIERS) chart
 
 bench-gateway: setup ## what the gateway adds, beside going straight, a bare pass-through and its rivals; JSON in the last line
 	$(BIN)/python -m hack.bench.gateway $(if $(LLAMA_SWAP),--llama-swap $(LLAMA_SWAP))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from hack.testbed import operator_process
 from hack.testbed.cluster import Testbed
-from hack.testbed.layout import Ports
+from hack.testbed.layout import REPOSITORY, Ports
+from hack.tiers.prepare import NEEDS
+from hack.tiers.tiers import tiers_of
+from tests import failure_logs
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -26,6 +30,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="PROGRAM",
         help="a llama-swap of v250 to run as an engine, too: no registry has one for the tests",
     )
+    parser.addoption(
+        "--logs",
+        default=str(failure_logs.DEFAULT_FOLDER),
+        metavar="FOLDER",
+        help="where logs of failed tests are kept",
+    )
     parser.addoption("--release", action="store_true", help="also what only a release needs")
     parser.addoption("--chaos-seed", type=int, default=1, help="which chaos")
 
@@ -37,8 +47,32 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return None
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Build what the tests need before the first one starts: their time limits are for tests."""
+    if session.config.option.collectonly:
+        return
+    capture = session.config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        for tier in tiers_of({item.path for item in session.items}, REPOSITORY):
+            for need in tier.needs:
+                NEEDS[need]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Keep the logs of what a failed test used, and name their folder in its report."""
+    report = yield
+    if report.failed and (folder := failure_logs.save(item)):
+        report.sections.append(("Logs kept", str(folder)))
+    return report
+
+
 @pytest.fixture(scope="session")
-def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Testbed]:
+def control_plane(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Testbed]:
     """A real control plane with three fake nodes of 125 GiB and our CRDs and permissions.
 
     It is on free ports and needs no root.
@@ -47,7 +81,10 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Testbed]
     testbed = Testbed(directory, with_node=False, ports=Ports.free(), fake_nodes=3)
     try:
         testbed.up()
-        operator_process.install(testbed)
-        yield testbed
+        with failure_logs.kept(
+            request.config, partial(failure_logs.copy_ends, testbed.layout.logs)
+        ):
+            operator_process.install(testbed)
+            yield testbed
     finally:
         testbed.down()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from hack.testbed import operator_process
 from hack.testbed.cluster import Testbed
 from hack.testbed.layout import Ports
 from hack.testbed.operator_process import OperatorProcess, write_kubeconfig
+from tests import failure_logs
 from tests.api import Api, eventually
 from tests.proxy import FaultProxy
 
@@ -40,13 +42,18 @@ def soak(request: pytest.FixtureRequest) -> Soak:
 
 
 @pytest.fixture(scope="session")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Testbed]:
+def plane(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Testbed]:
     directory: Path = tmp_path_factory.mktemp("chaos-plane")
     testbed = Testbed(directory, with_node=False, ports=Ports.free(), fake_nodes=NODES)
     try:
         testbed.up()
-        operator_process.install(testbed)
-        yield testbed
+        with failure_logs.kept(
+            request.config, partial(failure_logs.copy_ends, testbed.layout.logs)
+        ):
+            operator_process.install(testbed)
+            yield testbed
     finally:
         testbed.down()
 
@@ -86,20 +93,26 @@ class Operators:
 
 
 @pytest.fixture
-def operators(plane: Testbed, tmp_path: Path) -> Iterator[Operators]:
+def operators(
+    plane: Testbed, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[Operators]:
     """Operators with a straight way to the API server."""
     found = Operators(write_kubeconfig(plane, tmp_path / "kubeconfig"), tmp_path / "operator.log")
-    yield found
+    with failure_logs.kept(request.config, partial(failure_logs.copy_ends, tmp_path)):
+        yield found
     found.stop_all()
 
 
 @pytest.fixture
-def proxied(plane: Testbed, proxy: FaultProxy, tmp_path: Path) -> Iterator[Operators]:
+def proxied(
+    plane: Testbed, proxy: FaultProxy, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[Operators]:
     """Operators whose way leads through the proxy."""
     path = tmp_path / "proxied.kubeconfig"
     kubeconfig = write_kubeconfig(plane, path, server=proxy.server)
     found = Operators(kubeconfig, tmp_path / "operator.log")
-    yield found
+    with failure_logs.kept(request.config, partial(failure_logs.copy_ends, tmp_path)):
+        yield found
     found.stop_all()
 
 

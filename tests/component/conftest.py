@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import yaml
 
 from hack.testbed.cluster import Testbed
 from hack.testbed.operator_process import OperatorProcess, write_kubeconfig
+from tests import failure_logs
 from tests.api import Api, eventually, ready
 from tests.proxy import FaultProxy
 
@@ -36,8 +38,12 @@ StartOperator = Callable[..., OperatorProcess]
 
 
 @pytest.fixture(scope="session")
-def operator_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("operator-log") / "operator.log"
+def operator_log(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Path]:
+    log = tmp_path_factory.mktemp("operator-log") / "operator.log"
+    with failure_logs.kept(request.config, partial(failure_logs.copy_end, log)):
+        yield log
 
 
 @pytest.fixture(scope="class")

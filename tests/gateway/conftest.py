@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import pytest
 from hack.testbed.cluster import Testbed
 from hack.testbed.llama_server import binary, model_file
 from llama_halo.gateway.config import GatewayConfig
+from tests import failure_logs
 from tests.api import Api, eventually
 
 NAMESPACE = "gateway"
@@ -163,7 +165,9 @@ StartGateway = Callable[..., Process]
 
 
 @pytest.fixture(scope="session")
-def start_gateway(api: Api, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartGateway]:
+def start_gateway(
+    api: Api, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[StartGateway]:
     """Start gateways that end with the session."""
     started: list[Process] = []
     folder = tmp_path_factory.mktemp("gateway")
@@ -190,7 +194,8 @@ def start_gateway(api: Api, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         eventually(lambda: answers(f"{process.url}/readyz"), seconds=20, what="the gateway")
         return process
 
-    yield start
+    with failure_logs.kept(request.config, partial(failure_logs.copy_ends, folder)):
+        yield start
     for process in started:
         process.stop()
 

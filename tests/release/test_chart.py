@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from hack import chart
 from hack.testbed.cluster import Testbed
 from tests.api import Api, eventually
 from tests.golden.render import cases, load
 
+pytestmark = pytest.mark.timeout(1800)
 WHAT = ("--namespace", chart.NAMESPACE, "--create-namespace")
 
 

@@ -21,6 +21,7 @@ from hack.testbed.operator_process import OperatorProcess, write_kubeconfig
 from tests.api import eventually
 from tests.gateway.conftest import free_port
 
+pytestmark = pytest.mark.timeout(1800)
 ALERTS = CHART / "files/alerts.yaml"
 DASHBOARD = CHART / "files/dashboard.json"
 Json = dict[str, Any]

@@ -1,0 +1,89 @@
+"""The tiers of `make test`: what each runs, what it needs, and what it may not run beside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Tier:
+    """One process of tests."""
+
+    name: str
+    paths: tuple[str, ...]
+    """Folders or files below the repository; the last one may be the tier's closing step."""
+    needs: tuple[str, ...] = ()
+    """What has to be in the cache before it starts: names of `prepare.NEEDS`."""
+    random_order: bool = False
+    node: bool = False
+    """Whether it needs a node, and so a sandbox of its own on the testbed."""
+    command: tuple[str, ...] = ()
+    """What it runs when that is not pytest."""
+    quick: bool = False
+    """Whether `make quick` runs it, without the tests that are marked `slow`."""
+    after_builds: bool = True
+    """Whether it waits until nothing is built any more: it measures time, or races."""
+
+    def arguments(self) -> list[str]:
+        """Return the arguments of pytest that choose its tests."""
+        return [*(("-p", "randomly") if self.random_order else ()), *self.paths]
+
+
+_PLANE = ("kubernetes", "kwok")
+_CLIENT_MODULES = ("claude_code", "clients", "soak", "ui")
+_GATEWAY_MODULES = ("conformance", "faults", "gateway", "hold", "providers")
+_E2E = "tests/e2e/test_{}.py"
+_NODE_NEEDS = (*_PLANE, *("node", "helm", "llama_server", "images"))
+
+
+def _node_tier(name: str, *modules: str, needs: tuple[str, ...] = ()) -> Tier:
+    """Return a part of the tests on a node; each part ends with what holds for all of them."""
+    paths = (*(_E2E.format(module) for module in modules), "tests/e2e/closing.py")
+    return Tier(name, paths, (*_NODE_NEEDS, *needs), node=True)
+
+
+TIERS = (
+    _node_tier(
+        *("node-1", "chat_template", "e2e", "engines", "flux", "imports", "providers"),
+        *("terminal", "updates"),
+        needs=("agents", "minilm", "routers", "flux"),
+    ),
+    _node_tier(
+        *("node-2", "agents", "failures", "files", "helm", "modes", "node", "on_demand"),
+        needs=("agents", "minilm", "speech"),
+    ),
+    Tier(
+        "clients",
+        tuple(f"tests/gateway/test_{module}.py" for module in _CLIENT_MODULES),
+        (*_PLANE, "llama_server", "agents", "browser"),
+        random_order=True,
+    ),
+    Tier(
+        "gateway",
+        tuple(f"tests/gateway/test_{module}.py" for module in _GATEWAY_MODULES),
+        (*_PLANE, "llama_server"),
+        random_order=True,
+        quick=True,
+    ),
+    Tier("chaos", ("tests/chaos",), _PLANE),
+    Tier("component", ("tests/component", "tests/component/closing.py"), (*_PLANE, "helm")),
+    Tier("memory", ("tests/memory",), ("llama_server", "llama_memory"), after_builds=False),
+    Tier("chart", ("tests/chart",), ("helm",), quick=True, after_builds=False),
+    Tier("files", ("tests/files",), after_builds=False),
+    Tier("check", (), command=("make", "check"), quick=True, after_builds=False),
+    Tier("unit", ("tests/unit", "tests/golden"), random_order=True, quick=True, after_builds=False),
+)
+"""In the order in which they start: the longest first."""
+
+AT_ONCE = 4
+"""Tiers that run at the same time on two cores."""
+
+
+def tiers_of(paths: set[Path], repository: Path) -> tuple[Tier, ...]:
+    """Return the tiers that any of these test files belongs to."""
+    return tuple(
+        tier
+        for tier in TIERS
+        if any(path.is_relative_to(repository / named) for path in paths for named in tier.paths)
+    )
