@@ -110,7 +110,7 @@ def test_an_agent_is_answered_by_a_model_that_slept(
     kube: Kubectl, url: str, tmp_path: Path, name: str
 ) -> None:
     eventually(
-        lambda: kube.json("get", "llamamodel/agents"),
+        lambda: kube.get("llamamodel/agents"),
         until=lambda cr: ready(cr)[1] == "Idle",
         seconds=90,
         what="the model sleeps",

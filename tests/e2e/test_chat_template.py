@@ -29,7 +29,7 @@ def templated(kube: Kubectl) -> Iterator[str]:
     reference = {"configMapKeyRef": {"name": "templates", "key": "one"}}
     kube.apply(smollm2("templated", chatTemplate=reference))
     eventually(
-        lambda: kube.json("get", "llamamodel/templated"),
+        lambda: kube.get("llamamodel/templated"),
         until=lambda found: ready(found)[1] == "Retrying",
         seconds=60,
     )
@@ -67,7 +67,7 @@ def test_one_that_is_no_jinja_is_told_in_the_servers_words(kube: Kubectl, templa
     kube.apply(template("{% for each in messages %}"))
     kube("annotate", "llamamodel/templated", "reconcile.fluxcd.io/requestedAt=now")
     found = eventually(
-        lambda: kube.json("get", "llamamodel/templated"),
+        lambda: kube.get("llamamodel/templated"),
         until=lambda each: ready(each)[1] == "BadFlag",
         seconds=120,
     )

@@ -143,7 +143,7 @@ def test_an_edited_router_rolls_exactly_itself_and_cuts_no_request(kube: Kubectl
 
 
 def _roll_the_router(kube: Kubectl, before: Pods) -> None:
-    (pod,) = kube.json("get", "pods", "-l", ROUTER)["items"]
+    (pod,) = kube.list("pods", ROUTER)
     # On any machine it is still being told when a minute is over.
     body = {
         "model": "two",
@@ -218,7 +218,7 @@ def test_a_vulkan_pod_has_its_devices_and_serves_from_vulkan(kube: Kubectl) -> N
     model["spec"].pop("threads")
     kube.apply(model)
     kube.wait_ready("llamamodel/gpu", seconds=180)
-    (pod,) = kube.json("get", "pods", "-l", "llama-halo.dev/model=gpu")["items"]
+    (pod,) = kube.list("pods", "llama-halo.dev/model=gpu")
     name = pod["metadata"]["name"]
     listing = kube("exec", name, "--", "ls", "-l", "/dev/kfd", "/dev/dri/renderD128")
     assert [line[0] for line in listing.splitlines()] == ["c", "c"]
@@ -230,7 +230,7 @@ def test_a_vulkan_pod_has_its_devices_and_serves_from_vulkan(kube: Kubectl) -> N
     for each in ("LLAMA_ARG_DEVICE=Vulkan0", "LLAMA_ARG_LOAD_MODE=none", "LLAMA_ARG_MMAP=0"):
         assert each in environment
     assert "offloaded 31/31 layers to GPU" in kube("logs", name)
-    node = kube.json("get", "node", pod["spec"]["nodeName"])
+    node = kube.get(f"node/{pod['spec']['nodeName']}")
     assert node["metadata"]["labels"]["llama-halo.dev/strix-halo"] == "true"
 
 
@@ -241,7 +241,7 @@ def test_a_server_without_its_gpu_is_never_ready(kube: Kubectl) -> None:
     kube.apply(model)
 
     def state() -> str:
-        return ready(kube.json("get", "llamamodel", "blind"))[1]
+        return ready(kube.get("llamamodel/blind"))[1]
 
     eventually(lambda: state() == "DeviceUnavailable", seconds=60)
     assert "invalid device: Vulkan0" in kube("get", "llamamodel", "blind", "-o", "yaml")
@@ -252,7 +252,7 @@ def test_a_model_that_calls_no_tools_is_told(kube: Kubectl) -> None:
     """The small model's template has no place for tools: the server says so itself."""
     kube.apply(smollm2("talker", verify={"toolCalling": "Auto"}))
     found = eventually(
-        lambda: kube.json("get", "llamamodel/talker")["status"],
+        lambda: kube.get("llamamodel/talker")["status"],
         until=lambda status: status.get("verifiedConfigHash"),
         seconds=120,
     )

@@ -178,10 +178,10 @@ def said(url: str, name: str, **more: Any) -> str:
 def applied(kube: Kubectl, resource: Json) -> None:
     """Apply a router and wait until this version of it serves, and no other is there."""
     kube.apply(resource)
-    wanted = kube.json("get", "modelrouter/engine")["metadata"]["generation"]
+    wanted = kube.get("modelrouter/engine")["metadata"]["generation"]
 
     def serves() -> bool:
-        cr = kube.json("get", "modelrouter/engine")
+        cr = kube.get("modelrouter/engine")
         seen = cr.get("status", {}).get("observedGeneration")
         return seen == wanted and ready(cr)[1] == "Serving"
 
@@ -197,14 +197,14 @@ def applied(kube: Kubectl, resource: Json) -> None:
 def test_an_engine_serves_routes_wakes_and_rolls(kube: Kubectl, tmp_path: Path, name: str) -> None:
     case = ENGINES[name]
     applied(kube, engine(case.spec, routes=case.routes))
-    cr = kube.json("get", "modelrouter/engine")
+    cr = kube.get("modelrouter/engine")
     assert cr["status"]["engine"] == next(iter(case.spec))
     with kube.forwarded("service/engine-router") as url:
         assert httpx.get(f"{url}/v1/models").status_code == 401, "no key"
         listed = httpx.get(f"{url}/v1/models", headers={"Authorization": f"Bearer {KEY}"}).text
         assert ('"one"' in listed and '"two"' in listed) is case.lists, listed
         eventually(
-            lambda: ready(kube.json("get", "llamamodel/two")),
+            lambda: ready(kube.get("llamamodel/two")),
             until=lambda found: found[1] == "Idle",
             seconds=90,
             what="two sleeps",
@@ -232,7 +232,7 @@ def test_an_engine_serves_routes_wakes_and_rolls(kube: Kubectl, tmp_path: Path, 
 def test_a_picture_goes_to_the_model_of_its_route(kube: Kubectl, version: str) -> None:
     """Which says in its own words that it takes none: so small a model has no eyes."""
     applied(kube, engine({CCR: {"version": version}}, routes={"default": "one", "image": "two"}))
-    cr = kube.json("get", "modelrouter/engine")
+    cr = kube.get("modelrouter/engine")
     source = {"type": "base64", "media_type": "image/png", "data": PICTURE}
     shown = [{"type": "text", "text": "What is it?"}, {"type": "image", "source": source}]
     with kube.forwarded("service/engine-router") as url:
@@ -248,7 +248,7 @@ def test_what_an_engine_cannot_do_is_said_and_what_runs_stays(kube: Kubectl) -> 
     running = kube.pod_uids(PODS)
     kube.apply(engine({LITELLM: {}}, routes={"default": "one", "image": "one"}))
     cr = eventually(
-        lambda: kube.json("get", "modelrouter/engine"),
+        lambda: kube.get("modelrouter/engine"),
         until=lambda found: ready(found)[1] == "InvalidSpec",
     )
     assert message(cr).startswith("engine liteLLM cannot route image: ")
@@ -264,7 +264,7 @@ def test_an_engine_that_was_killed_comes_back(kube: Kubectl) -> None:
     kube("exec", pod, "-c", "claude-code-router", "--", "sh", "-c", "kill -TERM 1")
 
     def again() -> bool:
-        (status,) = kube.json("get", pod)["status"]["containerStatuses"]
+        (status,) = kube.get(pod)["status"]["containerStatuses"]
         return status["restartCount"] == 1 and status["ready"]
 
     eventually(again, seconds=60, what="it starts once more")

@@ -183,7 +183,7 @@ def test_a_failure_is_told_with_what_was_seen_and_what_to_do(
     kube: Kubectl, failure: Failure
 ) -> None:
     def look() -> dict[str, Any]:
-        return kube.json("get", "llamamodel", failure.name)
+        return kube.get(f"llamamodel/{failure.name}")
 
     found = eventually(look, until=lambda each: ready(each)[1] == failure.reason, seconds=120)
     for words in failure.says:
@@ -202,7 +202,7 @@ def test_a_failure_is_told_with_what_was_seen_and_what_to_do(
     if failure.reason != "Scheduling":
 
         def events() -> list[dict[str, Any]]:
-            listed = kube.json("get", "events.events.k8s.io")["items"]
+            listed = kube.list("events")
             about = [e for e in listed if e["regarding"].get("name") == failure.name]
             return [e for e in about if e["reason"] == failure.reason]
 
@@ -214,13 +214,13 @@ def test_crashes_become_stalled_after_five_restarts_and_post_no_more_events(
     kube: Kubectl, failing: None
 ) -> None:
     def stalled() -> bool:
-        found = kube.json("get", "llamamodel", "missing-file")["status"]["conditions"]
+        found = kube.get("llamamodel/missing-file")["status"]["conditions"]
         return any(each["type"] == "Stalled" for each in found)
 
     eventually(stalled, seconds=400)
-    (pod,) = kube.json("get", "pods", "-l", "llama-halo.dev/model=missing-file")["items"]
+    (pod,) = kube.list("pods", "llama-halo.dev/model=missing-file")
     assert pod["status"]["containerStatuses"][0]["restartCount"] >= 5
-    listed = kube.json("get", "events.events.k8s.io")["items"]
+    listed = kube.list("events")
     about = [e for e in listed if e["regarding"].get("name") == "missing-file"]
     assert [e["reason"] for e in about] == ["SourceNotFound"]
     for each in FAILURES:
@@ -239,7 +239,7 @@ def test_a_missing_device_node_is_told_from_the_pods_events(kube: Kubectl) -> No
         }
         kube.apply(smollm2("no-kfd", **spec))
         found = eventually(
-            lambda: kube.json("get", "llamamodel", "no-kfd"),
+            lambda: kube.get("llamamodel/no-kfd"),
             until=lambda each: ready(each)[1] == "DeviceUnavailable",
             seconds=60,
         )
@@ -270,7 +270,7 @@ def test_a_port_that_a_sidecar_took_is_told(kube: Kubectl) -> None:
     patch = {"spec": {"template": {"spec": {"initContainers": [squatter]}}}}
     kube.patch(name, patch)
     found = eventually(
-        lambda: kube.json("get", "llamamodel", "squatted"),
+        lambda: kube.get("llamamodel/squatted"),
         until=lambda each: "couldn't bind" in message(each),
         seconds=120,
     )
@@ -285,10 +285,11 @@ def test_a_server_that_never_answers_is_told(kube: Kubectl) -> None:
     kube("set", "env", *operator, "LLAMA_HALO_STARTUP_TIMEOUT=20s")
     try:
         kube("rollout", "status", *operator, "--timeout=120s")
-        silent = ["sh", "-c", "exec sleep 1000"]
+        # It ends when it is told to: a process that does not is waited for for minutes.
+        silent = ["sh", "-c", "trap 'exit 1' TERM; sleep 1000 & wait"]
         kube.apply(smollm2("silent", command=silent))
         found = eventually(
-            lambda: kube.json("get", "llamamodel", "silent"),
+            lambda: kube.get("llamamodel/silent"),
             until=lambda each: ready(each)[1] == "CrashLooping",
             seconds=180,
         )
@@ -311,16 +312,16 @@ def test_a_model_leaves_a_node_whose_kubelet_died(kube: Kubectl) -> None:
     model["spec"]["memory"] = {"host": "8Gi"}  # the real node is the smaller one, and is chosen
     kube.apply(model)
     kube.wait_ready("llamamodel/mover")
-    assert kube.json("get", "llamamodel", "mover")["status"]["nodeSummary"] == "halo-1"
+    assert kube.get("llamamodel/mover")["status"]["nodeSummary"] == "halo-1"
     processes.stop(cluster.layout, "kubelet", grace_seconds=0)
     try:
 
         def moved() -> bool:
-            status = kube.json("get", "llamamodel", "mover")["status"]
+            status = kube.get("llamamodel/mover")["status"]
             return status.get("nodeSummary") == "fake-0" and status["readyReplicas"] == 1
 
         eventually(moved, seconds=240, what="served by the other node")
-        hanging = kube.json("get", "pods", "-l", "llama-halo.dev/model=mover")["items"]
+        hanging = kube.list("pods", "llama-halo.dev/model=mover")
         assert any(
             each["spec"].get("nodeName") == "halo-1" and "deletionTimestamp" in each["metadata"]
             for each in hanging

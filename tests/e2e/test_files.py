@@ -40,7 +40,7 @@ SYSTEM = ("-n", "llama-halo-system")
 
 
 def node_address(kube: Kubectl) -> str:
-    addresses = kube.json("get", "nodes")["items"][0]["status"]["addresses"]
+    addresses = kube.list("nodes")[0]["status"]["addresses"]
     return next(each["address"] for each in addresses if each["type"] == "InternalIP")
 
 
@@ -86,7 +86,7 @@ def test_a_model_of_the_hub_is_inspected_downloaded_loaded_and_served(
     percents: list[int] = []
 
     def serving() -> bool:
-        found = kube.json("get", "llamamodel/hub")
+        found = kube.get("llamamodel/hub")
         state = ready(found)[1]
         if state and state not in states[-1:]:
             states.append(state)
@@ -98,7 +98,7 @@ def test_a_model_of_the_hub_is_inspected_downloaded_loaded_and_served(
     steps = ["Inspecting", "Downloading", "Loading", "Serving"]
     assert [each for each in states if each in steps] == steps
     assert len({each for each in percents if each}) >= 3, percents
-    status = kube.json("get", "llamamodel/hub")["status"]
+    status = kube.get("llamamodel/hub")["status"]
     assert status["model"]["revision"] == COMMIT
     assert status["model"]["sha256"] == sha256_of(hub.folder / FILE)
     assert status["model"]["architecture"] == "llama"
@@ -107,7 +107,7 @@ def test_a_model_of_the_hub_is_inspected_downloaded_loaded_and_served(
     conditions = {each["type"]: each["status"] for each in status["conditions"]}
     assert (conditions["FilesVerified"], conditions["MemoryReserved"]) == ("True", "True")
     # Its Jobs have said what they had to say, and are gone.
-    eventually(lambda: not kube.json("get", "jobs")["items"])
+    eventually(lambda: not kube.list("jobs"))
     # The token is nowhere but in the Secret.
     everything = kube("get", "all,events,llamamodels", "-o", "yaml")
     logs = kubectl(kube.cluster, *SYSTEM, "logs", "deployment/llama-halo-operator")
@@ -132,7 +132,7 @@ def test_the_kv_cache_in_the_status_is_llama_servers_own(
     kube.apply(from_hub("hub", extraArgs=["-lv", "4"], **settings))
     kube("rollout", "status", f"deployment/{deployment(kube, 'hub')}", "--timeout=120s")
     kube.wait_ready("llamamodel/hub")
-    told = kube.json("get", "llamamodel/hub")["status"]["memory"]["kvCacheMiB"]
+    told = kube.get("llamamodel/hub")["status"]["memory"]["kvCacheMiB"]
     log = kube("logs", f"deployment/{deployment(kube, 'hub')}")
     sizes = [float(each) for each in re.findall(r"KV buffer size = +([\d.]+) MiB", log)]
     print(f"{settings}: status {told} MiB, llama-server {sizes} MiB")
@@ -158,7 +158,7 @@ def estimate(kubeconfig: Path, *words: str) -> Json:
 
 def deployment(kube: Kubectl, name: str) -> str:
     selector = f"llama-halo.dev/model={name}"
-    found = kube.json("get", "deployments", "-l", selector)["items"]
+    found = kube.list("deployments", selector)
     assert len(found) == 1
     return str(found[0]["metadata"]["name"])
 
@@ -166,7 +166,7 @@ def deployment(kube: Kubectl, name: str) -> str:
 def test_a_branch_that_moves_changes_no_bytes_until_somebody_asks(kube: Kubectl, hub: Hub) -> None:
     kube.apply(from_hub("hub"))
     kube.wait_ready("llamamodel/hub")
-    before = kube.json("get", "llamamodel/hub")["status"]
+    before = kube.get("llamamodel/hub")["status"]
     pods = kube.pod_uids("llama-halo.dev/model=hub")
     changed = hub.folder / OTHER / FILE
     changed.parent.mkdir(parents=True)
@@ -179,16 +179,16 @@ def test_a_branch_that_moves_changes_no_bytes_until_somebody_asks(kube: Kubectl,
     kubectl(kube.cluster, *SYSTEM, "rollout", "restart", name)
     kubectl(kube.cluster, *SYSTEM, "rollout", "status", name, "--timeout=120s")
     eventually(
-        lambda: kube.json("get", "llamamodel/hub")["status"],
+        lambda: kube.get("llamamodel/hub")["status"],
         until=lambda found: found["observedGeneration"] > before["observedGeneration"],
         seconds=30,
     )
-    assert kube.json("get", "llamamodel/hub")["status"]["model"]["revision"] == COMMIT
+    assert kube.get("llamamodel/hub")["status"]["model"]["revision"] == COMMIT
     assert kube.pod_uids("llama-halo.dev/model=hub") == pods
     # Asked to look again it does, and rolls when the new file is there.
     kube("annotate", "llamamodel/hub", "reconcile.fluxcd.io/requestedAt=now")
     eventually(
-        lambda: kube.json("get", "llamamodel/hub"),
+        lambda: kube.get("llamamodel/hub"),
         until=lambda found: (
             found["status"]["model"].get("revision") == OTHER
             and ready(found) == ("True", "Serving")
@@ -225,7 +225,7 @@ def test_a_fetch_killed_ten_times_goes_on_where_it_was(kube: Kubectl, hub: Hub) 
     twice = hub.sent_bytes - size
     print(f"10 kills: {twice} bytes of {size} fetched twice, {twice / size:.1%}")
     assert twice < 0.05 * size
-    found = kube.json("get", "llamamodel/killed")["status"]["files"][0]
+    found = kube.get("llamamodel/killed")["status"]["files"][0]
     assert sha256_of(STORE.parents[2] / found["path"]) == sha256_of(big)
     kube("delete", "llamamodel/killed")
 
@@ -274,7 +274,7 @@ def test_what_is_wrong_with_a_source_is_told(
     }
     kube.apply(wanted)
     found = eventually(
-        lambda: kube.json("get", "llamamodel/wrong"),
+        lambda: kube.get("llamamodel/wrong"),
         # A kubelet that is busy says first that it has not read the Secret yet.
         until=lambda seen: ready(seen)[1] == reason and says in message(seen),
         seconds=60,
@@ -306,7 +306,7 @@ def test_a_model_with_projector_draft_and_adapter_sees_drafts_and_serves(
     }
     kube.apply(seer)
     kube.wait_ready("llamamodel/seer", seconds=300)
-    status = kube.json("get", "llamamodel/seer")["status"]
+    status = kube.get("llamamodel/seer")["status"]
     assert "Vision" in status["model"]["capabilities"]
     assert {each["role"] for each in status["inspected"]} == {
         *("model", "projector", "draft", "adapter-sql")
@@ -338,7 +338,7 @@ def test_a_projector_named_as_a_model_is_told_where_it_belongs(kube: Kubectl, hu
     wrong["spec"]["source"]["huggingFace"]["file"] = "mmproj.gguf"
     kube.apply(wrong)
     found = eventually(
-        lambda: kube.json("get", "llamamodel/wrong"),
+        lambda: kube.get("llamamodel/wrong"),
         until=lambda seen: ready(seen)[1] == "UnsupportedModel",
         seconds=60,
     )
@@ -351,7 +351,7 @@ def test_a_file_in_the_store_is_looked_at_where_it_is(kube: Kubectl) -> None:
     del local["spec"]["memory"]
     kube.apply(local)
     kube.wait_ready("llamamodel/local", seconds=120)
-    status = kube.json("get", "llamamodel/local")["status"]
+    status = kube.get("llamamodel/local")["status"]
     assert status["memory"]["method"] == "Exact"
     assert status["files"][0]["node"] == status["nodeSummary"]
     kube("delete", "llamamodel/local")

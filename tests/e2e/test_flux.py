@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -102,8 +101,7 @@ def test_the_samples_are_what_flux_applies(kube: Kubectl) -> None:
 
 def health(kube: Kubectl, name: str = "models") -> tuple[str, str, str]:
     """Return status and message of a Kustomization's Ready, and the commit that it is about."""
-    words = ("-n", FLUX, "get", "kustomization", f"llama-halo-{name}", "-o", "json")
-    found = json.loads(kubectl(kube.cluster, *words))
+    found = kube.get(f"kustomization/llama-halo-{name}", namespace=FLUX)
     conditions = {each["type"]: each for each in found["status"].get("conditions", ())}
     told = conditions.get("Ready", {"status": "", "message": ""})
     return told["status"], told["message"], found["status"].get("lastAttemptedRevision", "")
@@ -114,13 +112,10 @@ def healthy(kube: Kubectl, since: float, *, seconds: int = 180) -> float:
 
     def seen() -> bool:
         status, _, _ = health(kube)
-        found = kubectl(
-            kube.cluster, "-n", FLUX, "get", "kustomization", "llama-halo-models", "-o", "json"
-        )
-        applied = json.loads(found)["status"].get("lastAppliedRevision")
-        wanted = json.loads(
-            kubectl(kube.cluster, "-n", FLUX, "get", "externalartifact", SOURCE, "-o", "json")
-        )["status"]["artifact"]["revision"]
+        models = kube.get("kustomization/llama-halo-models", namespace=FLUX)
+        applied = models["status"].get("lastAppliedRevision")
+        source = kube.get(f"externalartifact/{SOURCE}", namespace=FLUX)
+        wanted = source["status"]["artifact"]["revision"]
         return status == "True" and applied == wanted
 
     eventually(seen, seconds=seconds, what="the Kustomization is healthy")
@@ -142,7 +137,7 @@ def test_three_files_become_models_that_serve(kube: Kubectl, flux: Flux, tmp_pat
 
     def seen() -> bool:
         status, _, _ = health(kube)
-        states = [ready(kube.json("get", each)) for each in served]
+        states = [ready(kube.get(each)) for each in served]
         if status == "True" and any(each[0] != "True" for each in states):
             early.append(str(states))
         return status == "True"
@@ -171,14 +166,14 @@ def test_a_model_that_cannot_serve_is_unhealthy_and_says_why(kube: Kubectl, flux
     wrong = smollm2("wrong", extraArgs=["--no-such-flag"])
     flux.commit({"models/wrong.yaml": text(wrong)}, "a flag that there is not")
     eventually(lambda: "wrong" in kube("get", "llamamodels", "-o", "name"), seconds=60)
-    eventually(lambda: ready(kube.json("get", "llamamodel/wrong"))[1] == "BadFlag", seconds=60)
+    eventually(lambda: ready(kube.get("llamamodel/wrong"))[1] == "BadFlag", seconds=60)
     told = eventually(
         lambda: health(kube), until=lambda seen: seen[0] == "False", seconds=60, what="unhealthy"
     )[1]
     print(f"Flux says: {told}")
     # Flux names the object, and the object says the rest.
     assert "LlamaModel/e2e/wrong status: 'Failed'" in told
-    assert "--no-such-flag" in message(kube.json("get", "llamamodel/wrong"))
+    assert "--no-such-flag" in message(kube.get("llamamodel/wrong"))
     assert before == {each: kube.pod_uids(each) for each in (ONE, TWO, ROUTER)}
     committed = flux.commit({"models/wrong.yaml": None}, "taken back")
     healthy(kube, committed)
@@ -207,7 +202,7 @@ def test_a_broken_commit_leaves_what_serves_alone(
     )[1]
     print(f"Flux says: {said}")
     assert before == {each: kube.pod_uids(each) for each in (ONE, TWO, ROUTER)}
-    assert ready(kube.json("get", "llamamodel/one")) == ("True", "Serving")
+    assert ready(kube.get("llamamodel/one")) == ("True", "Serving")
     committed = flux.commit({"models/wrong.yaml": None}, "taken back")
     healthy(kube, committed)
 
@@ -226,7 +221,7 @@ def test_a_nudge_reaches_the_model_and_a_suspended_one_is_left_alone(
     """`flux reconcile` writes an annotation; `suspend` keeps the operator's hands off."""
     kube("annotate", "llamamodel/one", "reconcile.fluxcd.io/requestedAt=2026-01-01", "--overwrite")
     eventually(
-        lambda: kube.json("get", "llamamodel/one")["status"].get("lastHandledReconcileAt"),
+        lambda: kube.get("llamamodel/one")["status"].get("lastHandledReconcileAt"),
         until=lambda seen: seen == "2026-01-01",
         seconds=30,
     )
@@ -234,5 +229,5 @@ def test_a_nudge_reaches_the_model_and_a_suspended_one_is_left_alone(
     suspended = text(smollm2("one", contextSize=4096, suspend=True))
     committed = flux.commit({"models/one.yaml": suspended}, "hands off")
     healthy(kube, committed)
-    assert ready(kube.json("get", "llamamodel/one")) == ("True", "Suspended")
+    assert ready(kube.get("llamamodel/one")) == ("True", "Suspended")
     assert kube.pod_uids(ONE) == before

@@ -70,7 +70,7 @@ def _alike(one: list[float], other: list[float]) -> float:
 
 def test_an_embedding_model_wakes_and_tells_what_is_alike(kube: Kubectl, url: str) -> None:
     eventually(
-        lambda: ready(kube.json("get", "llamamodel/vectors")),
+        lambda: ready(kube.get("llamamodel/vectors")),
         until=lambda found: found[1] == "Idle",
         seconds=60,
         what="it sleeps",
@@ -95,7 +95,7 @@ def test_a_reranker_scores_documents(url: str) -> None:
 
 
 def test_a_recording_is_written_down_by_a_model_that_slept(kube: Kubectl, url: str) -> None:
-    cr = kube.json("get", "llamamodel/ears")
+    cr = kube.get("llamamodel/ears")
     assert ready(cr)[1] == "Idle"
     assert cr["status"]["model"]["architecture"] == "whisper"
     assert cr["status"]["memory"]["method"] == "UpperBound"
@@ -110,7 +110,7 @@ def test_a_recording_is_written_down_by_a_model_that_slept(kube: Kubectl, url: s
     assert "fellow Americans" in str(text)
     with pytest.raises(openai.BadRequestError, match="model ears has mode Transcription"):
         client.embeddings.create(model="ears", input="x", encoding_format="float")
-    (pod,) = kube.json("get", "pods", "-l", "llama-halo.dev/model=ears")["items"]
+    (pod,) = kube.list("pods", "llama-halo.dev/model=ears")
     reserved = pod["spec"]["containers"][0]["resources"]["limits"]["memory"]
     assert mebibytes(reserved) == cr["status"]["memory"]["totalMiB"]
 

@@ -14,7 +14,7 @@ NODE = "halo-1"
 
 
 def state(kube: Kubectl, name: str) -> str:
-    return ready(kube.json("get", f"llamamodel/{name}"))[1]
+    return ready(kube.get(f"llamamodel/{name}"))[1]
 
 
 def test_cordoned_drained_and_uncordoned(kube: Kubectl) -> None:

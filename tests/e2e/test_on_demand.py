@@ -38,7 +38,7 @@ def on_demand(name: str, host_mib: int, **more: Any) -> Json:
 @pytest.fixture(scope="module")
 def room(kube: Kubectl) -> int:
     """Memory of a model, MiB, of which the node holds two."""
-    node = kube.json("get", "nodes")["items"][0]
+    node = kube.list("nodes")[0]
     allocatable: str = node["status"]["allocatable"]["memory"]
     return int(allocatable.removesuffix("Ki")) // 1024 * 2 // 5
 
@@ -54,9 +54,9 @@ def gateways(kube: Kubectl, room: int) -> Iterator[list[str]]:
     shared["metadata"]["name"] = "shared"  # pods of an earlier one may still drain
     kube.apply(shared)
     kube.wait_ready(*(f"llamamodel/{name}" for name in NAMES), "modelrouter/shared")
-    states = {ready(kube.json("get", f"llamamodel/{name}"))[1] for name in NAMES}
+    states = {ready(kube.get(f"llamamodel/{name}"))[1] for name in NAMES}
     assert states == {"Idle"}, "nobody wants them yet"
-    pods = kube.json("get", "pods", "-l", "llama-halo.dev/router=shared")["items"]
+    pods = kube.list("pods", "llama-halo.dev/router=shared")
     with ExitStack() as stack:
         names = [f"pod/{each['metadata']['name']}" for each in pods]
         yield [stack.enter_context(kube.forwarded(name)) for name in names]
@@ -76,7 +76,7 @@ class Watch:
     def _look(self) -> None:
         seen: set[str] = set()
         while not self._ended.wait(0.1):
-            items = self._kube.json("get", "pods", "-l", OURS)["items"]
+            items = self._kube.list("pods", OURS)
             alive = [each for each in items if each["status"]["phase"] in ("Pending", "Running")]
             if len(alive) > self.most_at_once:
                 self.most_at_once = len(alive)
@@ -138,9 +138,9 @@ def test_a_request_wakes_a_model_and_is_answered(kube: Kubectl, gateways: list[s
         f"asleep to answer: {woken:.2f} s; llama-server by hand: {by_hand:.2f} s;"
         f" difference {woken - by_hand:.2f} s"
     )
-    found = kube.json("get", "llamamodel/red")
-    eventually(lambda: ready(kube.json("get", "llamamodel/red")) == ("True", "Serving"))
-    assert ready(kube.json("get", "llamamodel/blue")) == ("True", "Idle")
+    found = kube.get("llamamodel/red")
+    eventually(lambda: ready(kube.get("llamamodel/red")) == ("True", "Serving"))
+    assert ready(kube.get("llamamodel/blue")) == ("True", "Idle")
     assert found["metadata"]["name"] == "red"
 
 
@@ -222,7 +222,7 @@ def test_who_goes_past_the_gateway_is_not_evicted(
         # Red is the longest idle one as far as gateways know, and works: green has to go.
         assert ask(gateways[0], "blue")
         assert len(long.result()) > 100
-    eventually(lambda: ready(kube.json("get", "llamamodel/green"))[1] == "Idle")
+    eventually(lambda: ready(kube.get("llamamodel/green"))[1] == "Idle")
 
 
 def test_a_killed_gateway_and_a_killed_operator_leave_nothing_behind(

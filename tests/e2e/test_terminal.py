@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,7 +70,7 @@ def test_the_status_in_one_look(environment: Environment) -> None:
 
 def test_a_model_is_woken_and_put_to_sleep_again(kube: Kubectl, environment: Environment) -> None:
     assert "sleeper serves" in halo(environment, "wake", "sleeper", "-n", NAMESPACE)
-    assert ready(kube.json("get", "llamamodel/sleeper")) == ("True", "Serving")
+    assert ready(kube.get("llamamodel/sleeper")) == ("True", "Serving")
     said = halo(environment, "sleep", "sleeper", "-n", NAMESPACE)
     assert "the next request loads it" in said
     eventually(lambda: not kube.pod_uids("llama-halo.dev/model=sleeper"), seconds=60)
@@ -88,13 +89,13 @@ def test_a_model_that_is_used_or_suspended_is_not_put_to_sleep(
     with kube.forwarded("service/main-router") as url, Stream(url, long) as stream:
         told_text = "content_block_delta"
         eventually(lambda: any(told_text in line for line in stream.lines), seconds=60)
-        eventually(lambda: ready(kube.json("get", "llamamodel/sleeper"))[1] == "Serving")
+        eventually(lambda: ready(kube.get("llamamodel/sleeper"))[1] == "Serving")
         told = halo(environment, "sleep", "sleeper", "-n", NAMESPACE, status=1)
         assert "somebody uses sleeper" in told
         assert not any("event: error" in line for line in stream.lines)
     suspend = ("patch", "llamamodel/sleeper", "--type=merge", "--patch")
     kube(*suspend, json.dumps({"spec": {"suspend": True}}))
-    eventually(lambda: ready(kube.json("get", "llamamodel/sleeper"))[1] == "Suspended")
+    eventually(lambda: ready(kube.get("llamamodel/sleeper"))[1] == "Suspended")
     told = halo(environment, "sleep", "sleeper", "-n", NAMESPACE, status=1)
     assert "is suspended" in told
     assert "is suspended" in halo(environment, "wake", "sleeper", "-n", NAMESPACE, status=1)
@@ -103,7 +104,7 @@ def test_a_model_that_is_used_or_suspended_is_not_put_to_sleep(
 
 
 def phase(kube: Kubectl) -> str:
-    lease = kube.json("get", "lease/llama-halo-sleeper")
+    lease = kube.get("lease/llama-halo-sleeper")
     return str(lease["metadata"]["annotations"]["llama-halo.dev/phase"])
 
 
@@ -156,7 +157,8 @@ def test_it_is_a_plugin_of_kubectl(kube: Kubectl, environment: Environment) -> N
 @contextmanager
 def terminal(environment: Environment, command: str) -> Iterator[Any]:
     """Run a command in tmux, and give a function that returns what the screen shows."""
-    name = f"halo-{os.getpid()}"
+    # A name of its own: a server of an earlier test may still be on its way out.
+    name = f"halo-{uuid.uuid4().hex[:12]}"
     tmux = ["tmux", "-L", name]
     start = [*tmux, "-f", "/dev/null", "new-session", "-d", "-x", "140", "-y", "40", command]
     subprocess.run(start, env={**environment, "TERM": "xterm-256color"}, check=True)

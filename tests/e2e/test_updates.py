@@ -39,7 +39,7 @@ def test_a_stream_goes_on_and_the_change_comes_when_it_has_ended(kube: Kubectl, 
         eventually(lambda: len(stream.lines) > 3, seconds=60)
         kube.apply(calm(parallel=2))
         eventually(
-            lambda: ready(kube.json("get", "llamamodel/calm"))[1] == "Rolling",
+            lambda: ready(kube.get("llamamodel/calm"))[1] == "Rolling",
             seconds=30,
             what="the change waits",
         )
