@@ -29,6 +29,8 @@ from tests.gateway.conftest import (
 )
 from tests.gateway.scripted import Scripted, scripted
 
+pytestmark = pytest.mark.slow
+
 Json = dict[str, Any]
 NAMES = ("coder", "small", "helper")
 CONFIG = GatewayConfig.model_validate(

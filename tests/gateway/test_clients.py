@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from tests import agents
 from tests.api import Api
 from tests.gateway.conftest import NAMESPACE, Process, SetModel, StartGateway
 from tests.gateway.scripted import Scripted, scripted
+
+pytestmark = pytest.mark.slow
 
 Json = dict[str, Any]
 KEY = "key-of-everybody-012345"
@@ -65,14 +68,6 @@ def clients_gateway(
     return gateway
 
 
-@pytest.fixture
-def quiet_models(models: dict[str, Scripted]) -> dict[str, Scripted]:
-    for each in models.values():
-        each.asked.clear()
-        each.ready_at = 0.0
-    return models
-
-
 def settings(plane: Testbed, client: str) -> str:
     """Return what `llama-halo env` prints for a client."""
     done = subprocess.run(
@@ -93,20 +88,72 @@ def run(*words: str | Path, home: Path, **environment: str) -> str:
     return agents.run(*words, home=home, LLAMA_HALO_KEY=KEY, **environment)
 
 
+@pytest.fixture(scope="module")
+def said(
+    control_plane: Testbed,
+    clients_gateway: Process,
+    models: dict[str, Scripted],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, str]:
+    """What each client says, all asked at once while their model loads for a minute."""
+    homes = {name: tmp_path_factory.mktemp(name) for name in ("codex", "opencode", "qwen-code")}
+    (homes["codex"] / ".codex").mkdir()
+    (homes["codex"] / ".codex/config.toml").write_text(settings(control_plane, "codex"))
+    (homes["opencode"] / "opencode.json").write_text(settings(control_plane, "opencode"))
+    commands: dict[str, tuple[tuple[str | Path, ...], dict[str, str]]] = {
+        "codex": (
+            (
+                *(codex(), "exec", "--skip-git-repo-check"),
+                *("--dangerously-bypass-approvals-and-sandbox", "hi"),
+            ),
+            {},
+        ),
+        "opencode": (
+            (opencode(), "run", "hi"),
+            {"OPENCODE_DISABLE_AUTOUPDATE": "1", "OPENCODE_DISABLE_MODELS_FETCH": "1"},
+        ),
+        "qwen-code": (
+            (*qwen_code(), "-p", "hi", "--auth-type", "openai"),
+            printed_environment(control_plane),
+        ),
+    }
+    assert clients_gateway.url
+    models["coder"].ready_at = time.monotonic() + LOADING_SECONDS
+    with ThreadPoolExecutor(len(commands)) as pool:
+        running = {
+            name: pool.submit(run, *words, home=homes[name], **environment)
+            for name, (words, environment) in commands.items()
+        }
+        return {name: answer.result() for name, answer in running.items()}
+
+
+def printed_environment(plane: Testbed) -> dict[str, str]:
+    """Return the variables that are printed for Qwen Code; a key is read by kubectl."""
+    words = [
+        line.removeprefix("export ").partition("=")
+        for line in settings(plane, "qwen-code").splitlines()
+    ]
+    return {name: KEY if "kubectl" in value else value for name, _, value in words}
+
+
+def requests_with(tool: str, server: Scripted) -> list[tuple[str, Json]]:
+    """Return path and body of the requests that offer a tool of this name."""
+    return [
+        (path, body)
+        for path, _, body in server.asked
+        if tool in {each.get("name") or each["function"]["name"] for each in body.get("tools", ())}
+    ]
+
+
 def test_codex(
     control_plane: Testbed,
     clients_gateway: Process,
-    quiet_models: dict[str, Scripted],
-    tmp_path: Path,
+    models: dict[str, Scripted],
+    said: dict[str, str],
 ) -> None:
     assert clients_gateway.url in settings(control_plane, "codex")
-    (tmp_path / ".codex").mkdir()
-    (tmp_path / ".codex/config.toml").write_text(settings(control_plane, "codex"))
-    quiet_models["coder"].ready_at = time.monotonic() + LOADING_SECONDS
-    words = ("exec", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox", "hi")
-    assert "Hello world!" in run(codex(), *words, home=tmp_path)
-    path, _, body = quiet_models["coder"].asked[-1]
-    assert path == "/v1/responses"
+    assert "Hello world!" in said["codex"]
+    body = [body for path, _, body in models["coder"].asked if path == "/v1/responses"][-1]
     assert {each["type"] for each in body["tools"]} == {"function"}
     roles = [each.get("role") for each in body["input"]]
     assert not {"developer", "system"} & set(roles)
@@ -116,19 +163,16 @@ def test_codex(
 def test_opencode(
     control_plane: Testbed,
     clients_gateway: Process,
-    quiet_models: dict[str, Scripted],
-    tmp_path: Path,
+    models: dict[str, Scripted],
+    said: dict[str, str],
 ) -> None:
     text = settings(control_plane, "opencode")
     assert json.loads(text.partition("\n")[2])["provider"]["llama-halo"]["options"]["baseURL"]
     assert clients_gateway.url in text
-    (tmp_path / "opencode.json").write_text(text)
-    quiet_models["coder"].ready_at = time.monotonic() + LOADING_SECONDS
-    more = {"OPENCODE_DISABLE_AUTOUPDATE": "1", "OPENCODE_DISABLE_MODELS_FETCH": "1"}
-    assert "Hello world!" in run(opencode(), "run", "hi", home=tmp_path, **more)
-    (main, *_) = [each for each in quiet_models["coder"].asked if each[2].get("tools")]
-    assert main[0] == "/v1/chat/completions"
-    assert quiet_models["small"].generations(), "it names the session by the background route"
+    assert "Hello world!" in said["opencode"]
+    (path, _), *_ = requests_with("bash", models["coder"])
+    assert path == "/v1/chat/completions"
+    assert models["small"].generations(), "it names the session by the background route"
 
 
 def test_what_is_printed_for_crush_is_a_file_that_it_takes(
@@ -146,19 +190,13 @@ def test_what_is_printed_for_crush_is_a_file_that_it_takes(
 def test_qwen_code(
     control_plane: Testbed,
     clients_gateway: Process,
-    quiet_models: dict[str, Scripted],
-    tmp_path: Path,
+    models: dict[str, Scripted],
+    said: dict[str, str],
 ) -> None:
-    printed = settings(control_plane, "qwen-code").splitlines()
-    words = [line.removeprefix("export ").partition("=") for line in printed]
-    environment = {name: KEY if "kubectl" in value else value for name, _, value in words}
-    assert environment["OPENAI_BASE_URL"] == f"{clients_gateway.url}/v1"
-    quiet_models["coder"].ready_at = time.monotonic() + LOADING_SECONDS
-    asked = (*qwen_code(), "-p", "hi", "--auth-type", "openai")
-    assert "Hello world!" in run(*asked, home=tmp_path, **environment)
-    path, _, body = quiet_models["coder"].asked[-1]
+    assert printed_environment(control_plane)["OPENAI_BASE_URL"] == f"{clients_gateway.url}/v1"
+    assert "Hello world!" in said["qwen-code"]
+    (path, _), *_ = requests_with("list_directory", models["coder"])
     assert path == "/v1/chat/completions"
-    assert body["tools"]
 
 
 def test_what_is_printed_for_a_shell_can_be_evaluated(

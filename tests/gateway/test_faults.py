@@ -22,6 +22,8 @@ from tests.api import Api, eventually
 from tests.gateway.conftest import NAMESPACE, Process, SetModel, StartGateway, free_port
 from tests.gateway.scripted import Scripted, scripted
 
+pytestmark = pytest.mark.slow
+
 Json = dict[str, Any]
 NAMES = ("one", "spare", "large", "brief")
 TEXT = "Hello world!"

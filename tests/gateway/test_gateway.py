@@ -16,7 +16,7 @@ import openai
 import pytest
 
 from llama_halo.gateway.config import GatewayConfig
-from tests.api import eventually
+from tests.api import Api, eventually
 from tests.gateway.conftest import (
     CONFIG,
     NAMESPACE,
@@ -281,7 +281,7 @@ class TestModels:
         assert httpx.get(f"{gateway.url}/v1/models/nope").status_code == 404
 
     def test_a_model_that_comes_and_goes_is_seen_at_once(
-        self, gateway: Process, set_model: SetModel, llama_server: Process
+        self, api: Api, gateway: Process, set_model: SetModel, llama_server: Process
     ) -> None:
         def status() -> int:
             body = {"model": "missing", "max_tokens": 1, "messages": QUESTION}
@@ -291,7 +291,7 @@ class TestModels:
         try:
             eventually(lambda: status() == 200, seconds=5)
         finally:
-            set_model("nobody", llama_server.url, available=False)
+            api.delete("LlamaModel", NAMESPACE, "nobody")
         eventually(lambda: status() == 503, seconds=5)
 
 

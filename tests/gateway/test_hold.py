@@ -33,6 +33,8 @@ from llama_halo.settings import Settings
 from tests.api import Api, administrators, eventually
 from tests.gateway.conftest import NAMESPACE, Process, StartGateway
 
+pytestmark = pytest.mark.slow
+
 QUESTION: list[Any] = [{"role": "user", "content": "What is 2+2?"}]
 Json = dict[str, Any]
 RACES, RACERS = 500, 10

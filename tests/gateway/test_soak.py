@@ -28,6 +28,8 @@ from tests.api import eventually
 from tests.gateway.conftest import NAMESPACE, Process, SetModel, StartGateway, free_port
 from tests.gateway.scripted import Scripted, scripted
 
+pytestmark = pytest.mark.slow
+
 Json = dict[str, Any]
 SHORT_SECONDS, LONG_SECONDS = 150, 1800
 WORKERS = 24

@@ -8,12 +8,15 @@ import threading
 from pathlib import Path
 
 import httpx
+import pytest
 
 from hack.testbed.clients import chromium
 from llama_halo.gateway.config import GatewayConfig
 from tests.api import eventually
 from tests.gateway.conftest import NAMESPACE, SetModel, StartGateway
 from tests.gateway.scripted import scripted
+
+pytestmark = pytest.mark.slow
 
 
 def look(url: str, folder: Path) -> str:
