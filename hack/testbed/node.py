@@ -288,14 +288,25 @@ def _make_cgroup() -> None:
     """Make the cgroup that holds all pods, in every hierarchy of version 1 or the one of 2."""
     if (_CGROUPS / "cgroup.controllers").exists():
         (_CGROUPS / NODE_CGROUP).mkdir(exist_ok=True)
+        _give_share("cpu.weight", 100)
         return
     for hierarchy in _CGROUPS.iterdir():
         if (hierarchy / "cgroup.procs").exists() and not hierarchy.is_symlink():
             (hierarchy / NODE_CGROUP).mkdir(exist_ok=True)
+    _give_share("cpu/cpu.shares", 1024)
     cpuset = _CGROUPS / "cpuset"
     for name in ("cpuset.cpus", "cpuset.mems"):
         if (cpuset / name).exists():
             (cpuset / NODE_CGROUP / name).write_text((cpuset / name).read_text())
+
+
+def _give_share(name: str, of_one_process: int) -> None:
+    """Give all pods together the weight of as many processes as there are cores, as the kubelet
+    does at the root: what runs beside the node would starve them otherwise."""
+    folder, _, file = name.rpartition("/")
+    share = _CGROUPS / folder / NODE_CGROUP / file
+    if share.exists():
+        share.write_text(str(of_one_process * (os.cpu_count() or 1)))
 
 
 def _remove_cgroups() -> None:

@@ -76,7 +76,7 @@ TIERS = (
 )
 """In the order in which they start: the longest first."""
 
-AT_ONCE = 4
+AT_ONCE = 3
 """Tiers that run at the same time on two cores."""
 
 
