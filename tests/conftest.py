@@ -10,7 +10,7 @@ import pytest
 
 from hack.testbed import operator_process
 from hack.testbed.cluster import Testbed
-from hack.testbed.layout import REPOSITORY, Ports
+from hack.testbed.layout import Ports
 from hack.tiers.prepare import NEEDS
 from hack.tiers.tiers import tiers_of
 from tests import failure_logs
@@ -53,7 +53,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         return
     capture = session.config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled():
-        for tier in tiers_of({item.path for item in session.items}, REPOSITORY):
+        for tier in tiers_of({item.path for item in session.items}):
             for need in tier.needs:
                 NEEDS[need]()
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from hack.testbed.layout import REPOSITORY
+
 
 @dataclass(frozen=True)
 class Tier:
@@ -12,7 +14,7 @@ class Tier:
 
     name: str
     paths: tuple[str, ...]
-    """Folders or files below the repository; the last one may be the tier's closing step."""
+    """Folders or files below the repository; a tier of files may end with its closing step."""
     needs: tuple[str, ...] = ()
     """What has to be in the cache before it starts: names of `prepare.NEEDS`."""
     random_order: bool = False
@@ -43,6 +45,13 @@ def _node_tier(name: str, *modules: str, needs: tuple[str, ...] = ()) -> Tier:
     return Tier(name, paths, (*_NODE_NEEDS, *needs), node=True)
 
 
+def _with_closing_step(folder: str) -> tuple[str, ...]:
+    """Return a folder's modules and its closing step: of a folder and a file in it, pytest takes
+    the folder alone."""
+    modules = sorted((REPOSITORY / folder).glob("test_*.py"))
+    return (*(str(path.relative_to(REPOSITORY)) for path in modules), f"{folder}/closing.py")
+
+
 TIERS = (
     _node_tier(
         *("node-1", "chat_template", "e2e", "engines", "flux", "imports", "providers"),
@@ -67,7 +76,7 @@ TIERS = (
         quick=True,
     ),
     Tier("chaos", ("tests/chaos",), _PLANE),
-    Tier("component", ("tests/component", "tests/component/closing.py"), (*_PLANE, "helm")),
+    Tier("component", _with_closing_step("tests/component"), (*_PLANE, "helm")),
     Tier("memory", ("tests/memory",), ("llama_server", "llama_memory"), after_builds=False),
     Tier("chart", ("tests/chart",), ("helm",), quick=True, after_builds=False),
     Tier("files", ("tests/files",), after_builds=False),
@@ -80,10 +89,10 @@ AT_ONCE = 3
 """Tiers that run at the same time on two cores."""
 
 
-def tiers_of(paths: set[Path], repository: Path) -> tuple[Tier, ...]:
+def tiers_of(paths: set[Path]) -> tuple[Tier, ...]:
     """Return the tiers that any of these test files belongs to."""
     return tuple(
         tier
         for tier in TIERS
-        if any(path.is_relative_to(repository / named) for path in paths for named in tier.paths)
+        if any(path.is_relative_to(REPOSITORY / named) for path in paths for named in tier.paths)
     )
