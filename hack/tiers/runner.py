@@ -50,9 +50,9 @@ class Runner:
         for sign in (signal.SIGINT, signal.SIGTERM):
             signal.signal(sign, signal.default_int_handler)
         order = [tier.name for tier in self._pending]
-        wanted = [need for need in NEEDS if any(need in tier.needs for tier in self._pending)]
+        needs = [need for need in NEEDS if any(need in tier.needs for tier in self._pending)]
         with ThreadPoolExecutor(BUILDS_AT_ONCE) as pool:
-            builds = {need: pool.submit(NEEDS[need]) for need in wanted}
+            builds = {need: pool.submit(NEEDS[need]) for need in needs}
             try:
                 while self._pending or self._running:
                     self._reap()

@@ -48,14 +48,14 @@ def certificate_problem(error: BaseException) -> str:
     error kept a request from being answered."""
     if not isinstance(error, aiohttp.ClientConnectorCertificateError):
         return ""
-    refused = error.certificate_error
-    seen = refused.verify_message if isinstance(refused, ssl.SSLCertVerificationError) else refused
+    cause = error.certificate_error
+    verdict = cause.verify_message if isinstance(cause, ssl.SSLCertVerificationError) else cause
     return (
-        f"the certificate of the API server at {error.host}:{error.port} is refused ({seen}): a CA"
-        " needs basicConstraints CA:TRUE and keyUsage keyCertSign, both critical, and certificates"
-        " need the identifiers of their keys, which Python insists on from 3.13 on. Renew the"
-        " cluster's CA (k3s: `k3s certificate rotate-ca`), or correct the CA that the kubeconfig or"
-        " the ConfigMap kube-root-ca.crt names"
+        f"the certificate of the API server at {error.host}:{error.port} is refused ({verdict})."
+        " Python 3.13 and later require of a CA basicConstraints CA:TRUE and keyUsage keyCertSign,"
+        " both critical, and of every certificate the key identifiers: renew the cluster's CA (k3s:"
+        " `k3s certificate rotate-ca`). If another CA signed the certificate, correct the one in"
+        " the kubeconfig or in the ConfigMap kube-root-ca.crt"
     )
 
 

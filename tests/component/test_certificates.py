@@ -82,5 +82,5 @@ def test_an_operator_says_why_it_refuses_the_certificate(tmp_path: Path, case: s
             )
         finally:
             operator.stop()
-    assert any(seen in reason for seen in CASES[case].split("|")), reason
+    assert any(words in reason for words in CASES[case].split("|")), reason
     assert "keyUsage keyCertSign" in reason

@@ -78,8 +78,8 @@ class Kubectl:
     def _read(self, path: str, selector: str = "") -> Json:
         answer = self._client.get(path, params={"labelSelector": selector} if selector else {})
         assert answer.status_code == httpx.codes.OK, f"{path}: {answer.text}"
-        found: Json = answer.json()
-        return found
+        body: Json = answer.json()
+        return body
 
     def close(self) -> None:
         self._client.close()

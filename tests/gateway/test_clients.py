@@ -89,7 +89,7 @@ def run(*words: str | Path, home: Path, **environment: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def said(
+def answers(
     control_plane: Testbed,
     clients_gateway: Process,
     models: dict[str, Scripted],
@@ -149,10 +149,10 @@ def test_codex(
     control_plane: Testbed,
     clients_gateway: Process,
     models: dict[str, Scripted],
-    said: dict[str, str],
+    answers: dict[str, str],
 ) -> None:
     assert clients_gateway.url in settings(control_plane, "codex")
-    assert "Hello world!" in said["codex"]
+    assert "Hello world!" in answers["codex"]
     body = [body for path, _, body in models["coder"].asked if path == "/v1/responses"][-1]
     assert {each["type"] for each in body["tools"]} == {"function"}
     roles = [each.get("role") for each in body["input"]]
@@ -164,12 +164,12 @@ def test_opencode(
     control_plane: Testbed,
     clients_gateway: Process,
     models: dict[str, Scripted],
-    said: dict[str, str],
+    answers: dict[str, str],
 ) -> None:
     text = settings(control_plane, "opencode")
     assert json.loads(text.partition("\n")[2])["provider"]["llama-halo"]["options"]["baseURL"]
     assert clients_gateway.url in text
-    assert "Hello world!" in said["opencode"]
+    assert "Hello world!" in answers["opencode"]
     (path, _), *_ = requests_with("bash", models["coder"])
     assert path == "/v1/chat/completions"
     assert models["small"].generations(), "it names the session by the background route"
@@ -191,10 +191,10 @@ def test_qwen_code(
     control_plane: Testbed,
     clients_gateway: Process,
     models: dict[str, Scripted],
-    said: dict[str, str],
+    answers: dict[str, str],
 ) -> None:
     assert printed_environment(control_plane)["OPENAI_BASE_URL"] == f"{clients_gateway.url}/v1"
-    assert "Hello world!" in said["qwen-code"]
+    assert "Hello world!" in answers["qwen-code"]
     (path, _), *_ = requests_with("list_directory", models["coder"])
     assert path == "/v1/chat/completions"
 
