@@ -54,7 +54,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     capture = session.config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled():
         for tier in tiers_of({item.path for item in session.items}):
-            for need in tier.needs:
+            for need in tier.needs_on(session.config.getoption("--cluster")):
                 NEEDS[need]()
 
 

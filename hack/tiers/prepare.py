@@ -52,11 +52,6 @@ def _browser() -> None:
     clients.chromium()
 
 
-def _routers() -> None:
-    for version in images.CLAUDE_CODE_ROUTER_IMAGES:
-        clients.claude_code_router(version)
-
-
 def _images() -> None:
     for name in images.built_here():
         images.build(name)
@@ -73,7 +68,6 @@ NEEDS: dict[str, Callable[[], object]] = {
     "node": _node,
     "minilm": minilm.model_file,
     "speech": _speech,
-    "routers": _routers,
     "images": _images,
     "flux": _flux,
 }

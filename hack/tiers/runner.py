@@ -50,7 +50,7 @@ class Runner:
         for sign in (signal.SIGINT, signal.SIGTERM):
             signal.signal(sign, signal.default_int_handler)
         order = [tier.name for tier in self._pending]
-        needs = [need for need in NEEDS if any(need in tier.needs for tier in self._pending)]
+        needs = [need for need in NEEDS if any(need in self._needs(tier) for tier in self._pending)]
         with ThreadPoolExecutor(BUILDS_AT_ONCE) as pool:
             builds = {need: pool.submit(NEEDS[need]) for need in needs}
             try:
@@ -70,11 +70,13 @@ class Runner:
             # Those on a node take the longest and mostly wait: they start as soon as they can.
             if len(self._running) >= AT_ONCE and not tier.node:
                 continue
-            waits_for = builds.values() if tier.after_builds else [builds[n] for n in tier.needs]
+            waits_for = (
+                builds.values() if tier.after_builds else [builds[n] for n in self._needs(tier)]
+            )
             if not all(build.done() for build in waits_for) or self._node_is_taken(tier):
                 continue
             self._pending.remove(tier)
-            failed = [builds[need].exception() for need in tier.needs]
+            failed = [builds[need].exception() for need in self._needs(tier)]
             if errors := [str(error) for error in failed if error]:
                 self._add(Result(tier.name, 0, error=f"not run: {errors[0]}"))
                 continue
@@ -84,6 +86,9 @@ class Runner:
         """Tell whether a tier has to wait for another one: on a cluster that is not the testbed."""
         shared = tier.node and not self._has_sandbox(tier)
         return shared and any(other.tier.node for other in self._running)
+
+    def _needs(self, tier: Tier) -> tuple[str, ...]:
+        return tier.needs_on(self._cluster)
 
     def _has_sandbox(self, tier: Tier) -> bool:
         return tier.node and self._cluster == "testbed"

@@ -27,12 +27,19 @@ class Tier:
     after_builds: bool = True
     """Whether it waits until nothing is built any more: it measures time, or races."""
 
+    def needs_on(self, cluster: str) -> tuple[str, ...]:
+        """Return what has to be in the cache for a run on `testbed`, `kind` or `current`."""
+        if cluster == "testbed" or not self.node:
+            return self.needs
+        return tuple(need for need in self.needs if need not in _OF_THE_TESTBED)
+
     def arguments(self) -> list[str]:
         """Return the arguments of pytest that choose its tests."""
         return [*(("-p", "randomly") if self.random_order else ()), *self.paths]
 
 
 _PLANE = ("kubernetes", "kwok")
+_OF_THE_TESTBED = {*_PLANE, "node", "images"}
 _CLIENT_MODULES = ("claude_code", "clients", "soak", "ui")
 _GATEWAY_MODULES = ("conformance", "faults", "gateway", "hold", "providers")
 _E2E = "tests/e2e/test_{}.py"
@@ -56,7 +63,7 @@ TIERS = (
     _node_tier(
         *("node-1", "chat_template", "e2e", "engines", "flux", "imports", "providers"),
         *("terminal", "updates"),
-        needs=("agents", "minilm", "routers", "flux"),
+        needs=("agents", "minilm", "flux"),
     ),
     _node_tier(
         *("node-2", "agents", "failures", "files", "helm", "modes", "node", "on_demand"),
