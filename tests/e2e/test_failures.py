@@ -286,7 +286,7 @@ def test_a_server_that_never_answers_is_told(kube: Kubectl) -> None:
     try:
         kube("rollout", "status", *operator, "--timeout=120s")
         # It ends when it is told to: a process that does not is waited for for minutes.
-        silent = ["sh", "-c", "trap 'exit 1' TERM; sleep 1000 & wait"]
+        silent = ["sh", "-c", "trap 'exit 143' TERM; sleep 1000 & wait"]
         kube.apply(smollm2("silent", command=silent))
         found = eventually(
             lambda: kube.get("llamamodel/silent"),
