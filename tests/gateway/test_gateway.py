@@ -410,20 +410,21 @@ class TestUpstreamDeath:
 
 
 def test_beside_an_engine_it_says_when_nothing_is_open(
-    start_gateway: StartGateway, llama_server: Process, set_model: SetModel
+    gateway: Process, start_gateway: StartGateway
 ) -> None:
-    """What the kubelet asks before an engine is told to end; models are not served there."""
-    set_model("smollm2", llama_server.url)
+    """What the kubelet asks before an engine is told to end; models are not served there. The
+    models are those of another gateway."""
+    assert gateway.url
     port = free_port()
-    gateway = start_gateway(CONFIG, "--admin-port", str(port))
+    beside = start_gateway(CONFIG, "--admin-port", str(port))
     admin = f"http://127.0.0.1:{port}"
     assert answers(f"{admin}/readyz")
     assert answers(f"{admin}/metrics")
     assert answers(f"{admin}/v1/models", 404)
-    assert answers(f"{gateway.url}/drained", 404)
+    assert answers(f"{beside.url}/drained", 404)
     body = {"model": "smollm2", "max_tokens": 1500, "stream": True, "messages": QUESTION}
     with ThreadPoolExecutor(1) as pool:
-        with httpx.stream("POST", f"{gateway.url}/v1/messages", json=body, timeout=60) as stream:
+        with httpx.stream("POST", f"{beside.url}/v1/messages", json=body, timeout=60) as stream:
             lines = stream.iter_lines()
             next(lines)
             asked = pool.submit(httpx.get, f"{admin}/drained", timeout=120)
