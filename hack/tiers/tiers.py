@@ -75,6 +75,7 @@ TIERS = (
         (*_PLANE, "llama_server", "agents", "browser"),
         random_order=True,
     ),
+    Tier("chaos", ("tests/chaos",), _PLANE),
     Tier(
         "gateway",
         tuple(f"tests/gateway/test_{module}.py" for module in _GATEWAY_MODULES),
@@ -82,7 +83,6 @@ TIERS = (
         random_order=True,
         quick=True,
     ),
-    Tier("chaos", ("tests/chaos",), _PLANE),
     Tier("component", _with_closing_step("tests/component"), (*_PLANE, "helm")),
     Tier("memory", ("tests/memory",), ("llama_server", "llama_memory"), after_builds=False),
     Tier("chart", ("tests/chart",), ("helm",), quick=True, after_builds=False),
@@ -90,7 +90,8 @@ TIERS = (
     Tier("check", (), command=("make", "check"), quick=True, after_builds=False),
     Tier("unit", ("tests/unit", "tests/golden"), random_order=True, quick=True, after_builds=False),
 )
-"""In the order in which they start: the longest first."""
+"""In the order in which they start: the longest first, and those with the tightest times last, when
+the nodes are done."""
 
 AT_ONCE = 3
 """Tiers that run at the same time on two cores."""
