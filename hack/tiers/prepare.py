@@ -53,6 +53,7 @@ def _browser() -> None:
 
 
 def _images() -> None:
+    tools.install_packages(tools.NODE_PACKAGES)
     for name in images.built_here():
         images.build(name)
 
