@@ -102,6 +102,27 @@ def test_a_pod_that_is_started_again_and_again_tells_why_it_ended() -> None:
     assert often.reason is Reason.CRASH_LOOPING
 
 
+MISSING = (
+    "E gguf_init_from_file: failed to open GGUF file '/models/x.gguf' (No such file or directory)"
+)
+
+
+def test_a_crash_that_leaves_no_words_keeps_the_diagnosis_of_the_one_before() -> None:
+    """On a busy node the kubelet reads the end of a log before the last lines are in it."""
+    before = pod_state(pod(container=crashed(MISSING)))
+    assert before.reason is Reason.SOURCE_NOT_FOUND
+    cut = pod(container={**crashed("I srv init: The UI is disabled"), "restartCount": 4})
+    assert pod_state(cut).reason is Reason.CRASH_LOOPING
+    kept = pod_state(cut, diagnosis=(before.reason, before.message))
+    assert kept.reason is Reason.SOURCE_NOT_FOUND
+    assert kept.message == before.message.replace("(restarts: 1)", "(restarts: 4)")
+    # Another pod's failure says nothing of this one, and words that name a cause count.
+    other = (before.reason, before.message.replace("pod ", "pod x"))
+    assert pod_state(cut, diagnosis=other).reason is Reason.CRASH_LOOPING
+    flag = pod(container=crashed("error: invalid argument: --foo"))
+    assert pod_state(flag, diagnosis=(before.reason, before.message)).reason is Reason.BAD_FLAG
+
+
 def test_a_mistake_is_told_from_the_first_crash_on() -> None:
     again = {**crashed("error: invalid argument: --foo"), "state": {"running": {}}}
     assert pod_state(pod(container=again)).reason is Reason.BAD_FLAG

@@ -10,7 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llama_halo.api.reasons import READY_REASONS, STEP_REASONS, ConditionType, Reason
+from llama_halo.api.reasons import (
+    FAILED_REASONS,
+    READY_REASONS,
+    STALLED_REASONS,
+    STEP_REASONS,
+    ConditionType,
+    Reason,
+)
 
 MESSAGE_LIMIT = 2048
 
@@ -74,6 +81,14 @@ def condition(status: Mapping[str, Any], kind: ConditionType) -> Mapping[str, An
     """Return one condition of a status, empty when it is absent."""
     found: Sequence[Mapping[str, Any]] = status.get("conditions", ())
     return next((each for each in found if each["type"] == kind), {})
+
+
+def failure_of(status: Mapping[str, Any]) -> tuple[Reason, str] | None:
+    """Return reason and message of the failure that a status reports, None when it reports none."""
+    ready = condition(status, ConditionType.READY)
+    reasons = {reason.value: reason for reason in FAILED_REASONS | STALLED_REASONS}
+    reason = reasons.get(ready.get("reason", ""))
+    return (reason, str(ready.get("message", ""))) if reason else None
 
 
 def is_next_step(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:

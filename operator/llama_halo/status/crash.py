@@ -23,6 +23,9 @@ class Crash:
     reason: Reason
     seen: str
     advice: str
+    is_cut: bool = False
+    """Whether the last words name no cause at all, which those of llama-server always do: on a busy
+    node the kubelet reads the end of a log before the last lines are in it."""
 
     @property
     def message(self) -> str:
@@ -165,7 +168,8 @@ def explain(pod: str, namespace: str, terminated: Mapping[str, Any]) -> Crash:
             " GET /health",
             f"it hangs, or loads for longer than the startup probe allows; see {logs}",
         )
-    return Crash(Reason.CRASH_LOOPING, f"{ended}: {_last_line(said)}", f"see {logs}")
+    is_cut = not _failing_lines(said)
+    return Crash(Reason.CRASH_LOOPING, f"{ended}: {_last_line(said)}", f"see {logs}", is_cut)
 
 
 def _line_with(text: str, words: tuple[str, ...]) -> str | None:
@@ -180,8 +184,13 @@ def _line_with(text: str, words: tuple[str, ...]) -> str | None:
 def _last_line(text: str) -> str:
     """Return the last line that tells of an error, else the last line."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    telling = [line for line in lines if "error" in line.lower() or "fail" in line.lower()]
-    return (telling or lines or ["no output"])[-1][:LINE_LIMIT]
+    return (_failing_lines(text) or lines or ["no output"])[-1][:LINE_LIMIT]
+
+
+def _failing_lines(text: str) -> list[str]:
+    """Return the lines that tell of an error."""
+    lines = [line.strip() for line in text.splitlines()]
+    return [line for line in lines if "error" in line.lower() or "fail" in line.lower()]
 
 
 def _after(terminated: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from llama_halo.api.reasons import FAILED_REASONS, STALLED_REASONS, Reason
 from llama_halo.plan import labels, server
 from llama_halo.plan.facts import FileFacts, Identity
 from llama_halo.plan.outcome import Invalid, Outcome, Plan, Wait
-from llama_halo.status.conditions import Detail, Verdict, conditions, not_ready_since
+from llama_halo.status.conditions import Detail, Verdict, conditions, failure_of, not_ready_since
 from llama_halo.status.files import (
     download_status,
     files_verified,
@@ -73,7 +73,11 @@ def llamamodel_status(  # noqa: PLR0913  (everything a status is made of, by nam
     `conflict` names a child that somebody else owns; `requested_at` is Flux's reconcile request.
     """
     states = [
-        pod_state(pod, children.findings.get(pod["metadata"]["name"], ""))
+        pod_state(
+            pod,
+            children.findings.get(pod["metadata"]["name"], ""),
+            diagnosis=failure_of(previous),
+        )
         for pod in children.pods
         if not has_ended(pod)
     ]

@@ -62,11 +62,15 @@ def failing_long(since: str, now: str) -> bool:
     return lasted.total_seconds() >= FAILING_SECONDS_UNTIL_STALLED
 
 
-def pod_state(pod: Mapping[str, Any], finding: str = "") -> PodState:
-    """Read the state of a pod; `finding` is what its Events say of a creation that hangs."""
+def pod_state(
+    pod: Mapping[str, Any], finding: str = "", *, diagnosis: tuple[Reason, str] | None = None
+) -> PodState:
+    """Read the state of a pod; `finding` is what its Events say of a creation that hangs,
+    `diagnosis` the failure that the status reports already: it stays when a later crash of the same
+    pod leaves no words."""
     status = pod.get("status", {})
     container = _container(status)
-    reason, message = _reason(pod, status, container, finding)
+    reason, message = _reason(pod, status, container, finding, diagnosis)
     metadata = pod["metadata"]
     return PodState(
         name=metadata["name"],
@@ -157,7 +161,11 @@ def _container(status: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _reason(
-    pod: Mapping[str, Any], status: Mapping[str, Any], container: Mapping[str, Any], finding: str
+    pod: Mapping[str, Any],
+    status: Mapping[str, Any],
+    container: Mapping[str, Any],
+    finding: str,
+    diagnosis: tuple[Reason, str] | None,
 ) -> tuple[Reason, str]:
     name = pod["metadata"]["name"]
     if _is_ready(status):
@@ -171,7 +179,10 @@ def _reason(
         # A first restart may be all it took; after a second one, or where the same must happen
         # again, what ended it is the news.
         if "running" not in state or restarts > 1 or crash.reason in STALLED_REASONS:
-            return crash.reason, f"{crash.message} (restarts: {restarts})"
+            reason, message = crash.reason, crash.message
+            if crash.is_cut and diagnosis and diagnosis[1].startswith(f"pod {name} ended "):
+                reason, message = diagnosis[0], diagnosis[1].partition(" (restarts: ")[0]
+            return reason, f"{message} (restarts: {restarts})"
     if "running" in state:
         node = pod["spec"]["nodeName"]
         return Reason.LOADING, _loading(name, node, container, status)
