@@ -43,20 +43,33 @@ class ApiServer:
         return {"Authorization": f"Bearer {self.token.read_text().strip()}"}
 
 
+_EXPIRED, _OTHER_NAMES = {9, 10}, {62, 64}
+"""OpenSSL's codes for a certificate that is not valid now, or not for the name that was asked."""
+
+
 def certificate_problem(error: BaseException) -> str:
-    """Return what is wrong with the API server's certificate and what to do; empty when another
-    error kept a request from being answered."""
+    """Return why the API server's certificate is refused and what to do; empty when a request got
+    no answer for another reason."""
     if not isinstance(error, aiohttp.ClientConnectorCertificateError):
         return ""
     cause = error.certificate_error
-    verdict = cause.verify_message if isinstance(cause, ssl.SSLCertVerificationError) else cause
-    return (
-        f"the certificate of the API server at {error.host}:{error.port} is refused ({verdict})."
-        " Python 3.13 and later require of a CA basicConstraints CA:TRUE and keyUsage keyCertSign,"
-        " both critical, and of every certificate the key identifiers: renew the cluster's CA (k3s:"
-        " `k3s certificate rotate-ca`). If another CA signed the certificate, correct the one in"
-        " the kubeconfig or in the ConfigMap kube-root-ca.crt"
-    )
+    code, verdict = 0, str(cause)
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        code, verdict = cause.verify_code, cause.verify_message
+    if code in _EXPIRED:
+        advice = "renew the API server's certificate, or correct the clock of this machine"
+    elif code in _OTHER_NAMES:
+        advice = "use an address that the certificate names, or add this one to its names"
+    else:
+        advice = (
+            "check that the CA in the kubeconfig or in the ConfigMap kube-root-ca.crt is the one"
+            " that signed it. Python 3.13 and later also require what RFC 5280 does: a CA with"
+            " basicConstraints CA:TRUE, critical, and keyUsage keyCertSign, and an authority key"
+            " identifier in what it signs; a CA that lacks them has to be replaced (k3s:"
+            " `k3s certificate rotate-ca`)"
+        )
+    server = f"{error.host}:{error.port}"
+    return f"the certificate of the API server at {server} is refused ({verdict}): {advice}"
 
 
 async def checked(response: aiohttp.ClientResponse) -> aiohttp.ClientResponse:

@@ -2,6 +2,7 @@
 
 * LlamaHaloError
   x ClusterError          the API server answered with an error status
+    - CertificateRefused  no answer at all: its certificate is not trusted
     - Conflict            409: the object changed, or exists
     - Gone                410: the version to go on from is no longer known
     - NotFound            404
@@ -34,6 +35,14 @@ class ClusterError(LlamaHaloError):
         super().__init__(f"{status}: {message}")
         self.status = status
         self.causes = causes
+
+
+class CertificateRefused(ClusterError):
+    """The API server's certificate is not trusted; the message says what to do."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(0, message)
+        self.args = (message,)
 
 
 class Conflict(ClusterError):

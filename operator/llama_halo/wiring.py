@@ -10,7 +10,6 @@ import logging
 import signal
 
 from llama_halo import selfcheck
-from llama_halo.api_server import certificate_problem
 from llama_halo.cluster.pods import PodClient
 from llama_halo.cluster.resources import LLAMAMODEL
 from llama_halo.cluster.rest import UNREACHABLE, RestCluster
@@ -129,8 +128,9 @@ class Operator:
             except StartupError as error:
                 why = str(error)
             except (ClusterError, *UNREACHABLE) as error:
-                problem = certificate_problem(error) or str(error) or type(error).__name__
-                why = f"the API server does not answer as it should: {problem}"
+                why = (
+                    f"the API server does not answer as it should: {error or type(error).__name__}"
+                )
             else:
                 return
             if why != self._unfit:

@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from llama_halo.api.reasons import ConditionType, Reason
-from llama_halo.api_server import certificate_problem
 from llama_halo.cluster.apply import MANAGER, with_applied_hash
 from llama_halo.cluster.resources import LEASE, LLAMAMODEL
 from llama_halo.cluster.rest import UNREACHABLE, RestCluster, current_namespace
@@ -210,7 +209,6 @@ async def _run(act: Act, arguments: argparse.Namespace) -> str:
     try:
         return await act(Target(cluster, arguments.namespace, arguments.model, arguments.timeout))
     except (ClusterError, *UNREACHABLE) as error:
-        problem = certificate_problem(error) or error
-        raise SettingsError(f"the cluster does not answer as it should: {problem}") from error
+        raise SettingsError(f"the cluster does not answer as it should: {error}") from error
     finally:
         await cluster.close()

@@ -10,7 +10,6 @@ import sys
 from contextlib import aclosing
 from typing import Any
 
-from llama_halo.api_server import certificate_problem
 from llama_halo.cli.env import KEY_VARIABLE
 from llama_halo.cluster.resources import LLAMAMODEL, MODELROUTER, Resource
 from llama_halo.cluster.rest import UNREACHABLE, RestCluster, current_namespace
@@ -70,8 +69,7 @@ class Talk:
                 return cls(cluster, namespace, name, model or name)
         except (ClusterError, *UNREACHABLE) as error:
             await cluster.close()
-            problem = certificate_problem(error) or error
-            raise SettingsError(f"the cluster does not answer: {problem}") from error
+            raise SettingsError(f"the cluster does not answer: {error}") from error
         await cluster.close()
         raise SettingsError(
             f"there is no ModelRouter or LlamaModel {name} in namespace {namespace}:"

@@ -9,7 +9,6 @@ import shutil
 import sys
 from datetime import UTC, datetime
 
-from llama_halo.api_server import certificate_problem
 from llama_halo.cli.report import Seen, report, text
 from llama_halo.cluster.events import CONTROLLER
 from llama_halo.cluster.resources import EVENT, LLAMAMODEL, MODELROUTER, NODE, POD
@@ -44,8 +43,7 @@ async def _show(arguments: argparse.Namespace) -> None:
         else:
             print(await _text(cluster, arguments.namespace))
     except (ClusterError, *UNREACHABLE) as error:
-        problem = certificate_problem(error) or error
-        raise SettingsError(f"the cluster does not answer: {problem}") from error
+        raise SettingsError(f"the cluster does not answer: {error}") from error
     finally:
         await cluster.close()
 
@@ -58,7 +56,7 @@ async def _watch(cluster: RestCluster, namespace: str | None) -> None:
             try:
                 shown = await _text(cluster, namespace)
             except (ClusterError, *UNREACHABLE) as error:
-                shown = f"the cluster does not answer: {certificate_problem(error) or error}"
+                shown = f"the cluster does not answer: {error}"
             rows = shutil.get_terminal_size((160, 40)).lines - 1
             lines = f"{datetime.now():%H:%M:%S}\n{shown}".splitlines()[:rows]
             sys.stdout.write(_HOME + "".join(f"{line}\033[K\n" for line in lines) + _REST)

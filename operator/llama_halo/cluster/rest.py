@@ -18,9 +18,17 @@ import aiohttp
 import yaml
 from kubernetes.aio import client, config
 
+from llama_halo.api_server import certificate_problem
 from llama_halo.cluster.port import Json
 from llama_halo.cluster.resources import Resource
-from llama_halo.errors import ClusterError, Conflict, Gone, NotFound, StartupError
+from llama_halo.errors import (
+    CertificateRefused,
+    ClusterError,
+    Conflict,
+    Gone,
+    NotFound,
+    StartupError,
+)
 
 log = logging.getLogger(__name__)
 
@@ -221,9 +229,12 @@ class RestCluster:
                 auth_settings=["BearerToken"],
             )
             # The body is plain JSON: the client's own walk through it costs a tenth of the request.
-            answer = await self._api.rest_client.request(
-                method, url, headers=sent, body=body, _request_timeout=timeout
-            )
+            try:
+                answer = await self._api.rest_client.request(
+                    method, url, headers=sent, body=body, _request_timeout=timeout
+                )
+            except aiohttp.ClientConnectorCertificateError as error:
+                raise CertificateRefused(certificate_problem(error)) from error
             response = answer.response
             if response.status < 400:
                 break
