@@ -7,21 +7,19 @@ CLUSTER ?= testbed
 N ?= 1000
 SEED ?= 1
 
-# Another PYTHON than the environment was made with makes it anew.
-ifneq ($(shell $(PYTHON) -V),$(shell test -x $(BIN)/python && $(BIN)/python -V))
-$(shell rm -rf $(VENV))
-endif
+# Named after the interpreter: another PYTHON makes the environment anew.
+READY := $(VENV)/ready-$(shell $(PYTHON) -V 2>&1 | tr -d ' ')
 
 .PHONY: help setup demo demo-down test quick unit component gateway memory files chaos soak e2e release-check coverage bench bench-gateway check format manifests chart
 
 help: ## what there is
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-setup: $(VENV)/ready ## virtual environment from pinned, hashed requirements
+setup: $(READY) ## virtual environment from pinned, hashed requirements
 
-$(VENV)/ready: requirements/dev.txt pyproject.toml
+$(READY): requirements/dev.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version) if sys.version_info < (3, 11) else 0'
-	test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV) || { echo "apt-get install python3-venv, then again"; exit 1; }
+	test "$$($(BIN)/python -V 2>&1)" = "$$($(PYTHON) -V)" || $(PYTHON) -m venv --clear $(VENV) || { echo "apt-get install python3-venv, then again"; exit 1; }
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
@@ -57,9 +55,9 @@ chaos: setup ## faults between operator and API server, outages, a vanished node
 	$(TIERS) chaos --options "-s --chaos-seed $(SEED)"
 
 soak: setup ## the same for an hour, 200 models; and half an hour of trouble for the gateway
-	$(BIN)/pytest -s tests/chaos --chaos-seed $(SEED) --soak
+	$(BIN)/pytest -s tests/chaos --chaos-seed $(SEED) --soak --timeout 0
 	$(BIN)/pytest -s tests/gateway/test_soak.py tests/gateway/test_faults.py \
-		tests/gateway/test_claude_code.py --soak
+		tests/gateway/test_claude_code.py --soak --timeout 0
 
 release-check: setup ## a real Prometheus; chart, CRDs and operator on the oldest and the newest Kubernetes
 	$(BIN)/pytest tests/release --release

@@ -11,6 +11,7 @@ import pytest
 from hack.testbed import operator_process
 from hack.testbed.cluster import Testbed
 from hack.testbed.layout import Ports
+from hack.testbed.shell import TestbedError
 from hack.tiers.prepare import NEEDS
 from hack.tiers.tiers import tiers_of
 from tests import failure_logs
@@ -51,11 +52,19 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Build what the tests need before the first one starts: their time limits are for tests."""
     if session.config.option.collectonly:
         return
+    cluster = session.config.getoption("--cluster")
+    needs = [
+        need
+        for tier in tiers_of({item.path for item in session.items})
+        for need in tier.needs_on(cluster)
+    ]
     capture = session.config.pluginmanager.getplugin("capturemanager")
-    with capture.global_and_fixture_disabled():
-        for tier in tiers_of({item.path for item in session.items}):
-            for need in tier.needs_on(session.config.getoption("--cluster")):
+    try:
+        with capture.global_and_fixture_disabled():
+            for need in needs:
                 NEEDS[need]()
+    except TestbedError as error:
+        pytest.exit(str(error), returncode=1)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -80,8 +89,9 @@ def control_plane(
     directory: Path = tmp_path_factory.mktemp("control-plane")
     testbed = Testbed(directory, with_node=False, ports=Ports.free(), fake_nodes=3)
     try:
-        testbed.up()
-        with failure_logs.kept(
+        with failure_logs.saved_on_error(request.config, testbed.layout.logs):
+            testbed.up()
+        with failure_logs.registered(
             request.config, partial(failure_logs.copy_ends, testbed.layout.logs)
         ):
             operator_process.install(testbed)

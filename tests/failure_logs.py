@@ -21,11 +21,11 @@ SaveLogs = Callable[[Path], None]
 SOURCES = pytest.StashKey[list[SaveLogs]]()
 DEFAULT_FOLDER = REPOSITORY / ".reports" / "logs"
 _MOST_BYTES = 2 * 2**20
-_SECONDS = 60
+_SECONDS = 20
 
 
 @contextmanager
-def kept(config: pytest.Config, source: SaveLogs) -> Iterator[None]:
+def registered(config: pytest.Config, source: SaveLogs) -> Iterator[None]:
     """Have `source` called with the folder of each test that fails until the block ends."""
     sources = config.stash.setdefault(SOURCES, [])
     sources.append(source)
@@ -33,6 +33,18 @@ def kept(config: pytest.Config, source: SaveLogs) -> Iterator[None]:
         yield
     finally:
         sources.remove(source)
+
+
+@contextmanager
+def saved_on_error(config: pytest.Config, logs: Path) -> Iterator[None]:
+    """Copy the logs of a cluster that does not come up, before it is taken down."""
+    try:
+        yield
+    except BaseException:
+        folder = Path(config.getoption("--logs")) / "set-up"
+        folder.mkdir(parents=True, exist_ok=True)
+        copy_ends(logs, folder)
+        raise
 
 
 def save(item: pytest.Item) -> Path | None:
@@ -43,8 +55,13 @@ def save(item: pytest.Item) -> Path | None:
     name = re.sub(r"[^\w.-]+", "_", f"{item.path.stem}.{item.name}")[:120]
     folder = Path(item.config.getoption("--logs")) / name
     folder.mkdir(parents=True, exist_ok=True)
+    # A limit that ends the saving would end the whole tier.
+    item.config.hook.pytest_timeout_cancel_timer(item=item)
     for save_to in sources:
-        save_to(folder)
+        try:
+            save_to(folder)
+        except (OSError, subprocess.SubprocessError) as error:
+            (folder / "not-saved.txt").write_text(f"{save_to}: {error}\n")
     return folder
 
 
@@ -64,7 +81,7 @@ def copy_end(log: Path, folder: Path) -> None:
 
 
 def save_cluster(cluster: Cluster, namespaces: tuple[str, ...], folder: Path) -> None:
-    """Write resources, events and every container's log of some namespaces; never raises."""
+    """Write resources, events and every container's log of some namespaces."""
     kubectl = (str(cluster.kubectl), "--kubeconfig", str(cluster.kubeconfig))
     for namespace in namespaces:
         kinds = "llamamodels,modelrouters,deployments,jobs,pods"
@@ -75,7 +92,16 @@ def save_cluster(cluster: Cluster, namespaces: tuple[str, ...], folder: Path) ->
         }.items():
             _write(folder / f"{namespace}-{name}", *kubectl, "-n", namespace, *words)
         for pod in _pods(*kubectl, "-n", namespace, "get", "pods", "-o", "json"):
-            log = (*kubectl, "-n", namespace, "logs", pod, "--all-containers", "--prefix")
+            log = (
+                *kubectl,
+                "-n",
+                namespace,
+                "logs",
+                pod,
+                "--all-containers",
+                "--prefix",
+                "--ignore-errors",
+            )
             _write(folder / f"{namespace}-{pod}.log", *log)
             _write(folder / f"{namespace}-{pod}-previous.log", *log, "--previous")
     if isinstance(cluster, Testbed):
@@ -97,8 +123,13 @@ def _write(path: Path, *command: str) -> None:
 def _output(*command: str) -> str:
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=_SECONDS
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=_SECONDS,
         )
     except subprocess.TimeoutExpired:
         return f"{' '.join(command)} did not end within {_SECONDS} s"
-    return done.stdout if done.returncode == 0 else ""
+    return done.stdout or done.stderr

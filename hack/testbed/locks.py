@@ -8,15 +8,20 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hack.testbed.layout import CACHE
+from hack.testbed.shell import TestbedError
 
 
 @contextmanager
-def locked(name: str) -> Iterator[None]:
-    """Hold the lock of this name; wait for it while another process or thread has it."""
+def locked(name: str, *, wait: bool = True) -> Iterator[None]:
+    """Hold the lock of this name; wait for it while another process or thread has it, or raise
+    `TestbedError`."""
     folder = CACHE / "locks"
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / name).open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError as error:
+            raise TestbedError(f"{name} runs already on this machine: wait for its end") from error
         yield
 
 

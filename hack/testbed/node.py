@@ -306,7 +306,8 @@ def _give_share(name: str, of_one_process: int) -> None:
     folder, _, file = name.rpartition("/")
     share = _CGROUPS / folder / NODE_CGROUP / file
     if share.exists():
-        share.write_text(str(of_one_process * (os.cpu_count() or 1)))
+        # cgroup v2 takes no weight above 10,000.
+        share.write_text(str(min(of_one_process * (os.cpu_count() or 1), 10_000)))
 
 
 def _remove_cgroups() -> None:

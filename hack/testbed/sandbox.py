@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 from hack.testbed.layout import CACHE, DEFAULT_DIRECTORY, NODE_STATE, SANDBOX_VARIABLE
+from hack.testbed.locks import locked
 from hack.testbed.shell import TestbedError, require_root, run
 
 _WRITABLE = (Path("/dev"), Path("/run"), Path("/var/lib"))
@@ -33,10 +34,11 @@ def main() -> int:
     try:
         if arguments.inside:
             folder = _folder(arguments.name)
-            _remove(folder)
-            _mount(folder)
-            status = _run_as_init(command)
-            _remove(folder)
+            with locked(f"sandbox-{arguments.name}", wait=False):
+                _remove(folder)
+                _mount(folder)
+                status = _run_as_init(command)
+                _remove(folder)
             return status
         require_root("a sandbox with namespaces of its own")
         return subprocess.run(enter(arguments.name, command), check=False).returncode
@@ -70,11 +72,11 @@ def _mount(folder: Path) -> None:
         layers = folder / target.name
         for layer in ("changes", "work"):
             (layers / layer).mkdir(parents=True)
-        kept = [mount for mount in _mounts() if mount.parent == target]
+        submounts = [mount for mount in _mounts() if mount.parent == target]
         options = f"lowerdir={target},upperdir={layers / 'changes'},workdir={layers / 'work'}"
-        held = {mount: os.open(mount, os.O_PATH) for mount in kept}
+        descriptors = {mount: os.open(mount, os.O_PATH) for mount in submounts}
         run("mount", "-t", "overlay", "overlay", "-o", options, target, what="sandbox")
-        for mount, descriptor in held.items():
+        for mount, descriptor in descriptors.items():
             source = f"/proc/{os.getpid()}/fd/{descriptor}"
             run("mount", "--no-canonicalize", "--rbind", source, mount, what="sandbox")
             os.close(descriptor)

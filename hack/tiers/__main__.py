@@ -34,7 +34,7 @@ def main() -> int:
         chosen = [tier for tier in chosen if tier.quick]
         options += ["-m", "not slow"]
     if len(chosen) == 1 and not chosen[0].command:
-        return run_alone(chosen[0], cluster=arguments.cluster, options=options)
+        run_alone(chosen[0], cluster=arguments.cluster, options=options)
     runner = Runner(chosen, cluster=arguments.cluster, options=options)
     results = runner.run()
     print(f"\n{report.table(results)}\n{runner.machine}")

@@ -29,12 +29,12 @@ class Machine:
     """What the run takes of the machine, sampled while it goes on."""
 
     started: float = field(default_factory=time.monotonic)
-    most_memory_gib: float = 0
+    peak_memory_gib: float = 0
     _cpu_at_start: tuple[int, int] = field(default_factory=_cpu_ticks)
     _memory_at_start_gib: float = field(default_factory=_memory_gib)
 
     def sample(self) -> None:
-        self.most_memory_gib = max(self.most_memory_gib, _memory_gib() - self._memory_at_start_gib)
+        self.peak_memory_gib = max(self.peak_memory_gib, _memory_gib() - self._memory_at_start_gib)
 
     def __str__(self) -> str:
         busy, total = _cpu_ticks()
@@ -42,5 +42,5 @@ class Machine:
         minutes, seconds = divmod(round(time.monotonic() - self.started), 60)
         return (
             f"{minutes} min {seconds} s, {busy / max(total, 1):.0%} of {os.cpu_count()} cores,"
-            f" at most {self.most_memory_gib:.1f} GiB of memory"
+            f" at most {self.peak_memory_gib:.1f} GiB of memory"
         )

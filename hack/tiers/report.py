@@ -69,8 +69,10 @@ def table(results: Sequence[Result]) -> str:
         count = str(len(result.cases) or "-")
         lines.append(f"{result.tier:<10} {count:>6} {result.seconds:8.0f}  {entries[0]}".rstrip())
         lines += [" " * 28 + entry for entry in entries[1:]]
-    tests = sum(len(result.cases) for result in results)
-    return "\n".join([*lines, f"{'all':<10} {tests:>6}"])
+    cases = [case for result in results for case in result.cases]
+    skipped = sum(bool(case.skipped) for case in cases)
+    total = f"{'all':<10} {len(cases):>6}" + (f"  {skipped} skipped" if skipped else "")
+    return "\n".join([*lines, total])
 
 
 def failures(results: Sequence[Result], logs: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -11,10 +12,11 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from hack.testbed import sandbox
 from hack.testbed.layout import REPOSITORY
-from hack.testbed.shell import tail
+from hack.testbed.shell import require_root, tail
 from hack.tiers.machine import Machine
 from hack.tiers.prepare import NEEDS
 from hack.tiers.report import Result, read_cases
@@ -22,7 +24,8 @@ from hack.tiers.tiers import AT_ONCE, Tier
 
 REPORTS = REPOSITORY / ".reports"
 BUILDS_AT_ONCE = 2
-_LOOK_SECONDS = 0.5
+_POLL_SECONDS = 0.5
+_INTERRUPTED = 130
 _SOME_FAILED = 1
 
 
@@ -46,23 +49,26 @@ class Runner:
 
     def run(self) -> list[Result]:
         """Run all tiers to their ends; the results are in the order of the tiers."""
+        if any(self._has_sandbox(tier) for tier in self._pending):
+            require_root("a node in a sandbox (mounts, network)")
         # Also where this runs in the background of a shell, which has children ignore Ctrl-C.
-        for sign in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(sign, signal.default_int_handler)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.default_int_handler)
         order = [tier.name for tier in self._pending]
         needs = [need for need in NEEDS if any(need in self._needs(tier) for tier in self._pending)]
-        with ThreadPoolExecutor(BUILDS_AT_ONCE) as pool:
-            builds = {need: pool.submit(NEEDS[need]) for need in needs}
-            try:
-                while self._pending or self._running:
-                    self._reap()
-                    self._start(builds)
-                    self.machine.sample()
-                    time.sleep(_LOOK_SECONDS)
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                self._stop()
-                raise
+        pool = ThreadPoolExecutor(BUILDS_AT_ONCE)
+        builds = {need: pool.submit(NEEDS[need]) for need in needs}
+        try:
+            while self._pending or self._running:
+                self._reap()
+                self._start(builds)
+                self.machine.sample()
+                time.sleep(_POLL_SECONDS)
+        except KeyboardInterrupt:
+            self._stop()
+            print("interrupted: what ran has ended", flush=True)
+            os._exit(_INTERRUPTED)  # a build would be waited for otherwise
+        pool.shutdown()
         return sorted(self._results, key=lambda result: order.index(result.tier))
 
     def _start(self, builds: dict[str, Future[object]]) -> None:
@@ -78,6 +84,7 @@ class Runner:
             self._pending.remove(tier)
             failed = [builds[need].exception() for need in self._needs(tier)]
             if errors := [str(error) for error in failed if error]:
+                _empty_reports(tier)
                 self._add(Result(tier.name, 0, error=f"not run: {errors[0]}"))
                 continue
             self._running.append(self._popen(tier))
@@ -102,7 +109,14 @@ class Runner:
             command = sandbox.enter(tier.name, command)
         print(f"{self._clock()} {tier.name} starts", flush=True)
         with (folder / "output.log").open("wb") as output:
-            process = subprocess.Popen(command, cwd=REPOSITORY, stdout=output, stderr=output)
+            process = subprocess.Popen(
+                command,
+                cwd=REPOSITORY,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                process_group=0,
+            )
         return _Running(tier, process, time.monotonic())
 
     def _reap(self) -> None:
@@ -130,8 +144,8 @@ class Runner:
         """End what runs as Ctrl-C does, so that each tier takes its processes with it; a sandbox
         ends with all that is in it."""
         for running in self._running:
-            sign = signal.SIGKILL if self._has_sandbox(running.tier) else signal.SIGINT
-            running.process.send_signal(sign)
+            number = signal.SIGKILL if self._has_sandbox(running.tier) else signal.SIGINT
+            running.process.send_signal(number)
         for running in self._running:
             try:
                 running.process.wait(timeout=60)
@@ -148,10 +162,11 @@ def pytest_command(tier: Tier, cluster: str, reports: Path, options: Sequence[st
     ]
 
 
-def run_alone(tier: Tier, *, cluster: str, options: Sequence[str]) -> int:
-    """Run one tier with its output on the terminal, and return its exit status."""
+def run_alone(tier: Tier, *, cluster: str, options: Sequence[str]) -> NoReturn:
+    """Become the pytest of one tier, with its output on the terminal."""
     command = pytest_command(tier, cluster, _empty_reports(tier), options)
-    return subprocess.run(command, cwd=REPOSITORY, check=False).returncode
+    os.chdir(REPOSITORY)
+    os.execv(command[0], command)  # noqa: S606  (it takes this process's place, and its Ctrl-C)
 
 
 def _empty_reports(tier: Tier) -> Path:

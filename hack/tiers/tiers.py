@@ -1,4 +1,4 @@
-"""The tiers of `make test`: what each runs, what it needs, and what it may not run beside."""
+"""The tiers of `make test`: what each runs, what it needs, and whether it waits for builds."""
 
 from __future__ import annotations
 
@@ -90,8 +90,8 @@ TIERS = (
     Tier("check", (), command=("make", "check"), quick=True, after_builds=False),
     Tier("unit", ("tests/unit", "tests/golden"), random_order=True, quick=True, after_builds=False),
 )
-"""In the order in which they start: the longest first, and those with the tightest times last, when
-the nodes are done."""
+"""In order of preference when a tier can start: the longest first. The gateway's tier asserts the
+tightest times and comes late, when the nodes are usually done."""
 
 AT_ONCE = 3
 """Tiers that run at the same time on two cores."""
@@ -102,5 +102,9 @@ def tiers_of(paths: set[Path]) -> tuple[Tier, ...]:
     return tuple(
         tier
         for tier in TIERS
-        if any(path.is_relative_to(REPOSITORY / named) for path in paths for named in tier.paths)
+        if any(
+            path.is_relative_to(REPOSITORY / file_or_folder)
+            for path in paths
+            for file_or_folder in tier.paths
+        )
     )

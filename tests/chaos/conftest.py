@@ -48,8 +48,9 @@ def plane(
     directory: Path = tmp_path_factory.mktemp("chaos-plane")
     testbed = Testbed(directory, with_node=False, ports=Ports.free(), fake_nodes=NODES)
     try:
-        testbed.up()
-        with failure_logs.kept(
+        with failure_logs.saved_on_error(request.config, testbed.layout.logs):
+            testbed.up()
+        with failure_logs.registered(
             request.config, partial(failure_logs.copy_ends, testbed.layout.logs)
         ):
             operator_process.install(testbed)
@@ -98,7 +99,7 @@ def operators(
 ) -> Iterator[Operators]:
     """Operators with a straight way to the API server."""
     found = Operators(write_kubeconfig(plane, tmp_path / "kubeconfig"), tmp_path / "operator.log")
-    with failure_logs.kept(request.config, partial(failure_logs.copy_ends, tmp_path)):
+    with failure_logs.registered(request.config, partial(failure_logs.copy_ends, tmp_path)):
         yield found
     found.stop_all()
 
@@ -111,7 +112,7 @@ def proxied(
     path = tmp_path / "proxied.kubeconfig"
     kubeconfig = write_kubeconfig(plane, path, server=proxy.server)
     found = Operators(kubeconfig, tmp_path / "operator.log")
-    with failure_logs.kept(request.config, partial(failure_logs.copy_ends, tmp_path)):
+    with failure_logs.registered(request.config, partial(failure_logs.copy_ends, tmp_path)):
         yield found
     found.stop_all()
 

@@ -42,7 +42,7 @@ def operator_log(
     tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[Path]:
     log = tmp_path_factory.mktemp("operator-log") / "operator.log"
-    with failure_logs.kept(request.config, partial(failure_logs.copy_end, log)):
+    with failure_logs.registered(request.config, partial(failure_logs.copy_end, log)):
         yield log
 
 

@@ -133,17 +133,23 @@ def rolled(kube: Kubectl, selector: str, old: set[str]) -> bool:
     return bool(now) and now.isdisjoint(old)
 
 
+def _logs_of(cluster: Cluster) -> Path:
+    """Return where a cluster's processes log; another one than the testbed keeps them itself."""
+    return cluster.layout.logs if isinstance(cluster, Testbed) else Path("/nonexistent")
+
+
 @pytest.fixture(scope="session")
 def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """The chosen cluster; the testbed is taken down afterwards unless it was up before."""
     chosen = choose(request.config.getoption("--cluster"))
     ours = isinstance(chosen, Testbed) and not chosen.kubeconfig.exists()
-    chosen.up()
+    with failure_logs.saved_on_error(request.config, _logs_of(chosen)):
+        chosen.up()
     for image in (images.OPERATOR_IMAGE, images.SERVER_IMAGE):
         chosen.load_image(image)
     chosen.install_model("smollm2")
     save = partial(failure_logs.save_cluster, chosen, (NAMESPACE, chart.NAMESPACE))
-    with failure_logs.kept(request.config, save):
+    with failure_logs.registered(request.config, save):
         yield chosen
     if ours:
         chosen.down()

@@ -105,6 +105,7 @@ def url(kube: Kubectl) -> Iterator[str]:
     kube("delete", "llamamodels,modelrouters", "--all", "--wait=true")
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", AGENTS)
 def test_an_agent_is_answered_by_a_model_that_slept(
     kube: Kubectl, url: str, tmp_path: Path, name: str

@@ -200,6 +200,7 @@ def test_a_branch_that_moves_changes_no_bytes_until_somebody_asks(kube: Kubectl,
     hub.revisions["main"] = COMMIT
 
 
+@pytest.mark.timeout(900)
 def test_a_fetch_killed_ten_times_goes_on_where_it_was(kube: Kubectl, hub: Hub) -> None:
     """SIGKILL, as a machine without memory does it; the kubelet starts the container again."""
     big = hub.folder / "big/SmolLM2-135M-Q4_1.gguf"
@@ -284,6 +285,7 @@ def test_what_is_wrong_with_a_source_is_told(
     kube("delete", "llamamodel/wrong")
 
 
+@pytest.mark.timeout(600)
 def test_a_model_with_projector_draft_and_adapter_sees_drafts_and_serves(
     kube: Kubectl, hub: Hub
 ) -> None:

@@ -194,7 +194,7 @@ def start_gateway(
         eventually(lambda: answers(f"{process.url}/readyz"), seconds=20, what="the gateway")
         return process
 
-    with failure_logs.kept(request.config, partial(failure_logs.copy_ends, folder)):
+    with failure_logs.registered(request.config, partial(failure_logs.copy_ends, folder)):
         yield start
     for process in started:
         process.stop()

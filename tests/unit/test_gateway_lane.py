@@ -194,9 +194,9 @@ async def test_it_may_be_cut_anywhere_before_what_comes_whole() -> None:
 
 async def test_a_client_that_reads_slowly_is_no_silence_of_the_servers() -> None:
     large = [b"data: other " + b"x" * 400 + b"%d\n\n" % n for n in range(40)]
-    client = Client(pause_seconds=0.005)
+    client = Client(pause_seconds=0.015)
     async with serving([framed(*large) + LAST], 0) as url:
-        await client.read(url, Lane(passes), silence_seconds=0.1)
+        await client.read(url, Lane(passes), silence_seconds=0.4)
     assert client.got == b"".join(large)
 
 
