@@ -374,15 +374,20 @@ class DyingServer(BaseHTTPRequestHandler):
 
 
 @pytest.fixture(scope="class")
-def dying(set_model: SetModel, gateway: Process) -> Iterator[str]:
+def dying(api: Api, set_model: SetModel, gateway: Process) -> Iterator[str]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), DyingServer)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     set_model("nobody", f"http://127.0.0.1:{server.server_address[1]}")
-    eventually(lambda: httpx.get(f"{gateway.url}/v1/models/missing").json()["available"])
+
+    def is_available() -> bool:
+        return bool(httpx.get(f"{gateway.url}/v1/models/missing").json()["available"])
+
+    eventually(is_available)
     yield "missing"
     server.shutdown()
     server.server_close()
-    set_model("nobody", "http://127.0.0.1:1", available=False)
+    api.delete("LlamaModel", NAMESPACE, "nobody")
+    eventually(lambda: not is_available())
 
 
 class TestUpstreamDeath:
