@@ -327,7 +327,9 @@ class TestRoutes:
     ) -> None:
         world["coder"].tokens = counted
         body = main_request() | {"messages": [{"role": "user", "content": "word " * words}]}
-        assert world.post("/v1/messages", body).headers["x-model"] == model
+        # A session of its own: one that was long stays where it is.
+        answer = world.post("/v1/messages", body, x_claude_code_session_id=f"{words}-{counted}")
+        assert answer.headers["x-model"] == model
 
     def test_a_conversation_that_was_long_does_not_bounce(self, world: World) -> None:
         def model(counted: int) -> str:
