@@ -315,6 +315,7 @@ class TestLife:
                 httpx.post(url, json=body, timeout=timeout)
         eventually(lambda: busy_slots(llama_server) == 0, seconds=2, what="the slot is free")
 
+    @pytest.mark.slow
     def test_at_sigterm_open_streams_finish_and_new_connections_are_refused(
         self, start_gateway: StartGateway, gateway: Process
     ) -> None:
@@ -414,6 +415,7 @@ class TestUpstreamDeath:
         assert post(gateway, path, body).status_code == 502
 
 
+@pytest.mark.slow
 def test_beside_an_engine_it_says_when_nothing_is_open(
     gateway: Process, start_gateway: StartGateway
 ) -> None:
