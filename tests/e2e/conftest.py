@@ -175,13 +175,13 @@ def kube(cluster: Cluster, proxy: str) -> Iterator[Kubectl]:
     kubectl(cluster, "delete", "--ignore-not-found", "-f", SAMPLES)
     kubectl(cluster, "delete", "namespace", NAMESPACE, "--ignore-not-found")
     kubectl(cluster, "create", "namespace", NAMESPACE)
-    there = Kubectl(cluster, proxy)
-    yield there
+    client = Kubectl(cluster, proxy)
+    yield client
     # A namespace whose pods are still ending is looked at again after half of their grace: 5 min.
-    there("delete", "llamamodels,modelrouters", "--all", "--wait=true")
-    eventually(lambda: not there("get", "pods", "-o", "name").split(), seconds=60)
+    client("delete", "llamamodels,modelrouters", "--all", "--wait=true")
+    eventually(lambda: not client("get", "pods", "-o", "name").split(), seconds=60)
     kubectl(cluster, "delete", "namespace", NAMESPACE, "--wait=false")
-    there.close()
+    client.close()
 
 
 def smollm2(name: str, **spec: Any) -> Json:
