@@ -1,5 +1,5 @@
 # One image for all of llama-halo's processes.
-FROM docker.io/library/python:3.11-slim-bookworm AS build
+FROM docker.io/library/python:3.13-slim-trixie AS build
 WORKDIR /src
 COPY requirements/ requirements/
 RUN python3 -m venv /opt/llama-halo \
@@ -14,7 +14,7 @@ RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels 
     && find /opt/llama-halo -name '*.pyc' -delete \
     && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/llama-halo/lib
 
-FROM docker.io/library/python:3.11-slim-bookworm
+FROM docker.io/library/python:3.13-slim-trixie
 ARG VERSION=unreleased
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="llama-halo" \

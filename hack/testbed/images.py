@@ -22,8 +22,8 @@ from hack.testbed.node import MODEL_STORE, PAUSE_IMAGE
 from hack.testbed.shell import TestbedError, run, say, succeeds
 
 HERE = Path(__file__).parent
-BASE_IMAGE = "docker.io/library/python:3.11-slim-bookworm"
-NODE_BASE_IMAGE = "docker.io/library/node:22-bookworm-slim"
+BASE_IMAGE = "docker.io/library/python:3.13-slim-trixie"
+NODE_BASE_IMAGE = "docker.io/library/node:22-trixie-slim"
 OPERATOR_IMAGE = f"ghcr.io/llama-halo/llama-halo:{VERSION}"
 SERVER_IMAGE = "localhost/llama-server:testbed"
 WHISPER_IMAGE = "localhost/whisper-server:testbed"
@@ -265,7 +265,7 @@ def _ensure_base() -> None:
         run(
             *("debootstrap", "--variant=minbase"),
             "--include=ca-certificates,python3,python3-venv,python3-pip",
-            *("bookworm", root),
+            *("trixie", root),
             what="base image",
         )
         shutil.rmtree(root / "var/cache/apt", ignore_errors=True)
