@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import tarfile
 import tempfile
 from functools import partial
 from pathlib import Path
 
 from hack.testbed.layout import CACHE, REPOSITORY
 from hack.testbed.locks import make_once
-from hack.testbed.shell import run, say
+from hack.testbed.shell import run, say, unpack
 from hack.testbed.tools import install_packages
 
 CLAUDE_CODE = (
@@ -107,6 +106,5 @@ def _fetch(name: str, version: str, sha256: str, folder: Path) -> None:
         found = hashlib.sha256(archive.read_bytes()).hexdigest()
         if found != sha256:
             raise RuntimeError(f"{name} {version}: SHA-256 {found}, not the pinned {sha256}")
-        with tarfile.open(archive) as file:
-            file.extractall(temporary, filter="data")
+        unpack(archive, Path(temporary))
         (Path(temporary) / "package").rename(folder)

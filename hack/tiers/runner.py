@@ -134,6 +134,8 @@ class Runner:
         print(
             f"{self._clock()} {result.tier} {outcome}: {count}, {result.seconds:.0f} s", flush=True
         )
+        if not result.cases and result.error:
+            print(f"  {result.error}", flush=True)
         self._results.append(result)
 
     def _clock(self) -> str:
