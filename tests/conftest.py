@@ -14,7 +14,7 @@ from hack.testbed.layout import Ports
 from hack.testbed.shell import TestbedError
 from hack.tiers.prepare import NEEDS
 from hack.tiers.tiers import tiers_of
-from tests import failure_logs
+from tests.support import failure_logs
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

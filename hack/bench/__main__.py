@@ -27,7 +27,7 @@ from hack.testbed import audit, control_plane, operator_process, processes, tool
 from hack.testbed.cluster import Testbed
 from hack.testbed.layout import Ports
 from hack.testbed.operator_process import OperatorProcess
-from llama_halo.cluster.resources import BY_KIND, CHILDREN, LLAMAMODEL, MODELROUTER
+from llama_halo.kube.resources import BY_KIND, CHILDREN, LLAMAMODEL, MODELROUTER
 
 DEPLOYMENT, SERVICE = BY_KIND["Deployment"], BY_KIND["Service"]
 OF_A_MODEL = "app.kubernetes.io/name=llama-server"

@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 
 from hack.testbed.layout import Layout
-from llama_halo.cluster.resources import BY_KIND, LLAMAMODEL, MODELROUTER, Resource
+from llama_halo.kube.resources import BY_KIND, LLAMAMODEL, MODELROUTER, Resource
 
 NAMESPACES = 10
 MODELS_PER_NODE = 100

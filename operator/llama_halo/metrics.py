@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from llama_halo import __version__
 from llama_halo.api import llamamodel
-from llama_halo.cluster.store import Key
+from llama_halo.kube.cache import Key
 
 
 class OperatorMetrics:

@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 from llama_halo.api.crd import HASH_ANNOTATION, all_crds
-from llama_halo.cluster.port import Cluster
-from llama_halo.cluster.resources import (
+from llama_halo.errors import NotFound, StartupError
+from llama_halo.kube.protocol import Cluster
+from llama_halo.kube.resources import (
     CHILDREN,
     CLAIM,
     CRD,
@@ -21,7 +22,6 @@ from llama_halo.cluster.resources import (
     VOLUME,
     Resource,
 )
-from llama_halo.errors import NotFound, StartupError
 
 _RULES_REVIEW = Resource(
     "SelfSubjectRulesReview",

@@ -10,22 +10,23 @@ import logging
 import signal
 
 from llama_halo import selfcheck
-from llama_halo.cluster.pods import PodClient
-from llama_halo.cluster.resources import LLAMAMODEL
-from llama_halo.cluster.rest import UNREACHABLE, RestCluster
-from llama_halo.cluster.store import Key, Object, Store, key_of
+from llama_halo.controllers.file_facts import template_key
+from llama_halo.controllers.placement.controller import notice, refresh
+from llama_halo.controllers.placement.unloader import unload
+from llama_halo.controllers.pollers import dispatch
+from llama_halo.controllers.reconcile import reconcile
+from llama_halo.controllers.reflector import Reflector, reflectors
+from llama_halo.controllers.state import Context
+from llama_halo.controllers.verification import verify
 from llama_halo.errors import ClusterError, StartupError
 from llama_halo.health import serve_health
+from llama_halo.kube import leader
+from llama_halo.kube.cache import Key, Object, Store, key_of
+from llama_halo.kube.client import UNREACHABLE, RestCluster
+from llama_halo.kube.pods import PodClient
+from llama_halo.kube.resources import LLAMAMODEL
+from llama_halo.kube.workqueue import Queue
 from llama_halo.metrics import OperatorMetrics
-from llama_halo.reconcile import identity, probing
-from llama_halo.reconcile.context import Context
-from llama_halo.reconcile.files import template_key
-from llama_halo.reconcile.loop import reconcile
-from llama_halo.reconcile.placing import notice, refresh
-from llama_halo.reconcile.queue import Queue
-from llama_halo.reconcile.reflector import Reflector, reflectors
-from llama_halo.reconcile.unloading import unload
-from llama_halo.reconcile.verifying import verify
 from llama_halo.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -105,14 +106,14 @@ class Operator:
                 tasks.create_task(self._queue.work(lambda key: reconcile(self._context, key)))
             for _ in range(PROBE_WORKERS):
                 probes = self._context.probes
-                tasks.create_task(probes.work(lambda key: probing.look(self._context, key)))
+                tasks.create_task(probes.work(lambda key: dispatch.look(self._context, key)))
                 unloads = self._context.unloads
                 tasks.create_task(unloads.work(lambda key: unload(self._context, key)))
             for _ in range(VERIFY_WORKERS):
                 verifications = self._context.verifications
                 tasks.create_task(verifications.work(lambda key: verify(self._context, key)))
             tasks.create_task(
-                identity.watch_claim(
+                leader.watch_claim(
                     self._context.cluster,
                     settings.own_namespace,
                     settings.identity,
@@ -151,7 +152,7 @@ class Operator:
             if template_key(cr):
                 refresh(context, key_of(cr))
         # Last: an operator that cannot start must not send one that works to rest.
-        await identity.claim(context.cluster, settings.own_namespace, settings.identity)
+        await leader.claim(context.cluster, settings.own_namespace, settings.identity)
 
     def _acts(self, other: str | None) -> None:
         """Rest while another operator acts, and act again when the Lease is ours again."""

@@ -13,9 +13,9 @@ from hack.testbed import operator_process
 from hack.testbed.cluster import Testbed
 from hack.testbed.layout import Ports
 from hack.testbed.operator_process import OperatorProcess, write_kubeconfig
-from tests import failure_logs
-from tests.api import Api, eventually
-from tests.proxy import FaultProxy
+from tests.support import failure_logs
+from tests.support.api import Api, eventually
+from tests.support.fault_proxy import FaultProxy
 
 NODES = 4
 

@@ -14,10 +14,10 @@ import pytest
 from hack.testbed import audit
 from hack.testbed.cluster import Testbed
 from hack.testbed.operator_process import OperatorProcess
-from tests.api import Api, eventually
 from tests.chaos.conftest import Operators, Soak
-from tests.chaos.world import CHILDREN, World, now, snapshot, untrue, wait_quiet
-from tests.proxy import ALL, NONE, FaultProxy
+from tests.support.api import Api, eventually
+from tests.support.chaos_world import CHILDREN, World, now, snapshot, untrue, wait_quiet
+from tests.support.fault_proxy import ALL, NONE, FaultProxy
 
 
 def test_after_chaos_the_cluster_is_what_a_fresh_operator_makes_of_it(

@@ -19,10 +19,10 @@ import pytest
 from hack.testbed import audit, processes
 from hack.testbed.cluster import Testbed
 from hack.testbed.operator_process import ACCOUNT, NAMESPACE, write_kubeconfig
-from tests.api import Api, eventually
 from tests.chaos.conftest import Operators, Soak
 from tests.chaos.test_chaos import wait_true
-from tests.chaos.world import World, model, now, wait_quiet
+from tests.support.api import Api, eventually
+from tests.support.chaos_world import World, model, now, wait_quiet
 
 MODELS = 16
 _SIZES = itertools.count()

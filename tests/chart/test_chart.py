@@ -21,7 +21,7 @@ from llama_halo.plan.labels import GATEWAY_CLUSTER_ROLE
 from llama_halo.plan.outcome import Plan
 from llama_halo.settings import load_settings
 from tests.chart.conftest import Helm
-from tests.golden import render as golden
+from tests.support import golden
 
 Json = dict[str, Any]
 

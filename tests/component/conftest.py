@@ -13,9 +13,9 @@ import yaml
 
 from hack.testbed.cluster import Testbed
 from hack.testbed.operator_process import OperatorProcess, write_kubeconfig
-from tests import failure_logs
-from tests.api import Api, eventually, ready
-from tests.proxy import FaultProxy
+from tests.support import failure_logs
+from tests.support.api import Api, eventually, ready
+from tests.support.fault_proxy import FaultProxy
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,8 @@ from llama_halo.api.llamamodel import LlamaModelSpec
 from llama_halo.api.modelrouter import ModelRouterSpec
 from llama_halo.plan.engines.choice import engine_of
 from llama_halo.plan.supported import unsupported_in_model
-from tests.api import Api, Refused
 from tests.component.conftest import documents
+from tests.support.api import Api, Refused
 
 Spec = dict[str, Any]
 SAMPLES = [

@@ -13,7 +13,7 @@ import pytest
 
 from hack.testbed.operator_process import OperatorProcess, write_config
 from hack.testbed.shell import run
-from tests.api import eventually
+from tests.support.api import eventually
 
 _NAME = "subjectAltName=IP:127.0.0.1"
 CASES = {"a certificate of another CA": "certificate verify failed|unable to get local issuer"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from tests.api import Api, eventually, message, ready
 from tests.component.conftest import (
     Json,
     StartOperator,
@@ -15,6 +14,7 @@ from tests.component.conftest import (
     wait_ready,
     wait_state,
 )
+from tests.support.api import Api, eventually, message, ready
 
 LABEL = "llama-halo.dev/model"
 FLUX = "reconcile.fluxcd.io/requestedAt"

@@ -9,8 +9,8 @@ import pytest
 
 from hack.testbed.audit import reads, writes
 from hack.testbed.cluster import Testbed
-from tests.api import Api, eventually
 from tests.component.conftest import MISTAKE, deployments, model, now, pods, wait_ready, wait_state
+from tests.support.api import Api, eventually
 
 STATUS = "patch llamamodels/status"
 # Scheduling, being created, loading, serving: how many of them are seen depends on the machine.

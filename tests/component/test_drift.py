@@ -14,7 +14,6 @@ import pytest
 
 from hack.testbed.audit import writes
 from hack.testbed.cluster import Testbed
-from tests.api import Api, eventually, message
 from tests.component.conftest import (
     MISTAKE,
     Json,
@@ -25,7 +24,8 @@ from tests.component.conftest import (
     wait_ready,
     wait_state,
 )
-from tests.proxy import FaultProxy
+from tests.support.api import Api, eventually, message
+from tests.support.fault_proxy import FaultProxy
 
 # What of a Deployment is a person's or a controller's, not the operator's.
 FOREIGN = ("resourceVersion", "uid", "generation", "creationTimestamp", "managedFields")

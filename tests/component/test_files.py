@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from llama_halo.status.jobs import inspection_entry
-from tests.api import Api, eventually, message, ready
 from tests.component.conftest import Json, StartOperator, now, wait_state
-from tests.hub import COMMIT
-from tests.unit.test_files_plan import SHA, inspection
+from tests.support.api import Api, eventually, message, ready
+from tests.support.hub import COMMIT
+from tests.unit.plan.test_files import SHA, inspection
 
 
 def hub_model(namespace: str, **source: Any) -> Json:

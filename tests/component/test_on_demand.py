@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from tests.api import Api, eventually, ready
 from tests.component.conftest import (
     Json,
     StartOperator,
@@ -15,6 +14,7 @@ from tests.component.conftest import (
     pods,
     wait_state,
 )
+from tests.support.api import Api, eventually, ready
 
 PHASE = "llama-halo.dev/phase"
 

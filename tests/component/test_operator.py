@@ -9,8 +9,7 @@ import pytest
 from hack.testbed.audit import writes
 from hack.testbed.cluster import Testbed
 from hack.testbed.operator_process import OperatorProcess
-from llama_halo.reconcile.rolls import on_its_way
-from tests.api import Api, eventually, message, ready
+from llama_halo.controllers.placement.rollout_turns import on_its_way
 from tests.component.conftest import (
     MISTAKE,
     Json,
@@ -24,6 +23,7 @@ from tests.component.conftest import (
     wait_ready,
     wait_state,
 )
+from tests.support.api import Api, eventually, message, ready
 
 
 def _has_context(deployment: Json, tokens: str) -> bool:

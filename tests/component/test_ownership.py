@@ -7,7 +7,6 @@ import time
 import pytest
 
 from hack.testbed.cluster import Testbed
-from tests.api import Api, eventually, message
 from tests.component.conftest import (
     StartOperator,
     deployments,
@@ -19,6 +18,7 @@ from tests.component.conftest import (
     wait_ready,
     wait_state,
 )
+from tests.support.api import Api, eventually, message
 
 MODEL_LABEL = "llama-halo.dev/model"
 OURS = "app.kubernetes.io/managed-by=llama-halo"

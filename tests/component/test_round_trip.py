@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from hack.testbed import tools
-from llama_halo.cluster.apply import MANAGER, with_applied_hash
-from llama_halo.cluster.compare import difference
+from llama_halo.kube.apply import MANAGER, with_applied_hash
+from llama_halo.kube.diff import difference
 from llama_halo.plan.outcome import Plan
-from tests.api import Api
-from tests.golden.render import cases, load, plan
+from tests.support.api import Api
+from tests.support.golden import cases, load, plan
 
 # Before 1.34 an API server drops what it does not serve unless it is told to; the operator notices.
 CLAIMS = "spec.template.spec.containers[llama-server].resources.claims"

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from llama_halo.reconcile.verifying import FIRST_LOOK_SECONDS
-from tests.api import Api, eventually
+from llama_halo.controllers.verification import FIRST_LOOK_SECONDS
 from tests.component.conftest import Json, StartOperator, model, pods, wait_state
+from tests.support.api import Api, eventually
 
 ADDRESS = "127.0.0.88"
 CALL: Json = {"name": "get_weather", "arguments": '{"city": "Paris"}'}

@@ -17,8 +17,8 @@ from hack.demo import kubectl
 from hack.manifests import CHART
 from hack.testbed import audit
 from hack.testbed.cluster import Testbed
-from tests.api import eventually
 from tests.e2e.conftest import NAMESPACE, RIGHTLESS, Kubectl, router, smollm2
+from tests.support.api import eventually
 
 Json = dict[str, Any]
 SYSTEM = chart.NAMESPACE

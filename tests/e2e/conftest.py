@@ -20,9 +20,9 @@ from hack import chart
 from hack.demo import SAMPLES, kubectl
 from hack.testbed import images, llama_server
 from hack.testbed.cluster import Cluster, Testbed, choose
-from llama_halo.cluster.resources import Resource
-from tests import failure_logs
-from tests.api import BY_KIND, eventually
+from llama_halo.kube.resources import Resource
+from tests.support import failure_logs
+from tests.support.api import BY_KIND, eventually
 
 NAMESPACE = "e2e"
 Json = dict[str, Any]

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from hack.testbed.clients import claude_code, codex, opencode, qwen_code
-from tests.agents import run
-from tests.api import eventually, ready
 from tests.e2e.conftest import Kubectl, router, smollm2
+from tests.support.agents import run
+from tests.support.api import eventually, ready
 
 Json = dict[str, Any]
 SAID = "Yes."

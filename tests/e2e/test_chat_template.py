@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.api import eventually, message, ready
 from tests.e2e.conftest import Kubectl, rolled, smollm2
+from tests.support.api import eventually, message, ready
 
 Json = dict[str, Any]
 PODS = "llama-halo.dev/model=templated"

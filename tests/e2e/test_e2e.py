@@ -17,8 +17,8 @@ import pytest
 from hack.testbed import images, llama_server
 from hack.testbed.audit import writes
 from hack.testbed.cluster import Testbed
-from tests.api import eventually, ready
 from tests.e2e.conftest import Kubectl, Stream, rolled, router, smollm2
+from tests.support.api import eventually, ready
 
 ONE, TWO = "llama-halo.dev/model=one", "llama-halo.dev/model=two"
 ROUTER = "llama-halo.dev/router=main"

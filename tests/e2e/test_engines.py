@@ -14,9 +14,9 @@ import pytest
 
 from hack.testbed import images
 from llama_halo.status.conditions import condition
-from tests.agents import claude
-from tests.api import eventually, message, ready
 from tests.e2e.conftest import Kubectl, rolled, smollm2
+from tests.support.agents import claude
+from tests.support.api import eventually, message, ready
 
 Json = dict[str, Any]
 KEY = "the-key-of-alice-0123"

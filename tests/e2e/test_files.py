@@ -22,10 +22,10 @@ import pytest
 
 from hack.demo import kubectl
 from hack.testbed import llama_server
-from tests.api import administrators, eventually, message, ready
 from tests.e2e.conftest import NAMESPACE, Kubectl, smollm2
-from tests.hub import COMMIT, Hub, serve, sha256_of
-from tests.memory.projectors import adapter, llava, write
+from tests.support.api import administrators, eventually, message, ready
+from tests.support.gguf_projectors import adapter, llava, write
+from tests.support.hub import COMMIT, Hub, serve, sha256_of
 
 Json = dict[str, Any]
 FILE = "smollm2/SmolLM2-135M-Q4_1.gguf"

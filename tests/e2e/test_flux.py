@@ -16,8 +16,8 @@ from hack.testbed.cluster import Testbed
 from hack.testbed.flux import NAMESPACE as FLUX
 from hack.testbed.flux import SOURCE, Flux
 from hack.testbed.layout import REPOSITORY
-from tests.api import eventually, message, ready
 from tests.e2e.conftest import NAMESPACE, Kubectl, router, smollm2, without_rights
+from tests.support.api import eventually, message, ready
 
 Json = dict[str, Any]
 ONE, TWO, ROUTER = (f"llama-halo.dev/{each}" for each in ("model=one", "model=two", "router=main"))

@@ -8,8 +8,8 @@ from hack.demo import kubectl
 from hack.testbed import images
 from hack.testbed.cluster import Testbed
 from hack.testbed.shell import succeeds
-from tests.api import eventually
 from tests.e2e.conftest import NAMESPACE, Kubectl, router, smollm2, without_rights
+from tests.support.api import eventually
 
 MODEL, ROUTER = "llama-halo.dev/model=kept", "llama-halo.dev/router=main"
 OTHER_TAG = "another"

@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from hack.testbed import llama_server, minilm
-from tests.e2e import elsewhere
 from tests.e2e.conftest import Kubectl, smollm2
+from tests.support import provider
 
 Json = dict[str, Any]
 IMPORTS = Path(__file__).parents[1] / "imports"
@@ -58,9 +58,9 @@ def test_every_name_of_an_imported_configuration_answers(kube: Kubectl, case: Pa
     kube("delete", "llamamodels,modelrouters", "--all", "--wait=true")
     *models, router = imported(case)
     if "providers" in router["spec"]:
-        elsewhere.applied(kube)
-        router = elsewhere.with_stand_ins(kube, router)
-    kube.apply(elsewhere.secret("imported-keys", me=KEY))
+        provider.applied(kube)
+        router = provider.with_stand_ins(kube, router)
+    kube.apply(provider.secret("imported-keys", me=KEY))
     for each in models:
         kube.apply(with_stand_in(each))
     kube.apply(router)

@@ -12,8 +12,8 @@ import pytest
 
 from hack.testbed import images, minilm, whisper
 from llama_halo.plan.quantity import mebibytes
-from tests.api import eventually, ready
 from tests.e2e.conftest import Kubectl, router, smollm2
+from tests.support.api import eventually, ready
 
 Json = dict[str, Any]
 

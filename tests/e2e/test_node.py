@@ -7,8 +7,8 @@ import shutil
 from hack.demo import kubectl
 from hack.testbed import processes
 from hack.testbed.cluster import Testbed
-from tests.api import eventually, ready
 from tests.e2e.conftest import Kubectl, smollm2
+from tests.support.api import eventually, ready
 
 NODE = "halo-1"
 

@@ -17,8 +17,8 @@ import httpx
 import pytest
 
 from hack.testbed import llama_server
-from tests.api import eventually, ready
 from tests.e2e.conftest import Kubectl, router, smollm2
+from tests.support.api import eventually, ready
 
 Json = dict[str, Any]
 NAMES = ("red", "green", "blue")

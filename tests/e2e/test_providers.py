@@ -10,13 +10,13 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.agents import claude
-from tests.api import eventually
-from tests.e2e import elsewhere
 from tests.e2e.conftest import Kubectl, router, smollm2
+from tests.support import provider
+from tests.support.agents import claude
+from tests.support.api import eventually
 
 Json = dict[str, Any]
-PROTOCOLS = tuple(elsewhere.URLS)
+PROTOCOLS = tuple(provider.URLS)
 CHAT: Json = {"max_tokens": 8, "messages": [{"role": "user", "content": "hi"}]}
 APIS: dict[str, Json] = {
     "/v1/messages": CHAT,
@@ -31,7 +31,7 @@ def provider(protocol: str, name: str) -> Json:
     return {
         "name": name,
         "protocol": protocol,
-        "baseURL": elsewhere.URLS[protocol],
+        "baseURL": provider.URLS[protocol],
         "apiKeySecretRef": {"name": name, "key": "key"},
     }
 
@@ -40,9 +40,9 @@ def provider(protocol: str, name: str) -> Json:
 def there(kube: Kubectl) -> Iterator[None]:
     """A router with a model of the cluster, and a provider of each protocol; one without a key."""
     kube("delete", "llamamodels,modelrouters", "--all", "--wait=true")
-    elsewhere.applied(kube)
+    provider.applied(kube)
     for each in PROTOCOLS:
-        kube.apply(elsewhere.secret(each.lower(), key=elsewhere.KEY))
+        kube.apply(provider.secret(each.lower(), key=provider.KEY))
     kube("delete", "secret", "keyless", "--ignore-not-found")
     kube.apply(smollm2("one"))
     models = [{"name": each, "provider": each.lower(), "model": f"x-{each}"} for each in PROTOCOLS]
@@ -69,7 +69,7 @@ def url(kube: Kubectl, there: None) -> Iterator[str]:
 
 def asked_of(kube: Kubectl) -> list[str]:
     """Return the names that the service was asked for, in order."""
-    logs = kube("logs", "-l", elsewhere.PODS, "-c", "gateway", "--tail=-1")
+    logs = kube("logs", "-l", provider.PODS, "-c", "gateway", "--tail=-1")
     lines = [json.loads(line) for line in logs.splitlines() if line.startswith("{")]
     return [each["asked"] for each in lines if each["message"] == "request" and each["model"]]
 
@@ -104,7 +104,7 @@ def test_a_key_that_is_missing_is_one_providers_trouble_until_it_comes(
     assert refused.status_code == 502
     assert "provider keyless" in refused.text
     pods = kube.pod_uids("llama-halo.dev/router=main")
-    kube.apply(elsewhere.secret("keyless", key=elsewhere.KEY))
+    kube.apply(provider.secret("keyless", key=provider.KEY))
     eventually(
         lambda: httpx.post(f"{url}/v1/messages", json=body, timeout=60).status_code,
         until=lambda status: status == 200,
@@ -115,12 +115,12 @@ def test_a_key_that_is_missing_is_one_providers_trouble_until_it_comes(
 
 
 def test_when_the_service_is_gone_the_fallback_answers(kube: Kubectl, url: str) -> None:
-    kube("delete", "modelrouter", elsewhere.NAME, "--wait=true")
+    kube("delete", "modelrouter", provider.NAME, "--wait=true")
     # A pod on its way out still answers who has a connection to it.
-    kube("wait", "--for=delete", "pods", "-l", elsewhere.PODS, "--timeout=90s")
+    kube("wait", "--for=delete", "pods", "-l", provider.PODS, "--timeout=90s")
     covered = httpx.post(f"{url}/v1/messages", json={**CHAT, "model": "covered"}, timeout=60)
     assert (covered.status_code, covered.headers["x-model"]) == (200, "one")
     bare = httpx.post(f"{url}/v1/messages", json={**CHAT, "model": "Anthropic"}, timeout=60)
     assert bare.status_code == 503
     assert "provider anthropic does not take connections" in bare.text
-    elsewhere.applied(kube)
+    provider.applied(kube)

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests.api import administrators, eventually, ready
 from tests.e2e.conftest import NAMESPACE, Kubectl, Stream, router, smollm2
+from tests.support.api import administrators, eventually, ready
 
 Json = dict[str, Any]
 Environment = dict[str, str]

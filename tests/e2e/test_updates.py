@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.api import eventually, ready
 from tests.e2e.conftest import Kubectl, Stream, rolled, router, smollm2
+from tests.support.api import eventually, ready
 
 PODS = "llama-halo.dev/model=calm"
 QUESTION = {"role": "user", "content": "Tell a very long story."}

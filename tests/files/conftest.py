@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from tests.hub import Hub, serve
-from tests.memory.gguf_files import header_bytes
-from tests.memory.models import MODELS
+from tests.support.gguf_files import header_bytes
+from tests.support.gguf_models import MODELS
+from tests.support.hub import Hub, serve
 
 Json = dict[str, Any]
 F16 = 1

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from llama_halo.artifacts.store import LOCK, MANIFEST, PARTIAL
-from tests.api import eventually
 from tests.files.conftest import Job
-from tests.hub import COMMIT, Hub, serve, sha256_of
+from tests.support.api import eventually
+from tests.support.hub import COMMIT, Hub, serve, sha256_of
 
 Json = dict[str, Any]
 FILE = "sub/x-Q4_K_M.gguf"

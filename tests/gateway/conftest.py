@@ -20,9 +20,9 @@ import pytest
 
 from hack.testbed.cluster import Testbed
 from hack.testbed.llama_server import binary, model_file
-from llama_halo.gateway.config import GatewayConfig
-from tests import failure_logs
-from tests.api import Api, eventually
+from llama_halo.contract.gateway_config import GatewayConfig
+from tests.support import failure_logs
+from tests.support.api import Api, eventually
 
 NAMESPACE = "gateway"
 

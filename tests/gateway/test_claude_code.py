@@ -18,8 +18,7 @@ from typing import Any
 import httpx
 import pytest
 
-from llama_halo.gateway.config import GatewayConfig
-from tests.agents import claude
+from llama_halo.contract.gateway_config import GatewayConfig
 from tests.gateway.conftest import (
     NAMESPACE,
     Process,
@@ -27,7 +26,8 @@ from tests.gateway.conftest import (
     StartGateway,
     serving,
 )
-from tests.gateway.scripted import Scripted, scripted
+from tests.support.agents import claude
+from tests.support.scripted_server import Scripted, scripted
 
 pytestmark = pytest.mark.slow
 

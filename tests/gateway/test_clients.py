@@ -17,11 +17,11 @@ import pytest
 
 from hack.testbed.clients import codex, opencode, qwen_code
 from hack.testbed.cluster import Testbed
-from llama_halo.gateway.config import GatewayConfig
-from tests import agents
-from tests.api import Api
+from llama_halo.contract.gateway_config import GatewayConfig
 from tests.gateway.conftest import NAMESPACE, Process, SetModel, StartGateway
-from tests.gateway.scripted import Scripted, scripted
+from tests.support import agents
+from tests.support.api import Api
+from tests.support.scripted_server import Scripted, scripted
 
 pytestmark = pytest.mark.slow
 

@@ -25,10 +25,10 @@ import openai
 import pytest
 from backports import zstd
 
-from llama_halo.gateway.config import GatewayConfig, Routes
-from tests.api import eventually
+from llama_halo.contract.gateway_config import GatewayConfig, Routes
 from tests.gateway.conftest import NAMESPACE, Process, SetModel, StartGateway, free_port
-from tests.gateway.scripted import Scripted, scripted
+from tests.support.api import eventually
+from tests.support.scripted_server import Scripted, scripted
 
 Json = dict[str, Any]
 MODES = {"vectors": "Embedding", "judge": "Rerank"}

@@ -15,8 +15,7 @@ import httpx
 import openai
 import pytest
 
-from llama_halo.gateway.config import GatewayConfig
-from tests.api import Api, eventually
+from llama_halo.contract.gateway_config import GatewayConfig
 from tests.gateway.conftest import (
     CONFIG,
     NAMESPACE,
@@ -29,6 +28,7 @@ from tests.gateway.conftest import (
     serving,
     stream_texts,
 )
+from tests.support.api import Api, eventually
 
 QUESTION: list[Any] = [{"role": "user", "content": "What is 2+2?"}]
 # The server ignores the end token: this takes more than ten seconds on the CPU.

@@ -18,20 +18,20 @@ import httpx
 import pytest
 
 from hack.testbed.cluster import Testbed
-from llama_halo.cluster.pods import PodClient
-from llama_halo.cluster.resources import LEASE, LLAMAMODEL
-from llama_halo.cluster.rest import RestCluster
-from llama_halo.cluster.store import Key, Store
-from llama_halo.gateway.config import GatewayConfig
+from llama_halo.contract.gateway_config import GatewayConfig
+from llama_halo.controllers.placement import unloader
+from llama_halo.controllers.placement.controller import notice
+from llama_halo.controllers.state import Context
+from llama_halo.kube.cache import Key, Store
+from llama_halo.kube.client import RestCluster
+from llama_halo.kube.pods import PodClient
+from llama_halo.kube.resources import LEASE, LLAMAMODEL
+from llama_halo.kube.workqueue import Queue
 from llama_halo.metrics import OperatorMetrics
 from llama_halo.plan.facts import Phase
-from llama_halo.reconcile import unloading
-from llama_halo.reconcile.context import Context
-from llama_halo.reconcile.placing import notice
-from llama_halo.reconcile.queue import Queue
 from llama_halo.settings import Settings
-from tests.api import Api, administrators, eventually
 from tests.gateway.conftest import NAMESPACE, Process, StartGateway
+from tests.support.api import Api, administrators, eventually
 
 pytestmark = pytest.mark.slow
 
@@ -369,7 +369,7 @@ class Racer:
                 context.store.observe(await cluster.get(resource, NAMESPACE, name))
             answer = pool.submit(ask, self.url, model=self.operator.name, tokens=2)
             await asyncio.sleep(self.chance.uniform(0, 0.3))
-            await unloading.unload(context, key)
+            await unloader.unload(context, key)
             return answer, context.activity.phase(key)
         finally:
             await context.pods.close()

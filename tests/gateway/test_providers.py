@@ -16,9 +16,9 @@ import ollama
 import openai
 import pytest
 
-from llama_halo.gateway.config import GatewayConfig
+from llama_halo.contract.gateway_config import GatewayConfig
 from tests.gateway.conftest import NAMESPACE, Process, SetModel, StartGateway
-from tests.gateway.scripted import Scripted, scripted
+from tests.support.scripted_server import Scripted, scripted
 
 Json = dict[str, Any]
 PROTOCOLS = ("OpenAI", "Anthropic", "Ollama")

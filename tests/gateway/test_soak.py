@@ -23,10 +23,10 @@ import aiohttp
 import httpx
 import pytest
 
-from llama_halo.gateway.config import GatewayConfig
-from tests.api import eventually
+from llama_halo.contract.gateway_config import GatewayConfig
 from tests.gateway.conftest import NAMESPACE, Process, SetModel, StartGateway, free_port
-from tests.gateway.scripted import Scripted, scripted
+from tests.support.api import eventually
+from tests.support.scripted_server import Scripted, scripted
 
 pytestmark = pytest.mark.slow
 

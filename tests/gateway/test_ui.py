@@ -11,10 +11,10 @@ import httpx
 import pytest
 
 from hack.testbed.clients import chromium
-from llama_halo.gateway.config import GatewayConfig
-from tests.api import eventually
+from llama_halo.contract.gateway_config import GatewayConfig
 from tests.gateway.conftest import NAMESPACE, SetModel, StartGateway
-from tests.gateway.scripted import scripted
+from tests.support.api import eventually
+from tests.support.scripted_server import scripted
 
 pytestmark = pytest.mark.slow
 

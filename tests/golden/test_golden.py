@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from llama_halo.plan.outcome import Plan
-from tests.golden.render import CASES, cases, load, plan
+from tests.support.golden import CASES, cases, load, plan
 
 
 @pytest.mark.parametrize("path", cases(), ids=lambda path: path.stem)

@@ -25,8 +25,8 @@ from llama_halo.gguf.memory import (
     kv_cache_bytes,
     state_bytes,
 )
-from tests.memory.gguf_files import header_bytes
-from tests.memory.models import MODELS, small
+from tests.support.gguf_files import header_bytes
+from tests.support.gguf_models import MODELS, small
 
 Json = dict[str, Any]
 

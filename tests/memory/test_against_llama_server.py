@@ -17,7 +17,7 @@ from llama_halo.gguf.bundle import Bundle
 from llama_halo.gguf.companions import PROJECTOR, companion
 from llama_halo.gguf.memory import MIB, Serving
 from llama_halo.gguf.profile import Profile, profile
-from tests.memory.projectors import PROJECTORS, adapter, write
+from tests.support.gguf_projectors import PROJECTORS, adapter, write
 
 KV_CACHE = re.compile(r"llama_kv_cache: size = +([\d.]+) MiB")
 COMPUTE = re.compile(r"sched_reserve: .*compute buffer size = +([\d.]+) MiB")

@@ -13,9 +13,9 @@ from llama_halo.gguf.companions import PROJECTOR, companion
 from llama_halo.gguf.header import Header, read_header
 from llama_halo.gguf.memory import Serving, drafting_bytes
 from llama_halo.gguf.profile import Profile, from_json, profile, to_json
-from tests.memory.gguf_files import header_bytes
-from tests.memory.models import MODELS, small
-from tests.memory.projectors import pixtral, qwen2_5vl
+from tests.support.gguf_files import header_bytes
+from tests.support.gguf_models import MODELS, small
+from tests.support.gguf_projectors import pixtral, qwen2_5vl
 
 Json = dict[str, Any]
 

@@ -17,9 +17,9 @@ from llama_halo.gguf.header import read_header
 from llama_halo.gguf.layers import dimensions
 from llama_halo.gguf.memory import Estimate, Serving
 from llama_halo.gguf.memory import estimate as in_bytes
-from tests.hub import Hub, serve
-from tests.memory.gguf_files import header_bytes
-from tests.memory.models import MODELS
+from tests.support.gguf_files import header_bytes
+from tests.support.gguf_models import MODELS
+from tests.support.hub import Hub, serve
 
 DATA_BYTES = 50 * 2**20
 F16 = 1

@@ -8,8 +8,8 @@ import pytest
 
 from hack import chart
 from hack.testbed.cluster import Testbed
-from tests.api import Api, eventually
-from tests.golden.render import cases, load
+from tests.support.api import Api, eventually
+from tests.support.golden import cases, load
 
 pytestmark = pytest.mark.timeout(1800)
 WHAT = ("--namespace", chart.NAMESPACE, "--create-namespace")

@@ -13,7 +13,7 @@ def test_the_source_root_is_no_package() -> None:
 
 
 def test_the_front_door_is_short() -> None:
-    lines = (ROOT / "operator/llama_halo/reconcile/loop.py").read_text().splitlines()
+    lines = (ROOT / "operator/llama_halo/controllers/reconcile.py").read_text().splitlines()
     assert len(lines) < 100
 
 

@@ -10,14 +10,14 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from llama_halo.api.reasons import ConditionType, Reason
-from llama_halo.cluster.apply import MANAGER, with_applied_hash
-from llama_halo.cluster.resources import LEASE, LLAMAMODEL
-from llama_halo.cluster.rest import UNREACHABLE, RestCluster, current_namespace
+from llama_halo.controllers.facts import identity
 from llama_halo.errors import ClusterError, Conflict, NotFound, SettingsError
+from llama_halo.kube.apply import MANAGER, with_applied_hash
+from llama_halo.kube.client import UNREACHABLE, RestCluster, current_namespace
+from llama_halo.kube.resources import LEASE, LLAMAMODEL
 from llama_halo.plan import labels
 from llama_halo.plan.facts import Phase
 from llama_halo.plan.llamamodel import lease
-from llama_halo.reconcile.gather import identity
 from llama_halo.status.conditions import condition
 
 Json = dict[str, Any]

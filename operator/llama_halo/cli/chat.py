@@ -11,9 +11,9 @@ from contextlib import aclosing
 from typing import Any
 
 from llama_halo.cli.env import KEY_VARIABLE
-from llama_halo.cluster.resources import LLAMAMODEL, MODELROUTER, Resource
-from llama_halo.cluster.rest import UNREACHABLE, RestCluster, current_namespace
 from llama_halo.errors import ClusterError, NotFound, SettingsError
+from llama_halo.kube.client import UNREACHABLE, RestCluster, current_namespace
+from llama_halo.kube.resources import LLAMAMODEL, MODELROUTER, Resource
 from llama_halo.plan.labels import router_name
 
 Json = dict[str, Any]

@@ -9,8 +9,8 @@ import os
 from dataclasses import asdict, fields
 from pathlib import Path
 
-from llama_halo.cluster.resources import NODE
 from llama_halo.errors import SettingsError
+from llama_halo.kube.resources import NODE
 from llama_halo.node_agent.agent import MACHINE_ANNOTATION
 from llama_halo.node_agent.findings import PROBLEM, findings, gpu_budget_mib
 from llama_halo.node_agent.machine import Machine, read_machine
@@ -71,7 +71,7 @@ def _gib(mib: int) -> str:
 
 async def _of_the_cluster(wanted: set[str]) -> dict[str, Machine]:
     """Return what node agents published, of all nodes or of those named."""
-    from llama_halo.cluster.rest import RestCluster  # noqa: PLC0415  (a second to import)
+    from llama_halo.kube.client import RestCluster  # noqa: PLC0415  (it takes a second)
 
     cluster = await RestCluster.connect()
     try:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from llama_halo.api.modelrouter import ModelRouterSpec
-from llama_halo.cluster.resources import LLAMAMODEL, MODELROUTER
 from llama_halo.errors import ClusterError, SettingsError
+from llama_halo.kube.resources import LLAMAMODEL, MODELROUTER
 from llama_halo.plan.engines.choice import engine_of
 
 Json = dict[str, Any]
@@ -66,7 +66,7 @@ def run(words: list[str]) -> int:
 
 
 async def _find(given: str | None, name: str, url: str | None) -> Router:
-    from llama_halo.cluster.rest import (  # noqa: PLC0415  (it takes a second)
+    from llama_halo.kube.client import (  # noqa: PLC0415  (it takes a second)
         RestCluster,
         current_namespace,
     )

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from llama_halo.api.llamamodel import LlamaModelSpec
 from llama_halo.artifacts.sources import read_model_header
-from llama_halo.cluster.resources import LLAMAMODEL
 from llama_halo.errors import ClusterError, SourceMissing, UnsupportedModel
 from llama_halo.gguf.bundle import Bundle
 from llama_halo.gguf.companions import ADAPTER, PROJECTOR, companion
@@ -22,7 +21,8 @@ from llama_halo.gguf.fit import longest_context
 from llama_halo.gguf.header import Header
 from llama_halo.gguf.memory import CACHE_TYPES, MIB, Estimate, Serving
 from llama_halo.gguf.profile import profile
-from llama_halo.plan.parts import parts
+from llama_halo.kube.resources import LLAMAMODEL
+from llama_halo.plan.model_files import parts
 from llama_halo.plan.sizing import bundle_of, serving_of
 from llama_halo.status.jobs import inspection_from
 
@@ -82,7 +82,7 @@ def _with_more(bundle: Bundle, arguments: argparse.Namespace) -> Bundle:
 
 async def _of_cluster(namespace: str, name: str) -> tuple[LlamaModelSpec, Bundle]:
     """Return the spec of a LlamaModel, and what its status has of the files' headers."""
-    from llama_halo.cluster.rest import RestCluster  # noqa: PLC0415  (it takes a second)
+    from llama_halo.kube.client import RestCluster  # noqa: PLC0415  (it takes a second)
 
     cluster = await RestCluster.connect()
     try:

@@ -11,11 +11,11 @@ import uvloop
 from pydantic import ValidationError
 
 from llama_halo.api_server import ApiServer
+from llama_halo.contract.gateway_config import GatewayConfig
 from llama_halo.errors import SettingsError
 from llama_halo.gateway.auth import Keys
-from llama_halo.gateway.config import GatewayConfig
-from llama_halo.gateway.credentials import Credentials
-from llama_halo.gateway.server import serve
+from llama_halo.gateway.dispatch.credentials import Credentials
+from llama_halo.gateway.process import serve
 from llama_halo.logs import configure_logging
 
 

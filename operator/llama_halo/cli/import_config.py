@@ -9,8 +9,8 @@ from pathlib import Path
 
 from llama_halo.api.modelrouter import ENGINES
 from llama_halo.errors import SettingsError
-from llama_halo.importers.found import Found, Verdict
 from llama_halo.importers.resources import Wanted, resources
+from llama_halo.importers.result import Found, Verdict
 from llama_halo.importers.text import manifests, order, read, report
 
 

@@ -10,10 +10,10 @@ import sys
 from datetime import UTC, datetime
 
 from llama_halo.cli.report import Seen, report, text
-from llama_halo.cluster.events import CONTROLLER
-from llama_halo.cluster.resources import EVENT, LLAMAMODEL, MODELROUTER, NODE, POD
-from llama_halo.cluster.rest import UNREACHABLE, RestCluster
 from llama_halo.errors import ClusterError, SettingsError
+from llama_halo.kube.client import UNREACHABLE, RestCluster
+from llama_halo.kube.events import CONTROLLER
+from llama_halo.kube.resources import EVENT, LLAMAMODEL, MODELROUTER, NODE, POD
 from llama_halo.plan.labels import MODEL
 
 EVERY_SECONDS = 2

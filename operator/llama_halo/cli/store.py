@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from llama_halo.artifacts import store
-from llama_halo.cluster.resources import LLAMAMODEL
-from llama_halo.cluster.rest import RestCluster
-from llama_halo.cluster.store import Object
+from llama_halo.kube.cache import Object
+from llama_halo.kube.client import RestCluster
+from llama_halo.kube.resources import LLAMAMODEL
 
 DEFAULT_STORE = Path("/var/lib/llama-halo/models")
 

@@ -10,38 +10,39 @@ from typing import Any
 
 from aiohttp import web
 
-from llama_halo.gateway import bodies, ui
-from llama_halo.gateway.admission import Admission
+from llama_halo.contract.gateway_config import GatewayConfig
+from llama_halo.gateway import ui
 from llama_halo.gateway.apis import (
     anthropic,
-    completions,
-    embeddings,
     ollama,
-    openai,
-    recordings,
-    responses,
+    openai_audio,
+    openai_chat,
+    openai_completions,
+    openai_embeddings,
+    openai_responses,
 )
-from llama_halo.gateway.apis.embeddings import EMBEDDINGS, RERANK
-from llama_halo.gateway.apis.errors import ANTHROPIC, OLLAMA, OPENAI, RESPONSES, Api
-from llama_halo.gateway.apis.generation import Generation
-from llama_halo.gateway.apis.question import Question
+from llama_halo.gateway.apis.client_api import ANTHROPIC, OLLAMA, OPENAI, RESPONSES, Api
+from llama_halo.gateway.apis.exchange import Generation
+from llama_halo.gateway.apis.openai_embeddings import EMBEDDINGS, RERANK
+from llama_halo.gateway.apis.upstream_request import Question
+from llama_halo.gateway.apis.validation import checked_model, passed_on, session_of
 from llama_halo.gateway.auth import Keys
-from llama_halo.gateway.call import Call
-from llama_halo.gateway.choice import Choice
-from llama_halo.gateway.clients import client_of
-from llama_halo.gateway.config import GatewayConfig
-from llama_halo.gateway.failures import UNREADABLE, Failure, broken, ending, unreadable
-from llama_halo.gateway.hold import Held
-from llama_halo.gateway.lane import Lane
+from llama_halo.gateway.dispatch.client_stream import Line, send
+from llama_halo.gateway.dispatch.dispatcher import Held
+from llama_halo.gateway.dispatch.fast_path import Lane
+from llama_halo.gateway.dispatch.queue import Admission
+from llama_halo.gateway.http import bodies
+from llama_halo.gateway.http.errors import UNREADABLE, Failure, broken, ending, unreadable
+from llama_halo.gateway.http.json_codec import dumps
+from llama_halo.gateway.info_routes import Service, path_of, with_slashes
 from llama_halo.gateway.metrics import GatewayMetrics
-from llama_halo.gateway.models import EMBEDDING, TRANSCRIPTION
-from llama_halo.gateway.models import RERANK as RERANKS
-from llama_halo.gateway.quickjson import dumps
-from llama_halo.gateway.requests import checked_model, passed_on, session_of
-from llama_halo.gateway.service import Service, path_of, with_slashes
-from llama_halo.gateway.streaming import Line, send
-from llama_halo.gateway.traits import Traits, traits_of
-from llama_halo.gateway.watch import ModelWatch
+from llama_halo.gateway.models.model import EMBEDDING, TRANSCRIPTION
+from llama_halo.gateway.models.model import RERANK as RERANKS
+from llama_halo.gateway.models.registry import ModelWatch
+from llama_halo.gateway.request_record import Call
+from llama_halo.gateway.routing.clients import client_of
+from llama_halo.gateway.routing.features import Traits, traits_of
+from llama_halo.gateway.routing.selector import Choice
 
 log = logging.getLogger(__name__)
 
@@ -109,21 +110,27 @@ class Gateway:
             with_slashes(
                 post("/v1/messages", ANTHROPIC, generate(anthropic.validate, anthropic.generation)),
                 post("/v1/messages/count_tokens", ANTHROPIC, self._count_tokens),
-                post("/v1/chat/completions", OPENAI, generate(openai.validate, openai.generation)),
+                post(
+                    "/v1/chat/completions",
+                    OPENAI,
+                    generate(openai_chat.validate, openai_chat.generation),
+                ),
                 post(
                     "/v1/completions",
                     OPENAI,
-                    generate(completions.validate, completions.generation),
+                    generate(openai_completions.validate, openai_completions.generation),
                 ),
                 post(
-                    "/v1/responses", RESPONSES, generate(responses.validate, responses.generation)
+                    "/v1/responses",
+                    RESPONSES,
+                    generate(openai_responses.validate, openai_responses.generation),
                 ),
-                post(EMBEDDINGS, OPENAI, self._asking(EMBEDDINGS, embeddings.checked)),
+                post(EMBEDDINGS, OPENAI, self._asking(EMBEDDINGS, openai_embeddings.checked)),
                 *(
-                    post(path, OPENAI, self._asking(RERANK, embeddings.checked_rerank))
+                    post(path, OPENAI, self._asking(RERANK, openai_embeddings.checked_rerank))
                     for path in (RERANK, "/rerank")
                 ),
-                *(post(each, OPENAI, self._write_down) for each in recordings.PATHS),
+                *(post(each, OPENAI, self._write_down) for each in openai_audio.PATHS),
                 post("/api/chat", OLLAMA, generate(ollama.validate_chat, ollama.chat)),
                 post("/api/generate", OLLAMA, generate(ollama.validate_prompt, ollama.generate)),
                 post("/api/embed", OLLAMA, self._embed),
@@ -306,7 +313,7 @@ class Gateway:
     async def _write_down(self, request: web.Request, call: Call) -> web.StreamResponse:
         """Pass a recording on; what is said in it comes back in the form that was asked for."""
         form = await bodies.read_form(request, self._weighing(call))
-        call.asked = recordings.checked(form)
+        call.asked = openai_audio.checked(form)
         session = session_of(request.headers, {"user": call.request_id})
         targets = await self._choice.choose(
             call.asked, Traits(), session=session, count=None, mode=TRANSCRIPTION

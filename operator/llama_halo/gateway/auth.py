@@ -12,8 +12,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from llama_halo.gateway.config import LEAST_LETTERS
-from llama_halo.gateway.failures import Failure
+from llama_halo.contract.gateway_config import LEAST_LETTERS
+from llama_halo.gateway.http.errors import Failure
 
 log = logging.getLogger(__name__)
 

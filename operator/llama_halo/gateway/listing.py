@@ -7,9 +7,9 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
-from llama_halo.gateway.config import GatewayConfig
-from llama_halo.gateway.models import CHAT, EMBEDDING, Model
-from llama_halo.gateway.routing import exact_names, route_models, targets
+from llama_halo.contract.gateway_config import GatewayConfig
+from llama_halo.gateway.models.model import CHAT, EMBEDDING, Model
+from llama_halo.gateway.routing.table import exact_names, route_models, targets
 
 _EPOCH, _NEVER = "1970-01-01T00:00:00Z", "2318-01-01T00:00:00Z"
 

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from typing import Any
 
-from llama_halo.gateway.admission import Admission
-from llama_halo.gateway.call import Call
-from llama_halo.gateway.config import GatewayConfig
-from llama_halo.gateway.models import Model
-from llama_halo.gateway.routing import route_models, targets
+from llama_halo.contract.gateway_config import GatewayConfig
+from llama_halo.gateway.dispatch.queue import Admission
+from llama_halo.gateway.models.model import Model
+from llama_halo.gateway.request_record import Call
+from llama_halo.gateway.routing.table import route_models, targets
 
 Json = dict[str, Any]
 MOST_CALLS = 200

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from llama_halo.api.server_flags import OWNED_ENV, OWNED_FLAGS, REMOVED_FLAGS
-from llama_halo.importers.found import Found, FoundModel, Note, Verdict
+from llama_halo.importers.result import Found, FoundModel, Note, Verdict
 from llama_halo.importers.secrets import is_secret, without_secrets
 from llama_halo.importers.shell import WHISPER, Command
 

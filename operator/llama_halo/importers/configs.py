@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from llama_halo.importers.command_line import ALL_LAYERS
-from llama_halo.importers.found import Found, FoundModel, Settings, Verdict
+from llama_halo.importers.result import Found, FoundModel, Settings, Verdict
 
 _KNOWN = {"ctx_size", "gpu_layers", "batch_size"}
 _FIELDS = {"ctx_size": "contextSize", "batch_size": "batchSize", "threads": "threads"}

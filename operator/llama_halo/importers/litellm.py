@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from llama_halo.importers.found import Found, Settings, Verdict
 from llama_halo.importers.providers import here, provider_at
+from llama_halo.importers.result import Found, Settings, Verdict
 
 _PROTOCOLS = {"anthropic": "Anthropic", "ollama": "Ollama", "ollama_chat": "Ollama"}
 """All others that can be had by an address speak OpenAI's."""

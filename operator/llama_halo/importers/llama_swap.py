@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from llama_halo.importers.command_line import CommandLine
-from llama_halo.importers.found import Found, FoundModel, Note, Settings, Verdict
 from llama_halo.importers.providers import provider_at
+from llama_halo.importers.result import Found, FoundModel, Note, Settings, Verdict
 from llama_halo.importers.shell import parse
 
 _FOREVER = "8760h"

@@ -6,7 +6,7 @@ import re
 from pathlib import PurePath
 
 from llama_halo.importers.command_line import ALL_LAYERS, CommandLine, local_path
-from llama_halo.importers.found import Found, FoundModel, Note, Verdict
+from llama_halo.importers.result import Found, FoundModel, Note, Verdict
 
 _NUMBERS = {"num_ctx": "contextSize", "num_batch": "batchSize", "num_thread": "threads"}
 _SAMPLING = {

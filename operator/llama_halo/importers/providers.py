@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
-from llama_halo.importers.found import Found, Json, Note, Verdict
+from llama_halo.importers.result import Found, Json, Note, Verdict
 from llama_halo.importers.secrets import without_secrets
 
 _HERE = (

@@ -12,7 +12,7 @@ from llama_halo.api import API_VERSION
 from llama_halo.api.llamamodel import LlamaModelSpec
 from llama_halo.api.modelrouter import ModelRouterSpec
 from llama_halo.errors import SettingsError
-from llama_halo.importers.found import Found, FoundModel, Json, Note, Verdict
+from llama_halo.importers.result import Found, FoundModel, Json, Note, Verdict
 from llama_halo.importers.secrets import cleaned
 from llama_halo.plan.engines.choice import engine_of
 

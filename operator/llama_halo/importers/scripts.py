@@ -6,7 +6,7 @@ import re
 from pathlib import PurePath
 
 from llama_halo.importers.command_line import CommandLine
-from llama_halo.importers.found import Found, FoundModel, Note, Verdict
+from llama_halo.importers.result import Found, FoundModel, Note, Verdict
 from llama_halo.importers.shell import Command, parse, starts_a_server
 
 _STARTED = re.compile(r"""["']([A-Za-z0-9][-A-Za-z0-9._]*):(\d{2,5}):([A-Za-z]+)["']""")

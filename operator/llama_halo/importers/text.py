@@ -19,7 +19,7 @@ from llama_halo.importers import (
     modelfile,
     scripts,
 )
-from llama_halo.importers.found import Found, Json, Note, Verdict
+from llama_halo.importers.result import Found, Json, Note, Verdict
 
 _HEADINGS = {
     Verdict.TODO: "To do, by you",

@@ -1,4 +1,4 @@
-"""What a plan may know, frozen: gathered by `reconcile.gather`, read by `plan` and `status`."""
+"""What a plan may know, frozen: gathered by `controllers.facts`, read by `plan` and `status`."""
 
 from __future__ import annotations
 

@@ -15,8 +15,7 @@ from llama_halo.api.reasons import Reason
 from llama_halo.plan import labels
 from llama_halo.plan.facts import FETCH, INSPECT, Inspection, JobFacts, ModelFacts, Problem
 from llama_halo.plan.jobs import job
-from llama_halo.plan.outcome import Invalid, Object, Ref, Wait
-from llama_halo.plan.parts import (
+from llama_halo.plan.model_files import (
     MODEL,
     Part,
     has,
@@ -27,6 +26,7 @@ from llama_halo.plan.parts import (
     on_claim,
     parts,
 )
+from llama_halo.plan.outcome import Invalid, Object, Ref, Wait
 
 
 @dataclass(frozen=True)

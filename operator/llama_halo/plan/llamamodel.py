@@ -19,9 +19,7 @@ from llama_halo.plan.facts import (
 )
 from llama_halo.plan.files import Files, plan_files
 from llama_halo.plan.hashing import content_hash
-from llama_halo.plan.modes import mode_refusal
-from llama_halo.plan.outcome import Invalid, Object, Outcome, Plan, Ref, Wait
-from llama_halo.plan.parts import (
+from llama_halo.plan.model_files import (
     all_known,
     claim_refusal,
     fetchable_to,
@@ -30,6 +28,8 @@ from llama_halo.plan.parts import (
     on_claim_yet,
     stored_on,
 )
+from llama_halo.plan.modes import mode_refusal
+from llama_halo.plan.outcome import Invalid, Object, Outcome, Plan, Ref, Wait
 from llama_halo.plan.pods import extra_annotations, extra_labels, pinned, pod_additions
 from llama_halo.plan.quantity import seconds
 from llama_halo.plan.sizing import Sizing, size, too_little

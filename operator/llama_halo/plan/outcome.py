@@ -1,4 +1,4 @@
-"""The three outcomes of planning, as types; `reconcile.loop` matches on them."""
+"""The three outcomes of planning, as types; `controllers.reconcile` matches on them."""
 
 from __future__ import annotations
 

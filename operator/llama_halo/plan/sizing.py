@@ -15,8 +15,8 @@ from llama_halo.gguf.companions import PROJECTOR, Companion
 from llama_halo.gguf.memory import MIB, Estimate, Method, Serving
 from llama_halo.gguf.profile import Profile
 from llama_halo.plan.facts import Inspection
+from llama_halo.plan.model_files import DRAFT, MODEL, adapter_role, hears
 from llama_halo.plan.outcome import Invalid
-from llama_halo.plan.parts import DRAFT, MODEL, adapter_role, hears
 from llama_halo.plan.quantity import mebibytes
 
 DEFAULT_CONTEXT_TOKENS = 32768

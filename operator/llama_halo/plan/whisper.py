@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from llama_halo.api.llamamodel import Backend, LlamaModelSpec
-from llama_halo.plan.parts import MODEL
+from llama_halo.plan.model_files import MODEL
 
 PATH = "/v1/audio/transcriptions"
 """Where OpenAI's clients ask; the server has one path."""

@@ -13,15 +13,7 @@ from llama_halo.gguf.companions import PROJECTOR
 from llama_halo.gguf.memory import MIB, Estimate
 from llama_halo.gguf.profile import speaks_of_tools
 from llama_halo.plan.facts import FileFacts, Inspection
-from llama_halo.plan.parts import (
-    MODEL,
-    Part,
-    all_known,
-    current,
-    inspection_of,
-    known,
-    parts,
-)
+from llama_halo.plan.model_files import MODEL, Part, all_known, current, inspection_of, known, parts
 from llama_halo.plan.quantity import human_gib
 from llama_halo.plan.sizing import Sizing, size
 from llama_halo.status.conditions import Detail

@@ -10,13 +10,13 @@ import uuid
 from collections.abc import AsyncIterable, AsyncIterator
 from typing import Any
 
-from llama_halo.gateway.apis.generation import Generation
-from llama_halo.gateway.apis.openai import PATH as CHAT_PATH
-from llama_halo.gateway.failures import Failure, ended_early, in_band
-from llama_halo.gateway.requests import checked
-from llama_halo.gateway.sse import SseEvent, encode
-from llama_halo.gateway.translate import clients_anthropic
-from llama_halo.gateway.translate.clients_anthropic import messages_of
+from llama_halo.gateway.apis.exchange import Generation
+from llama_halo.gateway.apis.openai_chat import PATH as CHAT_PATH
+from llama_halo.gateway.apis.validation import checked
+from llama_halo.gateway.convert import anthropic_to_chat
+from llama_halo.gateway.convert.anthropic_to_chat import messages_of
+from llama_halo.gateway.http.errors import Failure, ended_early, in_band
+from llama_halo.gateway.http.sse import SseEvent, encode
 
 Json = dict[str, Any]
 _ROLES = ("user", "assistant", "system")
@@ -62,7 +62,7 @@ def generation(body: Json) -> Generation:
     stops = body.get("stop_sequences")
     if _wants_schema(body):
         # Its Anthropic route passes the schema of an answer over, its chat route keeps to it.
-        chat = {**clients_anthropic.chat_of(upstream_body(body)), "stream": True}
+        chat = {**anthropic_to_chat.chat_of(upstream_body(body)), "stream": True}
         return Generation(
             path=CHAT_PATH,
             body={**chat, "stream_options": {"include_usage": True}},

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from llama_halo.gateway.apis.generation import NDJSON, Generation
-from llama_halo.gateway.apis.openai import PATH as CHAT_PATH
-from llama_halo.gateway.apis.openai import add_call, normal_roles, until_done
-from llama_halo.gateway.failures import Failure
-from llama_halo.gateway.quickjson import dumps
-from llama_halo.gateway.requests import checked, checked_model
-from llama_halo.gateway.sse import SseEvent
+from llama_halo.gateway.apis.exchange import NDJSON, Generation
+from llama_halo.gateway.apis.openai_chat import PATH as CHAT_PATH
+from llama_halo.gateway.apis.openai_chat import add_call, normal_roles, until_done
+from llama_halo.gateway.apis.validation import checked, checked_model
+from llama_halo.gateway.http.errors import Failure
+from llama_halo.gateway.http.json_codec import dumps
+from llama_halo.gateway.http.sse import SseEvent
 
 Json = dict[str, Any]
 NANOSECONDS_A_MILLISECOND = 1_000_000

@@ -12,7 +12,7 @@ import re
 from typing import Any
 
 from llama_halo.api.modelrouter import ClaudeCodeRouterEngine, ModelRouterSpec, RoutedModel
-from llama_halo.plan.engines import beside, gateway
+from llama_halo.plan.engines import gateway, sidecar
 from llama_halo.plan.engines.engine import CONFIG_FOLDER, PORT, Taken, routed
 from llama_halo.plan.facts import Defaults, Identity
 from llama_halo.plan.quantity import seconds
@@ -37,13 +37,13 @@ def refusal(spec: ModelRouterSpec) -> str | None:
     """Return what Claude Code Router cannot do of a spec."""
     return (
         _refused_version(_engine(spec).version or DEFAULT_VERSION)
-        or beside.no_selector(spec, NAME)
-        or beside.no_route(
+        or sidecar.no_selector(spec, NAME)
+        or sidecar.no_route(
             spec, NAME, ("subagent",), "Claude Code's subagents carry nothing that it looks at"
         )
         or _no_default(spec)
         or _no_key(spec)
-        or beside.named_keys(spec, NAME, most=1)
+        or sidecar.named_keys(spec, NAME, most=1)
         or _bad_providers(spec)
     )
 
@@ -136,8 +136,8 @@ def _provider(name: str, models: list[RoutedModel], transformer: Any) -> dict[st
     path = "/v1/chat/completions" if transformer else "/v1/messages"
     return {
         "name": name,
-        "api_base_url": f"{beside.UPSTREAM}{path}",
-        "api_key": beside.NO_KEY,
+        "api_base_url": f"{sidecar.UPSTREAM}{path}",
+        "api_key": sidecar.NO_KEY,
         "models": list(dict.fromkeys(names)),
         "transformer": _transformer(models, transformer) if transformer else _PASSED_THROUGH,
     }
@@ -169,16 +169,16 @@ def pod(
 ) -> dict[str, Any]:
     """Return Claude Code Router and the gateway beside it."""
     version = _engine(spec).version or DEFAULT_VERSION
-    engine = beside.container(
+    engine = sidecar.container(
         spec,
         name="claude-code-router",
-        image=beside.image(defaults.engine_images[NAME], version, spec),
-        command=beside.guarded(["sh", "-c", _START], [_KEY]),
-        env=beside.key_variables(spec, [_KEY]),
+        image=sidecar.image(defaults.engine_images[NAME], version, spec),
+        command=sidecar.guarded(["sh", "-c", _START], [_KEY]),
+        env=sidecar.key_variables(spec, [_KEY]),
         health="/health",
         memory=("192Mi", "1Gi"),
     )
-    return beside.pod(engine, owner, spec, defaults, config_name)
+    return sidecar.pod(engine, owner, spec, defaults, config_name)
 
 
 _NOTES = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from llama_halo.api.modelrouter import ModelRouterSpec, Provider
-from llama_halo.gateway import config
-from llama_halo.gateway.config import GatewayConfig, LongContext, RoutedName, Routes
+from llama_halo.contract import gateway_config
+from llama_halo.contract.gateway_config import GatewayConfig, LongContext, RoutedName, Routes
 from llama_halo.plan.engines.engine import CONFIG_FOLDER, PORT, Taken, routed
 from llama_halo.plan.facts import Defaults, Identity
 from llama_halo.plan.quantity import canonical_quantity, seconds
@@ -90,9 +90,9 @@ def _policy(owner: Identity, spec: ModelRouterSpec, routes: Routes) -> GatewayCo
     )
 
 
-def _provider(provider: Provider) -> config.Provider:
+def _provider(provider: Provider) -> gateway_config.Provider:
     limit = {"max_concurrent": provider.max_concurrent} if provider.max_concurrent else {}
-    return config.Provider(
+    return gateway_config.Provider(
         name=provider.name,
         protocol=provider.protocol,
         base_url=provider.base_url,

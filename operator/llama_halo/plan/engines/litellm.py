@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from llama_halo.api.modelrouter import LiteLLMEngine, ModelRouterSpec
-from llama_halo.plan.engines import beside, gateway
+from llama_halo.plan.engines import gateway, sidecar
 from llama_halo.plan.engines.engine import CONFIG_FOLDER, PORT, Taken, routed
 from llama_halo.plan.facts import Defaults, Identity
 
@@ -29,14 +29,14 @@ def refusal(spec: ModelRouterSpec) -> str | None:
     """Return what LiteLLM cannot do of a spec."""
     return (
         _back_door(_engine(spec).version or "", (spec.pod and spec.pod.image) or "")
-        or beside.no_selector(spec, NAME)
-        or beside.no_route(
+        or sidecar.no_selector(spec, NAME)
+        or sidecar.no_route(
             spec,
             NAME,
             ("longContext", "webSearch", "image"),
             "it chooses by the model's name, and not by what a request is for",
         )
-        or beside.named_keys(spec, NAME, most=1)
+        or sidecar.named_keys(spec, NAME, most=1)
     )
 
 
@@ -101,8 +101,8 @@ def _entry(name: str, model: str) -> dict[str, Any]:
         "model_name": name,
         "litellm_params": {
             "model": f"anthropic/{model}",
-            "api_base": beside.UPSTREAM,
-            "api_key": beside.NO_KEY,
+            "api_base": sidecar.UPSTREAM,
+            "api_key": sidecar.NO_KEY,
             "timeout": _TIMEOUT_SECONDS,
             "stream_timeout": _TIMEOUT_SECONDS,
         },
@@ -121,11 +121,11 @@ def pod(
         "DISABLE_ADMIN_UI": "True",
         **({} if spec.auth else {"LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true"}),
     }
-    engine = beside.container(
+    engine = sidecar.container(
         spec,
         name="litellm",
-        image=beside.image(defaults.engine_images[NAME], version, spec),
-        command=beside.guarded(
+        image=sidecar.image(defaults.engine_images[NAME], version, spec),
+        command=sidecar.guarded(
             [
                 *("litellm", "--config", f"{CONFIG_FOLDER}/{CONFIG_FILE}"),
                 *("--host", "0.0.0.0", "--port", str(PORT)),
@@ -134,12 +134,12 @@ def pod(
         ),
         env=[
             *({"name": name, "value": value} for name, value in settings.items()),
-            *beside.key_variables(spec, [_KEY] if spec.auth else []),
+            *sidecar.key_variables(spec, [_KEY] if spec.auth else []),
         ],
         health="/health/liveliness",
         memory=("512Mi", "2Gi"),
     )
-    return beside.pod(engine, owner, spec, defaults, config_name)
+    return sidecar.pod(engine, owner, spec, defaults, config_name)
 
 
 def routes(spec: ModelRouterSpec) -> list[Taken]:

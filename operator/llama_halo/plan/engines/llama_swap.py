@@ -9,7 +9,7 @@ import json
 from typing import Any
 
 from llama_halo.api.modelrouter import LlamaSwapEngine, ModelRouterSpec
-from llama_halo.plan.engines import beside, gateway
+from llama_halo.plan.engines import gateway, sidecar
 from llama_halo.plan.engines.engine import CONFIG_FOLDER, PORT, Taken, routed
 from llama_halo.plan.facts import Defaults, Identity
 
@@ -23,15 +23,15 @@ _KEY = "LLAMA_HALO_KEY_"
 def refusal(spec: ModelRouterSpec) -> str | None:
     """Return what llama-swap cannot do of a spec."""
     return (
-        beside.no_selector(spec, NAME)
-        or beside.no_route(
+        sidecar.no_selector(spec, NAME)
+        or sidecar.no_route(
             spec,
             NAME,
             ("longContext", "webSearch", "image"),
             "it chooses by the model's name, and not by what a request is for",
         )
         or _pattern(spec)
-        or beside.named_keys(spec, NAME, most=None)
+        or sidecar.named_keys(spec, NAME, most=None)
     )
 
 
@@ -61,8 +61,8 @@ def files(owner: Identity, spec: ModelRouterSpec) -> dict[str, str]:
         },
         "peers": {
             PEER: {
-                "proxy": beside.UPSTREAM,
-                "apiKey": beside.NO_KEY,  # else the client's own goes on
+                "proxy": sidecar.UPSTREAM,
+                "apiKey": sidecar.NO_KEY,  # else the client's own goes on
                 "models": sorted(set(names.values())),
                 # By default an answer that does not begin within a minute is a failure.
                 "timeouts": {"responseHeader": 0},
@@ -97,22 +97,22 @@ def pod(
 ) -> dict[str, Any]:
     """Return llama-swap and the gateway beside it."""
     version = _engine(spec).version or DEFAULT_VERSION
-    engine = beside.container(
+    engine = sidecar.container(
         spec,
         name="llama-swap",
-        image=beside.image(defaults.engine_images[NAME], version, spec),
-        command=beside.guarded(
+        image=sidecar.image(defaults.engine_images[NAME], version, spec),
+        command=sidecar.guarded(
             [
                 *("llama-swap", "-config", f"{CONFIG_FOLDER}/{CONFIG_FILE}"),
                 *("-listen", f":{PORT}"),
             ],
             _key_names(spec),
         ),
-        env=beside.key_variables(spec, _key_names(spec)),
+        env=sidecar.key_variables(spec, _key_names(spec)),
         health="/health",
         memory=("64Mi", "512Mi"),
     )
-    return beside.pod(engine, owner, spec, defaults, config_name)
+    return sidecar.pod(engine, owner, spec, defaults, config_name)
 
 
 def routes(spec: ModelRouterSpec) -> list[Taken]:

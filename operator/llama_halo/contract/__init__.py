@@ -1,0 +1,1 @@
+"""What two of the processes agree on, each fact once; imports neither side."""

@@ -1,0 +1,60 @@
+"""Carry out a plan, and turn what the API server will not take into an outcome of its own."""
+
+from __future__ import annotations
+
+from llama_halo.api.reasons import FAILED_REASONS, Reason
+from llama_halo.controllers.state import Context
+from llama_halo.errors import ClusterError
+from llama_halo.kube.apply import Applied, carry_out
+from llama_halo.kube.cache import Object
+from llama_halo.plan.outcome import Invalid, Outcome, Plan, Wait
+
+FORBIDDEN_RETRY_SECONDS = 10
+COLLECTED_RETRY_SECONDS = 2
+CONTESTED_SECONDS = 30
+RECORDED_SECONDS = 1
+"""Until the status says what Jobs answered, and they can go."""
+IDLE_SECONDS = 2
+"""A gateway that is gone does not say that its requests have ended."""
+TURN_SECONDS = 15
+"""Another model's roll may have failed, and its turn be free."""
+CONFLICT_SECONDS = 15
+"""Somebody else's object is not watched."""
+FAILING_SECONDS = 60
+"""A failure that lasts becomes Stalled, and need not send news for that."""
+
+
+async def act(context: Context, cr: Object, outcome: Outcome) -> tuple[Applied, Outcome]:
+    """Apply a plan; what the API server will not take now or ever becomes Wait or Invalid."""
+    if not isinstance(outcome, Plan):
+        return Applied(), outcome
+    try:
+        applied = await carry_out(context.cluster, context.store, context.repairs, cr, outcome)
+    except ClusterError as error:
+        if error.status != 403 or error.causes:
+            raise
+        return Applied(), Wait(
+            Reason.RETRYING, f"not allowed by the API server: {error}", FORBIDDEN_RETRY_SECONDS
+        )
+    if applied.refused:
+        return applied, Invalid(Reason.INVALID_SPEC, applied.refused)
+    if applied.blocked:
+        return applied, Wait(Reason.RETRYING, applied.blocked, COLLECTED_RETRY_SECONDS)
+    if applied.contested:
+        return applied, Wait(Reason.RETRYING, applied.contested, CONTESTED_SECONDS)
+    return applied, outcome
+
+
+def again_after(outcome: Outcome, reason: str) -> float | None:
+    """Return when to look again although nothing may happen."""
+    if isinstance(outcome, Wait):
+        return outcome.after_seconds
+    if isinstance(outcome, Plan) and outcome.unrecorded:
+        return RECORDED_SECONDS
+    if isinstance(outcome, Plan) and outcome.awaits_idle:
+        return IDLE_SECONDS
+    if isinstance(outcome, Plan) and outcome.awaits_turn:
+        return TURN_SECONDS
+    if reason == Reason.NAME_CONFLICT:
+        return CONFLICT_SECONDS
+    return FAILING_SECONDS if reason in FAILED_REASONS else None

@@ -1,0 +1,187 @@
+"""Facts for the plans, read from the store; no requests are made here."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Set
+from datetime import datetime
+from itertools import chain
+
+from llama_halo.api.llamamodel import LlamaModelSpec
+from llama_halo.controllers.file_facts import file_facts
+from llama_halo.controllers.state import Context
+from llama_halo.kube.cache import Object, Store, key_of
+from llama_halo.plan import chat_template, labels
+from llama_halo.plan.facts import (
+    DeploymentFacts,
+    Identity,
+    ModelFacts,
+    NodeFacts,
+    RouterFacts,
+    Taint,
+)
+from llama_halo.plan.ledger import matches
+from llama_halo.plan.llamamodel import wishes
+from llama_halo.plan.model_files import looks_on_nodes
+from llama_halo.plan.quantity import mebibytes
+
+log = logging.getLogger(__name__)
+
+NOT_READY_PATIENCE_SECONDS = 60
+
+
+def identity(cr: Object) -> Identity:
+    """Return which resource is planned for."""
+    metadata = cr["metadata"]
+    return Identity(
+        kind=cr["kind"],
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        uid=metadata["uid"],
+        generation=metadata.get("generation", 0),
+    )
+
+
+def model_facts(context: Context, cr: Object, spec: LlamaModelSpec) -> ModelFacts:
+    """Gather what a LlamaModel's plan depends on."""
+    key = key_of(cr)
+    annotations = cr["metadata"].get("annotations") or {}
+    running_on, there = context.stakes.running_nodes(key), context.store.children(key, "Deployment")
+    deployments = tuple(_deployment(each, running_on) for each in there)
+    nodes = [each.node for each in deployments]
+    return ModelFacts(
+        owner=identity(cr),
+        defaults=context.settings.defaults(),
+        assignment=context.assignments.get(key),
+        deployments=deployments,
+        rolling_elsewhere=context.rolls.taken(key, nodes, context.store),
+        files=file_facts(context, cr),
+        requested_at=annotations.get(labels.FLUX_REQUESTED_AT, ""),
+        phase=context.activity.phase(key),
+        usage=context.activity.usage(key),
+        awaited_seconds=time.monotonic() - context.awaiting_idle.get(key, time.monotonic()),
+        candidates=_candidates(context, spec) if looks_on_nodes(spec) else (),
+        referenced_configs=_mounted(
+            chat_template.VOLUME,
+            context.store.children(key, "Pod"),
+            [each["spec"]["template"] for each in there],
+        ),
+    )
+
+
+def _candidates(context: Context, spec: LlamaModelSpec) -> tuple[str, ...]:
+    """Return the nodes that may run a model, room aside."""
+    nodes = node_facts(context.store, gpu_reserve_mib=context.settings.gpu_reserve_mib)
+    return tuple(each.name for each in nodes if each.takes_new and matches(wishes(spec), each))
+
+
+def router_facts(context: Context, cr: Object) -> RouterFacts:
+    """Gather what a ModelRouter's plan depends on."""
+    return RouterFacts(
+        owner=identity(cr),
+        defaults=context.settings.defaults(),
+        referenced_configs=_mounted("config", context.store.children(key_of(cr), "Pod")),
+    )
+
+
+def _mounted(volume: str, *pods: Iterable[Object]) -> frozenset[str]:
+    """Return the ConfigMaps that pods, or templates of pods, have as one of their volumes."""
+    return frozenset(
+        each["configMap"]["name"]
+        for pod in chain(*pods)
+        for each in pod.get("spec", {}).get("volumes", ())
+        if each.get("name") == volume and "configMap" in each
+    )
+
+
+def node_facts(store: Store, *, gpu_reserve_mib: int) -> list[NodeFacts]:
+    """Gather what every node can take, sorted by name."""
+    found = [_node(node, gpu_reserve_mib) for node in store.all("Node")]
+    return sorted(found, key=lambda node: node.name)
+
+
+def patience_ends(store: Store) -> float | None:
+    """Return the seconds until patience with the next node that is not ready ends, if any."""
+    waiting = [
+        NOT_READY_PATIENCE_SECONDS - since
+        for node in store.all("Node")
+        if (since := _not_ready_seconds(node)) is not None and since < NOT_READY_PATIENCE_SECONDS
+    ]
+    return min(waiting) + 1 if waiting else None
+
+
+def _deployment(deployment: Object, running_on: Set[str]) -> DeploymentFacts:
+    metadata, spec = deployment["metadata"], deployment["spec"]
+    status = deployment.get("status", {})
+    replicas = spec.get("replicas", 0)
+    annotations = spec["template"]["metadata"].get("annotations") or {}
+    node = (metadata.get("annotations") or {}).get(labels.NODE, "")
+    return DeploymentFacts(
+        name=metadata["name"],
+        node=node,
+        config_hash=annotations.get(labels.CONFIG_HASH, ""),
+        settled=status.get("observedGeneration", 0) >= metadata.get("generation", 0)
+        and status.get("updatedReplicas", 0) == replicas
+        and status.get("availableReplicas", 0) == replicas,
+        runs=bool(replicas),
+        answers=node in running_on and answers(status),
+    )
+
+
+def answers(status: Object) -> bool:
+    """Tell whether a Deployment's pods answer: a busy one may miss a probe, and goes on."""
+    found = {each["type"]: each for each in status.get("conditions", ())}
+    available = found.get("Available")
+    if found.get("Progressing", {}).get("reason") != "NewReplicaSetAvailable" or available is None:
+        return False
+    since = time.time() - datetime.fromisoformat(available["lastTransitionTime"]).timestamp()
+    return available["status"] == "True" or since < NOT_READY_PATIENCE_SECONDS
+
+
+def _node(node: Object, gpu_reserve_mib: int) -> NodeFacts:
+    metadata, spec = node["metadata"], node.get("spec", {})
+    allocatable = mebibytes(node.get("status", {}).get("allocatable", {}).get("memory", 0))
+    annotated = (metadata.get("annotations") or {}).get(labels.GPU_MEMORY)
+    budget = max(allocatable - gpu_reserve_mib, 0)
+    if annotated:
+        budget = _budget(metadata["name"], annotated)
+    return NodeFacts(
+        name=metadata["name"],
+        allocatable_mib=allocatable,
+        gpu_budget_mib=budget,
+        labels=metadata.get("labels") or {},
+        taints=tuple(
+            Taint(key=each["key"], value=each.get("value", ""), effect=each["effect"])
+            for each in spec.get("taints", ())
+            # The unschedulable and not-ready taints say what `takes_new` says, with patience.
+            if not each["key"].startswith("node.kubernetes.io/")
+        ),
+        takes_new=not spec.get("unschedulable", False) and not _long_not_ready(node),
+    )
+
+
+def _long_not_ready(node: Object) -> bool:
+    since = _not_ready_seconds(node)
+    return since is not None and since >= NOT_READY_PATIENCE_SECONDS
+
+
+def _not_ready_seconds(node: Object) -> float | None:
+    """Return for how long a node has not been ready, None when it is."""
+    for each in node.get("status", {}).get("conditions", ()):
+        if each["type"] == "Ready" and each["status"] != "True":
+            since = each.get("lastTransitionTime") or node["metadata"]["creationTimestamp"]
+            return time.time() - datetime.fromisoformat(since).timestamp()
+    return None
+
+
+def _budget(node: str, annotated: str) -> int:
+    """Read a node's budget; one that cannot be read is no budget, which is safe and seen."""
+    try:
+        return mebibytes(annotated)
+    except (ArithmeticError, ValueError):
+        log.warning(
+            "annotation is no quantity like 104Gi: the node takes no GPU model",
+            extra={"node": node, "annotation": labels.GPU_MEMORY, "seen": annotated},
+        )
+        return 0

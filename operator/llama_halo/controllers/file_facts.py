@@ -1,0 +1,165 @@
+"""What is known of a model's files: from its status, and from Jobs that answered since."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+
+from llama_halo.controllers.state import Context
+from llama_halo.errors import DamagedGGUF
+from llama_halo.kube.cache import Key, Object, key_of
+from llama_halo.kube.resources import CLAIM, CONFIG_MAP
+from llama_halo.plan import labels
+from llama_halo.plan.facts import (
+    ChatTemplateFacts,
+    ClaimFacts,
+    FileFacts,
+    Inspection,
+    JobFacts,
+    StoredAt,
+)
+from llama_halo.status.jobs import inspection_from, job_facts
+
+log = logging.getLogger(__name__)
+
+MOST_KEYS_TOLD = 5
+
+
+def file_facts(context: Context, cr: Object) -> FileFacts:
+    """Gather what is known of a model's files."""
+    key, status = key_of(cr), cr.get("status") or {}
+    jobs = _jobs(context, cr)
+    told = _inspections(context, cr)
+    kept = tuple(
+        StoredAt(
+            each["node"],
+            each["path"],
+            each.get("bytes") or 0,
+            each.get("sha256") or "",
+            each.get("requestedAt") or "",
+        )
+        for each in status.get("files", ())
+    )
+    claim = context.claims.get(claim_key(cr) or key, ClaimFacts())
+    template = template_facts(context, cr)
+    if not jobs and not told:
+        context.inspected.pop(key, None)
+        return FileFacts(stored=kept, claim=claim, chat_template=template)
+    answers = [(job, job.answer) for job in jobs if job.answer]
+    inspections = _newest(
+        told, [answer for _, answer in answers if isinstance(answer, Inspection)], cr
+    )
+    arrived = [answer for _, answer in answers if isinstance(answer, StoredAt)]
+    arrived += [
+        StoredAt(job.node, answer.path, answer.bytes)
+        for job, answer in answers
+        if isinstance(answer, Inspection) and not answer.folder
+    ]
+    stored = _merged(kept, arrived)
+    return FileFacts(
+        inspections=inspections,
+        stored=stored,
+        jobs=jobs,
+        claim=claim,
+        chat_template=template,
+        recorded=(inspections, stored) == (told, kept),
+    )
+
+
+def claim_key(cr: Object) -> Key | None:
+    """Return the key of the claim that a model's files are on."""
+    store = (cr.get("spec") or {}).get("store") or {}
+    name = (store.get("persistentVolumeClaim") or {}).get("claimName")
+    return Key(CLAIM.kind, cr["metadata"]["namespace"], name) if name else None
+
+
+def template_key(cr: Object) -> Key | None:
+    """Return the key of the ConfigMap that has a model's chat template."""
+    name = _template(cr).get("name")
+    return Key(CONFIG_MAP.kind, cr["metadata"]["namespace"], name) if name else None
+
+
+def template_facts(context: Context, cr: Object) -> ChatTemplateFacts:
+    """Return what is known of a model's chat template."""
+    config_map = template_key(cr)
+    if config_map is None:
+        return ChatTemplateFacts()
+    found, name = context.templates.get(config_map), _template(cr)["key"]
+    where = f"ConfigMap {config_map.namespace}/{config_map.name}"
+    if found is None:
+        return ChatTemplateFacts(problem=f"{where} is not there: apply it, with a key {name}")
+    if isinstance(found, str):
+        return ChatTemplateFacts(problem=f"{where} cannot be read: {found}")
+    if not found.get(name, "").strip():
+        has = ", ".join(sorted(found)[:MOST_KEYS_TOLD]) or "none"
+        return ChatTemplateFacts(problem=f"{where} has no text under {name}; its keys: {has}")
+    return ChatTemplateFacts(text=found[name])
+
+
+def _template(cr: Object) -> Mapping[str, str]:
+    template = (cr.get("spec") or {}).get("chatTemplate") or {}
+    found: Mapping[str, str] = template.get("configMapKeyRef") or {}
+    return found
+
+
+def _jobs(context: Context, cr: Object) -> tuple[JobFacts, ...]:
+    key, uid = key_of(cr), cr["metadata"]["uid"]
+    jobs = context.store.children(key, "Job")
+    if not jobs:
+        return ()
+    pods = context.store.children(key, "Pod")
+    return tuple(
+        job_facts(
+            job, [pod for pod in pods if _owns(job, pod)], context.findings.get(key_of(job), "")
+        )
+        for job in jobs
+        if "deletionTimestamp" not in job["metadata"]
+        and any(each["uid"] == uid for each in job["metadata"].get("ownerReferences", ()))
+    )
+
+
+def _owns(job: Object, pod: Object) -> bool:
+    uid = job["metadata"]["uid"]
+    return any(each["uid"] == uid for each in pod["metadata"].get("ownerReferences", ()))
+
+
+def _inspections(context: Context, cr: Object) -> tuple[Inspection, ...]:
+    """Return what the status has; each is parsed once."""
+    key, entries = key_of(cr), (cr.get("status") or {}).get("inspected") or []
+    cached = context.inspected.get(key)
+    if cached is None or cached[0] != entries:
+        cached = (entries, tuple(_parsed(cr, entries)))
+        context.inspected[key] = cached
+    return cached[1]
+
+
+def _parsed(cr: Object, entries: Sequence[Object]) -> list[Inspection]:
+    found = []
+    for entry in entries:
+        try:
+            found.append(inspection_from(entry))
+        except (DamagedGGUF, KeyError, TypeError, ValueError) as error:
+            # Another version of the operator wrote it: the source is looked at once more.
+            log.warning("inspection not usable", extra={"key": str(key_of(cr)), "why": str(error)})
+    return found
+
+
+def _newest(
+    told: Sequence[Inspection], arrived: Sequence[Inspection], cr: Object
+) -> tuple[Inspection, ...]:
+    """Return one inspection a source: the answer to the latest request, of several the told one."""
+    annotations = cr["metadata"].get("annotations") or {}
+    latest = annotations.get(labels.FLUX_REQUESTED_AT, "")
+    found: dict[tuple[str, str], Inspection] = {}
+    for each in (*told, *arrived):
+        old = found.get((each.role, each.source))
+        if old is None or (each.requested_at == latest and old.requested_at != latest):
+            found[(each.role, each.source)] = each
+    return tuple(found[key] for key in sorted(found))
+
+
+def _merged(kept: Sequence[StoredAt], arrived: Sequence[StoredAt]) -> tuple[StoredAt, ...]:
+    """Return what is where; what arrived just now counts."""
+    news = {(each.node, each.path): each for each in arrived}
+    rest = [each for each in kept if (each.node, each.path) not in news]
+    return tuple(sorted([*news.values(), *rest], key=lambda each: (each.node, each.path)))

@@ -1,0 +1,38 @@
+"""A model's own servers: which pods are, and whether one works for somebody."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llama_halo.kube.cache import Object
+from llama_halo.kube.pods import Answer
+from llama_halo.plan import labels
+
+NO_SUCH_PAGE = (404, 501)
+"""Answers of a server that was started without its list of slots."""
+
+
+def is_server(pod: Object) -> bool:
+    """Tell whether a pod is one of a model's servers, and ready."""
+    metadata, status = pod["metadata"], pod.get("status", {})
+    ready = any(
+        each["type"] == "Ready" and each["status"] == "True"
+        for each in status.get("conditions", ())
+    )
+    ours = labels.MODEL in (metadata.get("labels") or {})
+    return ours and ready and "deletionTimestamp" not in metadata
+
+
+def works(answer: Answer | None) -> bool:
+    """Tell by what a server says of its slots whether it works; one that does not say so does."""
+    if answer is None:
+        return True
+    if answer.status in NO_SUCH_PAGE:
+        return False
+    return answer.status != 200 or _is_processing(answer.body)
+
+
+def _is_processing(slots: Any) -> bool:
+    if not isinstance(slots, list):
+        return True
+    return any(isinstance(each, dict) and each.get("is_processing") for each in slots)

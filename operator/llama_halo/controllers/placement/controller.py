@@ -1,0 +1,167 @@
+"""The placement key: gathers all demands, decides, and wakes the models whose place changed."""
+
+from __future__ import annotations
+
+import time
+
+from llama_halo.api.llamamodel import LlamaModelSpec
+from llama_halo.controllers.facts import identity, node_facts, patience_ends
+from llama_halo.controllers.file_facts import file_facts
+from llama_halo.controllers.state import PLACEMENT, Context
+from llama_halo.controllers.validate import validate
+from llama_halo.kube.cache import Key, Object, key_of, owner_key
+from llama_halo.kube.resources import LEASE, LLAMAMODEL, NODE
+from llama_halo.plan import labels
+from llama_halo.plan.facts import FETCH, Demand, FileFacts, Held, NodeFacts
+from llama_halo.plan.llamamodel import demand
+from llama_halo.plan.outcome import Invalid
+from llama_halo.plan.placement import place
+
+INTERVAL_SECONDS = 0.5
+SHARE_OF_TIME = 0.1
+"""With thousands of models a decision takes long, and nothing else is done meanwhile."""
+LONGEST_INTERVAL_SECONDS = 5.0
+
+
+def notice(context: Context, key: Key, obj: Object | None) -> None:
+    """Ask for a decision when a change of the store touches what placement reads."""
+    if key.kind == LLAMAMODEL.kind:
+        changed = _demand_changed(context, key, obj)
+    elif key.kind == NODE.kind:
+        changed = True
+    elif key.kind == LEASE.kind:
+        model = _model_of(key)
+        changed = model is not None and context.activity.note(model, obj) and _comes(context, model)
+    elif _is_of_files(key, obj):
+        owner = owner_key(obj) if obj else None
+        changed = owner is not None and _demand_changed(context, owner, context.store.get(owner))
+    else:
+        changed = context.stakes.note(key, obj)
+    if changed:
+        wake_placement(context)
+
+
+def _comes(context: Context, model: Key) -> bool:
+    """Tell whether a model comes and goes by its Lease; one that only rolls by it stays."""
+    wanted = context.demands.get(model)
+    return wanted is None or wanted.on_demand is not None
+
+
+def _model_of(lease: Key) -> Key | None:
+    """Return the model that a Lease is of, by the Lease's name."""
+    name = lease.name.removeprefix(labels.lease_name(""))
+    if name == lease.name:
+        return None
+    return Key(LLAMAMODEL.kind, lease.namespace, name)
+
+
+def refresh(context: Context, key: Key) -> None:
+    """Look again at what a model asks for: something changed that is not in the store."""
+    if _demand_changed(context, key, context.store.get(key)):
+        wake_placement(context)
+    context.queue.add(key)
+
+
+def _is_of_files(key: Key, obj: Object | None) -> bool:
+    """Tell whether something is a Job or its pod; that one is gone changes no demand."""
+    if key.kind == "Job":
+        return True
+    return obj is not None and labels.FILES_OF in (obj["metadata"].get("labels") or {})
+
+
+def _demand_changed(context: Context, key: Key, cr: Object | None) -> bool:
+    before, after = context.demands.get(key), None
+    if cr is None or "deletionTimestamp" in cr["metadata"]:
+        context.demands.pop(key, None)
+    else:
+        context.demands[key] = after = _demand(context, cr)
+    return before != after
+
+
+def wake_placement(context: Context) -> None:
+    """Ask for a decision: at once, or when the last one is long enough ago."""
+    due = context.next_placement_at - time.monotonic()
+    context.queue.add(PLACEMENT, after_seconds=max(due, 0.0))
+
+
+def place_all(context: Context) -> float | None:
+    """Decide where every model runs; a model whose assignment changed is reconciled.
+
+    Returns after how many seconds to decide again although nothing may happen: when a node that
+    is not ready will have been so for too long, or a model idle for long enough.
+    """
+    started, worked = time.monotonic(), time.thread_time()
+    context.next_placement_at = started + INTERVAL_SECONDS
+    store, stakes = context.store, context.stakes
+    wanted = {
+        key_of(cr): found
+        for cr in _by_age(store.all(LLAMAMODEL.kind))
+        if (found := context.demands.get(key_of(cr)))
+    }
+    nodes = node_facts(store, gpu_reserve_mib=context.settings.gpu_reserve_mib)
+    held = stakes.held()
+    decided = place(
+        list(wanted.values()),
+        nodes,
+        current={found.model: stakes.current_nodes(key) for key, found in wanted.items()},
+        running={found.model: stakes.running_nodes(key) for key, found in wanted.items()},
+        held=held,
+        refused={
+            found.model: there
+            for key, found in wanted.items()
+            if (there := stakes.refused_nodes(key))
+        },
+        usage={
+            found.model: context.activity.usage(key)
+            for key, found in wanted.items()
+            if found.on_demand
+        },
+    )
+    for key, found in wanted.items():
+        assignment = decided.assignments[found.model]
+        if found.model in decided.unload:
+            context.unloads.add(key)
+        if context.assignments.get(key) != assignment:
+            context.assignments[key] = assignment
+            context.queue.add(key)
+    for key in context.assignments.keys() - wanted.keys():
+        del context.assignments[key]
+    _publish(context, nodes, held)
+    pause = (time.thread_time() - worked) / SHARE_OF_TIME
+    pause = min(max(pause, INTERVAL_SECONDS), LONGEST_INTERVAL_SECONDS)
+    context.next_placement_at = started + pause
+    times = (patience_ends(store), decided.again_seconds)
+    return min((each for each in times if each is not None), default=None)
+
+
+def _demand(context: Context, cr: Object) -> Demand | None:
+    """Return what a model asks of the nodes, None when it may not ask (yet)."""
+    spec = validate(LlamaModelSpec, cr, context.specs)
+    if isinstance(spec, Invalid):
+        return None
+    files = file_facts(context, cr)
+    if files.chat_template.problem and not _has_begun(context, key_of(cr), files):
+        return None
+    return demand(identity(cr), spec, files)
+
+
+def _has_begun(context: Context, key: Key, files: FileFacts) -> bool:
+    """Tell whether a model runs or its files are on their way: nothing is begun without its chat
+    template."""
+    return context.stakes.is_to_run(key) or any(job.work == FETCH for job in files.jobs)
+
+
+def _publish(context: Context, nodes: list[NodeFacts], held: list[Held]) -> None:
+    sums = {node.name: 0 for node in nodes}
+    for each in held:
+        if each.node in sums:
+            sums[each.node] += each.gpu_mib
+    context.metrics.memory({each.name: (each.gpu_budget_mib, sums[each.name]) for each in nodes})
+
+
+def _by_age(crs: list[Object]) -> list[Object]:
+    def age(cr: Object) -> tuple[str, str, str]:
+        metadata = cr["metadata"]
+        return metadata["creationTimestamp"], metadata["namespace"], metadata["name"]
+
+    return sorted(crs, key=age)

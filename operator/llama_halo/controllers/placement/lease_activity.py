@@ -1,0 +1,129 @@
+"""What gateways say on the Leases of models, and when they said it.
+
+A gateway writes an annotation of its own: a counter and its requests in flight, `17/2`. Times are
+of this process's own clock, when it saw a change: no clocks of two machines are compared, and a
+restarted operator begins as if everything had been said just now.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from llama_halo.kube.cache import Key, Object
+from llama_halo.plan import labels
+from llama_halo.plan.facts import BUSY_SECONDS, Phase, Usage
+
+
+@dataclass
+class _Lease:
+    """One model's Lease as it was seen."""
+
+    phase: Phase = Phase.NEW
+    entries: dict[str, tuple[str, float]] = field(default_factory=dict)
+    """What each gateway said last, and when that was news."""
+    changed_at: float = 0.0
+    wanted_at: float | None = None
+    loaded_at: float = 0.0
+    seen_busy_at: float = float("-inf")
+    """When its server was busy with clients that no gateway told of."""
+
+
+class Activity:
+    """All Leases; changes are noted as the store tells them."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._leases: dict[Key, _Lease] = {}
+        self._sound_since: float | None = None
+        self._broken: set[str | None] = set()
+
+    def note(self, key: Key, obj: Object | None) -> bool:
+        """Take in a Lease of a model, None when it is gone; tell whether it is news for placement:
+        the model became wanted, was given up, or has another phase."""
+        if obj is None:
+            return self._leases.pop(key, None) is not None
+        now, annotations = self._clock(), obj["metadata"].get("annotations") or {}
+        new = key not in self._leases
+        lease = self._leases.setdefault(key, _Lease(changed_at=now, loaded_at=now))
+        before = (lease.phase, self._busy(lease, now))
+        said = {
+            name: text
+            for name, text in annotations.items()
+            if name.startswith(labels.GATEWAY_PREFIX)
+        }
+        for name, text in said.items():
+            if lease.entries.get(name, ("",))[0] != text:
+                lease.entries[name] = (text, now)
+                lease.changed_at = now
+        for name in lease.entries.keys() - said.keys():
+            del lease.entries[name]
+        phase = annotations.get(labels.PHASE, "")
+        lease.phase = Phase(phase) if phase in set(Phase) else Phase.NEW
+        if lease.phase is Phase.LOADED and before[0] in (Phase.NEW, Phase.IDLE):
+            lease.loaded_at = lease.changed_at = now
+        after = (lease.phase, self._busy(lease, now))
+        if not after[1]:
+            lease.wanted_at = None
+        elif lease.wanted_at is None:
+            lease.wanted_at = now
+        return new or before != after
+
+    def phase(self, key: Key) -> Phase:
+        """Return the phase of a model, NEW when it has no Lease."""
+        lease = self._leases.get(key)
+        return lease.phase if lease else Phase.NEW
+
+    def usage(self, key: Key) -> Usage:
+        """Return what a model is used for now."""
+        lease, now = self._leases.get(key), self._clock()
+        if lease is None:
+            return Usage(trusted=False)
+        busy = self._busy(lease, now)
+        said = [at for text, at in lease.entries.values() if _in_flight(text)]
+        ends = max([*said, lease.seen_busy_at]) + BUSY_SECONDS - now
+        return Usage(
+            phase=lease.phase,
+            busy=busy,
+            wanted_since=lease.wanted_at or 0.0,
+            idle_seconds=0.0 if busy else now - lease.changed_at,
+            resident_seconds=now - lease.loaded_at,
+            trusted=self.trusted,
+            next_change_seconds=ends if busy else None if self.trusted else BUSY_SECONDS,
+        )
+
+    def seen_busy(self, key: Key) -> None:
+        """Note that a model's server works for somebody who goes past the gateways."""
+        lease = self._leases.get(key)
+        if lease:
+            lease.seen_busy_at = lease.changed_at = self._clock()
+
+    def watched(self, namespace: str | None, *, sound: bool) -> None:
+        """Note whether a watch on Leases works; what one may have missed makes nobody idle."""
+        self._broken.discard(namespace)
+        if not sound:
+            self._broken.add(namespace)
+        if self._broken:
+            self._sound_since = None
+        elif self._sound_since is None:
+            self._sound_since = self._clock()
+
+    @property
+    def trusted(self) -> bool:
+        """Whether a gateway that wanted a model would have been heard by now."""
+        return self._sound_since is not None and self._clock() - self._sound_since >= BUSY_SECONDS
+
+    @staticmethod
+    def _busy(lease: _Lease, now: float) -> bool:
+        if now - lease.seen_busy_at < BUSY_SECONDS:
+            return True
+        return any(
+            _in_flight(text) and now - at < BUSY_SECONDS for text, at in lease.entries.values()
+        )
+
+
+def _in_flight(text: str) -> bool:
+    """Tell whether a gateway's word says that it has requests in flight."""
+    count = text.rpartition("/")[2]
+    return count.isdecimal() and int(count) > 0

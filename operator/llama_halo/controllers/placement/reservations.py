@@ -1,0 +1,177 @@
+"""What placement reads of pods and Deployments: one small record each, kept as the store changes.
+
+Placement is asked for only when a record changed: most events of a pod tell it nothing. It adds up
+the records instead of walking through every object.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from llama_halo.kube.cache import Key, Object, owner_key
+from llama_halo.plan import labels
+from llama_halo.plan.facts import Held
+from llama_halo.plan.pods import pinned_to
+
+_ENDED = ("Succeeded", "Failed")
+_Place = tuple[str, str, str]
+"""Namespace, Deployment, node."""
+
+
+@dataclass(frozen=True)
+class Stake:
+    """What one pod or Deployment of ours has to do with a node."""
+
+    owner: Key | None
+    place: _Place
+    runs: bool
+    """Wants to run: a Deployment that is not at 0, a pod that is neither ended nor ending."""
+    held: Held | None
+    """What it holds there, None when nothing."""
+    refused: bool = False
+    """The scheduler sees no memory for it there, whatever the ledger says: others use it, too."""
+
+
+class Stakes:
+    """The records of all pods and Deployments, by owner and by place."""
+
+    def __init__(self) -> None:
+        self._stakes: dict[Key, Stake] = {}
+        self._by_owner: dict[Key, dict[Key, Stake]] = defaultdict(dict)
+        self._by_place: dict[_Place, dict[Key, Held]] = defaultdict(dict)
+        self._held: dict[_Place, Held] = {}
+
+    def note(self, key: Key, obj: Object | None) -> bool:
+        """Take in a change of the store; tell whether it is one for placement."""
+        old, new = self._stakes.get(key), stake_of(key, obj) if obj else None
+        if old == new:
+            return False
+        if old:
+            del self._stakes[key]
+            _remove(self._by_owner, old.owner, key)
+            _remove(self._by_place, old.place, key)
+            self._add_up(old.place)
+        if new:
+            self._stakes[key] = new
+            if new.owner:
+                self._by_owner[new.owner][key] = new
+            if new.held:
+                self._by_place[new.place][key] = new.held
+                self._add_up(new.place)
+        return True
+
+    def held(self) -> list[Held]:
+        """Return what pods hold, ending ones too, and what Deployments just written will hold."""
+        return list(self._held.values())
+
+    def current_nodes(self, owner: Key) -> tuple[str, ...]:
+        """Return the nodes that a model's Deployments are for; those that run come first."""
+        found = self._of(owner, "Deployment")
+        return tuple(stake.place[2] for stake in sorted(found, key=lambda each: not each.runs))
+
+    def running_nodes(self, owner: Key) -> frozenset[str]:
+        """Return the nodes where a model has pods that are neither ended nor ending."""
+        return frozenset(stake.place[2] for stake in self._of(owner, "Pod") if stake.runs)
+
+    def is_to_run(self, owner: Key) -> bool:
+        """Tell whether a model has a Deployment that is not at 0."""
+        return any(stake.runs for stake in self._of(owner, "Deployment"))
+
+    def refused_nodes(self, owner: Key) -> frozenset[str]:
+        """Return the nodes where the scheduler has no memory for a model's pod."""
+        return frozenset(stake.place[2] for stake in self._of(owner, "Pod") if stake.refused)
+
+    def _of(self, owner: Key, kind: str) -> list[Stake]:
+        found = self._by_owner.get(owner)
+        if not found:
+            return []
+        return [found[key] for key in sorted(found) if key.kind == kind]
+
+    def _add_up(self, place: _Place) -> None:
+        """Count all pods together, or the Deployment where that is more.
+
+        The Deployment is there before its pod, and its replacement before the old pod is gone; a
+        model that is wanted again may have a pod that ends and one that begins.
+        """
+        by_key = self._by_place.get(place, {})
+        found = [by_key[key] for key in sorted(by_key)]
+        if not found:
+            self._held.pop(place, None)
+            return
+        pods = {key: held for key, held in by_key.items() if key.kind == "Pod"}
+        written = [held for key, held in by_key.items() if key.kind != "Pod"]
+        staying = [held for key, held in pods.items() if self._stakes[key].runs]
+        sides = {}
+        for side in ("gpu_mib", "host_mib"):
+            wanted = _sum(written, side)
+            sides[side] = max(_sum(pods.values(), side), wanted)
+            sides[f"ending_{side}"] = sides[side] - max(_sum(staying, side), wanted)
+        # The Deployment comes first, and knows its model though a pod may have lost the label.
+        self._held[place] = Held(found[0].model, found[0].node, **sides)
+
+
+def stake_of(key: Key, obj: Object) -> Stake | None:
+    """Return what a pod or Deployment has to do with a node, None when it has no node."""
+    if key.kind == "Deployment":
+        node = (obj["metadata"].get("annotations") or {}).get(labels.NODE)
+        template, runs = obj["spec"]["template"]["metadata"], bool(obj["spec"].get("replicas"))
+        holds = runs
+    elif key.kind == "Pod" and labels.FILES_OF not in (obj["metadata"].get("labels") or {}):
+        node, template = obj.get("spec", {}).get("nodeName"), obj["metadata"]
+        holds = obj.get("status", {}).get("phase") not in _ENDED
+        runs = holds and "deletionTimestamp" not in obj["metadata"]
+    else:
+        return None
+    if not node:
+        return _refused(key, obj) if key.kind == "Pod" else None
+    found = template.get("labels") or {}
+    name = found.get(labels.DEPLOYMENT)
+    return Stake(
+        owner=owner_key(obj),
+        place=(key.namespace, name or key.name, node),
+        runs=runs,
+        held=_held(key.namespace, name, node, template) if holds and name else None,
+    )
+
+
+def _refused(key: Key, pod: Object) -> Stake | None:
+    """Return the record of a pod that waits for memory on the one node it may run on."""
+    waits = any(
+        each["type"] == "PodScheduled"
+        and each["status"] == "False"
+        and "Insufficient memory" in each.get("message", "")
+        for each in pod.get("status", {}).get("conditions", ())
+    )
+    node = pinned_to(pod.get("spec", {}))
+    if not waits or not node or "deletionTimestamp" in pod["metadata"]:
+        return None
+    name = (pod["metadata"].get("labels") or {}).get(labels.DEPLOYMENT, key.name)
+    place = (key.namespace, name, node)
+    return Stake(owner_key(pod), place, runs=False, held=None, refused=True)
+
+
+def _held(namespace: str, deployment: str, node: str, metadata: Object) -> Held:
+    # Without its model label a pod is out of the Service, and still holds its memory.
+    model = metadata["labels"].get(labels.MODEL, deployment)
+    annotations = metadata.get("annotations") or {}
+    gpu, host = (_whole(annotations.get(each)) for each in (labels.GPU_MIB, labels.HOST_MIB))
+    return Held(model=f"{namespace}/{model}", node=node, gpu_mib=gpu, host_mib=host)
+
+
+def _remove(index: dict[Any, dict[Key, Any]], group: Any, key: Key) -> None:
+    members = index.get(group)
+    if members is not None:
+        members.pop(key, None)
+        if not members:
+            del index[group]
+
+
+def _sum(found: Iterable[Held], side: str) -> int:
+    return sum(getattr(each, side) for each in found)
+
+
+def _whole(text: str | None) -> int:
+    return int(text) if text and text.isdecimal() else 0

@@ -1,0 +1,108 @@
+"""Who rolls on which node: one model at a time, for a load takes the disk and the memory's width.
+
+A model has its turn from the plan that rolls it until its Deployment there has settled. What fails
+gives its turn away, and so does what takes very long: nothing waits for ever.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Set
+
+from llama_halo.api.reasons import FAILED_REASONS, STALLED_REASONS, ConditionType
+from llama_halo.kube.cache import Key, Object, Store, owner_key
+from llama_halo.plan import labels
+from llama_halo.status.conditions import condition
+
+PATIENCE_SECONDS = 900
+"""For how long one model may keep others on its node from their turn."""
+CLAIM_SECONDS = 10
+"""For a plan to become a Deployment."""
+
+
+class Rolls:
+    """The Deployments on their way, by node, and who has asked to be next."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._since: dict[Key, tuple[str, Key, float]] = {}
+        """Deployment -> node, model, and since when it is not settled."""
+        self._on: dict[str, set[Key]] = defaultdict(set)
+        """Node -> Deployments on their way."""
+        self._generations: dict[Key, int] = {}
+        self._claims: dict[str, tuple[Key, float]] = {}
+        self._waiting: dict[str, set[Key]] = defaultdict(set)
+
+    def note(self, key: Key, obj: Object | None) -> Set[Key]:
+        """Take in a change of the store; return the models whose turn may have come."""
+        if key.kind != "Deployment":
+            return frozenset()
+        owner, node = (owner_key(obj), _node(obj)) if obj else (None, "")
+        written = self._is_written(key, obj)
+        if written and node and self._claims.get(node, (None, 0))[0] == owner:
+            del self._claims[node]  # what was planned is there
+        if obj is not None and owner is not None and node and on_its_way(obj):
+            self._since.setdefault(key, (node, owner, self._clock()))
+            self._on[node].add(key)
+            return frozenset()
+        ended = self._since.pop(key, None)
+        if ended is None:
+            return self._waiting.pop(node, frozenset()) if written else frozenset()
+        self._on[ended[0]].discard(key)
+        return self._waiting.pop(ended[0], frozenset())
+
+    def _is_written(self, key: Key, obj: Object | None) -> bool:
+        """Tell whether a Deployment is another than before, whatever its status says."""
+        before = self._generations.pop(key, None)
+        if obj is None:
+            return False
+        now = self._generations[key] = obj["metadata"].get("generation", 0)
+        return bool(before != now)
+
+    def taken(self, model: Key, nodes: Iterable[str], store: Store) -> frozenset[str]:
+        """Return the nodes where another model has its turn."""
+        return frozenset(node for node in nodes if self._is_taken(model, node, store))
+
+    def plan(self, model: Key, *, rolls: Iterable[str], waits: Iterable[str]) -> None:
+        """Note that a model is about to roll on some nodes, and waits for its turn on others."""
+        now = self._clock()
+        for node in rolls:
+            claimed_by, claimed_at = self._claims.get(node, (None, 0.0))
+            # A claim of which nothing came leaves the others time for theirs.
+            if claimed_by != model or now - claimed_at > 3 * CLAIM_SECONDS:
+                self._claims[node] = (model, now)
+        for node in waits:
+            self._waiting[node].add(model)
+
+    def _is_taken(self, model: Key, node: str, store: Store) -> bool:
+        now = self._clock()
+        claimed_by, claimed_at = self._claims.get(node, (model, now))
+        if claimed_by != model and now - claimed_at < CLAIM_SECONDS:
+            return True
+        return any(
+            owner != model and now - since < PATIENCE_SECONDS and not _fails(store.get(owner))
+            for _, owner, since in (self._since[each] for each in self._on.get(node, ()))
+        )
+
+
+def on_its_way(deployment: Object) -> bool:
+    """Tell whether a Deployment's pods are not yet what it says; one that no controller has ever
+    seen is not on its way anywhere."""
+    wanted, status = deployment["spec"].get("replicas", 0), deployment.get("status") or {}
+    seen = status.get("observedGeneration")
+    if not wanted or seen is None:
+        return False
+    ready = min(status.get("updatedReplicas", 0), status.get("availableReplicas", 0))
+    return bool(seen < deployment["metadata"].get("generation", 0) or ready < wanted)
+
+
+def _node(deployment: Object) -> str:
+    return str((deployment["metadata"].get("annotations") or {}).get(labels.NODE, ""))
+
+
+def _fails(model: Object | None) -> bool:
+    if model is None:
+        return True
+    reason = condition(model.get("status") or {}, ConditionType.READY).get("reason")
+    return reason in FAILED_REASONS | STALLED_REASONS

@@ -1,0 +1,84 @@
+"""Unloads a model on demand, in steps that a gateway can stop at any moment.
+
+1. Its Lease says `Unloading`, if nobody wrote there since it was judged idle: gateways that want
+   the model from now on hold their requests.
+2. Its server is asked for its slots: clients may have come past the gateways.
+3. The Lease says `Idle`, if still nobody wrote there; then the plan has no pod for it.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from llama_halo.controllers.facts import identity
+from llama_halo.controllers.model_servers import is_server, works
+from llama_halo.controllers.state import Context
+from llama_halo.errors import Conflict
+from llama_halo.kube.apply import MANAGER, with_applied_hash
+from llama_halo.kube.cache import Key
+from llama_halo.kube.resources import LEASE
+from llama_halo.plan import labels
+from llama_halo.plan.facts import Phase
+from llama_halo.plan.llamamodel import lease as lease_object
+from llama_halo.plan.server import PORT
+
+log = logging.getLogger(__name__)
+
+
+async def unload(context: Context, key: Key) -> float | None:
+    """Take one model through the steps, from wherever it is."""
+    phase = context.activity.phase(key)
+    if phase is Phase.LOADED:
+        if context.activity.usage(key).busy or not await _write(context, key, Phase.UNLOADING):
+            return None  # somebody wants it: that is the news which placement is woken by
+        phase = Phase.UNLOADING
+    if phase is not Phase.UNLOADING:
+        return None
+    works = context.activity.usage(key).busy or await _works(context, key)
+    # Asked again: a gateway's word that came meanwhile is known to the store, and no conflict.
+    if works or context.activity.usage(key).busy or not await _write(context, key, Phase.IDLE):
+        log.info("stays loaded: it is wanted", extra={"key": str(key)})
+        await _write(context, key, Phase.LOADED, whatever=True)
+    else:
+        context.metrics.unloaded(key)
+    return None
+
+
+async def _write(context: Context, key: Key, phase: Phase, *, whatever: bool = False) -> bool:
+    """Write a phase; tell whether that was possible: not when somebody wrote since we looked."""
+    cr, live = context.store.get(key), context.store.get(lease_key(key))
+    if cr is None or live is None:
+        return False
+    body = with_applied_hash(lease_object(identity(cr), phase))
+    if not whatever:
+        version = live["metadata"]["resourceVersion"]
+        body = {**body, "metadata": {**body["metadata"], "resourceVersion": version}}
+    try:
+        reply = await context.cluster.apply(LEASE, body, manager=MANAGER)
+    except Conflict:
+        return False
+    context.store.observe(reply)
+    return True
+
+
+async def _works(context: Context, key: Key) -> bool:
+    """Tell whether one of a model's servers works for somebody."""
+    for pod in context.store.children(key, "Pod"):
+        if not is_server(pod):
+            continue
+        answer = await context.pods.get(pod["status"].get("podIP", ""), PORT, "/slots")
+        if answer is None:
+            log.warning(
+                "the server does not say whether it works, and counts as busy: may the operator"
+                " reach it (NetworkPolicy)?",
+                extra={"key": str(key), "pod": pod["metadata"]["name"]},
+            )
+        if works(answer):
+            context.activity.seen_busy(key)
+            return True
+    return False
+
+
+def lease_key(model: Key) -> Key:
+    """Return the key of a model's Lease."""
+    return Key(LEASE.kind, model.namespace, labels.lease_name(model.name))

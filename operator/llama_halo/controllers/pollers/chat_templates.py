@@ -1,0 +1,87 @@
+"""ConfigMaps with chat templates: people's own and without our label, so each is asked for by name.
+
+A model is planned with a text that was read after its spec was: who edits both at once, or asks
+with Flux's annotation, gets one roll. An edit of the ConfigMap alone shows within half a minute.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+from llama_halo.controllers.file_facts import template_facts, template_key
+from llama_halo.controllers.placement.controller import refresh
+from llama_halo.controllers.state import Context
+from llama_halo.errors import ClusterError, NotFound
+from llama_halo.kube.cache import Key, Object, key_of
+from llama_halo.kube.client import UNREACHABLE
+from llama_halo.kube.resources import CONFIG_MAP, LLAMAMODEL
+from llama_halo.plan import labels
+
+log = logging.getLogger(__name__)
+
+NEXT_LOOK_SECONDS = 30
+AWAITED_LOOK_SECONDS = 5
+
+
+def is_read(context: Context, cr: Object) -> bool:
+    """Tell whether a model's template has been read for its present spec; have it read if not, and
+    the model looked at again then."""
+    config_map = template_key(cr)
+    if config_map is None or context.templates_read.get(key_of(cr)) == _asking(cr):
+        return True
+    context.probes.add(config_map)
+    return False
+
+
+async def look(context: Context, key: Key) -> float | None:
+    """Ask for one ConfigMap; models are looked at again that wait for it or find another text."""
+    users = [
+        cr
+        for cr in context.store.in_namespace(LLAMAMODEL.kind, key.namespace)
+        if template_key(cr) == key
+    ]
+    if not users:
+        context.templates.pop(key, None)
+        return None
+    try:
+        found = await _read(context, key)
+    except UNREACHABLE as error:
+        log.info("chat template not read", extra={"key": str(key), "reason": repr(error)})
+        return AWAITED_LOOK_SECONDS
+    changed = key not in context.templates or context.templates[key] != found
+    context.templates[key] = found
+    for cr in users:
+        now = context.store.get(key_of(cr))
+        if now is None or _asking(now) != _asking(cr):
+            context.probes.add(key)  # it was asked for anew meanwhile
+        elif changed or context.templates_read.get(key_of(cr)) != _asking(cr):
+            context.templates_read[key_of(cr)] = _asking(cr)
+            refresh(context, key_of(cr))
+    awaited = any(template_facts(context, cr).problem for cr in users)
+    return AWAITED_LOOK_SECONDS if awaited else NEXT_LOOK_SECONDS
+
+
+async def _read(context: Context, key: Key) -> Mapping[str, str] | str | None:
+    """Return the texts of a ConfigMap, None when there is none, else why it may not be read.
+
+    Raises what `UNREACHABLE` names, and `ConnectionError` for an API server with troubles of its
+    own: what was read before stays good meanwhile.
+    """
+    try:
+        found = await context.cluster.get(CONFIG_MAP, key.namespace, key.name)
+    except NotFound:
+        return None
+    except ClusterError as error:
+        if error.status >= 500 or error.status == 429:
+            raise ConnectionError(str(error)) from error
+        return str(error)
+    return dict(found.get("data") or {})
+
+
+def _asking(cr: Object) -> tuple[str, int, str]:
+    """Return what a reading answers: the resource, its generation, the request to look again."""
+    metadata = cr["metadata"]
+    annotations = metadata.get("annotations") or {}
+    requested = annotations.get(labels.FLUX_REQUESTED_AT, "")
+    return metadata["uid"], metadata.get("generation", 0), requested

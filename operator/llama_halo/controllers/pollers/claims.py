@@ -1,0 +1,114 @@
+"""PersistentVolumeClaims with model files: where their volumes can be used, and by whom.
+
+They are people's own and without our label, so each is asked for by name, every minute while a
+model uses it.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from llama_halo.controllers.file_facts import claim_key
+from llama_halo.controllers.placement.controller import refresh
+from llama_halo.controllers.state import Context
+from llama_halo.errors import ClusterError
+from llama_halo.kube.cache import Key, Object, key_of
+from llama_halo.kube.resources import CLAIM, LLAMAMODEL, NODE, POD, VOLUME
+from llama_halo.plan.facts import ClaimFacts
+
+log = logging.getLogger(__name__)
+
+NEXT_LOOK_SECONDS = 60
+SELECTED_NODE = "volume.kubernetes.io/selected-node"
+ONCE, ONCE_POD = "ReadWriteOnce", "ReadWriteOncePod"
+
+
+async def look(context: Context, key: Key) -> float | None:
+    """Ask for one claim; the models that use it are looked at again when it allows another thing
+    than before."""
+    users = [
+        key_of(cr)
+        for cr in context.store.in_namespace(LLAMAMODEL.kind, key.namespace)
+        if claim_key(cr) == key
+    ]
+    if not users:
+        context.claims.pop(key, None)
+        return None
+    found = await _facts(context, key)
+    if context.claims.get(key) != found:
+        context.claims[key] = found
+        for user in users:
+            refresh(context, user)
+    return NEXT_LOOK_SECONDS
+
+
+async def _facts(context: Context, key: Key) -> ClaimFacts:
+    try:
+        claim = await context.cluster.get(CLAIM, key.namespace, key.name)
+        by_volume = await _by_volume(context, claim)
+    except ClusterError as error:
+        # The Job's pod will say what is wrong, in the scheduler's words.
+        log.warning("claim not read", extra={"key": str(key), "reason": str(error)})
+        return ClaimFacts()
+    modes = set(claim["spec"].get("accessModes", ()))
+    if ONCE_POD in modes:
+        return ClaimFacts(once_pod=True)
+    nodes = by_volume
+    if nodes is None and modes <= {ONCE}:
+        nodes = _by_use(context, key, claim)
+    return ClaimFacts(nodes=nodes)
+
+
+async def _by_volume(context: Context, claim: Object) -> frozenset[str] | None:
+    """Return the nodes that the claim's volume names, None when it is bound to none."""
+    name = claim["spec"].get("volumeName")
+    if not name:
+        return None
+    volume = await context.cluster.get(VOLUME, None, name)
+    required = (volume["spec"].get("nodeAffinity") or {}).get("required")
+    if not required:
+        return None
+    return frozenset(
+        node["metadata"]["name"]
+        for node in context.store.all(NODE.kind)
+        if any(_matches(node, term) for term in required.get("nodeSelectorTerms", ()))
+    )
+
+
+def _by_use(context: Context, key: Key, claim: Object) -> frozenset[str] | None:
+    """Return the node that a volume is tied to which one node at a time can use."""
+    selected = (claim["metadata"].get("annotations") or {}).get(SELECTED_NODE)
+    if selected:
+        return frozenset({selected})
+    for pod in context.store.in_namespace(POD.kind, key.namespace):
+        ended = pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
+        node = pod.get("spec", {}).get("nodeName")
+        if node and not ended and key.name in _claims_of(pod):
+            return frozenset({node})
+    return None
+
+
+def _claims_of(pod: Object) -> set[Any]:
+    volumes = pod.get("spec", {}).get("volumes", ())
+    return {(each.get("persistentVolumeClaim") or {}).get("claimName") for each in volumes}
+
+
+def _matches(node: Object, term: Object) -> bool:
+    labels, name = node["metadata"].get("labels") or {}, node["metadata"]["name"]
+    return all(
+        _meets(labels.get(each["key"]), each) for each in term.get("matchExpressions", ())
+    ) and all(_meets(name, each) for each in term.get("matchFields", ()))
+
+
+def _meets(value: str | None, expression: Object) -> bool:
+    """Tell whether a label meets one requirement; what is not understood is left to the
+    scheduler."""
+    values = expression.get("values") or ()
+    found: bool = {
+        "In": value in values,
+        "NotIn": value not in values,
+        "Exists": value is not None,
+        "DoesNotExist": value is None,
+    }.get(expression["operator"], True)
+    return found

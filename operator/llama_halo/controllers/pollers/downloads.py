@@ -1,0 +1,65 @@
+"""How far downloads are: asked of the Jobs' pods, every few seconds while they run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llama_halo.controllers.state import Context
+from llama_halo.kube.cache import Key, Object, key_of, owner_key
+from llama_halo.kube.resources import POD
+from llama_halo.plan import labels
+from llama_halo.plan.facts import FETCH
+from llama_halo.plan.jobs import PORT
+
+FIRST_LOOK_SECONDS = 1
+NEXT_LOOK_SECONDS = 3
+_FIELDS = ("bytes", "totalBytes", "bytesPerSecond", "remainingSeconds")
+
+
+def watch_download(context: Context, obj: Object) -> None:
+    """Ask a pod that fetches how far it is, in a moment."""
+    if obj["kind"] != POD.kind:
+        return
+    if fetches(obj):
+        context.probes.add(key_of(obj), after_seconds=FIRST_LOOK_SECONDS)
+    else:
+        context.downloads.pop(key_of(obj), None)
+
+
+def fetches(pod: Object) -> bool:
+    """Tell whether a pod is one that fetches, and runs."""
+    metadata, status = pod["metadata"], pod.get("status", {})
+    return (
+        (metadata.get("labels") or {}).get(labels.WORK) == FETCH
+        and "deletionTimestamp" not in metadata
+        and any("running" in each.get("state", {}) for each in status.get("containerStatuses", ()))
+    )
+
+
+async def look(context: Context, key: Key) -> float | None:
+    """Ask one pod; its model is reconciled when it got further."""
+    pod = context.store.get(key)
+    if pod is None or not fetches(pod):
+        context.downloads.pop(key, None)
+        return None
+    answer = await context.pods.get(pod["status"].get("podIP", ""), PORT, "/progress")
+    found = _progress(answer.body if answer else None)
+    if found and context.downloads.get(key) != found:
+        context.downloads[key] = found
+        owner = owner_key(pod)
+        if owner:
+            context.metrics.downloaded(owner, found["bytes"])
+            context.queue.add(owner)
+    return NEXT_LOOK_SECONDS
+
+
+def _progress(answer: Any) -> dict[str, int] | None:
+    """Return a pod's answer as far as it is one: whole numbers that can be."""
+    if not isinstance(answer, dict):
+        return None
+    found = {
+        name: answer[name]
+        for name in _FIELDS
+        if isinstance(answer.get(name), int) and 0 <= answer[name] < 2**53
+    }
+    return found if {"bytes", "totalBytes"} <= found.keys() else None

@@ -1,0 +1,69 @@
+"""Pods whose creation hangs, and Jobs that get none: why is only in their Events, so those are
+read, and only then.
+
+This is work for the probe queue, which has its own workers and a short patience: what cannot be
+reached must never slow a reconcile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from llama_halo.controllers.state import Context
+from llama_halo.kube.cache import Key, Object, key_of, owner_key
+from llama_halo.kube.resources import EVENT, JOB, POD
+from llama_halo.status.jobs import has_no_pod
+from llama_halo.status.pods import in_creation
+
+FIRST_LOOK_SECONDS = 3
+NEXT_LOOK_SECONDS = 30
+
+
+def watch_creation(context: Context, obj: Object) -> None:
+    """Have a look at the Events of a pod or Job in a while, should it still hang then."""
+    if _hangs(context, obj):
+        context.probes.add(key_of(obj), after_seconds=FIRST_LOOK_SECONDS)
+
+
+async def look(context: Context, key: Key) -> float | None:
+    """Read the Events of what hangs; its owner is reconciled when they say something new."""
+    obj = context.store.get(key)
+    if obj is None or not _hangs(context, obj):
+        context.findings.pop(key, None)
+        return None
+    uid = obj["metadata"]["uid"]
+    events, _ = await context.cluster.list(
+        EVENT, namespace=key.namespace, fields=f"regarding.uid={uid}"
+    )
+    found = newest_warning(events)
+    if context.findings.get(key, "") != found:
+        context.findings[key] = found
+        owner = owner_key(obj)
+        if owner:
+            context.queue.add(owner)
+    return NEXT_LOOK_SECONDS
+
+
+def _hangs(context: Context, obj: Object) -> bool:
+    if obj["kind"] == POD.kind:
+        return in_creation(obj)
+    return obj["kind"] == JOB.kind and has_no_pod(obj)
+
+
+def newest_warning(events: Sequence[Object]) -> str:
+    """Return what the newest Event says if it warns; a newer step, like Pulling, got past it."""
+
+    def at(event: Object) -> str:
+        series = event.get("series") or {}
+        times = (
+            series.get("lastObservedTime"),
+            event.get("deprecatedLastTimestamp"),
+            event.get("eventTime"),
+        )
+        return str(next((each for each in times if each), ""))
+
+    of_kubelet = [each for each in events if each.get("reason") != "FailedScheduling"]
+    newest = max(of_kubelet, key=at, default=None)
+    if newest is None or newest.get("type") != "Warning":
+        return ""
+    return f"{newest.get('reason')}: {newest.get('note', '')}"[:500]

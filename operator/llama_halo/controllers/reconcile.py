@@ -1,0 +1,89 @@
+"""The front door: one key in, a cluster that is as the resource says out.
+
+Data flows one way: CR -> validated spec -> facts -> plan (pure) -> apply and prune -> status
+(pure) -> the one write to the CR. Called by the queue's workers, which catch what goes wrong.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from datetime import UTC, datetime
+
+from llama_halo.api.reasons import ConditionType
+from llama_halo.controllers import model, router
+from llama_halo.controllers.apply_plan import act, again_after
+from llama_halo.controllers.placement.controller import place_all
+from llama_halo.controllers.state import PLACEMENT, Context
+from llama_halo.controllers.triggers import is_news, wake
+from llama_halo.controllers.verification import watch_serving
+from llama_halo.controllers.write_status import tell
+from llama_halo.errors import ClusterError, NotFound
+from llama_halo.kube.cache import Key, Object
+from llama_halo.kube.resources import LLAMAMODEL, MODELROUTER
+from llama_halo.status.conditions import condition
+
+log = logging.getLogger(__name__)
+
+GONE_SECONDS = 30
+_KINDS = {LLAMAMODEL.kind: model, MODELROUTER.kind: router}
+
+
+async def reconcile(context: Context, key: Key) -> float | None:
+    """Work on one key; return after how many seconds to look again, None for only when woken."""
+    if key == PLACEMENT:
+        return place_all(context)
+    cr = context.store.get(key)
+    if cr is None or "deletionTimestamp" in cr["metadata"]:
+        context.forget(key)
+        return None
+    started = time.monotonic()
+    kind = _KINDS[key.kind]
+    outcome = kind.consider(context, cr)
+    if outcome is None:
+        return None  # placement has yet to decide, and wakes the key when it has
+    try:
+        applied, outcome = await act(context, cr, outcome)
+        if applied.changed and key not in context.unreported:
+            # Its status is told when the other keys that wait have had their turn: by then the
+            # children say more, and of a thousand new models each has its children first.
+            context.unreported.add(key)
+            wake(context, cr)
+            _log(cr, "Applied", applied.changed, started)
+            return None
+        context.unreported.discard(key)
+        status = kind.derive(context, cr, outcome, applied, _now())
+        reply, kept_back_seconds = await tell(context, cr, status)
+    except ClusterError as error:
+        if "NamespaceTerminating" in error.causes or isinstance(error, NotFound):
+            return GONE_SECONDS  # most likely it goes away, and is forgotten by then
+        raise
+    # Events of our own writes are no news to the store, whatever else they carry.
+    if applied.changed or (reply and is_news(cr, reply)):
+        wake(context, reply or cr)
+    elif reply:
+        router.wake_routers(context, key)
+    if kind is model:
+        watch_serving(context, cr, status)
+    ready = condition(status, ConditionType.READY)
+    context.metrics.reconciled(key, ready, time.monotonic() - started)
+    _log(cr, ready["reason"], applied.changed + (["status"] if reply else []), started)
+    return kept_back_seconds or again_after(outcome, ready["reason"])
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _log(cr: Object, reason: str, changed: list[str], started: float) -> None:
+    metadata = cr["metadata"]
+    fields = {
+        "kind": cr["kind"],
+        "namespace": metadata["namespace"],
+        "resource": metadata["name"],
+        "generation": metadata.get("generation"),
+        "outcome": reason,
+        "changed": changed,
+        "duration_ms": round((time.monotonic() - started) * 1000, 1),
+    }
+    log.log(logging.INFO if changed else logging.DEBUG, "reconciled", extra=fields)

@@ -1,0 +1,75 @@
+"""ModelRouter in the loop: validate, gather, plan; and afterwards its status."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llama_halo.api.modelrouter import ModelRouterSpec
+from llama_halo.controllers.facts import identity, router_facts
+from llama_halo.controllers.model import requested_at
+from llama_halo.controllers.state import Context
+from llama_halo.controllers.validate import validate
+from llama_halo.kube.apply import Applied
+from llama_halo.kube.cache import Key, Object, key_of
+from llama_halo.kube.resources import LLAMAMODEL, MODELROUTER
+from llama_halo.plan import labels
+from llama_halo.plan.modelrouter import plan_modelrouter
+from llama_halo.plan.outcome import Invalid, Outcome
+from llama_halo.status.modelrouter import ServedModel, modelrouter_status
+
+
+def consider(context: Context, cr: Object) -> Outcome:
+    """Decide what a ModelRouter needs."""
+    spec = validate(ModelRouterSpec, cr, context.specs)
+    if isinstance(spec, Invalid):
+        return spec
+    return plan_modelrouter(spec, router_facts(context, cr))
+
+
+def derive(
+    context: Context, cr: Object, outcome: Outcome, applied: Applied, now: str
+) -> dict[str, Any]:
+    """Derive the status from what was decided and what is there now."""
+    spec = validate(ModelRouterSpec, cr, context.specs)
+    key = key_of(cr)
+    valid = None if isinstance(spec, Invalid) else spec
+    deployment = Key("Deployment", key.namespace, labels.router_name(key.name))
+    return modelrouter_status(
+        identity(cr),
+        spec=valid,
+        outcome=outcome,
+        conflict=applied.conflict,
+        deployment=context.store.get(deployment),
+        pods=context.store.children(key, "Pod"),
+        models=_served(context, key.namespace, valid) if valid else [],
+        previous=cr.get("status") or {},
+        requested_at=requested_at(cr),
+        cluster_domain=context.settings.cluster_domain,
+        now=now,
+    )
+
+
+def wake_routers(context: Context, key: Key) -> None:
+    """Enqueue the routers of a LlamaModel's namespace: their status tells of its state."""
+    if key.kind == LLAMAMODEL.kind:
+        for router in context.store.in_namespace(MODELROUTER.kind, key.namespace):
+            context.queue.add(key_of(router))
+
+
+def _served(context: Context, namespace: str, spec: ModelRouterSpec) -> list[ServedModel]:
+    """Return the router's models by name: those it lists, then those its selector finds."""
+    served = {}
+    for each in spec.models or ():
+        if each.model_ref:
+            cr = context.store.get(Key(LLAMAMODEL.kind, namespace, each.model_ref.name))
+            status = None if cr is None else cr.get("status") or {}
+            served[each.name] = ServedModel(each.name, each.model_ref.name, status)
+        elif each.provider:
+            served[each.name] = ServedModel(each.name, each.model or "", None, each.provider)
+    if spec.model_selector:
+        wanted = spec.model_selector.match_labels.items()
+        for cr in context.store.in_namespace(LLAMAMODEL.kind, namespace):
+            name = cr["metadata"]["name"]
+            if wanted <= (cr["metadata"].get("labels") or {}).items():
+                served.setdefault(name, ServedModel(name, name, cr.get("status") or {}))
+    return [served[name] for name in sorted(served)]

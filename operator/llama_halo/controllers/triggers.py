@@ -1,0 +1,46 @@
+"""What wakes what, and the lists that fill the store."""
+
+from __future__ import annotations
+
+from llama_halo.api import GROUP
+from llama_halo.controllers.pollers.downloads import watch_download
+from llama_halo.controllers.pollers.pod_creation import watch_creation
+from llama_halo.controllers.router import wake_routers
+from llama_halo.controllers.state import Context
+from llama_halo.kube.cache import Object, key_of, owner_key
+from llama_halo.kube.resources import LABELLED, Resource
+from llama_halo.plan import labels
+
+OWN_LABEL = f"{labels.MANAGED_BY}={labels.PART_OF}"
+
+
+def selector_of(resource: Resource) -> str:
+    """Return the label selector under which a kind is listed and watched."""
+    return OWN_LABEL if resource.kind in LABELLED else ""
+
+
+def wake(context: Context, obj: Object) -> None:
+    """Enqueue everything that depends on an object that changed; placement listens to the store."""
+    key = key_of(obj)
+    owner = key if obj["apiVersion"].startswith(f"{GROUP}/") else owner_key(obj)
+    if owner is not None:
+        context.queue.add(owner)
+    wake_routers(context, key)
+    watch_creation(context, obj)
+    watch_download(context, obj)
+
+
+def is_news(old: Object, new: Object) -> bool:
+    """Tell whether an object differs in more than its status."""
+    fields = ("generation", "labels", "annotations", "deletionTimestamp")
+    return any(old["metadata"].get(each) != new["metadata"].get(each) for each in fields)
+
+
+async def list_kind(context: Context, resource: Resource, namespace: str | None) -> int:
+    """Read one kind into the store, enqueue what differs, and return the list's version."""
+    items, version = await context.cluster.list(
+        resource, namespace=namespace, selector=selector_of(resource)
+    )
+    for obj in context.store.replace(resource.kind, items, version, namespace=namespace):
+        wake(context, obj)
+    return version

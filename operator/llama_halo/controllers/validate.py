@@ -1,0 +1,52 @@
+"""A resource's spec -> the frozen model, or the sentence that says what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from llama_halo.api.reasons import Reason
+from llama_halo.api.schema import Schema
+from llama_halo.kube.cache import Key, key_of
+from llama_halo.plan.outcome import Invalid
+
+Spec = TypeVar("Spec", bound=Schema)
+
+
+def validate(
+    model: type[Spec], cr: Mapping[str, Any], cache: dict[Key, tuple[tuple[str, int], Any]]
+) -> Spec | Invalid:
+    """Return the spec of a resource; each generation is validated once."""
+    key, version = key_of(cr), version_of(cr)
+    cached = cache.get(key)
+    if cached and cached[0] == version:
+        found: Spec | Invalid = cached[1]
+        return found
+    try:
+        result: Spec | Invalid = model.model_validate(cr.get("spec") or {})
+    except ValidationError as error:
+        result = Invalid(Reason.INVALID_SPEC, _sentence(error))
+    cache[key] = (version, result)
+    return result
+
+
+def version_of(cr: Mapping[str, Any]) -> tuple[str, int]:
+    """Return what tells one spec of a resource from another: uid and generation."""
+    return cr["metadata"]["uid"], cr["metadata"].get("generation", 0)
+
+
+def _sentence(error: ValidationError) -> str:
+    """Name each wrong field, what was seen and what is right; values of env are not shown."""
+    parts = []
+    for each in error.errors(include_url=False)[:5]:
+        words = [str(word) for word in each["loc"] if not str(word).startswith("function-")]
+        path = ".".join(["spec", *words])
+        if each["type"] == "extra_forbidden":
+            parts.append(f"{path} is not known to this operator: delete it or upgrade the operator")
+        elif "env" in words or isinstance(each["input"], dict | list):
+            parts.append(f"{path}: {each['msg']}")
+        else:
+            parts.append(f"{path}: {each['msg']} (seen: {each['input']!r})")
+    return "; ".join(parts)

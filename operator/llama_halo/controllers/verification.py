@@ -1,0 +1,137 @@
+"""Tries whether a model that serves calls tools, while nobody uses it: once a configuration.
+
+Work for a queue of its own: an answer takes seconds, and no reconcile waits for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import replace
+
+from llama_halo.api.llamamodel import LlamaModelSpec
+from llama_halo.api.reasons import ConditionType, Reason
+from llama_halo.controllers.model_servers import is_server, works
+from llama_halo.controllers.state import Context, Tries
+from llama_halo.controllers.validate import validate
+from llama_halo.kube.cache import Key, Object, key_of
+from llama_halo.plan import labels
+from llama_halo.plan.facts import Phase
+from llama_halo.plan.outcome import Invalid
+from llama_halo.plan.server import PORT
+from llama_halo.status.conditions import condition
+from llama_halo.status.verification import (
+    NO_ANSWER,
+    PATH,
+    Verification,
+    is_wanted,
+    judge,
+    question,
+    remembered,
+)
+
+log = logging.getLogger(__name__)
+
+FIRST_LOOK_SECONDS = 1
+BUSY_SECONDS, MOST_BUSY_SECONDS = 30, 600
+"""The pause grows while a server does not even say whether it is busy."""
+AGAIN_SECONDS = 60
+ANSWER_SECONDS = 120.0
+MOST_TRIES = 3
+"""Of a server that answers the check with an error, or not at all."""
+
+
+def watch_serving(context: Context, cr: Object, status: Object) -> None:
+    """Try a model in a moment, if it serves and was not tried as it is."""
+    if _is_due(context, cr, status):
+        context.verifications.add(key_of(cr), after_seconds=FIRST_LOOK_SECONDS)
+
+
+async def verify(context: Context, key: Key) -> float | None:
+    """Try one model if nobody uses it; return after how many seconds to look again."""
+    cr = context.store.get(key)
+    if cr is None or not _is_due(context, cr, cr.get("status") or {}):
+        context.tries.pop(key, None)
+        return None
+    config_hash = cr["status"]["configHash"]
+    pod = _server(context, key, config_hash)
+    if pod is None:
+        return None  # the next one that is ready is news
+    tries = context.tries.get(key, Tries())
+    if tries.pod != pod["metadata"]["uid"]:
+        tries = Tries(pod["metadata"]["uid"])
+    pause = await _pause(context, key, pod, tries)
+    if pause:
+        return pause
+    found = await _ask(context, _address(pod), config_hash)
+    if found.reason == NO_ANSWER:
+        log.warning(
+            "the check of tool calling got no answer",
+            extra={"key": str(key), "pod": pod["metadata"]["name"], "reason": found.message},
+        )
+        if tries.failed + 1 < MOST_TRIES:
+            context.tries[key] = replace(tries.later(AGAIN_SECONDS), failed=tries.failed + 1)
+            return AGAIN_SECONDS
+    context.tries.pop(key, None)
+    context.verified[key] = found
+    context.queue.add(key)
+    log.info(
+        "tried whether the model calls tools",
+        extra={"key": str(key), "tools": found.status, "reason": found.reason},
+    )
+    return None
+
+
+async def _pause(context: Context, key: Key, pod: Object, tries: Tries) -> float:
+    """Return how long to leave a model alone: somebody uses it, or may; 0 when nobody does."""
+    left = tries.not_before - time.monotonic()
+    if left > 0:
+        return left
+    usage = context.activity.usage(key)
+    if usage.busy or usage.phase is Phase.UNLOADING:
+        silent = 0
+    else:
+        slots = await context.pods.get(_address(pod), PORT, "/slots")
+        if not works(slots):
+            return 0
+        silent = 0 if slots else tries.silent + 1
+    pause = min(BUSY_SECONDS * 2.0**silent, MOST_BUSY_SECONDS)
+    context.tries[key] = tries.later(pause, silent=silent)
+    return pause
+
+
+async def _ask(context: Context, address: str, config_hash: str) -> Verification:
+    props = await context.pods.get(address, PORT, "/props")
+    answer = props and await context.pods.post(
+        address, PORT, PATH, question(), seconds=ANSWER_SECONDS
+    )
+    if props is None or answer is None:
+        told = f"the server did not answer the check within {ANSWER_SECONDS:.0f} s"
+        return Verification(config_hash, "Unknown", NO_ANSWER, told)
+    known = props.body if isinstance(props.body, dict) else {}
+    return judge(config_hash, known, answer.status, answer.body)
+
+
+def _is_due(context: Context, cr: Object, status: Object) -> bool:
+    """Tell whether a model serves, is to be tried, and was not as it is now."""
+    if condition(status, ConditionType.READY).get("reason") != Reason.SERVING:
+        return False
+    spec = validate(LlamaModelSpec, cr, context.specs)
+    if isinstance(spec, Invalid) or not is_wanted(spec):
+        return False
+    config_hash = status.get("configHash", "")
+    known = (context.verified.get(key_of(cr)), remembered(status))
+    return bool(config_hash) and not any(each and each.config_hash == config_hash for each in known)
+
+
+def _server(context: Context, key: Key, config_hash: str) -> Object | None:
+    """Return one of a model's current pods that is ready."""
+    for pod in context.store.children(key, "Pod"):
+        annotations = pod["metadata"].get("annotations") or {}
+        if is_server(pod) and annotations.get(labels.CONFIG_HASH) == config_hash:
+            return pod
+    return None
+
+
+def _address(pod: Object) -> str:
+    return str(pod["status"].get("podIP", ""))

@@ -1,0 +1,76 @@
+"""The OpenAI Completions API over llama-server's own; pure but for the iteration."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator
+from typing import Any
+
+from llama_halo.gateway.apis.exchange import Generation
+from llama_halo.gateway.apis.openai_chat import DONE, HEARTBEAT, until_done, wants_usage
+from llama_halo.gateway.apis.validation import checked_model
+from llama_halo.gateway.http.errors import Failure
+from llama_halo.gateway.http.sse import SseEvent, encode
+
+Json = dict[str, Any]
+PATH = "/v1/completions"
+
+
+def validate(body: Any) -> Json:
+    """Refuse what llama-server would answer with 500; return the body."""
+    found = checked_model(body)
+    if not isinstance(found.get("prompt"), (str, list)):
+        raise Failure(400, "prompt: a string or a list is required")
+    return found
+
+
+def generation(body: Json) -> Generation:
+    """Return a request to `/v1/completions`."""
+    model, usage = body["model"], wants_usage(body)
+    return Generation(
+        path=PATH,
+        body={**body, "stream": True, "stream_options": {"include_usage": True}},
+        streams=bool(body.get("stream")),
+        stream=lambda events: stream(events, model=model, usage=usage),
+        collect=lambda events: collect(events, model=model),
+        heartbeat=HEARTBEAT,
+        own=PATH,
+    )
+
+
+async def stream(
+    upstream: AsyncIterable[SseEvent], *, model: str, usage: bool
+) -> AsyncIterator[bytes]:
+    """Yield the client's chunks; raises `Failure` for an error among them, and when they end
+    early."""
+    async for data in until_done(upstream):
+        if data.get("choices") or usage:
+            yield encode({**data, "model": model})
+    yield encode(DONE)
+
+
+async def collect(upstream: AsyncIterable[SseEvent], *, model: str) -> Json:
+    """Put a stream together to the one object that a client without streaming expects."""
+    answer: Json = {}
+    choices: dict[int, Json] = {}
+    async for data in until_done(upstream):
+        for chunk in data.pop("choices", None) or ():
+            known = choices.setdefault(
+                chunk.get("index", 0), {**chunk, "text": "", "logprobs": None}
+            )
+            known["text"] += chunk.get("text") or ""
+            known["logprobs"] = _together(known.get("logprobs"), chunk.get("logprobs"))
+            known["finish_reason"] = chunk.get("finish_reason") or known.get("finish_reason")
+        answer |= data
+    return {**answer, "model": model, "choices": [choices[each] for each in sorted(choices)]}
+
+
+def _together(first: Any, second: Any) -> Any:
+    """Return the probabilities of two pieces of text as those of one."""
+    if not isinstance(first, dict) or not isinstance(second, dict):
+        return second or first
+    return {
+        name: value + second[name]
+        if isinstance(value, list) and isinstance(second.get(name), list)
+        else value
+        for name, value in first.items()
+    }

@@ -1,0 +1,202 @@
+"""The OpenAI Responses API over llama-server's own, as Codex uses it; pure but for iteration."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
+from typing import Any
+
+from llama_halo.gateway.apis.exchange import Generation
+from llama_halo.gateway.apis.openai_chat import HEARTBEAT, chosen_tool, in_band
+from llama_halo.gateway.apis.validation import checked_model
+from llama_halo.gateway.http.errors import Failure, ended_early
+from llama_halo.gateway.http.sse import SseEvent, encode
+
+Json = dict[str, Any]
+PATH = "/v1/responses"
+_ONCE = ("response.created", "response.in_progress")
+_LAST = ("response.completed", "response.failed", "response.incomplete")
+
+
+def validate(body: Any) -> Json:
+    """Refuse what llama-server would not take; return the body."""
+    found = checked_model(body)
+    if found.get("previous_response_id"):
+        raise Failure(
+            400,
+            "previous_response_id: no responses are kept here: send the whole conversation as input"
+            " (store: false)",
+        )
+    given = found.get("input")
+    if not isinstance(given, (str, list)) or not given:
+        raise Failure(400, "input: a text or a list of items is required")
+    if isinstance(given, list) and not all(isinstance(each, dict) for each in given):
+        raise Failure(400, "input: each item must be an object")
+    return found
+
+
+def generation(body: Json) -> Generation:
+    """Return a request to `/v1/responses`."""
+    model = body["model"]
+    return Generation(
+        path=PATH,
+        body={**upstream_body(body), "stream": True},
+        streams=bool(body.get("stream")),
+        stream=lambda events: stream(events, model=model),
+        collect=lambda events: collect(events, model=model),
+        heartbeat=HEARTBEAT,
+        counts=f"{PATH}/input_tokens",
+    )
+
+
+def upstream_body(body: Json) -> Json:
+    """Return the body that llama-server gets: items and tools that it knows."""
+    mended = {name: value for name, value in body.items() if name not in ("store", "include")}
+    if isinstance(body.get("input"), list):
+        mended["input"], leading = _items(body["input"])
+        told = [str(body["instructions"])] if body.get("instructions") else []
+        if told or leading:
+            mended["instructions"] = "\n\n".join([*told, *leading])
+    tools = body.get("tools")
+    if isinstance(tools, list):
+        mended["tools"] = list(_functions(tools))
+        if not mended["tools"]:
+            del mended["tools"]
+            mended.pop("tool_choice", None)
+    mended |= chosen_tool(mended)
+    return mended | _format(body.get("text"))
+
+
+def _format(text: Any) -> Json:
+    """Return how an answer is to be built, in the one place where llama-server looks for it."""
+    wanted = text.get("format") if isinstance(text, dict) else None
+    if not isinstance(wanted, dict) or wanted.get("type") not in ("json_schema", "json_object"):
+        return {}
+    if wanted["type"] == "json_object":
+        return {"response_format": {"type": "json_object"}}
+    schema = {name: wanted[name] for name in ("name", "schema", "strict") if name in wanted}
+    return {"response_format": {"type": "json_schema", "json_schema": schema}}
+
+
+def _items(items: list[Json]) -> tuple[list[Json], list[str]]:
+    """Return the items that llama-server takes, and what leading system messages say: they go into
+    the instructions, since strict templates take one system message alone."""
+    found: list[Json] = []
+    leading: list[str] = []
+    shown: list[Json] = []  # pictures of results, which follow all results of one turn
+    for item in items:
+        kind, role = item.get("type", "message"), item.get("role")
+        if kind in ("function_call_output", "custom_tool_call_output"):
+            output, pictures = _output({**item, "type": "function_call_output"})
+            found.append(output)
+            shown += pictures
+            continue
+        found += _as_users(shown)
+        shown = []
+        if kind == "message" and role in ("system", "developer"):
+            if found:
+                found.append({"type": "message", **item, "role": "user"})
+            else:
+                leading.append(_text(item.get("content")))
+        elif kind == "custom_tool_call":
+            given = json.dumps({"input": item.get("input") or ""})  # free text is no JSON
+            arguments = {"name": item.get("name"), "arguments": given}
+            found.append({"type": "function_call", "call_id": item.get("call_id"), **arguments})
+        elif kind in ("message", "function_call") or _is_open(item):
+            found.append({"type": kind, **item})
+    return [*found, *_as_users(shown)], leading
+
+
+def _as_users(pictures: list[Json]) -> list[Json]:
+    return [{"type": "message", "role": "user", "content": pictures}] if pictures else []
+
+
+def _output(item: Json) -> tuple[Json, list[Json]]:
+    """Return what a tool answered, and the pictures in it, which llama-server takes from the user
+    alone."""
+    output = item.get("output")
+    parts = [each for each in output if isinstance(each, dict)] if isinstance(output, list) else []
+    pictures = [each for each in parts if each.get("type") == "input_image"]
+    return ({**item, "output": _text(output)} if pictures else item), pictures
+
+
+def _is_open(item: Json) -> bool:
+    """Tell whether a reasoning item can be read: those of OpenAI's servers are encrypted."""
+    content = item.get("content")
+    return item.get("type") == "reasoning" and isinstance(content, list) and bool(content)
+
+
+def _functions(tools: list[Any]) -> Iterator[Json]:
+    """Yield the functions among tools; those that only OpenAI's servers run are left out."""
+    for tool in tools:
+        if not isinstance(tool, dict):
+            continue
+        if tool.get("type") == "function":
+            yield tool
+        elif tool.get("type") == "namespace" and isinstance(tool.get("tools"), list):
+            yield from _functions(tool["tools"])
+
+
+def _text(content: Any) -> str:
+    if isinstance(content, list):
+        parts = [each.get("text") for each in content if isinstance(each, dict)]
+        return "".join(each for each in parts if isinstance(each, str))
+    return content if isinstance(content, str) else ""
+
+
+async def stream(upstream: AsyncIterable[SseEvent], *, model: str) -> AsyncIterator[bytes]:
+    """Yield the client's events, numbered as typed clients expect them; raises `Failure` for an
+    error among them, and when they end early."""
+    items: dict[str, int] = {}
+    told: set[str] = set()
+    finished, number = False, 0
+    async for event in upstream:
+        data = event.value
+        if not isinstance(data, dict):
+            continue
+        kind = str(data.get("type", event.name))
+        if kind == "error" or ("error" in data and "type" not in data):
+            raise in_band({"error": data.get("error", data)})
+        if kind in _ONCE and kind in told:
+            continue  # llama-server tells it with each token when the first is a part of a letter
+        told.add(kind)
+        _number(data, items)
+        data.setdefault("sequence_number", number)
+        number += 1
+        finished = finished or kind in _LAST
+        yield encode(_named(data, model), event.name or kind)
+    if not finished:
+        raise ended_early()
+
+
+async def collect(upstream: AsyncIterable[SseEvent], *, model: str) -> Json:
+    """Return the response that the last event has."""
+    async for event in upstream:
+        data = event.value
+        if not isinstance(data, dict):
+            continue
+        kind = data.get("type", event.name)
+        if kind == "error" or ("error" in data and "type" not in data):
+            raise in_band({"error": data.get("error", data)})
+        if kind in _LAST and isinstance(data.get("response"), dict):
+            found: Json = _named(data, model)["response"]
+            return found
+    raise ended_early()
+
+
+def _number(data: Json, items: dict[str, int]) -> None:
+    """Give an event the place of its item, which llama-server leaves out."""
+    item = data.get("item")
+    name = str(item.get("id")) if isinstance(item, dict) else data.get("item_id")
+    if not isinstance(name, str):
+        return
+    data.setdefault("output_index", items.setdefault(name, len(items)))
+    if "content_part" in str(data.get("type")) or "output_text" in str(data.get("type")):
+        data.setdefault("content_index", 0)
+
+
+def _named(data: Json, model: str) -> Json:
+    response = data.get("response")
+    return (
+        {**data, "response": {**response, "model": model}} if isinstance(response, dict) else data
+    )

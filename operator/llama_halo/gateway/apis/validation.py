@@ -1,0 +1,91 @@
+"""What every generation request must have, whichever API it came by; pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from hashlib import sha256
+from typing import Any
+
+from llama_halo.gateway.http.errors import Failure
+from llama_halo.gateway.http.json_codec import dumps
+
+Json = dict[str, Any]
+# As Claude Code, OpenCode and Codex send them.
+_SESSION_HEADERS = (
+    *("x-claude-code-session-id", "x-session-id", "x-session-affinity"),
+    *("session-id", "thread-id", "x-openwebui-chat-id"),
+)
+_PASSED_ON = ("anthropic-version", "anthropic-beta")
+MOST_NAME_LETTERS = 512
+
+
+def checked_model(body: Any) -> Json:
+    """Return the body when it is an object with a model name."""
+    if not isinstance(body, dict):
+        raise Failure(400, "the request body must be a JSON object")
+    if not isinstance(body.get("model"), str) or not body["model"]:
+        raise Failure(400, "model: a model name is required")
+    if len(body["model"]) > MOST_NAME_LETTERS:
+        raise Failure(400, f"model: a model name has at most {MOST_NAME_LETTERS} letters")
+    if not isinstance(body.get("stream", False), bool | None):
+        raise Failure(400, "stream: true or false is required")
+    return body
+
+
+def checked(body: Any) -> Json:
+    """Return the body when it is an object with a model name and messages with roles.
+
+    llama-server answers all of these mistakes with 500, which clients repeat for minutes.
+    """
+    messages = checked_model(body).get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise Failure(400, "messages: a list with at least one message is required")
+    for index, message in enumerate(messages):
+        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+            raise Failure(400, f"messages.{index}.role: a role is required")
+    found: Json = body
+    return found
+
+
+def session_of(headers: Mapping[str, str], body: Json) -> str:
+    """Return what tells one conversation from another: what the client calls it, else how it
+    begins, its first words of the user included; hashed, for both may be long."""
+    named = [headers.get(each) for each in _SESSION_HEADERS]
+    metadata = body.get("metadata")
+    user = metadata.get("user_id") if isinstance(metadata, dict) else None
+    named += [_session_id(user), body.get("prompt_cache_key"), user, body.get("user")]
+    for each in named:
+        if isinstance(each, str) and each:
+            return _hashed(each.encode(errors="replace"))
+    said = body.get("messages") or body.get("input") or body.get("prompt") or body.get("query")
+    if isinstance(said, list):
+        said = said[: _first_of_user(said) + 1]
+    return _hashed(dumps([body.get("system"), body.get("instructions"), said]))
+
+
+def _first_of_user(messages: list[Any]) -> int:
+    """Return the place of the first message that is not the system's."""
+    for place, each in enumerate(messages):
+        if not isinstance(each, dict) or each.get("role") not in ("system", "developer"):
+            return place
+    return len(messages)
+
+
+def _hashed(data: bytes) -> str:
+    return sha256(data).hexdigest()[:32]
+
+
+def passed_on(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers that a server elsewhere of the client's own API has to see: what of it the
+    request uses."""
+    return {name: headers[name] for name in _PASSED_ON if name in headers}
+
+
+def _session_id(user: Any) -> Any:
+    """Return the session in Claude Code's user_id, which is JSON in a string."""
+    with suppress(ValueError, RecursionError):
+        found = json.loads(user) if isinstance(user, str) else None
+        return found.get("session_id") if isinstance(found, dict) else None
+    return None

@@ -1,0 +1,240 @@
+"""A client of the Anthropic API before a server of Chat Completions; pure but for the iteration.
+
+llama-server's chat route is such a server, too: its Anthropic one knows no schema of an answer.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from llama_halo.gateway.convert.common import (
+    Calls,
+    kept,
+    mapping,
+    new_id,
+    objects,
+    retold,
+    text_of,
+    tokens,
+)
+from llama_halo.gateway.http.sse import SseEvent
+
+Json = dict[str, Any]
+_STOPS = {"length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
+_CHOICES = {"any": "required", "auto": "auto", "none": "none"}
+
+
+def chat_of(body: Json) -> Json:
+    """Return a request, mended as for llama-server, as one of Chat Completions."""
+    system = text_of(body.get("system"))
+    messages: list[Json] = [{"role": "system", "content": system}] if system else []
+    for message in body["messages"]:
+        messages += _messages(message)
+    found: Json = {
+        "model": body["model"],
+        "messages": messages,
+        **kept(body, ("max_tokens", "temperature", "top_p", "top_k", "chat_template_kwargs")),
+    }
+    thinking = mapping(body.get("thinking"))
+    if thinking.get("type") == "enabled" and isinstance(thinking.get("budget_tokens"), int):
+        found["thinking_budget_tokens"] = thinking["budget_tokens"]
+    if body.get("stop_sequences"):
+        found["stop"] = body["stop_sequences"]
+    wanted = mapping(mapping(body.get("output_config")).get("format"))
+    if isinstance(wanted.get("schema"), dict):
+        schema = {"name": "answer", "schema": wanted["schema"]}
+        found["response_format"] = {"type": "json_schema", "json_schema": schema}
+    tools = [_tool(each) for each in objects(body.get("tools"))]
+    if tools:
+        found["tools"] = tools
+        found |= _choice(mapping(body.get("tool_choice")))
+    return found
+
+
+def _messages(message: Json) -> Iterator[Json]:
+    """Yield one message as those that say the same: results of tools are messages of their own."""
+    content = message["content"]
+    if isinstance(content, str):
+        yield {"role": message["role"], "content": content}
+        return
+    blocks = objects(content)
+    results = [each for each in blocks if each.get("type") == "tool_result"]
+    yield from map(_result, results)
+    # Pictures of results follow all of them, as the user's, which every server takes.
+    pictures = [part for each in results for part in _pictures(each)]
+    if pictures:
+        yield {"role": "user", "content": pictures}
+    parts = [part for part in map(_part, blocks) if part]
+    calls = [_call(each) for each in blocks if each.get("type") == "tool_use"]
+    if not parts and not calls:
+        return
+    if message["role"] == "assistant":
+        said = text_of(parts)
+        yield {
+            "role": "assistant",
+            "content": said or None,
+            **({"tool_calls": calls} if calls else {}),
+        }
+    elif all(each["type"] == "text" for each in parts):
+        yield {"role": message["role"], "content": text_of(parts)}
+    else:
+        yield {"role": message["role"], "content": parts}
+
+
+def _part(block: Json) -> Json | None:
+    if block.get("type") == "text":
+        return {"type": "text", "text": str(block.get("text", ""))}
+    if block.get("type") != "image":
+        return None
+    source = mapping(block.get("source"))
+    url = source.get("url")
+    if source.get("type") == "base64":
+        url = f"data:{source.get('media_type', 'image/png')};base64,{source.get('data', '')}"
+    return {"type": "image_url", "image_url": {"url": url}} if isinstance(url, str) else None
+
+
+def _result(block: Json) -> Json:
+    number = str(block.get("tool_use_id", ""))
+    return {"role": "tool", "tool_call_id": number, "content": text_of(block.get("content"))}
+
+
+def _pictures(block: Json) -> list[Json]:
+    parts = map(_part, objects(block.get("content")))
+    return [each for each in parts if each and each["type"] != "text"]
+
+
+def _call(block: Json) -> Json:
+    function = {"name": str(block.get("name", "")), "arguments": json.dumps(block.get("input", {}))}
+    return {"id": str(block.get("id", "")), "type": "function", "function": function}
+
+
+def _tool(tool: Json) -> Json:
+    function = {"name": tool.get("name"), "parameters": tool.get("input_schema") or {}}
+    if isinstance(tool.get("description"), str):
+        function["description"] = tool["description"]
+    return {"type": "function", "function": function}
+
+
+def _choice(choice: Json) -> Json:
+    found: Json = {}
+    if choice.get("type") == "tool":
+        named = {"name": choice.get("name")}
+        found["tool_choice"] = {"type": "function", "function": named}
+    elif str(choice.get("type")) in _CHOICES:
+        found["tool_choice"] = _CHOICES[str(choice["type"])]
+    if choice.get("disable_parallel_tool_use"):
+        found["parallel_tool_calls"] = False
+    return found
+
+
+@dataclass
+class _Message:
+    """The message as far as it was told to the client."""
+
+    blocks: int = 0
+    kind: str = ""
+    """Of the block that grows now, if it is no tool's."""
+    seen: Calls = field(default_factory=Calls)
+    calls: list[int] = field(default_factory=list)
+    """Blocks of the tool calls."""
+    reason: str = "end_turn"
+    usage: Any = None
+
+    def begin(self, data: Json) -> Iterator[SseEvent]:
+        yield _begin(data)
+
+    def take(self, choice: Json) -> Iterator[SseEvent]:
+        delta = mapping(choice.get("delta"))
+        thought = delta.get("reasoning_content") or delta.get("reasoning")
+        if isinstance(thought, str) and thought:
+            yield from self.say("thinking", thought)
+        text = delta.get("content")
+        if isinstance(text, str) and text:
+            yield from self.say("text", text)
+        for piece in objects(delta.get("tool_calls")):
+            yield from self.call(piece)
+        reason = choice.get("finish_reason")
+        if isinstance(reason, str):
+            self.reason = _STOPS.get(reason, "end_turn")
+
+    def say(self, kind: str, text: str) -> Iterator[SseEvent]:
+        """Tell a piece of text or of thought."""
+        field_name = "text" if kind == "text" else "thinking"
+        if self.kind != kind:
+            yield from self.close()
+            self.kind = kind
+            empty = {"type": kind, field_name: ""}
+            yield self.start({**empty, "signature": ""} if kind == "thinking" else empty)
+        yield _delta(self.blocks - 1, {"type": f"{field_name}_delta", field_name: text})
+
+    def call(self, piece: Json) -> Iterator[SseEvent]:
+        """Tell a piece of a tool call; its block stays open: pieces of several may alternate."""
+        (index, is_new), function = self.seen.place(piece), mapping(piece.get("function"))
+        if is_new:
+            yield from self.close()
+            self.calls.append(self.blocks)
+            head = {"id": piece.get("id") or new_id("toolu"), "name": function.get("name") or ""}
+            yield self.start({"type": "tool_use", **head, "input": {}})
+        arguments = function.get("arguments")
+        if isinstance(arguments, str) and arguments:
+            part = {"type": "input_json_delta", "partial_json": arguments}
+            yield _delta(self.calls[index], part)
+
+    def start(self, block: Json) -> SseEvent:
+        self.blocks += 1
+        return _event("content_block_start", index=self.blocks - 1, content_block=block)
+
+    def close(self) -> Iterator[SseEvent]:
+        """End the block that grows, if one does."""
+        if self.kind:
+            self.kind = ""
+            yield _event("content_block_stop", index=self.blocks - 1)
+
+    def end(self) -> Iterator[SseEvent]:
+        yield from self.close()
+        for index in self.calls:
+            yield _event("content_block_stop", index=index)
+        # A call that was forced ends with "stop" at some servers.
+        calls = bool(self.calls) and self.reason == "end_turn"
+        delta = {"stop_reason": "tool_use" if calls else self.reason, "stop_sequence": None}
+        yield _event("message_delta", delta=delta, usage=_usage(self.usage))
+        yield _event("message_stop")
+
+
+def messages_of(upstream: AsyncIterable[SseEvent]) -> AsyncIterator[SseEvent]:
+    """Return the events of a chat as those of a message."""
+    return retold(upstream, _Message())
+
+
+def _begin(data: Json) -> SseEvent:
+    message: Json = {
+        "id": str(data.get("id") or new_id("msg")),
+        "type": "message",
+        "role": "assistant",
+        "model": data.get("model"),
+        "content": [],
+        "stop_reason": None,
+        "stop_sequence": None,
+        "usage": {"input_tokens": 0, "output_tokens": 0},
+    }
+    return _event("message_start", message=message)
+
+
+def _usage(usage: Any) -> Json:
+    cached = tokens(mapping(usage).get("prompt_tokens_details"), "cached_tokens")
+    return {
+        "input_tokens": max(tokens(usage, "prompt_tokens") - cached, 0),
+        "cache_read_input_tokens": cached,
+        "output_tokens": tokens(usage, "completion_tokens"),
+    }
+
+
+def _delta(index: int, delta: Json) -> SseEvent:
+    return _event("content_block_delta", index=index, delta=delta)
+
+
+def _event(kind: str, **fields: Any) -> SseEvent:
+    return SseEvent.of({"type": kind, **fields}, kind)

@@ -1,0 +1,213 @@
+"""A server of the Anthropic API behind Chat Completions; pure but for the iteration."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from llama_halo.gateway.convert.common import (
+    DONE,
+    call_piece,
+    chunk,
+    data_url,
+    kept,
+    mapping,
+    objects,
+    text_of,
+    tokens,
+    usage_chunk,
+)
+from llama_halo.gateway.http.sse import SseEvent
+
+Json = dict[str, Any]
+MOST_TOKENS = 8192
+"""Of an answer whose length the client leaves open: this API has to be told one."""
+_REASONS = {"max_tokens": "length", "tool_use": "tool_calls", "refusal": "content_filter"}
+_CHOICES = {"required": "any", "auto": "auto", "none": "none"}
+
+
+def message_of(body: Json) -> Json:
+    """Return a chat as a request for a message."""
+    system = [text_of(each.get("content")) for each in body["messages"] if _is_system(each)]
+    messages: list[Json] = []
+    for message in body["messages"]:
+        if not _is_system(message):
+            _add(messages, message)
+    limit = body.get("max_completion_tokens") or body.get("max_tokens")
+    found: Json = {
+        "model": body["model"],
+        "max_tokens": limit if isinstance(limit, int) else MOST_TOKENS,
+        "messages": messages,
+        **({"system": "\n\n".join(system)} if system else {}),
+    }
+    if isinstance(body.get("temperature"), (int, float)):
+        found["temperature"] = min(body["temperature"], 1)  # its scale ends there
+    else:
+        found |= kept(body, ("top_p",))  # newer models take one of the two
+    stop = body.get("stop")
+    if stop:
+        found["stop_sequences"] = [stop] if isinstance(stop, str) else stop
+    schema = mapping(mapping(body.get("response_format")).get("json_schema")).get("schema")
+    if isinstance(schema, dict):
+        found["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
+    tools = [mapping(each.get("function")) for each in objects(body.get("tools"))]
+    if tools:
+        found["tools"] = [_tool(each) for each in tools]
+        found |= _choice(body)
+    return found
+
+
+def signed(messages: list[Json]) -> list[Json]:
+    """Return messages without the thoughts of models that sign none, which this API refuses."""
+    found = []
+    for message in messages:
+        content = message.get("content")
+        if not isinstance(content, list):
+            found.append(message)
+        elif kept_blocks := [each for each in content if not _is_unsigned(each)]:
+            found.append({**message, "content": kept_blocks})
+    return found
+
+
+def _is_unsigned(block: Any) -> bool:
+    return mapping(block).get("type") == "thinking" and not block.get("signature")
+
+
+def _is_system(message: Json) -> bool:
+    return message.get("role") in ("system", "developer")
+
+
+def _add(messages: list[Json], message: Json) -> None:
+    """Add a message; neighbours of one role are one, which this API wants."""
+    role = "assistant" if message["role"] == "assistant" else "user"
+    blocks = list(_blocks(message))
+    if not blocks:
+        return
+    if messages and messages[-1]["role"] == role:
+        messages[-1]["content"] += blocks
+    else:
+        messages.append({"role": role, "content": blocks})
+
+
+def _blocks(message: Json) -> Iterator[Json]:
+    content = message.get("content")
+    if message["role"] == "tool":
+        number = str(message.get("tool_call_id", ""))
+        yield {"type": "tool_result", "tool_use_id": number, "content": text_of(content)}
+        return
+    parts = [{"type": "text", "text": content}] if isinstance(content, str) else objects(content)
+    for part in parts:
+        if part.get("type") == "text" and part.get("text"):
+            yield {"type": "text", "text": part["text"]}
+        elif part.get("type") == "image_url":
+            yield from _image(mapping(part.get("image_url")).get("url"))
+    for call in objects(message.get("tool_calls")):
+        function = mapping(call.get("function"))
+        head = {"id": str(call.get("id", "")), "name": str(function.get("name", ""))}
+        yield {"type": "tool_use", **head, "input": _arguments(function.get("arguments"))}
+
+
+def _image(url: Any) -> Iterator[Json]:
+    inline = data_url(url)
+    if inline:
+        media, data = inline
+        source = {"type": "base64", "media_type": media, "data": data}
+        yield {"type": "image", "source": source}
+    elif isinstance(url, str):
+        yield {"type": "image", "source": {"type": "url", "url": url}}
+
+
+def _arguments(text: Any) -> Json:
+    try:
+        return mapping(json.loads(text or "{}"))
+    except (TypeError, ValueError, RecursionError):
+        return {}
+
+
+def _tool(function: Json) -> Json:
+    schema = function.get("parameters") or {"type": "object", "properties": {}}
+    return {**kept(function, ("name", "description")), "input_schema": schema}
+
+
+def _choice(body: Json) -> Json:
+    choice = body.get("tool_choice")
+    if isinstance(choice, dict):
+        name = mapping(choice.get("function")).get("name")
+        found: Json = {"type": "tool", "name": name}
+    elif isinstance(choice, str) and choice in _CHOICES:
+        found = {"type": _CHOICES[choice]}
+    elif body.get("parallel_tool_calls") is False:
+        found = {"type": "auto"}
+    else:
+        return {}
+    if body.get("parallel_tool_calls") is False and found["type"] != "none":
+        found["disable_parallel_tool_use"] = True
+    return {"tool_choice": found}
+
+
+@dataclass
+class _Seen:
+    """What of a message has come."""
+
+    calls: dict[int, int] = field(default_factory=dict)
+    """Index of a tool call by its block."""
+    prompt: int = 0
+    cached: int = 0
+    answer: int = 0
+
+    def count(self, usage: Any) -> None:
+        read = tokens(usage, "cache_read_input_tokens")
+        fresh = tokens(usage, "input_tokens") + tokens(usage, "cache_creation_input_tokens")
+        self.cached = max(self.cached, read)
+        self.prompt = max(self.prompt, read + fresh)
+        self.answer = max(self.answer, tokens(usage, "output_tokens"))
+
+
+async def chat_of(upstream: AsyncIterable[SseEvent]) -> AsyncIterator[SseEvent]:
+    """Yield the events of a message as those of a chat."""
+    seen = _Seen()
+    async for event in upstream:
+        data = event.value
+        if not isinstance(data, dict):
+            continue
+        kind = data.get("type")
+        if kind == "error":
+            yield SseEvent.of({"error": data.get("error")})
+            return
+        for each in _told(seen, data):
+            yield each
+        if kind == "message_stop":
+            yield usage_chunk(seen.prompt, seen.answer, seen.cached)
+            yield DONE
+            return
+
+
+def _told(seen: _Seen, data: Json) -> Iterator[SseEvent]:
+    kind, delta = data.get("type"), mapping(data.get("delta"))
+    block = mapping(data.get("content_block"))
+    if kind == "message_start":
+        seen.count(mapping(data.get("message")).get("usage"))
+        yield chunk({"role": "assistant", "content": ""})
+    elif kind == "content_block_start" and block.get("type") == "tool_use":
+        index = seen.calls.setdefault(data.get("index", 0), len(seen.calls))
+        number, name = str(block.get("id", "")), str(block.get("name", ""))
+        yield chunk(call_piece(index, number=number, name=name))
+    elif kind == "content_block_delta":
+        piece = _piece(seen, data.get("index", 0), delta)
+        if piece:
+            yield chunk(piece)
+    elif kind == "message_delta":
+        seen.count(data.get("usage"))
+        yield chunk({}, _REASONS.get(str(delta.get("stop_reason")), "stop"))
+
+
+def _piece(seen: _Seen, index: int, delta: Json) -> Json:
+    if isinstance(delta.get("text"), str):
+        return {"content": delta["text"]}
+    if isinstance(delta.get("thinking"), str):
+        return {"reasoning_content": delta["thinking"]}
+    if isinstance(delta.get("partial_json"), str) and index in seen.calls:
+        return call_piece(seen.calls[index], arguments=delta["partial_json"])
+    return {}

@@ -1,0 +1,149 @@
+"""A server of the Ollama API behind Chat Completions; pure but for the iteration."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
+from typing import Any
+
+from llama_halo.gateway.convert.common import (
+    DONE,
+    call_piece,
+    chunk,
+    data_url,
+    kept,
+    mapping,
+    new_id,
+    objects,
+    text_of,
+    tokens,
+    usage_chunk,
+)
+from llama_halo.gateway.http.json_codec import loads
+from llama_halo.gateway.http.sse import SseEvent
+
+Json = dict[str, Any]
+MOST_LINE_BYTES = 16 * 2**20
+_OPTIONS = (
+    *("temperature", "top_p", "top_k", "min_p", "seed"),
+    *("presence_penalty", "frequency_penalty"),
+)
+
+
+def chat_of(body: Json) -> Json:
+    """Return a chat as Ollama has it."""
+    names = {
+        str(call.get("id")): mapping(call.get("function")).get("name")
+        for message in body["messages"]
+        for call in objects(message.get("tool_calls"))
+    }
+    options = kept(body, _OPTIONS)
+    limit = body.get("max_completion_tokens") or body.get("max_tokens")
+    if isinstance(limit, int):
+        options["num_predict"] = limit
+    stop = body.get("stop")
+    if stop:
+        options["stop"] = [stop] if isinstance(stop, str) else stop
+    found: Json = {
+        "model": body["model"],
+        "messages": [_message(each, names) for each in body["messages"]],
+        "options": options,
+        "stream": True,
+        **kept(body, ("tools",)),
+    }
+    wanted = mapping(body.get("response_format"))
+    if wanted.get("type") == "json_object":
+        found["format"] = "json"
+    elif isinstance(mapping(wanted.get("json_schema")).get("schema"), dict):
+        found["format"] = wanted["json_schema"]["schema"]
+    thinks = mapping(body.get("chat_template_kwargs")).get("enable_thinking")
+    if isinstance(thinks, bool):
+        found["think"] = thinks
+    return found
+
+
+def _message(message: Json, names: dict[Any, Any]) -> Json:
+    content = message.get("content")
+    role = "system" if message["role"] == "developer" else message["role"]
+    found: Json = {"role": role, "content": text_of(content)}
+    urls = [mapping(each.get("image_url")).get("url") for each in objects(content)]
+    pictures = [data_url(each) for each in urls if each]
+    if pictures:
+        # An address is none that Ollama fetches.
+        found["images"] = [each[1] for each in pictures if each]
+    calls = objects(message.get("tool_calls"))
+    if calls:
+        found["tool_calls"] = [{"function": _function(each)} for each in calls]
+    tool_name = names.get(str(message.get("tool_call_id")))
+    if role == "tool" and isinstance(tool_name, str):
+        found["tool_name"] = tool_name
+    return found
+
+
+def _function(call: Json) -> Json:
+    function = mapping(call.get("function"))
+    try:
+        arguments = mapping(json.loads(function.get("arguments") or "{}"))
+    except (TypeError, ValueError, RecursionError):
+        arguments = {}
+    return {"name": str(function.get("name", "")), "arguments": arguments}
+
+
+async def lines(chunks: AsyncIterable[bytes]) -> AsyncIterator[Json]:
+    """Yield the objects of a stream that has one in each line."""
+    rest = b""
+    async for piece in chunks:
+        *whole, rest = (rest + piece).split(b"\n")
+        for line in whole:
+            found = _object(line)
+            if found is not None:
+                yield found
+        if len(rest) > MOST_LINE_BYTES:
+            return  # nothing that Ollama says; the answer is then told as cut
+    found = _object(rest)
+    if found is not None:
+        yield found
+
+
+def _object(line: bytes) -> Json | None:
+    try:
+        found = loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+async def chat_events_of(chunks: AsyncIterable[bytes]) -> AsyncIterator[SseEvent]:
+    """Yield the lines of a chat as the events of one."""
+    calls = 0
+    async for line in lines(chunks):
+        if "error" in line:
+            yield SseEvent.of({"error": {"message": str(line["error"])}})
+            return
+        message = mapping(line.get("message"))
+        for delta in _deltas(message):
+            yield chunk(delta)
+        for call in objects(message.get("tool_calls")):
+            function = mapping(call.get("function"))
+            yield chunk(
+                call_piece(
+                    calls,
+                    number=str(call.get("id") or new_id("call")),
+                    name=str(function.get("name", "")),
+                    arguments=json.dumps(mapping(function.get("arguments"))),
+                )
+            )
+            calls += 1
+        if line.get("done"):
+            reason = "length" if line.get("done_reason") == "length" else "stop"
+            yield chunk({}, "tool_calls" if calls else reason)
+            yield usage_chunk(tokens(line, "prompt_eval_count"), tokens(line, "eval_count"))
+            yield DONE
+            return
+
+
+def _deltas(message: Json) -> Iterator[Json]:
+    if isinstance(message.get("thinking"), str) and message["thinking"]:
+        yield {"reasoning_content": message["thinking"]}
+    if isinstance(message.get("content"), str) and message["content"]:
+        yield {"content": message["content"]}

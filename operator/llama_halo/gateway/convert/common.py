@@ -1,0 +1,142 @@
+"""What the translations have alike: pieces of requests and events of Chat Completions; pure."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
+from typing import Any, Protocol
+
+from llama_halo.gateway.http.sse import SseEvent
+
+Json = dict[str, Any]
+DONE = SseEvent.of("[DONE]")
+
+
+def mapping(value: Any) -> Json:
+    """Return a value that should be an object, an empty one when it is none."""
+    return value if isinstance(value, dict) else {}
+
+
+def objects(value: Any) -> list[Json]:
+    """Return the objects of a value that should be a list."""
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def text_of(content: Any) -> str:
+    """Return the text of a content: a string, or parts of which some are text."""
+    if isinstance(content, str):
+        return content
+    parts = (each.get("text") for each in objects(content))
+    return "\n".join(each for each in parts if isinstance(each, str))
+
+
+def kept(body: Mapping[str, Any], names: Iterable[str]) -> Json:
+    """Return the fields of these names that a request has."""
+    return {name: body[name] for name in names if body.get(name) is not None}
+
+
+def data_url(url: Any) -> tuple[str, str] | None:
+    """Return media type and base64 of a data URL, None when it is none."""
+    if not isinstance(url, str) or not url.startswith("data:"):
+        return None
+    head, found, data = url.removeprefix("data:").partition(";base64,")
+    return (head or "image/png", data) if found else None
+
+
+def new_id(kind: str) -> str:
+    """Return a name that nothing else has: clients keep conversations by them."""
+    return f"{kind}_{uuid.uuid4().hex}"
+
+
+class Calls:
+    """Tells the pieces of several tool calls apart: by index, and by number where a server gives
+    every call the same index, or none."""
+
+    def __init__(self) -> None:
+        self._known: list[tuple[Any, str]] = []
+
+    def place(self, piece: Json) -> tuple[int, bool]:
+        """Return which call a piece belongs to, and whether that is a new one."""
+        index, number = piece.get("index"), str(piece.get("id") or "")
+        for place in reversed(range(len(self._known))):
+            known_index, known_number = self._known[place]
+            same_place = index is None or index == known_index
+            if number == known_number or (same_place and not (number and known_number)):
+                return place, False
+        self._known.append((index, number))
+        return len(self._known) - 1, True
+
+
+def chunk(delta: Json, finish_reason: str | None = None) -> SseEvent:
+    """Return one event of a chat."""
+    choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
+    head = {"id": "", "object": "chat.completion.chunk", "created": int(time.time())}
+    return SseEvent.of({**head, "choices": [choice]})
+
+
+def usage_chunk(prompt: int, answer: int, cached: int = 0) -> SseEvent:
+    """Return the event that tells the tokens."""
+    usage = {
+        "prompt_tokens": prompt,
+        "completion_tokens": answer,
+        "total_tokens": prompt + answer,
+        "prompt_tokens_details": {"cached_tokens": cached},
+    }
+    return SseEvent.of({"object": "chat.completion.chunk", "choices": [], "usage": usage})
+
+
+def call_piece(index: int, *, number: str = "", name: str = "", arguments: str = "") -> Json:
+    """Return the delta of a piece of a tool call."""
+    function = {**({"name": name} if name else {}), "arguments": arguments}
+    head = {"id": number, "type": "function"} if number else {}
+    return {"tool_calls": [{"index": index, **head, "function": function}]}
+
+
+def tokens(usage: Any, *names: str) -> int:
+    """Return the first of these counts that is a number."""
+    found = (mapping(usage).get(name) for name in names)
+    return next((each for each in found if isinstance(each, int)), 0)
+
+
+def choices(data: Any) -> Iterator[Json]:
+    """Yield the first choice of a chunk: translated answers have no other."""
+    for each in objects(mapping(data).get("choices")):
+        if each.get("index", 0) == 0:
+            yield each
+
+
+class Told(Protocol):
+    """An answer in another API's words, as far as it was told to the client."""
+
+    usage: Any
+
+    def begin(self, data: Json) -> Iterator[SseEvent]: ...
+
+    def take(self, choice: Json) -> Iterator[SseEvent]: ...
+
+    def end(self) -> Iterator[SseEvent]: ...
+
+
+async def retold(upstream: AsyncIterable[SseEvent], answer: Told) -> AsyncIterator[SseEvent]:
+    """Yield the events of a chat as those of another answer."""
+    begun = False
+    async for event in upstream:
+        data = event.value
+        if not isinstance(data, dict):
+            if event.data != "[DONE]":
+                continue
+            for each in answer.end():
+                yield each
+            return
+        if data.get("error"):
+            yield SseEvent.of({"type": "error", "error": data["error"]}, "error")
+            return
+        if not begun:
+            begun = True
+            for each in answer.begin(data):
+                yield each
+        answer.usage = data.get("usage") or answer.usage
+        for choice in choices(data):
+            for each in answer.take(choice):
+                yield each

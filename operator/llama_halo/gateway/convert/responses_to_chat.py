@@ -1,0 +1,200 @@
+"""A client of the Responses API before a server of Chat Completions; pure but for the iteration."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from llama_halo.gateway.convert.common import (
+    Calls,
+    kept,
+    mapping,
+    new_id,
+    objects,
+    retold,
+    text_of,
+    tokens,
+)
+from llama_halo.gateway.http.sse import SseEvent
+
+Json = dict[str, Any]
+
+
+def chat_of(body: Json) -> Json:
+    """Return a request, mended as for llama-server, as one of Chat Completions."""
+    told = body.get("instructions")
+    messages: list[Json] = [{"role": "system", "content": told}] if told else []
+    given = body.get("input")
+    items = [{"role": "user", "content": given}] if isinstance(given, str) else objects(given)
+    for item in items:
+        _add(messages, item)
+    found: Json = {
+        "model": body["model"],
+        "messages": messages,
+        **kept(body, ("temperature", "top_p")),
+    }
+    if isinstance(body.get("max_output_tokens"), int):
+        found["max_tokens"] = body["max_output_tokens"]
+    wanted = mapping(mapping(body.get("text")).get("format"))
+    if wanted.get("type") == "json_schema":
+        schema = kept(wanted, ("name", "schema", "strict"))
+        found["response_format"] = {"type": "json_schema", "json_schema": schema}
+    elif wanted.get("type") == "json_object":
+        found["response_format"] = {"type": "json_object"}
+    tools = objects(body.get("tools"))
+    if tools:
+        parts = ("name", "description", "parameters", "strict")
+        found["tools"] = [{"type": "function", "function": kept(each, parts)} for each in tools]
+        found |= kept(body, ("parallel_tool_calls",))
+        choice = body.get("tool_choice")
+        if isinstance(choice, dict) and choice.get("name"):
+            choice = {"type": "function", "function": {"name": choice["name"]}}
+        found |= {"tool_choice": choice} if choice else {}
+    return found
+
+
+def _add(messages: list[Json], item: Json) -> None:
+    """Add an item; calls join the message of the assistant that made them."""
+    kind = item.get("type", "message")
+    if kind == "function_call":
+        arguments = item.get("arguments")
+        function = {
+            "name": str(item.get("name", "")),
+            "arguments": arguments if isinstance(arguments, str) else "{}",
+        }
+        call = {"id": str(item.get("call_id", "")), "type": "function", "function": function}
+        if not messages or messages[-1]["role"] != "assistant":
+            messages.append({"role": "assistant", "content": None})
+        messages[-1].setdefault("tool_calls", []).append(call)
+    elif kind == "function_call_output":
+        output = item.get("output")
+        number = str(item.get("call_id", ""))
+        messages.append({"role": "tool", "tool_call_id": number, "content": text_of(output)})
+    elif kind == "message":
+        role = "system" if item.get("role") == "developer" else item.get("role", "user")
+        messages.append({"role": role, "content": _content(item.get("content"))})
+
+
+def _content(content: Any) -> Any:
+    pictures = [each for each in objects(content) if each.get("type") == "input_image"]
+    if not pictures:
+        return text_of(content)
+    urls = [each.get("image_url") for each in pictures]
+    return [
+        {"type": "text", "text": text_of(content)},
+        *({"type": "image_url", "image_url": {"url": each}} for each in urls),
+    ]
+
+
+@dataclass
+class _Response:
+    """The response as far as it was told to the client."""
+
+    number: str = ""
+    output: list[Json] = field(default_factory=list)
+    text: Json | None = None
+    """The item of the message that grows now."""
+    seen: Calls = field(default_factory=Calls)
+    calls: list[Json] = field(default_factory=list)
+    cut: bool = False
+    usage: Any = None
+
+    def begin(self, _: Json) -> Iterator[SseEvent]:
+        self.number = new_id("resp")
+        for kind in ("response.created", "response.in_progress"):
+            yield _event(kind, response=self.head("in_progress"))
+
+    def take(self, choice: Json) -> Iterator[SseEvent]:
+        delta = mapping(choice.get("delta"))
+        text = delta.get("content")
+        if isinstance(text, str) and text:
+            yield from self.say(text)
+        for piece in objects(delta.get("tool_calls")):
+            yield from self.call(piece)
+        self.cut = self.cut or choice.get("finish_reason") == "length"
+
+    def say(self, text: str) -> Iterator[SseEvent]:
+        if self.text is None:
+            name = new_id("msg")
+            part = {"type": "output_text", "text": "", "annotations": []}
+            item = {"id": name, "type": "message", "role": "assistant", "status": "in_progress"}
+            self.text = {**item, "content": [part]}
+            self.output.append(self.text)
+            yield _event("response.output_item.added", item={**item, "content": []})
+            yield _event("response.content_part.added", item_id=name, part={**part})
+        self.text["content"][0]["text"] += text
+        yield _event("response.output_text.delta", item_id=self.text["id"], delta=text)
+
+    def call(self, piece: Json) -> Iterator[SseEvent]:
+        (index, is_new), function = self.seen.place(piece), mapping(piece.get("function"))
+        if is_new:
+            yield from self.close()
+            number = str(piece.get("id") or new_id("call"))
+            item = {
+                "id": new_id("fc"),
+                "type": "function_call",
+                "call_id": number,
+                "name": str(function.get("name") or ""),
+                "arguments": "",
+                "status": "in_progress",
+            }
+            self.calls.append(item)
+            self.output.append(item)
+            yield _event("response.output_item.added", item={**item})
+        item, arguments = self.calls[index], function.get("arguments")
+        if isinstance(arguments, str) and arguments:
+            item["arguments"] += arguments
+            kind = "response.function_call_arguments.delta"
+            yield _event(kind, item_id=item["id"], delta=arguments)
+
+    def close(self) -> Iterator[SseEvent]:
+        """End the message that grows, if one does."""
+        item, self.text = self.text, None
+        if item:
+            item["status"] = "completed"
+            part, name = item["content"][0], item["id"]
+            yield _event("response.output_text.done", item_id=name, text=part["text"])
+            yield _event("response.content_part.done", item_id=name, part=part)
+            yield _event("response.output_item.done", item=item)
+
+    def end(self) -> Iterator[SseEvent]:
+        yield from self.close()
+        for item in self.calls:
+            item["status"] = "completed"
+            kind = "response.function_call_arguments.done"
+            yield _event(kind, item_id=item["id"], arguments=item["arguments"])
+            yield _event("response.output_item.done", item=item)
+        status = "incomplete" if self.cut else "completed"
+        cause = {"incomplete_details": {"reason": "max_output_tokens"}} if self.cut else {}
+        found = {**self.head(status), **cause, "usage": _usage(self.usage)}
+        yield _event(f"response.{status}", response=found)
+
+    def head(self, status: str) -> Json:
+        return {
+            "id": self.number,
+            "object": "response",
+            "status": status,
+            "output": self.output,
+        }
+
+
+def responses_of(upstream: AsyncIterable[SseEvent]) -> AsyncIterator[SseEvent]:
+    """Return the events of a chat as those of a response; its thoughts stay where they are."""
+    return retold(upstream, _Response())
+
+
+def _usage(usage: Any) -> Json:
+    prompt, answer = tokens(usage, "prompt_tokens"), tokens(usage, "completion_tokens")
+    cached = tokens(mapping(usage).get("prompt_tokens_details"), "cached_tokens")
+    return {
+        "input_tokens": prompt,
+        "input_tokens_details": {"cached_tokens": cached},
+        "output_tokens": answer,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": prompt + answer,
+    }
+
+
+def _event(kind: str, **fields: Any) -> SseEvent:
+    return SseEvent.of({"type": kind, **fields}, kind)

@@ -1,0 +1,170 @@
+"""Sends a stream to a client: as it comes, with heartbeats, and with errors in its own words."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager, suppress
+
+from aiohttp import HttpVersion11, web
+
+from llama_halo.gateway.apis.exchange import Events, Generation
+from llama_halo.gateway.dispatch.fast_path import Lane
+from llama_halo.gateway.http.errors import UNREADABLE, Failure, broken, ending, unreadable
+from llama_halo.gateway.request_record import Call
+from llama_halo.gateway.routing.table import Target
+
+log = logging.getLogger(__name__)
+
+COMMIT_SECONDS = 10.0
+"""For so long an error still gets its own HTTP status."""
+STALLED_SECONDS, LEAST_LOOK_SECONDS = 120.0, 0.05
+MOST_UNREAD_BYTES = 2**16
+"""Of a client that reads slowly: more is not asked of the server before it has read."""
+_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+
+Opened = AbstractAsyncContextManager[tuple[Target, Events]]
+
+
+async def send(line: Line, opened: Opened, lane: Lane) -> web.StreamResponse:
+    """Send a stream as it comes.
+
+    Until the first event, an error still has its own HTTP status, unless that takes long: then the
+    client is told that it is not forgotten, and an error comes in the stream.
+    """
+    call, chunks = line.call, _chunks(opened, line.made, line.call)
+    at_once = line.write_at_once if line.is_chunked else None
+    line.watch()
+    try:
+        async for chunk in chunks:
+            call.first_byte()
+            await line.write(chunk)
+            lane.write = at_once
+        if call.first_byte_seconds is None:
+            raise Failure(502, "the model's server ended without an answer")
+    except Failure as failure:
+        call.failure = failure
+        if line.response is None:
+            raise
+        await line.write(call.api.in_band(failure, call.request_id))
+    except asyncio.CancelledError:
+        if not call.cut or line.response is None:
+            raise
+        call.failure = ending()
+        await line.write(call.api.in_band(call.failure, call.request_id))
+    finally:
+        line.end()
+        await chunks.aclose()
+    assert line.response is not None  # noqa: S101  (something was written)
+    await line.response.write_eof()
+    return line.response
+
+
+class Line:
+    """The way to one client: begun with the first bytes, and never silent for long."""
+
+    def __init__(
+        self, request: web.Request, made: Generation, call: Call, ping_seconds: float
+    ) -> None:
+        self.response: web.StreamResponse | None = None
+        self.made, self.call = made, call
+        self._request = request
+        self._ping_seconds = ping_seconds
+        self._written_at = time.monotonic()
+        self._writing = False
+        self._beginning = asyncio.Lock()
+        self._sender = asyncio.current_task()
+        self._watch: asyncio.TimerHandle | None = None
+        self._pinging: asyncio.Task[None] | None = None
+
+    @property
+    def is_chunked(self) -> bool:
+        return self._request.version >= HttpVersion11
+
+    def write_at_once(self, data: bytes) -> bool:
+        """Write what is in chunks already, unless that would have to wait."""
+        way = self._request.transport
+        if self._writing or way is None or way.is_closing():
+            return False
+        if way.get_write_buffer_size() > MOST_UNREAD_BYTES:
+            return False
+        self._written_at = time.monotonic()
+        way.write(data)
+        return True
+
+    async def write(self, data: bytes) -> None:
+        """Write; a client that takes nothing for long is taken for gone."""
+        response = self.response or await self._begin()
+        self._written_at = time.monotonic()
+        self._writing = True
+        await response.write(data)
+        self._writing = False
+
+    def end(self) -> None:
+        if self._watch:
+            self._watch.cancel()
+        if self._pinging:
+            self._pinging.cancel()
+
+    def watch(self) -> None:
+        """Break a silence, from now on; one that the client makes ends the request. A timer costs
+        less than a task, and thousands of streams have one each."""
+        quiet = time.monotonic() - self._written_at
+        if self._writing and quiet > STALLED_SECONDS and self._sender:
+            if self._request.transport:
+                self._request.transport.abort()  # what it did not take is dropped, too
+            self._sender.cancel()
+            return
+        if not self._writing and quiet >= self._patience_seconds:
+            self._written_at, quiet = time.monotonic(), 0.0
+            self._pinging = asyncio.create_task(self._ping())
+        due = next_look_seconds(quiet, self._patience_seconds, writing=self._writing)
+        self._watch = asyncio.get_running_loop().call_later(due, self.watch)
+
+    @property
+    def _patience_seconds(self) -> float:
+        """After which a client hears that it is not forgotten."""
+        if not self._ping_seconds:
+            return math.inf
+        return self._ping_seconds if self.response else min(self._ping_seconds, COMMIT_SECONDS)
+
+    async def _ping(self) -> None:
+        with suppress(ConnectionError):
+            response = self.response or await self._begin()
+            await response.write(self.made.heartbeat)
+
+    async def _begin(self) -> web.StreamResponse:
+        async with self._beginning:
+            if self.response is None:
+                kind, call = self.made.content_type, self.call
+                headers = {"Content-Type": kind, **_HEADERS, **call.headers()}
+                response = web.StreamResponse(headers=headers)
+                await response.prepare(self._request)
+                self.response = response
+            return self.response
+
+
+def next_look_seconds(quiet: float, patience: float, *, writing: bool) -> float:
+    """Return when to look at a stream again that was quiet for so long: a write that is stuck ends
+    the request some time, and a silence is broken after so much patience."""
+    stalled = STALLED_SECONDS - (quiet if writing else 0.0)
+    return max(min(stalled, patience - (0.0 if writing else quiet)), LEAST_LOOK_SECONDS)
+
+
+async def _chunks(opened: Opened, made: Generation, call: Call) -> AsyncGenerator[bytes, None]:
+    """Yield what the client gets. All that goes wrong is a `Failure`: the status may be sent."""
+    try:
+        async with opened as (call.target, events):
+            try:
+                async for chunk in made.stream(call.noting(events)):
+                    yield chunk
+            except UNREADABLE as error:
+                raise unreadable(error) from error
+    except RecursionError as error:
+        raise Failure(400, "the request is nested too deeply") from error
+    except UNREADABLE as error:
+        log.error("request failed", extra={"request_id": call.request_id}, exc_info=error)
+        raise broken(error) from error

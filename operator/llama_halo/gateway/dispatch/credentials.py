@@ -1,0 +1,46 @@
+"""API keys of providers: one file each in a folder, which their Secrets are mounted at.
+
+They are read for each request, so a key is changed without a restart; they are never written
+anywhere.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from llama_halo.contract.gateway_config import Provider
+from llama_halo.gateway.http.errors import PROVIDER, Failure
+
+_MOST_BYTES = 16384
+
+
+class Credentials:
+    """The keys of a folder."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+
+    def key_of(self, provider: Provider) -> str:
+        """Return a provider's key, empty when it needs none; raises `Failure` when it is not
+        there."""
+        if not provider.has_key:
+            return ""
+        try:
+            if self._folder is None:
+                raise FileNotFoundError("no folder of keys was given")
+            with (self._folder / provider.name).open("rb") as file:
+                key = file.read(_MOST_BYTES).strip().decode("ascii")
+        except (OSError, ValueError) as error:
+            raise _missing(provider, type(error).__name__) from error
+        if not key or not key.isprintable():
+            raise _missing(provider, "it is empty, or more than one line")
+        return key
+
+
+def _missing(provider: Provider, why: str) -> Failure:
+    return Failure(
+        502,
+        f"the API key of provider {provider.name} cannot be read ({why}): see the Secret that"
+        " apiKeySecretRef of the ModelRouter names",
+        code=PROVIDER,
+    )

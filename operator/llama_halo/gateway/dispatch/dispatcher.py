@@ -1,0 +1,226 @@
+"""Sends a request to its model when that answers: holds it while the model comes up.
+
+A request whose model goes away before the first byte of an answer is held again. A model on demand
+is told first that it is wanted (`leases`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from llama_halo.contract.gateway_config import GatewayConfig
+from llama_halo.gateway.apis.upstream_request import Question
+from llama_halo.gateway.dispatch.fast_path import Lane
+from llama_halo.gateway.dispatch.queue import Admission
+from llama_halo.gateway.dispatch.upstream import Answer, Upstream, lost
+from llama_halo.gateway.http.errors import LOADING, LOST, Failure, loading
+from llama_halo.gateway.http.sse import SseEvent
+from llama_halo.gateway.metrics import GatewayMetrics
+from llama_halo.gateway.models.leases import Leases
+from llama_halo.gateway.models.model import Model, comes_up
+from llama_halo.gateway.models.registry import ModelWatch
+from llama_halo.gateway.routing.table import Target
+
+LOOK_SECONDS = 1.0
+AGAIN_SECONDS = 0.2
+NOW_SECONDS = 1.0
+MOST_LOST = 1
+"""Times that a server goes away with a request before that is thought to be the request's doing."""
+
+
+class Held:
+    """The way to all models."""
+
+    def __init__(
+        self,
+        config: GatewayConfig,
+        watch: ModelWatch,
+        leases: Leases,
+        upstream: Upstream,
+        admission: Admission,
+        metrics: GatewayMetrics,
+    ) -> None:
+        self._config = config
+        self._watch = watch
+        self._leases = leases
+        self._upstream = upstream
+        self._admission = admission
+        self._waiting = metrics.held
+
+    @asynccontextmanager
+    async def stream(
+        self, targets: Sequence[Target], question: Question, lane: Lane, *, session: str
+    ) -> AsyncIterator[tuple[Target, AsyncIterator[SseEvent]]]:
+        """Yield which of the targets answers, and the events of its answer, the first of which has
+        come.
+
+        Raises `Failure` when none of them comes up in time, or one refuses the request.
+        """
+        patience = _Patience(time.monotonic() + self._config.hold_seconds)
+        async with AsyncExitStack() as stack:
+            for target in targets:
+                patience.has_others = target is not targets[-1]
+                try:
+                    opened = self._stream(target, question, lane, session, patience)
+                    events = await stack.enter_async_context(opened)
+                    break
+                except Failure as failure:
+                    if not (failure.elsewhere_too and patience.has_others):
+                        raise
+            yield target, events
+
+    async def ask(
+        self, targets: Sequence[Target], question: Question, *, session: str
+    ) -> tuple[Target, Answer]:
+        """Return which of the targets answers, and its answer, which is not streamed."""
+        patience = _Patience(time.monotonic() + self._config.hold_seconds)
+        for target in targets:
+            patience.has_others = target is not targets[-1]
+            try:
+                return target, await self._ask(target, question, session, patience)
+            except Failure as failure:
+                if not (failure.elsewhere_too and patience.has_others):
+                    raise
+        raise AssertionError  # there is a last target
+
+    async def ask_now(self, model: Model, question: Question) -> dict[str, Any] | None:
+        """Return an answer that costs nothing, None when the model does not give it now: it is
+        neither woken nor waited for."""
+        if not model.available or model.provider:
+            return None
+        with suppress(Failure, TimeoutError):
+            async with asyncio.timeout(NOW_SECONDS):
+                return (await self._upstream.ask(model, model.endpoint, question)).value()
+        return None
+
+    @asynccontextmanager
+    async def _stream(
+        self, target: Target, question: Question, lane: Lane, session: str, patience: _Patience
+    ) -> AsyncIterator[AsyncIterator[SseEvent]]:
+        async with self._arrived(target, session):
+            while True:
+                model = await self._answering(target, patience.deadline)
+                try:
+                    async with AsyncExitStack() as attempt:
+                        turn = await attempt.enter_async_context(
+                            self._turn(model, session, patience.deadline)
+                        )
+                        if turn is None:
+                            continue
+                        model, server = turn
+                        events = await attempt.enter_async_context(
+                            self._upstream.stream(model, server, question, lane)
+                        )
+                        first = await anext(events, None)
+                        if first is None:
+                            raise lost(model)
+                        opened = attempt.pop_all()
+                except Failure as failure:
+                    if not self._goes_on(failure, model, patience):
+                        raise
+                    await asyncio.sleep(AGAIN_SECONDS)
+                    continue
+                async with opened:
+                    yield _chained(first, events)
+                return
+
+    async def _ask(
+        self, target: Target, question: Question, session: str, patience: _Patience
+    ) -> Answer:
+        async with self._arrived(target, session):
+            while True:
+                model = await self._answering(target, patience.deadline)
+                try:
+                    async with self._turn(model, session, patience.deadline) as turn:
+                        if turn is not None:
+                            model, server = turn
+                            return await self._upstream.ask(model, server, question)
+                except Failure as failure:
+                    if not self._goes_on(failure, model, patience):
+                        raise
+                    await asyncio.sleep(AGAIN_SECONDS)
+
+    @asynccontextmanager
+    async def _arrived(self, target: Target, session: str) -> AsyncIterator[None]:
+        """Count a request for as long as it is held or runs."""
+        model = self._watch.models.get(target.llama_model)
+        if model is None:
+            raise loading(
+                f"model {target.name}: there is no LlamaModel {target.llama_model} in namespace"
+                f" {self._config.namespace} (yet)"
+            )
+        with self._admission.coming(model, session):
+            async with self._leases.request(model.name):
+                yield
+
+    def _turn(
+        self, model: Model, session: str, deadline: float
+    ) -> AbstractAsyncContextManager[tuple[Model, str] | None]:
+        """Return the way to a slot of a model for as long as that can be sent to."""
+
+        def look() -> Model | None:
+            now = self._watch.models.get(model.name)
+            return now if now is not None and _may_be_asked(now) else None
+
+        return self._admission.slot(look, session, deadline=deadline)
+
+    async def _answering(self, target: Target, deadline: float) -> Model:
+        """Return a model once it answers and may be sent to."""
+        while True:
+            model = self._watch.models.get(target.llama_model)
+            if model is None:
+                raise loading(f"model {target.name}: its LlamaModel was deleted")
+            allowed = not model.on_demand or await self._leases.may_send(model.name)
+            if allowed and _may_be_asked(model):
+                return model
+            passes = model.available or comes_up(model)
+            if not passes or time.monotonic() > deadline:
+                raise loading(f"model {target.name} does not answer now: {model.state}")
+            with self._waiting.track_inprogress():
+                await self._watch.changed(model.name, within_seconds=LOOK_SECONDS)
+
+    def _goes_on(self, failure: Failure, model: Model, patience: _Patience) -> bool:
+        """Tell whether a request is sent again after a failure, to the same model."""
+        now = self._watch.models.get(model.name, model)
+        if failure.code == LOST:
+            patience.lost += 1
+            if patience.lost > MOST_LOST:
+                what = f"{failure.message}, and another one before: the request may be the reason"
+                raise Failure(502, what)
+        # One that loads again says so itself, before the operator has seen it; and one whose server
+        # is gone still answers, as far as anybody knows.
+        passes = (
+            failure.code == LOADING
+            or (failure.code == LOST and (len(now.serving) > 1 or not patience.has_others))
+            or model.on_demand
+            or comes_up(now)
+        )
+        return failure.passes and passes and time.monotonic() <= patience.deadline
+
+
+@dataclass
+class _Patience:
+    """How long a request is sent again, and how often a server has gone away with it."""
+
+    deadline: float
+    lost: int = 0
+    has_others: bool = False
+    """There are models that answer in place of this one."""
+
+
+def _may_be_asked(model: Model) -> bool:
+    """Tell whether a model has a server: one that has just been started is asked before anybody
+    calls it ready, for what it answers meanwhile is that it loads."""
+    return model.available or (comes_up(model) and bool(model.starting))
+
+
+async def _chained(first: SseEvent, rest: AsyncIterator[SseEvent]) -> AsyncIterator[SseEvent]:
+    yield first
+    del first  # with all that was read of it, for as long as the stream lasts
+    async for event in rest:
+        yield event

@@ -1,0 +1,151 @@
+"""What a server is sent, by the protocol that it speaks: llama-server's own, or a provider's; pure.
+
+Everything that is not a provider's own API goes to it by way of Chat Completions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from llama_halo.contract.gateway_config import Provider
+from llama_halo.gateway.apis import openai_audio
+from llama_halo.gateway.apis.anthropic import PATH as MESSAGES
+from llama_halo.gateway.apis.openai_chat import PATH as CHAT
+from llama_halo.gateway.apis.openai_completions import PATH as COMPLETIONS
+from llama_halo.gateway.apis.openai_embeddings import EMBEDDINGS, RERANK
+from llama_halo.gateway.apis.openai_responses import PATH as RESPONSES
+from llama_halo.gateway.apis.upstream_request import Part, Question
+from llama_halo.gateway.convert import (
+    anthropic_to_chat,
+    chat_to_anthropic,
+    chat_to_ollama,
+    responses_to_chat,
+)
+from llama_halo.gateway.http.errors import Failure
+from llama_halo.gateway.http.sse import SseEvent, events
+from llama_halo.gateway.models.model import TRANSCRIPTION, Model
+
+Json = dict[str, Any]
+Bytes = AsyncIterable[bytes]
+Events = AsyncIterator[SseEvent]
+_OPENAIS_OWN = "//api.openai.com"
+ANTHROPIC_VERSION = "2023-06-01"
+# What only llama-server knows; others refuse a request for a name that they do not know.
+_OURS = frozenset(
+    {
+        *("chat_template_kwargs", "cache_prompt", "id_slot", "n_keep", "thinking_budget_tokens"),
+        *("repeat_penalty", "repeat_last_n", "typical_p", "min_p", "top_k"),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Wire:
+    """A request as it is sent, and how its stream is read as llama-server's."""
+
+    path: str
+    body: Json = field(default_factory=dict)
+    form: tuple[Part, ...] = ()
+    headers: dict[str, str] = field(default_factory=dict)
+    read: Callable[[Bytes], Events] = events
+
+
+def wire(model: Model, question: Question, key: str) -> Wire:
+    """Return what a model's server is sent; `key` is the provider's API key, if it has one.
+
+    Raises `Failure` for what the provider's protocol has no words for.
+    """
+    if model.provider is None and question.form and model.mode == TRANSCRIPTION:
+        return Wire(openai_audio.PATHS[0], form=openai_audio.for_whisper(question))
+    if model.provider is None:
+        return Wire(question.path, question.body, question.form)
+    own = _in_its_own_words(model.provider, model.provider_name, question, key)
+    return own or _as_a_chat(model.provider, model.provider_name, question, key)
+
+
+def _in_its_own_words(provider: Provider, name: str, question: Question, key: str) -> Wire | None:
+    """Return a request that needs no translation, None when it does."""
+    path, given = question.path, {**question.given, "model": name, "stream": True}
+    if provider.protocol == "Anthropic" and question.own == MESSAGES:
+        headers = {**_anthropic(key), **question.headers}
+        given["messages"] = chat_to_anthropic.signed(given["messages"])
+        as_asked = events if path == MESSAGES else _messages_as_chat
+        return Wire(_messages_path(provider), given, headers=headers, read=as_asked)
+    if provider.protocol == "OpenAI" and question.form:
+        form = openai_audio.for_model(question.form, name)
+        return Wire(path.removeprefix("/v1"), form=form, headers=_bearer(key))
+    if provider.protocol == "OpenAI" and question.own in (CHAT, COMPLETIONS):
+        body = {**given, "stream_options": {"include_usage": True}}
+        return Wire(path.removeprefix("/v1"), body, headers=_bearer(key))
+    body = {**question.body, "model": name}
+    if provider.protocol == "OpenAI" and path in (COMPLETIONS, EMBEDDINGS, RERANK):
+        known = {name: value for name, value in body.items() if name not in _OURS}
+        return Wire(path.removeprefix("/v1"), known, headers=_bearer(key))
+    if provider.protocol == "Ollama" and path == EMBEDDINGS:
+        return Wire(path, body, headers=_bearer(key))  # it serves OpenAI's, too
+    return None
+
+
+def _messages_as_chat(data: Bytes) -> Events:
+    return chat_to_anthropic.chat_of(events(data))
+
+
+def _as_a_chat(provider: Provider, name: str, question: Question, key: str) -> Wire:
+    chat, answer = _chat_of(question, provider)
+    chat = {**chat, "model": name}
+    if provider.protocol == "OpenAI":
+        known = {name: value for name, value in chat.items() if name not in _OURS}
+        if _OPENAIS_OWN in provider.base_url and "max_tokens" in known:
+            known["max_completion_tokens"] = known.pop("max_tokens")  # its newer models ask for it
+        return Wire(
+            "/chat/completions",
+            {**known, "stream": True, "stream_options": {"include_usage": True}},
+            headers=_bearer(key),
+            read=lambda data: answer(events(data)),
+        )
+    if provider.protocol == "Anthropic":
+        return Wire(
+            _messages_path(provider),
+            {**chat_to_anthropic.message_of(chat), "stream": True},
+            headers=_anthropic(key),
+            read=lambda data: answer(chat_to_anthropic.chat_of(events(data))),
+        )
+    return Wire(
+        "/api/chat",
+        chat_to_ollama.chat_of(chat),
+        headers=_bearer(key),
+        read=lambda data: answer(chat_to_ollama.chat_events_of(data)),
+    )
+
+
+def _chat_of(question: Question, provider: Provider) -> tuple[Json, Callable[[Events], Events]]:
+    """Return a request as a chat, and how the chat's events become those that it expects."""
+    if question.path == CHAT:
+        return question.body, _same
+    if question.path == MESSAGES:
+        return anthropic_to_chat.chat_of(question.body), anthropic_to_chat.messages_of
+    if question.path == RESPONSES:
+        return responses_to_chat.chat_of(question.body), responses_to_chat.responses_of
+    raise Failure(
+        400,
+        f"provider {provider.name} speaks the {provider.protocol} API, which has no"
+        f" {question.path}: ask a model of the cluster, or for a chat",
+    )
+
+
+def _same(upstream: Events) -> Events:
+    return upstream
+
+
+def _messages_path(provider: Provider) -> str:
+    return "/messages" if provider.base_url.rstrip("/").endswith("/v1") else MESSAGES
+
+
+def _bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"} if key else {}
+
+
+def _anthropic(key: str) -> dict[str, str]:
+    return {"anthropic-version": ANTHROPIC_VERSION, **({"x-api-key": key} if key else {})}

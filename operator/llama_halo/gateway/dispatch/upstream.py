@@ -1,0 +1,310 @@
+"""Requests to models' servers: connection, time limits, and their errors as `Failure`."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass
+from itertools import cycle
+from typing import Any
+
+import aiohttp
+
+from llama_halo.gateway.apis.upstream_request import Question
+from llama_halo.gateway.dispatch.credentials import Credentials
+from llama_halo.gateway.dispatch.encode import Wire, wire
+from llama_halo.gateway.dispatch.fast_path import Lane
+from llama_halo.gateway.http.errors import (
+    CONNECT_RETRY_SECONDS,
+    LOST,
+    PROVIDER,
+    Failure,
+    ended_early,
+    from_provider,
+    from_upstream,
+    unreachable,
+    unreadable,
+)
+from llama_halo.gateway.http.json_codec import dumps, loads
+from llama_halo.gateway.http.sse import END, SseEvent
+from llama_halo.gateway.models.model import Model, urls
+
+CONNECT_SECONDS = 2
+REFUSED_PATIENCE_SECONDS = 3
+REFUSED_PAUSE_SECONDS = 0.1
+# Before the first token llama-server sends nothing, and a long prompt takes minutes.
+FIRST_BYTE_SECONDS = 1800
+# llama-server closes idle connections after 5 s; one that is used just then is lost.
+KEEP_ALIVE_SECONDS = 3
+PIECE_BYTES = 4096
+CLOSED_SECONDS = 0.25
+"""In which it shows that a server had closed a kept connection: what takes longer was read."""
+ERROR_SECONDS = 10
+MOST_ERROR_BYTES = 2**16
+MOST_RETRY_SECONDS = 300
+_KEEP_ALIVE = (
+    (socket.TCP_KEEPIDLE, 15),
+    (socket.TCP_KEEPINTVL, 5),
+    (socket.TCP_KEEPCNT, 3),
+    (socket.TCP_USER_TIMEOUT, 30_000),
+)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a server answered at once."""
+
+    content_type: str
+    data: bytes
+
+    def value(self) -> dict[str, Any]:
+        """Return the object that it is."""
+        try:
+            found = loads(self.data)
+        except (ValueError, RecursionError) as error:
+            raise unreadable(error) from error
+        if not isinstance(found, dict):
+            raise unreadable(TypeError("not an object"))
+        return found
+
+
+class Upstream:
+    """One connection pool to all servers of models."""
+
+    def __init__(self, credentials: Credentials, silence_seconds: float) -> None:
+        self._credentials = credentials
+        self._silence_seconds = silence_seconds
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS, socket_factory=_socket
+            ),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=None),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            read_bufsize=2**16,
+        )
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    @asynccontextmanager
+    async def stream(
+        self, model: Model, server: str, question: Question, lane: Lane
+    ) -> AsyncIterator[AsyncIterator[SseEvent]]:
+        """Post a request that asks for a stream and yield its events, as llama-server has them, but
+        for those that go by the lane.
+
+        Leaving the context early closes the connection, by which llama-server frees the slot.
+        """
+        sent = self._wire(model, question)
+        response = await self._open(model, server, sent)
+        try:
+            if model.provider is None:
+                lane.open(response)
+            yield sent.read(_chunks(response, self._silence_seconds, lane))
+        finally:
+            lane.close()
+            response.close()
+
+    async def ask(self, model: Model, server: str, question: Question) -> Answer:
+        """Post a request that is answered at once."""
+        response = await self._open(model, server, self._wire(model, question))
+        async with response:
+            try:
+                async with asyncio.timeout(FIRST_BYTE_SECONDS):
+                    data = await response.read()
+            except TimeoutError as error:
+                raise _silent(FIRST_BYTE_SECONDS) from error
+            except aiohttp.ClientError as error:
+                raise ended_early() from error
+            return Answer(response.content_type, data)
+
+    def _wire(self, model: Model, question: Question) -> Wire:
+        key = self._credentials.key_of(model.provider) if model.provider else ""
+        return wire(model, question, key)
+
+    async def _open(self, model: Model, server: str, sent: Wire) -> aiohttp.ClientResponse:
+        """Return an answer that is not an error.
+
+        A connection that is refused is tried again for a moment, with every replica in turn: a
+        server that was started needs a moment. What has been sent is not sent again, for it may be
+        what kills the server; but for a kept connection, which the server may close at any time.
+        """
+        deadline = time.monotonic() + REFUSED_PATIENCE_SECONDS
+        everywhere = urls(model, server)
+        for number, url in enumerate(cycle(everywhere)):
+            try:
+                response = await self._post(model, url.rstrip("/") + sent.path, sent)
+            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+                if number >= len(everywhere) and time.monotonic() > deadline:
+                    raise _unreachable(model, error) from error
+                await asyncio.sleep(REFUSED_PAUSE_SECONDS)
+            except aiohttp.ClientConnectionError as error:
+                raise lost(model) from error
+            except TimeoutError as error:
+                raise Failure(504, f"model {model.name} did not begin to answer in time") from error
+            except (aiohttp.ClientError, ValueError) as error:
+                raise unreadable(error) from error
+            else:
+                if response.status < 300:
+                    return response
+                raise await _failure(model, response)
+        raise AssertionError  # the URLs have no end
+
+    async def _post(self, model: Model, url: str, sent: Wire) -> aiohttp.ClientResponse:
+        """Post, and once again when the connection was a kept one and is lost at once."""
+        way, started = _Way(), time.monotonic()
+        _WAY.set(way)
+        try:
+            return await self._post_once(url, sent)
+        except aiohttp.ClientConnectorError:
+            raise
+        except aiohttp.ClientConnectionError:
+            at_once = time.monotonic() - started < CLOSED_SECONDS
+            if not (way.was_kept and at_once) or model.provider:
+                raise
+        return await self._post_once(url, sent)
+
+    async def _post_once(self, url: str, sent: Wire) -> aiohttp.ClientResponse:
+        payload, headers = _payload(sent), dict(sent.headers)
+        if isinstance(payload, bytes):
+            headers["Content-Type"] = "application/json"
+        async with asyncio.timeout(FIRST_BYTE_SECONDS):
+            return await self._session.post(
+                url,
+                data=payload,
+                headers=headers,
+                allow_redirects=False,  # what serves a model is what the resources name
+                timeout=aiohttp.ClientTimeout(
+                    total=None, sock_connect=CONNECT_SECONDS, sock_read=None
+                ),
+            )
+
+
+@dataclass
+class _Way:
+    """How a request got to its server."""
+
+    was_kept: bool = True
+    """By a connection that had been used before: no socket was made for it."""
+
+
+_WAY: ContextVar[_Way] = ContextVar("way")
+
+
+def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
+    """Return a socket that notices within half a minute that its other end is gone: a node that
+    loses its power says no word, and the answer to a long prompt may take minutes."""
+    _WAY.get().was_kept = False
+    family, kind, protocol, _, _ = address
+    made = socket.socket(family=family, type=kind, proto=protocol)
+    made.setblocking(False)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in _KEEP_ALIVE:
+        made.setsockopt(socket.IPPROTO_TCP, option, value)
+    return made
+
+
+async def _chunks(
+    response: aiohttp.ClientResponse, silence_seconds: float, lane: Lane
+) -> AsyncIterator[bytes]:
+    """Yield bytes as they come; a connection that breaks ends the stream, and who reads it sees
+    that the last event is missing. Raises `Failure` for one that falls silent."""
+    loop = asyncio.get_running_loop()
+    heard_at, silent, chunk = loop.time(), False, b""
+    patience: asyncio.TimerHandle
+
+    def look() -> None:
+        nonlocal silent, patience
+        due = max(heard_at, lane.heard_at) + silence_seconds
+        silent = loop.time() >= due
+        if silent:
+            response.close()
+        else:
+            patience = loop.call_at(due, look)
+
+    patience = loop.call_later(silence_seconds, look)
+    try:
+        while True:
+            lane.is_idle = chunk.endswith(END)
+            chunk = await response.content.readany()
+            lane.is_idle, heard_at = False, loop.time()
+            if not chunk:
+                break
+            for start in range(0, len(chunk), PIECE_BYTES):
+                if start:
+                    await asyncio.sleep(0)  # a burst of thousands of events is not all at once
+                yield chunk[start : start + PIECE_BYTES]
+                heard_at = loop.time()  # a client that reads slowly is no silence of the server's
+    except aiohttp.ClientError:
+        if silent:
+            raise _silent(silence_seconds) from None
+        return
+    finally:
+        lane.is_idle = False
+        patience.cancel()
+    if silent:
+        raise _silent(silence_seconds)
+
+
+def _silent(seconds: float) -> Failure:
+    return Failure(504, f"the model's server said nothing for {seconds:g} s")
+
+
+def _payload(sent: Wire) -> bytes | aiohttp.FormData:
+    if not sent.form:
+        return dumps(sent.body)
+    made = aiohttp.FormData()
+    for part in sent.form:
+        if part.filename is None:
+            made.add_field(part.name, part.data.decode(errors="replace"))
+        else:
+            kind = part.content_type
+            made.add_field(part.name, part.data, filename=part.filename, content_type=kind)
+    return made
+
+
+def lost(model: Model) -> Failure:
+    """Return the failure of a server that took a request and closed the connection."""
+    if model.provider:
+        what = f"provider {model.provider.name} closed the connection before it answered"
+        return Failure(502, what, code=PROVIDER)
+    what = f"the server of model {model.name} closed the connection before it answered"
+    return Failure(503, what, code=LOST, retry_after_seconds=CONNECT_RETRY_SECONDS)
+
+
+def _unreachable(model: Model, error: Exception) -> Failure:
+    if model.provider is None:
+        return unreachable(model.name)
+    name = model.provider.name
+    what = f"provider {name} does not take connections ({type(error).__name__})"
+    return Failure(503, what, code=PROVIDER, retry_after_seconds=CONNECT_RETRY_SECONDS)
+
+
+async def _failure(model: Model, response: aiohttp.ClientResponse) -> Failure:
+    """Read an answer that is an error; one that has no end, or breaks off, is one all the same."""
+    text = b""
+    async with response:
+        with suppress(aiohttp.ClientError, TimeoutError):
+            async with asyncio.timeout(ERROR_SECONDS):
+                async for piece in response.content.iter_any():
+                    text += piece
+                    if len(text) > MOST_ERROR_BYTES:
+                        break
+    try:
+        found = loads(text)
+    except (ValueError, RecursionError):
+        found = {"error": {"message": text[:300].decode(errors="replace")}}
+    body = found if isinstance(found, dict) else {}
+    if model.provider is None:
+        return from_upstream(response.status, body)
+    again = response.headers.get("Retry-After", "")
+    return from_provider(
+        model.provider.name,
+        response.status,
+        body,
+        min(int(again), MOST_RETRY_SECONDS) if again.isdecimal() else None,
+    )

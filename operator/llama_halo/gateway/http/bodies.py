@@ -1,0 +1,105 @@
+"""Reads what a client sends: JSON, or a form; what is neither is the client's fault."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import BodyPartReader, web
+
+from llama_halo.gateway.apis.upstream_request import Part
+from llama_halo.gateway.http.errors import Failure
+from llama_halo.gateway.http.json_codec import loads
+
+LIMIT_BYTES = 32 * 2**20
+MOST_AT_ONCE_BYTES = 256 * 2**20
+"""Of all bodies that are read or answered at the same time."""
+MOST_VALUES = 300_000
+"""Of one body: an empty object is three bytes of text and seventy of memory."""
+MOST_PARTS = 64
+MOST_SECONDS = 120.0
+"""For a body to come."""
+
+
+async def read(request: web.Request, taken: Callable[[int], None]) -> bytes:
+    """Return the body; not kept by the request, which lives as long as its answer. `taken` is told
+    of the bytes as they come."""
+    data = bytearray()
+    try:
+        async with asyncio.timeout(MOST_SECONDS):
+            async for piece in request.content.iter_any():
+                data += piece
+                taken(len(piece))
+                if len(data) > LIMIT_BYTES:
+                    raise too_large()
+    except TimeoutError as error:
+        raise _too_slow() from error
+    except (web.RequestPayloadError, zlib.error, ValueError) as error:
+        raise Failure(400, f"the request body cannot be read: {error}") from error
+    return bytes(data)
+
+
+def parsed(data: bytes) -> Any:
+    """Return the JSON of a body."""
+    if len(data) > MOST_VALUES and sum(map(data.count, (b",", b"[", b"{"))) > MOST_VALUES:
+        raise Failure(413, f"the request body has more than {MOST_VALUES} values")
+    try:
+        return loads(data)
+    except (ValueError, RecursionError) as error:
+        raise Failure(400, f"the request body is not JSON: {error}") from error
+
+
+async def read_object(request: web.Request) -> dict[str, Any]:
+    """Return the JSON object of a request's body."""
+    found = parsed(await read(request, _nobody))
+    if not isinstance(found, dict):
+        raise Failure(400, "the request body must be a JSON object")
+    return found
+
+
+async def read_form(request: web.Request, taken: Callable[[int], None]) -> tuple[Part, ...]:
+    """Return the fields of a form, files included: in memory, for a pod has no disk."""
+    if not request.content_type.startswith("multipart/"):
+        raise Failure(400, "the request body must be a form (multipart/form-data)")
+    try:
+        async with asyncio.timeout(MOST_SECONDS):
+            return await _parts(request, taken)
+    except TimeoutError as error:
+        raise _too_slow() from error
+    except (web.RequestPayloadError, ValueError, AssertionError, LookupError) as error:
+        raise Failure(400, f"the request body is not a form: {error}") from error
+
+
+async def _parts(request: web.Request, taken: Callable[[int], None]) -> tuple[Part, ...]:
+    found: list[Part] = []
+    size = 0
+    async for part in await request.multipart():
+        if len(found) >= MOST_PARTS:
+            raise too_large()
+        if not isinstance(part, BodyPartReader) or not part.name:
+            raise Failure(400, "each part of the form needs a name, and none has parts itself")
+        data = bytearray()
+        while chunk := await part.read_chunk(2**16):
+            data += chunk
+            size += len(chunk)
+            taken(len(chunk))
+            if size > LIMIT_BYTES:
+                raise too_large()
+        kind = part.headers.get("Content-Type", "application/octet-stream")
+        found.append(Part(part.name, bytes(data), part.filename, kind))
+    return tuple(found)
+
+
+def _nobody(_: int) -> None:
+    return
+
+
+def _too_slow() -> Failure:
+    return Failure(408, f"the request body did not come within {MOST_SECONDS:g} s")
+
+
+def too_large() -> Failure:
+    """Return the failure of a body that is larger than any that is taken."""
+    return Failure(413, f"the request body exceeds {LIMIT_BYTES // 2**20} MiB")

@@ -1,0 +1,178 @@
+"""What is answered without any model: lists, health, and what clients expect to be there."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+from prometheus_client import generate_latest
+
+from llama_halo.contract.gateway_config import GatewayConfig
+from llama_halo.gateway import listing, ui
+from llama_halo.gateway.http.bodies import read_object
+from llama_halo.gateway.http.errors import Failure
+from llama_halo.gateway.metrics import GatewayMetrics
+from llama_halo.gateway.models.model import Model
+from llama_halo.gateway.models.registry import ModelWatch
+from llama_halo.gateway.request_record import Call
+from llama_halo.gateway.routing.features import Traits
+from llama_halo.gateway.routing.selector import no_such_model
+from llama_halo.gateway.routing.table import resolve
+
+UNKNOWN_URL = "unknown_url"
+OLLAMA_VERSION = "0.13.0"
+"""Of the API: clients look at it before they use what is newer."""
+_MANAGED = "models are the cluster's: kubectl apply a LlamaModel instead"
+Json = dict[str, Any]
+
+
+class Service:
+    """Everything but the models' own answers."""
+
+    def __init__(self, config: GatewayConfig, watch: ModelWatch, metrics: GatewayMetrics) -> None:
+        self._config = config
+        self._watch = watch
+        self._metrics = metrics
+        self.draining = False
+
+    def open_routes(self) -> list[web.RouteDef]:
+        """Return what needs no key: probes, and what clients call before they have one."""
+        root = self._root
+        return [
+            *self.admin_routes(),
+            web.get("/health", _ok),
+            web.get("/", root),
+            web.get("/ui", _page),
+            # Claude Code calls these at its start and expects nothing of them.
+            web.get("/api/hello", root),
+            web.post("/api/event_logging/batch", _discard),
+            web.post("/api/event_logging/v2/batch", _discard),
+            web.get("/api/version", _version),
+        ]
+
+    def admin_routes(self) -> list[web.RouteDef]:
+        """Return what the cluster asks for: probes and metrics."""
+        return [
+            web.get("/healthz", _ok),
+            web.get("/readyz", self._readyz),
+            web.get("/metrics", self._metrics_text),
+        ]
+
+    async def models(self, _: web.Request, call: Call) -> web.StreamResponse:
+        """`GET /v1/models`."""
+        return _json(listing.listing(self._config, self._watch.models), call)
+
+    async def model(self, request: web.Request, call: Call) -> web.StreamResponse:
+        """`GET /v1/models/NAME`."""
+        return _json(self._known(request.match_info["name"], listing.entry), call)
+
+    async def tags(self, _: web.Request, call: Call) -> web.StreamResponse:
+        """`GET /api/tags`: Ollama's list of models."""
+        return _json(listing.tags(self._config, self._watch.models), call)
+
+    async def running(self, _: web.Request, call: Call) -> web.StreamResponse:
+        """`GET /api/ps`: the models that answer now."""
+        return _json(listing.running(self._config, self._watch.models), call)
+
+    async def show(self, request: web.Request, call: Call) -> web.StreamResponse:
+        """`POST /api/show`: what a model is and can do."""
+        return _json(self._known(await _name(request), listing.show), call)
+
+    async def pull(self, request: web.Request, call: Call) -> web.StreamResponse:
+        """`POST /api/pull`: a model that there is, is there; no other one comes by asking."""
+        body = await read_object(request)
+        name = str(body.get("model", body.get("name", "")))
+        self._known(name, listing.entry)
+        lines = [{"status": "pulling manifest"}, {"status": "success"}]
+        if body.get("stream") is False:
+            return _json(lines[-1], call)
+        text = "".join(json.dumps(each) + "\n" for each in lines)
+        return web.Response(text=text, content_type="application/x-ndjson", headers=call.headers())
+
+    async def unknown(self, request: web.Request, _: Call) -> web.StreamResponse:
+        """Say what is served, whatever else was asked for."""
+        if request.path in ("/api/create", "/api/copy", "/api/delete", "/api/push"):
+            raise Failure(501, f"{request.path} is not served: {_MANAGED}")
+        if request.path.startswith("/v1/v1/"):
+            raise Failure(404, "the base URL has /v1 twice: give it without /v1", code=UNKNOWN_URL)
+        raise Failure(
+            404,
+            f"{request.method} {request.path[:200]} is not served here: /v1/messages (Anthropic),"
+            " /v1/chat/completions, /v1/responses, /v1/completions, /v1/embeddings, /v1/rerank,"
+            " /v1/audio/transcriptions, /v1/models (OpenAI) and /api/chat, /api/generate,"
+            " /api/tags (Ollama) are",
+            code=UNKNOWN_URL,
+        )
+
+    def _known(self, name: str, entry: Callable[[str, Model | None], Json]) -> Json:
+        """Return the entry of a model by any of its names."""
+        models = self._watch.models
+        known = listing.known(self._config, models)
+        found = next((each for each in (name, name.removesuffix(":latest")) if each in known), None)
+        if found is not None:
+            return entry(found, known[found])
+        target = resolve(self._config, models, name, Traits())  # what only a pattern knows
+        if target is None:
+            raise no_such_model(name[:200])
+        return entry(name, models.get(target.llama_model))
+
+    async def _root(self, _: web.Request) -> web.Response:
+        # Ollama's clients look for these words.
+        return web.Response(text=f"Ollama is running (llama-halo router {self._config.router})\n")
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        if self.draining:
+            return web.Response(status=503, text="draining\n")
+        if not self._watch.synced:
+            return web.Response(status=503, text="the models are not known yet\n")
+        return web.Response(text="ok\n")
+
+    async def _metrics_text(self, _: web.Request) -> web.Response:
+        self._metrics.tasks.set(len(asyncio.all_tasks()))
+        text = await asyncio.to_thread(generate_latest, self._metrics.registry)
+        headers = {"Content-Type": "text/plain; version=0.0.4"}
+        return web.Response(body=text, headers=headers)
+
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def with_slashes(*routes: web.RouteDef) -> list[web.RouteDef]:
+    """Return routes, with those that some clients make of them: a slash at the end."""
+    plain = [each for each in routes if "{" not in each.path and each.path != "/"]
+    more = [web.RouteDef(each.method, f"{each.path}/", each.handler, {}) for each in plain]
+    return [*routes, *more]
+
+
+def path_of(request: web.Request) -> str:
+    """Return a request's path without such a slash."""
+    return request.path.rstrip("/")
+
+
+async def _ok(_: web.Request) -> web.Response:
+    return web.Response(text="ok\n")
+
+
+async def _page(_: web.Request) -> web.Response:
+    return web.Response(text=ui.page(), headers=ui.HEADERS)
+
+
+async def _discard(_: web.Request) -> web.Response:
+    return web.json_response({})
+
+
+async def _version(_: web.Request) -> web.Response:
+    return web.json_response({"version": OLLAMA_VERSION})
+
+
+async def _name(request: web.Request) -> str:
+    body = await read_object(request)
+    return str(body.get("model", body.get("name", "")))
+
+
+def _json(body: Json, call: Call) -> web.Response:
+    call.first_byte()
+    return web.json_response(body, headers=call.headers())

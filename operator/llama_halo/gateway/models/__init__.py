@@ -1,0 +1,1 @@
+"""What the gateway knows of models, and tells the operator of them."""

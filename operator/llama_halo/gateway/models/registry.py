@@ -1,0 +1,141 @@
+"""The gateway's own watch on the LlamaModels of its namespace.
+
+When the API server cannot be reached, what was last known goes on being served.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from types import MappingProxyType
+from typing import Any
+
+import aiohttp
+
+from llama_halo.api_server import FAILED, ApiServer, certificate_problem, checked, lines
+from llama_halo.gateway.models.model import Model, model_of
+
+log = logging.getLogger(__name__)
+
+_WATCH_SECONDS = 290
+_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=10, sock_read=90)
+"""A watch brings a bookmark every minute; one that brings nothing has no other end any more."""
+_RETRY_SECONDS = (0.5, 1, 2, 5, 10)
+_ENDED = "it ended"
+_LIVED_SECONDS = 5.0
+"""A watch that ended sooner than that is a failure, too: nobody is asked for all the models again
+and again without a pause."""
+
+
+class ModelWatch:
+    """The models by name, kept current by `run`."""
+
+    def __init__(
+        self,
+        server: ApiServer,
+        namespace: str,
+        elsewhere: Mapping[str, Model] = MappingProxyType({}),
+    ) -> None:
+        self._server = server
+        self._elsewhere = elsewhere
+        self._path = f"apis/llama-halo.dev/v1alpha1/namespaces/{namespace}/llamamodels"
+        self.models: dict[str, Model] = {**elsewhere}
+        """Those of providers too, which nothing changes."""
+        self._synced = asyncio.Event()
+        self._awaited: dict[str, asyncio.Event] = {}
+
+    def has_lease(self, name: str) -> bool:
+        """Tell whether it is to be said on a model's Lease what is in flight."""
+        model = self.models.get(name)
+        return model is not None and model.has_lease
+
+    async def changed(self, name: str, *, within_seconds: float) -> None:
+        """Wait for a change of one model, but no longer than so long."""
+        event = self._awaited.setdefault(name, asyncio.Event())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_seconds):
+                await event.wait()
+
+    async def known(self, *, within_seconds: float) -> None:
+        """Wait until the models have been read once, but no longer than so long."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_seconds):
+                await self._synced.wait()
+
+    @property
+    def synced(self) -> bool:
+        return self._synced.is_set()
+
+    async def run(self) -> None:
+        """List and watch, for ever."""
+        failures = 0
+        async with self._server.client(_TIMEOUT) as client:
+            while True:
+                started, reason = time.monotonic(), _ENDED
+                try:
+                    version = await self._list(client)
+                    started = time.monotonic()
+                    await self._watch(client, version)
+                except (*FAILED, KeyError) as error:
+                    reason = certificate_problem(error) or f"{type(error).__name__}: {error}"
+                if time.monotonic() - started > _LIVED_SECONDS and reason == _ENDED:
+                    failures = 0
+                    continue
+                if time.monotonic() - started > _LIVED_SECONDS:
+                    failures = 0
+                delay = _RETRY_SECONDS[min(failures, len(_RETRY_SECONDS) - 1)]
+                failures += 1
+                log.warning(
+                    "watch on llamamodels broke, trying again",
+                    extra={"reason": reason, "retry_seconds": delay},
+                )
+                await asyncio.sleep(delay)
+
+    async def _list(self, client: aiohttp.ClientSession) -> str:
+        async with client.get(
+            self._path, headers=self._server.headers(), allow_redirects=False
+        ) as response:
+            answer = await (await checked(response)).json()
+        found = map(model_of, answer["items"])
+        self.models = {**{each.name: each for each in found}, **self._elsewhere}
+        self._synced.set()
+        for name in list(self._awaited):
+            self._wake(name)
+        version: str = answer["metadata"]["resourceVersion"]
+        return version
+
+    async def _watch(self, client: aiohttp.ClientSession, version: str) -> None:
+        """Follow changes until the server ends the watch; the caller lists again."""
+        query = {
+            "watch": "1",
+            "resourceVersion": version,
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": str(_WATCH_SECONDS),
+        }
+        async with client.get(
+            self._path, params=query, headers=self._server.headers(), allow_redirects=False
+        ) as response:
+            async for line in lines(await checked(response)):
+                event = json.loads(line)
+                if event["type"] == "ERROR":
+                    return
+                self._take(event["type"], event["object"])
+
+    def _take(self, kind: str, cr: dict[str, Any]) -> None:
+        if kind in ("ADDED", "MODIFIED"):
+            model = model_of(cr)
+            self.models[model.name] = model
+        elif kind == "DELETED":
+            self.models.pop(cr["metadata"]["name"], None)
+        else:
+            return
+        self._wake(cr["metadata"]["name"])
+
+    def _wake(self, name: str) -> None:
+        event = self._awaited.pop(name, None)
+        if event:
+            event.set()

@@ -1,0 +1,113 @@
+"""The life of the gateway process: start, serve, and drain when it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+
+from aiohttp import web
+
+from llama_halo.api_server import ApiServer
+from llama_halo.contract.gateway_config import GatewayConfig
+from llama_halo.gateway.admin import LEAVE_SECONDS, admin_application
+from llama_halo.gateway.app import Gateway
+from llama_halo.gateway.auth import Keys
+from llama_halo.gateway.dispatch.credentials import Credentials
+from llama_halo.gateway.dispatch.dispatcher import Held
+from llama_halo.gateway.dispatch.queue import Admission
+from llama_halo.gateway.dispatch.upstream import Upstream
+from llama_halo.gateway.metrics import GatewayMetrics
+from llama_halo.gateway.models.leases import Leases
+from llama_halo.gateway.models.model import elsewhere
+from llama_halo.gateway.models.registry import ModelWatch
+
+log = logging.getLogger(__name__)
+
+# After the grace period, for what is cut: twice, of aiohttp's own making.
+SHUTDOWN_SECONDS = 2.0
+
+
+async def serve(  # noqa: PLR0913  (what a process is given, by name)
+    config: GatewayConfig,
+    api_server: ApiServer,
+    *,
+    pod: str,
+    host: str,
+    port: int,
+    admin_port: int | None,
+    grace_seconds: float,
+    keys: Keys,
+    credentials: Credentials,
+) -> None:
+    """Serve until SIGTERM or SIGINT, then let open requests finish for the grace period.
+
+    With an `admin_port`, probes and metrics are on all addresses of the pod, whatever `host` is.
+    """
+    stop = asyncio.Event()
+    for sign in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(sign, stop.set)
+    upstream = Upstream(credentials, config.silence_seconds)
+    watch = ModelWatch(api_server, config.namespace, elsewhere(config))
+    leases = Leases(api_server, config.namespace, pod, watch.has_lease)
+    metrics = GatewayMetrics()
+    admission = Admission()
+    held = Held(config, watch, leases, upstream, admission, metrics)
+    gateway = Gateway(config, watch, held, admission, keys, metrics)
+    # Without handler_cancellation a client that went away is noticed only at the next write.
+    runner = web.AppRunner(
+        gateway.application(),
+        access_log=None,
+        handler_cancellation=True,
+        shutdown_timeout=SHUTDOWN_SECONDS,
+    )
+    admin = web.AppRunner(admin_application(gateway), access_log=None, shutdown_timeout=0)
+    watching = asyncio.create_task(watch.run())
+    saying = asyncio.create_task(leases.run())
+    try:
+        await runner.setup()
+        site = web.TCPSite(runner, host=host, port=port)
+        await site.start()
+        if admin_port:
+            await admin.setup()
+            await web.TCPSite(admin, host="0.0.0.0", port=admin_port).start()
+        _collect_seldom()
+        log.info("serving", extra={"port": port, "router": config.router})
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({stopping, watching, saying}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (watching, saying):
+            if task.done():
+                task.result()  # neither ends by itself: this raises what ended it
+        await _drain(gateway, site, grace_seconds)
+    finally:
+        watching.cancel()
+        saying.cancel()
+        await runner.cleanup()
+        await admin.cleanup()
+        await upstream.close()
+        await leases.close()
+
+
+def _collect_seldom() -> None:
+    """Let the collector of cycles alone with what is there for good, and let it walk through the
+    rest seldom: with a thousand streams open each full walk stopped all of them for 50 ms, and
+    found next to nothing, for a request's objects go with the last reference."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 10, 10)
+
+
+async def _drain(gateway: Gateway, site: web.TCPSite, grace_seconds: float) -> None:
+    """Leave the Service, refuse new connections, and wait for what is open."""
+    gateway.drain()
+    log.info("draining", extra={"in_flight": gateway.in_flight})
+    await asyncio.sleep(min(LEAVE_SECONDS, grace_seconds))
+    await site.stop()
+    try:
+        async with asyncio.timeout(grace_seconds - LEAVE_SECONDS):
+            await gateway.idle.wait()
+    except TimeoutError:
+        log.warning("requests cut at the end of the grace period", extra={"n": gateway.in_flight})
+        gateway.cut()
+        await asyncio.sleep(SHUTDOWN_SECONDS)  # for the clients to be told

@@ -1,0 +1,88 @@
+"""One request on its way: what the log and the metrics say of it. Never its content."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from llama_halo.gateway.apis.client_api import Api
+from llama_halo.gateway.http.errors import Failure
+from llama_halo.gateway.http.sse import SseEvent
+from llama_halo.gateway.routing.table import Target
+
+
+@dataclass
+class Usage:
+    """Tokens of one request, as its model's server counts them."""
+
+    prompt: int = 0
+    """With those that were in the cache."""
+    cached: int = 0
+    answer: int = 0
+
+    def note(self, data: Any) -> None:
+        """Take in what an event or an answer of any API says."""
+        if not isinstance(data, dict):
+            return
+        for holder in (data, data.get("message"), data.get("response")):
+            usage = holder.get("usage") if isinstance(holder, dict) else None
+            if isinstance(usage, dict):
+                self._take(usage)
+
+    def _take(self, usage: Mapping[str, Any]) -> None:
+        details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details") or {}
+        cached = _number(usage, "cache_read_input_tokens")
+        fresh = _number(usage, "input_tokens") if "cache_read_input_tokens" in usage else 0
+        self.cached = max(self.cached, cached, _number(details, "cached_tokens"))
+        prompt = _number(usage, "prompt_tokens") or fresh + cached or _number(usage, "input_tokens")
+        self.prompt = max(self.prompt, prompt)
+        answer = _number(usage, "completion_tokens") or _number(usage, "output_tokens")
+        self.answer = max(self.answer, answer)
+
+
+@dataclass(slots=True)
+class Call:
+    """A request, from its arrival to its last byte."""
+
+    api: Api
+    client: str = "other"
+    """What kind of client sent it."""
+    request_id: str = field(default_factory=lambda: f"req_{uuid.uuid4().hex}")
+    started: float = field(default_factory=time.monotonic)
+    first_byte_seconds: float | None = None
+    asked: str = ""
+    """The name that the client asked for."""
+    target: Target | None = None
+    failure: Failure | None = None
+    """What it ended with, in a stream that began well, too."""
+    usage: Usage = field(default_factory=Usage)
+    body_bytes: int = 0
+    task: asyncio.Task[object] | None = None
+    cut: bool = False
+    """The gateway ends, and cannot wait for it."""
+
+    def headers(self) -> dict[str, str]:
+        found = {"request-id": self.request_id, "x-request-id": self.request_id}
+        if self.target:
+            found |= {"x-route": self.target.route, "x-model": self.target.name}
+        return found
+
+    def first_byte(self) -> None:
+        if self.first_byte_seconds is None:
+            self.first_byte_seconds = time.monotonic() - self.started
+
+    async def noting(self, events: AsyncIterator[SseEvent]) -> AsyncIterator[SseEvent]:
+        """Yield events, and note the tokens that they tell of."""
+        async for event in events:
+            if b'"usage"' in event.raw:
+                self.usage.note(event.value)
+            yield event
+
+
+def _number(usage: Any, name: str) -> int:
+    found = usage.get(name) if isinstance(usage, dict) else 0
+    return found if isinstance(found, int) else 0

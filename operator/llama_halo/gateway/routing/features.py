@@ -1,0 +1,160 @@
+"""What a request's shape says of its task; pure.
+
+Claude Code tells nobody what a request is for. What tells is how it is built, which was found by
+watching the real client: its own requests all ask for `adaptive` thinking, and those that name a
+session have the main model's name, no tools and no thinking.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from llama_halo.gateway.routing.clients import CODING_AGENTS, client_of
+
+Json = Mapping[str, Any]
+SUBAGENT_HEADER = "x-claude-code-agent-id"
+_HARD = ("high", "xhigh", "max")
+_IMAGES = ("image", "image_url", "input_image")
+_OTHERS = ("document", "file", "input_file", "input_audio", "audio_url", "video_url")
+_HOLDERS = ("source", "image_url", "audio_url", "video_url", "input_audio", "file")
+_NESTED = ("content", "messages", "input", "output")
+_TASKS = (
+    *("### Task:", "Your task is to reflect the speaker's likely facial expression"),
+    *("Given the following... please reply with a title for the chat",),
+)
+"""How Open WebUI and Continue begin what they ask for themselves."""
+
+
+@dataclass(frozen=True)
+class Traits:
+    """How a request is built."""
+
+    background: bool = False
+    """A side task, such as naming a session."""
+    thinks: bool = False
+    """Asks for much thinking."""
+    searches: bool = False
+    """Asks for a search of the web by the server."""
+    sees: bool = False
+    """Has an image anywhere."""
+    fetches: bool = False
+    """A picture or a file of it is only an address."""
+    subagent: bool = False
+    letters: int = 0
+    """Bytes of the request without its images and files, which its tokens grow with."""
+
+
+def traits_of(headers: Mapping[str, str], body: Json, size_bytes: int) -> Traits:
+    """Return how a request of any API is built; `size_bytes` is that of its body."""
+    tools = [each for each in _listed(body.get("tools")) if isinstance(each, Mapping)]
+    # Codex has the tool in every request, among its own.
+    searches = bool(tools) and all(
+        str(each.get("type", "")).startswith("web_search") for each in tools
+    )
+    files = list(_files(body))
+    return Traits(
+        background=_is_background(headers, body),
+        thinks=_thinks_hard(body),
+        searches=searches,
+        sees=any(is_image for is_image, _ in files),
+        fetches=any(not each.startswith("data:") for _, found in files for each in found.addresses),
+        subagent=SUBAGENT_HEADER in headers,
+        letters=max(size_bytes - sum(found.letters for _, found in files), 0),
+    )
+
+
+def _is_background(headers: Mapping[str, str], body: Json) -> bool:
+    """Tell whether a request is one that a client makes for itself: by its name, or without tools,
+    thoughts and earlier answers, from one that works with tools, or in the words of one."""
+    if "haiku" in str(body.get("model", "")):
+        return True
+    if body.get("tools") or _thinks(body):
+        return False
+    messages = _listed(body.get("messages")) or _listed(body.get("input"))
+    if not messages or any(_role(each) == "assistant" for each in messages):
+        return False
+    wanted = body.get("output_config")
+    return (
+        client_of(headers) in CODING_AGENTS
+        or (isinstance(wanted, Mapping) and "format" in wanted)
+        or _first_words(messages[-1]).startswith(_TASKS)
+    )
+
+
+def _role(message: Any) -> Any:
+    return message.get("role") if isinstance(message, Mapping) else None
+
+
+def _first_words(message: Any) -> str:
+    content = message.get("content") if isinstance(message, Mapping) else None
+    if isinstance(content, list) and content and isinstance(content[0], Mapping):
+        content = content[0].get("text")
+    return content if isinstance(content, str) else ""
+
+
+def _thinks(body: Json) -> bool:
+    thinking = body.get("thinking")
+    return isinstance(thinking, Mapping) and thinking.get("type") in ("enabled", "adaptive")
+
+
+def _thinks_hard(body: Json) -> bool:
+    """Tell whether much thinking is asked for, in the words of any of the APIs."""
+    thinking = body.get("thinking")
+    if isinstance(thinking, Mapping) and thinking.get("type") == "enabled":
+        return True
+    efforts = [body.get("reasoning_effort"), body.get("think")]
+    for name in ("output_config", "reasoning"):
+        part = body.get(name)
+        efforts.append(part.get("effort") if isinstance(part, Mapping) else None)
+    return any(isinstance(each, str) and each in _HARD for each in efforts)
+
+
+@dataclass(frozen=True)
+class _File:
+    """Where a file's data is: inline, or at addresses."""
+
+    letters: int = 0
+    addresses: tuple[str, ...] = ()
+
+
+def _files(value: Any, depth: int = 0) -> Iterator[tuple[bool, _File]]:
+    """Yield every image and every other file, as what it is and where its data is: in a message, in
+    a tool's result, or beside the text."""
+    if depth > 6:
+        return
+    if isinstance(value, list):
+        for each in value:
+            yield from _files(each, depth + 1)
+    elif isinstance(value, Mapping):
+        if value.get("type") in (*_IMAGES, *_OTHERS):
+            yield value["type"] in _IMAGES, _file(value)
+        pictures = value.get("images")
+        if isinstance(pictures, list):
+            yield from ((True, _File(len(each))) for each in pictures if isinstance(each, str))
+        for name in _NESTED:
+            if isinstance(value.get(name), list):
+                yield from _files(value[name], depth + 1)
+
+
+def _file(part: Json) -> _File:
+    """Return what a part of a message has of a file, wherever the API keeps it: all of it, for
+    nobody knows which of it a server looks at."""
+    holders = (part, *(part.get(each) for each in _HOLDERS))
+    letters, addresses = 0, []
+    for holder in holders:
+        if not isinstance(holder, Mapping):
+            continue
+        for name in ("data", "file_data"):
+            letters += len(holder[name]) if isinstance(holder.get(name), str) else 0
+        for name in ("url", "image_url", "audio_url", "video_url", "file_url"):
+            found = holder.get(name)
+            if isinstance(found, str):
+                letters += len(found)
+                addresses.append(found)
+    return _File(letters, tuple(addresses))
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []

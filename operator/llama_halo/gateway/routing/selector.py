@@ -1,0 +1,168 @@
+"""Chooses the model of a request: by its name, its shape, and the length of its prompt."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+from llama_halo.contract.gateway_config import GatewayConfig
+from llama_halo.gateway.apis.upstream_request import Question
+from llama_halo.gateway.dispatch.dispatcher import Held
+from llama_halo.gateway.http.errors import MODEL_NOT_FOUND, Failure
+from llama_halo.gateway.models.model import CHAT, EMBEDDING, RERANK, TRANSCRIPTION, serves
+from llama_halo.gateway.models.registry import ModelWatch
+from llama_halo.gateway.routing.features import Traits
+from llama_halo.gateway.routing.table import IMAGE, Target, fallbacks, long_context, resolve
+
+Json = dict[str, Any]
+LETTERS_A_TOKEN = 3.6
+"""Of the prompts of coding agents, as their models count them."""
+MOST_SESSIONS = 10_000
+STAYS_ABOVE = 0.8
+"""Of the threshold: a conversation that was long stays where it is down to that."""
+
+
+class Choice:
+    """The routes of one router, and which conversations went to the long one."""
+
+    def __init__(self, config: GatewayConfig, watch: ModelWatch, held: Held) -> None:
+        self._config = config
+        self._watch = watch
+        self._held = held
+        self._long: OrderedDict[str, None] = OrderedDict()
+
+    def named(self, name: str) -> None:
+        """Raise `Failure` when nothing has a name."""
+        if resolve(self._config, self._watch.models, name, Traits()) is None:
+            raise no_such_model(name)
+
+    async def choose(
+        self,
+        name: str,
+        traits: Traits,
+        *,
+        session: str,
+        count: Question | None,
+        mode: str = CHAT,
+    ) -> list[Target]:
+        """Return the targets of a request, the best first.
+
+        Raises `Failure` when nothing has the name, or none of its models is for what is asked, or
+        takes what it shows.
+        """
+        await self._watch.known(within_seconds=self._config.hold_seconds)
+        models = self._watch.models
+        target = resolve(self._config, models, name, traits)
+        if target is None:
+            raise no_such_model(name)
+        asked = None if traits.fetches else count  # nothing is fetched to count, either
+        if target.by_task and await self._is_long(target, traits, session, asked):
+            long = long_context(self._config, models)
+            if long and (not traits.sees or self._may_see(long)):
+                target = long
+        able = [
+            each
+            for each in fallbacks(self._config, models, target)
+            if serves(models.get(each.llama_model), mode)
+        ]
+        if not able:
+            raise _is_for_something_else(target, models[target.llama_model].mode, mode)
+        first, *others = able
+        found = [first, *others]
+        if traits.sees:
+            found = [each for each in others if self._may_see(each)]
+            if first.route == IMAGE or self._may_see(first):
+                found = [first, *found]
+            if not found:
+                raise _takes_no_images(target)
+        if traits.fetches:
+            found = [each for each in found if self._may_fetch(each)]
+            if not found:
+                raise _nothing_is_fetched()
+        return found
+
+    async def tokens(self, target: Target, traits: Traits, count: Question | None) -> int:
+        """Return the tokens of a request as its model counts them, and a guess when that does not
+        answer now: nothing is loaded to count."""
+        model = self._watch.models.get(target.llama_model)
+        exact = await self._held.ask_now(model, count) if model and count else None
+        found = (exact or {}).get("input_tokens")
+        return found if isinstance(found, int) else round(traits.letters / LETTERS_A_TOKEN)
+
+    def _may_see(self, target: Target) -> bool:
+        model = self._watch.models.get(target.llama_model)
+        return model is None or model.sees is not False
+
+    def _may_fetch(self, target: Target) -> bool:
+        model = self._watch.models.get(target.llama_model)
+        provider = model.provider if model else None
+        return provider is not None and provider.protocol != "Ollama"  # which fetches nothing
+
+    async def _is_long(
+        self, target: Target, traits: Traits, session: str, count: Question | None
+    ) -> bool:
+        """Tell whether a prompt is long; it is counted only when a guess leaves that open.
+
+        A conversation that was long stays so for a while; what a client asks beside it does not.
+        """
+        long = self._config.routes.long_context
+        if long is None:
+            return False
+        conversation = f"{session} {traits.subagent}"
+        stays = conversation in self._long and not traits.background
+        threshold = long.threshold_tokens * (STAYS_ABOVE if stays else 1)
+        guess = traits.letters / LETTERS_A_TOKEN
+        if threshold / 2 < guess < threshold * 2:
+            guess = await self.tokens(target, traits, count)
+        if traits.background:
+            return guess > threshold
+        if guess <= threshold:
+            self._long.pop(conversation, None)
+            return False
+        self._long[conversation] = None
+        self._long.move_to_end(conversation)
+        if len(self._long) > MOST_SESSIONS:
+            self._long.popitem(last=False)
+        return True
+
+
+def no_such_model(name: str) -> Failure:
+    """Return the failure of a name that nothing has."""
+    return Failure(
+        404,
+        f"The model '{name}' does not exist; GET /v1/models lists what does",
+        code=MODEL_NOT_FOUND,
+        what=name,
+    )
+
+
+_ASKED = {
+    EMBEDDING: "/v1/embeddings",
+    RERANK: "/v1/rerank",
+    TRANSCRIPTION: "/v1/audio/transcriptions",
+    CHAT: "/v1/chat/completions, /v1/responses or /v1/messages",
+}
+
+
+def _is_for_something_else(target: Target, has: str, wanted: str) -> Failure:
+    return Failure(
+        400,
+        f"model {target.name} has mode {has}: ask it at {_ASKED[has]}, or ask a model with"
+        f" spec.mode {wanted}",
+    )
+
+
+def _takes_no_images(target: Target) -> Failure:
+    return Failure(
+        400,
+        f"model {target.name} takes no images: set routes.image of the router to a model that does,"
+        " or spec.projector of this one",
+    )
+
+
+def _nothing_is_fetched() -> Failure:
+    return Failure(
+        400,
+        "a picture or a file is given by its address: send it inline, as base64 or a data: URL;"
+        " nothing is fetched for a request",
+    )

@@ -1,0 +1,79 @@
+"""Kubernetes Events: one when Ready changes its mind or something is awaited or wrong.
+
+The steps of an ordinary start are in the status and are no Events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from llama_halo.api import GROUP
+from llama_halo.api.reasons import FAILED_REASONS, STALLED_REASONS, ConditionType, Reason
+from llama_halo.errors import ClusterError, Conflict
+from llama_halo.kube.cache import Object, key_of
+from llama_halo.kube.protocol import Cluster
+from llama_halo.kube.resources import EVENT
+from llama_halo.plan.hashing import content_hash
+from llama_halo.status.conditions import condition
+
+log = logging.getLogger(__name__)
+
+CONTROLLER = f"{GROUP}/operator"
+_NOTE_LIMIT = 1000
+_PAUSES_SECONDS = (0.0, 0.2, 1.0)
+"""Before each try; a status is written only after its Event, so the tries are few."""
+_WARNINGS = FAILED_REASONS | STALLED_REASONS
+_STEPS = (Reason.SCHEDULING, Reason.PULLING_IMAGE, Reason.LOADING, Reason.STARTING)
+
+
+async def report_transition(
+    cluster: Cluster, owner: Object, status: Mapping[str, Any], *, instance: str
+) -> None:
+    """Post an Event when Ready's status or reason differs notably from what the resource showed."""
+    old = condition(owner.get("status") or {}, ConditionType.READY)
+    new = condition(status, ConditionType.READY)
+    same = (old.get("status"), old.get("reason")) == (new["status"], new["reason"])
+    if same or (new["reason"] in _STEPS and old.get("status") != "True"):
+        return
+    key, metadata = key_of(owner), owner["metadata"]
+    # One name for one reason within one stretch of a generation's being ready or not: neither a
+    # crash of the operator nor a state that comes and goes posts it twice.
+    stretch = [old.get("status"), old.get("lastTransitionTime"), metadata.get("generation")]
+    digest = content_hash([metadata["uid"], *stretch, new["reason"]])
+    body = {
+        "apiVersion": EVENT.api_version,
+        "kind": EVENT.kind,
+        "metadata": {"name": f"{key.name}.{digest}", "namespace": key.namespace},
+        "eventTime": datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        "type": "Warning" if Reason(new["reason"]) in _WARNINGS else "Normal",
+        "reason": new["reason"],
+        "note": new["message"][:_NOTE_LIMIT],
+        "action": "Reconcile",
+        "reportingController": CONTROLLER,
+        "reportingInstance": instance,
+        "regarding": {
+            "apiVersion": owner["apiVersion"],
+            "kind": key.kind,
+            "namespace": key.namespace,
+            "name": key.name,
+            "uid": metadata["uid"],
+        },
+    }
+    for pause in _PAUSES_SECONDS:
+        await asyncio.sleep(pause)
+        try:
+            await cluster.create(EVENT, key.namespace, body)
+        except Conflict:
+            return  # it was posted before
+        except ClusterError as error:
+            refusal = error
+            if error.status < 500 and error.status != 429:
+                break
+        else:
+            return
+    # Events may be kept apart and be down for long: no status waits for them.
+    log.warning("event not posted", extra={"key": str(key), "reason": str(refusal)})

@@ -1,0 +1,50 @@
+"""One operator acts: the newest writes its name into a Lease once, and the others see it and rest.
+
+There is no election and no renewal: a Deployment with one replica and strategy Recreate has one
+operator at a time, and this is for the moments when it has not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from llama_halo.errors import ClusterError
+from llama_halo.kube.client import UNREACHABLE
+from llama_halo.kube.protocol import Cluster
+from llama_halo.kube.resources import LEASE
+
+log = logging.getLogger(__name__)
+
+NAME = "llama-halo-operator"
+MANAGER = "llama-halo-identity"
+RETRY_SECONDS = 5
+
+
+async def claim(cluster: Cluster, namespace: str, identity: str) -> None:
+    """Write our identity into the Lease."""
+    body = {
+        "apiVersion": LEASE.api_version,
+        "kind": LEASE.kind,
+        "metadata": {"name": NAME, "namespace": namespace},
+        "spec": {"holderIdentity": identity},
+    }
+    await cluster.apply(LEASE, body, manager=MANAGER)
+
+
+async def watch_claim(
+    cluster: Cluster, namespace: str, identity: str, *, acts: Callable[[str | None], None]
+) -> None:
+    """Watch the Lease for ever; tell who else holds it, None when it is ours."""
+    while True:
+        try:
+            async for kind, lease in cluster.watch(LEASE, namespace=namespace, name=NAME):
+                holder = lease.get("spec", {}).get("holderIdentity")
+                if kind == "DELETED":
+                    await claim(cluster, namespace, identity)
+                elif kind in ("ADDED", "MODIFIED"):
+                    acts(None if holder == identity else str(holder))
+        except (ClusterError, *UNREACHABLE) as error:
+            log.warning("lost sight of the identity Lease", extra={"reason": str(error)})
+        await asyncio.sleep(RETRY_SECONDS)

@@ -1,0 +1,166 @@
+"""What the engines that are not the gateway have in common: the gateway beside them in the pod.
+
+The engine is what clients talk to; its one upstream is a gateway on loopback, which wakes models,
+holds and bounds requests, reaches providers, falls back, and mends what llama-server does wrong.
+It is a native sidecar: ready before the engine starts, and the last to go.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llama_halo.api.modelrouter import ModelRouterSpec
+from llama_halo.contract.gateway_config import LEAST_LETTERS
+from llama_halo.plan.engines import gateway
+from llama_halo.plan.engines.engine import CONFIG_FOLDER, PORT, routed
+from llama_halo.plan.facts import Defaults, Identity
+
+UPSTREAM = f"http://127.0.0.1:{gateway.INNER_PORT}"
+NO_KEY = "llama-halo"
+"""The gateway beside asks for none, and engines want one for each upstream."""
+_TMP = "/tmp"  # noqa: S108  (a volume of the pod's own)
+_CHECK = (
+    f"""case "$key" in *['"\\\\$']*) bad=1;; *) bad=0;; esac;"""
+    f' if [ $bad = 1 ] || [ "${{#key}}" -lt {LEAST_LETTERS} ]; then'
+    " echo 'an entry of the Secret that spec.auth.secretRef names is no key: it needs at least"
+    f" {LEAST_LETTERS} letters, and no quote, backslash or dollar sign' >&2; exit 1; fi"
+)
+
+
+def no_selector(spec: ModelRouterSpec, engine: str) -> str | None:
+    """Return why an engine that reads its models at its start cannot have a selector."""
+    if spec.model_selector is None:
+        return None
+    return (
+        f"engine {engine} cannot take spec.modelSelector: it reads its models at its start; list"
+        " them under spec.models, or use engine gateway"
+    )
+
+
+def no_route(spec: ModelRouterSpec, engine: str, names: tuple[str, ...], why: str) -> str | None:
+    """Return the first route that an engine has no rule for."""
+    found = next((name for name in routed(spec) if name in names), None)
+    if found is None:
+        return None
+    return (
+        f"engine {engine} cannot route {found}: {why}; delete spec.routes.{found}, or use engine"
+        " gateway"
+    )
+
+
+def named_keys(spec: ModelRouterSpec, engine: str, *, most: int | None) -> str | None:
+    """Return why the keys of a spec cannot reach an engine: it gets them by its environment, and
+    the operator reads no Secret to see what is in it."""
+    if spec.auth is None:
+        return None
+    keys = spec.auth.secret_ref.keys or []
+    if keys and (most is None or len(keys) <= most):
+        return None
+    wanted = "the entries" if most is None else "exactly one entry"
+    seen = f"{len(keys)} are named" if keys else "none is named"
+    return (
+        f"engine {engine} takes its API keys by name: name {wanted} of Secret"
+        f" {spec.auth.secret_ref.name} in spec.auth.secretRef.keys ({seen})"
+    )
+
+
+def key_variables(spec: ModelRouterSpec, names: list[str]) -> list[dict[str, Any]]:
+    """Return environment variables with the API keys, in the order of spec.auth.secretRef.keys."""
+    secret = spec.auth.secret_ref if spec.auth else None
+    entries = (secret.keys or []) if secret else []
+    return [
+        {
+            "name": name,
+            "valueFrom": {"secretKeyRef": {"name": secret.name, "key": entry}},
+        }
+        for name, entry in zip(names, entries, strict=True)
+        if secret
+    ]
+
+
+def guarded(words: list[str], keys: list[str]) -> list[str]:
+    """Return a command that starts an engine only when each of its keys is one: of an empty one
+    Claude Code Router makes a key that everybody knows, and llama-swap an open door."""
+    each = " ".join(f'"${name}"' for name in keys)
+    check = f"for key in {each}; do {_CHECK}; done; " if keys else ""
+    return ["sh", "-c", f'{check}exec "$@"', "sh", *words]
+
+
+def image(template: str, version: str, spec: ModelRouterSpec) -> str:
+    """Return the engine's image: the spec's own, or the operator's for the version."""
+    own = spec.pod and spec.pod.image
+    return own or template.replace("{version}", version)
+
+
+def container(
+    spec: ModelRouterSpec,
+    *,
+    name: str,
+    image: str,
+    command: list[str],
+    env: list[dict[str, Any]],
+    health: str,
+    memory: tuple[str, str],
+) -> dict[str, Any]:
+    """Return an engine's container, which leaves when no request of its is open any more."""
+    request, limit = memory
+    port: dict[str, Any] = {"name": "http", "containerPort": PORT, "protocol": "TCP"}
+    if spec.host_port:
+        port["hostPort"] = spec.host_port
+    probe = gateway.probe(health, port="http", period=2, failures=1)
+    return {
+        "name": name,
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": command,
+        "env": [{"name": "HOME", "value": _TMP}, *env],
+        "ports": [port],
+        "startupProbe": {**probe, "periodSeconds": 1, "failureThreshold": 300},
+        "readinessProbe": {**probe, "timeoutSeconds": 5, "failureThreshold": 3},
+        # One that hangs would wait for its own requests to end.
+        "livenessProbe": {**probe, "periodSeconds": 10, "timeoutSeconds": 10}
+        | {"failureThreshold": 6, "terminationGracePeriodSeconds": 30},
+        # Engines cut what is open when they are told to end.
+        "lifecycle": {
+            "preStop": {
+                "httpGet": {"path": gateway.DRAINED, "port": gateway.ADMIN_PORT, "scheme": "HTTP"}
+            }
+        },
+        "resources": gateway.resources(
+            spec,
+            {
+                "requests": {"cpu": "100m", "memory": request},
+                "limits": {"memory": limit},
+            },
+        ),
+        "securityContext": gateway.security(),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [
+            {"name": "config", "mountPath": CONFIG_FOLDER, "readOnly": True},
+            {"name": "tmp", "mountPath": _TMP},
+        ],
+    }
+
+
+def pod(
+    engine: dict[str, Any],
+    owner: Identity,
+    spec: ModelRouterSpec,
+    defaults: Defaults,
+    config_name: str,
+) -> dict[str, Any]:
+    """Return the containers and volumes of a pod with an engine and the gateway beside it.
+
+    The gateway alone has the ServiceAccount's token and the providers' keys.
+    """
+    beside = gateway.beside_container(spec, defaults)
+    return {
+        "initContainers": [beside],
+        "containers": [engine],
+        "volumes": [
+            *gateway.volumes(spec, config_name, with_keys=False),
+            {"name": "tmp", "emptyDir": {}},
+            gateway.token_volume(),
+        ],
+        "automountServiceAccountToken": False,
+    }

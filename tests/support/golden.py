@@ -1,0 +1,73 @@
+"""A resource in YAML -> the objects of its plan, with the facts of a made-up cluster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from llama_halo.api.llamamodel import LlamaModelSpec
+from llama_halo.api.modelrouter import ModelRouterSpec
+from llama_halo.plan import labels
+from llama_halo.plan.facts import (
+    Assignment,
+    ChatTemplateFacts,
+    Defaults,
+    DeploymentFacts,
+    FileFacts,
+    Identity,
+    ModelFacts,
+    RouterFacts,
+)
+from llama_halo.plan.llamamodel import demand, plan_llamamodel
+from llama_halo.plan.modelrouter import plan_modelrouter
+from llama_halo.plan.outcome import Outcome
+from llama_halo.settings import DEFAULT_ENGINE_IMAGES, DEFAULT_IMAGES, DEFAULT_WHISPER_IMAGES
+
+CASES = Path(__file__).parents[1] / "golden" / "cases"
+NODES = ("halo-1", "halo-2")
+TEMPLATE = "{%- for message in messages %}{{ message.content }}{%- endfor %}"
+UID = "6f2d1c3e-0000-4000-8000-000000000001"
+DEFAULTS = Defaults(
+    images=DEFAULT_IMAGES,
+    store_path="/var/lib/llama-halo/models",
+    gateway_image="ghcr.io/llama-halo/llama-halo:0.1.0",
+    whisper_images=DEFAULT_WHISPER_IMAGES,
+    engine_images=DEFAULT_ENGINE_IMAGES,
+)
+
+
+def cases() -> list[Path]:
+    """Return the input files."""
+    return sorted(path for path in CASES.glob("*.yaml") if ".golden" not in path.name)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Return the resource of a case."""
+    resource: dict[str, Any] = yaml.safe_load(path.read_text())
+    return resource
+
+
+def plan(resource: dict[str, Any], *, uid: str = UID) -> Outcome:
+    """Plan a resource on two empty nodes; a model at 0 replicas had a Deployment on the first."""
+    metadata = resource["metadata"]
+    owner = Identity(resource["kind"], metadata["namespace"], metadata["name"], uid, 1)
+    if resource["kind"] == "ModelRouter":
+        return plan_modelrouter(
+            ModelRouterSpec.model_validate(resource["spec"]), RouterFacts(owner, DEFAULTS)
+        )
+    spec = LlamaModelSpec.model_validate(resource["spec"])
+    template = ChatTemplateFacts(TEMPLATE if spec.chat_template else "")
+    wanted = demand(owner, spec, FileFacts())
+    assert wanted is not None
+    name = labels.deployment_name(owner.name, NODES[0])
+    old = DeploymentFacts(name=name, node=NODES[0], config_hash="", settled=True)
+    facts = ModelFacts(
+        owner=owner,
+        defaults=DEFAULTS,
+        assignment=Assignment(wanted, NODES[: wanted.replicas]),
+        deployments=() if wanted.replicas else (old,),
+        files=FileFacts(chat_template=template),
+    )
+    return plan_llamamodel(spec, facts)

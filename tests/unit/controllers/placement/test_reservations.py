@@ -1,0 +1,144 @@
+"""What placement reads of pods and Deployments, and which of their changes wake it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llama_halo.controllers.placement.reservations import Stakes
+from llama_halo.kube.cache import Key, Store, key_of
+from llama_halo.plan.facts import Held
+from llama_halo.plan.pods import pinned
+
+OWNER = Key("LlamaModel", "llm", "coder")
+MARKS = {
+    "labels": {"llama-halo.dev/model": "coder", "llama-halo.dev/deployment": "coder-1"},
+    "annotations": {"llama-halo.dev/gpu-mib": "1000", "llama-halo.dev/host-mib": "100"},
+}
+
+
+def pod(**more: Any) -> dict[str, Any]:
+    metadata = {"name": "coder-1-x", "namespace": "llm", "uid": "p", **MARKS}
+    base = {"kind": "Pod", "apiVersion": "v1", "spec": {"nodeName": "n1"}, "status": {}}
+    return {**base, "metadata": {**metadata, **more.pop("metadata", {})}, **more}
+
+
+def deployment(*, replicas: int = 1, gpu: str = "1000", **more: Any) -> dict[str, Any]:
+    template = {**MARKS, "annotations": {**MARKS["annotations"], "llama-halo.dev/gpu-mib": gpu}}
+    return {
+        "kind": "Deployment",
+        "apiVersion": "apps/v1",
+        "metadata": {
+            "name": "coder-1",
+            "namespace": "llm",
+            "uid": "d",
+            "labels": MARKS["labels"],
+            "annotations": {"llama-halo.dev/node": "n1"},
+        },
+        "spec": {"replicas": replicas, "template": {"metadata": template}},
+        **more,
+    }
+
+
+def after(*objects: dict[str, Any]) -> Stakes:
+    stakes = Stakes()
+    for each in objects:
+        stakes.note(key_of(each), each)
+    return stakes
+
+
+def test_a_deployment_and_its_pod_hold_once_what_the_larger_of_them_needs() -> None:
+    assert after(pod(), deployment(gpu="3000")).held() == [Held("llm/coder", "n1", 3000, 100)]
+
+
+def test_a_pod_that_ends_and_one_that_begins_hold_both() -> None:
+    ending = pod(metadata={"name": "coder-1-old", "uid": "o", "deletionTimestamp": "2026"})
+    assert after(ending, pod(), deployment()).held() == [
+        Held("llm/coder", "n1", 2000, 200, ending_gpu_mib=1000, ending_host_mib=100)
+    ]
+
+
+def test_a_pod_that_the_scheduler_has_no_memory_for_is_told_by_its_node() -> None:
+    said = {"type": "PodScheduled", "status": "False", "message": "1 Insufficient memory."}
+    waits = pod(spec={"affinity": pinned("n1")}, status={"conditions": [said]})
+    found = after(deployment(), waits)
+    assert found.refused_nodes(OWNER) == frozenset({"n1"})
+    assert found.running_nodes(OWNER) == frozenset()
+    assert after(pod()).refused_nodes(OWNER) == frozenset()
+
+
+def test_a_pod_holds_until_it_has_ended_or_is_gone() -> None:
+    ending = pod(metadata={"deletionTimestamp": "2026"})
+    assert after(ending).held() == [Held("llm/coder", "n1", 1000, 100, 1000, 100)]
+    assert after(ending).running_nodes(OWNER) == frozenset()
+    assert after(pod(status={"phase": "Failed"})).held() == []
+    stakes = after(pod())
+    assert stakes.running_nodes(OWNER) == {"n1"}
+    assert stakes.note(key_of(pod()), None)
+    assert stakes.held() == []
+
+
+def test_a_deployment_at_zero_holds_nothing_and_keeps_its_node() -> None:
+    stakes = after(deployment(replicas=0))
+    assert stakes.held() == []
+    assert stakes.current_nodes(OWNER) == ("n1",)
+
+
+def test_a_pod_that_lost_its_model_label_still_holds() -> None:
+    lost = pod(metadata={"labels": {"llama-halo.dev/deployment": "coder-1"}})
+    assert after(lost).held() == [Held("llm/coder-1", "n1", 1000, 100)]
+    assert after(lost).running_nodes(OWNER) == frozenset()
+
+
+def test_what_a_pod_without_its_model_label_holds_is_its_deployments_in_any_order() -> None:
+    lost = pod(metadata={"labels": {"llama-halo.dev/deployment": "coder-1"}})
+    for objects in ([lost, deployment()], [deployment(), lost]):
+        assert after(*objects).held() == [Held("llm/coder", "n1", 1000, 100)]
+
+
+@pytest.mark.parametrize(
+    ("change", "wakes"),
+    [
+        ({"status": {"phase": "Running"}}, False),
+        ({"status": {"phase": "Running", "containerStatuses": [{"ready": True}]}}, False),
+        ({"metadata": {"annotations": {**MARKS["annotations"], "sidecar": "yes"}}}, False),
+        ({"metadata": {"deletionTimestamp": "2026"}}, True),
+        ({"status": {"phase": "Succeeded"}}, True),
+        ({"spec": {}}, True),
+    ],
+)
+def test_only_changes_that_placement_reads_wake_it(change: dict[str, Any], wakes: bool) -> None:
+    assert after(pod()).note(key_of(pod()), pod(**change)) is wakes
+
+
+_PODS = st.builds(
+    lambda index, node, ended, ending, labelled: {
+        **pod(spec={"nodeName": node} if node else {}, status={"phase": "Failed"} if ended else {}),
+        "metadata": {
+            **pod()["metadata"],
+            "name": f"p{index}",
+            **({"deletionTimestamp": "2026"} if ending else {}),
+            **({} if labelled else {"labels": {}}),
+        },
+    },
+    st.integers(0, 3),
+    st.sampled_from(["", "n1", "n2"]),
+    *[st.booleans()] * 3,
+)
+
+
+@given(st.lists(st.tuples(_PODS, st.booleans()), max_size=30))
+def test_after_any_changes_the_records_are_those_of_what_is_there(
+    changes: list[tuple[dict[str, Any], bool]],
+) -> None:
+    store, stakes = Store(), Stakes()
+    store.listen(stakes.note)
+    for version, (obj, gone) in enumerate(changes, start=1):
+        obj["metadata"]["resourceVersion"] = str(version)
+        store.forget(obj) if gone else store.observe(obj)
+    fresh = after(*store.all("Pod"))  # type: ignore[arg-type]
+    assert sorted(stakes.held(), key=str) == sorted(fresh.held(), key=str)
+    assert stakes.running_nodes(OWNER) == fresh.running_nodes(OWNER)

@@ -1,0 +1,68 @@
+"""What a gateway says on a Lease, and when; what is said goes nowhere here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from llama_halo.api_server import ApiServer
+from llama_halo.gateway.models.leases import TICK_SECONDS, Leases
+from tests.support.virtual_time import in_virtual_time
+
+Json = dict[str, Any]
+
+
+class Words(Leases):
+    """Leases whose words are kept, and arrive when they may."""
+
+    def __init__(self) -> None:
+        clock = asyncio.get_running_loop().time
+        super().__init__(ApiServer(), "ns", "pod", lambda name: name == "calm", clock)
+        self._said = asyncio.Queue[str | None]()
+        self.open = asyncio.Event()
+        self.open.set()
+
+    async def _patch(self, name: str, said: str | None) -> Json:
+        assert name == "calm"
+        self._said.put_nowait(said)
+        await self.open.wait()
+        return {"metadata": {"annotations": {"llama-halo.dev/phase": "Loaded"}}}
+
+    async def next(self, within_seconds: float = 5.0) -> str | None:
+        """Return the next word."""
+        async with asyncio.timeout(within_seconds):
+            return await self._said.get()
+
+
+@asynccontextmanager
+async def running() -> AsyncIterator[Words]:
+    words = Words()
+    task = asyncio.create_task(words.run())
+    try:
+        yield words
+    finally:
+        task.cancel()
+
+
+@in_virtual_time
+async def test_the_first_request_is_told_of_beside_it_and_the_last_one_too() -> None:
+    async with running() as words:
+        async with words.request("calm"), words.request("other"):
+            assert await words.next() == "1/1"
+        assert await words.next() == "2/0"
+
+
+@in_virtual_time
+async def test_one_that_comes_while_it_is_said_that_there_is_none_is_told_of_right_after() -> None:
+    async with running() as words:
+        async with words.request("calm"):
+            assert await words.next() == "1/1"
+        words.open.clear()
+        assert await words.next() == "2/0"
+        async with words.request("calm"):
+            await asyncio.sleep(0.05)
+            words.open.set()
+            # Sooner than the next look, which the operator would not wait for.
+            assert await words.next(within_seconds=TICK_SECONDS - 0.1) == "3/1"

@@ -1,0 +1,232 @@
+"""Which model a request goes to: tables of names and shapes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from llama_halo.contract.gateway_config import GatewayConfig
+from llama_halo.gateway.apis.anthropic import take_tag
+from llama_halo.gateway.models.model import Model
+from llama_halo.gateway.routing.features import SUBAGENT_HEADER, Traits, traits_of
+from llama_halo.gateway.routing.table import fallbacks, long_context, resolve
+
+Json = dict[str, Any]
+CONFIG = GatewayConfig.model_validate(
+    {
+        "router": "main",
+        "namespace": "llm",
+        "models": [
+            {"name": name, "llama_model": name, "aliases": aliases}
+            for name, aliases in (
+                ("coder", ["claude-sonnet-*"]),
+                *((each, []) for each in ("small", "big", "long", "seer", "finder", "helper")),
+            )
+        ],
+        "routes": {
+            "default": "coder",
+            "background": "small",
+            "think": "big",
+            "long_context": {"model": "long", "threshold_tokens": 2000},
+            "web_search": "finder",
+            "image": "seer",
+            "subagent": "helper",
+        },
+        "fallbacks": {"coder": ["big", "small"]},
+    }
+)
+
+
+def known(name: str, *, sees: bool | None = False) -> Model:
+    return Model(name, f"http://{name}", True, "Serving", sees=sees)
+
+
+MODELS = {name: known(name) for name in ("coder", "small", "big", "long", "finder", "helper")}
+MODELS["seer"] = known("seer", sees=True)
+
+
+@pytest.mark.parametrize(
+    "name", ["claude-opus-5-5", "claude-sonnet-5", "default", "default:latest"]
+)
+@pytest.mark.parametrize(
+    ("traits", "model", "route"),
+    [
+        ({}, "coder", None),
+        ({"background": True}, "small", "background"),
+        ({"thinks": True}, "big", "think"),
+        ({"searches": True, "thinks": True}, "finder", "webSearch"),
+        ({"subagent": True}, "helper", "subagent"),
+        ({"subagent": True, "background": True}, "small", "background"),
+        ({"sees": True}, "seer", "image"),
+        ({"sees": True, "background": True, "thinks": True, "searches": True}, "seer", "image"),
+    ],
+)
+def test_a_name_that_says_no_model_goes_by_its_task(
+    name: str, traits: Json, model: str, route: str | None
+) -> None:
+    found = resolve(CONFIG, MODELS, name, Traits(**traits))
+    assert found is not None
+    assert found.name == model
+    assert route in (None, found.route)
+
+
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        ("big", "big explicit"),
+        ("local,big", "big explicit"),
+        ("big:latest", "big explicit"),
+        ("think", "big think"),
+        ("think:latest", "big think"),
+        ("longContext", "long longContext"),
+        ("nobody,nope", None),
+        ("gpt-5", None),
+    ],
+)
+def test_a_name_that_says_its_model_has_it_whatever_the_task(name: str, model: str | None) -> None:
+    found = resolve(CONFIG, MODELS, name, Traits(background=True, thinks=True))
+    assert (found and f"{found.name} {found.route}") == model
+
+
+def test_a_pattern_is_for_the_name_as_it_was_asked_for() -> None:
+    tagged = [each.model_copy(update={"aliases": ("qwen3:*", "llama*b")}) for each in CONFIG.models]
+    config = CONFIG.model_copy(update={"models": tagged[1:2]})
+    for name in ("qwen3:latest", "qwen3:8b", "llama-8b:latest"):
+        found = resolve(config, MODELS, name, Traits())
+        assert found is not None
+        assert found.name == tagged[1].name
+    assert resolve(config, MODELS, "llama-8b:q4", Traits()) is None
+
+
+def test_a_model_that_sees_nothing_never_gets_an_image_that_another_can_see() -> None:
+    traits = Traits(sees=True)
+    found = resolve(CONFIG, MODELS, "coder", traits)
+    assert found is not None
+    assert (found.name, found.route) == ("seer", "image")
+    unknown = {**MODELS, "coder": replace(MODELS["coder"], sees=None)}
+    found = resolve(CONFIG, unknown, "coder", traits)
+    assert found is not None
+    assert found.name == "coder", "nobody knows, so llama-server says"
+
+
+def test_without_a_route_a_task_is_the_defaults() -> None:
+    plain = CONFIG.model_copy(update={"routes": CONFIG.routes.model_copy(update={"think": None})})
+    found = resolve(plain, MODELS, "claude-opus-5", Traits(thinks=True))
+    assert found is not None
+    assert (found.name, found.route) == ("coder", "default")
+
+
+def test_in_place_of_a_model_others_answer_in_order() -> None:
+    target = resolve(CONFIG, MODELS, "coder", Traits())
+    assert target is not None
+    assert [each.name for each in fallbacks(CONFIG, MODELS, target)] == ["coder", "big", "small"]
+    long = long_context(CONFIG, MODELS)
+    assert long is not None
+    assert [each.name for each in fallbacks(CONFIG, MODELS, long)] == ["long"]
+
+
+IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "A" * 40}}
+RESULT = {"type": "tool_result", "tool_use_id": "t", "content": [IMAGE]}
+
+
+def said(*content: Any, role: str = "user") -> Json:
+    return {"role": role, "content": list(content)}
+
+
+@pytest.mark.parametrize(
+    ("body", "sees"),
+    [
+        ({"messages": [said(IMAGE)]}, True),
+        ({"messages": [said(RESULT), said({"type": "text", "text": "x"})]}, True),
+        ({"messages": [said({"type": "image_url", "image_url": {"url": "A" * 40}})]}, True),
+        ({"input": [said({"type": "input_image", "image_url": "A" * 40})]}, True),
+        ({"messages": [{"role": "user", "content": "x", "images": ["A" * 40]}]}, True),
+        ({"messages": [{"role": "user", "content": "an image"}]}, False),
+        ({"messages": "image", "input": {"type": "image"}}, False),
+    ],
+)
+def test_an_image_is_seen_wherever_it_is_and_counts_for_no_letters(body: Json, sees: bool) -> None:
+    found = traits_of({}, body, 1000)
+    assert (found.sees, found.letters) == (sees, 960 if sees else 1000)
+
+
+def test_nesting_without_end_is_not_followed() -> None:
+    deep: Any = [IMAGE]
+    for _ in range(500):
+        deep = [{"type": "tool_result", "content": deep}]
+    assert traits_of({}, {"messages": [{"role": "user", "content": deep}]}, 10).sees is False
+
+
+@pytest.mark.parametrize(
+    ("body", "thinks"),
+    [
+        ({"thinking": {"type": "adaptive"}, "output_config": {"effort": "medium"}}, False),
+        ({"thinking": {"type": "adaptive"}, "output_config": {"effort": "high"}}, True),
+        ({"thinking": {"type": "adaptive"}, "output_config": {"effort": "max"}}, True),
+        ({"thinking": {"type": "enabled", "budget_tokens": 2000}}, True),
+        ({"thinking": {"type": "disabled"}}, False),
+        ({"reasoning_effort": "high"}, True),
+        ({"reasoning": {"effort": "xhigh"}}, True),
+        ({"reasoning": "high", "think": True}, False),
+        ({"think": "high"}, True),
+    ],
+)
+def test_much_thinking_is_told_in_each_apis_words(body: Json, thinks: bool) -> None:
+    assert traits_of({}, body, 0).thinks is thinks
+
+
+def test_a_search_and_a_subagent_are_told_by_tool_and_header() -> None:
+    search = {"type": "web_search_20250305", "name": "web_search"}
+    assert traits_of({}, {"tools": [search, 7]}, 0).searches
+    codex = {"tools": [{"type": "function", "name": "shell"}, {"type": "web_search"}]}
+    assert not traits_of({}, codex, 0).searches, "Codex has it in every request"
+    assert traits_of({SUBAGENT_HEADER: "a1"}, {}, 0).subagent
+
+
+TAG = "<CCR-SUBAGENT-MODEL>local,big</CCR-SUBAGENT-MODEL>"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"system": [{"type": "text", "text": "x"}, {"type": "text", "text": f"{TAG}\nYou are"}]},
+        {"messages": [said({"type": "text", "text": f"{TAG}You are"})]},
+        {"messages": [{"role": "user", "content": f" {TAG} You are"}]},
+    ],
+)
+def test_a_tag_at_the_start_of_a_text_names_the_model_and_goes_no_further(body: Json) -> None:
+    whole = {"model": "claude-opus-5", "messages": [{"role": "user", "content": "x"}], **body}
+    model, rest = take_tag(whole)
+    assert model == "local,big"
+    assert "CCR" not in str(rest)
+    assert "You are" in str(rest)
+
+
+@pytest.mark.parametrize(
+    "text", [f"see {TAG}", "<CCR-SUBAGENT-MODEL>", "", "<CCR-SUBAGENT-MODEL></"]
+)
+def test_a_tag_elsewhere_is_text(text: str) -> None:
+    body = {"system": 7, "messages": [{"role": "user", "content": text}, {"role": "user"}]}
+    assert take_tag(body) == ("", body)
+
+
+@pytest.mark.parametrize(
+    ("part", "fetches"),
+    [
+        ({"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}, False),
+        ({"type": "image_url", "image_url": {"url": "http://169.254.169.254/"}}, True),
+        ({"type": "image_url", "image_url": "file:///etc/passwd"}, True),
+        ({"type": "input_image", "image_url": "https://host/a.png"}, True),
+        ({"type": "image", "source": {"type": "url", "url": "http://host"}}, True),
+        ({"type": "image", "source": {"type": "base64", "data": "AA"}}, False),
+        ({"type": "image", "source": {"data": "AA", "url": "http://host"}}, True),
+        ({"type": "image_url", "data": "AA", "image_url": {"url": "http://host"}}, True),
+    ],
+)
+def test_an_image_that_would_have_to_be_fetched_is_told(part: Json, fetches: bool) -> None:
+    body = {"messages": [{"role": "user", "content": [part]}]}
+    found = traits_of({}, body, 1000)
+    assert found.sees
+    assert found.fetches is fetches

@@ -1,0 +1,190 @@
+"""What a LlamaModel's plan decides beside rendering: refusals, waiting, rolling, staying."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llama_halo.api.llamamodel import LlamaModelSpec
+from llama_halo.api.reasons import Reason
+from llama_halo.plan import labels
+from llama_halo.plan.facts import Assignment, DeploymentFacts, FileFacts, Identity, ModelFacts
+from llama_halo.plan.llamamodel import demand, plan_llamamodel
+from llama_halo.plan.outcome import Invalid, Outcome, Plan, Ref, Wait, ref_of
+from tests.support.golden import DEFAULTS
+
+OWNER = Identity("LlamaModel", "llm", "coder", "uid-1", 1)
+BASE: dict[str, Any] = {
+    "source": {"local": {"path": "x.gguf"}},
+    "contextSize": 4096,
+    "memory": {"gpu": "10Gi", "host": "2Gi"},
+}
+
+
+def plan(
+    more: dict[str, Any] | None = None,
+    *,
+    nodes: tuple[str, ...] = ("n1",),
+    deployments: tuple[DeploymentFacts, ...] = (),
+    rolling_elsewhere: frozenset[str] = frozenset(),
+    **assignment: Any,
+) -> Outcome:
+    spec = LlamaModelSpec.model_validate({**BASE, **(more or {})})
+    decided = Assignment(demand(OWNER, spec, FileFacts()), nodes, **assignment)
+    facts = ModelFacts(OWNER, DEFAULTS, decided, deployments, rolling_elsewhere=rolling_elsewhere)
+    return plan_llamamodel(spec, facts)
+
+
+def the_plan(*words: Any, **more: Any) -> Plan:
+    found = plan(*words, **more)
+    assert isinstance(found, Plan), found
+    return found
+
+
+def live(node: str, config_hash: str, *, settled: bool = True) -> DeploymentFacts:
+    return DeploymentFacts(labels.deployment_name("coder", node), node, config_hash, settled)
+
+
+@pytest.mark.parametrize(
+    ("more", "looks"),
+    [
+        ({"memory": None}, True),
+        ({"contextSize": None}, True),
+        ({"memory": {"host": "1Gi"}}, True),
+        ({"memory": {"gpu": "1Gi"}}, True),
+        ({"backend": "CPU", "memory": {"host": "1Gi"}}, False),
+        ({}, False),
+    ],
+)
+def test_a_file_in_the_store_is_looked_at_unless_the_spec_says_all(more: Any, looks: bool) -> None:
+    found = the_plan(more)
+    assert (found.waiting is not None) is looks
+    assert found.waiting is None or found.waiting.reason is Reason.WAITING_FOR_NODE
+
+
+def test_memory_without_a_unit_is_refused() -> None:
+    found = plan({"memory": {"gpu": 24, "host": "2Gi"}})
+    assert isinstance(found, Invalid)
+    assert "spec.memory.gpu: 24 is less than 16Mi" in found.message
+
+
+def test_a_suspended_model_is_left_alone() -> None:
+    found = plan({"suspend": True})
+    assert isinstance(found, Wait)
+    assert found.reason is Reason.SUSPENDED
+
+
+def test_a_model_without_a_place_waits_with_the_placements_words() -> None:
+    runs = live("n1", "old")
+    found = the_plan(
+        nodes=(), deployments=(runs,), reason=Reason.WAITING_FOR_MEMORY, message="needs 10Gi"
+    )
+    assert found.waiting == Wait(Reason.WAITING_FOR_MEMORY, "needs 10Gi")
+    assert [each["kind"] for each in found.objects] == ["Service"]
+    assert found.keep == {Ref("Deployment", runs.name)}
+
+
+def test_one_of_two_replicas_runs_while_the_other_waits() -> None:
+    found = the_plan(
+        {"replicas": 2}, nodes=("n1",), reason=Reason.WAITING_FOR_MEMORY, message="needs 10Gi"
+    )
+    assert found.replicas == 1
+    assert found.waiting is not None
+
+
+def test_replicas_roll_one_after_another() -> None:
+    more, nodes = {"replicas": 2}, ("n1", "n2")
+    new = the_plan(more, nodes=nodes).config_hash
+    first = the_plan(more, nodes=nodes, deployments=(live("n1", "old"), live("n2", "old")))
+    names = {each["metadata"]["name"] for each in first.objects}
+    assert labels.deployment_name("coder", "n1") in names
+    assert first.keep == {Ref("Deployment", labels.deployment_name("coder", "n2"))}
+    waiting = the_plan(
+        more, nodes=nodes, deployments=(live("n1", new, settled=False), live("n2", "old"))
+    )
+    assert waiting.keep == first.keep, "the first has not settled yet"
+    then = the_plan(more, nodes=nodes, deployments=(live("n1", new), live("n2", "old")))
+    assert not then.keep
+
+
+def test_a_model_keeps_its_version_while_another_rolls_on_its_node() -> None:
+    old = (live("n1", "old"),)
+    found = the_plan(deployments=old, rolling_elsewhere=frozenset({"n1"}))
+    assert found.keep == {Ref("Deployment", old[0].name)}
+    assert (found.awaits_turn, found.rolls) == ({"n1"}, frozenset())
+    assert not [each for each in found.objects if each["kind"] == "Deployment"]
+    then = the_plan(deployments=old)
+    assert (then.awaits_turn, then.rolls) == (frozenset(), {"n1"})
+    # What is at 0 is started, not rolled, and so is what has no Deployment yet.
+    for deployments in ((replace(old[0], runs=False),), ()):
+        begun = the_plan(deployments=deployments, rolling_elsewhere=frozenset({"n1"}))
+        assert [each["kind"] for each in begun.objects] == ["Service", "Deployment"]
+        assert not begun.rolls | begun.awaits_turn
+
+
+def test_zero_replicas_keep_the_empty_deployment_and_so_the_place() -> None:
+    found = the_plan({"replicas": 0}, nodes=(), deployments=(live("n1", "old"),))
+    deployment = next(each for each in found.objects if each["kind"] == "Deployment")
+    assert deployment["spec"]["replicas"] == 0
+    assert found.replicas == 0
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"contextSize": 8192},
+        {"extraArgs": ["--temp", "0.1"]},
+        {"image": "other", "command": ["llama-server"]},
+        {"memory": {"gpu": "11Gi", "host": "2Gi"}},
+        {"env": [{"name": "A", "value": "1"}]},
+        {"backend": "ROCm"},
+        {"pod": {"labels": {"team": "core"}}},
+    ],
+)
+def test_what_the_server_sees_changes_the_hash(more: dict[str, Any]) -> None:
+    assert the_plan(more).config_hash != the_plan().config_hash
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"displayName": "New"},
+        {"description": "New"},
+        {"aliases": ["gpt-4o"]},
+        {"update": {"mode": "Immediate"}},
+        {"devices": {"privileged": {}}},
+    ],
+)
+def test_what_the_server_does_not_see_changes_no_hash(more: dict[str, Any]) -> None:
+    assert the_plan(more).config_hash == the_plan().config_hash
+
+
+def test_the_identity_of_the_resource_changes_no_hash() -> None:
+    spec = LlamaModelSpec.model_validate(BASE)
+    hashes = set()
+    for owner in (OWNER, replace(OWNER, uid="uid-2", generation=7)):
+        decided = Assignment(demand(owner, spec, FileFacts()), ("n1",))
+        found = plan_llamamodel(spec, ModelFacts(owner, DEFAULTS, decided))
+        assert isinstance(found, Plan)
+        hashes.add(found.config_hash)
+    assert len(hashes) == 1
+
+
+@given(st.permutations(list(BASE.items())))
+def test_the_order_of_keys_in_the_yaml_changes_nothing(items: list[tuple[str, Any]]) -> None:
+    spec = LlamaModelSpec.model_validate(dict(items))
+    decided = Assignment(demand(OWNER, spec, FileFacts()), ("n1",))
+    assert plan_llamamodel(spec, ModelFacts(OWNER, DEFAULTS, decided)) == plan()
+
+
+def test_every_object_is_the_owners_and_is_named_once() -> None:
+    found = the_plan({"replicas": 2}, nodes=("n1", "n2"))
+    refs = [ref_of(each) for each in found.objects]
+    assert len(set(refs)) == len(refs)
+    for each in found.objects:
+        owner = each["metadata"]["ownerReferences"][0]
+        assert (owner["uid"], owner["controller"]) == ("uid-1", True)

@@ -1,0 +1,313 @@
+"""Models on demand: who is let in, who has to go, and when somebody counts as busy."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from llama_halo.api.llamamodel import LlamaModelSpec
+from llama_halo.api.reasons import Reason
+from llama_halo.controllers.placement.lease_activity import Activity
+from llama_halo.kube.cache import Key
+from llama_halo.plan import labels
+from llama_halo.plan.facts import (
+    Assignment,
+    Demand,
+    FileFacts,
+    Held,
+    ModelFacts,
+    OnDemand,
+    Phase,
+    Usage,
+)
+from llama_halo.plan.llamamodel import demand, plan_llamamodel
+from llama_halo.plan.outcome import Plan
+from llama_halo.plan.placement import Decision, place
+from tests.support.golden import DEFAULTS
+from tests.unit.plan.test_llamamodel import BASE, OWNER, live
+from tests.unit.plan.test_placement import node, wants
+
+IDLE = Usage(phase=Phase.LOADED, idle_seconds=100, resident_seconds=100)
+BUSY = Usage(phase=Phase.LOADED, busy=True, resident_seconds=100)
+ASLEEP = Usage(phase=Phase.IDLE)
+WANTED = Usage(phase=Phase.IDLE, busy=True, wanted_since=1)
+
+
+def comes(model: str, gib: int, **more: Any) -> Demand:
+    wish = OnDemand(idle_timeout_seconds=900, min_resident_seconds=60)
+    return wants(model, gib, on_demand=replace(wish, **more))
+
+
+def decide(*demands: Demand, **usage: Usage) -> Decision:
+    """Decide on one node of 112 GiB, where every loaded model is."""
+    there = [each for each in demands if usage.get(each.model, IDLE).phase in LOADED]
+    return place(
+        demands,
+        [node("n1")],
+        current={each.model: ["n1"] for each in there},
+        running={each.model: frozenset({"n1"}) for each in there},
+        held=[Held(each.model, "n1", each.gpu_mib, each.host_mib) for each in there],
+        usage=usage,
+    )
+
+
+LOADED = (Phase.LOADED, Phase.UNLOADING)
+
+
+def test_a_model_that_nobody_wants_has_no_node_and_is_idle() -> None:
+    found = decide(comes("a", 50), a=ASLEEP).assignments["a"]
+    assert (found.nodes, found.idle, found.reason) == ((), True, None)
+
+
+def test_one_that_is_wanted_is_placed_and_one_that_is_loaded_stays() -> None:
+    found = decide(comes("a", 50), comes("b", 50), a=WANTED, b=IDLE)
+    assert found.assignments["a"].nodes == found.assignments["b"].nodes == ("n1",)
+    assert found.unload == frozenset()
+
+
+def test_for_one_that_is_wanted_idle_ones_go_as_few_as_it_takes() -> None:
+    small, large = comes("small", 10), comes("large", 60)
+    found = decide(small, large, comes("new", 90), small=IDLE, large=IDLE, new=WANTED)
+    assert found.unload == {"large"}
+    assert found.assignments["new"].nodes == ()
+    assert found.assignments["new"].reason is Reason.WAITING_FOR_MEMORY
+    assert "unloads large on n1" in found.assignments["new"].message
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (replace(IDLE, idle_seconds=900 - 1), IDLE),
+        (IDLE, replace(IDLE, idle_seconds=50)),
+    ],
+    ids=["the longest idle one", "whichever it is"],
+)
+def test_the_longest_idle_one_goes_first(first: Usage, second: Usage) -> None:
+    demands = comes("first", 50), comes("second", 50), comes("new", 50)
+    assert decide(*demands, first=first, second=second, new=WANTED).unload == {"first"}
+
+
+def test_the_lowest_priority_goes_first_however_lately_it_was_used() -> None:
+    demands = comes("dear", 50, priority=10), comes("cheap", 50), comes("new", 50)
+    dear = replace(IDLE, idle_seconds=800)
+    assert decide(*demands, dear=dear, cheap=IDLE, new=WANTED).unload == {"cheap"}
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [BUSY, replace(IDLE, resident_seconds=59), replace(IDLE, trusted=False)],
+    ids=["busy", "not resident for long enough", "perhaps not heard of"],
+)
+def test_who_may_not_go_stays_and_the_other_one_waits(usage: Usage) -> None:
+    found = decide(comes("a", 70), comes("new", 70), a=usage, new=WANTED)
+    assert found.unload == frozenset()
+    assert found.assignments["a"].nodes == ("n1",)
+    assert found.assignments["new"].reason is Reason.WAITING_FOR_MEMORY
+
+
+def test_what_leaves_already_is_waited_for_and_nobody_else_told_to_go() -> None:
+    leaving = replace(IDLE, phase=Phase.UNLOADING)
+    demands = comes("a", 50), comes("b", 50), comes("new", 50)
+    found = decide(*demands, a=leaving, b=IDLE, new=WANTED)
+    assert found.unload == {"a"}
+
+
+def test_the_pod_of_one_that_was_unloaded_is_waited_for_too() -> None:
+    demands = [comes("gone", 50), comes("b", 50), comes("new", 50)]
+    found = place(
+        demands,
+        [node("n1")],
+        current={"gone": ["n1"], "b": ["n1"]},
+        running={"b": frozenset({"n1"})},
+        held=[Held("gone", "n1", 50 * 1024, 1024, 50 * 1024, 1024), Held("b", "n1", 50 * 1024, 0)],
+        usage={"gone": ASLEEP, "b": IDLE, "new": WANTED},
+    )
+    assert found.unload == frozenset()
+    assert "unloads gone on n1" in found.assignments["new"].message
+
+
+def test_an_always_on_model_makes_idle_ones_go() -> None:
+    found = decide(comes("a", 70), wants("always", 70), a=IDLE, always=Usage())
+    assert found.unload == {"a"}
+
+
+def test_members_of_a_group_are_never_on_a_node_together() -> None:
+    demands = comes("a", 10, group="big"), comes("new", 10, group="big")
+    found = decide(*demands, a=IDLE, new=WANTED)
+    assert found.unload == {"a"}
+    assert found.assignments["new"].nodes == ()
+    found = decide(*demands, a=BUSY, new=WANTED)
+    assert (found.unload, found.assignments["new"].nodes) == (frozenset(), ())
+
+
+def test_after_its_timeout_an_idle_model_goes_unasked_and_that_is_looked_for_in_time() -> None:
+    assert decide(comes("a", 10), a=replace(IDLE, idle_seconds=901)).unload == {"a"}
+    found = decide(comes("a", 10), a=replace(IDLE, idle_seconds=890, resident_seconds=890))
+    assert found.unload == frozenset()
+    assert found.again_seconds == pytest.approx(10)
+
+
+def test_a_model_to_be_preloaded_is_loaded_once_and_makes_nobody_go() -> None:
+    new = Usage(phase=Phase.NEW)
+    found = decide(comes("a", 50, preload=True), a=new)
+    assert found.assignments["a"].nodes == ("n1",)
+    found = decide(comes("a", 50, preload=True), a=ASLEEP)
+    assert found.assignments["a"].idle
+    found = decide(comes("a", 70, preload=True), comes("b", 70), a=new, b=IDLE)
+    assert (found.unload, found.assignments["a"].idle) == (frozenset(), True)
+
+
+def test_two_that_are_wanted_at_once_get_room_one_after_another_the_earlier_first() -> None:
+    late = replace(WANTED, wanted_since=2)
+    found = decide(comes("late", 70), comes("early", 70), late=late, early=WANTED)
+    assert found.assignments["early"].nodes == ("n1",)
+    assert found.assignments["late"].nodes == ()
+
+
+def planned(assignment: dict[str, Any], phase: Phase, *, deployed: bool = True) -> Plan:
+    """Plan a model on demand; its Deployment is on n1."""
+    spec = LlamaModelSpec.model_validate({**BASE, "activation": {"onDemand": {}}})
+    wanted = demand(OWNER, spec, FileFacts())
+    assert wanted is not None
+    facts = ModelFacts(
+        OWNER,
+        DEFAULTS,
+        Assignment(wanted, **{"nodes": (), **assignment}),
+        (live("n1", "old"),) if deployed else (),
+        phase=phase,
+    )
+    found = plan_llamamodel(spec, facts)
+    assert isinstance(found, Plan)
+    return found
+
+
+def phase_in(found: Plan) -> str:
+    lease = next(each for each in found.objects if each["kind"] == "Lease")
+    return str(lease["metadata"].get("annotations", {}).get(labels.PHASE, ""))
+
+
+def replicas_in(found: Plan) -> list[int]:
+    return [each["spec"]["replicas"] for each in found.objects if each["kind"] == "Deployment"]
+
+
+@pytest.mark.parametrize(
+    ("assignment", "before", "after", "replicas"),
+    [
+        ({"idle": True}, Phase.NEW, "Idle", [0]),
+        ({"idle": True}, Phase.IDLE, "Idle", [0]),
+        ({"nodes": ("n1",)}, Phase.IDLE, "Loaded", [1]),
+        ({"nodes": ("n1",)}, Phase.LOADED, "Loaded", [1]),
+        ({"nodes": ("n1",)}, Phase.UNLOADING, "Unloading", [1]),
+    ],
+    ids=["never wanted", "unloaded", "woken", "loaded", "being unloaded"],
+)
+def test_the_lease_says_what_the_deployment_is_told(
+    assignment: dict[str, Any], before: Phase, after: str, replicas: list[int]
+) -> None:
+    found = planned(assignment, before)
+    assert (phase_in(found), replicas_in(found)) == (after, replicas)
+    assert found.idle is bool(assignment.get("idle"))
+
+
+KEY = Key("LlamaModel", "llm", "coder")
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def activity(clock: Clock) -> Activity:
+    found = Activity(clock)
+    found.watched(None, sound=True)
+    clock.now += 20
+    return found
+
+
+def lease(phase: str = "Loaded", **gateways: str) -> dict[str, Any]:
+    said = {f"{labels.GATEWAY_PREFIX}{name}": text for name, text in gateways.items()}
+    return {"metadata": {"annotations": {labels.PHASE: phase, **said}}}
+
+
+def test_a_gateway_with_requests_in_flight_is_busy_for_15_seconds_after_each_word(
+    activity: Activity, clock: Clock
+) -> None:
+    assert activity.note(KEY, lease(a="1/2"))
+    assert activity.usage(KEY).busy
+    clock.now += 14
+    assert not activity.note(KEY, lease(a="2/2")), "the same is no news"
+    clock.now += 14
+    assert activity.usage(KEY).busy
+    assert activity.usage(KEY).next_change_seconds == pytest.approx(1)
+    clock.now += 2
+    found = activity.usage(KEY)
+    assert (found.busy, found.idle_seconds) == (False, pytest.approx(16))
+
+
+def test_its_last_word_ends_it_at_once_unless_another_gateway_is_busy(
+    activity: Activity, clock: Clock
+) -> None:
+    activity.note(KEY, lease(a="1/1", b="1/1"))
+    assert not activity.note(KEY, lease(a="2/0", b="1/1"))
+    assert activity.usage(KEY).busy
+    assert activity.note(KEY, lease(a="2/0", b="2/0"))
+    clock.now += 3
+    assert activity.usage(KEY).idle_seconds == pytest.approx(3)
+
+
+def test_a_word_that_is_none_makes_nobody_busy(activity: Activity) -> None:
+    activity.note(KEY, lease(a="", b="x/y", c="5", d="1/-3"))
+    assert activity.usage(KEY).busy is True, "a bare number is a count of requests"
+    activity.note(KEY, lease(a="", b="x/y", d="1/-3"))
+    assert not activity.usage(KEY).busy
+
+
+def test_nobody_is_judged_until_the_watch_was_sound_for_15_seconds(clock: Clock) -> None:
+    activity = Activity(clock)
+    activity.note(KEY, lease(a="1/0"))
+    assert not activity.usage(KEY).trusted
+    activity.watched(None, sound=True)
+    clock.now += 14
+    assert not activity.usage(KEY).trusted
+    clock.now += 1
+    assert activity.usage(KEY).trusted
+    activity.watched(None, sound=False)
+    assert not activity.usage(KEY).trusted
+    activity.watched(None, sound=True)
+    assert not activity.usage(KEY).trusted
+
+
+def test_who_goes_past_the_gateways_counts(activity: Activity, clock: Clock) -> None:
+    activity.note(KEY, lease(a="1/0"))
+    activity.seen_busy(KEY)
+    assert activity.usage(KEY).busy
+    clock.now += 16
+    assert not activity.usage(KEY).busy
+
+
+def test_residence_begins_with_the_load(activity: Activity, clock: Clock) -> None:
+    activity.note(KEY, lease("Idle"))
+    clock.now += 100
+    activity.note(KEY, lease("Loaded", a="1/1"))
+    clock.now += 5
+    activity.note(KEY, lease("Unloading", a="2/0"))
+    activity.note(KEY, lease("Loaded", a="2/0"))
+    assert activity.usage(KEY).resident_seconds == pytest.approx(5)
+
+
+def test_a_model_whose_lease_is_gone_is_forgotten(activity: Activity) -> None:
+    activity.note(KEY, lease(a="1/1"))
+    assert activity.note(KEY, None)
+    assert activity.phase(KEY) is Phase.NEW
+    assert not activity.usage(KEY).busy

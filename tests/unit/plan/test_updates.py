@@ -1,0 +1,206 @@
+"""When a change of a running model waits for its requests."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from llama_halo.api.llamamodel import LlamaModelSpec
+from llama_halo.api.reasons import Reason
+from llama_halo.controllers.model import note_waiting
+from llama_halo.plan import labels
+from llama_halo.plan.facts import (
+    Assignment,
+    DeploymentFacts,
+    FileFacts,
+    ModelFacts,
+    Phase,
+    Usage,
+)
+from llama_halo.plan.llamamodel import demand, plan_llamamodel
+from llama_halo.plan.outcome import Invalid, Plan, Ref, ref_of
+from tests.support.golden import DEFAULTS
+from tests.unit.plan.test_llamamodel import BASE, OWNER
+
+WHEN_IDLE = {"update": {"mode": "WhenIdle"}}
+HUB = {"huggingFace": {"repo": "a/b", "file": "c.gguf"}}
+QUIET = Usage(phase=Phase.LOADED, resident_seconds=60.0)
+BUSY = replace(QUIET, busy=True)
+
+
+def old(node: str = "n1", **more: Any) -> DeploymentFacts:
+    name = labels.deployment_name("coder", node)
+    return DeploymentFacts(name, node, "old", **{"settled": True, **more})
+
+
+def plan(
+    update: Any,
+    usage: Usage,
+    *running: DeploymentFacts,
+    nodes: tuple[str, ...] = (),
+    **more: Any,
+) -> Plan:
+    nodes = nodes or tuple(each.node for each in running)
+    spec = LlamaModelSpec.model_validate({**BASE, **update, "replicas": len(nodes)})
+    decided = Assignment(demand(OWNER, spec, FileFacts()), nodes)
+    facts = ModelFacts(OWNER, DEFAULTS, decided, running, usage=usage)
+    found = plan_llamamodel(spec, replace(facts, **more))
+    assert isinstance(found, Plan), found
+    return found
+
+
+@pytest.mark.parametrize(
+    ("update", "usage", "more", "waits"),
+    [
+        pytest.param({}, BUSY, {}, False, id="a change rolls at once unless it is told to wait"),
+        pytest.param({"update": {"mode": "Immediate"}}, BUSY, {}, False, id="or told not to"),
+        pytest.param(WHEN_IDLE, BUSY, {}, True, id="it waits for requests"),
+        pytest.param(WHEN_IDLE, QUIET, {}, False, id="and rolls when they are done"),
+        pytest.param(
+            WHEN_IDLE, replace(QUIET, trusted=False), {}, True, id="deaf, it does not say idle"
+        ),
+        pytest.param(
+            WHEN_IDLE, replace(QUIET, resident_seconds=14), {}, True, id="a new Lease says nothing"
+        ),
+        pytest.param(
+            WHEN_IDLE, Usage(trusted=False), {}, True, id="nor does one that is not there"
+        ),
+        pytest.param(
+            WHEN_IDLE, BUSY, {"awaited_seconds": 599.0}, True, id="ten minutes, unless told else"
+        ),
+        pytest.param(WHEN_IDLE, BUSY, {"awaited_seconds": 600.0}, False, id="and no longer"),
+        pytest.param(
+            {"update": {"mode": "WhenIdle", "timeout": "90s"}},
+            BUSY,
+            {"awaited_seconds": 90.0},
+            False,
+            id="or as long as it says",
+        ),
+    ],
+)
+def test_a_change_waits(update: Any, usage: Usage, more: Any, waits: bool) -> None:
+    found = plan(update, usage, old(), **more)
+    assert bool(found.awaits_idle) is waits
+    assert found.rolls == (frozenset() if waits else {"n1"})
+    assert (Ref("Deployment", old().name) in found.keep) is waits
+
+
+def test_what_does_not_answer_is_replaced_at_once() -> None:
+    """Requests are held for it, and would keep away what they wait for."""
+    assert plan(WHEN_IDLE, BUSY, old(settled=False, answers=False)).rolls == {"n1"}
+
+
+def test_a_probe_that_was_missed_is_no_reason_to_cut_what_goes_on() -> None:
+    assert plan(WHEN_IDLE, BUSY, old(settled=False)).awaits_idle
+
+
+def test_what_does_not_run_is_nobodys() -> None:
+    found = plan(WHEN_IDLE, BUSY, old(runs=False))
+    assert not found.awaits_idle
+    assert not found.keep
+
+
+def test_while_one_replica_is_on_its_way_the_other_waits_for_that() -> None:
+    found = plan(WHEN_IDLE, QUIET, old("n1"), old("n2"))
+    assert (found.rolls, found.awaits_idle) == ({"n1"}, "")
+    assert Ref("Deployment", old("n2").name) in found.keep
+
+
+def test_the_turn_of_another_model_is_told_first() -> None:
+    found = plan(WHEN_IDLE, BUSY, old(), rolling_elsewhere=frozenset({"n1"}))
+    assert (found.awaits_turn, found.awaits_idle) == ({"n1"}, "")
+
+
+def test_a_model_moves_when_its_requests_are_done() -> None:
+    here, moved = old("n1"), Ref("Deployment", labels.deployment_name("coder", "n2"))
+    busy = plan(WHEN_IDLE, BUSY, here, nodes=("n2",))
+    assert Ref("Deployment", here.name) in busy.keep
+    assert busy.awaits_idle
+    assert moved not in map(ref_of, busy.objects), "two copies are not there for nothing"
+    for found in (plan(WHEN_IDLE, QUIET, here, nodes=("n2",)), plan({}, BUSY, here, nodes=("n2",))):
+        assert moved in map(ref_of, found.objects)
+        assert not found.keep
+    assert not plan(WHEN_IDLE, BUSY, here, nodes=("n2",), awaited_seconds=600.0).is_rolled
+    gone = plan(WHEN_IDLE, BUSY, old("n1", answers=False), nodes=("n2",))
+    assert moved in map(ref_of, gone.objects), "its node may be lost"
+
+
+def test_fewer_replicas_do_not_wait() -> None:
+    found = plan(WHEN_IDLE, BUSY, old("n1"), old("n2"), nodes=("n1",))
+    assert Ref("Deployment", old("n2").name) not in found.keep
+
+
+def test_only_what_takes_the_place_of_a_busy_one_comes_later() -> None:
+    dead = old("n1", answers=False)
+    found = plan(WHEN_IDLE, BUSY, dead, old("n2"), nodes=("n3", "n4"))
+    nodes = {each["metadata"].get("annotations", {}).get(labels.NODE) for each in found.objects}
+    assert nodes & {"n3", "n4"} == {"n4"}
+    assert {each.name for each in found.keep} == {old("n2").name}
+
+
+@pytest.mark.parametrize(
+    ("usage", "more", "rolled"),
+    [
+        (BUSY, {}, False),
+        (QUIET, {}, False),
+        (BUSY, {"rolling_elsewhere": frozenset({"n1"})}, False),
+        (BUSY, {"assignment": None}, False),
+    ],
+)
+def test_it_is_not_rolled_before_all_that_runs_is_new(
+    usage: Usage, more: Any, rolled: bool
+) -> None:
+    """So long the time runs for which a change waits."""
+    assert plan(WHEN_IDLE, usage, old(), **more).is_rolled is rolled
+    new = plan(WHEN_IDLE, usage, old()).config_hash
+    assert plan(WHEN_IDLE, usage, replace(old(), config_hash=new)).is_rolled
+
+
+@pytest.mark.parametrize("usage", [BUSY, Usage(trusted=False), Usage(phase=Phase.IDLE)])
+def test_its_lease_says_that_it_may_be_sent_to(usage: Usage) -> None:
+    """A gateway that reads anything else there holds its requests."""
+    found = plan(WHEN_IDLE, usage, old(), phase=usage.phase)
+    (lease,) = [each for each in found.objects if each["kind"] == "Lease"]
+    assert lease["metadata"]["annotations"] == {labels.PHASE: "Loaded"}
+    assert not [each for each in plan({}, usage, old()).objects if each["kind"] == "Lease"]
+
+
+def test_it_has_the_lease_also_while_room_or_files_are_awaited() -> None:
+    found = plan(WHEN_IDLE, BUSY, old(), assignment=None)
+    (lease,) = [each for each in found.objects if each["kind"] == "Lease"]
+    assert lease["metadata"]["annotations"] == {labels.PHASE: "Loaded"}
+
+
+def test_the_time_runs_from_the_first_wait_until_the_change_is_there() -> None:
+    """Neither another model's turn nor a write that failed begins it anew."""
+    context: Any = SimpleNamespace(awaiting_idle={})
+    cr = {"kind": "LlamaModel", "metadata": {"namespace": "llm", "name": "coder"}}
+    note_waiting(context, cr, plan(WHEN_IDLE, BUSY, old()))
+    ((key, since),) = context.awaiting_idle.items()
+    for detour in (
+        plan(WHEN_IDLE, BUSY, old(), rolling_elsewhere=frozenset({"n1"})),
+        plan(WHEN_IDLE, BUSY, old(), assignment=None),
+        plan(WHEN_IDLE, BUSY, old(), awaited_seconds=600.0),
+        plan(WHEN_IDLE, BUSY, old(), awaited_seconds=600.0, nodes=("n2",)),
+        plan(WHEN_IDLE, BUSY, old()),
+    ):
+        note_waiting(context, cr, detour)
+        assert context.awaiting_idle == {key: since}
+    new = replace(old(), config_hash=plan(WHEN_IDLE, BUSY, old()).config_hash)
+    other_file = plan(
+        {**WHEN_IDLE, "contextSize": None, "memory": None, "source": HUB},
+        BUSY,
+        old(),
+        nodes=("n1",),
+    )
+    for end in (
+        plan(WHEN_IDLE, BUSY, new),
+        Invalid(Reason.INVALID_SPEC, "a mistake"),
+        other_file,  # which is another change, once it is known
+    ):
+        note_waiting(context, cr, plan(WHEN_IDLE, BUSY, old()))
+        note_waiting(context, cr, end)
+        assert not context.awaiting_idle

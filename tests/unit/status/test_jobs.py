@@ -1,0 +1,182 @@
+"""A Job's last words: answers, troubles, and whatever else a container can leave behind."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from llama_halo.api.reasons import Reason
+from llama_halo.gguf.companions import Companion
+from llama_halo.plan import labels
+from llama_halo.plan.facts import Inspection, JobFacts, StoredAt
+from llama_halo.status.jobs import inspection_entry, inspection_from, job_facts
+from tests.unit.plan.test_files import SEES, inspection
+
+Json = dict[str, Any]
+
+
+def job(work: str = "inspect", *, done: str = "") -> Json:
+    conditions = [{"type": done, "status": "True"}] if done else []
+    return {
+        "metadata": {
+            "name": f"coder-{work}-1",
+            "labels": {labels.WORK: work, labels.ROLE: "model"},
+            "annotations": {labels.SOURCE: "key", labels.NODE: "n1"},
+        },
+        "status": {"conditions": conditions},
+    }
+
+
+def pod(work: str = "inspect", *, created: str = "1", **container: Any) -> Json:
+    return {
+        "metadata": {"name": "p", "labels": {labels.WORK: work}, "creationTimestamp": created},
+        "status": {"containerStatuses": [{"name": work, **container}]},
+    }
+
+
+def ended(words: Any, *, exit_code: int = 0) -> Json:
+    text = words if isinstance(words, str) else json.dumps(words)
+    return {"terminated": {"exitCode": exit_code, "message": text, "reason": "Error"}}
+
+
+def read(work: str, *pods: Json, done: str = "") -> JobFacts:
+    return job_facts(job(work, done=done), pods)
+
+
+ANSWER = {
+    name: each
+    for name, each in inspection_entry(inspection()).items()
+    if name not in ("role", "source")
+}
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        inspection(),
+        inspection(role="projector", profile=None, companion=SEES),
+        inspection(role="adapter-sql", profile=None, companion=Companion("adapter", "llama", 7)),
+    ],
+    ids=lambda found: found.role,
+)
+def test_an_inspection_survives_the_status(found: Inspection) -> None:
+    assert inspection_from(json.loads(json.dumps(inspection_entry(found)))) == found
+
+
+def test_an_answer_is_read_and_belongs_to_what_the_job_asked_for() -> None:
+    found = read("inspect", pod(state=ended(ANSWER))).answer
+    assert isinstance(found, Inspection)
+    assert (found.source, found.role, found.path) == ("key", "model", inspection().path)
+    stored = read("fetch", pod("fetch", state=ended({"bytes": 7, "sha256": "a"}))).answer
+    assert stored == StoredAt("n1", "key", 7, "a")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "",
+        "Traceback (most recent call last)",
+        "[]",
+        "null",
+        "{}",
+        {"bytes": "many"},
+        '{"bytes": 1e999}',
+        '{"error": "x"}',
+        {**ANSWER, "bytes": None},
+        {**ANSWER, "profile": {"layers": {"of": [], "runs": "9999999x0"}}},
+        {**ANSWER, "profile": "none"},
+        {**ANSWER, "companion": "none"},
+        {**ANSWER, "companion": {"kind": "projector", "architecture": "mlp", "weights": "x"}},
+        json.dumps(ANSWER)[:-5],
+    ],
+    ids=lambda words: str(words)[:20],
+)
+def test_words_that_are_no_answer_are_told_and_asked_for_by_nobody(words: Any) -> None:
+    for work in ("inspect", "fetch"):
+        if work == "fetch" and isinstance(words, dict) and "folder" in words:
+            continue  # a fetch asks for the bytes alone
+        found = read(work, pod(work, state=ended(words)), done="Complete")
+        assert (found.answer, found.failed) == (None, False), work
+        assert found.problem is not None
+        assert found.problem.final
+        assert "delete it to ask again" in found.problem.message
+
+
+def test_a_bad_answer_is_final_and_a_failed_try_is_not() -> None:
+    told = {"error": {"reason": "ChecksumMismatch", "message": "other bytes"}}
+    found = read("fetch", pod("fetch", state=ended(told))).problem
+    assert found is not None
+    assert (found.reason, found.final) == (Reason.CHECKSUM_MISMATCH, True)
+    again = pod(
+        "fetch",
+        state={"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}},
+        lastState=ended({"error": {"reason": "StoreFull", "message": "no room"}}, exit_code=1),
+    )
+    found = read("fetch", again).problem
+    assert found is not None
+    assert (found.reason, found.final, found.message) == (Reason.STORE_FULL, False, "no room")
+
+
+def test_while_a_fetch_runs_again_its_progress_is_the_news() -> None:
+    failed = ended({"error": {"reason": "Retrying", "message": "cut"}}, exit_code=1)
+    assert read("fetch", pod("fetch", state={"running": {}}, lastState=failed)).problem is None
+    assert read("inspect", pod(state={"running": {}}, lastState=failed)).problem is not None
+
+
+@pytest.mark.parametrize(
+    ("end", "says"),
+    [
+        ({"exitCode": 137, "reason": "OOMKilled"}, "OOMKilled"),
+        ({"exitCode": 1, "message": "ImportError: x", "reason": "Error"}, "ImportError: x"),
+        ({"exitCode": 1, "message": '{"error": 5}', "reason": "Error"}, "failed without a word"),
+        ({"exitCode": 1, "message": '{"error": {"reason": "Odd"}}'}, "failed without a word"),
+        ({"exitCode": 1, "message": '{"error": {"reason": []}}'}, "failed without a word"),
+    ],
+    ids=["killed", "crashed", "odd words", "an unknown reason", "a reason that is none"],
+)
+def test_a_crash_is_told_with_what_it_left(end: Json, says: str) -> None:
+    state = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}}
+    found = read("inspect", pod(state=state, lastState={"terminated": end})).problem
+    assert found is not None
+    assert says in found.message
+
+
+@pytest.mark.parametrize(
+    ("waiting", "reason"),
+    [
+        ({"reason": "ErrImagePull", "message": "no such image"}, Reason.IMAGE_PULL_FAILED),
+        (
+            {"reason": "CreateContainerConfigError", "message": 'secret "hf" not found'},
+            Reason.CANNOT_START,
+        ),
+    ],
+    ids=["image", "secret"],
+)
+def test_what_keeps_a_pod_from_its_start_is_told(waiting: Json, reason: Reason) -> None:
+    found = read("inspect", pod(state={"waiting": waiting})).problem
+    assert found is not None
+    assert found.reason is reason
+    assert str(waiting["message"]) in found.message
+
+
+def test_of_several_pods_the_one_that_answered_counts() -> None:
+    lost = pod(created="2", state={"waiting": {"reason": "ContainerCreating"}})
+    assert read("inspect", lost, pod(state=ended(ANSWER))).answer is not None
+
+
+def test_a_job_whose_pods_are_gone_is_made_anew_only_when_it_is_over() -> None:
+    assert not read("inspect").failed
+    assert read("inspect", done="Complete").failed, "its pod is gone, and its words"
+    assert read("inspect", done="Failed").failed
+
+
+def test_a_job_whose_pods_are_refused_says_why() -> None:
+    refused = 'FailedCreate: pods "x" is forbidden: exceeded quota: small'
+    found = job_facts(job(), [], refused).problem
+    assert found is not None
+    assert (found.reason, found.final) == (Reason.CANNOT_START, False)
+    assert "Job coder-inspect-1 are refused: FailedCreate" in found.message
+    active = {**job(), "status": {"active": 1}}
+    assert job_facts(active, [], refused).problem is None
