@@ -85,5 +85,5 @@ async def lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
     rest = b""
     async for chunk in response.content.iter_any():
         *whole, rest = (rest + chunk).split(b"\n")
-        for each in whole:
-            yield each
+        for line in whole:
+            yield line

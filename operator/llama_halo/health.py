@@ -26,8 +26,8 @@ async def serve_health(
         return web.Response(text="ok\n")
 
     async def readyz(_: web.Request) -> web.Response:
-        why = not_ready()
-        return web.Response(status=503 if why else 200, text=f"{why or 'ok'}\n")
+        reason = not_ready()
+        return web.Response(status=503 if reason else 200, text=f"{reason or 'ok'}\n")
 
     async def metrics(_: web.Request) -> web.Response:
         return web.Response(

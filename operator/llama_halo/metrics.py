@@ -105,11 +105,11 @@ class OperatorMetrics:
     def memory(self, nodes: Mapping[str, tuple[int, int]]) -> None:
         """Publish GPU memory by node, MiB: budget, and what is held."""
         for name in self._nodes - nodes.keys():
-            for what in ("budget", "held"):
-                self._memory.remove(name, what)
+            for kind in ("budget", "held"):
+                self._memory.remove(name, kind)
         for name, amounts in nodes.items():
-            for what, mib in zip(("budget", "held"), amounts, strict=True):
-                self._memory.labels(name, what).set(mib * 2**20)
+            for kind, mib in zip(("budget", "held"), amounts, strict=True):
+                self._memory.labels(name, kind).set(mib * 2**20)
         self._nodes = set(nodes)
 
     def unloaded(self, key: Key) -> None:

@@ -35,8 +35,8 @@ NEEDED: tuple[tuple[Resource, tuple[str, ...]], ...] = (
     *((child, ("get", *_WATCH, "create", "patch")) for child in CHILDREN),
     *((child, ("delete",)) for child in CHILDREN if child.kind in PRUNED),
     *(
-        (Resource(each.kind, each.api_version, f"{each.plural}/status"), ("patch",))
-        for each in OWNERS
+        (Resource(owner.kind, owner.api_version, f"{owner.plural}/status"), ("patch",))
+        for owner in OWNERS
     ),
     (EVENT, ("create", "list")),
     (CLAIM, ("get",)),
@@ -48,16 +48,16 @@ NEEDED: tuple[tuple[Resource, tuple[str, ...]], ...] = (
 
 async def check_crds(cluster: Cluster) -> None:
     """Raise `StartupError` unless both CRDs are installed as this version generates them."""
-    for wanted in all_crds():
-        name = wanted["metadata"]["name"]
+    for crd in all_crds():
+        name = crd["metadata"]["name"]
         try:
-            found = await cluster.get(CRD, None, name)
+            installed = await cluster.get(CRD, None, name)
         except NotFound as error:
             raise StartupError(
                 f"CustomResourceDefinition {name} is not installed: kubectl apply -f crds/"
             ) from error
-        have = (found["metadata"].get("annotations") or {}).get(HASH_ANNOTATION)
-        want = wanted["metadata"]["annotations"][HASH_ANNOTATION]
+        have = (installed["metadata"].get("annotations") or {}).get(HASH_ANNOTATION)
+        want = crd["metadata"]["annotations"][HASH_ANNOTATION]
         if have != want:
             raise StartupError(
                 f"CustomResourceDefinition {name} is of another version (schema hash {have}, this"
@@ -80,7 +80,7 @@ async def check_permissions(cluster: Cluster, namespace: str) -> None:
         f"{verb} {resource.plural}.{resource.group}".rstrip(".")
         for resource, verbs in NEEDED
         for verb in verbs
-        if not any(_allows(each, resource, verb) for each in rules)
+        if not any(_allows(rule, resource, verb) for rule in rules)
     ]
     if missing:
         raise StartupError(

@@ -72,7 +72,9 @@ class Operator:
                 f"another operator acts: {self._other}; if there is none, restart this one"
                 f" (kubectl -n {self._settings.own_namespace} rollout restart deployment)"
             )
-        return self._unfit or next((each.broken for each in self._reflectors if each.broken), "")
+        return self._unfit or next(
+            (reflector.broken for reflector in self._reflectors if reflector.broken), ""
+        )
 
     async def run(self, stop: asyncio.Event) -> None:
         """Start, work until told to stop; what ends one part unexpectedly ends all."""
@@ -82,15 +84,15 @@ class Operator:
             stuck_seconds=lambda: self._queue.stuck_seconds,
             not_ready=self.why_not_ready,
         )
-        main, told = asyncio.create_task(self._work()), asyncio.create_task(stop.wait())
+        main, stopping = asyncio.create_task(self._work()), asyncio.create_task(stop.wait())
         try:
-            await asyncio.wait({main, told}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({main, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if main.done():
                 main.result()
         finally:
-            for task in (main, told):
+            for task in (main, stopping):
                 task.cancel()
-            await asyncio.gather(main, told, return_exceptions=True)
+            await asyncio.gather(main, stopping, return_exceptions=True)
             await self._context.pods.close()
             await health.cleanup()
 
@@ -100,8 +102,8 @@ class Operator:
         log.info("the operator works", extra={"models": len(self._context.store.all("LlamaModel"))})
         settings = self._settings
         async with asyncio.TaskGroup() as tasks:
-            for each in self._reflectors:
-                tasks.create_task(each.run())
+            for reflector in self._reflectors:
+                tasks.create_task(reflector.run())
             for _ in range(settings.workers):
                 tasks.create_task(self._queue.work(lambda key: reconcile(self._context, key)))
             for _ in range(PROBE_WORKERS):
@@ -127,16 +129,16 @@ class Operator:
             try:
                 await self._start()
             except StartupError as error:
-                why = str(error)
+                reason = str(error)
             except (ClusterError, *UNREACHABLE) as error:
-                why = (
+                reason = (
                     f"the API server does not answer as it should: {error or type(error).__name__}"
                 )
             else:
                 return
-            if why != self._unfit:
-                log.error("cannot start yet", extra={"reason": why})
-            self._unfit = why
+            if reason != self._unfit:
+                log.error("cannot start yet", extra={"reason": reason})
+            self._unfit = reason
             await asyncio.sleep(START_RETRY_SECONDS)
 
     async def _start(self) -> None:
@@ -145,8 +147,8 @@ class Operator:
         for namespace in settings.namespaces or (settings.own_namespace,):
             await selfcheck.check_permissions(context.cluster, namespace)
         self._reflectors = reflectors(context)
-        for each in self._reflectors:
-            await each.list()
+        for reflector in self._reflectors:
+            await reflector.list()
         # Whether such a model runs was not known yet when it was listed.
         for cr in context.store.all(LLAMAMODEL.kind):
             if template_key(cr):
@@ -158,12 +160,12 @@ class Operator:
         """Rest while another operator acts, and act again when the Lease is ours again."""
         queues = (self._queue, self._context.unloads, self._context.verifications)
         if other is not None and not self._queue.paused:
-            for each in queues:
-                each.paused = True
+            for queue in queues:
+                queue.paused = True
             log.warning("another operator acts, this one rests", extra={"holder": other})
         elif other is None and self._queue.paused:
-            for each in queues:
-                each.resume()
+            for queue in queues:
+                queue.resume()
             log.warning("the identity Lease is ours again, this operator acts")
         self._other = other or ""
 

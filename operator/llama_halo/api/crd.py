@@ -83,30 +83,30 @@ def _merged_rules(target: dict[str, Any], extra: dict[str, Any]) -> dict[str, An
 def _without_any_of(schema: dict[str, Any], path: str) -> dict[str, Any]:
     """Resolve `X | None` to X, and the unions of integer and string to int-or-string."""
     rest = {key: value for key, value in schema.items() if key != "anyOf"}
-    variants = [each for each in schema["anyOf"] if each != {"type": "null"}]
+    variants = [variant for variant in schema["anyOf"] if variant != {"type": "null"}]
     if len(variants) == 1:
         variant = variants[0]
         return {**variant, **_merged_rules(variant, rest)}
-    if sorted(each.get("type", "") for each in variants) == ["integer", "string"]:
+    if sorted(variant.get("type", "") for variant in variants) == ["integer", "string"]:
         return {**_int_or_string(variants), **rest}
     raise SchemaError(f"{path}: a union of {variants} has no structural form")
 
 
 def _int_or_string(variants: list[dict[str, Any]]) -> dict[str, Any]:
     """Bounds of each side hold for that side only, so they become CEL rules or patterns."""
-    number = next(each for each in variants if each["type"] == "integer")
-    text = next(each for each in variants if each["type"] == "string")
+    number = next(variant for variant in variants if variant["type"] == "integer")
+    text = next(variant for variant in variants if variant["type"] == "string")
     out: dict[str, Any] = {"x-kubernetes-int-or-string": True}
     checks = []
     if "minimum" in number:
         checks.append(f"self >= {number['minimum']}")
     if "maximum" in number:
         checks.append(f"self <= {number['maximum']}")
-    words = [text["const"]] if "const" in text else text.get("enum")
-    if words:
-        checks_text = f"type(self) == string ? self in {json.dumps(words)}"
+    values = [text["const"]] if "const" in text else text.get("enum")
+    if values:
+        checks_text = f"type(self) == string ? self in {json.dumps(values)}"
         bounds = " && ".join(checks) or "true"
-        both = f"{' or '.join(words)} or a number"
+        both = f"{' or '.join(values)} or a number"
         if checks:
             both += f" from {number.get('minimum', '-inf')} to {number.get('maximum', 'inf')}"
         out["x-kubernetes-validations"] = [

@@ -183,21 +183,21 @@ class RouterPodOptions(PodOptions):
     image: LongText | None = None
 
 
-def _names_a_model(expression: str, what: str, guard: str) -> dict[str, str]:
+def _names_a_model(expression: str, field: str, guard: str) -> dict[str, str]:
     return rule(
         f"{guard} || has(self.modelSelector) ||"
         f" (has(self.models) && self.models.exists(m, m.name == {expression}))",
-        f"{what} names no entry of models",
+        f"{field} names no entry of models",
     )
 
 
 def _route_rules() -> list[dict[str, str]]:
-    found = []
+    route_rules = []
     for route in ROUTES:
         value = f"self.routes.{route}" + (".model" if route == "longContext" else "")
         guard = f"!has(self.routes) || !has(self.routes.{route})"
-        found.append(_names_a_model(value, f"routes.{route}", guard))
-    return found
+        route_rules.append(_names_a_model(value, f"routes.{route}", guard))
+    return route_rules
 
 
 _SPEC_RULES = rules(

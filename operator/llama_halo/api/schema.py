@@ -36,9 +36,9 @@ def rule(expression: str, message: str, **more: str) -> dict[str, str]:
     return {"rule": expression, "message": message, **more}
 
 
-def rules(*each: dict[str, str]) -> dict[str, Any]:
+def rules(*validation: dict[str, str]) -> dict[str, Any]:
     """Return the schema extension that carries CEL rules."""
-    return {"x-kubernetes-validations": list(each)}
+    return {"x-kubernetes-validations": list(validation)}
 
 
 def exactly_one(field: str, *members: str) -> dict[str, str]:

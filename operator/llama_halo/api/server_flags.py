@@ -87,14 +87,14 @@ OWNED_ENV = (
 )
 
 
-def _flag_rule(flags: tuple[str, ...], why: str) -> dict[str, str]:
-    known = ", ".join(f"'{flag}'" for flag in flags)
+def _flag_rule(flags: tuple[str, ...], advice: str) -> dict[str, str]:
+    alternatives = ", ".join(f"'{flag}'" for flag in flags)
     # llama-server takes --ctx_size for --ctx-size.
-    offends = f"a, a.split('=')[0].replace('_', '-') in [{known}]"
+    offends = f"a, a.split('=')[0].replace('_', '-') in [{alternatives}]"
     return rule(
         f"!self.exists({offends})",
-        f"extraArgs holds a flag that {why}",
-        messageExpression=f"'extraArgs: ' + self.filter({offends})[0] + ' {why}'",
+        f"extraArgs holds a flag that {advice}",
+        messageExpression=f"'extraArgs: ' + self.filter({offends})[0] + ' {advice}'",
     )
 
 

@@ -70,9 +70,9 @@ class Download:
         Raises `SourceError` and its children, and `StoreError`. Bytes that fail their checksum are
         thrown away and fetched once more before that is an error.
         """
-        there = store.manifest_of(self._path)
-        if there and self._file.sha256 in (None, there.sha256):
-            return there
+        manifest = store.manifest_of(self._path)
+        if manifest and self._file.sha256 in (None, manifest.sha256):
+            return manifest
         try:
             store.reopen(self._path)
         except OSError as error:
@@ -100,30 +100,30 @@ class Download:
             raise self._of_disk(error) from error
 
     def _verified(self) -> store.Manifest:
-        found = self._digest.hexdigest()
-        if self._file.sha256 and found != self._file.sha256:
+        checksum = self._digest.hexdigest()
+        if self._file.sha256 and checksum != self._file.sha256:
             self._partial.unlink()
             raise SourceChanged(
-                f"{self._name}: the bytes received have SHA-256 {found}, expected"
+                f"{self._name}: the bytes received have SHA-256 {checksum}, expected"
                 f" {self._file.sha256}: the file was changed or damaged on its way"
             )
-        seen = store.Manifest(self._name, found, self._file.size, self._file.version)
-        store.finish(self._partial, self._path, seen)
-        return seen
+        manifest = store.Manifest(self._name, checksum, self._file.size, self._file.version)
+        store.finish(self._partial, self._path, manifest)
+        return manifest
 
     def _receive(self, target: int) -> None:
         """Ask for what is missing until nothing is."""
         failures = 0
         with connect() as client:
             while (have := os.fstat(target).st_size) < self._file.size:
-                why, pause = self._try(client, target, have)
+                problem, pause = self._try(client, target, have)
                 now = os.fstat(target).st_size
                 if now >= self._file.size:
                     break
                 failures = 0 if now > have else failures + 1
                 if failures > len(PAUSES_SECONDS):
-                    raise SourceError(why)
-                log.info("trying again", extra={"reason": why, "bytes": now})
+                    raise SourceError(problem)
+                log.info("trying again", extra={"reason": problem, "bytes": now})
                 time.sleep(max(pause, PAUSES_SECONDS[failures - 1] if failures else 0))
         if have > self._file.size:
             self._partial.unlink()
@@ -192,15 +192,15 @@ class Download:
             raise refusal(self._name, response)
         if response.headers.get("Content-Encoding", "identity") != "identity":
             raise SourceError(f"{self._name}: the server sends it compressed")
-        seen = version(response)
-        if self._file.version and seen and not self._file.sha256:
-            self._same(seen, self._file.version)
+        current = version(response)
+        if self._file.version and current and not self._file.sha256:
+            self._same(current, self._file.version)
 
-    def _same(self, seen: str, expected: str) -> None:
-        if seen != expected:
+    def _same(self, current: str, expected: str) -> None:
+        if current != expected:
             raise SourceChanged(
                 f"{self._name}: the file is not the one that was inspected: {expected} then,"
-                f" {seen} now"
+                f" {current} now"
             )
 
     def _of_disk(self, error: OSError) -> StoreError:

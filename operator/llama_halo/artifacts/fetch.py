@@ -31,18 +31,21 @@ def fetch(root: Path, folder: str, files: Sequence[RemoteFile], headers: Mapping
         raise StoreError(f"the store {root} is no folder")
     target = root / folder
     with store.locked(target):
-        missing = sum(max(each.size - store.bytes_there(target / each.name), 0) for each in files)
+        missing = sum(max(file.size - store.bytes_there(target / file.name), 0) for file in files)
         store.make_room(root, missing)
-        found = [Download(each, target, headers).run() for each in files]
-    return {"bytes": sum(each.bytes for each in found), "sha256": digest([e.sha256 for e in found])}
+        manifests = [Download(file, target, headers).run() for file in files]
+    return {
+        "bytes": sum(manifest.bytes for manifest in manifests),
+        "sha256": digest([e.sha256 for e in manifests]),
+    }
 
 
 class Progress:
     """How much of the files is on the disk, whoever downloads them, and how fast that grows."""
 
     def __init__(self, target: Path, files: Sequence[RemoteFile]) -> None:
-        self._paths = [target / each.name for each in files]
-        self._total = sum(each.size for each in files)
+        self._paths = [target / file.name for file in files]
+        self._total = sum(file.size for file in files)
         self._samples: deque[tuple[float, int]] = deque(maxlen=SAMPLES)
 
     def sample(self) -> None:
@@ -54,11 +57,11 @@ class Progress:
         self.sample()
         (start, first), (end, last) = self._samples[0], self._samples[-1]
         rate = int((last - first) / (end - start)) if end > start else 0
-        found = {"bytes": last, "totalBytes": self._total}
+        progress = {"bytes": last, "totalBytes": self._total}
         if rate > 0:
-            found["bytesPerSecond"] = rate
-            found["remainingSeconds"] = max(self._total - last, 0) // rate
-        return found
+            progress["bytesPerSecond"] = rate
+            progress["remainingSeconds"] = max(self._total - last, 0) // rate
+        return progress
 
 
 @contextmanager
@@ -69,9 +72,9 @@ def served(progress: Progress, port: int) -> Iterator[int]:
         timeout = 10
 
         def do_GET(self) -> None:
-            known = self.path == "/progress"
-            body = json.dumps(progress.to_json()).encode() if known else b""
-            self.send_response(200 if known else 404)
+            is_progress = self.path == "/progress"
+            body = json.dumps(progress.to_json()).encode() if is_progress else b""
+            self.send_response(200 if is_progress else 404)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -88,14 +91,14 @@ def served(progress: Progress, port: int) -> Iterator[int]:
         while not ended.wait(SAMPLE_SECONDS):
             progress.sample()
 
-    threads = [threading.Thread(target=each) for each in (server.serve_forever, watch)]
-    for each in threads:
-        each.start()
+    threads = [threading.Thread(target=target) for target in (server.serve_forever, watch)]
+    for thread in threads:
+        thread.start()
     try:
         yield server.server_port
     finally:
         ended.set()
         server.shutdown()
         server.server_close()
-        for each in threads:
-            each.join()
+        for thread in threads:
+            thread.join()

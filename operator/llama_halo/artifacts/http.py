@@ -73,8 +73,8 @@ def content_span(name: str, response: httpx.Response) -> tuple[int, int]:
 
 def version(response: httpx.Response) -> str:
     """Return what changes when the file does, empty when the server says nothing of the kind."""
-    found = response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
-    return found[:200]
+    validator = response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
+    return validator[:200]
 
 
 def shown(url: str) -> str:
@@ -83,5 +83,5 @@ def shown(url: str) -> str:
         parts = urlsplit(url)
     except ValueError:
         return "the URL"
-    found = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"[:200]
-    return "".join(each for each in found if each.isprintable())
+    shortened = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"[:200]
+    return "".join(character for character in shortened if character.isprintable())

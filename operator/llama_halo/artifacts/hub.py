@@ -86,13 +86,13 @@ def blobs(place: Place, files: Sequence[str]) -> list[Blob]:
     path = f"/api/models/{place.repo}/paths-info/{quote(place.revision, safe='')}"
     answer = _ask("POST", path, str(place), body)
     try:
-        found = {each["path"]: _blob(each) for each in answer if each["type"] == "file"}
+        blobs_by_path = {entry["path"]: _blob(entry) for entry in answer if entry["type"] == "file"}
     except (KeyError, TypeError, ValueError) as error:
         raise SourceError(f"{place}: the Hub's list of files cannot be read: {error!r}") from error
-    missing = [each for each in files if each not in found]
+    missing = [file for file in files if file not in blobs_by_path]
     if missing:
         raise SourceMissing(f"{place}: there is no {', '.join(missing[:3])} at this revision")
-    return [found[each] for each in files]
+    return [blobs_by_path[file] for file in files]
 
 
 def _blob(entry: Json) -> Blob:

@@ -48,9 +48,9 @@ class HubSource:
     def inspect(self, kind: str) -> Json:
         """Resolve the revision to a commit, and read the header there."""
         pinned = hub.at_commit(self.place)
-        about, found = look(str(pinned), pinned.file, kind)
-        blobs = hub.blobs(pinned, [hub.parse(each.source).file for each in found])
-        checksums = [each.sha256 or "" for each in blobs]
+        about, files = look(str(pinned), pinned.file, kind)
+        blobs = hub.blobs(pinned, [hub.parse(file.source).file for file in files])
+        checksums = [blob.sha256 or "" for blob in blobs]
         named = digest(checksums) if all(checksums) else None
         content = (named or digest([str(pinned)]))[:DIGITS]
         return {
@@ -58,7 +58,7 @@ class HubSource:
             "file": pinned.file,
             "sha256": named,
             "revision": pinned.revision,
-            "bytes": sum(each.size for each in blobs),
+            "bytes": sum(blob.size for blob in blobs),
             "shards": len(blobs),
             **about,
         }
@@ -66,7 +66,7 @@ class HubSource:
     def files(self, shards: int, version: str, sha256: str | None) -> list[RemoteFile]:
         """Return what to download; the place has a commit, whose checksums must be as inspected."""
         blobs = hub.blobs(self.place, shard_files(self.place.file, shards))
-        checksums = [each.sha256 or "" for each in blobs]
+        checksums = [blob.sha256 or "" for blob in blobs]
         if sha256 and digest(checksums) != sha256:
             raise SourceChanged(
                 f"{self.place}: the Hub's checksums of this commit are not those it gave when the"
@@ -74,12 +74,12 @@ class HubSource:
             )
         return [
             RemoteFile(
-                url=hub.Place(self.place.repo, each.file, self.place.revision).url,
-                name=each.file,
-                size=each.size,
-                sha256=each.sha256,
+                url=hub.Place(self.place.repo, blob.file, self.place.revision).url,
+                name=blob.file,
+                size=blob.size,
+                sha256=blob.sha256,
             )
-            for each in blobs
+            for blob in blobs
         ]
 
 
@@ -93,41 +93,43 @@ class UrlSource:
 
     def inspect(self, kind: str) -> Json:
         """Read the header, and what tells this file from another under the same URL."""
-        about, found = look(self.url, self.url.partition("?")[0], kind, self.headers)
-        if self.sha256 and len(found) > 1:
+        about, files = look(self.url, self.url.partition("?")[0], kind, self.headers)
+        if self.sha256 and len(files) > 1:
             raise UnsupportedModel(
-                f"http.sha256 is of one file, and the model has {len(found)}: delete it, or merge"
+                f"http.sha256 is of one file, and the model has {len(files)}: delete it, or merge"
                 " the shards (llama-gguf-split --merge)"
             )
-        seen = versions(found)
-        named = self.sha256 or digest([self.url, *(f"{each.size}" for each in found), seen])
+        file_versions = versions(files)
+        named = self.sha256 or digest(
+            [self.url, *(f"{file.size}" for file in files), file_versions]
+        )
         return {
             "folder": f"http/{named[:DIGITS]}",
             "file": file_name(self.url),
             "sha256": self.sha256,
-            "version": seen,
-            "bytes": sum(each.size for each in found),
-            "shards": len(found),
+            "version": file_versions,
+            "bytes": sum(file.size for file in files),
+            "shards": len(files),
             **about,
         }
 
     def files(self, shards: int, version: str, sha256: str | None) -> list[RemoteFile]:
         """Return what to download, when it is what was inspected."""
-        found = [self._look(each) for each in shard_files(self.url, shards)]
-        if version and not self.sha256 and versions(found) != version:
+        files = [self._look(url) for url in shard_files(self.url, shards)]
+        if version and not self.sha256 and versions(files) != version:
             raise SourceChanged(
-                f"{shown(found[0].source)}: the file is not the one that was inspected:"
-                f" {version} then, {versions(found)} now"
+                f"{shown(files[0].source)}: the file is not the one that was inspected:"
+                f" {version} then, {versions(files)} now"
             )
         return [
             RemoteFile(
-                url=each.source,
-                name=file_name(each.source),
-                size=each.size,
+                url=file.source,
+                name=file_name(file.source),
+                size=file.size,
                 sha256=self.sha256,
-                version=each.version,
+                version=file.version,
             )
-            for each in found
+            for file in files
         ]
 
     def _look(self, url: str) -> FileFacts:
@@ -150,13 +152,13 @@ class LocalSource:
             raise SourceMissing(f"there is no {self.path} in the store")
         if not whole.resolve().is_relative_to(self.store.resolve()):
             raise SourceError(f"{self.path} leads out of the store, where no server can follow")
-        about, found = look(str(whole), self.path, kind)
-        size = sum(each.size for each in found)
+        about, files = look(str(whole), self.path, kind)
+        size = sum(file.size for file in files)
         return {
             "folder": "",
             "file": self.path,
             "bytes": size,
-            "shards": len(found),
+            "shards": len(files),
             **about,
         }
 
@@ -166,8 +168,8 @@ def look(
 ) -> tuple[Json, list[FileFacts]]:
     """Return what is kept of a file's header, and what its files are."""
     if kind == WHISPER:
-        found, facts = read_whisper(source, headers)
-        return {"companion": companions.to_json(found)}, facts
+        companion, facts = read_whisper(source, headers)
+        return {"companion": companions.to_json(companion)}, facts
     header, facts = read_model(source, headers)
     return described(header, file, kind), facts
 
@@ -191,19 +193,19 @@ def file_name(url: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]", "_", last).lstrip(".")[-200:] or "model.gguf"
 
 
-def digest(words: Sequence[str]) -> str:
+def digest(checksums: Sequence[str]) -> str:
     """Return one checksum for several; that of a single file stays as it is."""
-    if len(words) == 1 and len(words[0]) == 64:
-        return words[0]
-    return hashlib.sha256("\n".join(words).encode()).hexdigest()
+    if len(checksums) == 1 and len(checksums[0]) == 64:
+        return checksums[0]
+    return hashlib.sha256("\n".join(checksums).encode()).hexdigest()
 
 
 def versions(files: Sequence[FileFacts]) -> str:
     """Return what tells of a change of any of the files; empty where one of them says nothing."""
-    found = [each.version for each in files]
-    if not all(found):
+    file_versions = [file.version for file in files]
+    if not all(file_versions):
         return ""
-    return found[0] if len(found) == 1 else digest(found)
+    return file_versions[0] if len(file_versions) == 1 else digest(file_versions)
 
 
 def shard_files(first: str, shards: int) -> list[str]:
@@ -213,4 +215,4 @@ def shard_files(first: str, shards: int) -> list[str]:
     path, mark, query = first.partition("?")
     ending = f"-00001-of-{shards:05}.gguf"
     stem = path.removesuffix(ending)
-    return [f"{stem}-{each:05}-of-{shards:05}.gguf{mark}{query}" for each in range(1, shards + 1)]
+    return [f"{stem}-{index:05}-of-{shards:05}.gguf{mark}{query}" for index in range(1, shards + 1)]

@@ -37,9 +37,9 @@ FINAL = (GGUFError, SourceChanged)
 """Answers, if bad ones: asking again brings the same, so the Job is done."""
 
 
-def result(found: Json) -> bytes:
+def result(fields: Json) -> bytes:
     """Return a result as bytes; one that is too long is an error, never cut."""
-    data = json.dumps(found, separators=(",", ":")).encode()
+    data = json.dumps(fields, separators=(",", ":")).encode()
     if len(data) > MOST_BYTES:
         return failure(
             LlamaHaloError(f"the result has {len(data)} bytes, and {MOST_BYTES} can be told")
@@ -52,8 +52,8 @@ def failure(error: LlamaHaloError) -> bytes:
     reason = next((name for kind, name in _REASONS if isinstance(error, kind)), "Retrying")
     message = str(error)[:MOST_LETTERS]
     while True:
-        told = {"error": {"reason": reason, "message": message}}
-        data = json.dumps(told, separators=(",", ":")).encode()
+        report = {"error": {"reason": reason, "message": message}}
+        data = json.dumps(report, separators=(",", ":")).encode()
         if len(data) <= MOST_BYTES:
             return data
         message = message[: len(message) * 3 // 4]  # one letter may take six bytes

@@ -64,9 +64,9 @@ def read_model(
     first, facts = _read_one(source, headers)
     with _about(source):
         others = shard_names(source, first)[1:]
-    found = [(first, facts), *(_read_one(each, headers) for each in others)]
+    parts = [(first, facts), *(_read_one(other, headers) for other in others)]
     with _about(source):
-        return combine([header for header, _ in found]), [facts for _, facts in found]
+        return combine([header for header, _ in parts]), [facts for _, facts in parts]
 
 
 def read_model_header(source: str) -> Header:
@@ -79,8 +79,8 @@ def read_whisper(
 ) -> tuple[Companion, list[FileFacts]]:
     """Read what a model of whisper.cpp is, and what its one file is."""
     with open_file(source, headers) as file, _about(source):
-        found = whisper.companion(file.read_at, file.size)
-        return found, [FileFacts(source, file.size, file.version)]
+        companion = whisper.companion(file.read_at, file.size)
+        return companion, [FileFacts(source, file.size, file.version)]
 
 
 def _read_one(source: str, headers: Mapping[str, str] | None) -> tuple[Header, FileFacts]:
@@ -134,8 +134,10 @@ def _open_url(url: str, name: str, headers: Mapping[str, str]) -> Iterator[Model
     try:
         with connect() as client:
             ranges = _Ranges(client, url, name, headers)
-            _, size, seen = ranges.get(0, 1)
-            yield ModelFile(size, lambda offset, count: ranges.get(offset, count)[0], seen)
+            _, size, current_version = ranges.get(0, 1)
+            yield ModelFile(
+                size, lambda offset, count: ranges.get(offset, count)[0], current_version
+            )
     except UNREADABLE as error:
         raise SourceError(f"{name}: {str(error)[:200] or type(error).__name__}") from error
 
@@ -160,11 +162,11 @@ class _Ranges:
             start, size = content_span(self.name, response)
             if start != offset:
                 raise SourceError(f"{self.name}: the server does not send the range asked for")
-            found = bytearray()
+            data = bytearray()
             for part in response.iter_raw():
-                found += part
-                if len(found) >= count:
+                data += part
+                if len(data) >= count:
                     break
                 if time.monotonic() > ending:
                     raise SourceError(f"{self.name}: {count} bytes took too long")
-            return bytes(found[:count]), size, version(response)
+            return bytes(data[:count]), size, version(response)

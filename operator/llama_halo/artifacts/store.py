@@ -49,8 +49,8 @@ class StoredFile:
 def manifest_of(file: Path) -> Manifest | None:
     """Return the manifest of a finished file, None when it is not, or not as the manifest says."""
     try:
-        found = Manifest(**json.loads(_beside(file, MANIFEST).read_text()))
-        return found if file.stat().st_size == found.bytes else None
+        manifest = Manifest(**json.loads(_beside(file, MANIFEST).read_text()))
+        return manifest if file.stat().st_size == manifest.bytes else None
     except (OSError, ValueError, TypeError):
         return None
 
@@ -83,16 +83,16 @@ def partial_of(file: Path) -> Path:
 
 def bytes_there(file: Path) -> int:
     """Return how much of a file is there, finished or not."""
-    for each in (file, partial_of(file)):
+    for path in (file, partial_of(file)):
         with suppress(OSError):
-            return each.stat().st_size
+            return path.stat().st_size
     return 0
 
 
 def make_room(store: Path, needed: int) -> None:
     """Refuse what the disk would not hold; raises `StoreFull`."""
-    found = os.statvfs(store)
-    free = found.f_bavail * found.f_frsize - RESERVE_BYTES
+    usage = os.statvfs(store)
+    free = usage.f_bavail * usage.f_frsize - RESERVE_BYTES
     if needed > free:
         raise StoreFull(full(store, needed, max(free, 0)))
 
@@ -131,14 +131,14 @@ def _lock(folder: Path) -> IO[str]:
 
 def files(store: Path) -> list[StoredFile]:
     """Return every downloaded file, finished or not, by path."""
-    found = []
+    entries = []
     for root in _ROOTS:
         for path in (store / root).rglob("*"):
             if path.is_symlink() or not path.is_file() or _is_ours(path):
                 continue
             whole = path.with_name(path.name.removesuffix(PARTIAL))
             status = path.stat()
-            found.append(
+            entries.append(
                 StoredFile(
                     path=str(whole.relative_to(store)),
                     bytes=status.st_size,
@@ -146,7 +146,7 @@ def files(store: Path) -> list[StoredFile]:
                     modified=status.st_mtime,
                 )
             )
-    return sorted(found, key=lambda each: each.path)
+    return sorted(entries, key=lambda entry: entry.path)
 
 
 def remove(store: Path, file: StoredFile) -> bool:
@@ -155,8 +155,8 @@ def remove(store: Path, file: StoredFile) -> bool:
     try:
         with store.joinpath(*parts[: _ROOTS[parts[0]]], LOCK).open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            for each in (_beside(path, MANIFEST), path, partial_of(path)):
-                each.unlink(missing_ok=True)
+            for candidate in (_beside(path, MANIFEST), path, partial_of(path)):
+                candidate.unlink(missing_ok=True)
             _remove_empty(store, path.parent)
     except BlockingIOError:
         return False
@@ -166,7 +166,7 @@ def remove(store: Path, file: StoredFile) -> bool:
 
 
 def _remove_empty(store: Path, folder: Path) -> None:
-    while folder != store and not any(each.name != LOCK for each in folder.iterdir()):
+    while folder != store and not any(child.name != LOCK for child in folder.iterdir()):
         (folder / LOCK).unlink(missing_ok=True)
         folder.rmdir()
         folder = folder.parent

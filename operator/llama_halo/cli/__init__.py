@@ -33,14 +33,14 @@ _MODULES = {"import": "import_config"}
 """Of commands that Python has a word for."""
 
 
-def main(words: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Run one subcommand and return its exit status."""
     parser = argparse.ArgumentParser(prog="llama-halo")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, help_text in COMMANDS.items():
         commands.add_parser(name, help=help_text, add_help=False)
-    arguments, rest = parser.parse_known_args(words)
+    arguments, rest = parser.parse_known_args(argv)
     name = _MODULES.get(arguments.command, arguments.command.replace("-", "_"))
     command = import_module(f"llama_halo.cli.{name}")
     try:

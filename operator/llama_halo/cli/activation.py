@@ -99,8 +99,8 @@ def _ready(model: Json) -> Json:
 
 
 def _answers(model: Json) -> bool:
-    found = condition(model.get("status") or {}, ConditionType.AVAILABLE)
-    return found.get("status") == "True"
+    available = condition(model.get("status") or {}, ConditionType.AVAILABLE)
+    return available.get("status") == "True"
 
 
 def _on_demand(model: Json) -> bool:
@@ -193,13 +193,13 @@ async def _stop(target: Target, model: Json) -> str:
     return f"{target.name} is unloaded and stays so (replicas is 0) until `{again}`"
 
 
-def main(words: list[str], command: str, act: Act, timeout_seconds: float) -> int:
+def main(argv: list[str], command: str, act: Act, timeout_seconds: float) -> int:
     """Run one of the two commands."""
     parser = argparse.ArgumentParser(prog=f"llama-halo {command}")
     parser.add_argument("model", help="a LlamaModel")
     parser.add_argument("-n", "--namespace", default=current_namespace())
     parser.add_argument("--timeout", type=float, default=timeout_seconds, metavar="SECONDS")
-    arguments = parser.parse_args(words)
+    arguments = parser.parse_args(argv)
     print(asyncio.run(_run(act, arguments)))
     return 0
 

@@ -52,57 +52,65 @@ def entries() -> list[Entry]:
     text = (files("llama_halo.cli") / "catalog.yaml").read_text(encoding="utf-8")
     return [
         Entry(
-            name=each["name"],
-            use=each["for"],
-            file_gib=each["fileGiB"],
-            context_mib=each["contextMiB"],
-            tokens_per_second=each.get("tokensPerSecond"),
-            spec=each["spec"],
+            name=document["name"],
+            use=document["for"],
+            file_gib=document["fileGiB"],
+            context_mib=document["contextMiB"],
+            tokens_per_second=document.get("tokensPerSecond"),
+            spec=document["spec"],
         )
-        for each in yaml.safe_load(text)
+        for document in yaml.safe_load(text)
     ]
 
 
-def run(words: list[str]) -> int:
+def run(argv: list[str]) -> int:
     """Print the catalog, or the resources of some of it; 1 when those do not fit together."""
-    arguments = _parser().parse_args(words)
+    arguments = _parser().parse_args(argv)
     budget_mib = _budget(arguments.budget)
-    known = {each.name: each for each in entries()}
-    unknown = [name for name in arguments.names if name not in known]
+    entries_by_name = {entry.name: entry for entry in entries()}
+    unknown = [name for name in arguments.names if name not in entries_by_name]
     if unknown:
-        raise SettingsError(f"{', '.join(unknown)}: not in the catalog: {', '.join(known)}")
+        raise SettingsError(
+            f"{', '.join(unknown)}: not in the catalog: {', '.join(entries_by_name)}"
+        )
     if not arguments.names:
-        print("\n".join(_table(list(known.values()), budget_mib)))
+        print("\n".join(_table(list(entries_by_name.values()), budget_mib)))
         return 0
-    chosen = [known[name] for name in dict.fromkeys(arguments.names)]
-    print(yaml.safe_dump_all([each.resource for each in chosen], sort_keys=False), end="")
-    told, fits = together(chosen, budget_mib)
-    print(told, file=sys.stderr)
+    chosen = [entries_by_name[name] for name in dict.fromkeys(arguments.names)]
+    print(yaml.safe_dump_all([entry.resource for entry in chosen], sort_keys=False), end="")
+    advice, fits = together(chosen, budget_mib)
+    print(advice, file=sys.stderr)
     return 0 if fits else 1
 
 
 def together(chosen: list[Entry], budget_mib: int) -> tuple[str, bool]:
     """Return whether models fit on one machine at the same time, in a sentence."""
     limit = human_gib(budget_mib)
-    too_large = [each.name for each in chosen if each.memory_mib > budget_mib]
+    too_large = [entry.name for entry in chosen if entry.memory_mib > budget_mib]
     if too_large:
-        told = f"# {', '.join(too_large)}: alone more than the {limit} of a machine: take a smaller"
-        return f"{told} one, or less contextSize", False
-    needed = sum(each.memory_mib for each in chosen)
+        advice = (
+            f"# {', '.join(too_large)}: alone more than the {limit} of a machine: take a smaller"
+        )
+        return f"{advice} one, or less contextSize", False
+    needed = sum(entry.memory_mib for entry in chosen)
     if needed <= budget_mib:
         return f"# together about {human_gib(needed)} of {limit}", True
-    told = (
+    advice = (
         f"# together about {human_gib(needed)}, and a machine has {limit}: give some of them"
         " activation: {onDemand: {}}, and they take turns"
     )
-    return told, False
+    return advice, False
 
 
-def beside(entry: Entry, known: list[Entry], budget_mib: int) -> str:
+def beside(entry: Entry, candidates: list[Entry], budget_mib: int) -> str:
     """Return the largest other model that fits beside one, `-` when none does."""
     rest = budget_mib - entry.memory_mib
-    fitting = [each for each in known if each is not entry and each.memory_mib <= rest]
-    return max(fitting, key=lambda each: each.memory_mib).name if fitting else "-"
+    fitting = [
+        candidate
+        for candidate in candidates
+        if candidate is not entry and candidate.memory_mib <= rest
+    ]
+    return max(fitting, key=lambda entry: entry.memory_mib).name if fitting else "-"
 
 
 def _budget(text: str) -> int:
@@ -112,19 +120,19 @@ def _budget(text: str) -> int:
         raise SettingsError(f"--budget {text}: must be a quantity like 104Gi") from error
 
 
-def _table(found: list[Entry], budget_mib: int) -> list[str]:
+def _table(listed: list[Entry], budget_mib: int) -> list[str]:
     rows = [("NAME", "FILE", "CTX", "MEMORY", "TOK/S", "FITS BESIDE", "FOR")]
     rows += [
         (
-            each.name,
-            f"{each.file_gib:.1f}Gi",
-            str(each.spec.get("contextSize", "")),
-            human_gib(each.memory_mib),
-            str(each.tokens_per_second or ""),
-            beside(each, found, budget_mib),
-            each.use,
+            entry.name,
+            f"{entry.file_gib:.1f}Gi",
+            str(entry.spec.get("contextSize", "")),
+            human_gib(entry.memory_mib),
+            str(entry.tokens_per_second or ""),
+            beside(entry, listed, budget_mib),
+            entry.use,
         )
-        for each in found
+        for entry in listed
     ]
     widths = [max(len(row[at]) for row in rows) for at in range(6)]
     return [

@@ -21,9 +21,9 @@ PATH = "/v1/chat/completions"
 _DIM, _PLAIN = ("\033[2m", "\033[0m") if sys.stdout.isatty() else ("", "")
 
 
-def run(words: list[str]) -> int:
+def run(argv: list[str]) -> int:
     """Answer one question, or a conversation until the end of input."""
-    arguments = _parser().parse_intermixed_args(words)
+    arguments = _parser().parse_intermixed_args(argv)
     with asyncio.Runner() as runner:
         talk = runner.run(Talk.with_whom(arguments.namespace, arguments.name, arguments.model))
         try:
@@ -87,20 +87,20 @@ class Talk:
         lines = self._cluster.stream(
             self._service, self._namespace, PATH, body, {"x-api-key": key} if key else {}
         )
-        said, whole = "", False
+        answer, whole = "", False
         try:
             async with aclosing(lines):
                 async for line in lines:
                     whole = whole or line.strip() == b"data: [DONE]"
                     thought, word = words_of(line)
-                    said += word
+                    answer += word
                     print(f"{_DIM}{thought}{_PLAIN}" if thought else word, end="", flush=True)
         except (ClusterError, *UNREACHABLE) as error:
             raise SettingsError(why(error, self._service, key is not None)) from error
         print()
         if not whole:
             raise SettingsError("the answer was cut off")
-        self._messages = [*asked, {"role": "assistant", "content": said}]
+        self._messages = [*asked, {"role": "assistant", "content": answer}]
 
 
 async def _is_there(cluster: RestCluster, resource: Resource, namespace: str, name: str) -> bool:
@@ -115,25 +115,25 @@ def words_of(line: bytes) -> tuple[str, str]:
     """Return the thoughts and the text that one line of a stream brings; raise for an error."""
     if not line.startswith(b"data: {"):
         return "", ""
-    found = json.loads(line.removeprefix(b"data: "))
-    error = found.get("error")
+    chunk = json.loads(line.removeprefix(b"data: "))
+    error = chunk.get("error")
     if error:
-        told = error.get("message", error) if isinstance(error, dict) else error
-        raise SettingsError(f"the answer broke off: {told}")
-    choices = found.get("choices") or [{}]
+        message = error.get("message", error) if isinstance(error, dict) else error
+        raise SettingsError(f"the answer broke off: {message}")
+    choices = chunk.get("choices") or [{}]
     delta = choices[0].get("delta") or {}
     return str(delta.get("reasoning_content") or ""), str(delta.get("content") or "")
 
 
 def why(error: Exception, service: str, has_key: bool) -> str:
     """Return what to tell of a request that came to nothing: what was said, and what may help."""
-    told = f"{service} did not answer: {error}"
+    message = f"{service} did not answer: {error}"
     if "no endpoints available" in str(error):
         return f"{service} has no pod that answers: llama-halo status says why"
     if getattr(error, "status", 0) == 401:
         remedy = "is another one" if has_key else "is in no variable"
-        return f"{told} (the key {remedy}: {KEY_VARIABLE}; llama-halo env says where it is)"
-    return told
+        return f"{message} (the key {remedy}: {KEY_VARIABLE}; llama-halo env says where it is)"
+    return message
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -16,37 +16,37 @@ from llama_halo.node_agent.findings import PROBLEM, findings, gpu_budget_mib
 from llama_halo.node_agent.machine import Machine, read_machine
 
 
-def run(words: list[str]) -> int:
+def run(argv: list[str]) -> int:
     """Look at this machine or at a cluster's nodes; the status is 1 when there is a problem."""
-    arguments = _parser().parse_args(words)
+    arguments = _parser().parse_args(argv)
     if arguments.nodes is None:
         name = os.environ.get("NODE_NAME") or os.uname().nodename
         machines = {name: read_machine(arguments.root)}
     else:
         machines = asyncio.run(_of_the_cluster(set(arguments.nodes)))
     if arguments.output == "json":
-        print(json.dumps({name: _report(each) for name, each in machines.items()}, indent=2))
+        print(json.dumps({name: _report(machine) for name, machine in machines.items()}, indent=2))
     else:
-        print("\n\n".join(_told(name, each) for name, each in machines.items()))
+        print("\n\n".join(_told(name, machine) for name, machine in machines.items()))
     # Of all nodes those that are no Strix Halo are there for something else.
     asked = arguments.nodes != []
-    looked_at = [each for each in machines.values() if asked or each.strix_halo]
-    found = (each for machine in looked_at for each in findings(machine))
-    return 1 if any(each.level == PROBLEM for each in found) else 0
+    looked_at = [machine for machine in machines.values() if asked or machine.strix_halo]
+    all_findings = (finding for machine in looked_at for finding in findings(machine))
+    return 1 if any(finding.level == PROBLEM for finding in all_findings) else 0
 
 
 def _report(machine: Machine) -> dict[str, object]:
-    found = [asdict(each) for each in findings(machine)]
-    return {"machine": asdict(machine), "findings": found}
+    rows = [asdict(finding) for finding in findings(machine)]
+    return {"machine": asdict(machine), "findings": rows}
 
 
 def _told(name: str, machine: Machine) -> str:
     lines = [f"{name}: {_summary(machine)}"]
-    found = findings(machine)
-    if not found:
+    problems = findings(machine)
+    if not problems:
         lines.append(f"  ok: nothing to mend; models may take {_gib(gpu_budget_mib(machine))}")
-    for each in found:
-        lines += [f"  {each.level}: {each.check}: {each.seen}", f"    {each.remedy}"]
+    for problem in problems:
+        lines += [f"  {problem.level}: {problem.check}: {problem.seen}", f"    {problem.remedy}"]
     return "\n".join(lines)
 
 
@@ -62,14 +62,14 @@ def _summary(machine: Machine) -> str:
         f"MES {machine.mes_firmware:#x}" if machine.mes_firmware is not None else "",
         f"render group {machine.render_group}" if machine.render_group is not None else "",
     ]
-    return ", ".join(each for each in parts if each)
+    return ", ".join(part for part in parts if part)
 
 
 def _gib(mib: int) -> str:
     return f"{mib / 1024:.1f} GiB"
 
 
-async def _of_the_cluster(wanted: set[str]) -> dict[str, Machine]:
+async def _of_the_cluster(names: set[str]) -> dict[str, Machine]:
     """Return what node agents published, of all nodes or of those named."""
     from llama_halo.kube.client import RestCluster  # noqa: PLC0415  (it takes a second)
 
@@ -78,33 +78,35 @@ async def _of_the_cluster(wanted: set[str]) -> dict[str, Machine]:
         nodes, _ = await cluster.list(NODE, namespace=None)
     finally:
         await cluster.close()
-    told = {
-        each["metadata"]["name"]: (each["metadata"].get("annotations") or {}).get(
+    texts_by_node = {
+        item["metadata"]["name"]: (item["metadata"].get("annotations") or {}).get(
             MACHINE_ANNOTATION
         )
-        for each in nodes
+        for item in nodes
     }
-    if missing := sorted(wanted - told.keys()):
+    if missing := sorted(names - texts_by_node.keys()):
         raise SettingsError(f"there is no node {', '.join(missing)}: kubectl get nodes lists them")
-    found = {
+    machines = {
         name: _machine(text)
-        for name, text in sorted(told.items())
-        if text and name in (wanted or told)
+        for name, text in sorted(texts_by_node.items())
+        if text and name in (names or texts_by_node)
     }
-    if not found or wanted - found.keys():
-        silent = ", ".join(sorted(wanted - found.keys() or told.keys()))
+    if not machines or names - machines.keys():
+        silent = ", ".join(sorted(names - machines.keys() or texts_by_node.keys()))
         raise SettingsError(
             f"no node agent has looked at {silent}: install the chart with nodeAgent.enabled, or"
             " run `llama-halo doctor` on the node itself"
         )
-    return found
+    return machines
 
 
 def _machine(text: str) -> Machine:
     """Read an annotation; what another version wrote beside what is known here is left out."""
-    known = {each.name for each in fields(Machine)}
+    field_names = {field.name for field in fields(Machine)}
     try:
-        return Machine(**{name: each for name, each in json.loads(text).items() if name in known})
+        return Machine(
+            **{name: value for name, value in json.loads(text).items() if name in field_names}
+        )
     except (ValueError, TypeError, AttributeError) as error:
         raise SettingsError(f"annotation {MACHINE_ANNOTATION} cannot be read: {error}") from error
 

@@ -46,9 +46,9 @@ class Router:
         return min(MOST_ANSWER_TOKENS, self.context_tokens // 4)
 
 
-def run(words: list[str]) -> int:
+def run(argv: list[str]) -> int:
     """Print the settings of one kind of client, or of all."""
-    arguments = _parser().parse_args(words)
+    arguments = _parser().parse_args(argv)
     router = asyncio.run(_find(arguments.namespace, arguments.router, arguments.url))
     served = [name for name in CLIENTS if name not in _UNSERVED.get(router.engine, ())]
     if arguments.client and arguments.client not in served:
@@ -65,13 +65,13 @@ def run(words: list[str]) -> int:
     return 0
 
 
-async def _find(given: str | None, name: str, url: str | None) -> Router:
+async def _find(requested: str | None, name: str, url: str | None) -> Router:
     from llama_halo.kube.client import (  # noqa: PLC0415  (it takes a second)
         RestCluster,
         current_namespace,
     )
 
-    namespace = given or current_namespace()
+    namespace = requested or current_namespace()
     cluster = await RestCluster.connect()
     try:
         cr = await cluster.get(MODELROUTER, namespace, name)
@@ -94,9 +94,9 @@ def known(cr: Json, llamas: list[Any], url: str | None) -> Router:
         )
     spec = ModelRouterSpec.model_validate(cr["spec"])
     by_task = spec.routes.default if spec.routes else None
-    own = {each.name: each.model_ref.name for each in spec.models or () if each.model_ref}
+    own = {model.name: model.model_ref.name for model in spec.models or () if model.model_ref}
     first = by_task or next(iter(own), AUTO)
-    contexts = {each["metadata"]["name"]: _context(each) for each in llamas}
+    contexts = {cr["metadata"]["name"]: _context(cr) for cr in llamas}
     return Router(
         url=address.rstrip("/"),
         model=AUTO if by_task else first,

@@ -35,19 +35,19 @@ USUAL_BUDGET_GIB = 104
 DEFAULT_CONTEXT = 32768
 
 
-def run(words: list[str]) -> int:
+def run(argv: list[str]) -> int:
     """Print an estimate, for a person or as JSON."""
-    arguments = _parser().parse_args(words)
+    arguments = _parser().parse_args(argv)
     title, bundle, usual = _look(arguments)
     bundle = _with_more(bundle, arguments)
     serving = _serving(arguments, usual)
-    found = bundle.estimate(serving)
+    estimate = bundle.estimate(serving)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
     if arguments.output == "json":
-        print(json.dumps(_as_json(found)))
+        print(json.dumps(_as_json(estimate)))
     else:
-        print("\n".join(_lines(title, bundle, serving, found)))
+        print("\n".join(_lines(title, bundle, serving, estimate)))
     return 0
 
 
@@ -75,7 +75,9 @@ def _with_more(bundle: Bundle, arguments: argparse.Namespace) -> Bundle:
     if arguments.mtp:
         bundle = replace(bundle, draft=None, drafts_itself=True)
     if arguments.adapter:
-        adapters = {each: companion(read_model_header(each), ADAPTER) for each in arguments.adapter}
+        adapters = {
+            adapter: companion(read_model_header(adapter), ADAPTER) for adapter in arguments.adapter
+        }
         bundle = replace(bundle, adapters=adapters)
     return bundle
 
@@ -94,9 +96,14 @@ async def _of_cluster(namespace: str, name: str) -> tuple[LlamaModelSpec, Bundle
     finally:
         await cluster.close()
     spec = LlamaModelSpec.model_validate(cr["spec"])
-    found = [inspection_from(each) for each in (cr.get("status") or {}).get("inspected") or ()]
-    known = {each.role: each for each in found}
-    bundle, missing = bundle_of(spec, known), [p.role for p in parts(spec) if p.role not in known]
+    inspections = [
+        inspection_from(entry) for entry in (cr.get("status") or {}).get("inspected") or ()
+    ]
+    by_role = {inspection.role: inspection for inspection in inspections}
+    bundle, missing = (
+        bundle_of(spec, by_role),
+        [p.role for p in parts(spec) if p.role not in by_role],
+    )
     if bundle is None or missing:
         raise SourceMissing(
             f"LlamaModel {namespace}/{name}: the header of the file for {', '.join(missing)} has"
@@ -108,7 +115,7 @@ async def _of_cluster(namespace: str, name: str) -> tuple[LlamaModelSpec, Bundle
 
 def _serving(arguments: argparse.Namespace, usual: Serving) -> Serving:
     """Return the settings with what the command line says."""
-    said = {
+    overrides = {
         "context_tokens": arguments.context,
         "parallel": arguments.parallel,
         "k_type": arguments.cache_type_k,
@@ -118,8 +125,10 @@ def _serving(arguments: argparse.Namespace, usual: Serving) -> Serving:
         "full_window_cache": arguments.swa_full or None,
         "drafted_tokens": arguments.draft_tokens,
     }
-    found = replace(usual, **{name: each for name, each in said.items() if each is not None})
-    return replace(found, batch=max(found.micro_batch, found.batch))
+    serving = replace(
+        usual, **{name: value for name, value in overrides.items() if value is not None}
+    )
+    return replace(serving, batch=max(serving.micro_batch, serving.batch))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -155,16 +164,16 @@ def _positive(text: str) -> int:
     return number
 
 
-def _as_json(found: Estimate) -> dict[str, object]:
+def _as_json(estimate: Estimate) -> dict[str, object]:
     parts = ("weights", "kv_cache", "state", "compute", *BESIDE, "host", "total")
-    sizes = {f"{part}_mib": getattr(found, part) / MIB for part in parts}
-    return {"architecture": found.architecture, **sizes, "method": str(found.method)}
+    sizes = {f"{part}_mib": getattr(estimate, part) / MIB for part in parts}
+    return {"architecture": estimate.architecture, **sizes, "method": str(estimate.method)}
 
 
-def _lines(title: str, bundle: Bundle, serving: Serving, found: Estimate) -> Iterator[str]:
+def _lines(title: str, bundle: Bundle, serving: Serving, estimate: Estimate) -> Iterator[str]:
     model = bundle.model
     yield (
-        f"{title}: {found.architecture}, {model.parameters / 1e9:.1f}B parameters,"
+        f"{title}: {estimate.architecture}, {model.parameters / 1e9:.1f}B parameters,"
         f" {model.quantization or 'no weights'}, trained for {model.model.context_length} tokens"
     )
     yield (
@@ -173,27 +182,29 @@ def _lines(title: str, bundle: Bundle, serving: Serving, found: Estimate) -> Ite
     )
     yield ""
     for name, size, note in (
-        ("weights", found.weights, ""),
-        ("KV cache", found.kv_cache, ""),
-        ("state", found.state, ""),
-        ("compute", found.compute, "at most"),
-        ("projector", found.projector, "with the largest image, at most"),
-        ("draft", found.draft, "its weights, KV cache and compute buffers"),
-        ("adapters", found.adapters, ""),
-        ("GPU", found.gpu, "the sum of these: spec.memory.gpu"),
-        ("host", found.host, "the process, its prompt cache and slots: spec.memory.host"),
-        ("total", found.total, str(found.method)),
+        ("weights", estimate.weights, ""),
+        ("KV cache", estimate.kv_cache, ""),
+        ("state", estimate.state, ""),
+        ("compute", estimate.compute, "at most"),
+        ("projector", estimate.projector, "with the largest image, at most"),
+        ("draft", estimate.draft, "its weights, KV cache and compute buffers"),
+        ("adapters", estimate.adapters, ""),
+        ("GPU", estimate.gpu, "the sum of these: spec.memory.gpu"),
+        ("host", estimate.host, "the process, its prompt cache and slots: spec.memory.host"),
+        ("total", estimate.total, str(estimate.method)),
     ):
         if size:
             yield f"{name:<10}{size / MIB:>12.1f} MiB  {note}".rstrip()
     yield from _contexts(bundle, serving)
-    yield from _hint(bundle, serving, found)
+    yield from _hint(bundle, serving, estimate)
 
 
 def _name(header: Header) -> str:
     """Return the model's name as it may go to a terminal: files come from anywhere."""
-    found = "".join(each for each in header.text("general.name")[:100] if each.isprintable())
-    return found or "model"
+    name = "".join(
+        character for character in header.text("general.name")[:100] if character.isprintable()
+    )
+    return name or "model"
 
 
 def _contexts(bundle: Bundle, serving: Serving) -> Iterator[str]:
@@ -202,21 +213,21 @@ def _contexts(bundle: Bundle, serving: Serving) -> Iterator[str]:
     yield ""
     yield f"{'GPU memory':<14}{'context that fits':>20}{'with a q8_0 cache':>20}"
     for gib in BUDGETS_GIB:
-        cells = [_longest(bundle, each, gib) for each in (serving, _quantized(serving))]
-        yield f"{gib:>6} GiB    " + "".join(f"{each:>20}" for each in cells)
+        cells = [_longest(bundle, settings, gib) for settings in (serving, _quantized(serving))]
+        yield f"{gib:>6} GiB    " + "".join(f"{cell:>20}" for cell in cells)
 
 
-def _hint(bundle: Bundle, serving: Serving, found: Estimate) -> Iterator[str]:
+def _hint(bundle: Bundle, serving: Serving, estimate: Estimate) -> Iterator[str]:
     """Say what would make a model fit that a machine of 128 GB has no room for."""
     budget = USUAL_BUDGET_GIB * GIB
-    if found.gpu <= budget:
+    if estimate.gpu <= budget:
         return
     yield ""
     yield f"It needs more than the {USUAL_BUDGET_GIB} GiB of a machine of 128 GB."
     try:
         smaller = bundle.estimate(_quantized(serving))
     except UnsupportedModel:
-        smaller = found
+        smaller = estimate
     if smaller.gpu <= budget:
         yield (
             f"--cache-type-k q8_0 --cache-type-v q8_0 needs {smaller.gpu / GIB:.1f} GiB, and fits"

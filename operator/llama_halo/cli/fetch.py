@@ -11,7 +11,7 @@ from llama_halo.cli import jobs
 PORT = 8080
 
 
-def run(words: list[str]) -> int:
+def run(argv: list[str]) -> int:
     """Bring the files of a source into the store."""
     parser = argparse.ArgumentParser(prog="llama-halo fetch")
     jobs.add_source(parser)
@@ -19,7 +19,7 @@ def run(words: list[str]) -> int:
     parser.add_argument("--shards", type=int, default=1, metavar="NUMBER")
     parser.add_argument("--version", default="", help="of the file when it was inspected")
     parser.add_argument("--port", type=int, default=PORT, help="where /progress is served")
-    arguments = parser.parse_args(words)
+    arguments = parser.parse_args(argv)
     return jobs.answer(lambda: _fetch(arguments), arguments.report)
 
 

@@ -19,9 +19,9 @@ from llama_halo.gateway.process import serve
 from llama_halo.logs import configure_logging
 
 
-def run(words: list[str]) -> int:
+def run(argv: list[str]) -> int:
     """Run the gateway until it is told to stop."""
-    arguments = _parser().parse_args(words)
+    arguments = _parser().parse_args(argv)
     configure_logging(arguments.log_level.upper())
     uvloop.run(
         serve(

@@ -14,30 +14,30 @@ from llama_halo.importers.result import Found, Verdict
 from llama_halo.importers.text import manifests, order, read, report
 
 
-def run(words: list[str]) -> int:
+def run(argv: list[str]) -> int:
     """Print resources, and on standard error what became of every setting; 2 when something is
     left to do for a person."""
-    arguments = _parser().parse_args(words)
+    arguments = _parser().parse_args(argv)
     texts = {path: _text(path) for path in arguments.files}
-    found = Found()
-    for path in sorted(texts, key=lambda each: order(each, texts[each])):
-        kind = read(found, path, texts[path], arguments.models)
+    result = Found()
+    for path in sorted(texts, key=lambda path: order(path, texts[path])):
+        kind = read(result, path, texts[path], arguments.models)
         print(f"{path}: {kind}", file=sys.stderr)
-    sources = dict(_pair(each) for each in arguments.source)
-    wanted = Wanted(router=arguments.router, engine=arguments.engine, sources=sources)
-    unknown = sources.keys() - found.models.keys() - {"*"}
+    sources = dict(_pair(text) for text in arguments.source)
+    options = Wanted(router=arguments.router, engine=arguments.engine, sources=sources)
+    unknown = sources.keys() - result.models.keys() - {"*"}
     if unknown:
-        known = ", ".join(found.models) or "none"
-        raise SettingsError(f"--source {', '.join(sorted(unknown))}: the models are {known}")
-    made = resources(found, wanted)
-    if not made:
+        names = ", ".join(result.models) or "none"
+        raise SettingsError(f"--source {', '.join(sorted(unknown))}: the models are {names}")
+    objects = resources(result, options)
+    if not objects:
         raise SettingsError("there is no model in these files")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-    sys.stdout.write(manifests(found, made))
+    sys.stdout.write(manifests(result, objects))
     sys.stdout.flush()
-    sys.stderr.write(report(found, every=arguments.verbose))
-    return 2 if any(each.verdict is Verdict.TODO for each in found.notes) else 0
+    sys.stderr.write(report(result, every=arguments.verbose))
+    return 2 if any(note.verdict is Verdict.TODO for note in result.notes) else 0
 
 
 def _text(path: str) -> str:
@@ -48,8 +48,8 @@ def _text(path: str) -> str:
 
 
 def _pair(text: str) -> tuple[str, str]:
-    name, given, source = text.partition("=")
-    if not given:
+    name, name_or_role, source = text.partition("=")
+    if not name_or_role:
         raise SettingsError(
             f"--source {text}: give NAME=local:PATH, NAME=hf:OWNER/REPO/FILE or URL"
         )

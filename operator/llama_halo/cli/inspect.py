@@ -8,10 +8,10 @@ from llama_halo.artifacts.inspect import KINDS, MODEL
 from llama_halo.cli import jobs
 
 
-def run(words: list[str]) -> int:
+def run(argv: list[str]) -> int:
     """Read the header of a source and report what it is."""
     parser = argparse.ArgumentParser(prog="llama-halo inspect")
     jobs.add_source(parser)
     parser.add_argument("--kind", choices=KINDS, default=MODEL, help="what the file has to be")
-    arguments = parser.parse_args(words)
+    arguments = parser.parse_args(argv)
     return jobs.answer(lambda: jobs.source(arguments).inspect(arguments.kind), arguments.report)

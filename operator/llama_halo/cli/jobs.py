@@ -58,14 +58,14 @@ def headers(folder: Path | None) -> dict[str, str]:
     """Return the headers of a mounted Secret: a file for each."""
     if folder is None:
         return {}
-    found = {}
-    for each in sorted(folder.iterdir()):
-        if each.is_file() and not each.name.startswith("."):
-            value = each.read_text(errors="replace").strip()
+    header_fields = {}
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and not path.name.startswith("."):
+            value = path.read_text(errors="replace").strip()
             if not value.isascii() or not value.isprintable():
-                raise NotAllowed(f"the header {each.name} has characters that no header can have")
-            found[each.name] = value
-    return found
+                raise NotAllowed(f"the header {path.name} has characters that no header can have")
+            header_fields[path.name] = value
+    return header_fields
 
 
 def answer(work: Callable[[], dict[str, Any]], path: Path) -> int:

@@ -14,9 +14,9 @@ from llama_halo.plan.labels import FILES_OF, MODEL, ROUTER
 OF = {"server": f"{MODEL}={{}}", "router": f"{ROUTER}={{}}", "files": f"{FILES_OF}={{}}"}
 
 
-def run(words: list[str]) -> int:
+def run(argv: list[str]) -> int:
     """Hand over to kubectl."""
-    arguments = _parser().parse_args(words)
+    arguments = _parser().parse_args(argv)
     kubectl = shutil.which("kubectl")
     if kubectl is None:
         raise SettingsError("kubectl is not on PATH, and logs come by it")

@@ -15,9 +15,9 @@ from llama_halo.logs import configure_logging
 from llama_halo.node_agent.agent import AgentMetrics, Nodes, Watch
 
 
-def run(words: list[str]) -> int:
+def run(argv: list[str]) -> int:
     """Run the node agent until it is told to stop."""
-    arguments = _parser().parse_args(words)
+    arguments = _parser().parse_args(argv)
     configure_logging(arguments.log_level.upper())
     asyncio.run(_run(arguments))
     return 0

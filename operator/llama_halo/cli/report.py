@@ -33,13 +33,13 @@ class Seen:
     events: Sequence[Json] = ()
 
 
-def report(seen: Seen) -> Json:
+def report(snapshot: Seen) -> Json:
     """Return all that is shown, as numbers and words."""
     return {
-        "nodes": [_node(each, seen.pods) for each in seen.nodes],
-        "models": [_model(each) for each in seen.models],
-        "routers": [_router(each) for each in seen.routers],
-        "events": [_event(each) for each in _newest(seen.events)],
+        "nodes": [_node(node, snapshot.pods) for node in snapshot.nodes],
+        "models": [_model(model) for model in snapshot.models],
+        "routers": [_router(router) for router in snapshot.routers],
+        "events": [_event(event) for event in _newest(snapshot.events)],
     }
 
 
@@ -48,44 +48,42 @@ def _node(node: Json, pods: Sequence[Json]) -> Json:
     annotations, status = metadata.get("annotations") or {}, node.get("status") or {}
     allocatable = mebibytes(status.get("allocatable", {}).get("memory", 0))
     own = [
-        each
-        for each in pods
-        if each.get("spec", {}).get("nodeName") == metadata["name"] and not has_ended(each)
+        pod
+        for pod in pods
+        if pod.get("spec", {}).get("nodeName") == metadata["name"] and not has_ended(pod)
     ]
-    given = annotations.get(labels.GPU_MEMORY, "")
+    annotated = annotations.get(labels.GPU_MEMORY, "")
     return {
         "name": metadata["name"],
         "strixHalo": (metadata.get("labels") or {}).get(labels.STRIX_HALO) == "true",
         "ready": any(
-            each["type"] == "Ready" and each["status"] == "True"
-            for each in status.get("conditions", ())
+            item["type"] == "Ready" and item["status"] == "True"
+            for item in status.get("conditions", ())
         ),
         "cordoned": bool(node.get("spec", {}).get("unschedulable")),
-        "gpuBudgetMiB": _budget(given, allocatable),
-        "gpuBudgetIsAssumed": not given,
+        "gpuBudgetMiB": _budget(annotated, allocatable),
+        "gpuBudgetIsAssumed": not annotated,
         "gpuHeldMiB": _held(own, labels.GPU_MIB),
         "allocatableMiB": allocatable,
         "heldMiB": _held(own, labels.GPU_MIB) + _held(own, labels.HOST_MIB),
-        "models": sorted(
-            {(each["metadata"]["labels"] or {}).get(labels.MODEL, "") for each in own}
-        ),
+        "models": sorted({(pod["metadata"]["labels"] or {}).get(labels.MODEL, "") for pod in own}),
     }
 
 
-def _budget(given: str, allocatable_mib: int) -> int:
+def _budget(annotated: str, allocatable_mib: int) -> int:
     """Return what an annotation gives to the GPU; without one, what the operator assumes unless
     it is told another reserve; one that cannot be read is no budget."""
-    if not given:
+    if not annotated:
         return max(allocatable_mib - Settings.gpu_reserve_mib, 0)
     try:
-        return mebibytes(given)
+        return mebibytes(annotated)
     except (ArithmeticError, ValueError):
         return 0
 
 
 def _held(pods: Sequence[Json], annotation: str) -> int:
-    texts = [(each["metadata"].get("annotations") or {}).get(annotation, "0") for each in pods]
-    return sum(int(each) for each in texts if each.isdecimal())
+    texts = [(pod["metadata"].get("annotations") or {}).get(annotation, "0") for pod in pods]
+    return sum(int(amount) for amount in texts if amount.isdecimal())
 
 
 def _model(model: Json) -> Json:
@@ -93,7 +91,7 @@ def _model(model: Json) -> Json:
     ready = condition(status, ConditionType.READY)
     tools = condition(status, ConditionType.TOOL_CALLING)
     about, speed = status.get("model") or {}, status.get("speed") or {}
-    found: Json = {
+    row: Json = {
         "namespace": metadata["namespace"],
         "name": metadata["name"],
         "ready": ready.get("status", "Unknown"),
@@ -108,8 +106,8 @@ def _model(model: Json) -> Json:
         "tokensPerSecond": speed.get("tokensPerSecond", ""),
     }
     if status.get("download"):
-        found["download"] = status["download"]
-    return found
+        row["download"] = status["download"]
+    return row
 
 
 def _router(router: Json) -> Json:
@@ -149,26 +147,26 @@ def _event(event: Json) -> Json:
     }
 
 
-def text(found: Json, *, now: datetime, columns: int) -> str:
+def text(summary: Json, *, now: datetime, columns: int) -> str:
     """Return a report for a terminal of so many columns; what is longer goes on below."""
-    parts = [_nodes_text(found["nodes"]), _models_text(found["models"])]
-    parts += [_routers_text(found["routers"]), _events_text(found["events"], now)]
-    lines = "\n\n".join(each for each in parts if each).splitlines()
-    return "\n".join(part for each in lines for part in _wrapped(each, columns))
+    parts = [_nodes_text(summary["nodes"]), _models_text(summary["models"])]
+    parts += [_routers_text(summary["routers"]), _events_text(summary["events"], now)]
+    lines = "\n\n".join(part for part in parts if part).splitlines()
+    return "\n".join(part for line in lines for part in _wrapped(line, columns))
 
 
 def _nodes_text(nodes: Sequence[Json]) -> str:
     lines = []
-    for each in nodes:
-        state = "" if each["ready"] else "  NOT READY"
-        state += "  cordoned" if each["cordoned"] else ""
-        held, of = each["heldMiB"], each["allocatableMiB"]
-        told = f"{human_gib(held)} of {human_gib(of)} memory{state}"
-        if each["strixHalo"] or each["gpuHeldMiB"] or not each["gpuBudgetIsAssumed"]:
-            held, of = each["gpuHeldMiB"], each["gpuBudgetMiB"]
-            assumed = " (assumed)" if each["gpuBudgetIsAssumed"] else ""
-            told = f"{human_gib(held)} of {human_gib(of)} GPU{assumed}, {told}"
-        lines.append(f"{each['name']}  {bar(held, of)}  {told}")
+    for node in nodes:
+        state = "" if node["ready"] else "  NOT READY"
+        state += "  cordoned" if node["cordoned"] else ""
+        held, of = node["heldMiB"], node["allocatableMiB"]
+        usage = f"{human_gib(held)} of {human_gib(of)} memory{state}"
+        if node["strixHalo"] or node["gpuHeldMiB"] or not node["gpuBudgetIsAssumed"]:
+            held, of = node["gpuHeldMiB"], node["gpuBudgetMiB"]
+            assumed = " (assumed)" if node["gpuBudgetIsAssumed"] else ""
+            usage = f"{human_gib(held)} of {human_gib(of)} GPU{assumed}, {usage}"
+        lines.append(f"{node['name']}  {bar(held, of)}  {usage}")
     return "\n".join(["NODES", *lines]) if lines else ""
 
 
@@ -184,45 +182,45 @@ def _models_text(models: Sequence[Json]) -> str:
     head = ("MODEL", "STATE", "FILE", "CTX", "MEMORY", "NODE", "TOOLS", "TOK/S")
     rows = [
         (
-            f"{each['namespace']}/{each['name']}",
-            each["state"],
-            each["model"],
-            str(each["contextSize"] or ""),
-            each["memory"],
-            each["node"],
-            each["tools"],
-            each["tokensPerSecond"],
+            f"{model['namespace']}/{model['name']}",
+            model["state"],
+            model["model"],
+            str(model["contextSize"] or ""),
+            model["memory"],
+            model["node"],
+            model["tools"],
+            model["tokensPerSecond"],
         )
-        for each in models
+        for model in models
     ]
     lines = _table(head, rows)
     return "\n".join(
         [lines[0]]
         + [
-            "\n    ".join([line, *_remarks(each)])
-            for line, each in zip(lines[1:], models, strict=True)
+            "\n    ".join([line, *_remarks(model)])
+            for line, model in zip(lines[1:], models, strict=True)
         ]
     )
 
 
 def _remarks(model: Json) -> list[str]:
     """Return what is to be said of a model below its line."""
-    found = []
+    remarks = []
     if "download" in model:
         download = model["download"]
-        found.append(f"{bar(download['percent'], 100)}  {progress(download)}")
+        remarks.append(f"{bar(download['percent'], 100)}  {progress(download)}")
     elif model["ready"] != "True":
-        found.append(model["message"])
+        remarks.append(model["message"])
     if model["tools"] == "False":
-        found.append(f"tools: {model['toolsMessage']}")
-    return found
+        remarks.append(f"tools: {model['toolsMessage']}")
+    return remarks
 
 
 def _routers_text(routers: Sequence[Json]) -> str:
     head = ("ROUTER", "STATE", "ENGINE", "MODELS", "URL")
     rows = [
-        (f"{each['namespace']}/{each['name']}", *(each[name] for name in _ROUTER_FIELDS))
-        for each in routers
+        (f"{router['namespace']}/{router['name']}", *(router[name] for name in _ROUTER_FIELDS))
+        for router in routers
     ]
     return "\n".join(_table(head, rows)) if rows else ""
 
@@ -232,9 +230,9 @@ _ROUTER_FIELDS = ("state", "engine", "models", "url")
 
 def _events_text(events: Sequence[Json], now: datetime) -> str:
     rows = [
-        f"{_ago(each['time'], now):>4}  {each['kind']} {each['namespace']}/{each['name']}:"
-        f" {each['reason']}: {each['note']}"
-        for each in events
+        f"{_ago(event['time'], now):>4}  {event['kind']} {event['namespace']}/{event['name']}:"
+        f" {event['reason']}: {event['note']}"
+        for event in events
     ]
     return "\n".join(["EVENTS", *rows]) if rows else ""
 

@@ -5,6 +5,6 @@ from __future__ import annotations
 from llama_halo.cli.activation import main, sleep
 
 
-def run(words: list[str]) -> int:
+def run(argv: list[str]) -> int:
     """Put one model to sleep."""
-    return main(words, "sleep", sleep, 120)
+    return main(argv, "sleep", sleep, 120)

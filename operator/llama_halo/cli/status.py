@@ -23,9 +23,9 @@ _CLEAR, _HOME, _REST = "\033[2J", "\033[H", "\033[J"
 _NO_CURSOR, _CURSOR = "\033[?25l", "\033[?25h"
 
 
-def run(words: list[str]) -> int:
+def run(argv: list[str]) -> int:
     """Show what there is, once or for as long as it is watched."""
-    arguments = _parser().parse_args(words)
+    arguments = _parser().parse_args(argv)
     try:
         asyncio.run(_show(arguments))
     except KeyboardInterrupt:
@@ -68,8 +68,8 @@ async def _watch(cluster: RestCluster, namespace: str | None) -> None:
 
 async def _text(cluster: RestCluster, namespace: str | None) -> str:
     columns = shutil.get_terminal_size((MOST_COLUMNS, 40)).columns if sys.stdout.isatty() else 0
-    found = report(await _look(cluster, namespace))
-    return text(found, now=datetime.now(UTC), columns=columns or MOST_COLUMNS)
+    summary = report(await _look(cluster, namespace))
+    return text(summary, now=datetime.now(UTC), columns=columns or MOST_COLUMNS)
 
 
 async def _look(cluster: RestCluster, namespace: str | None) -> Seen:

@@ -15,23 +15,23 @@ from llama_halo.kube.resources import LLAMAMODEL
 DEFAULT_STORE = Path("/var/lib/llama-halo/models")
 
 
-def run(words: list[str]) -> int:
+def run(argv: list[str]) -> int:
     """List the files of a store, or remove those that no LlamaModel uses."""
-    arguments = _parser().parse_args(words)
-    found = store.files(arguments.store)
+    arguments = _parser().parse_args(argv)
+    files = store.files(arguments.store)
     if arguments.what == "list":
         print(f"{'SIZE':>10}  {'CHANGED':<16}  {'STATE':<10}  FILE")
-        for each in found:
-            print(_line(each))
+        for file in files:
+            print(_line(file))
         return 0
     kept = set(arguments.keep) | (set() if arguments.no_cluster else asyncio.run(_used()))
-    unused = [each for each in found if not _is_used(each.path, kept)]
-    for each in unused:
-        gone = arguments.yes and store.remove(arguments.store, each)
+    unused = [file for file in files if not _is_used(file.path, kept)]
+    for file in unused:
+        gone = arguments.yes and store.remove(arguments.store, file)
         word = "removed" if gone else "in use, left" if arguments.yes else "would remove"
-        print(f"{word}: {_line(each)}")
-    size = sum(each.bytes for each in unused) / 2**30
-    print(f"{len(unused)} files of {len(found)}, {size:.1f} GiB" + _hint(arguments, unused))
+        print(f"{word}: {_line(file)}")
+    size = sum(file.bytes for file in unused) / 2**30
+    print(f"{len(unused)} files of {len(files)}, {size:.1f} GiB" + _hint(arguments, unused))
     return 0
 
 
@@ -48,10 +48,10 @@ def _line(file: store.StoredFile) -> str:
 def _is_used(path: str, kept: set[str]) -> bool:
     """Tell whether a file is among the kept: itself, its folder, or a shard beside it."""
     return any(
-        path == each
-        or path.startswith(f"{each}/")
-        or ("/" in each and path.startswith(f"{each.rpartition('/')[0]}/"))
-        for each in kept
+        path == kept_path
+        or path.startswith(f"{kept_path}/")
+        or ("/" in kept_path and path.startswith(f"{kept_path.rpartition('/')[0]}/"))
+        for kept_path in kept
     )
 
 
@@ -62,15 +62,15 @@ async def _used() -> set[str]:
         models, _ = await cluster.list(LLAMAMODEL, namespace=None)
     finally:
         await cluster.close()
-    return {path for each in models for path in _paths(each)}
+    return {path for model in models for path in _paths(model)}
 
 
 def _paths(model: Object) -> set[str]:
     """Return what a model has downloaded, and what its spec names in the store."""
-    local = {each["local"]["path"] for each in _sources(model["spec"]) if "local" in each}
+    local = {source["local"]["path"] for source in _sources(model["spec"]) if "local" in source}
     status = model.get("status") or {}
-    folders = {each["folder"] for each in status.get("inspected", ()) if each.get("folder")}
-    files = {each["path"] for each in status.get("files", ())}
+    folders = {entry["folder"] for entry in status.get("inspected", ()) if entry.get("folder")}
+    files = {file["path"] for file in status.get("files", ())}
     return files | folders | local
 
 
@@ -78,7 +78,7 @@ def _sources(spec: Object) -> list[Object]:
     """Return the sources of a model and of all that goes with it."""
     draft = (spec.get("draft") or {}).get("model")
     named = [spec, spec.get("projector"), draft, *(spec.get("adapters") or ())]
-    return [each["source"] for each in named if each]
+    return [source["source"] for source in named if source]
 
 
 def _parser() -> argparse.ArgumentParser:

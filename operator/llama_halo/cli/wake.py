@@ -5,6 +5,6 @@ from __future__ import annotations
 from llama_halo.cli.activation import main, wake
 
 
-def run(words: list[str]) -> int:
+def run(argv: list[str]) -> int:
     """Wake one model."""
-    return main(words, "wake", wake, 3600)
+    return main(argv, "wake", wake, 3600)

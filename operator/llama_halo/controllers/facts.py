@@ -47,9 +47,9 @@ def model_facts(context: Context, cr: Object, spec: LlamaModelSpec) -> ModelFact
     """Gather what a LlamaModel's plan depends on."""
     key = key_of(cr)
     annotations = cr["metadata"].get("annotations") or {}
-    running_on, there = context.stakes.running_nodes(key), context.store.children(key, "Deployment")
-    deployments = tuple(_deployment(each, running_on) for each in there)
-    nodes = [each.node for each in deployments]
+    running_on, live = context.stakes.running_nodes(key), context.store.children(key, "Deployment")
+    deployments = tuple(_deployment(deployment, running_on) for deployment in live)
+    nodes = [deployment.node for deployment in deployments]
     return ModelFacts(
         owner=identity(cr),
         defaults=context.settings.defaults(),
@@ -65,7 +65,7 @@ def model_facts(context: Context, cr: Object, spec: LlamaModelSpec) -> ModelFact
         referenced_configs=_mounted(
             chat_template.VOLUME,
             context.store.children(key, "Pod"),
-            [each["spec"]["template"] for each in there],
+            [deployment["spec"]["template"] for deployment in live],
         ),
     )
 
@@ -73,7 +73,7 @@ def model_facts(context: Context, cr: Object, spec: LlamaModelSpec) -> ModelFact
 def _candidates(context: Context, spec: LlamaModelSpec) -> tuple[str, ...]:
     """Return the nodes that may run a model, room aside."""
     nodes = node_facts(context.store, gpu_reserve_mib=context.settings.gpu_reserve_mib)
-    return tuple(each.name for each in nodes if each.takes_new and matches(wishes(spec), each))
+    return tuple(node.name for node in nodes if node.takes_new and matches(wishes(spec), node))
 
 
 def router_facts(context: Context, cr: Object) -> RouterFacts:
@@ -88,17 +88,17 @@ def router_facts(context: Context, cr: Object) -> RouterFacts:
 def _mounted(volume: str, *pods: Iterable[Object]) -> frozenset[str]:
     """Return the ConfigMaps that pods, or templates of pods, have as one of their volumes."""
     return frozenset(
-        each["configMap"]["name"]
+        mount["configMap"]["name"]
         for pod in chain(*pods)
-        for each in pod.get("spec", {}).get("volumes", ())
-        if each.get("name") == volume and "configMap" in each
+        for mount in pod.get("spec", {}).get("volumes", ())
+        if mount.get("name") == volume and "configMap" in mount
     )
 
 
 def node_facts(store: Store, *, gpu_reserve_mib: int) -> list[NodeFacts]:
     """Gather what every node can take, sorted by name."""
-    found = [_node(node, gpu_reserve_mib) for node in store.all("Node")]
-    return sorted(found, key=lambda node: node.name)
+    nodes = [_node(node, gpu_reserve_mib) for node in store.all("Node")]
+    return sorted(nodes, key=lambda node: node.name)
 
 
 def patience_ends(store: Store) -> float | None:
@@ -131,9 +131,12 @@ def _deployment(deployment: Object, running_on: Set[str]) -> DeploymentFacts:
 
 def answers(status: Object) -> bool:
     """Tell whether a Deployment's pods answer: a busy one may miss a probe, and goes on."""
-    found = {each["type"]: each for each in status.get("conditions", ())}
-    available = found.get("Available")
-    if found.get("Progressing", {}).get("reason") != "NewReplicaSetAvailable" or available is None:
+    conditions = {condition["type"]: condition for condition in status.get("conditions", ())}
+    available = conditions.get("Available")
+    if (
+        conditions.get("Progressing", {}).get("reason") != "NewReplicaSetAvailable"
+        or available is None
+    ):
         return False
     since = time.time() - datetime.fromisoformat(available["lastTransitionTime"]).timestamp()
     return available["status"] == "True" or since < NOT_READY_PATIENCE_SECONDS
@@ -152,10 +155,10 @@ def _node(node: Object, gpu_reserve_mib: int) -> NodeFacts:
         gpu_budget_mib=budget,
         labels=metadata.get("labels") or {},
         taints=tuple(
-            Taint(key=each["key"], value=each.get("value", ""), effect=each["effect"])
-            for each in spec.get("taints", ())
+            Taint(key=taint["key"], value=taint.get("value", ""), effect=taint["effect"])
+            for taint in spec.get("taints", ())
             # The unschedulable and not-ready taints say what `takes_new` says, with patience.
-            if not each["key"].startswith("node.kubernetes.io/")
+            if not taint["key"].startswith("node.kubernetes.io/")
         ),
         takes_new=not spec.get("unschedulable", False) and not _long_not_ready(node),
     )
@@ -168,9 +171,9 @@ def _long_not_ready(node: Object) -> bool:
 
 def _not_ready_seconds(node: Object) -> float | None:
     """Return for how long a node has not been ready, None when it is."""
-    for each in node.get("status", {}).get("conditions", ()):
-        if each["type"] == "Ready" and each["status"] != "True":
-            since = each.get("lastTransitionTime") or node["metadata"]["creationTimestamp"]
+    for condition in node.get("status", {}).get("conditions", ()):
+        if condition["type"] == "Ready" and condition["status"] != "True":
+            since = condition.get("lastTransitionTime") or node["metadata"]["creationTimestamp"]
             return time.time() - datetime.fromisoformat(since).timestamp()
     return None
 

@@ -29,25 +29,25 @@ def file_facts(context: Context, cr: Object) -> FileFacts:
     """Gather what is known of a model's files."""
     key, status = key_of(cr), cr.get("status") or {}
     jobs = _jobs(context, cr)
-    told = _inspections(context, cr)
+    recorded = _inspections(context, cr)
     kept = tuple(
         StoredAt(
-            each["node"],
-            each["path"],
-            each.get("bytes") or 0,
-            each.get("sha256") or "",
-            each.get("requestedAt") or "",
+            file["node"],
+            file["path"],
+            file.get("bytes") or 0,
+            file.get("sha256") or "",
+            file.get("requestedAt") or "",
         )
-        for each in status.get("files", ())
+        for file in status.get("files", ())
     )
     claim = context.claims.get(claim_key(cr) or key, ClaimFacts())
     template = template_facts(context, cr)
-    if not jobs and not told:
+    if not jobs and not recorded:
         context.inspected.pop(key, None)
         return FileFacts(stored=kept, claim=claim, chat_template=template)
     answers = [(job, job.answer) for job in jobs if job.answer]
     inspections = _newest(
-        told, [answer for _, answer in answers if isinstance(answer, Inspection)], cr
+        recorded, [answer for _, answer in answers if isinstance(answer, Inspection)], cr
     )
     arrived = [answer for _, answer in answers if isinstance(answer, StoredAt)]
     arrived += [
@@ -62,7 +62,7 @@ def file_facts(context: Context, cr: Object) -> FileFacts:
         jobs=jobs,
         claim=claim,
         chat_template=template,
-        recorded=(inspections, stored) == (told, kept),
+        recorded=(inspections, stored) == (recorded, kept),
     )
 
 
@@ -84,22 +84,22 @@ def template_facts(context: Context, cr: Object) -> ChatTemplateFacts:
     config_map = template_key(cr)
     if config_map is None:
         return ChatTemplateFacts()
-    found, name = context.templates.get(config_map), _template(cr)["key"]
+    texts, name = context.templates.get(config_map), _template(cr)["key"]
     where = f"ConfigMap {config_map.namespace}/{config_map.name}"
-    if found is None:
+    if texts is None:
         return ChatTemplateFacts(problem=f"{where} is not there: apply it, with a key {name}")
-    if isinstance(found, str):
-        return ChatTemplateFacts(problem=f"{where} cannot be read: {found}")
-    if not found.get(name, "").strip():
-        has = ", ".join(sorted(found)[:MOST_KEYS_TOLD]) or "none"
+    if isinstance(texts, str):
+        return ChatTemplateFacts(problem=f"{where} cannot be read: {texts}")
+    if not texts.get(name, "").strip():
+        has = ", ".join(sorted(texts)[:MOST_KEYS_TOLD]) or "none"
         return ChatTemplateFacts(problem=f"{where} has no text under {name}; its keys: {has}")
-    return ChatTemplateFacts(text=found[name])
+    return ChatTemplateFacts(text=texts[name])
 
 
 def _template(cr: Object) -> Mapping[str, str]:
     template = (cr.get("spec") or {}).get("chatTemplate") or {}
-    found: Mapping[str, str] = template.get("configMapKeyRef") or {}
-    return found
+    reference: Mapping[str, str] = template.get("configMapKeyRef") or {}
+    return reference
 
 
 def _jobs(context: Context, cr: Object) -> tuple[JobFacts, ...]:
@@ -114,13 +114,13 @@ def _jobs(context: Context, cr: Object) -> tuple[JobFacts, ...]:
         )
         for job in jobs
         if "deletionTimestamp" not in job["metadata"]
-        and any(each["uid"] == uid for each in job["metadata"].get("ownerReferences", ()))
+        and any(owner["uid"] == uid for owner in job["metadata"].get("ownerReferences", ()))
     )
 
 
 def _owns(job: Object, pod: Object) -> bool:
     uid = job["metadata"]["uid"]
-    return any(each["uid"] == uid for each in pod["metadata"].get("ownerReferences", ()))
+    return any(owner["uid"] == uid for owner in pod["metadata"].get("ownerReferences", ()))
 
 
 def _inspections(context: Context, cr: Object) -> tuple[Inspection, ...]:
@@ -134,32 +134,32 @@ def _inspections(context: Context, cr: Object) -> tuple[Inspection, ...]:
 
 
 def _parsed(cr: Object, entries: Sequence[Object]) -> list[Inspection]:
-    found = []
+    inspections = []
     for entry in entries:
         try:
-            found.append(inspection_from(entry))
+            inspections.append(inspection_from(entry))
         except (DamagedGGUF, KeyError, TypeError, ValueError) as error:
             # Another version of the operator wrote it: the source is looked at once more.
             log.warning("inspection not usable", extra={"key": str(key_of(cr)), "why": str(error)})
-    return found
+    return inspections
 
 
 def _newest(
-    told: Sequence[Inspection], arrived: Sequence[Inspection], cr: Object
+    recorded: Sequence[Inspection], arrived: Sequence[Inspection], cr: Object
 ) -> tuple[Inspection, ...]:
     """Return one inspection a source: the answer to the latest request, of several the told one."""
     annotations = cr["metadata"].get("annotations") or {}
     latest = annotations.get(labels.FLUX_REQUESTED_AT, "")
-    found: dict[tuple[str, str], Inspection] = {}
-    for each in (*told, *arrived):
-        old = found.get((each.role, each.source))
-        if old is None or (each.requested_at == latest and old.requested_at != latest):
-            found[(each.role, each.source)] = each
-    return tuple(found[key] for key in sorted(found))
+    newest: dict[tuple[str, str], Inspection] = {}
+    for inspection in (*recorded, *arrived):
+        old = newest.get((inspection.role, inspection.source))
+        if old is None or (inspection.requested_at == latest and old.requested_at != latest):
+            newest[(inspection.role, inspection.source)] = inspection
+    return tuple(newest[key] for key in sorted(newest))
 
 
 def _merged(kept: Sequence[StoredAt], arrived: Sequence[StoredAt]) -> tuple[StoredAt, ...]:
     """Return what is where; what arrived just now counts."""
-    news = {(each.node, each.path): each for each in arrived}
-    rest = [each for each in kept if (each.node, each.path) not in news]
-    return tuple(sorted([*news.values(), *rest], key=lambda each: (each.node, each.path)))
+    news = {(stored.node, stored.path): stored for stored in arrived}
+    rest = [stored for stored in kept if (stored.node, stored.path) not in news]
+    return tuple(sorted([*news.values(), *rest], key=lambda stored: (stored.node, stored.path)))

@@ -74,7 +74,7 @@ def derive(
     if previous.get("lastHandledReconcileAt") != requested_at(cr):
         # Somebody wants everything looked at again.
         context.verified.pop(key, None)
-        previous = {name: each for name, each in previous.items() if name != "verifiedConfigHash"}
+        previous = {name: value for name, value in previous.items() if name != "verifiedConfigHash"}
     pods = context.store.children(key, "Pod")
     return llamamodel_status(
         identity(cr),
@@ -90,13 +90,18 @@ def derive(
                 if pod.namespace == key.namespace
             },
             downloads=[
-                found
+                progress
                 for pod in pods
-                if labels.FILES_OF in _labels(pod) and (found := context.downloads.get(key_of(pod)))
+                if labels.FILES_OF in _labels(pod)
+                and (progress := context.downloads.get(key_of(pod)))
             ],
         ),
         files=file_facts(context, cr),
-        verifications=[each for each in (context.verified.get(key), remembered(previous)) if each],
+        verifications=[
+            verification
+            for verification in (context.verified.get(key), remembered(previous))
+            if verification
+        ],
         previous=previous,
         requested_at=requested_at(cr),
         now=now,
@@ -110,5 +115,5 @@ def _labels(obj: Object) -> dict[str, str]:
 def requested_at(cr: Object) -> str | None:
     """Return Flux's request to look again, which the status repeats."""
     annotations = cr["metadata"].get("annotations") or {}
-    found: str | None = annotations.get(labels.FLUX_REQUESTED_AT)
-    return found
+    requested: str | None = annotations.get(labels.FLUX_REQUESTED_AT)
+    return requested

@@ -16,8 +16,8 @@ def is_server(pod: Object) -> bool:
     """Tell whether a pod is one of a model's servers, and ready."""
     metadata, status = pod["metadata"], pod.get("status", {})
     ready = any(
-        each["type"] == "Ready" and each["status"] == "True"
-        for each in status.get("conditions", ())
+        condition["type"] == "Ready" and condition["status"] == "True"
+        for condition in status.get("conditions", ())
     )
     ours = labels.MODEL in (metadata.get("labels") or {})
     return ours and ready and "deletionTimestamp" not in metadata
@@ -35,4 +35,4 @@ def works(answer: Answer | None) -> bool:
 def _is_processing(slots: Any) -> bool:
     if not isinstance(slots, list):
         return True
-    return any(isinstance(each, dict) and each.get("is_processing") for each in slots)
+    return any(isinstance(slot, dict) and slot.get("is_processing") for slot in slots)

@@ -80,8 +80,8 @@ class Reflector:
     def _take_in(self, kind: str, obj: Json) -> None:
         store = self._context.store
         news = store.forget(obj) if kind == "DELETED" else store.observe(obj)
-        for each in news:
-            wake(self._context, each)
+        for changed in news:
+            wake(self._context, changed)
 
     def _is_old(self) -> bool:
         return time.monotonic() - self._listed_at > LIST_SECONDS
@@ -93,10 +93,10 @@ class Reflector:
             self._context.queue.retry_failed()
             self._context.probes.retry_failed()
 
-    def _set_broken(self, why: str) -> None:
-        self.broken = why
+    def _set_broken(self, reason: str) -> None:
+        self.broken = reason
         if self._resource.kind == LEASE.kind:
-            self._context.activity.watched(self._namespace, sound=not why)
+            self._context.activity.watched(self._namespace, sound=not reason)
 
     async def _pause(self, error: Exception) -> None:
         """Say why, and wait longer each time; the first time hardly at all."""
@@ -104,13 +104,13 @@ class Reflector:
             self._version = None  # whatever it was, a list is the safe way on
         delay = min(RETRY_FIRST_SECONDS * 2 ** min(self._failures, 10), RETRY_MOST_SECONDS)
         self._failures += 1
-        what = str(error) or type(error).__name__
-        self._set_broken(f"the watch of {self._resource.plural} is broken: {what}")
+        reason = str(error) or type(error).__name__
+        self._set_broken(f"the watch of {self._resource.plural} is broken: {reason}")
         level = logging.DEBUG if self._failures == 1 else logging.WARNING
         log.log(
             level,
             "watch broke, trying again",
-            extra={"kind": self._resource.kind, "reason": what, "retry_seconds": delay},
+            extra={"kind": self._resource.kind, "reason": reason, "retry_seconds": delay},
         )
         await asyncio.sleep(delay * random.uniform(0.8, 1.2))  # noqa: S311
 

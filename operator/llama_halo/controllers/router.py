@@ -59,17 +59,17 @@ def wake_routers(context: Context, key: Key) -> None:
 def _served(context: Context, namespace: str, spec: ModelRouterSpec) -> list[ServedModel]:
     """Return the router's models by name: those it lists, then those its selector finds."""
     served = {}
-    for each in spec.models or ():
-        if each.model_ref:
-            cr = context.store.get(Key(LLAMAMODEL.kind, namespace, each.model_ref.name))
+    for model in spec.models or ():
+        if model.model_ref:
+            cr = context.store.get(Key(LLAMAMODEL.kind, namespace, model.model_ref.name))
             status = None if cr is None else cr.get("status") or {}
-            served[each.name] = ServedModel(each.name, each.model_ref.name, status)
-        elif each.provider:
-            served[each.name] = ServedModel(each.name, each.model or "", None, each.provider)
+            served[model.name] = ServedModel(model.name, model.model_ref.name, status)
+        elif model.provider:
+            served[model.name] = ServedModel(model.name, model.model or "", None, model.provider)
     if spec.model_selector:
-        wanted = spec.model_selector.match_labels.items()
+        match_labels = spec.model_selector.match_labels.items()
         for cr in context.store.in_namespace(LLAMAMODEL.kind, namespace):
             name = cr["metadata"]["name"]
-            if wanted <= (cr["metadata"].get("labels") or {}).items():
+            if match_labels <= (cr["metadata"].get("labels") or {}).items():
                 served.setdefault(name, ServedModel(name, name, cr.get("status") or {}))
     return [served[name] for name in sorted(served)]

@@ -102,9 +102,9 @@ class Context:
         self.queue.forget(key)
         self.metrics.forget(key)
         self.unreported.discard(key)
-        for known in (self.assignments, self.specs, self.inspected, self.told_at):
-            known.pop(key, None)
+        for cache in (self.assignments, self.specs, self.inspected, self.told_at):
+            cache.pop(key, None)
         for waiting in (self.templates_read, self.awaiting_idle):
             waiting.pop(key, None)
-        for seen in (self.verified, self.tries):
-            seen.pop(key, None)
+        for results in (self.verified, self.tries):
+            results.pop(key, None)

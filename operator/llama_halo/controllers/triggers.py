@@ -33,7 +33,7 @@ def wake(context: Context, obj: Object) -> None:
 def is_news(old: Object, new: Object) -> bool:
     """Tell whether an object differs in more than its status."""
     fields = ("generation", "labels", "annotations", "deletionTimestamp")
-    return any(old["metadata"].get(each) != new["metadata"].get(each) for each in fields)
+    return any(old["metadata"].get(field) != new["metadata"].get(field) for field in fields)
 
 
 async def list_kind(context: Context, resource: Resource, namespace: str | None) -> int:

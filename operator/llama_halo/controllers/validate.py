@@ -22,8 +22,8 @@ def validate(
     key, version = key_of(cr), version_of(cr)
     cached = cache.get(key)
     if cached and cached[0] == version:
-        found: Spec | Invalid = cached[1]
-        return found
+        spec: Spec | Invalid = cached[1]
+        return spec
     try:
         result: Spec | Invalid = model.model_validate(cr.get("spec") or {})
     except ValidationError as error:
@@ -40,13 +40,13 @@ def version_of(cr: Mapping[str, Any]) -> tuple[str, int]:
 def _sentence(error: ValidationError) -> str:
     """Name each wrong field, what was seen and what is right; values of env are not shown."""
     parts = []
-    for each in error.errors(include_url=False)[:5]:
-        words = [str(word) for word in each["loc"] if not str(word).startswith("function-")]
-        path = ".".join(["spec", *words])
-        if each["type"] == "extra_forbidden":
+    for detail in error.errors(include_url=False)[:5]:
+        segments = [str(word) for word in detail["loc"] if not str(word).startswith("function-")]
+        path = ".".join(["spec", *segments])
+        if detail["type"] == "extra_forbidden":
             parts.append(f"{path} is not known to this operator: delete it or upgrade the operator")
-        elif "env" in words or isinstance(each["input"], dict | list):
-            parts.append(f"{path}: {each['msg']}")
+        elif "env" in segments or isinstance(detail["input"], dict | list):
+            parts.append(f"{path}: {detail['msg']}")
         else:
-            parts.append(f"{path}: {each['msg']} (seen: {each['input']!r})")
+            parts.append(f"{path}: {detail['msg']} (seen: {detail['input']!r})")
     return "; ".join(parts)

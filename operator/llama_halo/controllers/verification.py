@@ -63,21 +63,21 @@ async def verify(context: Context, key: Key) -> float | None:
     pause = await _pause(context, key, pod, tries)
     if pause:
         return pause
-    found = await _ask(context, _address(pod), config_hash)
-    if found.reason == NO_ANSWER:
+    verification = await _ask(context, _address(pod), config_hash)
+    if verification.reason == NO_ANSWER:
         log.warning(
             "the check of tool calling got no answer",
-            extra={"key": str(key), "pod": pod["metadata"]["name"], "reason": found.message},
+            extra={"key": str(key), "pod": pod["metadata"]["name"], "reason": verification.message},
         )
         if tries.failed + 1 < MOST_TRIES:
             context.tries[key] = replace(tries.later(AGAIN_SECONDS), failed=tries.failed + 1)
             return AGAIN_SECONDS
     context.tries.pop(key, None)
-    context.verified[key] = found
+    context.verified[key] = verification
     context.queue.add(key)
     log.info(
         "tried whether the model calls tools",
-        extra={"key": str(key), "tools": found.status, "reason": found.reason},
+        extra={"key": str(key), "tools": verification.status, "reason": verification.reason},
     )
     return None
 
@@ -106,10 +106,10 @@ async def _ask(context: Context, address: str, config_hash: str) -> Verification
         address, PORT, PATH, question(), seconds=ANSWER_SECONDS
     )
     if props is None or answer is None:
-        told = f"the server did not answer the check within {ANSWER_SECONDS:.0f} s"
-        return Verification(config_hash, "Unknown", NO_ANSWER, told)
-    known = props.body if isinstance(props.body, dict) else {}
-    return judge(config_hash, known, answer.status, answer.body)
+        message = f"the server did not answer the check within {ANSWER_SECONDS:.0f} s"
+        return Verification(config_hash, "Unknown", NO_ANSWER, message)
+    properties = props.body if isinstance(props.body, dict) else {}
+    return judge(config_hash, properties, answer.status, answer.body)
 
 
 def _is_due(context: Context, cr: Object, status: Object) -> bool:
@@ -120,8 +120,10 @@ def _is_due(context: Context, cr: Object, status: Object) -> bool:
     if isinstance(spec, Invalid) or not is_wanted(spec):
         return False
     config_hash = status.get("configHash", "")
-    known = (context.verified.get(key_of(cr)), remembered(status))
-    return bool(config_hash) and not any(each and each.config_hash == config_hash for each in known)
+    results = (context.verified.get(key_of(cr)), remembered(status))
+    return bool(config_hash) and not any(
+        result and result.config_hash == config_hash for result in results
+    )
 
 
 def _server(context: Context, key: Key, config_hash: str) -> Object | None:

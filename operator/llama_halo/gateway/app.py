@@ -130,7 +130,7 @@ class Gateway:
                     post(path, OPENAI, self._asking(RERANK, openai_embeddings.checked_rerank))
                     for path in (RERANK, "/rerank")
                 ),
-                *(post(each, OPENAI, self._write_down) for each in openai_audio.PATHS),
+                *(post(path, OPENAI, self._write_down) for path in openai_audio.PATHS),
                 post("/api/chat", OLLAMA, generate(ollama.validate_chat, ollama.chat)),
                 post("/api/generate", OLLAMA, generate(ollama.validate_prompt, ollama.generate)),
                 post("/api/embed", OLLAMA, self._embed),
@@ -241,9 +241,9 @@ class Gateway:
                 self._choice.named(call.asked)
                 return _answer(shortcut, call)
             tag, body = anthropic.take_tag(body) if call.api is ANTHROPIC else ("", body)
-            made = make(body)
+            exchange = make(body)
             session = session_of(request.headers, body)
-            count = Question(made.counts, made.body) if made.counts else None
+            count = Question(exchange.counts, exchange.body) if exchange.counts else None
             targets = await self._choice.choose(
                 tag or call.asked,
                 traits_of(request.headers, body, call.body_bytes),
@@ -252,20 +252,20 @@ class Gateway:
             )
             call.target = targets[0]
             question = Question(
-                made.path,
-                made.body,
-                own=made.own,
+                exchange.path,
+                exchange.body,
+                own=exchange.own,
                 given=body,
                 headers=passed_on(request.headers),
             )
-            lane = Lane(made.passes)
+            lane = Lane(exchange.passes)
             opened = self._held.stream(targets, question, lane, session=session)
-            if made.streams:
-                line = Line(request, made, call, self._config.ping_seconds)
+            if exchange.streams:
+                line = Line(request, exchange, call, self._config.ping_seconds)
                 return await send(line, opened, lane)
             async with opened as (call.target, events):
                 try:
-                    return _answer(await made.collect(call.noting(events)), call)
+                    return _answer(await exchange.collect(call.noting(events)), call)
                 except UNREADABLE as error:
                     raise unreadable(error) from error
 
@@ -338,11 +338,11 @@ class Gateway:
 
     async def _seen(self, _: web.Request, call: Call) -> web.StreamResponse:
         """`GET /ui/data`: what the status page shows."""
-        others = [each for each in self._calls.values() if each is not call]
-        seen = ui.snapshot(
+        others = [record for record in self._calls.values() if record is not call]
+        snapshot = ui.snapshot(
             self._config, self._watch.models, self._admission, others, self.metrics.answered
         )
-        return _answer(seen, call)
+        return _answer(snapshot, call)
 
     def _account(self, call: Call, path: str, status: int) -> None:
         model = call.target.name if call.target else ""

@@ -37,14 +37,18 @@ class Keys:
         """Let a request pass that has any of the keys; raises `Failure` for all others."""
         if self._folder is None:
             return
-        given = _given(headers)
+        candidates = _given(headers)
         # All are compared, whichever of them fits.
-        fits = [hmac.compare_digest(each, key) for each in given for key in self._known()]
+        fits = [
+            hmac.compare_digest(candidate, key) for candidate in candidates for key in self._known()
+        ]
         if not any(fits):
-            what = "no API key was given" if not given else "the API key is not one of the router"
+            problem = (
+                "no API key was given" if not candidates else "the API key is not one of the router"
+            )
             raise Failure(
                 401,
-                f"{what}: send one as Authorization: Bearer KEY or x-api-key: KEY",
+                f"{problem}: send one as Authorization: Bearer KEY or x-api-key: KEY",
                 code="invalid_api_key",
             )
 
@@ -57,14 +61,14 @@ class Keys:
 
     def _read(self) -> tuple[bytes, ...]:
         assert self._folder is not None  # noqa: S101  (else nothing is checked)
-        found = []
+        keys = []
         try:
             for path in sorted(self._folder.iterdir()):
                 if path.name.startswith(".") or not path.is_file():
                     continue
                 key = path.read_bytes()[:_MOST_BYTES].strip()
                 if len(key) >= LEAST_LETTERS:
-                    found.append(key)
+                    keys.append(key)
                 else:
                     log.warning(
                         "API key is too short and not used",
@@ -73,12 +77,14 @@ class Keys:
         except OSError as error:
             log.warning("API keys cannot be read", extra={"reason": repr(error)})
             return self._keys
-        return tuple(found)
+        return tuple(keys)
 
 
 def _given(headers: Mapping[str, str]) -> list[bytes]:
     """Return the keys that a request has, in any of the APIs' ways."""
     kind, _, token = headers.get("authorization", "").partition(" ")
-    found = [token] if kind.lower() == "bearer" else []
-    found += [headers.get("x-api-key", ""), headers.get("api-key", "")]
-    return [each.strip().encode(errors="replace") for each in found if each.strip()]
+    candidates = [token] if kind.lower() == "bearer" else []
+    candidates += [headers.get("x-api-key", ""), headers.get("api-key", "")]
+    return [
+        candidate.strip().encode(errors="replace") for candidate in candidates if candidate.strip()
+    ]

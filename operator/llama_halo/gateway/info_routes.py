@@ -89,7 +89,7 @@ class Service:
         lines = [{"status": "pulling manifest"}, {"status": "success"}]
         if body.get("stream") is False:
             return _json(lines[-1], call)
-        text = "".join(json.dumps(each) + "\n" for each in lines)
+        text = "".join(json.dumps(line) + "\n" for line in lines)
         return web.Response(text=text, content_type="application/x-ndjson", headers=call.headers())
 
     async def unknown(self, request: web.Request, _: Call) -> web.StreamResponse:
@@ -110,10 +110,17 @@ class Service:
     def _known(self, name: str, entry: Callable[[str, Model | None], Json]) -> Json:
         """Return the entry of a model by any of its names."""
         models = self._watch.models
-        known = listing.known(self._config, models)
-        found = next((each for each in (name, name.removesuffix(":latest")) if each in known), None)
-        if found is not None:
-            return entry(found, known[found])
+        models_by_name = listing.known(self._config, models)
+        exact = next(
+            (
+                candidate
+                for candidate in (name, name.removesuffix(":latest"))
+                if candidate in models_by_name
+            ),
+            None,
+        )
+        if exact is not None:
+            return entry(exact, models_by_name[exact])
         target = resolve(self._config, models, name, Traits())  # what only a pattern knows
         if target is None:
             raise no_such_model(name[:200])
@@ -142,8 +149,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 def with_slashes(*routes: web.RouteDef) -> list[web.RouteDef]:
     """Return routes, with those that some clients make of them: a slash at the end."""
-    plain = [each for each in routes if "{" not in each.path and each.path != "/"]
-    more = [web.RouteDef(each.method, f"{each.path}/", each.handler, {}) for each in plain]
+    plain = [route for route in routes if "{" not in route.path and route.path != "/"]
+    more = [web.RouteDef(route.method, f"{route.path}/", route.handler, {}) for route in plain]
     return [*routes, *more]
 
 

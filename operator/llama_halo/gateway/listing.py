@@ -30,18 +30,18 @@ def known(config: GatewayConfig, models: Mapping[str, Model]) -> dict[str, Model
     """Return every exact name with its model, if that is there: the router's own first, then the
     others, then those of the routes."""
     served = targets(config, models)
-    found = {name: models.get(key) for name, key in served.items()}
+    listed = {name: models.get(key) for name, key in served.items()}
     for alias, name in exact_names(config, models).items():
-        found.setdefault(alias, models.get(served[name]))
+        listed.setdefault(alias, models.get(served[name]))
     for route, name in route_models(config.routes).items():
-        found.setdefault(route, models.get(served.get(name, name)))
-    return found
+        listed.setdefault(route, models.get(served.get(name, name)))
+    return listed
 
 
 def entry(name: str, model: Model | None) -> dict[str, Any]:
     """Return one name's entry."""
     created = (model.created if model else "") or _EPOCH
-    found: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "id": name,
         "object": "model",
         "type": "model",
@@ -52,9 +52,9 @@ def entry(name: str, model: Model | None) -> dict[str, Any]:
         "available": bool(model and model.available),
     }
     if model and model.context_size_tokens:
-        found["context_length"] = model.context_size_tokens
-        found["max_model_len"] = model.context_size_tokens
-    return found
+        fields["context_length"] = model.context_size_tokens
+        fields["max_model_len"] = model.context_size_tokens
+    return fields
 
 
 def tags(config: GatewayConfig, models: Mapping[str, Model]) -> dict[str, Any]:
@@ -122,4 +122,7 @@ def _capabilities(model: Model | None) -> list[str]:
     """Return what Ollama's clients look for: a model that embeds does nothing else."""
     if model and model.mode != CHAT:
         return ["embedding"] if model.mode == EMBEDDING else []
-    return ["completion", *(each.lower() for each in (model.capabilities if model else ()))]
+    return [
+        "completion",
+        *(capability.lower() for capability in (model.capabilities if model else ())),
+    ]

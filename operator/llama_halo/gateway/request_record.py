@@ -66,10 +66,10 @@ class Call:
     """The gateway ends, and cannot wait for it."""
 
     def headers(self) -> dict[str, str]:
-        found = {"request-id": self.request_id, "x-request-id": self.request_id}
+        headers = {"request-id": self.request_id, "x-request-id": self.request_id}
         if self.target:
-            found |= {"x-route": self.target.route, "x-model": self.target.name}
-        return found
+            headers |= {"x-route": self.target.route, "x-model": self.target.name}
+        return headers
 
     def first_byte(self) -> None:
         if self.first_byte_seconds is None:
@@ -84,5 +84,5 @@ class Call:
 
 
 def _number(usage: Any, name: str) -> int:
-    found = usage.get(name) if isinstance(usage, dict) else 0
-    return found if isinstance(found, int) else 0
+    count = usage.get(name) if isinstance(usage, dict) else 0
+    return count if isinstance(count, int) else 0

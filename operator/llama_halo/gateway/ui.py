@@ -48,7 +48,7 @@ def snapshot(
             _model(name, models.get(llama), admission, answered.get(name, 0))
             for name, llama in served.items()
         ],
-        "calls": [_call(each, now) for each in sorted(calls, key=_started)[:MOST_CALLS]],
+        "calls": [_call(call, now) for call in sorted(calls, key=_started)[:MOST_CALLS]],
     }
 
 

@@ -62,17 +62,17 @@ class Bundle:
             draft = self.draft.weights + drafting_bytes(self.draft.model, serving)
         elif self.draft:
             alone = replace(serving, drafted_tokens=0)
-            found = estimate(self.draft.weights, self.draft.model, alone)
-            draft = found.gpu
-            method = Method.UPPER_BOUND if found.method is Method.UPPER_BOUND else method
-        seen = self.projector and self.projector.bound_bytes(
+            draft_estimate = estimate(self.draft.weights, self.draft.model, alone)
+            draft = draft_estimate.gpu
+            method = Method.UPPER_BOUND if draft_estimate.method is Method.UPPER_BOUND else method
+        projector_bytes = self.projector and self.projector.bound_bytes(
             flash_attention=serving.flash_attention, image_tokens=serving.image_tokens
         )
         return replace(
             own,
-            projector=seen or 0,
+            projector=projector_bytes or 0,
             draft=draft,
-            adapters=sum(each.weights for each in self.adapters.values()),
+            adapters=sum(adapter.weights for adapter in self.adapters.values()),
             method=method,
         )
 
@@ -83,9 +83,9 @@ class Bundle:
                 f"draft.mtp: this {own} file has no layers for multi-token prediction that"
                 " llama.cpp uses: delete spec.draft, take a file that has them, or use draft.model"
             )
-        for name, each in self.adapters.items():
-            if each.architecture != own:
+        for name, adapter in self.adapters.items():
+            if adapter.architecture != own:
                 raise UnsupportedModel(
-                    f"adapters: {name} is for models of the architecture {each.architecture},"
+                    f"adapters: {name} is for models of the architecture {adapter.architecture},"
                     f" and the model is {own}: delete it, or take the model it was made for"
                 )

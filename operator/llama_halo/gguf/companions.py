@@ -78,29 +78,29 @@ def kind_of(header: Header) -> str:
     return ADAPTER if header.text("general.type") == "adapter" else ""
 
 
-def check_kind(header: Header, wanted: str) -> None:
+def check_kind(header: Header, expected: str) -> None:
     """Refuse a file that was named as something that it is not; raises `UnsupportedModel`."""
-    found = kind_of(header)
-    if found != wanted:
-        is_one, field = _NAMES[found]
+    kind = kind_of(header)
+    if kind != expected:
+        is_one, field = _NAMES[kind]
         raise UnsupportedModel(
-            f"it is {is_one}, not {_NAMES[wanted][0]}: name it in spec.{field}, where it belongs"
+            f"it is {is_one}, not {_NAMES[expected][0]}: name it in spec.{field}, where it belongs"
         )
 
 
-def companion(header: Header, wanted: str) -> Companion:
+def companion(header: Header, kind: str) -> Companion:
     """Return what a file is that was named as a projector or an adapter.
 
     Raises `UnsupportedModel` when it is something else, and `DamagedGGUF` for numbers that cannot
     be.
     """
-    check_kind(header, wanted)
-    return _adapter(header) if wanted == ADAPTER else _projector(header)
+    check_kind(header, kind)
+    return _adapter(header) if kind == ADAPTER else _projector(header)
 
 
-def to_json(found: Companion) -> dict[str, Any]:
+def to_json(described: Companion) -> dict[str, Any]:
     """Return a companion as JSON."""
-    return {name: value for name, value in asdict(found).items() if value}
+    return {name: value for name, value in asdict(described).items() if value}
 
 
 def from_json(data: Mapping[str, Any]) -> Companion:
@@ -131,7 +131,7 @@ def _projector(header: Header) -> Companion:
     parts = ([_vision(header)] if sees else []) + ([_audio(header)] if hears else [])
     if not parts:
         raise UnsupportedModel("this projector has an encoder neither for images nor for audio")
-    largest = max(parts, key=lambda each: each.bound_bytes(flash_attention=True))
+    largest = max(parts, key=lambda tensor: tensor.bound_bytes(flash_attention=True))
     return Companion(
         kind=PROJECTOR,
         architecture=largest.architecture,
@@ -160,21 +160,21 @@ def _vision(header: Header) -> Companion:
         0 if name in _MOST_TOKENS else BATCH_TOKENS * merge,
     )
     windowed = any(
-        f"clip.vision.{each}" in header.metadata or f"clip.vision.{each}" in header.array_lengths
-        for each in ("n_wa_pattern", "wa_layer_indexes", "wa_pattern_mode")
+        f"clip.vision.{key}" in header.metadata or f"clip.vision.{key}" in header.array_lengths
+        for key in ("n_wa_pattern", "wa_layer_indexes", "wa_pattern_mode")
     )
-    found = _encoder(header, "vision", name, positions)
+    encoder = _encoder(header, "vision", name, positions)
     return replace(
-        found,
+        encoder,
         token_positions=merge if name in _MOST_TOKENS or pixels else 0,
         pair_bytes=6 if windowed else 0,
     )
 
 
 def _audio(header: Header) -> Companion:
-    found = _encoder(header, "audio", _type(header, "audio"), AUDIO_POSITIONS)
-    whole = found.architecture in _WHOLE_AUDIO
-    return replace(found, pair_bytes=12 * found.heads if whole else 0)
+    encoder = _encoder(header, "audio", _type(header, "audio"), AUDIO_POSITIONS)
+    whole = encoder.architecture in _WHOLE_AUDIO
+    return replace(encoder, pair_bytes=12 * encoder.heads if whole else 0)
 
 
 def _encoder(header: Header, part: str, name: str, positions: int) -> Companion:
@@ -182,7 +182,7 @@ def _encoder(header: Header, part: str, name: str, positions: int) -> Companion:
         raise DamagedGGUF(f"clip.{part} takes {positions} patches of an image, which none does")
     width = _number(header, f"{part}.embedding_length", 1, MOST_WIDTH)
     hidden = _number(header, f"{part}.feed_forward_length", 0, MOST_WIDTH)
-    gated = any(".ffn_gate." in each for each in header.tensors)
+    gated = any(".ffn_gate." in tensor for tensor in header.tensors)
     return Companion(
         kind=PROJECTOR,
         architecture=name,
@@ -194,8 +194,8 @@ def _encoder(header: Header, part: str, name: str, positions: int) -> Companion:
 
 
 def _type(header: Header, part: str) -> str:
-    found = header.text("clip.projector_type") or header.text(f"clip.{part}.projector_type")
-    return found[:64] or "mlp"
+    kind = header.text("clip.projector_type") or header.text(f"clip.{part}.projector_type")
+    return kind[:64] or "mlp"
 
 
 def _merge(header: Header, name: str) -> int:
@@ -206,8 +206,8 @@ def _merge(header: Header, name: str) -> int:
 
 
 def _number(header: Header, key: str, least: int, most: int, *, default: int | None = None) -> int:
-    found = header.metadata.get(f"clip.{key}", default)
-    if not isinstance(found, int) or isinstance(found, bool) or not least <= found <= most:
-        told = "missing" if found is None else repr(found)[:60]
-        raise DamagedGGUF(f"clip.{key} is {told}, not a number from {least} to {most}")
-    return found
+    value = header.metadata.get(f"clip.{key}", default)
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        shown = "missing" if value is None else repr(value)[:60]
+        raise DamagedGGUF(f"clip.{key} is {shown}, not a number from {least} to {most}")
+    return value

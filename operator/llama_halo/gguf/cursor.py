@@ -23,54 +23,54 @@ class Cursor:
         self._block_at = 0
         self.position = 0
 
-    def take(self, count: int, what: str) -> bytes:
+    def take(self, count: int, field: str) -> bytes:
         """Return the next bytes and go past them."""
-        self._need(count, what)
+        self._need(count, field)
         start = self.position - self._block_at
         self.position += count
         return self._block[start : start + count]
 
-    def skip(self, count: int, what: str) -> None:
+    def skip(self, count: int, field: str) -> None:
         """Go past bytes without reading them."""
-        self.expect(count, what)
+        self.expect(count, field)
         self.position += count
 
-    def number(self, layout: str, what: str) -> int:
+    def number(self, layout: str, field: str) -> int:
         """Return the next whole number."""
-        found: int = struct.unpack(layout, self.take(struct.calcsize(layout), what))[0]
-        return found
+        number: int = struct.unpack(layout, self.take(struct.calcsize(layout), field))[0]
+        return number
 
-    def text(self, most: int, what: str) -> str:
+    def text(self, most: int, field: str) -> str:
         """Return the next text of at most so many bytes."""
-        length: int = _LENGTH.unpack(self.take(8, what))[0]
+        length: int = _LENGTH.unpack(self.take(8, field))[0]
         if length > most:
-            raise DamagedGGUF(f"{what} is {length} bytes long, more than {most}")
+            raise DamagedGGUF(f"{field} is {length} bytes long, more than {most}")
         # Names in some files are no UTF-8; what matters is that they can be told apart and shown.
-        return self.take(length, what).decode(errors="replace")
+        return self.take(length, field).decode(errors="replace")
 
-    def skip_texts(self, count: int, what: str) -> None:
+    def skip_texts(self, count: int, field: str) -> None:
         """Go past texts; a vocabulary has a quarter of a million of them."""
         while count:
-            self._need(8, what)
+            self._need(8, field)
             block, at, last = self._block, self.position - self._block_at, len(self._block) - 8
             while count and at <= last:
                 at += 8 + _LENGTH.unpack_from(block, at)[0]
                 count -= 1
             self.position = self._block_at + at
-            self.expect(0, what)
+            self.expect(0, field)
 
-    def expect(self, count: int, what: str) -> None:
+    def expect(self, count: int, field: str) -> None:
         """Raise when the file, or any header, cannot have so many more bytes."""
         if self.position + count > self._end:
-            raise DamagedGGUF(f"the file ends within {what}")
+            raise DamagedGGUF(f"the file ends within {field}")
 
-    def _need(self, count: int, what: str) -> None:
+    def _need(self, count: int, field: str) -> None:
         """Have the next bytes in the block."""
-        self.expect(count, what)
+        self.expect(count, field)
         start = self.position - self._block_at
         if start + count <= len(self._block):
             return
-        wanted = min(max(count, BLOCK_BYTES), self._end - self.position)
-        self._block, self._block_at = self._read_at(self.position, wanted), self.position
+        size = min(max(count, BLOCK_BYTES), self._end - self.position)
+        self._block, self._block_at = self._read_at(self.position, size), self.position
         if len(self._block) < count:
-            raise DamagedGGUF(f"the file ends within {what}")
+            raise DamagedGGUF(f"the file ends within {field}")

@@ -76,13 +76,13 @@ class Header:
 
     def text(self, key: str) -> str:
         """Return a value of text, empty when it is absent or something else."""
-        found = self.metadata.get(key)
-        return found if isinstance(found, str) else ""
+        value = self.metadata.get(key)
+        return value if isinstance(value, str) else ""
 
     def whole(self, key: str, default: int = 0) -> int:
         """Return a whole number, the default when it is absent or something else."""
-        found = self.metadata.get(key)
-        return found if isinstance(found, int) and not isinstance(found, bool) else default
+        value = self.metadata.get(key)
+        return value if isinstance(value, int) and not isinstance(value, bool) else default
 
 
 def read_header(read_at: ReadAt, size: int | None = None) -> Header:
@@ -97,8 +97,8 @@ def read_header(read_at: ReadAt, size: int | None = None) -> Header:
     version = cursor.number("<I", "the version")
     if version not in VERSIONS:
         swapped = int.from_bytes(version.to_bytes(4, "little"), "big") in VERSIONS
-        why = "it is big-endian" if swapped else f"version {version}; llama.cpp reads 2 and 3"
-        raise NotAGGUF(f"this kind of GGUF cannot be read: {why}")
+        problem = "it is big-endian" if swapped else f"version {version}; llama.cpp reads 2 and 3"
+        raise NotAGGUF(f"this kind of GGUF cannot be read: {problem}")
     tensor_count = cursor.number("<Q", "the number of tensors")
     key_count = cursor.number("<Q", "the number of keys")
     _at_most("tensors", tensor_count, MOST_TENSORS)
@@ -142,8 +142,8 @@ def _scalar(cursor: Cursor, kind: int, key: str) -> Scalar:
     layout = _SCALARS.get(kind)
     if layout is None:
         raise DamagedGGUF(f"{key} has type {kind}, which does not exist")
-    found: Scalar = layout.unpack(cursor.take(layout.size, key))[0]
-    return found
+    value: Scalar = layout.unpack(cursor.take(layout.size, key))[0]
+    return value
 
 
 def _array(
@@ -165,15 +165,15 @@ def _array(
         cursor.skip(least, key)
         return None, length
     data = cursor.take(least, key)
-    return tuple(each for (each,) in layout.iter_unpack(data)), length
+    return tuple(item for (item,) in layout.iter_unpack(data)), length
 
 
 def _alignment(metadata: Mapping[str, Value]) -> int:
-    found = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
+    alignment = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
     # llama.cpp takes any power of two; more than a huge page is nobody's alignment.
-    if not isinstance(found, int) or not 0 < found <= 2**21 or found & (found - 1):
-        raise DamagedGGUF(f"general.alignment is {str(found)[:40]}, no power of two up to 2^21")
-    return found
+    if not isinstance(alignment, int) or not 0 < alignment <= 2**21 or alignment & (alignment - 1):
+        raise DamagedGGUF(f"general.alignment is {str(alignment)[:40]}, no power of two up to 2^21")
+    return alignment
 
 
 def _tensors(
@@ -190,9 +190,11 @@ def _tensors(
         values, kind, offset = _tensor(cursor, name)
         if offset != end:
             raise DamagedGGUF(f"tensor {name} has offset {offset}, expected {end}")
-        found = TENSOR_TYPES[kind]
-        tensors[name] = _padded(values // found.block_values * found.block_bytes, alignment)
-        types[found.name] = types.get(found.name, 0) + tensors[name]
+        tensor_type = TENSOR_TYPES[kind]
+        tensors[name] = _padded(
+            values // tensor_type.block_values * tensor_type.block_bytes, alignment
+        )
+        types[tensor_type.name] = types.get(tensor_type.name, 0) + tensors[name]
         parameters += values
         end += tensors[name]
         if end >= 2**63:
@@ -210,8 +212,8 @@ def _tensor(cursor: Cursor, name: str) -> tuple[int, int, int]:
     if kind not in TENSOR_TYPES:
         raise DamagedGGUF(f"tensor {name} has type {kind}, which this reader does not know")
     values = 1
-    for each in shape:
-        values *= each
+    for extent in shape:
+        values *= extent
         if not 0 < values < 2**62:
             raise DamagedGGUF(f"tensor {name} has the impossible shape {shape}")
     if shape and shape[0] % TENSOR_TYPES[kind].block_values:
@@ -222,9 +224,9 @@ def _tensor(cursor: Cursor, name: str) -> tuple[int, int, int]:
     return values, kind, offset
 
 
-def _at_most(what: str, seen: int, most: int) -> None:
-    if seen > most:
-        raise DamagedGGUF(f"{seen} {what} are more than any model has ({most})")
+def _at_most(field: str, value: int, most: int) -> None:
+    if value > most:
+        raise DamagedGGUF(f"{value} {field} are more than any model has ({most})")
 
 
 def _padded(size: int, alignment: int) -> int:

@@ -75,7 +75,7 @@ def dimensions(header: Header) -> Dimensions:
         layers=layers,
         drafting=reader.drafting(),
         widest_values=reader.widest_values(),
-        window_tokens=reader.window if any(each.windowed for each in layers) else 0,
+        window_tokens=reader.window if any(layer.windowed for layer in layers) else 0,
         embedding=reader.embedding,
         vocabulary=reader.vocabulary(),
         heads=max(reader.heads, default=0),
@@ -104,7 +104,7 @@ class _Reader:
         self.heads = self.per_layer("attention.head_count", 0)
         self.kv_heads = self.per_layer("attention.head_count_kv", None) or self.heads
         self.widths = self.per_layer("feed_forward_length", 0)
-        lengths = [self._small(f"attention.{each}_length_mla") for each in ("key", "value")]
+        lengths = [self._small(f"attention.{part}_length_mla") for part in ("key", "value")]
         self.latent = self.architecture in arch.LATENT and all(lengths)
         self.window, self.windowed = self._windows()
         self.recurrent = self._recurrent()
@@ -116,21 +116,21 @@ class _Reader:
 
     def number(self, key: str, least: int, most: int, *, default: int | None = None) -> int:
         """Return `<architecture>.<key>`, which must be within bounds."""
-        found = self._header.metadata.get(f"{self.architecture}.{key}", default)
-        if not isinstance(found, int) or isinstance(found, bool) or not least <= found <= most:
+        value = self._header.metadata.get(f"{self.architecture}.{key}", default)
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
             raise DamagedGGUF(
-                f"{self.architecture}.{key} is {_told(found)}, not a number from {least} to {most}"
+                f"{self.architecture}.{key} is {_told(value)}, not a number from {least} to {most}"
             )
-        return found
+        return value
 
     def per_layer(self, key: str, default: int | None) -> list[int]:
         """Return a number for each layer: the file has one for all, or an array."""
         name = f"{self.architecture}.{key}"
         if name in self._header.array_lengths:
-            found = self._array(key)
-            if len(found) != self.blocks or not all(0 <= each <= MOST_WIDTH for each in found):
+            values = self._array(key)
+            if len(values) != self.blocks or not all(0 <= value <= MOST_WIDTH for value in values):
                 raise DamagedGGUF(f"{name} is not one number from 0 for each of its layers")
-            return found
+            return values
         if name not in self._header.metadata:
             return [] if default is None else [default] * self.blocks
         return [self.number(key, 0, MOST_WIDTH)] * self.blocks
@@ -157,21 +157,21 @@ class _Reader:
         """Return what each layer of the main context keeps; drafting layers are in another."""
         if self.architecture in arch.NO_CACHE:
             return ()
-        found = [self._layer(index) for index in range(self._cached_layers())]
+        layers = [self._layer(index) for index in range(self._cached_layers())]
         if self.architecture == "nanbeige":  # goes through its layers several times
-            found *= self.number("num_loops", 1, MOST_LAYERS, default=1)
-        if len(found) > MOST_LAYERS:
-            raise DamagedGGUF(f"{len(found)} layers are more than llama.cpp takes ({MOST_LAYERS})")
-        return tuple(found)
+            layers *= self.number("num_loops", 1, MOST_LAYERS, default=1)
+        if len(layers) > MOST_LAYERS:
+            raise DamagedGGUF(f"{len(layers)} layers are more than llama.cpp takes ({MOST_LAYERS})")
+        return tuple(layers)
 
     def drafting(self) -> tuple[Layer, ...]:
         """Return what each layer that only drafts keeps: it attends, whatever the others do."""
         if self.trunk == 0 or (self.known and self.architecture not in arch.DRAFTS):
             return ()
-        found = [self._attending(index) for index in range(self.trunk, self.blocks)]
+        layers = [self._attending(index) for index in range(self.trunk, self.blocks)]
         if self.architecture in arch.DRAFTS_DENSELY:
-            found = [replace(each, indexer_k_values=0, indexer_v_values=0) for each in found]
-        return tuple(found)
+            layers = [replace(layer, indexer_k_values=0, indexer_v_values=0) for layer in layers]
+        return tuple(layers)
 
     def widest_values(self) -> int:
         return max(
@@ -230,7 +230,7 @@ class _Reader:
         rule, key = arch.WINDOWS.get(self.architecture), "attention.sliding_window"
         if self.architecture == "lfm2":
             tokens = self.number(key, 0, 2**31, default=0)
-            return (tokens, [bool(each) for each in self.kv_heads]) if tokens else none
+            return (tokens, [bool(kv_head) for kv_head in self.kv_heads]) if tokens else none
         if rule is None or (
             self.architecture == "exaone4" and self.trunk != arch.EXAONE4_WINDOWED_LAYERS
         ):
@@ -244,7 +244,7 @@ class _Reader:
     def _pattern(self, rule: arch.Window) -> list[bool]:
         key = "attention.sliding_window_pattern"
         if f"{self.architecture}.{key}" in self._header.array_lengths:
-            listed = [bool(each) for each in self._array(key)]
+            listed = [bool(item) for item in self._array(key)]
             return (listed + [False] * self.blocks)[: self.blocks]
         period = self.number(key, 0, MOST_LAYERS, default=rule.period)
         full = 0 if rule.full_first else period - 1
@@ -261,7 +261,7 @@ class _Reader:
             return [not heads and index < self.trunk for index, heads in enumerate(self.kv_heads)]
         if name in arch.RECURRENT_BY_INTERVAL:
             if f"{name}.attention.recurrent_layers" in self._header.array_lengths:
-                listed = [bool(each) for each in self._array("attention.recurrent_layers")]
+                listed = [bool(item) for item in self._array("attention.recurrent_layers")]
                 return (listed + [False] * self.blocks)[: self.blocks]
             default = arch.RECURRENT_BY_INTERVAL[name]
             every = self.number("full_attention_interval", 1, MOST_LAYERS, default=default)
@@ -326,12 +326,12 @@ class _Reader:
     def _array(self, key: str) -> list[int]:
         """Return an array of whole numbers, empty when there is none."""
         name = f"{self.architecture}.{key}"
-        found = self._header.metadata.get(name, ())
-        if not isinstance(found, tuple):
+        values = self._header.metadata.get(name, ())
+        if not isinstance(values, tuple):
             return []
-        if not all(isinstance(each, int) for each in found):
+        if not all(isinstance(value, int) for value in values):
             raise DamagedGGUF(f"{name} is no array of whole numbers")
-        return [int(each) for each in found]
+        return [int(value) for value in values]
 
     def _largest(self, key: str) -> int:
         return max(self.per_layer(key, 0), default=0)
@@ -343,5 +343,5 @@ def _width(values: int) -> int:
     return values
 
 
-def _told(found: object) -> str:
-    return "missing" if found is None else repr(found)[:60]
+def _told(value: object) -> str:
+    return "missing" if value is None else repr(value)[:60]

@@ -24,7 +24,7 @@ _BLOCK = re.compile(r"blk\.(\d{1,3})\.")
 _LAYERS = ("layers", "drafting")
 _NONE: Json = {"of": [], "runs": ""}
 """What earlier releases did not look for."""
-_NUMBERS = tuple(each.name for each in fields(Dimensions) if each.name not in _LAYERS)
+_NUMBERS = tuple(field.name for field in fields(Dimensions) if field.name not in _LAYERS)
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,9 @@ def profile(header: Header, file: str) -> Profile:
     model = dimensions(header)
     weights = [0] * len(model.layers)
     for name, size in header.tensors.items():
-        found = _BLOCK.match(name)
-        if found and int(found[1]) < len(weights):
-            weights[int(found[1])] += size
+        match = _BLOCK.match(name)
+        if match and int(match[1]) < len(weights):
+            weights[int(match[1])] += size
     return Profile(
         parameters=header.parameters,
         quantization=_quantization(header, file),
@@ -81,21 +81,24 @@ def speaks_of_tools(template: str) -> bool:
     return "tools" in template
 
 
-def to_json(found: Profile) -> Json:
+def to_json(model_profile: Profile) -> Json:
     """Return a profile as compact JSON."""
-    numbers = {name: getattr(found.model, name) for name in _NUMBERS}
+    numbers = {name: getattr(model_profile.model, name) for name in _NUMBERS}
     return {
-        "parameters": found.parameters,
-        "quantization": found.quantization,
-        "tools": found.tools,
-        **({"drafts": found.drafts} if found.drafts else {}),
-        "weights": found.weights,
-        "layerWeights": _runs(found.layer_weights),
+        "parameters": model_profile.parameters,
+        "quantization": model_profile.quantization,
+        "tools": model_profile.tools,
+        **({"drafts": model_profile.drafts} if model_profile.drafts else {}),
+        "weights": model_profile.weights,
+        "layerWeights": _runs(model_profile.layer_weights),
         **{
-            name: _runs([_layer_json(each) for each in getattr(found.model, name)])
+            name: _runs([_layer_json(layer) for layer in getattr(model_profile.model, name)])
             for name in _LAYERS
         },
-        **{name: list(each) if isinstance(each, tuple) else each for name, each in numbers.items()},
+        **{
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in numbers.items()
+        },
     }
 
 
@@ -105,7 +108,7 @@ def from_json(data: Mapping[str, Any]) -> Profile:
         numbers: Json = {name: data[name] for name in _NUMBERS}
         numbers["head_lengths"] = tuple(numbers["head_lengths"])
         for name in _LAYERS:
-            numbers[name] = tuple(Layer(*each) for each in _unrolled(data.get(name) or _NONE))
+            numbers[name] = tuple(Layer(*layer) for layer in _unrolled(data.get(name) or _NONE))
         return Profile(
             parameters=int(data["parameters"]),
             quantization=str(data["quantization"]),
@@ -135,7 +138,7 @@ def _drafts(header: Header) -> str:
 
 def _layer_json(layer: Layer) -> list[int]:
     """Return a layer's numbers, without the zeros at the end."""
-    numbers = [int(each) for each in astuple(layer)]
+    numbers = [int(value) for value in astuple(layer)]
     while numbers and not numbers[-1]:
         numbers.pop()
     return numbers
@@ -144,21 +147,21 @@ def _layer_json(layer: Layer) -> list[int]:
 def _runs(values: Sequence[Any]) -> Json:
     """Return the distinct values, and how many of which follow each other."""
     distinct: list[Any] = []
-    for each in values:
-        if each not in distinct:
-            distinct.append(each)
+    for value in values:
+        if value not in distinct:
+            distinct.append(value)
     runs = [(len(list(same)), which) for which, same in groupby(map(distinct.index, values))]
     return {"of": distinct, "runs": " ".join(f"{count}x{which}" for count, which in runs)}
 
 
 def _unrolled(runs: Mapping[str, Any]) -> list[Any]:
-    found: list[Any] = []
-    for each in str(runs["runs"]).split():
-        count, _, which = each.partition("x")
-        if not 0 < int(count) <= MOST_LAYERS - len(found):
+    values: list[Any] = []
+    for run in str(runs["runs"]).split():
+        count, _, which = run.partition("x")
+        if not 0 < int(count) <= MOST_LAYERS - len(values):
             raise ValueError(f"{count} more layers")
-        found += [runs["of"][int(which)]] * int(count)
-    return found
+        values += [runs["of"][int(which)]] * int(count)
+    return values
 
 
 def _quantization(header: Header, file: str) -> str:

@@ -23,19 +23,19 @@ def shard_names(name: str, header: Header) -> list[str]:
     count = header.whole("split.count", 1)
     if count <= 1:
         return [name]
-    found = _NAME.search(name)
-    if found is None or int(found[2]) != count or count > MOST_SHARDS:
+    match = _NAME.search(name)
+    if match is None or int(match[2]) != count or count > MOST_SHARDS:
         raise DamagedGGUF(
             f"the file is one of {count} shards, and is not called …-00001-of-{count:05}.gguf:"
             " llama.cpp finds the others by their names, which must not be changed"
         )
-    if header.whole("split.no") != 0 or int(found[1]) != 1:
+    if header.whole("split.no") != 0 or int(match[1]) != 1:
         raise DamagedGGUF(
-            f"this is shard {found[1]} of {count}: a model is named by its first,"
+            f"this is shard {match[1]} of {count}: a model is named by its first,"
             f" …-00001-of-{count:05}.gguf"
         )
-    stem = name[: found.start()]
-    return [f"{stem}-{index:05}-of-{count:05}{found[3]}" for index in range(1, count + 1)]
+    stem = name[: match.start()]
+    return [f"{stem}-{index:05}-of-{count:05}{match[3]}" for index in range(1, count + 1)]
 
 
 def combine(headers: Sequence[Header]) -> Header:

@@ -33,7 +33,7 @@ def companion(read_at: ReadAt, size: int) -> Companion:
             " what this file is"
         )
     numbers = _HEADER.unpack(data)[1:]
-    if not all(0 < each < _MOST for each in numbers[:-1]):
+    if not all(0 < number < _MOST for number in numbers[:-1]):
         raise UnsupportedModel("its header has sizes that no model of whisper.cpp has")
     more = _caches(numbers) + _compute(numbers)
     return Companion(
@@ -48,8 +48,8 @@ def companion(read_at: ReadAt, size: int) -> Companion:
 
 def _caches(numbers: tuple[int, ...]) -> int:
     _, audio_context, audio_state, _, _, text_context, text_state, _, text_layers, *_ = numbers
-    heard, said = _padded(audio_context), _padded(text_context)
-    own = 2 * text_layers * text_state * said * _HALF * _DECODERS
+    heard, text = _padded(audio_context), _padded(text_context)
+    own = 2 * text_layers * text_state * text * _HALF * _DECODERS
     across = 2 * text_layers * text_state * heard * _HALF
     return own + across + 2 * audio_state * heard * _HALF
 

@@ -49,32 +49,32 @@ def is_it(document: Any) -> bool:
     )
 
 
-def read(found: Found, file: str, document: Mapping[str, Any]) -> None:
+def read(result: Found, file: str, document: Mapping[str, Any]) -> None:
     """Read a whole configuration; what is on this machine first, for its names come first."""
-    top = Settings(found, file, document)
+    top = Settings(result, file, document)
     names: dict[str, str] = {}
     providers = [
-        _Provider.of(each)
+        _Provider.of(entry)
         for spelling in ("Providers", "providers")
-        for each in top.several(spelling)
+        for entry in top.several(spelling)
     ]
-    for each in sorted(providers, key=lambda each: not each.is_here):
-        (_local if each.is_here else _elsewhere)(found, each, names)
+    for provider in sorted(providers, key=lambda candidate: not candidate.is_here):
+        (_local if provider.is_here else _elsewhere)(result, provider, names)
         for name in ("tokenizer", "headers"):
-            each.values.ask(name, "there is no such setting of a provider")
-        each.values.end()
-    _router(found, top.inner("Router"), names)
-    _fallbacks(found, top, names)
+            provider.values.ask(name, "there is no such setting of a provider")
+        provider.values.end()
+    _router(result, top.inner("Router"), names)
+    _fallbacks(result, top, names)
     if top.ask("APIKEY", "put it into a Secret and name it in spec.auth of the ModelRouter"):
-        found.needs_key = True
+        result.needs_key = True
     timeout = top.number("API_TIMEOUT_MS")
     if timeout:
-        found.api_timeout = f"{max(timeout // 1000, 1)}s"
+        result.api_timeout = f"{max(timeout // 1000, 1)}s"
         top.note("API_TIMEOUT_MS", Verdict.CHANGED, "of --engine claudeCodeRouter alone")
-    for name, why in _OF_THE_PROGRAM.items():
-        top.drop(name, why)
-    for name, what in _ASKED.items():
-        top.ask(name, what)
+    for name, reason in _OF_THE_PROGRAM.items():
+        top.drop(name, reason)
+    for name, task in _ASKED.items():
+        top.ask(name, task)
     top.end()
 
 
@@ -97,30 +97,30 @@ class _Provider:
         return here(self.address) not in (None, _OLLAMA)
 
 
-def _local(found: Found, provider: _Provider, names: dict[str, str]) -> None:
+def _local(result: Found, provider: _Provider, names: dict[str, str]) -> None:
     """Its models are LlamaModels; a server that is known by its port answers to every name."""
     values = provider.values
-    for each in provider.models:
-        alone = found.at_port(here(provider.address) or 0) if len(provider.models) == 1 else None
-        llama = found.known_as(each) or alone or found.model(each)
-        found.add_alias(llama.name, each)
-        names[f"{provider.name},{each}"] = llama.name
+    for model in provider.models:
+        alone = result.at_port(here(provider.address) or 0) if len(provider.models) == 1 else None
+        llama = result.known_as(model) or alone or result.model(model)
+        result.add_alias(llama.name, model)
+        names[f"{provider.name},{model}"] = llama.name
     values.note("api_base_url", Verdict.MAPPED, f"LlamaModels: {', '.join(provider.models)}")
     values.drop("api_key", "models of the cluster have none")
     values.drop("transformer", "llama-server speaks Anthropic's API itself")
 
 
-def _elsewhere(found: Found, provider: _Provider, names: dict[str, str]) -> None:
+def _elsewhere(result: Found, provider: _Provider, names: dict[str, str]) -> None:
     values = provider.values
     key, transformer = values.take("api_key"), values.take("transformer")
     passed = "anthropic" in str(transformer or "").lower() and "/v1/messages" in provider.address
     protocol = "Anthropic" if passed else "OpenAI"
-    label = provider_at(found, provider.name, provider.address, protocol=protocol, key=bool(key))
-    for each in provider.models:
-        names[f"{provider.name},{each}"] = found.add_elsewhere(each, label, each)
+    label = provider_at(result, provider.name, provider.address, protocol=protocol, key=bool(key))
+    for model in provider.models:
+        names[f"{provider.name},{model}"] = result.add_elsewhere(model, label, model)
     values.note("api_base_url", Verdict.MAPPED, f"providers: {label}")
     if transformer:
-        found.transformers[label] = cleaned(transformer)
+        result.transformers[label] = cleaned(transformer)
         text = "of --engine claudeCodeRouter alone; the gateway translates by itself"
         values.note("transformer", Verdict.CHANGED, text)
 
@@ -128,14 +128,14 @@ def _elsewhere(found: Found, provider: _Provider, names: dict[str, str]) -> None
 _OLLAMA = 11434
 
 
-def _router(found: Found, router: Settings, names: Mapping[str, str]) -> None:
+def _router(result: Found, router: Settings, names: Mapping[str, str]) -> None:
     for route in _ROUTES:
         value = router.text(route, f"routes.{route}")
         if value:
             model = _named(value, names)
-            found.routes[route] = {"model": model} if route == "longContext" else model
+            result.routes[route] = {"model": model} if route == "longContext" else model
     threshold = router.number("longContextThreshold")
-    long = found.routes.get("longContext")
+    long = result.routes.get("longContext")
     if threshold and isinstance(long, dict):
         long["thresholdTokens"] = threshold
         router.note("longContextThreshold", Verdict.MAPPED, "routes.longContext.thresholdTokens")
@@ -144,15 +144,15 @@ def _router(found: Found, router: Settings, names: Mapping[str, str]) -> None:
     router.end()
 
 
-def _fallbacks(found: Found, top: Settings, names: Mapping[str, str]) -> None:
+def _fallbacks(result: Found, top: Settings, names: Mapping[str, str]) -> None:
     """Its fallbacks are of a route, these are of the route's model."""
     fallback = top.inner("fallback")
     for route in fallback.peek():
-        target = found.routes.get(route)
+        target = result.routes.get(route)
         model = target["model"] if isinstance(target, dict) else target
-        others = [_named(each, names) for each in fallback.texts(route)]
+        others = [_named(text, names) for text in fallback.texts(route)]
         if model and others:
-            found.fallbacks.setdefault(model, others)
+            result.fallbacks.setdefault(model, others)
             fallback.note(route, Verdict.CHANGED, f"fallbacks of {model}, whoever asks")
         else:
             fallback.note(route, Verdict.DROPPED, "there is no such route")

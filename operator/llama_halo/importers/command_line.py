@@ -120,9 +120,9 @@ _WHISPERS = {
 def local_path(path: str, root: str) -> str:
     """Return the path of a file below the store: the folder of all models is left out."""
     text = re.sub(r"^(~|\$\{?HOME\}?)(?=/)", "", path)
-    for each in (root.rstrip("/"), "/models", "/app/models"):
-        if each and text.startswith(f"{each}/"):
-            return text.removeprefix(f"{each}/")
+    for folder in (root.rstrip("/"), "/models", "/app/models"):
+        if folder and text.startswith(f"{folder}/"):
+            return text.removeprefix(f"{folder}/")
     below = text.rpartition("/models/")[2]
     return "/".join(part for part in below.split("/") if part not in ("", ".", ".."))
 
@@ -130,8 +130,8 @@ def local_path(path: str, root: str) -> str:
 class CommandLine:
     """One command line, read into one model."""
 
-    def __init__(self, found: Found, model: FoundModel, where: str, root: str) -> None:
-        self._found, self._model, self._where, self._root = found, model, where, root
+    def __init__(self, result: Found, model: FoundModel, where: str, root: str) -> None:
+        self._found, self._model, self._where, self._root = result, model, where, root
         self._repo = self._file = ""
         self._extra: list[str] = []
         self._hears = self._drafts_itself = self._hides = False
@@ -151,11 +151,11 @@ class CommandLine:
             self._model.spec["mode"] = "Transcription"
         self.read(command.words, [*more_variables, *command.variables])
 
-    def read(self, words: list[str], variables: list[str]) -> None:
+    def read(self, argv: list[str], variables: list[str]) -> None:
         """Read the environment and then the words, which win."""
-        for each in variables:
-            self._variable(*each.partition("=")[::2])
-        rest = _spelled(words)
+        for variable in variables:
+            self._variable(*variable.partition("=")[::2])
+        rest = _spelled(argv)
         while rest:
             self._flag(rest)
         if self._repo:
@@ -185,8 +185,8 @@ class CommandLine:
 
     def _other(self, flag: str, rest: list[str]) -> None:
         """Whatever it is, llama-server knows it: it goes on as it is, unless it is ours."""
-        words = [flag, *([rest.pop(0)] if rest and not _is_flag(rest[0]) else [])]
-        shown = " ".join(words)
+        option = [flag, *([rest.pop(0)] if rest and not _is_flag(rest[0]) else [])]
+        shown = " ".join(option)
         if flag in OWNED_FLAGS or flag in _ASKED:
             text = _ASKED.get(flag) or f"set {OWNED_FLAGS[flag]} yourself"
             self._note(flag, Verdict.TODO, text)
@@ -199,7 +199,7 @@ class CommandLine:
         elif "$" in shown:
             self._note(flag, Verdict.TODO, f"{shown}: a variable that is not known: write it out")
         else:
-            self._extra += words
+            self._extra += option
             self._note(flag, Verdict.MAPPED, f"spec.extraArgs: {shown}")
 
     def _valued(self, flag: str, value: str, rest: list[str]) -> None:
@@ -252,8 +252,8 @@ class CommandLine:
             self._note(flag, Verdict.DROPPED, f"{value}: spec.{path} takes no such number")
 
     def _flash_attention(self, flag: str, rest: list[str]) -> None:
-        known = {"on": "On", "1": "On", "off": "Off", "0": "Off", "auto": "Auto"}
-        value = known[rest.pop(0)] if rest and rest[0] in known else "On"
+        values = {"on": "On", "1": "On", "off": "Off", "0": "Off", "auto": "Auto"}
+        value = values[rest.pop(0)] if rest and rest[0] in values else "On"
         self._set(flag, "flashAttention", value)
 
     def _repo_named(self, _: str, value: str) -> None:
@@ -298,9 +298,9 @@ class CommandLine:
 
     def _adapter(self, flag: str, value: str) -> None:
         adapters = self._model.spec.setdefault("adapters", [])
-        names = {each["name"] for each in adapters}
-        for each in value.split(","):
-            path, _, scale = each.partition(":")
+        names = {adapter["name"] for adapter in adapters}
+        for adapter_path in value.split(","):
+            path, _, scale = adapter_path.partition(":")
             stem = re.sub(r"[^a-z0-9]+", "-", PurePosixPath(path).stem.lower()).strip("-")
             name = stem[:36].strip("-") or "adapter"
             name = name if name not in names else f"{name}-{len(names) + 1}"
@@ -310,7 +310,7 @@ class CommandLine:
             self._note(flag, Verdict.MAPPED, f"spec.adapters: {name}")
 
     def _alias(self, flag: str, value: str) -> None:
-        self._model.aliases += [each for each in value.split(",") if each]
+        self._model.aliases += [alias for alias in value.split(",") if alias]
         self._note(flag, Verdict.MAPPED, f"alias {value} of the ModelRouter")
 
     def _layers(self, flag: str, value: str) -> None:
@@ -339,9 +339,9 @@ class CommandLine:
             self._note(flag, Verdict.DROPPED, f"{value}: no device of a Strix Halo")
 
     def _reasoning_format(self, flag: str, value: str) -> None:
-        known = {"none": "None", "auto": "Auto", "deepseek": "DeepSeek"}
-        if value in known:
-            self._set(flag, "reasoning.format", known[value])
+        formats = {"none": "None", "auto": "Auto", "deepseek": "DeepSeek"}
+        if value in formats:
+            self._set(flag, "reasoning.format", formats[value])
         else:
             self._note(flag, Verdict.DROPPED, f"{value}: Auto tells thoughts from the answer")
 
@@ -371,16 +371,16 @@ class CommandLine:
         self._found.notes.append(Note(where, verdict, text, self._model.name))
 
 
-def _spelled(words: list[str]) -> list[str]:
+def _spelled(argv: list[str]) -> list[str]:
     """Return words with flags as llama.cpp lists them: `--ctx_size=8` is `--ctx-size 8`."""
-    found: list[str] = []
-    for word in words:
+    spelled: list[str] = []
+    for word in argv:
         if word.startswith("--") and "=" in word:
             flag, _, value = word.partition("=")
-            found += [flag.replace("_", "-"), value]
+            spelled += [flag.replace("_", "-"), value]
         else:
-            found.append(word.replace("_", "-") if word.startswith("--") else word)
-    return found
+            spelled.append(word.replace("_", "-") if word.startswith("--") else word)
+    return spelled
 
 
 def _is_flag(word: str) -> bool:
@@ -390,5 +390,5 @@ def _is_flag(word: str) -> bool:
 def _shown(value: Any) -> str:
     """Return a value in one short line."""
     if isinstance(value, dict):
-        return " ".join(f"{name} {_shown(each)}" for name, each in value.items())
+        return " ".join(f"{name} {_shown(nested)}" for name, nested in value.items())
     return str(value)

@@ -17,16 +17,16 @@ def is_it(document: Any) -> bool:
     return (
         isinstance(document, Mapping)
         and bool(document)
-        and all(isinstance(each, Mapping) for each in document.values())
-        and any(_KNOWN & set(each) for each in document.values())
+        and all(isinstance(value, Mapping) for value in document.values())
+        and any(_KNOWN & set(value) for value in document.values())
     )
 
 
-def read(found: Found, file: str, document: Mapping[str, Any]) -> None:
+def read(result: Found, file: str, document: Mapping[str, Any]) -> None:
     """Read settings by a model's name."""
     for name, values in document.items():
-        model = found.model(str(name))
-        settings = Settings(found, f"{file}: {name}", values, model.name)
+        model = result.model(str(name))
+        settings = Settings(result, f"{file}: {name}", values, model.name)
         for setting, field in _FIELDS.items():
             number = settings.number(setting, f"spec.{field}")
             if number:

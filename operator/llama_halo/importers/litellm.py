@@ -43,26 +43,26 @@ def is_it(document: Any) -> bool:
     return isinstance(document, Mapping) and "model_list" in document
 
 
-def read(found: Found, file: str, document: Mapping[str, Any]) -> None:
+def read(result: Found, file: str, document: Mapping[str, Any]) -> None:
     """Read a whole configuration; what is on this machine first, for its names come first."""
-    top = Settings(found, file, document)
-    entries = [_Entry.of(each) for each in top.several("model_list")]
-    for entry in sorted(entries, key=lambda each: not each.is_here):
-        _entry(found, entry)
+    top = Settings(result, file, document)
+    entries = [_Entry.of(entry) for entry in top.several("model_list")]
+    for entry in sorted(entries, key=lambda entry: not entry.is_here):
+        _entry(result, entry)
     router = top.inner("router_settings")
     for alias, target in router.inner("model_group_alias").items():
-        model = _behind(found, str(target.get("model") if isinstance(target, Mapping) else target))
+        model = _behind(result, str(target.get("model") if isinstance(target, Mapping) else target))
         if model:
-            found.add_alias(model, alias)
+            result.add_alias(model, alias)
             router.note(f"model_group_alias.{alias}", Verdict.MAPPED, f"{alias}: {model}")
         else:
             router.note(f"model_group_alias.{alias}", Verdict.TODO, "means no model of the list")
     settings = top.inner("litellm_settings")
-    for each in (router, settings):
+    for section in (router, settings):
         for kind in ("fallbacks", "context_window_fallbacks", "default_fallbacks"):
-            _fallbacks(found, each, kind)
-    for name, why in _OF_THE_ROUTER.items():
-        router.drop(name, why)
+            _fallbacks(result, section, kind)
+    for name, reason in _OF_THE_ROUTER.items():
+        router.drop(name, reason)
     for name in settings.peek():
         settings.drop(name, "of LiteLLM's own process")
     general = top.inner("general_settings")
@@ -71,12 +71,12 @@ def read(found: Found, file: str, document: Mapping[str, Any]) -> None:
         "put it into a Secret and name it in spec.auth of the ModelRouter; keys of a database are"
         " gone, each client's can be an entry of that Secret",
     ):
-        found.needs_key = True
+        result.needs_key = True
     for name in general.peek():
         general.drop(name, "there is no database, and no budgets")
     top.drop("environment_variables", "of LiteLLM's own process")
-    for each in (router, settings, general, top):
-        each.end()
+    for section in (router, settings, general, top):
+        section.end()
 
 
 @dataclass(frozen=True)
@@ -105,72 +105,72 @@ class _Entry:
         return here(self.address) is not None and self.prefix not in ("ollama", "ollama_chat")
 
 
-def _entry(found: Found, entry: _Entry) -> None:
+def _entry(result: Found, entry: _Entry) -> None:
     values, parameters = entry.values, entry.parameters
     key = parameters.take("api_key")
     if not entry.model or not entry.name:
         values.note("", Verdict.TODO, "it has no model or no name")
     elif entry.is_here:
         # A server that is known by its port answers to every name.
-        known = found.known_as(entry.model) or found.known_as(entry.name)
-        llama = known or found.at_port(here(entry.address) or 0) or found.model(entry.model)
+        known_as = result.known_as(entry.model) or result.known_as(entry.name)
+        llama = known_as or result.at_port(here(entry.address) or 0) or result.model(entry.model)
         mode = values.inner("model_info").text("mode")
         if mode in _MODES:
             llama.spec.setdefault("mode", _MODES[mode])
-        _named(found, llama.name, entry.name, values)
+        _named(result, llama.name, entry.name, values)
     elif not entry.address:
         text = f"{entry.prefix}/ has no address here: write api_base, one that speaks OpenAI's API"
         values.note("", Verdict.TODO, text)
     else:
         protocol = _PROTOCOLS.get(entry.prefix, "OpenAI")
         has_key = bool(key) and key not in ("dummy", "none", "sk-none")
-        provider = provider_at(found, entry.prefix, entry.address, protocol=protocol, key=has_key)
-        model = found.add_elsewhere(entry.model, provider, entry.model)
-        _named(found, model, entry.name, values)
-    for each in _BY_THE_GATEWAY:
-        parameters.drop(each, "hold.timeout of the ModelRouter")
-    for each in ("rpm", "tpm", "weight", "order", "max_parallel_requests"):
+        provider = provider_at(result, entry.prefix, entry.address, protocol=protocol, key=has_key)
+        model = result.add_elsewhere(entry.model, provider, entry.model)
+        _named(result, model, entry.name, values)
+    for name in _BY_THE_GATEWAY:
+        parameters.drop(name, "hold.timeout of the ModelRouter")
+    for name in ("rpm", "tpm", "weight", "order", "max_parallel_requests"):
         text = "as many requests as a server has slots, spec.parallel; a provider's are"
-        parameters.drop(each, f"{text} providers[].maxConcurrent")
+        parameters.drop(name, f"{text} providers[].maxConcurrent")
     parameters.end()
     values.drop("model_info", "what a model can do, the operator reads from its file")
     values.end()
 
 
-def _named(found: Found, model: str, name: str, values: Settings) -> None:
+def _named(result: Found, model: str, name: str, values: Settings) -> None:
     """Give a model the name by which clients ask for it."""
     if name == "*":
-        found.routes.setdefault("default", model)
+        result.routes.setdefault("default", model)
         values.note("model_name", Verdict.MAPPED, f"routes.default: {model}")
         return
-    found.add_alias(model, name)
+    result.add_alias(model, name)
     values.note("model_name", Verdict.MAPPED, f"{name} is a name of {model}")
 
 
-def _behind(found: Found, name: str) -> str:
+def _behind(result: Found, name: str) -> str:
     """Return the model that a name of LiteLLM's list stands for, nothing when none does."""
-    known = found.known_as(name)
-    if known:
-        return known.name
-    if name in found.elsewhere:
+    known_as = result.known_as(name)
+    if known_as:
+        return known_as.name
+    if name in result.elsewhere:
         return name
-    return next((model for model, names in found.aliases.items() if name in names), "")
+    return next((model for model, names in result.aliases.items() if name in names), "")
 
 
-def _fallbacks(found: Found, settings: Settings, kind: str) -> None:
+def _fallbacks(result: Found, settings: Settings, kind: str) -> None:
     if kind == "default_fallbacks":
         settings.ask(kind, "fallbacks are of one model each: spec.fallbacks")
         return
-    for each in settings.several(kind):
-        for name in each.peek():
-            others = [_behind(found, other) for other in each.texts(name)]
-            model, known = _behind(found, name), [other for other in others if other]
-            if not model or len(known) < len(others) or not known:
-                each.note(name, Verdict.TODO, "names a model that is not in the list")
+    for entry in settings.several(kind):
+        for name in entry.peek():
+            others = [_behind(result, other) for other in entry.texts(name)]
+            model, fallbacks = _behind(result, name), [other for other in others if other]
+            if not model or len(fallbacks) < len(others) or not fallbacks:
+                entry.note(name, Verdict.TODO, "names a model that is not in the list")
             elif kind == "fallbacks":
-                found.fallbacks.setdefault(model, known)
-                each.note(name, Verdict.MAPPED, f"fallbacks of {model}")
+                result.fallbacks.setdefault(model, fallbacks)
+                entry.note(name, Verdict.MAPPED, f"fallbacks of {model}")
             else:
-                found.routes.setdefault("longContext", {"model": known[0]})
-                text = f"routes.longContext: {known[0]}, for every model's long prompts"
-                each.note(name, Verdict.CHANGED, text)
+                result.routes.setdefault("longContext", {"model": fallbacks[0]})
+                text = f"routes.longContext: {fallbacks[0]}, for every model's long prompts"
+                entry.note(name, Verdict.CHANGED, text)

@@ -57,14 +57,15 @@ def is_it(document: Any) -> bool:
     if "models" in document and not models and ("macros" in document or "groups" in document):
         return True  # all its models are comments
     has_commands = isinstance(models, Mapping) and any(
-        isinstance(each, Mapping) and ("cmd" in each or "proxy" in each) for each in models.values()
+        isinstance(model, Mapping) and ("cmd" in model or "proxy" in model)
+        for model in models.values()
     )
     return has_commands or "peers" in document
 
 
-def read(found: Found, file: str, document: Mapping[str, Any], root: str) -> None:
+def read(result: Found, file: str, document: Mapping[str, Any], root: str) -> None:
     """Read a whole configuration."""
-    top = Settings(found, file, document)
+    top = Settings(result, file, document)
     macros = _macros(top.inner("macros"), {})
     default_ttl = top.number("globalTTL", "activation.onDemand.idleTimeout of every model") or 0
     top.drop("healthCheckTimeout", "the operator's STARTUP_TIMEOUT is for all models")
@@ -74,63 +75,70 @@ def read(found: Found, file: str, document: Mapping[str, Any], root: str) -> Non
     names: dict[str, str] = {}
     for name, values in top.inner("models").items():
         where = f"{file}: models.{name}"
-        model = found.define(name, where)
+        model = result.define(name, where)
         names[name] = model.name
-        settings = Settings(found, where, values, model.name)
-        _model(found, model, settings, macros, root)
+        settings = Settings(result, where, values, model.name)
+        _model(result, model, settings, macros, root)
         _activation(model, settings, default_ttl, name in preloaded, groups.get(name))
         if name in priorities and "activation" in model.spec:
             model.spec["activation"]["onDemand"].setdefault("priority", priorities[name])
         settings.end()
     for missing in sorted((preloaded | set(groups) | set(priorities)) - set(names)):
         note = Note(f"{file}: {missing}", Verdict.TODO, "is in a group or hook, and is no model")
-        found.notes.append(note)
+        result.notes.append(note)
     for name, values in top.inner("peers").items():
-        _peer(found, Settings(found, f"{file}: peers.{name}", values), name)
-    _selectors(found, top, names)
+        _peer(result, Settings(result, f"{file}: peers.{name}", values), name)
+    _selectors(result, top, names)
     if top.ask("apiKeys", "put the keys into a Secret and name it in spec.auth of the ModelRouter"):
-        found.needs_key = True
-    for name, why in _OF_THE_PROGRAM.items():
-        top.drop(name, why)
+        result.needs_key = True
+    for name, reason in _OF_THE_PROGRAM.items():
+        top.drop(name, reason)
     top.ask("profiles", "which model a name means: change the ModelRouter's aliases instead")
     top.end()
 
 
 def _model(
-    found: Found, model: FoundModel, where: Settings, macros: Mapping[str, str], root: str
+    result: Found, model: FoundModel, where: Settings, macros: Mapping[str, str], root: str
 ) -> None:
     own = _macros(where.inner("macros"), macros)
-    known = {**macros, **own, "MODEL_ID": model.name, "PORT": "8080", "PID": ""}
+    substitutions = {**macros, **own, "MODEL_ID": model.name, "PORT": "8080", "PID": ""}
     command = where.text("cmd")
-    variables = [_expanded(each, known) for each in where.texts("env", "spec.env")]
+    variables = [_expanded(text, substitutions) for text in where.texts("env", "spec.env")]
     if command:
-        _command(found, model, where, _expanded(_without_comments(command), known), variables, root)
+        _command(
+            result,
+            model,
+            where,
+            _expanded(_without_comments(command), substitutions),
+            variables,
+            root,
+        )
         where.drop("proxy", "the Service is the address")
     else:
         where.ask("proxy", "serves without a command: name its file, or a provider")
-    name = _expanded(where.text("name", "spec.displayName"), known)
+    name = _expanded(where.text("name", "spec.displayName"), substitutions)
     if name:
         model.spec["displayName"] = name[:253]
-    description = _expanded(where.text("description", "spec.description"), known)
+    description = _expanded(where.text("description", "spec.description"), substitutions)
     if description.strip():
         model.spec["description"] = description.strip()[:1024]
     aliases = where.texts("aliases", "aliases in the router")
-    model.aliases += [_expanded(each, known) for each in aliases]
+    model.aliases += [_expanded(alias, substitutions) for alias in aliases]
     where.drop("useModelName", "llama-server answers to any name")
     where.ask("filters", "what clients send goes on as it is: set defaults in spec.extraArgs")
-    for setting, why in _OF_A_MODEL.items():
-        where.drop(setting, why)
+    for setting, reason in _OF_A_MODEL.items():
+        where.drop(setting, reason)
 
 
 def _command(
-    found: Found, model: FoundModel, where: Settings, text: str, variables: list[str], root: str
+    result: Found, model: FoundModel, where: Settings, text: str, variables: list[str], root: str
 ) -> None:
     try:
         parsed = parse(text)
     except ValueError as error:
         where.note("cmd", Verdict.TODO, f"cannot be read ({error}): write its flags down")
         return
-    CommandLine(found, model, f"{where.where}.cmd", root).start(parsed, variables)
+    CommandLine(result, model, f"{where.where}.cmd", root).start(parsed, variables)
     model.port = None  # ${PORT} is another one for each
     for unknown in sorted(set(_MACRO.findall(text)) | set(_ENVIRONMENT.findall(text))):
         where.note("cmd", Verdict.TODO, f"${{{unknown}}} is not known: write it out")
@@ -172,10 +180,10 @@ def _activation(
 def _preloaded(top: Settings) -> set[str]:
     hooks = top.inner("hooks")
     start = hooks.inner("on_startup")
-    found = set(start.texts("preload"))
+    names = set(start.texts("preload"))
     start.end()
     hooks.end()
-    return found
+    return names
 
 
 def _routing(top: Settings) -> tuple[dict[str, tuple[str, bool]], dict[str, int]]:
@@ -199,12 +207,12 @@ def _routing(top: Settings) -> tuple[dict[str, tuple[str, bool]], dict[str, int]
     for name in priorities:
         text = "activation.onDemand.priority: also who stays longest"
         first.note(f"priority.{name}", Verdict.CHANGED, text)
-    for each in (first, settings, order, router, scheduler, routing):
-        each.end()
-    found: dict[str, tuple[str, bool]] = {}
+    for section in (first, settings, order, router, scheduler, routing):
+        section.end()
+    members: dict[str, tuple[str, bool]] = {}
     for name, values in groups.items():
-        found |= _group(Settings(top.found, f"{top.where}: groups.{name}", values), name)
-    return found, priorities
+        members |= _group(Settings(top.found, f"{top.where}: groups.{name}", values), name)
+    return members, priorities
 
 
 def _group(values: Settings, name: str) -> dict[str, tuple[str, bool]]:
@@ -215,59 +223,59 @@ def _group(values: Settings, name: str) -> dict[str, tuple[str, bool]]:
     values.end()
     label = re.sub(r"[^a-z0-9]+", "-", name.lower())[:63].strip("-") or "group"
     turns = label if swap is not False and len(members) > 1 else ""
-    return {each: (turns, persistent) for each in members}
+    return {member: (turns, persistent) for member in members}
 
 
-def _peer(found: Found, values: Settings, name: str) -> None:
+def _peer(result: Found, values: Settings, name: str) -> None:
     address = values.text("proxy", "providers: baseURL")
     key = values.ask("apiKey", "put the key into a Secret: providers[].apiKeySecretRef names it")
     address = f"{address.rstrip('/').removesuffix('/v1')}/v1"
-    provider = provider_at(found, name, address, protocol="OpenAI", key=bool(key))
-    for each in values.texts("models", "models of the router"):
-        found.add_elsewhere(each, provider, each)
+    provider = provider_at(result, name, address, protocol="OpenAI", key=bool(key))
+    for peer_model in values.texts("models", "models of the router"):
+        result.add_elsewhere(peer_model, provider, peer_model)
     values.drop("timeouts", "a stream may be silent for 5 minutes")
     values.ask("filters", "what clients send goes on as it is")
     values.end()
 
 
-def _selectors(found: Found, top: Settings, names: Mapping[str, str]) -> None:
+def _selectors(result: Found, top: Settings, names: Mapping[str, str]) -> None:
     for name, value in top.inner("selectors").items():
-        values = Settings(found, f"{top.where}: selectors.{name}", value)
-        targets = [_target(found, each, names) for each in values.texts("targets")]
-        known = [each for each in targets if each]
+        values = Settings(result, f"{top.where}: selectors.{name}", value)
+        targets = [_target(result, name, names) for name in values.texts("targets")]
+        resolved = [target for target in targets if target]
         strategy = values.text("strategy")
-        if len(known) < len(targets) or not known:
+        if len(resolved) < len(targets) or not resolved:
             values.note("targets", Verdict.TODO, "a target is no model here: give it an alias")
-        if known:
-            found.add_alias(known[0], name)
-        if known and strategy == "pin":
-            values.note("", Verdict.MAPPED, f"alias {name} of {known[0]}")
-        elif known:
-            found.fallbacks.setdefault(known[0], known[1:])
-            text = f"{strategy}: alias of {known[0]} alone; the others are its fallbacks"
+        if resolved:
+            result.add_alias(resolved[0], name)
+        if resolved and strategy == "pin":
+            values.note("", Verdict.MAPPED, f"alias {name} of {resolved[0]}")
+        elif resolved:
+            result.fallbacks.setdefault(resolved[0], resolved[1:])
+            text = f"{strategy}: alias of {resolved[0]} alone; the others are its fallbacks"
             values.note("", Verdict.CHANGED, text)
         for setting in ("settings", "name", "description", "metadata", "unlisted"):
             values.drop(setting, "an alias has none")
         values.end()
 
 
-def _target(found: Found, name: str, names: Mapping[str, str]) -> str:
+def _target(result: Found, name: str, names: Mapping[str, str]) -> str:
     """Return the model that a selector means, by its own name or with its peer's before it."""
     if name in names:
         return names[name]
-    for each in found.elsewhere.values():
-        if name in (each.name, f"{each.provider}/{each.model}"):
-            return each.name
+    for provider in result.elsewhere.values():
+        if name in (provider.name, f"{provider.provider}/{provider.model}"):
+            return provider.name
     return ""
 
 
 def _macros(own: Settings, outer: Mapping[str, str]) -> dict[str, str]:
     """Return macros by name; each may use those before it."""
-    found: dict[str, str] = {}
+    macros: dict[str, str] = {}
     for name in own.peek():
         text = _without_comments(own.text(name, "written out where it is used"))
-        found[name] = _expanded(text, {**outer, **found})
-    return found
+        macros[name] = _expanded(text, {**outer, **macros})
+    return macros
 
 
 def _expanded(text: str, macros: Mapping[str, str]) -> str:

@@ -39,17 +39,17 @@ _INSTRUCTION = re.compile(r'^([A-Za-z]+)[ \t]+("""(?:.|\n)*?"""|.*)$', re.MULTIL
 
 def is_it(text: str) -> bool:
     """Tell whether a text is a Modelfile: it begins with FROM, and has no other instructions."""
-    words = [word.upper() for word, _ in _instructions(text)]
-    return bool(words) and words[0] == "FROM" and all(word in _KNOWN for word in words)
+    keywords = [word.upper() for word, _ in _instructions(text)]
+    return bool(keywords) and keywords[0] == "FROM" and all(word in _KNOWN for word in keywords)
 
 
-def read(found: Found, file: str, text: str, root: str) -> None:
+def read(result: Found, file: str, text: str, root: str) -> None:
     """Read a Modelfile; the model is called like the file, or like what it is made from."""
     instructions = _instructions(text)
     base = next(value for word, value in instructions if word == "FROM")
-    model = found.define(_name(file, base), file)
+    model = result.define(_name(file, base), file)
     for word, value in instructions:
-        _instruction(found, model, f"{file}: {word}", word, value.strip('"'), root)
+        _instruction(result, model, f"{file}: {word}", word, value.strip('"'), root)
 
 
 def _instructions(text: str) -> list[tuple[str, str]]:
@@ -65,30 +65,30 @@ def _name(file: str, base: str) -> str:
 
 
 def _instruction(
-    found: Found, model: FoundModel, where: str, word: str, value: str, root: str
+    result: Found, model: FoundModel, where: str, word: str, value: str, root: str
 ) -> None:
     def note(verdict: Verdict, text: str) -> None:
-        found.notes.append(Note(where, verdict, text, model.name))
+        result.notes.append(Note(where, verdict, text, model.name))
 
     if word == "FROM" and value.endswith(".gguf"):
         model.spec["source"] = {"local": {"path": local_path(value, root)}}
         note(Verdict.MAPPED, f"spec.source: {value}")
     elif word == "FROM" and value.startswith(("hf.co/", "huggingface.co/")):
-        CommandLine(found, model, where, root).read(["-hf", value.partition("/")[2]], [])
+        CommandLine(result, model, where, root).read(["-hf", value.partition("/")[2]], [])
     elif word == "FROM" and "/blobs/" in value:
         note(Verdict.TODO, f"{value} is a GGUF: copy it into the store, and name it in spec.source")
     elif word == "FROM":
         note(Verdict.TODO, f"{value} is of Ollama's own library: name a GGUF in spec.source")
     elif word == "ADAPTER":
-        CommandLine(found, model, where, root).read(["--lora", value], [])
+        CommandLine(result, model, where, root).read(["--lora", value], [])
     elif word == "PARAMETER":
-        name, _, given = value.partition(" ")
-        _parameter(found, model, where, name, given.strip().strip('"'))
+        name, _, value_text = value.partition(" ")
+        _parameter(result, model, where, name, value_text.strip().strip('"'))
     else:
         note(Verdict.DROPPED, _PASSED_OVER[word])
 
 
-def _parameter(found: Found, model: FoundModel, where: str, name: str, value: str) -> None:
+def _parameter(result: Found, model: FoundModel, where: str, name: str, value: str) -> None:
     verdict, text = Verdict.DROPPED, f"{name} {value}: llama-server has no such default"
     if name in _NUMBERS and value.isdecimal():
         model.spec[_NUMBERS[name]] = int(value)
@@ -105,4 +105,4 @@ def _parameter(found: Found, model: FoundModel, where: str, name: str, value: st
         model.spec.setdefault("extraArgs", []).extend([_SAMPLING[name], value])
         verdict = Verdict.MAPPED
         text = f"spec.extraArgs: {_SAMPLING[name]} {value}, where a client says nothing"
-    found.notes.append(Note(where, verdict, text, model.name))
+    result.notes.append(Note(where, verdict, text, model.name))

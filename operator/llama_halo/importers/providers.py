@@ -40,7 +40,7 @@ def base_url(address: str, protocol: str) -> str:
     return text if protocol == "OpenAI" else text.removesuffix("/v1")
 
 
-def provider_at(found: Found, name: str, address: str, *, protocol: str, key: bool) -> str:
+def provider_at(result: Found, name: str, address: str, *, protocol: str, key: bool) -> str:
     """Add a provider, or find the one that it is, and return what it is called here."""
     stem = re.sub(r"[^a-z0-9.-]+", "-", name.lower()).strip("-.") or "provider"
     url = base_url(without_secrets(address), protocol)
@@ -49,20 +49,20 @@ def provider_at(found: Found, name: str, address: str, *, protocol: str, key: bo
         provider: Json = {"name": label, "protocol": protocol, "baseURL": url}
         if key:
             provider["apiKeySecretRef"] = {"name": label, "key": "key"}
-        known = found.providers.get(label)
-        if known is None:
+        existing = result.providers.get(label)
+        if existing is None:
             break
-        if known == provider:
+        if existing == provider:
             return label
         label, number = f"{stem}-{number}", number + 1
-    found.providers[label] = provider
-    _ask(found, label, address, url, key=key)
+    result.providers[label] = provider
+    _ask(result, label, address, url, key=key)
     return label
 
 
-def _ask(found: Found, label: str, address: str, url: str, *, key: bool) -> None:
+def _ask(result: Found, label: str, address: str, url: str, *, key: bool) -> None:
     def ask(text: str) -> None:
-        found.notes.append(Note(f"provider {label}", Verdict.TODO, text))
+        result.notes.append(Note(f"provider {label}", Verdict.TODO, text))
 
     if key:
         ask(f"kubectl create secret generic {label} --from-literal=key=… (its API key)")

@@ -32,17 +32,17 @@ class Wanted:
     """By a model's name, or `*`: local:PATH, hf:REPO/FILE or a URL."""
 
 
-def resources(found: Found, wanted: Wanted) -> list[Json]:
+def resources(result: Found, options: Wanted) -> list[Json]:
     """Return the resources; what is missing or would be refused is noted for a person. Raises
     `SettingsError` for a name that no router can have."""
-    if not re.fullmatch(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?", wanted.router):
+    if not re.fullmatch(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?", options.router):
         raise SettingsError(
-            f"--router {wanted.router!r}: give small letters, digits and dashes, at most 40"
+            f"--router {options.router!r}: give small letters, digits and dashes, at most 40"
         )
-    names = _names(found)
-    made = [_llama_model(found, model, names, wanted) for model in found.models.values()]
-    router = _router(found, names, wanted)
-    return [*made, router] if router else made
+    names = _names(result)
+    llama_models = [_llama_model(result, model, names, options) for model in result.models.values()]
+    router = _router(result, names, options)
+    return [*llama_models, router] if router else llama_models
 
 
 def source_of(text: str) -> Json:
@@ -60,10 +60,10 @@ def source_of(text: str) -> Json:
     )
 
 
-def _names(found: Found) -> dict[str, str]:
+def _names(result: Found) -> dict[str, str]:
     """Return the name of each model's resource, which is a part of a host's name."""
     names: dict[str, str] = {}
-    for model in found.models:
+    for model in result.models:
         stem = re.sub(r"[^a-z0-9]+", "-", model.lower()).strip("-") or "model"
         stem = stem if stem[0].isalpha() else f"m-{stem}"
         stem = re.sub(r"(-router)+$", "", stem[:_LONGEST_NAME]).rstrip("-") or "model"
@@ -75,16 +75,18 @@ def _names(found: Found) -> dict[str, str]:
     return names
 
 
-def _llama_model(found: Found, model: FoundModel, names: Mapping[str, str], wanted: Wanted) -> Json:
+def _llama_model(
+    result: Found, model: FoundModel, names: Mapping[str, str], options: Wanted
+) -> Json:
     spec = dict(model.spec)
-    said = wanted.sources.get(model.name) or wanted.sources.get("*")
-    if said:
-        spec["source"] = source_of(said)
+    source = options.sources.get(model.name) or options.sources.get("*")
+    if source:
+        spec["source"] = source_of(source)
     elif "source" not in spec:
         path = f"{names[model.name]}.gguf"
         spec["source"] = {"local": {"path": path}}
         _ask(
-            found,
+            result,
             model.name,
             f"no file says where its weights are: put them into the store of each node as {path},"
             f" or name them: --source {model.name}=hf:OWNER/REPO/FILE",
@@ -92,113 +94,113 @@ def _llama_model(found: Found, model: FoundModel, names: Mapping[str, str], want
     if spec.get("microBatchSize", 0) > spec.get("batchSize", 2048):
         spec["batchSize"] = spec["microBatchSize"]
     ordered = {"source": spec.pop("source"), **cleaned(spec)}
-    _checked(found, model.name, LlamaModelSpec, ordered)
+    _checked(result, model.name, LlamaModelSpec, ordered)
     return _resource("LlamaModel", names[model.name], ordered)
 
 
-def _router(found: Found, names: Mapping[str, str], wanted: Wanted) -> Json | None:
-    if not found.models and not found.elsewhere:
+def _router(result: Found, names: Mapping[str, str], options: Wanted) -> Json | None:
+    if not result.models and not result.elsewhere:
         return None
     spec: Json = {}
-    if wanted.engine != "gateway":
-        spec["engine"] = {wanted.engine: _engine(found, wanted.engine)}
+    if options.engine != "gateway":
+        spec["engine"] = {options.engine: _engine(result, options.engine)}
     spec["models"] = [
         *(
-            _routed(found, model.name, {"modelRef": {"name": names[model.name]}}, model.aliases)
-            for model in found.models.values()
+            _routed(result, model.name, {"modelRef": {"name": names[model.name]}}, model.aliases)
+            for model in result.models.values()
         ),
         *(
             _routed(
-                found,
-                each.name,
-                {"provider": each.provider, "model": each.model},
-                found.aliases.get(each.name, []),
+                result,
+                entry.name,
+                {"provider": entry.provider, "model": entry.model},
+                result.aliases.get(entry.name, []),
             )
-            for each in found.elsewhere.values()
+            for entry in result.elsewhere.values()
         ),
     ]
-    known = {each["name"] for each in spec["models"]}
-    used = {each.provider for each in found.elsewhere.values()}
+    served = {model["name"] for model in spec["models"]}
+    used = {entry.provider for entry in result.elsewhere.values()}
     if used:
-        spec["providers"] = [found.providers[name] for name in sorted(used)]
-    routes = _routes(found, known)
+        spec["providers"] = [result.providers[name] for name in sorted(used)]
+    routes = _routes(result, served)
     if routes:
         spec["routes"] = routes
     fallbacks = {}
-    for name, others in found.fallbacks.items():
-        fallbacks[name] = [each for each in others if each in known and each != name]
-        for each in {name, *others} - known:
-            _ask(found, "", f"fallbacks of {name} name {each}, which none of the files has")
-    fallbacks = {name: each for name, each in fallbacks.items() if name in known}
+    for name, others in result.fallbacks.items():
+        fallbacks[name] = [other for other in others if other in served and other != name]
+        for missing in {name, *others} - served:
+            _ask(result, "", f"fallbacks of {name} name {missing}, which none of the files has")
+    fallbacks = {name: names for name, names in fallbacks.items() if name in served}
     if any(fallbacks.values()):
-        spec["fallbacks"] = {name: each for name, each in fallbacks.items() if each}
-    if found.needs_key:
-        secret = f"{wanted.router}-keys"
+        spec["fallbacks"] = {name: names for name, names in fallbacks.items() if names}
+    if result.needs_key:
+        secret = f"{options.router}-keys"
         spec["auth"] = {"secretRef": {"name": secret, "keys": [_KEYS]}}
         _ask(
-            found,
+            result,
             "",
             f"kubectl create secret generic {secret} --from-literal={_KEYS}=…; a key has at least"
             " 16 letters",
         )
-    _checked_router(found, spec)
-    return _resource("ModelRouter", wanted.router, spec)
+    _checked_router(result, spec)
+    return _resource("ModelRouter", options.router, spec)
 
 
-def _engine(found: Found, engine: str) -> Json:
+def _engine(result: Found, engine: str) -> Json:
     if engine != "claudeCodeRouter":
         return {}
     found_options: Json = {}
-    if found.transformers:
-        found_options["transformers"] = found.transformers
-    if found.api_timeout:
-        found_options["apiTimeout"] = found.api_timeout
+    if result.transformers:
+        found_options["transformers"] = result.transformers
+    if result.api_timeout:
+        found_options["apiTimeout"] = result.api_timeout
     return found_options
 
 
-def _routed(found: Found, name: str, behind: Json, aliases: list[str]) -> Json:
-    unique = [each for each in dict.fromkeys(aliases) if each != name]
+def _routed(result: Found, name: str, behind: Json, aliases: list[str]) -> Json:
+    unique = [alias for alias in dict.fromkeys(aliases) if alias != name]
     for left_out in unique[_MOST_ALIASES:]:
-        _ask(found, name, f"alias {left_out} is one too many: {_MOST_ALIASES} are the most")
+        _ask(result, name, f"alias {left_out} is one too many: {_MOST_ALIASES} are the most")
     more = {"aliases": unique[:_MOST_ALIASES]} if unique else {}
     return {"name": name, **behind, **more}
 
 
-def _routes(found: Found, known: set[str]) -> Json:
+def _routes(result: Found, names: set[str]) -> Json:
     routes: Json = {}
-    for route, value in found.routes.items():
+    for route, value in result.routes.items():
         model = value["model"] if isinstance(value, dict) else value
-        if model in known:
+        if model in names:
             routes[route] = value
         else:
-            _ask(found, "", f"routes.{route} means {model}, which none of the files has")
+            _ask(result, "", f"routes.{route} means {model}, which none of the files has")
     return routes
 
 
 def _checked(
-    found: Found, name: str, schema: type[LlamaModelSpec] | type[ModelRouterSpec], spec: Json
+    result: Found, name: str, schema: type[LlamaModelSpec] | type[ModelRouterSpec], spec: Json
 ) -> None:
     try:
         schema.model_validate(spec)
     except ValidationError as error:
-        for each in error.errors():
-            path = ".".join(str(part) for part in each["loc"])
-            seen = str(each["input"])[:80]
-            _ask(found, name, f"spec.{path}: {seen!r} would be refused: {each['msg']}")
+        for detail in error.errors():
+            path = ".".join(str(part) for part in detail["loc"])
+            value = str(detail["input"])[:80]
+            _ask(result, name, f"spec.{path}: {value!r} would be refused: {detail['msg']}")
 
 
-def _checked_router(found: Found, spec: Json) -> None:
-    before = len(found.notes)
-    _checked(found, "", ModelRouterSpec, spec)
-    if len(found.notes) == before:
+def _checked_router(result: Found, spec: Json) -> None:
+    before = len(result.notes)
+    _checked(result, "", ModelRouterSpec, spec)
+    if len(result.notes) == before:
         valid = ModelRouterSpec.model_validate(spec)
         refusal = engine_of(valid).refusal(valid)
         if refusal:
-            _ask(found, "", refusal)
+            _ask(result, "", refusal)
 
 
-def _ask(found: Found, about: str, text: str) -> None:
-    found.notes.append(Note(about or "the router", Verdict.TODO, text, about))
+def _ask(result: Found, about: str, text: str) -> None:
+    result.notes.append(Note(about or "the router", Verdict.TODO, text, about))
 
 
 def _resource(kind: str, name: str, spec: Json) -> Json:

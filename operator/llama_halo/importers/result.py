@@ -100,17 +100,19 @@ class Found:
         """Return the model that a name means."""
         if name in self.models:
             return self.models[name]
-        return next((each for each in self.models.values() if name in each.aliases), None)
+        return next((model for model in self.models.values() if name in model.aliases), None)
 
     def at_port(self, port: int) -> FoundModel | None:
         """Return the model that was served at a port of this machine, if only one was."""
-        found = [each for each in self.models.values() if each.port == port]
-        return found[0] if len(found) == 1 else None
+        models = [model for model in self.models.values() if model.port == port]
+        return models[0] if len(models) == 1 else None
 
     def add_elsewhere(self, name: str, provider: str, model: str) -> str:
         """Add a model of a provider, under a name that is free, and return that."""
-        known = self.elsewhere.get(name)
-        if name in self.models or (known and (known.provider, known.model) != (provider, model)):
+        existing = self.elsewhere.get(name)
+        if name in self.models or (
+            existing and (existing.provider, existing.model) != (provider, model)
+        ):
             name = f"{provider}/{name}"
         self.elsewhere[name] = Elsewhere(name, provider, model)
         return name
@@ -128,11 +130,11 @@ class Settings:
     """A mapping of a file, whose settings are taken one by one; what is of another type than it
     has to be is for a person to look at."""
 
-    def __init__(self, found: Found, where: str, values: Any, about: str = "") -> None:
-        self.found, self.where, self._about = found, where, about
+    def __init__(self, result: Found, where: str, values: Any, about: str = "") -> None:
+        self.found, self.where, self._about = result, where, about
         self._left: Json = {}
         if isinstance(values, Mapping):
-            self._left = {str(name): each for name, each in values.items()}
+            self._left = {str(name): value for name, value in values.items()}
         elif values is not None:
             self.note("", Verdict.TODO, "is no mapping: look what it was to be")
 
@@ -180,13 +182,13 @@ class Settings:
         value = self.take(name)
         if value in _EMPTY:
             return []
-        given = value if isinstance(value, list) else [value]
-        if not all(isinstance(each, str | int | float) for each in given):
+        items = value if isinstance(value, list) else [value]
+        if not all(isinstance(item, str | int | float) for item in items):
             self.note(name, Verdict.TODO, "is no list of texts: look what it was to be")
             return []
         if became:
             self.note(name, Verdict.MAPPED, became)
-        return [str(each) for each in given]
+        return [str(item) for item in items]
 
     def inner(self, name: str, about: str = "") -> Settings:
         """Take a mapping."""
@@ -197,24 +199,24 @@ class Settings:
     def several(self, name: str) -> list[Settings]:
         """Take a list of mappings."""
         value = self._left.pop(name, None)
-        given = value if isinstance(value, list) else [] if value is None else [value]
+        items = value if isinstance(value, list) else [] if value is None else [value]
         return [
-            Settings(self.found, f"{self.where}: {name}[{at}]", each, self._about)
-            for at, each in enumerate(given)
+            Settings(self.found, f"{self.where}: {name}[{at}]", item, self._about)
+            for at, item in enumerate(items)
         ]
 
     def change(self, name: str, became: str) -> Any:
         """Take a setting that became something not quite the same."""
         return self._noted(name, Verdict.CHANGED, became)
 
-    def drop(self, name: str, why: str) -> Any:
+    def drop(self, name: str, reason: str) -> Any:
         """Take a setting that nothing here needs."""
-        return self._noted(name, Verdict.DROPPED, why)
+        return self._noted(name, Verdict.DROPPED, reason)
 
-    def ask(self, name: str, what: str) -> Any:
+    def ask(self, name: str, task: str) -> Any:
         """Take a setting that a person has to do something about, unless it is empty."""
         empty = self._left.get(name) in _EMPTY
-        return self._noted(name, Verdict.DROPPED if empty else Verdict.TODO, "" if empty else what)
+        return self._noted(name, Verdict.DROPPED if empty else Verdict.TODO, "" if empty else task)
 
     def items(self) -> Iterator[tuple[str, Any]]:
         """Take all that is left."""

@@ -32,18 +32,18 @@ def is_started(text: str) -> bool:
     return bool(_STARTED.search(text))
 
 
-def read_started(found: Found, file: str, text: str) -> None:
+def read_started(result: Found, file: str, text: str) -> None:
     """Read which model is at which port, and what it is for."""
     for name, port, role in _STARTED.findall(text):
-        model = found.model(name)
+        model = result.model(name)
         model.port = int(port)
         route = _ROLES.get(role.lower())
         where = f"{file}: {name}:{port}:{role}"
         if route is None:
-            found.notes.append(Note(where, Verdict.TODO, f"no route is like {role}", name))
+            result.notes.append(Note(where, Verdict.TODO, f"no route is like {role}", name))
             continue
-        found.routes.setdefault(route, {"model": name} if route == "longContext" else name)
-        found.notes.append(Note(where, Verdict.MAPPED, f"routes.{route}: {name}", name))
+        result.routes.setdefault(route, {"model": name} if route == "longContext" else name)
+        result.notes.append(Note(where, Verdict.MAPPED, f"routes.{route}: {name}", name))
 
 
 def is_commands(text: str) -> bool:
@@ -51,24 +51,24 @@ def is_commands(text: str) -> bool:
     return any(True for _ in _commands(Found(), "", text))
 
 
-def read_commands(found: Found, file: str, text: str, root: str) -> None:
+def read_commands(result: Found, file: str, text: str, root: str) -> None:
     """Read each start of a server in a text."""
-    for number, command, variables in _commands(found, file, text):
+    for number, command, variables in _commands(result, file, text):
         where = f"{file}:{number}"
         read, reader = FoundModel(""), Found()
         CommandLine(reader, read, where, root).start(command, variables)
-        model = found.define(_name_of(read, f"model-{number}"), where)
+        model = result.define(_name_of(read, f"model-{number}"), where)
         model.spec |= read.spec
         model.port = read.port
-        model.aliases += [each for each in read.aliases if each != model.name]
-        found.needs_key |= reader.needs_key
-        found.notes += [Note(n.where, n.verdict, n.text, model.name) for n in reader.notes]
+        model.aliases += [alias for alias in read.aliases if alias != model.name]
+        result.needs_key |= reader.needs_key
+        result.notes += [Note(n.where, n.verdict, n.text, model.name) for n in reader.notes]
 
 
-def _commands(found: Found, file: str, text: str) -> list[tuple[int, Command, list[str]]]:
+def _commands(result: Found, file: str, text: str) -> list[tuple[int, Command, list[str]]]:
     """Return line number, command and environment of each start; what a script sets before, it
     uses."""
-    known: dict[str, str] = {}
+    variables: dict[str, str] = {}
     commands: list[tuple[int, Command, list[str]]] = []
     environment: list[str] = []
     number = 0
@@ -77,24 +77,26 @@ def _commands(found: Found, file: str, text: str) -> list[tuple[int, Command, li
         if line.lstrip().startswith("#") or _UNIT_OTHER.match(_UNIT_START.sub("", line)):
             continue
         if unit := _UNIT_ENVIRONMENT.match(line):
-            environment += [each.strip('"') for each in re.findall(r'"[^"]*"|\S+', unit[1])]
+            environment += [
+                assignment.strip('"') for assignment in re.findall(r'"[^"]*"|\S+', unit[1])
+            ]
             continue
         if assigned := _EXPORT.match(line):
-            known[assigned[1]] = assigned[2].strip("\"'")
+            variables[assigned[1]] = assigned[2].strip("\"'")
             if line.lstrip().startswith("export"):
-                environment.append(f"{assigned[1]}={known[assigned[1]]}")
+                environment.append(f"{assigned[1]}={variables[assigned[1]]}")
             continue
         try:
-            command = parse(_UNIT_START.sub("", line), known)
+            command = parse(_UNIT_START.sub("", line), variables)
         except ValueError:
             if "llama-server" in line:
                 note = Note(
                     f"{file}:{number}", Verdict.TODO, "cannot be read: write it on one line"
                 )
-                found.notes.append(note)
+                result.notes.append(note)
             continue
         if starts_a_server(command):
-            ours = [each for each in environment if each.startswith(_OF_SERVERS)]
+            ours = [assignment for assignment in environment if assignment.startswith(_OF_SERVERS)]
             commands.append((number, command, ours))
     return commands
 

@@ -39,11 +39,11 @@ def cleaned(value: Any) -> Any:
     if isinstance(value, str):
         return without_secrets(value)
     if isinstance(value, list):
-        return [cleaned(each) for each in value]
+        return [cleaned(item) for item in value]
     if isinstance(value, dict):
         return {
-            name: GONE if is_secret(str(name)) and isinstance(each, str) else cleaned(each)
-            for name, each in value.items()
+            name: GONE if is_secret(str(name)) and isinstance(item, str) else cleaned(item)
+            for name, item in value.items()
         }
     return value
 

@@ -33,29 +33,29 @@ class Command:
     """What is left out: the words before the program that are no assignments."""
 
 
-def parse(text: str, known: Mapping[str, str] | None = None) -> Command:
+def parse(text: str, known_variables: Mapping[str, str] | None = None) -> Command:
     """Return the server that a command starts; raises `ValueError` for quotes without an end.
 
     Comments and what follows a shell's operator are left out; variables that are known are written
     out.
     """
-    words = [_written_out(word, known or {}) for word in _words(text)]
-    start = next((at for at, word in enumerate(words) if server_of(word)), None)
+    argv = [_written_out(word, known_variables or {}) for word in _words(text)]
+    start = next((at for at, word in enumerate(argv) if server_of(word)), None)
     if start is None:
-        inner = _in_a_shell(words)
-        return parse(inner, known) if inner else Command("", words)
-    head = words[:start]
+        inner = _in_a_shell(argv)
+        return parse(inner, known_variables) if inner else Command("", argv)
+    head = argv[:start]
     variables = [word for word in head if _ASSIGNMENT.match(word)]
     before = [word for word in head if not _ASSIGNMENT.match(word)]
-    return Command(server_of(words[start]), words[start + 1 :], variables, before)
+    return Command(server_of(argv[start]), argv[start + 1 :], variables, before)
 
 
 def server_of(word: str) -> str:
     """Return which server a word is, nothing when it is none."""
     if _ASSIGNMENT.match(word) or word.endswith((".service", ".log", ".sh", ".conf", ".yaml")):
         return ""
-    found = _SERVER.match(PurePosixPath(word.replace("\\", "/")).name)
-    return found[1] if found else ""
+    match = _SERVER.match(PurePosixPath(word.replace("\\", "/")).name)
+    return match[1] if match else ""
 
 
 def starts_a_server(command: Command) -> bool:
@@ -69,25 +69,25 @@ def _words(text: str) -> list[str]:
     lexer = shlex.shlex(joined, posix=True, punctuation_chars=_OPERATORS)
     lexer.whitespace_split = True
     lexer.commenters = "#"
-    found: list[str] = []
+    tokens: list[str] = []
     for word in lexer:
         if word and all(letter in _OPERATORS for letter in word):
             # `2>` is of the redirection, and not of the command.
-            if word[0] in "<>" and found and found[-1] in ("1", "2"):
-                found.pop()
+            if word[0] in "<>" and tokens and tokens[-1] in ("1", "2"):
+                tokens.pop()
             break
-        found.append(word)
-    return found
+        tokens.append(word)
+    return tokens
 
 
-def _written_out(word: str, known: Mapping[str, str]) -> str:
-    return _VARIABLE.sub(lambda match: known.get(match[1] or match[2], match[0]), word)
+def _written_out(word: str, variables: Mapping[str, str]) -> str:
+    return _VARIABLE.sub(lambda match: variables.get(match[1] or match[2], match[0]), word)
 
 
-def _in_a_shell(words: list[str]) -> str:
+def _in_a_shell(argv: list[str]) -> str:
     """Return what a shell is told to do."""
-    names = [PurePosixPath(word).name for word in words]
+    names = [PurePosixPath(word).name for word in argv]
     for at, name in enumerate(names[:-2]):
-        if name in _SHELLS and re.fullmatch(r"-\w*c", words[at + 1]):
-            return words[at + 2]
+        if name in _SHELLS and re.fullmatch(r"-\w*c", argv[at + 1]):
+            return argv[at + 2]
     return ""

@@ -34,48 +34,48 @@ _SYSTEMS = (
 )
 
 
-def read(found: Found, path: str, text: str, root: str) -> str:
+def read(result: Found, path: str, text: str, root: str) -> str:
     """Read one file, whatever it is, and return what it was taken for."""
     file = PurePath(path).name
     try:
-        return _read(found, file, text, root)
+        return _read(result, file, text, root)
     except RecursionError as error:
         raise SettingsError(f"{path}: it is nested too deeply to be a configuration") from error
 
 
-def _read(found: Found, file: str, text: str, root: str) -> str:
+def _read(result: Found, file: str, text: str, root: str) -> str:
     document = _document(file, text)
     if isinstance(document, dict):
-        return _read_document(found, file, text, document, root)
-    return _read_text(found, file, text, root)
+        return _read_document(result, file, text, document, root)
+    return _read_text(result, file, text, root)
 
 
-def _read_document(found: Found, file: str, text: str, document: Json, root: str) -> str:
+def _read_document(result: Found, file: str, text: str, document: Json, root: str) -> str:
     for name, is_it, read_it in _SYSTEMS:
         if is_it(document):
-            read_it(found, file, document)
+            read_it(result, file, document)
             return name
     if llama_swap.is_it(document):
-        llama_swap.read(found, file, document, root)
+        llama_swap.read(result, file, document, root)
         return "llama-swap"
     if document.get("kind") == "ConfigMap":
-        return _config_map(found, file, document, root)
+        return _config_map(result, file, document, root)
     if "services" in document:
         raise SettingsError(
             f"{file}: docker-compose is not read: give each service's command as one line of text"
         )
-    return _read_text(found, file, text, root)
+    return _read_text(result, file, text, root)
 
 
-def _read_text(found: Found, file: str, text: str, root: str) -> str:
+def _read_text(result: Found, file: str, text: str, root: str) -> str:
     if modelfile.is_it(text):
-        modelfile.read(found, file, text, root)
+        modelfile.read(result, file, text, root)
         return "Modelfile"
     commands, started = scripts.is_commands(text), scripts.is_started(text)
     if started:
-        scripts.read_started(found, file, text)
+        scripts.read_started(result, file, text)
     if commands:
-        scripts.read_commands(found, file, text, root)
+        scripts.read_commands(result, file, text, root)
     if started or commands:
         return "models by port" if started else "llama-server command lines"
     raise SettingsError(
@@ -85,10 +85,10 @@ def _read_text(found: Found, file: str, text: str, root: str) -> str:
     )
 
 
-def _config_map(found: Found, file: str, document: Json, root: str) -> str:
+def _config_map(result: Found, file: str, document: Json, root: str) -> str:
     data = document.get("data")
     entries = data.items() if isinstance(data, dict) else ()
-    kinds = [_read(found, f"{name}", str(text), root) for name, text in entries]
+    kinds = [_read(result, f"{name}", str(text), root) for name, text in entries]
     if not kinds:
         raise SettingsError(f"{file}: the ConfigMap has no data")
     return f"ConfigMap: {', '.join(kinds)}"
@@ -113,7 +113,7 @@ def _document(file: str, text: str) -> Any:
             at = f"line {error.lineno}" if isinstance(error, json.JSONDecodeError) else "it"
             raise SettingsError(f"{file} is no JSON: {at} cannot be read") from error
     try:
-        found = yaml.safe_load(text)
+        document = yaml.safe_load(text)
     except yaml.YAMLError as error:
         if file.endswith((".yaml", ".yml")):
             mark = getattr(error, "problem_mark", None)
@@ -123,7 +123,7 @@ def _document(file: str, text: str) -> Any:
         return None
     except (ValueError, TypeError):
         return None
-    return found if isinstance(found, dict) else None
+    return document if isinstance(document, dict) else None
 
 
 _STRING_OR_COMMENT = re.compile(r'"(?:\\.|[^"\\])*"|//[^\n]*|/\*.*?\*/', re.DOTALL)
@@ -135,31 +135,31 @@ def _without_comments(text: str) -> str:
     return re.sub(r",(\s*[}\]])", r"\1", plain)
 
 
-def manifests(found: Found, made: Sequence[Json]) -> str:
+def manifests(result: Found, objects: Sequence[Json]) -> str:
     """Return resources as YAML, each with the notes that are of it."""
-    by_name: dict[str, list[Note]] = {each: [] for each in ("", *found.models)}
-    for note in found.notes:
+    by_name: dict[str, list[Note]] = {name: [] for name in ("", *result.models)}
+    for note in result.notes:
         if note.verdict is not Verdict.MAPPED:
             by_name.setdefault(note.about, []).append(note)
-    names = list(found.models)
+    names = list(result.models)
     parts = []
-    for at, each in enumerate(made):
+    for at, manifest in enumerate(objects):
         about = names[at] if at < len(names) else ""
-        parts.append("".join(map(_comment, by_name[about])) + _yaml(each))
+        parts.append("".join(map(_comment, by_name[about])) + _yaml(manifest))
     return "---\n".join(parts)
 
 
-def report(found: Found, *, every: bool) -> str:
+def report(result: Found, *, every: bool) -> str:
     """Return what became of every setting; of those that were mapped only how many, unless `every`
     is wanted."""
     lines = []
     for verdict, heading in _HEADINGS.items():
-        notes = [each for each in found.notes if each.verdict is verdict]
+        notes = [note for note in result.notes if note.verdict is verdict]
         if not notes:
             continue
         lines.append(f"{heading} ({len(notes)})")
         if verdict is not Verdict.MAPPED or every:
-            lines += [f"  {each.where}: {each.text}" for each in notes]
+            lines += [f"  {note.where}: {note.text}" for note in notes]
     return "\n".join(lines) + "\n"
 
 

@@ -50,8 +50,8 @@ async def carry_out(
         await _apply_one(cluster, store, repairs, desired, applied)
         if applied.conflict or applied.blocked or applied.refused:
             return applied
-    wanted = {ref_of(each) for each in plan.objects} | plan.keep
-    await _prune(cluster, store, owner, wanted, applied)
+    desired_refs = {ref_of(desired) for desired in plan.objects} | plan.keep
+    await _prune(cluster, store, owner, desired_refs, applied)
     return applied
 
 
@@ -111,9 +111,9 @@ async def _look(cluster: Cluster, store: Store, key: Key) -> Object | None:
 
 
 async def _prune(
-    cluster: Cluster, store: Store, owner: Object, wanted: Iterable[Ref], applied: Applied
+    cluster: Cluster, store: Store, owner: Object, desired_refs: Iterable[Ref], applied: Applied
 ) -> None:
-    keep = set(wanted)
+    keep = set(desired_refs)
     for child in store.children(key_of(owner)):
         key = key_of(child)
         if key.kind not in PRUNED or Ref(key.kind, key.name) in keep:
@@ -151,8 +151,8 @@ async def apply_status(cluster: Cluster, store: Store, owner: Object, status: An
 def _no_more(current: Any, status: Any) -> bool:
     """Tell whether the written status has no field or condition of ours beyond the wanted one."""
     ours = ("Ready", "Available", "Reconciling", "Stalled")
-    wanted = {each["type"] for each in status["conditions"]}
-    extra = {each["type"] for each in current.get("conditions", ())} - wanted
+    types = {condition["type"] for condition in status["conditions"]}
+    extra = {condition["type"] for condition in current.get("conditions", ())} - types
     return not extra.intersection(ours) and set(current) <= set(status)
 
 
@@ -167,7 +167,7 @@ def with_applied_hash(desired: Object) -> dict[str, Any]:
 def _applied_before(body: Object, live: Object) -> bool:
     """Tell whether exactly this was applied already: what differs now, somebody changed since."""
     hashes = [
-        (each["metadata"].get("annotations") or {}).get(labels.APPLIED) for each in (body, live)
+        (obj["metadata"].get("annotations") or {}).get(labels.APPLIED) for obj in (body, live)
     ]
     return hashes[0] == hashes[1]
 

@@ -49,10 +49,10 @@ def key_of(obj: Object) -> Key:
 def owner_key(obj: Object) -> Key | None:
     """Return the key of the resource that an object belongs to, by its labels or its owner."""
     metadata = obj["metadata"]
-    namespace, found = metadata.get("namespace", ""), metadata.get("labels") or {}
+    namespace, object_labels = metadata.get("namespace", ""), metadata.get("labels") or {}
     for label, kind in _OWNER_LABELS:
-        if label in found:
-            return Key(kind, namespace, found[label])
+        if label in object_labels:
+            return Key(kind, namespace, object_labels[label])
     for owner in metadata.get("ownerReferences", ()):
         if owner["kind"] in (llamamodel.KIND, modelrouter.KIND):
             return Key(owner["kind"], namespace, owner["name"])
@@ -134,8 +134,8 @@ class Store:
 
     def children(self, owner: Key, kind: str | None = None) -> list[Object]:
         """Return what belongs to a resource by its labels, sorted by name."""
-        found = self._by_owner.get(owner, {})
-        return [found[key] for key in sorted(found) if kind in (None, key.kind)]
+        children = self._by_owner.get(owner, {})
+        return [children[key] for key in sorted(children) if kind in (None, key.kind)]
 
     def _put(self, key: Key, obj: Object) -> None:
         self._take_out(key)

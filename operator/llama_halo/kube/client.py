@@ -80,8 +80,8 @@ class RestCluster:
         self, resource: Resource, *, namespace: str | None, selector: str = "", fields: str = ""
     ) -> tuple[list[Json], int]:
         items: list[Json] = []
-        wanted = {"limit": str(CHUNK), "labelSelector": selector, "fieldSelector": fields}
-        query = {key: value for key, value in wanted.items() if value}
+        options = {"limit": str(CHUNK), "labelSelector": selector, "fieldSelector": fields}
+        query = {key: value for key, value in options.items() if value}
         while True:
             page = await self._request("GET", resource.path(namespace), query)
             items += page["items"]
@@ -149,11 +149,11 @@ class RestCluster:
             "fieldSelector": f"metadata.name={name}" if name else "",
             "resourceVersion": "" if version is None else str(version),
         }
-        path, given = (
+        path, options = (
             resource.path(namespace),
             {key: value for key, value in query.items() if value},
         )
-        response = await self._call("GET", path, given, timeout=_WATCH_TIMEOUT)
+        response = await self._call("GET", path, options, timeout=_WATCH_TIMEOUT)
         try:
             yield "OPENED", {}
             async for line in _lines(response):
@@ -285,8 +285,8 @@ def environment_proxy(server: str) -> tuple[str | None, dict[str, str] | None]:
         return None, None
     if not proxy.username:
         return where, None
-    words = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
-    return where, {"Proxy-Authorization": f"Basic {b64encode(words.encode()).decode()}"}
+    credentials = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
+    return where, {"Proxy-Authorization": f"Basic {b64encode(credentials.encode()).decode()}"}
 
 
 async def _lines(response: Any) -> AsyncIterator[bytes]:

@@ -44,9 +44,9 @@ def _map_difference(desired: Mapping[str, Any], live: Any, path: str) -> str | N
             if value in ("", [], {}):
                 continue  # the API server leaves out what is empty
             return here
-        found = difference(value, live[key], here)
-        if found:
-            return found
+        differing = difference(value, live[key], here)
+        if differing:
+            return differing
     return None
 
 
@@ -65,9 +65,9 @@ def _list_difference(desired: Sequence[Any], live: Any, path: str) -> str | None
             for item in desired
         ]
     for item, other, name in pairs:
-        found = difference(item, other, f"{path}[{name}]")
-        if found:
-            return found
+        differing = difference(item, other, f"{path}[{name}]")
+        if differing:
+            return differing
     return None
 
 

@@ -37,9 +37,9 @@ def node_patches(node: str, machine: Machine) -> dict[str, dict[str, Any]]:
     a Strix Halo, and the budget of GPU memory. A GPU that does not work has a budget of nothing."""
     strix_halo = machine.strix_halo
     budget = {GPU_MEMORY_ANNOTATION: f"{gpu_budget_mib(machine)}Mi"} if strix_halo else {}
-    told = {MACHINE_ANNOTATION: json.dumps(asdict(machine), sort_keys=True)}
+    node_annotations = {MACHINE_ANNOTATION: json.dumps(asdict(machine), sort_keys=True)}
     return {
-        MANAGER: _patch(node, annotations=told),
+        MANAGER: _patch(node, annotations=node_annotations),
         f"{MANAGER}-label": _patch(node, labels={STRIX_HALO_LABEL: "true"} if strix_halo else {}),
         f"{MANAGER}-budget": _patch(node, annotations=budget),
     }
@@ -103,7 +103,7 @@ _SERIES = (
     _Series(
         "problems",
         "What `llama-halo doctor` finds wrong.",
-        lambda m, _: sum(each.level == PROBLEM for each in findings(m)),
+        lambda m, _: sum(finding.level == PROBLEM for finding in findings(m)),
     ),
 )
 
@@ -118,10 +118,10 @@ class AgentMetrics:
             "llama_halo_agent_machine", "What the node is.", ["node"], registry=self.registry
         )
         self._gauges = {
-            each.name: Gauge(
-                f"llama_halo_agent_{each.name}", each.text, ["node"], registry=self.registry
+            series.name: Gauge(
+                f"llama_halo_agent_{series.name}", series.text, ["node"], registry=self.registry
             )
-            for each in _SERIES
+            for series in _SERIES
         }
 
     def note(self, machine: Machine, now: Readings) -> None:
@@ -135,8 +135,8 @@ class AgentMetrics:
                 "strix_halo": str(machine.strix_halo).lower(),
             }
         )
-        for each in _SERIES:
-            value, gauge = each.value(machine, now), self._gauges[each.name]
+        for series in _SERIES:
+            value, gauge = series.value(machine, now), self._gauges[series.name]
             if value is not None:
                 gauge.labels(self._node).set(value)
             else:
@@ -176,6 +176,6 @@ class Watch:
             log.warning("the node was not told", extra={"reason": reason})
             return
         if machine != self._told:
-            found = [f"{each.check}: {each.seen}" for each in findings(machine)]
-            log.info("the node was told", extra={"findings": found})
+            problems = [f"{finding.check}: {finding.seen}" for finding in findings(machine)]
+            log.info("the node was told", extra={"findings": problems})
         self._told, self._told_at = machine, time.monotonic()

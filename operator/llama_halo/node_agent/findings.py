@@ -44,71 +44,71 @@ def gpu_budget_mib(machine: Machine) -> int:
 def findings(machine: Machine) -> tuple[Finding, ...]:
     """Return what is wrong with a machine, the worst first; nothing when all is well."""
     if not machine.strix_halo:
-        seen = "no GPU with PCI id 1002:1586 (class 0380 or 0300)"
+        symptom = "no GPU with PCI id 1002:1586 (class 0380 or 0300)"
         remedy = "this is no Strix Halo machine: run models with backend CPU here, or elsewhere"
-        return (Finding("gpu", PROBLEM, seen, remedy),)
-    found = [*_devices(machine), *_kernel(machine), *_firmware(machine), *_memory(machine)]
-    found += _command_line(machine)
-    return tuple(sorted(found, key=lambda each: each.level != PROBLEM))
+        return (Finding("gpu", PROBLEM, symptom, remedy),)
+    all_findings = [*_devices(machine), *_kernel(machine), *_firmware(machine), *_memory(machine)]
+    all_findings += _command_line(machine)
+    return tuple(sorted(all_findings, key=lambda finding: finding.level != PROBLEM))
 
 
 def _devices(machine: Machine) -> Iterator[Finding]:
     if machine.driver != "amdgpu":
-        seen = f"the GPU's driver is {machine.driver or 'missing'}"
+        symptom = f"the GPU's driver is {machine.driver or 'missing'}"
         remedy = "load amdgpu (modprobe amdgpu; look for it in a blacklist below /etc/modprobe.d)"
-        yield Finding("driver", PROBLEM, seen, remedy)
+        yield Finding("driver", PROBLEM, symptom, remedy)
     elif not machine.render_node:
-        seen = "there is no /dev/dri/renderD*"
+        symptom = "there is no /dev/dri/renderD*"
         remedy = (
             "boot without nomodeset, and install the GPU's firmware (linux-firmware or"
             " firmware-amd-graphics); dmesg | grep amdgpu says what it misses"
         )
-        yield Finding("render-node", PROBLEM, seen, remedy)
+        yield Finding("render-node", PROBLEM, symptom, remedy)
     elif not machine.kfd:
-        seen = "there is no /dev/kfd: ROCm cannot use the GPU (Vulkan can)"
+        symptom = "there is no /dev/kfd: ROCm cannot use the GPU (Vulkan can)"
         remedy = "use a kernel with CONFIG_HSA_AMD, or backend Vulkan"
-        yield Finding("kfd", ADVICE, seen, remedy)
+        yield Finding("kfd", ADVICE, symptom, remedy)
 
 
 def _kernel(machine: Machine) -> Iterator[Finding]:
     numbers = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", machine.kernel)
-    version = tuple(int(each or 0) for each in numbers.groups()) if numbers else None
+    version = tuple(int(group or 0) for group in numbers.groups()) if numbers else None
     if version is not None and version < OLDEST_KERNEL:
-        wanted = ".".join(map(str, OLDEST_KERNEL))
-        remedy = f"install Linux {wanted} or newer; until then boot with amdgpu.cwsr_enable=0"
-        seen = f"Linux {machine.kernel}: ROCm crashes at random before {wanted}"
+        oldest = ".".join(map(str, OLDEST_KERNEL))
+        remedy = f"install Linux {oldest} or newer; until then boot with amdgpu.cwsr_enable=0"
+        symptom = f"Linux {machine.kernel}: ROCm crashes at random before {oldest}"
         if "amdgpu.cwsr_enable=0" in machine.command_line.split():
-            seen += "; amdgpu.cwsr_enable=0 keeps it from that"
-            yield Finding("kernel", ADVICE, seen, f"install Linux {wanted} or newer")
+            symptom += "; amdgpu.cwsr_enable=0 keeps it from that"
+            yield Finding("kernel", ADVICE, symptom, f"install Linux {oldest} or newer")
             return
-        yield Finding("kernel", PROBLEM, seen, remedy)
+        yield Finding("kernel", PROBLEM, symptom, remedy)
 
 
 def _firmware(machine: Machine) -> Iterator[Finding]:
     date, mes = machine.firmware_date, machine.mes_firmware
     dated = bool(date) and LAST_GOOD_FIRMWARE < date < NEXT_GOOD_FIRMWARE
     if mes is not None and mes & MES_MASK == BAD_MES:
-        seen = "the GPU runs MES firmware 0x83" + (f" (linux-firmware {date})" if date else "")
+        symptom = "the GPU runs MES firmware 0x83" + (f" (linux-firmware {date})" if date else "")
     elif mes is None and dated:
-        seen = f"linux-firmware {date} has MES firmware 0x83"
+        symptom = f"linux-firmware {date} has MES firmware 0x83"
     else:
         return
     remedy = (
         f"install linux-firmware {NEXT_GOOD_FIRMWARE} or newer (or {LAST_GOOD_FIRMWARE}), rebuild"
         " the initramfs and reboot: this one ends in memory access faults and hangs under ROCm"
     )
-    yield Finding("firmware", PROBLEM, seen, remedy)
+    yield Finding("firmware", PROBLEM, symptom, remedy)
 
 
 def _memory(machine: Machine) -> Iterator[Finding]:
     carve_out, gtt, memory = machine.vram_mib or 0, machine.gtt_mib, machine.memory_mib
     if carve_out > MOST_CARVE_OUT_MIB:
-        seen = f"firmware keeps {_gib(carve_out)} for the GPU; Linux has {_gib(memory)} left"
+        symptom = f"firmware keeps {_gib(carve_out)} for the GPU; Linux has {_gib(memory)} left"
         remedy = (
             "set the UMA frame buffer to its minimum (512 MB) in the firmware's set-up: the GPU"
             " then takes what it needs of all memory, and nothing is lost to either"
         )
-        yield Finding("carve-out", PROBLEM, seen, remedy)
+        yield Finding("carve-out", PROBLEM, symptom, remedy)
         return
     if gtt is None:
         return
@@ -117,24 +117,24 @@ def _memory(machine: Machine) -> Iterator[Finding]:
     rest = _gib(ADVISED_RESERVE_MIB)
     remedy = f"boot with ttm.pages_limit={pages} ({best // 1024} GiB, {rest} for Linux)"
     if gtt > memory - RESERVE_MIB:
-        seen = f"the GPU may take {_gib(gtt)} of {_gib(memory)}: the machine can freeze"
-        yield Finding("pages-limit", PROBLEM, seen, remedy)
+        symptom = f"the GPU may take {_gib(gtt)} of {_gib(memory)}: the machine can freeze"
+        yield Finding("pages-limit", PROBLEM, symptom, remedy)
     elif gtt < best * LEAST_GTT_SHARE:
-        seen = f"the GPU may take only {_gib(gtt)} of {_gib(memory)}"
-        yield Finding("pages-limit", PROBLEM, seen, remedy)
+        symptom = f"the GPU may take only {_gib(gtt)} of {_gib(memory)}"
+        yield Finding("pages-limit", PROBLEM, symptom, remedy)
 
 
 def _command_line(machine: Machine) -> Iterator[Finding]:
-    words = machine.command_line.split()
-    if not {"amd_iommu=off", "iommu=off"} & set(words):
-        seen = "the IOMMU is on"
+    arguments = machine.command_line.split()
+    if not {"amd_iommu=off", "iommu=off"} & set(arguments):
+        symptom = "the IOMMU is on"
         remedy = "boot with amd_iommu=off: prompts are read 5 to 12 % faster than with iommu=pt"
-        yield Finding("iommu", ADVICE, seen, remedy)
-    if any(word.startswith("amdgpu.gttsize=") for word in words) and not any(
-        re.match(r"(amd)?ttm\.pages_limit=", word) for word in words
+        yield Finding("iommu", ADVICE, symptom, remedy)
+    if any(word.startswith("amdgpu.gttsize=") for word in arguments) and not any(
+        re.match(r"(amd)?ttm\.pages_limit=", word) for word in arguments
     ):
-        seen = "amdgpu.gttsize on the kernel's command line is deprecated"
-        yield Finding("gttsize", ADVICE, seen, "use ttm.pages_limit alone")
+        symptom = "amdgpu.gttsize on the kernel's command line is deprecated"
+        yield Finding("gttsize", ADVICE, symptom, "use ttm.pages_limit alone")
 
 
 def _gib(mib: int) -> str:

@@ -55,7 +55,7 @@ class Readings:
 def read_machine(root: Path) -> Machine:
     """Return what the machine with this root is."""
     gpu = _gpu(root)
-    render = next((each.name for each in gpu.glob("drm/renderD*")), "") if gpu else ""
+    render = next((path.name for path in gpu.glob("drm/renderD*")), "") if gpu else ""
     version = _text(gpu / "fw_version/mes_fw_version") if gpu else ""
     return Machine(
         kernel=_text(root / "proc/sys/kernel/osrelease"),
@@ -117,8 +117,8 @@ def _firmware_date(root: Path) -> str:
 
 
 def _date(version: str) -> str:
-    found = re.search(r"20\d{6}", version)
-    return found[0] if found else ""
+    match = re.search(r"20\d{6}", version)
+    return match[0] if match else ""
 
 
 def _told(command_line: str) -> str:
@@ -126,13 +126,13 @@ def _told(command_line: str) -> str:
 
 
 def _memory_mib(meminfo: str) -> int:
-    found = re.search(r"^MemTotal:\s+(\d+) kB", meminfo, re.MULTILINE)
-    return int(found[1]) // 1024 if found else 0
+    match = re.search(r"^MemTotal:\s+(\d+) kB", meminfo, re.MULTILINE)
+    return int(match[1]) // 1024 if match else 0
 
 
 def _mib(gpu: Path | None, name: str) -> int | None:
-    found = _number(gpu / name) if gpu else None
-    return None if found is None else found // 2**20
+    size_bytes = _number(gpu / name) if gpu else None
+    return None if size_bytes is None else size_bytes // 2**20
 
 
 def _number(path: Path) -> int | None:

@@ -35,9 +35,9 @@ def template_refusal(spec: LlamaModelSpec) -> Invalid | None:
     return None
 
 
-def _twice(seen: str) -> Invalid:
-    told = f"{seen} beside spec.chatTemplate: delete one of them"
-    return Invalid(Reason.INVALID_SPEC, told)
+def _twice(field: str) -> Invalid:
+    message = f"{field} beside spec.chatTemplate: delete one of them"
+    return Invalid(Reason.INVALID_SPEC, message)
 
 
 def without_template(spec: LlamaModelSpec, files: FileFacts) -> Wait | None:

@@ -101,7 +101,7 @@ class Eviction:
         ]
         if not options:
             return None
-        victims, ledger = min(options, key=lambda each: (self._cost(each[0]), each[1].name))
+        victims, ledger = min(options, key=lambda option: (self._cost(option[0]), option[1].name))
         for model in victims:
             self._tell_to_leave(model, ledger.name)
         return ledger
@@ -153,7 +153,7 @@ class Eviction:
                 wish.idle_timeout_seconds - use.idle_seconds,
                 wish.min_resident_seconds - use.resident_seconds,
             ]
-        return min((each for each in times if each > 0), default=None)
+        return min((time for time in times if time > 0), default=None)
 
     def _tell_to_leave(self, model: str, node: str) -> None:
         self.unload.add(model)
@@ -174,8 +174,8 @@ class Eviction:
         """Tell, by sums alone, whether a demand would fit once all is gone that could go."""
         if ledger.name not in self._movable:
             gone = self._idle_on(ledger) | ledger.leaving
-            gpu = sum(ledger.gpu.get(each, 0) for each in gone)
-            self._movable[ledger.name] = gpu, gpu + sum(ledger.host.get(each, 0) for each in gone)
+            gpu = sum(ledger.gpu.get(model, 0) for model in gone)
+            self._movable[ledger.name] = gpu, gpu + sum(ledger.host.get(model, 0) for model in gone)
         gpu, total = self._movable[ledger.name]
         return (
             demand.gpu_mib <= ledger.gpu_free(demand.model) + gpu
@@ -188,4 +188,6 @@ class Eviction:
         return wish.priority if wish else 0, -self.use(model).idle_seconds, model
 
     def _cost(self, victims: Sequence[str]) -> tuple[int, tuple[tuple[int, float, str], ...]]:
-        return len(victims), tuple(sorted((self._worth(each) for each in victims), reverse=True))
+        return len(victims), tuple(
+            sorted((self._worth(victim) for victim in victims), reverse=True)
+        )

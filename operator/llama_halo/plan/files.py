@@ -55,118 +55,131 @@ class _Looks:
 
 def plan_files(spec: LlamaModelSpec, facts: ModelFacts) -> Files:
     """Decide which Jobs are there, and what is known of the files."""
-    found, jobs, said = known(spec, facts.files), _Jobs(facts), _Looks()
-    first = {each.path: role for role, each in reversed(found.items())}
+    inspections, jobs, findings = known(spec, facts.files), _Jobs(facts), _Looks()
+    first = {inspection.path: role for role, inspection in reversed(inspections.items())}
     for part in looked_at(spec):
-        _plan_looks(spec, facts, part, jobs, said)
-        inspection = found.get(part.role)
+        _plan_looks(spec, facts, part, jobs, findings)
+        inspection = inspections.get(part.role)
         # A file that two parts share is fetched for the first of them.
         if inspection and first[inspection.path] == part.role:
-            _plan_fetches(spec, facts, part, inspection, jobs, said)
+            _plan_fetches(spec, facts, part, inspection, jobs, findings)
     if not facts.files.recorded:
-        about = {each.key for each in parts(spec)} | {each.path for each in found.values()}
+        about = {part.key for part in parts(spec)} | {
+            inspection.path for inspection in inspections.values()
+        }
         jobs.keep_answered(about)
     return Files(
-        paths=_paths(spec, found),
-        known=found,
+        paths=_paths(spec, inspections),
+        known=inspections,
         objects=tuple(jobs.objects),
         keep=frozenset(jobs.keep),
-        problem=min(said.unknown, key=lambda each: not isinstance(each, Invalid), default=None),
-        fetch_problem=_worst(said.fetching),
+        problem=min(
+            findings.unknown, key=lambda outcome: not isinstance(outcome, Invalid), default=None
+        ),
+        fetch_problem=_worst(findings.fetching),
     )
 
 
 def _plan_looks(
-    spec: LlamaModelSpec, facts: ModelFacts, part: Part, jobs: _Jobs, said: _Looks
+    spec: LlamaModelSpec, facts: ModelFacts, part: Part, jobs: _Jobs, findings: _Looks
 ) -> None:
     """Plan the Jobs that look at one part, and take in what they say."""
-    found = inspection_of(part, facts.files)
+    inspection = inspection_of(part, facts.files)
     looks = [
-        jobs.want(_inspect(spec, facts, part, node)) for node in _looks(spec, facts, part, found)
+        jobs.want(_inspect(spec, facts, part, node))
+        for node in _looks(spec, facts, part, inspection)
     ]
-    if found is None:
-        said.unknown.append(_unknown(part, looks))
+    if inspection is None:
+        findings.unknown.append(_unknown(part, looks))
 
 
 def _plan_fetches(
     spec: LlamaModelSpec,
     facts: ModelFacts,
     part: Part,
-    found: Inspection,
+    inspection: Inspection,
     jobs: _Jobs,
-    said: _Looks,
+    findings: _Looks,
 ) -> None:
     """Plan the Jobs that fetch one part, and take in what they say."""
-    for node in _fetches(spec, facts, part, found):
-        there = jobs.want(_fetch(spec, facts, part, found, node))
-        if there and there.problem:
-            said.fetching.append(there.problem)
+    for node in _fetches(spec, facts, part, inspection):
+        job_facts = jobs.want(_fetch(spec, facts, part, inspection, node))
+        if job_facts and job_facts.problem:
+            findings.fetching.append(job_facts.problem)
 
 
-def _paths(spec: LlamaModelSpec, found: Mapping[str, Inspection]) -> dict[str, str]:
-    paths = {role: each.path for role, each in found.items()}
-    told = {
-        each.role: each.source.local.path
-        for each in parts(spec)
-        if each.source.local and not needs_look(spec, each)
+def _paths(spec: LlamaModelSpec, inspections: Mapping[str, Inspection]) -> dict[str, str]:
+    paths = {role: inspection.path for role, inspection in inspections.items()}
+    local = {
+        part.role: part.source.local.path
+        for part in parts(spec)
+        if part.source.local and not needs_look(spec, part)
     }
-    return paths | told
+    return paths | local
 
 
 class _Jobs:
     """Collects the Jobs of a plan: new ones as objects, those that are there as they are."""
 
     def __init__(self, facts: ModelFacts) -> None:
-        self._there: Mapping[str, JobFacts] = {each.name: each for each in facts.files.jobs}
+        self._there: Mapping[str, JobFacts] = {
+            facts_of_job.name: facts_of_job for facts_of_job in facts.files.jobs
+        }
         self.objects: list[Object] = []
         self.keep: set[Ref] = set()
 
-    def want(self, wanted: Object) -> JobFacts | None:
+    def want(self, desired: Object) -> JobFacts | None:
         """Plan a Job; return what is known of it, None when it is new."""
-        there = self._there.get(wanted["metadata"]["name"])
-        if there is None:
-            self.objects.append(wanted)
-        elif not there.failed:
-            self.keep.add(Ref("Job", there.name))
-        return there
+        job_facts = self._there.get(desired["metadata"]["name"])
+        if job_facts is None:
+            self.objects.append(desired)
+        elif not job_facts.failed:
+            self.keep.add(Ref("Job", job_facts.name))
+        return job_facts
 
     def keep_answered(self, about: set[str]) -> None:
         """Leave the Jobs whose answers are still of use, and not in the status yet."""
-        answered = [each for each in self._there.values() if each.answer and each.source in about]
-        self.keep |= {Ref("Job", each.name) for each in answered}
+        answered = [
+            job_facts
+            for job_facts in self._there.values()
+            if job_facts.answer and job_facts.source in about
+        ]
+        self.keep |= {Ref("Job", job_facts.name) for job_facts in answered}
 
 
 def _looks(
-    spec: LlamaModelSpec, facts: ModelFacts, part: Part, found: Inspection | None
+    spec: LlamaModelSpec, facts: ModelFacts, part: Part, inspection: Inspection | None
 ) -> tuple[str, ...]:
     """Return the nodes where a source is looked at; one without a name is any node."""
-    asked = bool(found and facts.requested_at and found.requested_at != facts.requested_at)
+    asked = bool(
+        inspection and facts.requested_at and inspection.requested_at != facts.requested_at
+    )
     if part.source.local is None or on_claim(spec):
-        return (_claim_node(facts),) if found is None or asked else ()
-    if found is None or asked:
+        return (_claim_node(facts),) if inspection is None or asked else ()
+    if inspection is None or asked:
         return facts.candidates
     # Some node has the file: the others are asked until they have it, too.
-    return tuple(node for node in facts.candidates if not has(facts.files, found.path, node))
+    return tuple(node for node in facts.candidates if not has(facts.files, inspection.path, node))
 
 
 def _fetches(
-    spec: LlamaModelSpec, facts: ModelFacts, part: Part, found: Inspection
+    spec: LlamaModelSpec, facts: ModelFacts, part: Part, inspection: Inspection
 ) -> tuple[str, ...]:
     if part.source.local is not None:
         return ()
     if on_claim(spec):
-        return () if has(facts.files, found.path) else (_claim_node(facts),)
+        return () if has(facts.files, inspection.path) else (_claim_node(facts),)
     decided = facts.assignment
     if decided is None:
         return ()
     # Asked to look again, the files on the nodes are looked at too: a disk may have been replaced.
-    seen = {
-        each.node
-        for each in facts.files.stored
-        if each.path == found.path and each.requested_at == found.requested_at
+    verified_on = {
+        stored.node
+        for stored in facts.files.stored
+        if stored.path == inspection.path and stored.requested_at == inspection.requested_at
     }
-    again = {node for node in decided.nodes if node not in seen}
-    lacking = {node for node in decided.fetch_to if not has(facts.files, found.path, node)}
+    again = {node for node in decided.nodes if node not in verified_on}
+    lacking = {node for node in decided.fetch_to if not has(facts.files, inspection.path, node)}
     return tuple(sorted(lacking | again))
 
 
@@ -178,7 +191,7 @@ def _claim_node(facts: ModelFacts) -> str:
 
 def _unknown(part: Part, looks: Sequence[JobFacts | None]) -> Wait | Invalid:
     """Tell why the source is not known yet, in a Job's own words if all have any."""
-    problems = [each.problem for each in looks if each and each.problem]
+    problems = [look.problem for look in looks if look and look.problem]
     worst = _worst(problems) if len(problems) == len(looks) else None
     if worst:
         return worst
@@ -193,7 +206,7 @@ def _unknown(part: Part, looks: Sequence[JobFacts | None]) -> Wait | Invalid:
 
 def _worst(problems: Sequence[Problem]) -> Wait | Invalid | None:
     """Return what a person has to hear of first: what is not tried again."""
-    worst = min(problems, key=lambda each: not each.final, default=None)
+    worst = min(problems, key=lambda problem: not problem.final, default=None)
     if worst is None:
         return None
     return (Invalid if worst.final else Wait)(worst.reason, worst.message)
@@ -212,16 +225,16 @@ def _inspect(spec: LlamaModelSpec, facts: ModelFacts, part: Part, node: str) -> 
         source=source,
         about=part.key,
         requested_at=facts.requested_at,
-        words=_words(source, revision=hub.revision if hub else None) + kind,
+        arguments=_words(source, revision=hub.revision if hub else None) + kind,
     )
 
 
 def _fetch(
-    spec: LlamaModelSpec, facts: ModelFacts, part: Part, found: Inspection, node: str
+    spec: LlamaModelSpec, facts: ModelFacts, part: Part, inspection: Inspection, node: str
 ) -> dict[str, Any]:
-    more = ["--folder", found.folder, "--shards", str(found.shards)]
-    if found.version:
-        more += ["--version", found.version]
+    more = ["--folder", inspection.folder, "--shards", str(inspection.shards)]
+    if inspection.version:
+        more += ["--version", inspection.version]
     return job(
         facts.owner,
         spec,
@@ -230,19 +243,20 @@ def _fetch(
         role=part.role,
         node=node,
         source=part.source,
-        about=found.path,
-        requested_at=found.requested_at,
-        words=_words(part.source, revision=found.revision, sha256=found.sha256) + more,
+        about=inspection.path,
+        requested_at=inspection.requested_at,
+        arguments=_words(part.source, revision=inspection.revision, sha256=inspection.sha256)
+        + more,
     )
 
 
 def _words(source: Source, *, revision: str | None, sha256: str = "") -> list[str]:
     if source.hugging_face:
-        words = ["--repo", source.hugging_face.repo, "--file", source.hugging_face.file]
-        words += ["--revision", revision or "main"]
-        return words + (["--sha256", sha256] if sha256 else [])
+        arguments = ["--repo", source.hugging_face.repo, "--file", source.hugging_face.file]
+        arguments += ["--revision", revision or "main"]
+        return arguments + (["--sha256", sha256] if sha256 else [])
     if source.http:
-        words = ["--url", source.http.url]
-        return words + (["--sha256", source.http.sha256] if source.http.sha256 else [])
+        arguments = ["--url", source.http.url]
+        return arguments + (["--sha256", source.http.sha256] if source.http.sha256 else [])
     assert source.local is not None  # noqa: S101  (one of the three, by the schema)
     return ["--path", source.local.path]

@@ -34,11 +34,11 @@ def job(  # noqa: PLR0913  (all that a Job depends on, by name)
     source: Source,
     about: str,
     requested_at: str,
-    words: list[str],
+    arguments: list[str],
 ) -> dict[str, Any]:
     """Return a complete Job; `about` is what its answer is kept under."""
-    pod = _pod(spec, defaults, work=work, node=node, source=source, words=words)
-    depends_on = [role, node, about, requested_at, words, _secret_names(source)]
+    pod = _pod(spec, defaults, work=work, node=node, source=source, arguments=arguments)
+    depends_on = [role, node, about, requested_at, arguments, _secret_names(source)]
     name = f"{owner.name}-{work}-{content_hash(depends_on, 5)}"
     metadata = labels.metadata(owner, name)
     metadata["labels"] |= {labels.WORK: work, labels.ROLE: role}
@@ -58,10 +58,10 @@ def job(  # noqa: PLR0913  (all that a Job depends on, by name)
 
 
 def _pod_labels(owner: Identity, work: str) -> dict[str, str]:
-    found = labels.common(owner)
-    del found[labels.MODEL]
+    pod_labels = labels.common(owner)
+    del pod_labels[labels.MODEL]
     return {
-        **found,
+        **pod_labels,
         "app.kubernetes.io/name": "model-files",
         labels.FILES_OF: owner.name,
         labels.WORK: work,
@@ -75,7 +75,7 @@ def _pod(
     work: str,
     node: str,
     source: Source,
-    words: list[str],
+    arguments: list[str],
 ) -> dict[str, Any]:
     mounts: list[dict[str, Any]] = [{"name": "tmp", "mountPath": "/tmp"}]  # noqa: S108
     volumes: list[dict[str, Any]] = [{"name": "tmp", "emptyDir": {}}]
@@ -84,17 +84,17 @@ def _pod(
         volumes.insert(0, server.store_volume(spec, defaults))
         mount: dict[str, Any] = {"name": "models", "mountPath": server.MODELS_MOUNT}
         mounts.insert(0, mount | ({} if work == FETCH else {"readOnly": True}))
-        words = [*words, "--store", server.MODELS_MOUNT]
+        arguments = [*arguments, "--store", server.MODELS_MOUNT]
     if source.http and source.http.headers_secret_ref:
         secret = source.http.headers_secret_ref.name
         volumes.append({"name": "headers", "secret": {"secretName": secret}})
         mounts.append({"name": "headers", "mountPath": HEADERS_MOUNT, "readOnly": True})
-        words = [*words, "--headers", HEADERS_MOUNT]
+        arguments = [*arguments, "--headers", HEADERS_MOUNT]
     container: dict[str, Any] = {
         "name": work,
         "image": defaults.gateway_image,
         "imagePullPolicy": "IfNotPresent",
-        "args": [work, *words],
+        "args": [work, *arguments],
         "resources": _RESOURCES[work],
         # The last words are the answer; of a crash, its log.
         "terminationMessagePolicy": "FallbackToLogsOnError",
@@ -128,23 +128,23 @@ def _pod(
 def _security(spec: LlamaModelSpec, *, on_disk: bool) -> dict[str, Any]:
     """A folder of the node belongs to root, and nobody else may write there; a claim's can be
     given to a group."""
-    found: dict[str, Any] = {"seccompProfile": {"type": "RuntimeDefault"}}
+    security_context: dict[str, Any] = {"seccompProfile": {"type": "RuntimeDefault"}}
     if on_disk and not (spec.store and spec.store.persistent_volume_claim):
-        return {**found, "runAsUser": 0}
-    found |= {"runAsNonRoot": True, "runAsUser": USER, "runAsGroup": USER}
-    return {**found, "fsGroup": USER} if on_disk else found
+        return {**security_context, "runAsUser": 0}
+    security_context |= {"runAsNonRoot": True, "runAsUser": USER, "runAsGroup": USER}
+    return {**security_context, "fsGroup": USER} if on_disk else security_context
 
 
 def _environment(source: Source, defaults: Defaults) -> list[dict[str, Any]]:
     if not source.hugging_face:
         return []
-    found: list[dict[str, Any]] = []
+    environment: list[dict[str, Any]] = []
     if defaults.hub_endpoint:
-        found.append({"name": "HF_ENDPOINT", "value": defaults.hub_endpoint})
+        environment.append({"name": "HF_ENDPOINT", "value": defaults.hub_endpoint})
     secret = source.hugging_face.token_secret_ref
     if secret:
-        found.append({"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": _reference(secret)}})
-    return found
+        environment.append({"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": _reference(secret)}})
+    return environment
 
 
 def _reference(secret: KeyReference) -> dict[str, str]:

@@ -75,7 +75,7 @@ class Ledger:
         )
         if grows:
             return False
-        others = [each for model, each in self.ending.items() if model != demand.model]
+        others = [amounts for model, amounts in self.ending.items() if model != demand.model]
         gpu, host = sum(gpu for gpu, _ in others), sum(host for _, host in others)
         return (
             demand.gpu_mib <= self.gpu_free(demand.model) + gpu
@@ -85,8 +85,8 @@ class Ledger:
     def would_fit(self, demand: Demand, without: Set[str]) -> bool:
         """Tell whether a demand would fit, should some models be gone."""
         gone = without - {demand.model}
-        gpu = sum(self.gpu.get(each, 0) for each in gone)
-        host = sum(self.host.get(each, 0) for each in gone)
+        gpu = sum(self.gpu.get(model, 0) for model in gone)
+        host = sum(self.host.get(model, 0) for model in gone)
         return (
             demand.gpu_mib <= self.gpu_free(demand.model) + gpu
             and demand.total_mib <= self.total_free(demand.model) + gpu + host
@@ -115,14 +115,17 @@ def _tolerated(wishes: Wishes, taint: Taint) -> bool:
     if taint.effect == "PreferNoSchedule":
         return True
     return any(
-        (not each.effect or each.effect == taint.effect)
+        (not toleration.effect or toleration.effect == taint.effect)
         and (
-            (each.operator == "Exists" and (each.key is None or each.key == taint.key))
+            (
+                toleration.operator == "Exists"
+                and (toleration.key is None or toleration.key == taint.key)
+            )
             or (
-                each.operator in (None, "Equal")
-                and each.key == taint.key
-                and (each.value or "") == taint.value
+                toleration.operator in (None, "Equal")
+                and toleration.key == taint.key
+                and (toleration.value or "") == taint.value
             )
         )
-        for each in wishes.tolerations
+        for toleration in wishes.tolerations
     )

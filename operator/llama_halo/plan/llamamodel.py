@@ -53,12 +53,12 @@ def plan_llamamodel(spec: LlamaModelSpec, facts: ModelFacts) -> Outcome:
         return _hold(spec, facts, files, untold)
     if not isinstance(sizing, Sizing):
         return _hold(spec, facts, files, sizing)
-    why, decided = _without_place(facts.assignment), facts.assignment
-    if why and why.reason is Reason.DOWNLOADING and files.fetch_problem:
-        why = files.fetch_problem
-    if why and not (decided and (decided.nodes or decided.idle)):
-        return _hold(spec, facts, files, why)
-    return _plan(spec, facts, files, sizing, why)
+    waiting, decided = _without_place(facts.assignment), facts.assignment
+    if waiting and waiting.reason is Reason.DOWNLOADING and files.fetch_problem:
+        waiting = files.fetch_problem
+    if waiting and not (decided and (decided.nodes or decided.idle)):
+        return _hold(spec, facts, files, waiting)
+    return _plan(spec, facts, files, sizing, waiting)
 
 
 def _refusal(spec: LlamaModelSpec, files: FileFacts) -> Wait | Invalid | None:
@@ -114,15 +114,15 @@ def demand(owner: Identity, spec: LlamaModelSpec, files: FileFacts) -> Demand | 
 
 
 def _on_demand(spec: LlamaModelSpec) -> OnDemand | None:
-    found = spec.activation.on_demand if spec.activation else None
-    if found is None:
+    on_demand = spec.activation.on_demand if spec.activation else None
+    if on_demand is None:
         return None
     return OnDemand(
-        idle_timeout_seconds=seconds(found.idle_timeout or DEFAULT_IDLE_TIMEOUT),
-        min_resident_seconds=seconds(found.min_resident or DEFAULT_MIN_RESIDENT),
-        priority=found.priority or 0,
-        preload=found.preload or False,
-        group=found.group or "",
+        idle_timeout_seconds=seconds(on_demand.idle_timeout or DEFAULT_IDLE_TIMEOUT),
+        min_resident_seconds=seconds(on_demand.min_resident or DEFAULT_MIN_RESIDENT),
+        priority=on_demand.priority or 0,
+        preload=on_demand.preload or False,
+        group=on_demand.group or "",
     )
 
 
@@ -135,9 +135,9 @@ def wishes(spec: LlamaModelSpec) -> Wishes:
     )
 
 
-def _hold(spec: LlamaModelSpec, facts: ModelFacts, files: Files, why: Wait | Invalid) -> Plan:
+def _hold(spec: LlamaModelSpec, facts: ModelFacts, files: Files, outcome: Wait | Invalid) -> Plan:
     """Leave what runs as it is while files are looked at or fetched, or room is awaited."""
-    running = {Ref("Deployment", each.name) for each in facts.deployments}
+    running = {Ref("Deployment", deployment.name) for deployment in facts.deployments}
     # Nothing runs that is not wanted, though what would run instead is not known.
     rests = spec.replicas == 0 or (facts.assignment is not None and facts.assignment.idle)
     return Plan(
@@ -145,8 +145,8 @@ def _hold(spec: LlamaModelSpec, facts: ModelFacts, files: Files, why: Wait | Inv
         objects=(*_standing(spec, facts, facts.phase), *files.objects),
         keep=files.keep | _mounted(facts) | (frozenset() if rests else running),
         replicas=1 if spec.replicas is None else spec.replicas,
-        waiting=None if spec.replicas == 0 else why,
-        is_rolled=why.reason not in _PLACING,
+        waiting=None if spec.replicas == 0 else outcome,
+        is_rolled=outcome.reason not in _PLACING,
     )
 
 
@@ -160,7 +160,7 @@ def _target_nodes(spec: LlamaModelSpec, facts: ModelFacts) -> tuple[tuple[str, i
     place."""
     assert facts.assignment is not None  # noqa: S101  (the caller waits without one)
     if facts.assignment.demand.replicas == 0 or facts.assignment.idle:
-        return tuple((each.node, 0) for each in facts.deployments)
+        return tuple((deployment.node, 0) for deployment in facts.deployments)
     return tuple((node, 1) for node in facts.assignment.nodes)
 
 
@@ -176,7 +176,7 @@ def _plan(
     idle = facts.assignment is not None and facts.assignment.idle
     pod_spec = _pod_spec(owner, spec, facts, files, sizing)
     config_hash = content_hash([pod_spec, extra_labels(spec.pod), extra_annotations(spec.pod)])
-    live = {each.node: each for each in facts.deployments}
+    live = {deployment.node: deployment for deployment in facts.deployments}
     update = update_of(spec, facts, targets, config_hash)
     # Who unloads a model has the word until that is done, or was for nothing.
     unloading = facts.phase is Phase.UNLOADING and not (idle or stopped)

@@ -35,14 +35,17 @@ class Part:
 
 def parts(spec: LlamaModelSpec) -> tuple[Part, ...]:
     """Return all that a server of the model loads, the model itself first."""
-    found = [Part(MODEL, WHISPER if hears(spec) else MODEL, spec.source)]
+    model_parts = [Part(MODEL, WHISPER if hears(spec) else MODEL, spec.source)]
     if spec.projector:
-        found.append(Part(PROJECTOR, PROJECTOR, spec.projector.source))
+        model_parts.append(Part(PROJECTOR, PROJECTOR, spec.projector.source))
     if spec.draft and spec.draft.model:
-        found.append(Part(DRAFT, MODEL, spec.draft.model.source))
+        model_parts.append(Part(DRAFT, MODEL, spec.draft.model.source))
     return (
-        *found,
-        *(Part(adapter_role(each.name), ADAPTER, each.source) for each in spec.adapters or ()),
+        *model_parts,
+        *(
+            Part(adapter_role(adapter.name), ADAPTER, adapter.source)
+            for adapter in spec.adapters or ()
+        ),
     )
 
 
@@ -59,9 +62,9 @@ def adapter_role(name: str) -> str:
 def source_key(source: Source) -> str:
     """Return the hash of what a source names, whatever the Secret that it takes."""
     named = {
-        kind: {name: value for name, value in vars(each).items() if name not in _SECRETS}
-        for kind, each in vars(source).items()
-        if each is not None
+        kind: {name: value for name, value in vars(fields).items() if name not in _SECRETS}
+        for kind, fields in vars(source).items()
+        if fields is not None
     }
     return content_hash(named)
 
@@ -69,8 +72,8 @@ def source_key(source: Source) -> str:
 def needs_look(spec: LlamaModelSpec, part: Part) -> bool:
     """Tell whether a header has to be read: not when all files are in the store and the spec says
     what they need. How a draft model drafts only its header tells."""
-    told = says_all(spec) and all(each.source.local for each in parts(spec))
-    return part.role == DRAFT or not told
+    is_specified = says_all(spec) and all(part.source.local for part in parts(spec))
+    return part.role == DRAFT or not is_specified
 
 
 def says_all(spec: LlamaModelSpec) -> bool:
@@ -86,36 +89,37 @@ def says_all(spec: LlamaModelSpec) -> bool:
 
 def looked_at(spec: LlamaModelSpec) -> list[Part]:
     """Return the parts whose headers have to be read."""
-    return [each for each in parts(spec) if needs_look(spec, each)]
+    return [part for part in parts(spec) if needs_look(spec, part)]
 
 
 def looks_on_nodes(spec: LlamaModelSpec) -> bool:
     """Tell whether a header is read on the nodes themselves: of a file in a store that is
     theirs."""
-    return not on_claim(spec) and any(each.source.local for each in looked_at(spec))
+    return not on_claim(spec) and any(part.source.local for part in looked_at(spec))
 
 
 def inspection_of(part: Part, files: FileFacts) -> Inspection | None:
     """Return what is known of the source that a part names now."""
-    wanted = part.role, part.key
+    role_and_source = part.role, part.key
     return next(
         (
-            each
-            for each in files.inspections
-            if (each.role, each.source) == wanted and _is_whispers(each) == (part.kind == WHISPER)
+            inspection
+            for inspection in files.inspections
+            if (inspection.role, inspection.source) == role_and_source
+            and _is_whispers(inspection) == (part.kind == WHISPER)
         ),
         None,
     )
 
 
-def _is_whispers(found: Inspection) -> bool:
-    return found.companion is not None and found.companion.kind == WHISPER
+def _is_whispers(inspection: Inspection) -> bool:
+    return inspection.companion is not None and inspection.companion.kind == WHISPER
 
 
 def known(spec: LlamaModelSpec, files: FileFacts) -> dict[str, Inspection]:
     """Return by role what is known of the sources that the spec names now."""
-    found = {each.role: inspection_of(each, files) for each in looked_at(spec)}
-    return {role: each for role, each in found.items() if each}
+    by_role = {part.role: inspection_of(part, files) for part in looked_at(spec)}
+    return {role: inspection for role, inspection in by_role.items() if inspection}
 
 
 def all_known(spec: LlamaModelSpec, files: FileFacts) -> bool:
@@ -129,46 +133,50 @@ def current(
     """Return what is worth remembering: of the sources that the spec names now, and old files only
     where they may still be in use: on nodes where an earlier version runs, and on those that do
     not have all of the new ones yet."""
-    found = tuple(known(spec, files).values())
+    inspections = tuple(known(spec, files).values())
     if not all_known(spec, files):
-        return FileFacts(inspections=found, stored=files.stored)
-    paths = {each.path for each in found}
+        return FileFacts(inspections=inspections, stored=files.stored)
+    paths = {inspection.path for inspection in inspections}
     renewed = _nodes_with(paths, files) - in_use_on
-    stored = [each for each in files.stored if each.path in paths or each.node not in renewed]
-    return FileFacts(inspections=found, stored=tuple(stored))
+    stored = [
+        stored for stored in files.stored if stored.path in paths or stored.node not in renewed
+    ]
+    return FileFacts(inspections=inspections, stored=tuple(stored))
 
 
 def stored_on(spec: LlamaModelSpec, files: FileFacts) -> frozenset[str] | None:
     """Return the nodes that have all files, None when the model does not depend on it."""
     if on_claim(spec):
         return files.claim.nodes
-    found = known(spec, files)
-    return _nodes_with((each.path for each in found.values()), files) if found else None
+    inspections = known(spec, files)
+    return (
+        _nodes_with((inspection.path for inspection in inspections.values()), files)
+        if inspections
+        else None
+    )
 
 
 def fetchable_to(spec: LlamaModelSpec, files: FileFacts) -> frozenset[str] | None:
     """Return the nodes to which the missing files can be fetched, None when to any: what is local
     has to be there already."""
-    remote = [each for each in parts(spec) if each.source.local is None]
+    remote = [part for part in parts(spec) if part.source.local is None]
     if on_claim(spec) or not remote:
         return frozenset()
-    found = known(spec, files)
-    local = [found[each.role].path for each in looked_at(spec) if each.source.local]
+    inspections = known(spec, files)
+    local = [inspections[part.role].path for part in looked_at(spec) if part.source.local]
     return _nodes_with(local, files) if local else None
 
 
 def fetching_on(spec: LlamaModelSpec, files: FileFacts) -> frozenset[str]:
     """Return the nodes to which files are on their way."""
-    paths = {each.path for each in known(spec, files).values()}
-    return frozenset(
-        each.node for each in files.jobs if each.work == FETCH and each.source in paths
-    )
+    paths = {inspection.path for inspection in known(spec, files).values()}
+    return frozenset(job.node for job in files.jobs if job.work == FETCH and job.source in paths)
 
 
 def on_claim_yet(spec: LlamaModelSpec, files: FileFacts) -> bool:
     """Tell whether a claim that is to have the files has them."""
-    found = known(spec, files).values()
-    return not on_claim(spec) or all(has(files, each.path) for each in found)
+    inspections = known(spec, files).values()
+    return not on_claim(spec) or all(has(files, inspection.path) for inspection in inspections)
 
 
 def claim_refusal(spec: LlamaModelSpec, files: FileFacts) -> Invalid | None:
@@ -191,12 +199,13 @@ def on_claim(spec: LlamaModelSpec) -> bool:
 
 def has(files: FileFacts, path: str, node: str | None = None) -> bool:
     """Tell whether a file is on a node, or anywhere."""
-    return any(each.path == path and node in (None, each.node) for each in files.stored)
+    return any(stored.path == path and node in (None, stored.node) for stored in files.stored)
 
 
 def _nodes_with(paths: Iterable[str], files: FileFacts) -> frozenset[str]:
     """Return the nodes that have all of some files."""
     each_has = [
-        {each.node for each in files.stored if each.path == path} for path in dict.fromkeys(paths)
+        {stored.node for stored in files.stored if stored.path == path}
+        for path in dict.fromkeys(paths)
     ]
     return frozenset(set.intersection(*each_has)) if each_has else frozenset()

@@ -22,11 +22,11 @@ _USELESS = {
 def mode_refusal(spec: LlamaModelSpec) -> Invalid | None:
     """Return the refusal of the first field that means nothing in a model's mode, and of a backend
     for which no image is known."""
-    fields, why = _USELESS.get(spec.mode or Mode.CHAT, ((), ""))
+    fields, reason = _USELESS.get(spec.mode or Mode.CHAT, ((), ""))
     for name in fields:
         if getattr(spec, name) is not None:
             field = type(spec).model_fields[name].alias or name
-            return _invalid(f"spec.{field}: mode {spec.mode} {why}: delete it")
+            return _invalid(f"spec.{field}: mode {spec.mode} {reason}: delete it")
     if spec.mode is Mode.TRANSCRIPTION and spec.backend is Backend.ROCM and not spec.image:
         return _invalid(
             "mode Transcription has no image for backend ROCm: give spec.image and spec.command,"

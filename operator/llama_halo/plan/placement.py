@@ -51,12 +51,14 @@ def place(
     place as long as it fits there.
     """
     ledgers = {node.name: Ledger(node) for node in sorted(nodes, key=lambda node: node.name)}
-    for each in held:
-        if each.node in ledgers:
-            ledgers[each.node].hold(each.model, each.gpu_mib, each.host_mib)
-            if each.ending_gpu_mib or each.ending_host_mib:
-                ending = each.ending_gpu_mib, each.ending_host_mib
-                ledgers[each.node].ending[each.model] = ending
+    for reservation in held:
+        if reservation.node in ledgers:
+            ledgers[reservation.node].hold(
+                reservation.model, reservation.gpu_mib, reservation.host_mib
+            )
+            if reservation.ending_gpu_mib or reservation.ending_host_mib:
+                ending = reservation.ending_gpu_mib, reservation.ending_host_mib
+                ledgers[reservation.node].ending[reservation.model] = ending
     return _Placing(demands, ledgers, current, running, usage or {}, refused or {}).decide()
 
 
@@ -83,27 +85,31 @@ class _Placing:
         """The nodes that may take anything new with such wishes, as far as it was asked."""
 
     def decide(self) -> Decision:
-        found: dict[str, Assignment] = {}
+        assignments: dict[str, Assignment] = {}
         self._eviction.note_what_ends()
         kept = {
-            each.model: self._keep(each) for each in self._demands if self._eviction.stays(each)
+            demand.model: self._keep(demand)
+            for demand in self._demands
+            if self._eviction.stays(demand)
         }
         self._eviction.unload_what_is_done()
         for demand in self._in_order():
             model = demand.model
             if demand.on_demand is None or self._eviction.use(model).busy:
-                found[model] = self._assign(demand, kept.get(model, ()))
+                assignments[model] = self._assign(demand, kept.get(model, ()))
             elif kept.get(model):
-                found[model] = Assignment(demand, kept[model])
+                assignments[model] = Assignment(demand, kept[model])
             elif self._eviction.stays(demand) and self._running.get(model):
-                found[model] = self._leave(demand)
+                assignments[model] = self._leave(demand)
             else:
-                found[model] = self._rest(demand)
-        found = {
-            model: replace(each, phase=self._eviction.use(model).phase)
-            for model, each in found.items()
+                assignments[model] = self._rest(demand)
+        assignments = {
+            model: replace(assignment, phase=self._eviction.use(model).phase)
+            for model, assignment in assignments.items()
         }
-        return Decision(found, frozenset(self._eviction.unload), self._eviction.again_seconds())
+        return Decision(
+            assignments, frozenset(self._eviction.unload), self._eviction.again_seconds()
+        )
 
     def _in_order(self) -> list[Demand]:
         """Return the demands as they are served: who has waited longest for a model first."""
@@ -124,7 +130,7 @@ class _Placing:
         running = self._running.get(demand.model, frozenset())
         # Of too many those go first whose pod is gone already.
         for name in sorted(
-            self._current.get(demand.model, ()), key=lambda each: each not in running
+            self._current.get(demand.model, ()), key=lambda ledger: ledger not in running
         ):
             ledger = self._ledgers.get(name)
             if ledger is None or len(kept) == demand.replicas or not matches(demand, ledger.node):
@@ -145,8 +151,8 @@ class _Placing:
         refused = tuple(self._refused.get(demand.model, ()))
         taken = (*refused, *self._current.get(demand.model, ()))
         return any(
-            demand.has_files(each.name) and self._fits_now(demand, each)
-            for each in self._open(demand, taken)
+            demand.has_files(ledger.name) and self._fits_now(demand, ledger)
+            for ledger in self._open(demand, taken)
         )
 
     def _assign(self, demand: Demand, kept: tuple[str, ...]) -> Assignment:
@@ -166,8 +172,8 @@ class _Placing:
                 cleared.charge(demand)
                 awaited.append(cleared.name)
             else:
-                why = why_unplaced(demand, self._ledgers, open_nodes, chosen, self._usage)
-                return Assignment(demand, tuple(chosen), *why, tuple(fetch_to))
+                shortage = why_unplaced(demand, self._ledgers, open_nodes, chosen, self._usage)
+                return Assignment(demand, tuple(chosen), *shortage, tuple(fetch_to))
         nodes = tuple(chosen)
         if awaited:
             return Assignment(demand, nodes, *self._eviction.awaits(awaited), tuple(fetch_to))
@@ -185,8 +191,8 @@ class _Placing:
             or self._eviction.use(demand.model).phase is Phase.UNLOADING
         ):
             self._eviction.unload.add(demand.model)
-        why = "it can stay where it is no longer (memory, labels, taints): it is to be unloaded"
-        return Assignment(demand, (), Reason.ROLLING, why)
+        message = "it can stay where it is no longer (memory, labels, taints): it is to be unloaded"
+        return Assignment(demand, (), Reason.ROLLING, message)
 
     def _rest(self, demand: Demand) -> Assignment:
         """Return what becomes of a model on demand that nobody wants: its files are fetched, and
@@ -213,38 +219,42 @@ class _Placing:
             node_selector=demand.node_selector,
             tolerations=demand.tolerations,
         )
-        found = self._matching.get(wishes)
-        if found is None:
+        matching = self._matching.get(wishes)
+        if matching is None:
             ledgers = self._ledgers.values()
-            found = [each for each in ledgers if each.node.takes_new and matches(wishes, each.node)]
-            self._matching[wishes] = found
-        return [each for each in found if each.name not in taken] if taken else found
+            matching = [
+                ledger
+                for ledger in ledgers
+                if ledger.node.takes_new and matches(wishes, ledger.node)
+            ]
+            self._matching[wishes] = matching
+        return [ledger for ledger in matching if ledger.name not in taken] if taken else matching
 
     def _best(self, demand: Demand, open_nodes: Sequence[Ledger]) -> Ledger | None:
         """Return the best node for one more replica, to run it or to get its files first."""
-        ready = [each for each in open_nodes if demand.has_files(each.name)]
-        fitting = [each for each in ready if self._fits_now(demand, each)]
+        ready = [ledger for ledger in open_nodes if demand.has_files(ledger.name)]
+        fitting = [ledger for ledger in ready if self._fits_now(demand, ledger)]
         if not fitting and not self._on_its_way(demand, ready):
             lacking = [
-                each
-                for each in open_nodes
-                if not demand.has_files(each.name) and demand.can_get_files(each.name)
+                ledger
+                for ledger in open_nodes
+                if not demand.has_files(ledger.name) and demand.can_get_files(ledger.name)
             ]
             # A download goes on where it began, and begins where the model could run one day:
             # room may come before it ends.
-            fitting = [each for each in lacking if each.name in demand.fetching_on] or [
-                each for each in lacking if each.fits(demand)
+            fitting = [ledger for ledger in lacking if ledger.name in demand.fetching_on] or [
+                ledger for ledger in lacking if ledger.fits(demand)
             ]
             if not fitting and not ready:
-                fitting = [each for each in lacking if each.could_hold(demand)]
+                fitting = [ledger for ledger in lacking if ledger.could_hold(demand)]
         current = self._current.get(demand.model, ())
         return min(
             fitting,
-            key=lambda each: (
-                each.name not in current,
-                not each.fits(demand),
-                _room(each, demand),
-                each.name,
+            key=lambda ledger: (
+                ledger.name not in current,
+                not ledger.fits(demand),
+                _room(ledger, demand),
+                ledger.name,
             ),
             default=None,
         )
@@ -252,7 +262,7 @@ class _Placing:
     def _on_its_way(self, demand: Demand, ready: Sequence[Ledger]) -> bool:
         """Tell whether room can be made where the files are, so that none need be fetched."""
         return demand.on_demand is not None and any(
-            self._eviction.victims(demand, each) is not None for each in ready
+            self._eviction.victims(demand, ledger) is not None for ledger in ready
         )
 
     def _fits_now(self, demand: Demand, ledger: Ledger) -> bool:

@@ -15,8 +15,8 @@ def pod_additions(options: PodOptions | None) -> dict[str, Any]:
     if options is None:
         return {}
     dumped = options.model_dump(by_alias=True, exclude_none=True)
-    wanted = ("nodeSelector", "tolerations", "affinity", "imagePullSecrets")
-    names = [*wanted, *(_alias(options, name) for name in _PLAIN)]
+    fields = ("nodeSelector", "tolerations", "affinity", "imagePullSecrets")
+    names = [*fields, *(_alias(options, name) for name in _PLAIN)]
     return {name: dumped[name] for name in names if dumped.get(name)}
 
 

@@ -74,8 +74,8 @@ def _with_unit(value: Decimal, units: list[str], step: int) -> str:
 def seconds(duration: str) -> float:
     """Return a Go duration such as `1h30m`, `90s` or `1.5h` in seconds."""
     units = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-    found = re.findall(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)", duration)
-    return sum(float(number) * units[unit] for number, unit in found)
+    parts = re.findall(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)", duration)
+    return sum(float(number) * units[unit] for number, unit in parts)
 
 
 def human_gib(mib: int) -> str:

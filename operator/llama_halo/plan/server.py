@@ -50,7 +50,7 @@ def arguments(
     """Return llama-server's argv; extraArgs come last, so they win."""
     cache = spec.cache_type
     batch, micro_batch = batch_sizes(spec, sizing.context_tokens)
-    words = [
+    argv = [
         *("--host", "0.0.0.0"),
         *("--port", str(PORT)),
         *("--alias", name),
@@ -70,45 +70,45 @@ def arguments(
         "--no-webui",
         *_MODE_WORDS.get(spec.mode or Mode.CHAT, ()),
     ]
-    words += _beside_the_model(spec, paths, sizing)
+    argv += _beside_the_model(spec, paths, sizing)
     threads = _threads(spec)
     if threads:
-        words += ["--threads", str(threads)]
-    words += chat_template.arguments(spec)
+        argv += ["--threads", str(threads)]
+    argv += chat_template.arguments(spec)
     if spec.reasoning:
-        words += ["--reasoning-format", _REASONING_FORMAT[spec.reasoning.format or "Auto"]]
+        argv += ["--reasoning-format", _REASONING_FORMAT[spec.reasoning.format or "Auto"]]
         if spec.reasoning.budget_tokens is not None:
-            words += ["--reasoning-budget", str(spec.reasoning.budget_tokens)]
-    return words + list(spec.extra_args or [])
+            argv += ["--reasoning-budget", str(spec.reasoning.budget_tokens)]
+    return argv + list(spec.extra_args or [])
 
 
 def _beside_the_model(spec: LlamaModelSpec, paths: Mapping[str, str], sizing: Sizing) -> list[str]:
     """Return the arguments of projector, draft and adapters."""
-    words: list[str] = []
+    argv: list[str] = []
     if PROJECTOR in paths:
-        words += ["--mmproj", f"{MODELS_MOUNT}/{paths[PROJECTOR]}"]
+        argv += ["--mmproj", f"{MODELS_MOUNT}/{paths[PROJECTOR]}"]
         if backend_of(spec) is Backend.CPU:
-            words.append("--no-mmproj-offload")
+            argv.append("--no-mmproj-offload")
     if spec.draft:
-        words += _draft(spec, paths, sizing)
+        argv += _draft(spec, paths, sizing)
     if spec.adapters:
         scaled = [
-            f"{MODELS_MOUNT}/{paths[adapter_role(each.name)]}:{each.scale or '1.0'}"
-            for each in spec.adapters
+            f"{MODELS_MOUNT}/{paths[adapter_role(adapter.name)]}:{adapter.scale or '1.0'}"
+            for adapter in spec.adapters
         ]
         # Of a flag that is there twice the last one counts.
-        words += ["--lora-scaled", ",".join(scaled)]
-    return words
+        argv += ["--lora-scaled", ",".join(scaled)]
+    return argv
 
 
 def _draft(spec: LlamaModelSpec, paths: Mapping[str, str], sizing: Sizing) -> list[str]:
     cache = spec.cache_type
-    words = ["--spec-type", sizing.draft_type] if sizing.draft_type else []
+    argv = ["--spec-type", sizing.draft_type] if sizing.draft_type else []
     if DRAFT in paths:
-        words += ["--model-draft", f"{MODELS_MOUNT}/{paths[DRAFT]}"]
-        words += ["--n-gpu-layers-draft", str(_gpu_layers(spec))]
+        argv += ["--model-draft", f"{MODELS_MOUNT}/{paths[DRAFT]}"]
+        argv += ["--n-gpu-layers-draft", str(_gpu_layers(spec))]
     return [
-        *words,
+        *argv,
         *("--spec-draft-n-max", str(drafted_tokens(spec))),
         *("--cache-type-k-draft", (cache and cache.k) or "f16"),
         *("--cache-type-v-draft", (cache and cache.v) or "f16"),
@@ -176,16 +176,16 @@ def container(
 
 def volumes(spec: LlamaModelSpec, defaults: Defaults) -> list[dict[str, Any]]:
     """Return the pod's volumes: the store, scratch space, and the devices of a privileged pod."""
-    found: list[dict[str, Any]] = [
+    volume_list: list[dict[str, Any]] = [
         store_volume(spec, defaults),
         {"name": "tmp", "emptyDir": {}},
     ]
     if _privileged(spec):
-        found += [
+        volume_list += [
             {"name": "kfd", "hostPath": {"path": "/dev/kfd", "type": "CharDevice"}},
             {"name": "dri", "hostPath": {"path": "/dev/dri", "type": "Directory"}},
         ]
-    return found
+    return volume_list
 
 
 def store_volume(spec: LlamaModelSpec, defaults: Defaults) -> dict[str, Any]:
@@ -261,10 +261,10 @@ def _resources(spec: LlamaModelSpec, sizing: Sizing) -> dict[str, Any]:
     if extra:
         requests |= {key: canonical_quantity(q) for key, q in (extra.requests or {}).items()}
         limits |= {key: canonical_quantity(q) for key, q in (extra.limits or {}).items()}
-    found: dict[str, Any] = {"requests": requests, "limits": limits}
+    resources: dict[str, Any] = {"requests": requests, "limits": limits}
     if resource_claims(spec):
-        found["claims"] = [{"name": "gpu"}]
-    return found
+        resources["claims"] = [{"name": "gpu"}]
+    return resources
 
 
 def _container_security(spec: LlamaModelSpec) -> dict[str, Any]:

@@ -22,24 +22,26 @@ def why_unplaced(
 ) -> tuple[Reason, str]:
     """Return the reason and the sentence for a replica that no open node can take now."""
     have = f"{len(chosen)} of {demand.replicas} replicas have a node; " if chosen else ""
-    if open_nodes and not any(each.could_hold(demand) for each in open_nodes):
-        largest = max(open_nodes, key=lambda each: (each.node.gpu_budget_mib, each.name))
+    if open_nodes and not any(ledger.could_hold(demand) for ledger in open_nodes):
+        largest = max(open_nodes, key=lambda ledger: (ledger.node.gpu_budget_mib, ledger.name))
         return Reason.MODEL_TOO_LARGE, have + _too_large(demand, largest.node)
     if open_nodes and demand.stored_on is not None:
         open_nodes = [
-            each
-            for each in open_nodes
-            if demand.has_files(each.name) or demand.can_get_files(each.name)
+            ledger
+            for ledger in open_nodes
+            if demand.has_files(ledger.name) or demand.can_get_files(ledger.name)
         ]
         if not open_nodes:
-            there = demand.stored_on | (demand.fetchable_to or frozenset())
+            nodes = demand.stored_on | (demand.fetchable_to or frozenset())
             return Reason.SOURCE_NOT_FOUND, (
                 f"{have}no free node has all files that cannot be fetched, in its store or by its"
-                f" claim (they are on: {', '.join(sorted(there)) or 'none'}): copy them there, or"
+                f" claim (they are on: {', '.join(sorted(nodes)) or 'none'}): copy them there, or"
                 " use source.huggingFace or source.http with a store on the nodes"
             )
     if open_nodes:
-        shortages = "; ".join(_shortage(demand, each, usage) for each in open_nodes[:NODES_TOLD])
+        shortages = "; ".join(
+            _shortage(demand, ledger, usage) for ledger in open_nodes[:NODES_TOLD]
+        )
         if len(open_nodes) > NODES_TOLD:
             shortages += f"; and {len(open_nodes) - NODES_TOLD} more nodes without room"
         return Reason.WAITING_FOR_MEMORY, (
@@ -51,14 +53,14 @@ def why_unplaced(
 
 def _no_node(demand: Demand, ledgers: Mapping[str, Ledger]) -> str:
     if demand.node_selector:
-        wanted = ",".join(f"{key}={value}" for key, value in demand.node_selector)
+        selector = ",".join(f"{key}={value}" for key, value in demand.node_selector)
     elif demand.needs_gpu:
-        wanted = " or ".join(f"{key}={value}" for key, value in GPU_NODE_LABELS)
+        selector = " or ".join(f"{key}={value}" for key, value in GPU_NODE_LABELS)
     else:
-        wanted = "no label"
-    matching = sum(matches(demand, each.node) for each in ledgers.values())
+        selector = "no label"
+    matching = sum(matches(demand, ledger.node) for ledger in ledgers.values())
     return (
-        f"of {len(ledgers)} nodes {matching} match (wanted: {wanted}; taints tolerated) and"
+        f"of {len(ledgers)} nodes {matching} match (wanted: {selector}; taints tolerated) and"
         " 0 of them are free to take another replica: label a node"
         f" (kubectl label node NAME {labels.STRIX_HALO}=true), uncordon one, or change"
         " spec.pod.nodeSelector or spec.pod.tolerations"
@@ -67,11 +69,11 @@ def _no_node(demand: Demand, ledgers: Mapping[str, Ledger]) -> str:
 
 def _too_large(demand: Demand, node: NodeFacts) -> str:
     if demand.gpu_mib > node.gpu_budget_mib:
-        need, have, what = demand.gpu_mib, node.gpu_budget_mib, "of GPU memory"
+        need, have, memory = demand.gpu_mib, node.gpu_budget_mib, "of GPU memory"
     else:
-        need, have, what = demand.total_mib, node.allocatable_mib, "of memory"
+        need, have, memory = demand.total_mib, node.allocatable_mib, "of memory"
     return (
-        f"needs {human_gib(need)} {what}, and the largest node that may run it, {node.name}, has"
+        f"needs {human_gib(need)} {memory}, and the largest node that may run it, {node.name}, has"
         f" {human_gib(have)} even when it is empty: lower contextSize, use cacheType q8_0, or take"
         " a smaller quantization (llama-halo estimate tells what fits)"
     )
@@ -80,10 +82,10 @@ def _too_large(demand: Demand, node: NodeFacts) -> str:
 def _shortage(demand: Demand, ledger: Ledger, usage: Mapping[str, Usage]) -> str:
     gpu_free = ledger.gpu_free(demand.model)
     if demand.gpu_mib > gpu_free:
-        what, need, free = "GPU memory", demand.gpu_mib, gpu_free
+        memory, need, free = "GPU memory", demand.gpu_mib, gpu_free
         budget, users = ledger.node.gpu_budget_mib, ledger.gpu
     else:
-        what, need, free = "memory", demand.total_mib, ledger.total_free(demand.model)
+        memory, need, free = "memory", demand.total_mib, ledger.total_free(demand.model)
         budget = ledger.node.allocatable_mib
         users = {name: ledger.gpu[name] + ledger.host[name] for name in ledger.gpu}
     others = ", ".join(
@@ -92,7 +94,7 @@ def _shortage(demand: Demand, ledger: Ledger, usage: Mapping[str, Usage]) -> str
         if mib and name != demand.model
     )
     return (
-        f"needs {human_gib(need)} of {what}, {ledger.name} has {human_gib(max(free, 0))} free"
+        f"needs {human_gib(need)} of {memory}, {ledger.name} has {human_gib(max(free, 0))} free"
         f" (budget {human_gib(budget)}{'; ' + others if others else ''})"
     )
 

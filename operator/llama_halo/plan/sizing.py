@@ -50,29 +50,29 @@ class Sizing:
         return "Override" if self.overridden or self.estimate is None else self.estimate.method
 
 
-def size(spec: LlamaModelSpec, known: Mapping[str, Inspection]) -> Sizing | Invalid:
+def size(spec: LlamaModelSpec, inspections: Mapping[str, Inspection]) -> Sizing | Invalid:
     """Return the sizes of a model; of what is not known by its role the spec must say all."""
-    model = known.get(MODEL)
+    model = inspections.get(MODEL)
     if hears(spec) and model and model.companion:
         return _whisper(spec, model.companion)
-    bundle = bundle_of(spec, known)
+    bundle = bundle_of(spec, inspections)
     if bundle is None:
         gpu, host = _given(spec, "gpu"), _given(spec, "host")
-        return Sizing(spec.context_size or 0, gpu, host, _draft_type(spec, known))
+        return Sizing(spec.context_size or 0, gpu, host, _draft_type(spec, inspections))
     serving = serving_of(spec, bundle.model)
     try:
-        found = bundle.estimate(serving)
+        estimate = bundle.estimate(serving)
     except UnsupportedModel as error:
         return Invalid(Reason.UNSUPPORTED_MODEL, f"llama.cpp would not start: {error}")
-    gpu, host, method = _split(spec, bundle.model, serving, found)
-    found = replace(found, method=method)
-    sizing = _overridden(spec, gpu, host, found)
+    gpu, host, method = _split(spec, bundle.model, serving, estimate)
+    estimate = replace(estimate, method=method)
+    sizing = _overridden(spec, gpu, host, estimate)
     return replace(sizing, context_tokens=serving.context_tokens, draft_type=bundle.draft_type)
 
 
 def _whisper(spec: LlamaModelSpec, model: Companion) -> Sizing:
     whole = model.bound_bytes(flash_attention=True)
-    found = Estimate(
+    estimate = Estimate(
         architecture=model.architecture,
         weights=model.weights,
         kv_cache=0,
@@ -82,35 +82,39 @@ def _whisper(spec: LlamaModelSpec, model: Companion) -> Sizing:
         method=Method.UPPER_BOUND,
     )
     if spec.backend is Backend.CPU:
-        return _overridden(spec, 0, _mib(found.total), found)
-    return _overridden(spec, _mib(found.gpu), _mib(found.host), found)
+        return _overridden(spec, 0, _mib(estimate.total), estimate)
+    return _overridden(spec, _mib(estimate.gpu), _mib(estimate.host), estimate)
 
 
-def _overridden(spec: LlamaModelSpec, gpu_mib: int, host_mib: int, found: Estimate) -> Sizing:
+def _overridden(spec: LlamaModelSpec, gpu_mib: int, host_mib: int, estimate: Estimate) -> Sizing:
     """Return an estimate's sizes, but for those that the spec gives itself."""
     memory = spec.memory or Memory()
     return Sizing(
         context_tokens=0,
         gpu_mib=gpu_mib if memory.gpu is None else mebibytes(memory.gpu),
         host_mib=host_mib if memory.host is None else mebibytes(memory.host),
-        estimate=found,
+        estimate=estimate,
         overridden=memory.gpu is not None or memory.host is not None,
     )
 
 
-def bundle_of(spec: LlamaModelSpec, known: Mapping[str, Inspection]) -> Bundle | None:
+def bundle_of(spec: LlamaModelSpec, inspections: Mapping[str, Inspection]) -> Bundle | None:
     """Return all that the server loads, None while the model itself is not known."""
-    model = known.get(MODEL)
+    model = inspections.get(MODEL)
     if model is None or model.profile is None:
         return None
-    projector, draft = known.get(PROJECTOR), known.get(DRAFT)
-    adapters = {each.name: known.get(adapter_role(each.name)) for each in spec.adapters or ()}
+    projector, draft = inspections.get(PROJECTOR), inspections.get(DRAFT)
+    adapters = {
+        adapter.name: inspections.get(adapter_role(adapter.name)) for adapter in spec.adapters or ()
+    }
     return Bundle(
         model=model.profile,
         projector=projector.companion if projector else None,
         draft=draft.profile if draft else None,
         adapters={
-            name: each.companion for name, each in adapters.items() if each and each.companion
+            name: adapter.companion
+            for name, adapter in adapters.items()
+            if adapter and adapter.companion
         },
         drafts_itself=bool(spec.draft and spec.draft.mtp),
     )
@@ -161,34 +165,34 @@ def batch_sizes(spec: LlamaModelSpec, context_tokens: int) -> tuple[int, int]:
 
 def _image_tokens(arguments: Sequence[str]) -> int:
     """Return the limit of an image's tokens, 0 when there is none."""
-    words = [word for each in arguments for word in each.split("=", 1)]
-    for flag, value in pairwise(words):
+    argv = [word for argument in arguments for word in argument.split("=", 1)]
+    for flag, value in pairwise(argv):
         if flag == "--image-max-tokens" and value.isdecimal():
             return int(value)
     return 0
 
 
 def _split(
-    spec: LlamaModelSpec, profile: Profile, serving: Serving, found: Estimate
+    spec: LlamaModelSpec, profile: Profile, serving: Serving, estimate: Estimate
 ) -> tuple[int, int, Method]:
     """Return GPU and host memory, MiB, and how exact they are."""
     if spec.backend is Backend.CPU:
-        return 0, _mib(found.total), found.method
+        return 0, _mib(estimate.total), estimate.method
     if spec.gpu_layers in (None, "All"):
-        return _mib(found.gpu), _mib(found.host), found.method
+        return _mib(estimate.gpu), _mib(estimate.host), estimate.method
     rest = profile.on_host(serving, int(spec.gpu_layers))
-    return _mib(max(found.gpu - rest, 0)), _mib(found.host + rest), Method.UPPER_BOUND
+    return _mib(max(estimate.gpu - rest, 0)), _mib(estimate.host + rest), Method.UPPER_BOUND
 
 
 def _mib(size_bytes: int) -> int:
     return math.ceil(size_bytes / MIB)
 
 
-def _draft_type(spec: LlamaModelSpec, known: Mapping[str, Inspection]) -> str:
+def _draft_type(spec: LlamaModelSpec, inspections: Mapping[str, Inspection]) -> str:
     """Return how tokens are drafted for a model whose own header was not read."""
     if spec.draft and spec.draft.mtp:
         return MTP
-    draft = known.get(DRAFT)
+    draft = inspections.get(DRAFT)
     return draft_type(draft.profile, None) if draft and draft.profile else ""
 
 
@@ -199,10 +203,10 @@ def _given(spec: LlamaModelSpec, side: str) -> int:
 def too_little(spec: LlamaModelSpec) -> Invalid | None:
     """Refuse an amount that no server can start with: a unit was forgotten."""
     memory = spec.memory or Memory()
-    for field, seen in (("memory.host", memory.host), ("memory.gpu", memory.gpu)):
-        if seen is not None and mebibytes(seen) < LEAST_MIB:
+    for field, amount in (("memory.host", memory.host), ("memory.gpu", memory.gpu)):
+        if amount is not None and mebibytes(amount) < LEAST_MIB:
             return Invalid(
                 Reason.INVALID_SPEC,
-                f"spec.{field}: {seen} is less than {LEAST_MIB}Mi: give a unit, for example 24Gi",
+                f"spec.{field}: {amount} is less than {LEAST_MIB}Mi: give a unit, for example 24Gi",
             )
     return None

@@ -23,8 +23,8 @@ def unsupported_in_model(spec: LlamaModelSpec) -> Invalid | None:
     """Return the refusal of the first field of a LlamaModel that nothing acts on yet."""
     for path, instead in _MODEL_FIELDS.items():
         if _value(spec, path) is not None:
-            told = f"spec.{path} is not supported yet: {instead}"
-            return Invalid(Reason.INVALID_SPEC, told)
+            message = f"spec.{path} is not supported yet: {instead}"
+            return Invalid(Reason.INVALID_SPEC, message)
     return None
 
 

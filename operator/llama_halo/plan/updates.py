@@ -45,25 +45,27 @@ def update_of(
 ) -> Update:
     """Decide for each (node, pods) of a plan; replicas roll one after another: while one is on its
     way, the others keep their version."""
-    live = {each.node: each for each in facts.deployments}
+    live = {deployment.node: deployment for deployment in facts.deployments}
     nodes = sorted(node for node, pods in targets if pods)
-    wanted = [live[node] for node in nodes if node in live]
-    rolling = any(each.config_hash == config_hash and not each.settled for each in wanted)
+    running = [live[node] for node in nodes if node in live]
+    rolling = any(
+        deployment.config_hash == config_hash and not deployment.settled for deployment in running
+    )
     is_used = _is_used(spec, facts)
     rolls, keeps, turn, idle = set[str](), set[str](), set[str](), set[str]()
-    for each in wanted:
-        if not each.runs or each.config_hash == config_hash:
+    for deployment in running:
+        if not deployment.runs or deployment.config_hash == config_hash:
             continue
-        if each.node in facts.rolling_elsewhere:
-            turn.add(each.node)
+        if deployment.node in facts.rolling_elsewhere:
+            turn.add(deployment.node)
         # What does not answer works for nobody, whatever waits for it.
-        elif is_used and each.answers and not rolling:
-            idle.add(each.node)
+        elif is_used and deployment.answers and not rolling:
+            idle.add(deployment.node)
         elif not rolling:
             rolling = True
-            rolls.add(each.node)
+            rolls.add(deployment.node)
             continue
-        keeps.add(each.node)
+        keeps.add(deployment.node)
     leaves, later = _moves(facts, nodes) if is_used else (set(), set())
     return Update(
         rolls=frozenset(rolls),
@@ -72,9 +74,9 @@ def update_of(
         awaits_idle=frozenset(idle | leaves),
         later=frozenset(later),
         is_done=all(
-            each.node in nodes and each.config_hash == config_hash
-            for each in facts.deployments
-            if each.runs
+            deployment.node in nodes and deployment.config_hash == config_hash
+            for deployment in facts.deployments
+            if deployment.runs
         ),
     )
 
@@ -82,9 +84,13 @@ def update_of(
 def _moves(facts: ModelFacts, nodes: Sequence[str]) -> tuple[set[str], set[str]]:
     """Return the nodes that a model answers on and is to leave, and those that it goes to instead;
     what is only to be gone waits for nobody."""
-    runs = {each.node for each in facts.deployments if each.runs}
+    runs = {deployment.node for deployment in facts.deployments if deployment.runs}
     fetching = facts.assignment.fetch_to if facts.assignment else ()
-    leaves = {each.node for each in facts.deployments if each.runs and each.answers}
+    leaves = {
+        deployment.node
+        for deployment in facts.deployments
+        if deployment.runs and deployment.answers
+    }
     leaves -= {*nodes, *fetching}
     new = [node for node in nodes if node not in runs]
     return (leaves if new else set()), set(new[: len(leaves)])

@@ -50,7 +50,7 @@ def conditions(
     details: Sequence[Detail] = (),
 ) -> list[dict[str, Any]]:
     """Return the full list of conditions; a transition time moves only when a status changes."""
-    wanted: list[Detail] = [
+    details_in_order: list[Detail] = [
         (ConditionType.READY, _text(verdict.ready), verdict.reason, verdict.message),
         (
             ConditionType.AVAILABLE,
@@ -61,9 +61,9 @@ def conditions(
     ]
     if not verdict.ready:
         kind = ConditionType.STALLED if verdict.stalled else ConditionType.RECONCILING
-        wanted.append((kind, "True", verdict.reason, verdict.message))
-    wanted += details
-    old = {each["type"]: each for each in previous.get("conditions", ())}
+        details_in_order.append((kind, "True", verdict.reason, verdict.message))
+    details_in_order += details
+    old = {earlier["type"]: earlier for earlier in previous.get("conditions", ())}
     return [
         {
             "type": str(kind),
@@ -73,14 +73,14 @@ def conditions(
             "observedGeneration": generation,
             "lastTransitionTime": _since(old.get(kind), status, now),
         }
-        for kind, status, reason, message in wanted
+        for kind, status, reason, message in details_in_order
     ]
 
 
 def condition(status: Mapping[str, Any], kind: ConditionType) -> Mapping[str, Any]:
     """Return one condition of a status, empty when it is absent."""
-    found: Sequence[Mapping[str, Any]] = status.get("conditions", ())
-    return next((each for each in found if each["type"] == kind), {})
+    current: Sequence[Mapping[str, Any]] = status.get("conditions", ())
+    return next((item for item in current if item["type"] == kind), {})
 
 
 def failure_of(status: Mapping[str, Any]) -> tuple[Reason, str] | None:
@@ -98,17 +98,17 @@ def is_next_step(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
         same_generation
         and _answers(old) == _answers(new)
         and all(
-            condition(each, ConditionType.READY).get("reason") in STEP_REASONS
-            for each in (old, new)
+            condition(conditions_of_status, ConditionType.READY).get("reason") in STEP_REASONS
+            for conditions_of_status in (old, new)
         )
-        and not any(condition(each, ConditionType.STALLED) for each in (old, new))
+        and not any(condition(ready, ConditionType.STALLED) for ready in (old, new))
     )
 
 
 def _answers(status: Mapping[str, Any]) -> Any:
     """Return what gateways go by: whether the model answers, and where its servers are."""
     placements = status.get("placements", ())
-    addresses = [each["address"] for each in placements if each.get("address")]
+    addresses = [placement["address"] for placement in placements if placement.get("address")]
     return condition(status, ConditionType.AVAILABLE).get("status"), addresses
 
 

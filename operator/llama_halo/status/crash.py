@@ -146,18 +146,18 @@ _STOPPED = (0, 137, 143)
 
 def explain(pod: str, namespace: str, terminated: Mapping[str, Any]) -> Crash:
     """Return why a container ended; `terminated` is that state of the pod's status."""
-    said, code = terminated.get("message") or "", terminated.get("exitCode")
-    if terminated.get("reason") == "OOMKilled" or "OOM-killed" in said:
+    message, code = terminated.get("message") or "", terminated.get("exitCode")
+    if terminated.get("reason") == "OOMKilled" or "OOM-killed" in message:
         return Crash(
             Reason.OUT_OF_MEMORY,
             f"pod {pod} was killed at its memory limit",
             "raise spec.memory.host, or lower contextSize or promptCacheMiB",
         )
     ended = f"pod {pod} ended with code {code}"
-    for each in _CLASSES:
-        line = _line_with(said, each.words)
+    for candidate in _CLASSES:
+        line = _line_with(message, candidate.words)
         if line:
-            return Crash(each.reason, f"{ended}: {line}", each.advice)
+            return Crash(candidate.reason, f"{ended}: {line}", candidate.advice)
     logs = f"kubectl logs -n {namespace} {pod} --previous"
     if code in _EXIT_CODES:
         return Crash(Reason.CRASH_LOOPING, f"{ended}, {_EXIT_CODES[code]}", f"see {logs}")
@@ -168,15 +168,15 @@ def explain(pod: str, namespace: str, terminated: Mapping[str, Any]) -> Crash:
             " GET /health",
             f"it hangs, or loads for longer than the startup probe allows; see {logs}",
         )
-    is_cut = not _failing_lines(said)
-    return Crash(Reason.CRASH_LOOPING, f"{ended}: {_last_line(said)}", f"see {logs}", is_cut)
+    is_cut = not _failing_lines(message)
+    return Crash(Reason.CRASH_LOOPING, f"{ended}: {_last_line(message)}", f"see {logs}", is_cut)
 
 
-def _line_with(text: str, words: tuple[str, ...]) -> str | None:
+def _line_with(text: str, phrases: tuple[str, ...]) -> str | None:
     """Return the first line of a log with any of the words: the cause comes before its effects."""
     for line in text.splitlines():
         lower = line.lower()
-        if _HARMLESS not in lower and any(each in lower for each in words):
+        if _HARMLESS not in lower and any(phrase in lower for phrase in phrases):
             return line.strip()[:LINE_LIMIT]
     return None
 

@@ -28,86 +28,88 @@ def model_status(spec: LlamaModelSpec, files: FileFacts, *, in_use_on: Set[str])
 
     `in_use_on` are the nodes where an earlier version of the model runs, with files of its own.
     """
-    found = known(spec, files)
-    sizing = size(spec, found) if all_known(spec, files) else None
+    inspections = known(spec, files)
+    sizing = size(spec, inspections) if all_known(spec, files) else None
     kept = current(spec, files, in_use_on=in_use_on)
     status: Json = {
-        "model": _model(spec, files, found, sizing if isinstance(sizing, Sizing) else None)
+        "model": _model(spec, files, inspections, sizing if isinstance(sizing, Sizing) else None)
     }
     if isinstance(sizing, Sizing) and sizing.gpu_mib + sizing.host_mib:
         status["memory"] = _memory(sizing)
     if kept.stored:
         status["files"] = [
-            {"node": each.node, "path": each.path, "bytes": each.bytes}
-            | ({"sha256": each.sha256} if each.sha256 else {})
-            | ({"requestedAt": each.requested_at} if each.requested_at else {})
-            for each in kept.stored
+            {"node": stored.node, "path": stored.path, "bytes": stored.bytes}
+            | ({"sha256": stored.sha256} if stored.sha256 else {})
+            | ({"requestedAt": stored.requested_at} if stored.requested_at else {})
+            for stored in kept.stored
         ]
     if kept.inspections:
-        status["inspected"] = [inspection_entry(each) for each in kept.inspections]
+        status["inspected"] = [inspection_entry(inspection) for inspection in kept.inspections]
     return status
 
 
 def files_verified(spec: LlamaModelSpec, files: FileFacts) -> Detail:
     """Return the condition that tells whether the model's bytes are those that were promised."""
     kind = ConditionType.FILES_VERIFIED
-    told = [_verified(each, inspection_of(each, files), files) for each in parts(spec)]
-    status, reason, _ = min(told, key=lambda each: ("False", "Unknown", "True").index(each[0]))
-    return kind, status, reason, "; ".join(message for _, _, message in told)
+    states = [_verified(part, inspection_of(part, files), files) for part in parts(spec)]
+    status, reason, _ = min(states, key=lambda state: ("False", "Unknown", "True").index(state[0]))
+    return kind, status, reason, "; ".join(message for _, _, message in states)
 
 
-def _verified(part: Part, found: Inspection | None, files: FileFacts) -> tuple[str, str, str]:
+def _verified(part: Part, inspection: Inspection | None, files: FileFacts) -> tuple[str, str, str]:
     """Return status, reason and message of one part."""
     if part.source.local:
-        told = f"{part.source.local.path} is used as it is: nothing says what it should be"
-        return "Unknown", "LocalFile", told
-    if found is None:
+        message = f"{part.source.local.path} is used as it is: nothing says what it should be"
+        return "Unknown", "LocalFile", message
+    if inspection is None:
         return "Unknown", "NotInspected", f"the {part.role}'s source has not been looked at yet"
-    size = human_gib(math.ceil(found.bytes / MIB))
-    there = [each for each in files.stored if each.path == found.path]
-    if not there:
-        return "False", "NotStored", f"{found.file} ({size}) is nowhere yet"
-    where = ", ".join(each.node or "the claim" for each in there)
-    checked = "SHA-256 as promised" if found.sha256 else "no checksum was promised"
-    return "True", "Verified", f"{found.file} ({size}, {checked}) is on {where}"
+    size = human_gib(math.ceil(inspection.bytes / MIB))
+    stored = [file for file in files.stored if file.path == inspection.path]
+    if not stored:
+        return "False", "NotStored", f"{inspection.file} ({size}) is nowhere yet"
+    where = ", ".join(file.node or "the claim" for file in stored)
+    checked = "SHA-256 as promised" if inspection.sha256 else "no checksum was promised"
+    return "True", "Verified", f"{inspection.file} ({size}, {checked}) is on {where}"
 
 
 def memory_reserved(pods: Sequence[PodState]) -> Detail:
     """Return the condition that tells what memory the model's pods hold, whatever they do."""
     kind = ConditionType.MEMORY_RESERVED
     held: dict[str, int] = {}
-    for each in pods:
-        if each.node:
-            held[each.node] = held.get(each.node, 0) + each.memory_mib
+    for pod in pods:
+        if pod.node:
+            held[pod.node] = held.get(pod.node, 0) + pod.memory_mib
     if not held:
         return kind, "False", "NotHeld", "no pod holds memory"
-    told = ", ".join(f"{human_gib(mib)} on {node}" for node, mib in sorted(held.items()))
-    return kind, "True", "Held", told
+    by_node = ", ".join(f"{human_gib(mib)} on {node}" for node, mib in sorted(held.items()))
+    return kind, "True", "Held", by_node
 
 
 def download_status(downloads: Sequence[Mapping[str, int]]) -> Json:
     """Return all downloads of a model as one: the slowest says when it is over."""
-    received = sum(each["bytes"] for each in downloads)
-    total = sum(each["totalBytes"] for each in downloads)
-    found = {"bytes": received, "totalBytes": total, "percent": 100 * received // max(total, 1)}
-    rate = sum(each.get("bytesPerSecond", 0) for each in downloads)
+    received = sum(download["bytes"] for download in downloads)
+    total = sum(download["totalBytes"] for download in downloads)
+    download = {"bytes": received, "totalBytes": total, "percent": 100 * received // max(total, 1)}
+    rate = sum(download.get("bytesPerSecond", 0) for download in downloads)
     if rate:
-        found["bytesPerSecond"] = rate
-    rest = [each["remainingSeconds"] for each in downloads if "remainingSeconds" in each]
+        download["bytesPerSecond"] = rate
+    rest = [
+        download["remainingSeconds"] for download in downloads if "remainingSeconds" in download
+    ]
     if rest:
-        found["remainingSeconds"] = max(rest)
-    return found
+        download["remainingSeconds"] = max(rest)
+    return download
 
 
 def progress(download: Mapping[str, int]) -> str:
     """Return a download for a person: `32% of 21.3Gi, 85.1 MiB/s, 2m10s left`."""
     total = human_gib(math.ceil(download["totalBytes"] / MIB))
-    words = [f"{download['percent']}% of {total}"]
+    figures = [f"{download['percent']}% of {total}"]
     if "bytesPerSecond" in download:
-        words.append(f"{download['bytesPerSecond'] / MIB:.1f} MiB/s")
+        figures.append(f"{download['bytesPerSecond'] / MIB:.1f} MiB/s")
     if "remainingSeconds" in download:
-        words.append(f"{_duration(download['remainingSeconds'])} left")
-    return ", ".join(words)
+        figures.append(f"{_duration(download['remainingSeconds'])} left")
+    return ", ".join(figures)
 
 
 def _duration(seconds: int) -> str:
@@ -121,36 +123,36 @@ def _duration(seconds: int) -> str:
 def _model(
     spec: LlamaModelSpec,
     files: FileFacts,
-    known: Mapping[str, Inspection],
+    inspections: Mapping[str, Inspection],
     sizing: Sizing | None,
 ) -> Json:
-    found = known.get(MODEL)
+    model_inspection = inspections.get(MODEL)
     model: Json = {"summary": _summary(spec)}
     context = sizing.context_tokens if sizing else spec.context_size
     if context:
         model["contextSize"] = context
-    if found and found.companion:
-        hears = {"capabilities": ["Audio"]} if found.companion.hears else {}
-        size = {"sizeMiB": math.ceil(found.bytes / MIB)}
-        return model | {"architecture": found.companion.architecture} | size | hears
-    if found is None or found.profile is None:
+    if model_inspection and model_inspection.companion:
+        hears = {"capabilities": ["Audio"]} if model_inspection.companion.hears else {}
+        size = {"sizeMiB": math.ceil(model_inspection.bytes / MIB)}
+        return model | {"architecture": model_inspection.companion.architecture} | size | hears
+    if model_inspection is None or model_inspection.profile is None:
         return model
     model |= {
-        "architecture": found.profile.model.architecture,
-        "parameters": _parameters(found.profile.parameters),
-        "trainedContext": found.profile.model.context_length,
-        "sizeMiB": math.ceil(found.bytes / MIB),
+        "architecture": model_inspection.profile.model.architecture,
+        "parameters": _parameters(model_inspection.profile.parameters),
+        "trainedContext": model_inspection.profile.model.context_length,
+        "sizeMiB": math.ceil(model_inspection.bytes / MIB),
     }
-    if found.profile.quantization:
-        model["quantization"] = found.profile.quantization
-    if found.sha256:
-        model["sha256"] = found.sha256
-    if found.revision:
-        model["revision"] = found.revision
-    tools = found.profile.tools
+    if model_inspection.profile.quantization:
+        model["quantization"] = model_inspection.profile.quantization
+    if model_inspection.sha256:
+        model["sha256"] = model_inspection.sha256
+    if model_inspection.revision:
+        model["revision"] = model_inspection.revision
+    tools = model_inspection.profile.tools
     if spec.chat_template and files.chat_template.text:
         tools = speaks_of_tools(files.chat_template.text)
-    capabilities = _capabilities(tools, known.get(PROJECTOR))
+    capabilities = _capabilities(tools, inspections.get(PROJECTOR))
     if capabilities:
         model["capabilities"] = capabilities
     return model
@@ -158,12 +160,12 @@ def _model(
 
 def _capabilities(tools: bool, projector: Inspection | None) -> list[str]:
     sees_hears = projector.companion if projector else None
-    told = {
+    capabilities = {
         "Tools": tools,
         "Vision": sees_hears and sees_hears.sees,
         "Audio": sees_hears and sees_hears.hears,
     }
-    return [name for name, has in told.items() if has]
+    return [name for name, has in capabilities.items() if has]
 
 
 def _summary(spec: LlamaModelSpec) -> str:
@@ -182,24 +184,24 @@ def _parameters(count: int) -> str:
 
 
 def _memory(sizing: Sizing) -> Json:
-    found: Json = {
+    memory: Json = {
         "gpuMiB": sizing.gpu_mib,
         "hostMiB": sizing.host_mib,
         "totalMiB": sizing.gpu_mib + sizing.host_mib,
         "method": sizing.method,
         "summary": human_gib(sizing.gpu_mib + sizing.host_mib),
     }
-    return found | (_parts(sizing.estimate) if sizing.estimate else {})
+    return memory | (_parts(sizing.estimate) if sizing.estimate else {})
 
 
-def _parts(found: Estimate) -> Json:
+def _parts(estimate: Estimate) -> Json:
     parts = {
-        "weightsMiB": found.weights,
-        "kvCacheMiB": found.kv_cache,
-        "stateMiB": found.state,
-        "computeMiB": found.compute,
-        "projectorMiB": found.projector,
-        "draftMiB": found.draft,
-        "adaptersMiB": found.adapters,
+        "weightsMiB": estimate.weights,
+        "kvCacheMiB": estimate.kv_cache,
+        "stateMiB": estimate.state,
+        "computeMiB": estimate.compute,
+        "projectorMiB": estimate.projector,
+        "draftMiB": estimate.draft,
+        "adaptersMiB": estimate.adapters,
     }
     return {name: math.ceil(part / MIB) for name, part in parts.items() if part}

@@ -25,8 +25,8 @@ def job_facts(job: Object, pods: Sequence[Object], finding: str = "") -> JobFact
         return _facts(job, pods, finding)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         name = job["metadata"]["name"]
-        told = f"the last words of Job {name} cannot be read ({error!r}): delete it to ask again"
-        return JobFacts(**_named(job), problem=Problem(Reason.CANNOT_START, told, final=True))
+        message = f"the last words of Job {name} cannot be read ({error!r}): delete it to ask again"
+        return JobFacts(**_named(job), problem=Problem(Reason.CANNOT_START, message, final=True))
 
 
 def has_no_pod(job: Object) -> bool:
@@ -37,11 +37,11 @@ def has_no_pod(job: Object) -> bool:
 
 def _named(job: Object) -> dict[str, Any]:
     metadata = job["metadata"]
-    annotations, found = metadata.get("annotations") or {}, metadata.get("labels") or {}
+    annotations, job_labels = metadata.get("annotations") or {}, metadata.get("labels") or {}
     return {
         "name": metadata["name"],
-        "work": found.get(labels.WORK, ""),
-        "role": found.get(labels.ROLE, ""),
+        "work": job_labels.get(labels.WORK, ""),
+        "role": job_labels.get(labels.ROLE, ""),
         "node": annotations.get(labels.NODE, ""),
         "source": annotations.get(labels.SOURCE, ""),
     }
@@ -50,7 +50,9 @@ def _named(job: Object) -> dict[str, Any]:
 def _facts(job: Object, pods: Sequence[Object], finding: str) -> JobFacts:
     facts, annotations = _named(job), job["metadata"].get("annotations") or {}
     conditions = {
-        each["type"] for each in job.get("status", {}).get("conditions", ()) if _true(each)
+        condition["type"]
+        for condition in job.get("status", {}).get("conditions", ())
+        if _true(condition)
     }
     newest_first = sorted(pods, key=_created, reverse=True)
     answers = [answer for pod in newest_first if (answer := _words(pod, ended_well=True))]
@@ -62,15 +64,17 @@ def _facts(job: Object, pods: Sequence[Object], finding: str) -> JobFacts:
     if "Failed" in conditions or ("Complete" in conditions and not pods):
         return JobFacts(**facts, failed=True)  # its words are lost: it is asked again
     if "Complete" in conditions:
-        told = f"Job {facts['name']} ended without words that can be used: delete it to ask again"
-        return JobFacts(**facts, problem=Problem(Reason.CANNOT_START, told, final=True))
-    problem = next((found for pod in newest_first[:1] if (found := _trouble(pod))), None)
+        message = (
+            f"Job {facts['name']} ended without words that can be used: delete it to ask again"
+        )
+        return JobFacts(**facts, problem=Problem(Reason.CANNOT_START, message, final=True))
+    problem = next((trouble for pod in newest_first[:1] if (trouble := _trouble(pod))), None)
     if finding and has_no_pod(job):
-        told = (
+        message = (
             f"the pods of Job {facts['name']} are refused: {finding}: change the namespace's quota"
             " or Pod Security level"
         )
-        problem = Problem(Reason.CANNOT_START, told)
+        problem = Problem(Reason.CANNOT_START, message)
     return JobFacts(**facts, problem=problem)
 
 
@@ -98,36 +102,36 @@ def _described(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {"profile": profile.from_json(entry["profile"])}
 
 
-def inspection_entry(found: Inspection) -> dict[str, Any]:
+def inspection_entry(inspection: Inspection) -> dict[str, Any]:
     """Return the status entry of an inspection; what it does not have is left out."""
     entry = {
-        "role": found.role,
-        "source": found.source,
-        "file": found.file,
-        "bytes": found.bytes,
-        "shards": found.shards,
-        "folder": found.folder,
-        "sha256": found.sha256,
-        "revision": found.revision,
-        "version": found.version,
-        "requestedAt": found.requested_at,
-        "profile": profile.to_json(found.profile) if found.profile else None,
-        "companion": companions.to_json(found.companion) if found.companion else None,
+        "role": inspection.role,
+        "source": inspection.source,
+        "file": inspection.file,
+        "bytes": inspection.bytes,
+        "shards": inspection.shards,
+        "folder": inspection.folder,
+        "sha256": inspection.sha256,
+        "revision": inspection.revision,
+        "version": inspection.version,
+        "requestedAt": inspection.requested_at,
+        "profile": profile.to_json(inspection.profile) if inspection.profile else None,
+        "companion": companions.to_json(inspection.companion) if inspection.companion else None,
     }
     return {name: value for name, value in entry.items() if value not in ("", None)}
 
 
 def _answer(
-    facts: Mapping[str, str], words: Mapping[str, Any], requested_at: str
+    facts: Mapping[str, str], report: Mapping[str, Any], requested_at: str
 ) -> Inspection | StoredAt:
     if facts["work"] == INSPECT:
         about = {"role": facts["role"], "source": facts["source"], "requestedAt": requested_at}
-        return inspection_from({**words, **about})
+        return inspection_from({**report, **about})
     return StoredAt(
         node=facts["node"],
         path=facts["source"],
-        bytes=int(words["bytes"]),
-        sha256=words.get("sha256") or "",
+        bytes=int(report["bytes"]),
+        sha256=report.get("sha256") or "",
         requested_at=requested_at,
     )
 
@@ -135,37 +139,37 @@ def _answer(
 def _words(pod: Object, *, ended_well: bool) -> dict[str, Any] | None:
     """Return the JSON that a pod's container left: its answer, or why it will try again."""
     container, work = _container(pod), _work(pod)
-    ends = [container.get(each, {}).get("terminated") for each in ("state", "lastState")]
+    ends = [container.get(field, {}).get("terminated") for field in ("state", "lastState")]
     for end in filter(None, ends):
         if (end.get("exitCode") == 0) != ended_well:
             continue
         try:
-            found = json.loads(end.get("message") or "")
+            report = json.loads(end.get("message") or "")
         except ValueError:
             continue
-        if isinstance(found, dict) and (not ended_well or _is_whole(found, work)):
-            return found
+        if isinstance(report, dict) and (not ended_well or _is_whole(report, work)):
+            return report
     return None
 
 
-def _is_whole(found: Mapping[str, Any], work: str) -> bool:
+def _is_whole(report: Mapping[str, Any], work: str) -> bool:
     """Tell whether an answer can be used: an operator and a Job of other versions may not agree."""
-    if isinstance(found.get("error"), dict):
+    if isinstance(report.get("error"), dict):
         return True
     try:
         if work == INSPECT:
-            inspection_from({**found, "role": "", "source": ""})
-        return int(found["bytes"]) >= 0
+            inspection_from({**report, "role": "", "source": ""})
+        return int(report["bytes"]) >= 0
     except (ArithmeticError, DamagedGGUF, LookupError, TypeError, ValueError):
         return False
 
 
-def _problem(words: Mapping[str, Any], *, final: bool = False) -> Problem:
-    told = words.get("error")
-    told = told if isinstance(told, dict) else {}
-    reason = told.get("reason", "")
-    known = Reason(reason) if str(reason) in set(Reason) else Reason.RETRYING
-    return Problem(known, str(told.get("message", "it failed without a word")), final)
+def _problem(report: Mapping[str, Any], *, final: bool = False) -> Problem:
+    error = report.get("error")
+    error = error if isinstance(error, dict) else {}
+    reason = error.get("reason", "")
+    known_reason = Reason(reason) if str(reason) in set(Reason) else Reason.RETRYING
+    return Problem(known_reason, str(error.get("message", "it failed without a word")), final)
 
 
 def _trouble(pod: Object) -> Problem | None:
@@ -176,26 +180,35 @@ def _trouble(pod: Object) -> Problem | None:
         return Problem(*waiting)
     if _work(pod) == FETCH and "running" in container.get("state", {}):
         return None  # its progress is the news
-    words = _words(pod, ended_well=False)
-    if words:
-        return _problem(words)
+    report = _words(pod, ended_well=False)
+    if report:
+        return _problem(report)
     end = container.get("state", {}).get("terminated") or container.get("lastState", {}).get(
         "terminated"
     )
     if not end or end.get("exitCode") == 0:
         return None
-    said = " ".join((end.get("message") or "").split())[-300:]
+    last_words = " ".join((end.get("message") or "").split())[-300:]
     return Problem(
         Reason.CANNOT_START,
         f"pod {pod['metadata']['name']} ended with exit code {end.get('exitCode')}"
-        f" ({end.get('reason', '')}): {said or 'it left no words'}",
+        f" ({end.get('reason', '')}): {last_words or 'it left no words'}",
     )
 
 
 def _container(pod: Object) -> Mapping[str, Any]:
     work = _work(pod)
-    found: Sequence[Mapping[str, Any]] = pod.get("status", {}).get("containerStatuses", ())
-    return next((each for each in found if each.get("name") == work), {})
+    container_statuses: Sequence[Mapping[str, Any]] = pod.get("status", {}).get(
+        "containerStatuses", ()
+    )
+    return next(
+        (
+            container_status
+            for container_status in container_statuses
+            if container_status.get("name") == work
+        ),
+        {},
+    )
 
 
 def _work(pod: Object) -> str:

@@ -81,18 +81,26 @@ def llamamodel_status(  # noqa: PLR0913  (everything a status is made of, by nam
         for pod in children.pods
         if not has_ended(pod)
     ]
-    live = sorted((each for each in states if not each.terminating), key=lambda each: each.name)
-    seen = _Seen(live, len(states) > len(live), children, not_ready_since(previous), now)
-    verdict = _verdict(outcome, conflict, seen)
+    live = sorted(
+        (state for state in states if not state.terminating), key=lambda state: state.name
+    )
+    observed = _Seen(live, len(states) > len(live), children, not_ready_since(previous), now)
+    verdict = _verdict(outcome, conflict, observed)
     planned = outcome.config_hash if isinstance(outcome, Plan) else ""
     config_hash = planned or previous.get("configHash", "")
     # While the earlier version serves, what it showed holds.
-    serving = [config_hash, *(each.config_hash for each in live if each.ready)]
+    serving = [config_hash, *(state.config_hash for state in live if state.ready)]
     tried = next(
-        (each for shown in serving for each in verifications if each.config_hash == shown), None
+        (
+            verification
+            for shown in serving
+            for verification in verifications
+            if verification.config_hash == shown
+        ),
+        None,
     )
-    ready = sum(each.ready for each in live)
-    nodes = sorted({each.node for each in live if each.node})
+    ready = sum(state.ready for state in live)
+    nodes = sorted({state.node for state in live if state.node})
     status: dict[str, Any] = {
         "observedGeneration": owner.generation,
         "conditions": conditions(
@@ -134,14 +142,14 @@ def _details(
     pods: Sequence[PodState],
     tried: Verification | None,
 ) -> list[Detail]:
-    found = [files_verified(spec, files), memory_reserved(pods)]
-    return [*found, tried.detail if tried else NOT_YET] if is_wanted(spec) else found
+    details = [files_verified(spec, files), memory_reserved(pods)]
+    return [*details, tried.detail if tried else NOT_YET] if is_wanted(spec) else details
 
 
 def _earlier_on(pods: Sequence[PodState], outcome: Outcome) -> frozenset[str]:
     """Return the nodes where an earlier version runs, which may use other files."""
     planned = outcome.config_hash if isinstance(outcome, Plan) else ""
-    return frozenset(each.node for each in pods if each.node and each.config_hash != planned)
+    return frozenset(pod.node for pod in pods if pod.node and pod.config_hash != planned)
 
 
 @dataclass(frozen=True)
@@ -155,9 +163,9 @@ class _Seen:
     now: str
 
 
-def _verdict(outcome: Outcome, conflict: str | None, seen: _Seen) -> Verdict:
-    answering = [each for each in seen.pods if each.ready]
-    reason, message, stalled = _judge(outcome, conflict, seen)
+def _verdict(outcome: Outcome, conflict: str | None, observed: _Seen) -> Verdict:
+    answering = [pod for pod in observed.pods if pod.ready]
+    reason, message, stalled = _judge(outcome, conflict, observed)
     return Verdict(
         reason=reason,
         message=message,
@@ -167,26 +175,26 @@ def _verdict(outcome: Outcome, conflict: str | None, seen: _Seen) -> Verdict:
     )
 
 
-def _judge(outcome: Outcome, conflict: str | None, seen: _Seen) -> tuple[Reason, str, bool]:
+def _judge(outcome: Outcome, conflict: str | None, observed: _Seen) -> tuple[Reason, str, bool]:
     match outcome:
         case Invalid(reason, message):
             return reason, message, reason in STALLED_REASONS
         case Wait(reason, message):
-            return reason, message, _lasts(reason, seen)
+            return reason, message, _lasts(reason, observed)
         case Plan() if conflict:
             return Reason.NAME_CONFLICT, conflict, True
         case Plan():
-            return _judge_rest(outcome, seen) or _judge_pods(outcome, seen)
+            return _judge_rest(outcome, observed) or _judge_pods(outcome, observed)
 
 
-def _judge_rest(plan: Plan, seen: _Seen) -> tuple[Reason, str, bool] | None:
+def _judge_rest(plan: Plan, observed: _Seen) -> tuple[Reason, str, bool] | None:
     """Tell of a model that is not to run, None of one that is."""
-    some = bool(seen.pods or seen.terminating)
+    some = bool(observed.pods or observed.terminating)
     if plan.replicas == 0 and plan.idle:
         if some:
             return Reason.DRAINING, "nobody wants it: the last pod is ending", False
-        told = "nobody wants it: no memory is held, and the next request loads it"
-        return Reason.IDLE, told, False
+        message = "nobody wants it: no memory is held, and the next request loads it"
+        return Reason.IDLE, message, False
     if plan.replicas == 0:
         if some:
             return Reason.ROLLING, "replicas is 0: the last pod is ending", False
@@ -194,30 +202,34 @@ def _judge_rest(plan: Plan, seen: _Seen) -> tuple[Reason, str, bool] | None:
     return None
 
 
-def _judge_pods(plan: Plan, seen: _Seen) -> tuple[Reason, str, bool]:
-    current = [each for each in seen.pods if each.config_hash == plan.config_hash]
-    serving = [each for each in current if each.ready]
+def _judge_pods(plan: Plan, observed: _Seen) -> tuple[Reason, str, bool]:
+    current = [pod for pod in observed.pods if pod.config_hash == plan.config_hash]
+    serving = [pod for pod in current if pod.ready]
     if plan.waiting:
         reason, message = plan.waiting.reason, plan.waiting.message
-        if reason is Reason.DOWNLOADING and seen.children.downloads:
-            message = f"{message}: {progress(download_status(seen.children.downloads))}"
+        if reason is Reason.DOWNLOADING and observed.children.downloads:
+            message = f"{message}: {progress(download_status(observed.children.downloads))}"
         stalled = isinstance(plan.waiting, Invalid) and reason in STALLED_REASONS
-        return reason, message, stalled or _lasts(reason, seen)
+        return reason, message, stalled or _lasts(reason, observed)
     moves = bool(plan.awaits_idle)
-    if len(serving) == plan.replicas and len(seen.pods) == plan.replicas and not moves:
-        nodes = ", ".join(sorted(each.node for each in serving))
+    if len(serving) == plan.replicas and len(observed.pods) == plan.replicas and not moves:
+        nodes = ", ".join(sorted(pod.node for pod in serving))
         served = f"{plan.replicas} of {plan.replicas} replicas serve on {nodes}"
         return Reason.SERVING, served, False
     failing = min(
-        (each for each in current if not each.ready),
-        key=lambda each: _WORST_FIRST.index(each.reason),
+        (pod for pod in current if not pod.ready),
+        key=lambda pod: _WORST_FIRST.index(pod.reason),
         default=None,
     )
     if failing:
-        return failing.reason, failing.message, failing.stalled(seen.not_ready_since, seen.now)
+        return (
+            failing.reason,
+            failing.message,
+            failing.stalled(observed.not_ready_since, observed.now),
+        )
     if awaited := _awaited(plan):
         return Reason.ROLLING, f"{awaited}; the earlier version serves until then", False
-    if seen.pods or seen.terminating:
+    if observed.pods or observed.terminating:
         return (
             Reason.ROLLING,
             (
@@ -226,7 +238,7 @@ def _judge_pods(plan: Plan, seen: _Seen) -> tuple[Reason, str, bool]:
             ),
             False,
         )
-    return _judge_absence(seen, plan.config_hash)
+    return _judge_absence(observed, plan.config_hash)
 
 
 def _awaited(plan: Plan) -> str:
@@ -239,25 +251,29 @@ def _awaited(plan: Plan) -> str:
     return ""
 
 
-def _lasts(reason: Reason, seen: _Seen) -> bool:
+def _lasts(reason: Reason, observed: _Seen) -> bool:
     """Tell whether what is waited for has failed for so long that a person has to look."""
-    return reason in FAILED_REASONS and failing_long(seen.not_ready_since, seen.now)
+    return reason in FAILED_REASONS and failing_long(observed.not_ready_since, observed.now)
 
 
-def _judge_absence(seen: _Seen, config_hash: str) -> tuple[Reason, str, bool]:
+def _judge_absence(observed: _Seen, config_hash: str) -> tuple[Reason, str, bool]:
     """Tell why there is no pod at all."""
-    refusals = [found for each in seen.children.deployments if (found := not_created(each))]
-    refusal = refusals[0] if refusals else rejected(seen.children.pods, config_hash)
+    refusals = [
+        creation_failure
+        for deployment in observed.children.deployments
+        if (creation_failure := not_created(deployment))
+    ]
+    refusal = refusals[0] if refusals else rejected(observed.children.pods, config_hash)
     if refusal is None:
         return Reason.SCHEDULING, "the pods are being created", False
     reason, message, since = refusal
-    return reason, message, failing_long(max(since, seen.not_ready_since), seen.now)
+    return reason, message, failing_long(max(since, observed.not_ready_since), observed.now)
 
 
 def _placements(pods: Sequence[PodState]) -> list[dict[str, Any]]:
-    by_node = {each.node: each for each in pods if each.node}
+    by_node = {pod.node: pod for pod in pods if pod.node}
     return [
-        {"node": node, "reason": str(each.reason)}
-        | ({"address": each.address} if each.address else {})
-        for node, each in sorted(by_node.items())
+        {"node": node, "reason": str(pod.reason)}
+        | ({"address": pod.address} if pod.address else {})
+        for node, pod in sorted(by_node.items())
     ]

@@ -34,8 +34,8 @@ class ServedModel:
     def available(self) -> bool:
         if self.provider:
             return True
-        found = condition(self.status or {}, ConditionType.AVAILABLE)
-        return found.get("status") == "True"
+        available = condition(self.status or {}, ConditionType.AVAILABLE)
+        return available.get("status") == "True"
 
 
 def modelrouter_status(  # noqa: PLR0913  (everything a status is made of, by name)
@@ -69,7 +69,7 @@ def modelrouter_status(  # noqa: PLR0913  (everything a status is made of, by na
     status: dict[str, Any] = {
         "observedGeneration": owner.generation,
         "conditions": conditions(verdict, generation=owner.generation, previous=previous, now=now),
-        "modelSummary": f"{sum(each.available for each in models)}/{len(models)}",
+        "modelSummary": f"{sum(model.available for model in models)}/{len(models)}",
     }
     status |= _engine(spec, outcome, previous)
     if address:
@@ -79,7 +79,7 @@ def modelrouter_status(  # noqa: PLR0913  (everything a status is made of, by na
     elif previous.get("configHash"):
         status["configHash"] = previous["configHash"]
     if models:
-        status["models"] = [_model(each) for each in models[:MODELS_TOLD]]
+        status["models"] = [_model(model) for model in models[:MODELS_TOLD]]
     if requested_at:
         status["lastHandledReconcileAt"] = requested_at
     return status
@@ -110,13 +110,13 @@ def _judge_rollout(
     if _rolled_out(plan, deployment):
         return Reason.SERVING, "", False
     states = [pod_state(pod) for pod in pods if not has_ended(pod)]
-    current = [each for each in states if each.config_hash == plan.config_hash]
-    failing = next((each for each in current if not each.ready and not each.terminating), None)
+    current = [state for state in states if state.config_hash == plan.config_hash]
+    failing = next((state for state in current if not state.ready and not state.terminating), None)
     if failing and failing.reason is Reason.LOADING:
         return Reason.STARTING, f"pod {failing.name} starts", False
     if failing:
         return failing.reason, failing.message, False
-    if any(each.ready for each in states):
+    if any(state.ready for state in states):
         return Reason.ROLLING, "the new pod replaces the old one when it answers", False
     refusal = not_created(deployment) if deployment else None
     if refusal:
@@ -130,7 +130,7 @@ def _stalled(
     """Tell whether the failure that is shown is one for a person."""
     since = not_ready_since(previous)
     states = [pod_state(pod) for pod in pods if not has_ended(pod)]
-    if any(each.reason is reason and each.stalled(since, now) for each in states):
+    if any(state.reason is reason and state.stalled(since, now) for state in states):
         return True
     return reason in FAILED_REASONS and failing_long(since, now)
 
@@ -138,9 +138,9 @@ def _stalled(
 def _rolled_out(plan: Plan, deployment: Mapping[str, Any] | None) -> bool:
     if deployment is None:
         return False
-    seen = deployment.get("status", {}).get("observedGeneration", 0)
+    observed_generation = deployment.get("status", {}).get("observedGeneration", 0)
     return (
-        seen >= deployment["metadata"].get("generation", 0)
+        observed_generation >= deployment["metadata"].get("generation", 0)
         and _number(deployment, "updatedReplicas") == plan.replicas
         and _number(deployment, "availableReplicas") == plan.replicas
         and _number(deployment, "replicas") == plan.replicas
@@ -150,12 +150,12 @@ def _rolled_out(plan: Plan, deployment: Mapping[str, Any] | None) -> bool:
 def _serving_message(
     address: str, models: Sequence[ServedModel], spec: ModelRouterSpec | None
 ) -> str:
-    available = sum(each.available for each in models)
+    available = sum(model.available for model in models)
     auth = spec.auth if spec else None
     who = f"for keys of Secret {auth.secret_ref.name}" if auth else OPEN
     text = f"{available} of {len(models)} models answer at {address}, {who}"
     missing = sorted(
-        each.llama_model for each in models if each.status is None and not each.provider
+        model.llama_model for model in models if model.status is None and not model.provider
     )
     if missing:
         text += f"; there is no LlamaModel {', '.join(missing)} in this namespace (yet)"
@@ -171,18 +171,18 @@ def _engine(
         return {name: previous[name] for name in ("engine", "routes") if name in previous}
     engine = engine_of(spec)
     routes = engine.routes(spec) if isinstance(outcome, Plan) and engine is not gateway else []
-    told = [
-        {"name": each.route, "model": each.model, **({"note": each.note} if each.note else {})}
-        for each in routes
+    mappings = [
+        {"name": route.route, "model": route.model, **({"note": route.note} if route.note else {})}
+        for route in routes
     ]
-    return {"engine": engine.NAME, **({"routes": told} if told else {})}
+    return {"engine": engine.NAME, **({"routes": mappings} if mappings else {})}
 
 
 def _model(model: ServedModel) -> dict[str, Any]:
-    found: dict[str, Any] = {"name": model.name, "available": model.available}
+    served: dict[str, Any] = {"name": model.name, "available": model.available}
     if model.status and model.status.get("endpoint"):
-        found["endpoint"] = model.status["endpoint"]
-    return found
+        served["endpoint"] = model.status["endpoint"]
+    return served
 
 
 def _number(deployment: Mapping[str, Any] | None, name: str) -> int:

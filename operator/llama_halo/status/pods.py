@@ -94,8 +94,8 @@ def _address(status: Mapping[str, Any], container: Mapping[str, Any]) -> str:
 
 
 def _memory_mib(annotations: Mapping[str, str]) -> int:
-    found = [annotations.get(each, "") for each in (labels.GPU_MIB, labels.HOST_MIB)]
-    return sum(int(each) for each in found if each.isdecimal())
+    amounts = [annotations.get(annotation, "") for annotation in (labels.GPU_MIB, labels.HOST_MIB)]
+    return sum(int(amount) for amount in amounts if amount.isdecimal())
 
 
 def has_ended(pod: Mapping[str, Any]) -> bool:
@@ -124,25 +124,25 @@ def rejected(pods: Sequence[Mapping[str, Any]], config_hash: str) -> tuple[Reaso
         return None
     pod = max(refused, key=_created)
     name, status = pod["metadata"]["name"], pod["status"]
-    said = f"{status.get('reason', '')}: {status.get('message', '')}"
+    refusal = f"{status.get('reason', '')}: {status.get('message', '')}"
     if status.get("reason") == "UnexpectedAdmissionError":
         advice = "check the device plugin and spec.devices.resource"
-        told = f"the node refused pod {name}: {said}: {advice}"
-        return Reason.DEVICE_UNAVAILABLE, told, _created(pod)
-    told = f"the node refused pod {name}: {said}: look at the node's conditions"
-    return Reason.CANNOT_START, told, _created(pod)
+        message = f"the node refused pod {name}: {refusal}: {advice}"
+        return Reason.DEVICE_UNAVAILABLE, message, _created(pod)
+    message = f"the node refused pod {name}: {refusal}: look at the node's conditions"
+    return Reason.CANNOT_START, message, _created(pod)
 
 
 def not_created(deployment: Mapping[str, Any]) -> tuple[Reason, str, str] | None:
     """Return why the cluster refuses to create a Deployment's pods, and since when, if it does."""
-    for each in deployment.get("status", {}).get("conditions", ()):
-        if each["type"] == "ReplicaFailure" and each["status"] == "True":
+    for condition in deployment.get("status", {}).get("conditions", ()):
+        if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
             name = deployment["metadata"]["name"]
-            told = (
-                f"the pods of Deployment {name} are refused: {each.get('message')}: change the"
+            message = (
+                f"the pods of Deployment {name} are refused: {condition.get('message')}: change the"
                 " namespace's quota or Pod Security level, or spec.devices"
             )
-            return Reason.CANNOT_START, told, each.get("lastTransitionTime", "")
+            return Reason.CANNOT_START, message, condition.get("lastTransitionTime", "")
     return None
 
 
@@ -155,9 +155,13 @@ def _container(status: Mapping[str, Any]) -> Mapping[str, Any]:
 
     A router's engine starts after the gateway beside it: until then that one is the news.
     """
-    before = [each for each in status.get("initContainerStatuses", ()) if not each.get("started")]
-    found = [*before, *status.get("containerStatuses", ())]
-    return next((each for each in found if each.get("name") in CONTAINERS), {})
+    before = [
+        status_of_init
+        for status_of_init in status.get("initContainerStatuses", ())
+        if not status_of_init.get("started")
+    ]
+    statuses = [*before, *status.get("containerStatuses", ())]
+    return next((container for container in statuses if container.get("name") in CONTAINERS), {})
 
 
 def _reason(
@@ -192,9 +196,9 @@ def _reason(
 def _loading(name: str, node: str, container: Mapping[str, Any], status: Mapping[str, Any]) -> str:
     restarts = container.get("restartCount", 0)
     others = [
-        each["name"]
-        for each in status.get("containerStatuses", ())
-        if not each.get("ready") and each.get("name") not in CONTAINERS
+        container_status["name"]
+        for container_status in status.get("containerStatuses", ())
+        if not container_status.get("ready") and container_status.get("name") not in CONTAINERS
     ]
     if container.get("ready") and others:
         return f"pod {name} answers, and waits for its other containers: {', '.join(others)}"
@@ -213,8 +217,12 @@ def waits_for(pod: Mapping[str, Any], container: Mapping[str, Any]) -> tuple[Rea
         return None
     if waiting.get("message"):
         return _waiting(name, container, waiting, "")
-    for each in pod.get("status", {}).get("conditions", ()):
-        if each["type"] == "PodScheduled" and each["status"] != "True" and each.get("message"):
+    for condition in pod.get("status", {}).get("conditions", ()):
+        if (
+            condition["type"] == "PodScheduled"
+            and condition["status"] != "True"
+            and condition.get("message")
+        ):
             return Reason.SCHEDULING, _unscheduled(name, pod["status"])
     return None
 
@@ -244,14 +252,14 @@ def _waiting(
 
 
 def _unscheduled(name: str, status: Mapping[str, Any]) -> str:
-    for each in status.get("conditions", ()):
-        if each["type"] == "PodScheduled" and each.get("message"):
-            return f"pod {name} is not scheduled: {each['message']}"
+    for condition in status.get("conditions", ()):
+        if condition["type"] == "PodScheduled" and condition.get("message"):
+            return f"pod {name} is not scheduled: {condition['message']}"
     return f"pod {name} waits for the scheduler"
 
 
 def _is_ready(status: Mapping[str, Any]) -> bool:
     return any(
-        each["type"] == "Ready" and each["status"] == "True"
-        for each in status.get("conditions", ())
+        condition["type"] == "Ready" and condition["status"] == "True"
+        for condition in status.get("conditions", ())
     )

@@ -107,28 +107,30 @@ def _judge(props: Json, status: int, answer: Json) -> tuple[str, str, str]:
 def _judge_text(props: Json, message: Json) -> tuple[str, str, str]:
     capabilities = props.get("chat_template_caps")
     if isinstance(capabilities, dict) and capabilities.get("supports_tools") is False:
-        told = (
+        explanation = (
             "the model's chat template has no place for tools: agents get text instead of calls;"
             " use a model or a GGUF with a template that has (such as Qwen3, gpt-oss, Hermes 4)"
         )
-        return "False", "NoToolTemplate", told
+        return "False", "NoToolTemplate", explanation
     text = str(message.get("content") or "")
     if text.lstrip().startswith("<think>") or (message.get("reasoning_content") and not text):
-        told = f"it thought for {MOST_TOKENS} tokens and had not called yet"
-        return "Unknown", "StillThinking", told
+        explanation = f"it thought for {MOST_TOKENS} tokens and had not called yet"
+        return "Unknown", "StillThinking", explanation
     return "False", "TextInsteadOfCall", f"asked to call {NAME} it said: {_short(text)}"
 
 
 def _refused(status: int, answer: Json) -> tuple[str, str, str]:
     error = answer.get("error")
-    said = str((error.get("message") if isinstance(error, dict) else error) or "")
-    if "requires --jinja" in said or status in _NO_TOOLS:
-        told = f"this server cannot take tools (HTTP {status}: {_short(said)}): use a newer image"
-        return "False", "ServerTooOld", told
-    if "template" in said.lower() or "jinja" in said.lower():
-        told = f"the model's chat template fails with tools: {_short(said)}"
-        return "False", "TemplateFails", told
-    return "Unknown", NO_ANSWER, f"the server answered the check with {status}: {_short(said)}"
+    refusal = str((error.get("message") if isinstance(error, dict) else error) or "")
+    if "requires --jinja" in refusal or status in _NO_TOOLS:
+        message = (
+            f"this server cannot take tools (HTTP {status}: {_short(refusal)}): use a newer image"
+        )
+        return "False", "ServerTooOld", message
+    if "template" in refusal.lower() or "jinja" in refusal.lower():
+        message = f"the model's chat template fails with tools: {_short(refusal)}"
+        return "False", "TemplateFails", message
+    return "Unknown", NO_ANSWER, f"the server answered the check with {status}: {_short(refusal)}"
 
 
 def _judge_call(call: Json) -> tuple[str, str, str]:
@@ -138,11 +140,13 @@ def _judge_call(call: Json) -> tuple[str, str, str]:
     except ValueError:
         arguments = None
     if call.get("name") != NAME:
-        told = f"it called {_short(str(call.get('name')))}, which there is not, instead of {NAME}"
-        return "False", "WrongTool", told
+        message = (
+            f"it called {_short(str(call.get('name')))}, which there is not, instead of {NAME}"
+        )
+        return "False", "WrongTool", message
     if not isinstance(arguments, dict) or not isinstance(arguments.get(ARGUMENT), str):
-        told = f"it called {NAME} with arguments that do not fit: {_short(str(written))}"
-        return "False", "MalformedArguments", told
+        message = f"it called {NAME} with arguments that do not fit: {_short(str(written))}"
+        return "False", "MalformedArguments", message
     return "True", "Calls", f"it called {NAME} with {_short(json.dumps(arguments))}"
 
 
@@ -158,8 +162,8 @@ def _message(answer: Json) -> tuple[Json | None, bool]:
 def _first_call(message: Json) -> Json | None:
     calls = message.get("tool_calls")
     first = calls[0] if isinstance(calls, list) and calls else None
-    found = first.get("function") if isinstance(first, dict) else None
-    return found if isinstance(found, dict) else None
+    function = first.get("function") if isinstance(first, dict) else None
+    return function if isinstance(function, dict) else None
 
 
 def _rate(value: Any) -> str:
@@ -174,27 +178,29 @@ def _short(text: str) -> str:
 def remembered(status: Mapping[str, Any]) -> Verification | None:
     """Return what an earlier status says of a check, None when there was none."""
     config_hash = status.get("verifiedConfigHash", "")
-    told, speed = condition(status, ConditionType.TOOL_CALLING), status.get("speed") or {}
-    if not config_hash or not told:
+    tool_calling, speed = condition(status, ConditionType.TOOL_CALLING), status.get("speed") or {}
+    if not config_hash or not tool_calling:
         return None
     return Verification(
         config_hash,
-        told["status"],
-        told["reason"],
-        told["message"],
+        tool_calling["status"],
+        tool_calling["reason"],
+        tool_calling["message"],
         speed.get("promptTokensPerSecond", ""),
         speed.get("tokensPerSecond", ""),
     )
 
 
-def verification_status(found: Verification) -> Json:
+def verification_status(verification: Verification) -> Json:
     """Return the part of a status that tells of a check beside its condition."""
     speed = {
-        "promptTokensPerSecond": found.prompt_tokens_per_second,
-        "tokensPerSecond": found.tokens_per_second,
+        "promptTokensPerSecond": verification.prompt_tokens_per_second,
+        "tokensPerSecond": verification.tokens_per_second,
     }
-    known = {name: value for name, value in speed.items() if value}
-    return {"verifiedConfigHash": found.config_hash} | ({"speed": known} if known else {})
+    figures = {name: value for name, value in speed.items() if value}
+    return {"verifiedConfigHash": verification.config_hash} | (
+        {"speed": figures} if figures else {}
+    )
 
 
 NOT_YET: Detail = (

@@ -43,8 +43,8 @@ def notice(context: Context, key: Key, obj: Object | None) -> None:
 
 def _comes(context: Context, model: Key) -> bool:
     """Tell whether a model comes and goes by its Lease; one that only rolls by it stays."""
-    wanted = context.demands.get(model)
-    return wanted is None or wanted.on_demand is not None
+    model_demand = context.demands.get(model)
+    return model_demand is None or model_demand.on_demand is not None
 
 
 def _model_of(lease: Key) -> Key | None:
@@ -93,45 +93,49 @@ def place_all(context: Context) -> float | None:
     started, worked = time.monotonic(), time.thread_time()
     context.next_placement_at = started + INTERVAL_SECONDS
     store, stakes = context.store, context.stakes
-    wanted = {
-        key_of(cr): found
+    demands = {
+        key_of(cr): model_demand
         for cr in _by_age(store.all(LLAMAMODEL.kind))
-        if (found := context.demands.get(key_of(cr)))
+        if (model_demand := context.demands.get(key_of(cr)))
     }
     nodes = node_facts(store, gpu_reserve_mib=context.settings.gpu_reserve_mib)
     held = stakes.held()
     decided = place(
-        list(wanted.values()),
+        list(demands.values()),
         nodes,
-        current={found.model: stakes.current_nodes(key) for key, found in wanted.items()},
-        running={found.model: stakes.running_nodes(key) for key, found in wanted.items()},
+        current={
+            model_demand.model: stakes.current_nodes(key) for key, model_demand in demands.items()
+        },
+        running={
+            model_demand.model: stakes.running_nodes(key) for key, model_demand in demands.items()
+        },
         held=held,
         refused={
-            found.model: there
-            for key, found in wanted.items()
-            if (there := stakes.refused_nodes(key))
+            model_demand.model: refused_nodes
+            for key, model_demand in demands.items()
+            if (refused_nodes := stakes.refused_nodes(key))
         },
         usage={
-            found.model: context.activity.usage(key)
-            for key, found in wanted.items()
-            if found.on_demand
+            model_demand.model: context.activity.usage(key)
+            for key, model_demand in demands.items()
+            if model_demand.on_demand
         },
     )
-    for key, found in wanted.items():
-        assignment = decided.assignments[found.model]
-        if found.model in decided.unload:
+    for key, model_demand in demands.items():
+        assignment = decided.assignments[model_demand.model]
+        if model_demand.model in decided.unload:
             context.unloads.add(key)
         if context.assignments.get(key) != assignment:
             context.assignments[key] = assignment
             context.queue.add(key)
-    for key in context.assignments.keys() - wanted.keys():
+    for key in context.assignments.keys() - demands.keys():
         del context.assignments[key]
     _publish(context, nodes, held)
     pause = (time.thread_time() - worked) / SHARE_OF_TIME
     pause = min(max(pause, INTERVAL_SECONDS), LONGEST_INTERVAL_SECONDS)
     context.next_placement_at = started + pause
     times = (patience_ends(store), decided.again_seconds)
-    return min((each for each in times if each is not None), default=None)
+    return min((seconds for seconds in times if seconds is not None), default=None)
 
 
 def _demand(context: Context, cr: Object) -> Demand | None:
@@ -153,10 +157,10 @@ def _has_begun(context: Context, key: Key, files: FileFacts) -> bool:
 
 def _publish(context: Context, nodes: list[NodeFacts], held: list[Held]) -> None:
     sums = {node.name: 0 for node in nodes}
-    for each in held:
-        if each.node in sums:
-            sums[each.node] += each.gpu_mib
-    context.metrics.memory({each.name: (each.gpu_budget_mib, sums[each.name]) for each in nodes})
+    for reservation in held:
+        if reservation.node in sums:
+            sums[reservation.node] += reservation.gpu_mib
+    context.metrics.memory({node.name: (node.gpu_budget_mib, sums[node.name]) for node in nodes})
 
 
 def _by_age(crs: list[Object]) -> list[Object]:

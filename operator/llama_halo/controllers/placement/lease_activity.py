@@ -48,16 +48,16 @@ class Activity:
         new = key not in self._leases
         lease = self._leases.setdefault(key, _Lease(changed_at=now, loaded_at=now))
         before = (lease.phase, self._busy(lease, now))
-        said = {
+        entries = {
             name: text
             for name, text in annotations.items()
             if name.startswith(labels.GATEWAY_PREFIX)
         }
-        for name, text in said.items():
+        for name, text in entries.items():
             if lease.entries.get(name, ("",))[0] != text:
                 lease.entries[name] = (text, now)
                 lease.changed_at = now
-        for name in lease.entries.keys() - said.keys():
+        for name in lease.entries.keys() - entries.keys():
             del lease.entries[name]
         phase = annotations.get(labels.PHASE, "")
         lease.phase = Phase(phase) if phase in set(Phase) else Phase.NEW
@@ -81,8 +81,8 @@ class Activity:
         if lease is None:
             return Usage(trusted=False)
         busy = self._busy(lease, now)
-        said = [at for text, at in lease.entries.values() if _in_flight(text)]
-        ends = max([*said, lease.seen_busy_at]) + BUSY_SECONDS - now
+        in_flight_at = [at for text, at in lease.entries.values() if _in_flight(text)]
+        ends = max([*in_flight_at, lease.seen_busy_at]) + BUSY_SECONDS - now
         return Usage(
             phase=lease.phase,
             busy=busy,

@@ -69,8 +69,8 @@ class Stakes:
 
     def current_nodes(self, owner: Key) -> tuple[str, ...]:
         """Return the nodes that a model's Deployments are for; those that run come first."""
-        found = self._of(owner, "Deployment")
-        return tuple(stake.place[2] for stake in sorted(found, key=lambda each: not each.runs))
+        stakes = self._of(owner, "Deployment")
+        return tuple(stake.place[2] for stake in sorted(stakes, key=lambda stake: not stake.runs))
 
     def running_nodes(self, owner: Key) -> frozenset[str]:
         """Return the nodes where a model has pods that are neither ended nor ending."""
@@ -85,10 +85,10 @@ class Stakes:
         return frozenset(stake.place[2] for stake in self._of(owner, "Pod") if stake.refused)
 
     def _of(self, owner: Key, kind: str) -> list[Stake]:
-        found = self._by_owner.get(owner)
-        if not found:
+        owned = self._by_owner.get(owner)
+        if not owned:
             return []
-        return [found[key] for key in sorted(found) if key.kind == kind]
+        return [owned[key] for key in sorted(owned) if key.kind == kind]
 
     def _add_up(self, place: _Place) -> None:
         """Count all pods together, or the Deployment where that is more.
@@ -97,8 +97,8 @@ class Stakes:
         model that is wanted again may have a pod that ends and one that begins.
         """
         by_key = self._by_place.get(place, {})
-        found = [by_key[key] for key in sorted(by_key)]
-        if not found:
+        reserved = [by_key[key] for key in sorted(by_key)]
+        if not reserved:
             self._held.pop(place, None)
             return
         pods = {key: held for key, held in by_key.items() if key.kind == "Pod"}
@@ -106,11 +106,11 @@ class Stakes:
         staying = [held for key, held in pods.items() if self._stakes[key].runs]
         sides = {}
         for side in ("gpu_mib", "host_mib"):
-            wanted = _sum(written, side)
-            sides[side] = max(_sum(pods.values(), side), wanted)
-            sides[f"ending_{side}"] = sides[side] - max(_sum(staying, side), wanted)
+            planned = _sum(written, side)
+            sides[side] = max(_sum(pods.values(), side), planned)
+            sides[f"ending_{side}"] = sides[side] - max(_sum(staying, side), planned)
         # The Deployment comes first, and knows its model though a pod may have lost the label.
-        self._held[place] = Held(found[0].model, found[0].node, **sides)
+        self._held[place] = Held(reserved[0].model, reserved[0].node, **sides)
 
 
 def stake_of(key: Key, obj: Object) -> Stake | None:
@@ -127,8 +127,8 @@ def stake_of(key: Key, obj: Object) -> Stake | None:
         return None
     if not node:
         return _refused(key, obj) if key.kind == "Pod" else None
-    found = template.get("labels") or {}
-    name = found.get(labels.DEPLOYMENT)
+    pod_labels = template.get("labels") or {}
+    name = pod_labels.get(labels.DEPLOYMENT)
     return Stake(
         owner=owner_key(obj),
         place=(key.namespace, name or key.name, node),
@@ -140,10 +140,10 @@ def stake_of(key: Key, obj: Object) -> Stake | None:
 def _refused(key: Key, pod: Object) -> Stake | None:
     """Return the record of a pod that waits for memory on the one node it may run on."""
     waits = any(
-        each["type"] == "PodScheduled"
-        and each["status"] == "False"
-        and "Insufficient memory" in each.get("message", "")
-        for each in pod.get("status", {}).get("conditions", ())
+        condition["type"] == "PodScheduled"
+        and condition["status"] == "False"
+        and "Insufficient memory" in condition.get("message", "")
+        for condition in pod.get("status", {}).get("conditions", ())
     )
     node = pinned_to(pod.get("spec", {}))
     if not waits or not node or "deletionTimestamp" in pod["metadata"]:
@@ -157,7 +157,9 @@ def _held(namespace: str, deployment: str, node: str, metadata: Object) -> Held:
     # Without its model label a pod is out of the Service, and still holds its memory.
     model = metadata["labels"].get(labels.MODEL, deployment)
     annotations = metadata.get("annotations") or {}
-    gpu, host = (_whole(annotations.get(each)) for each in (labels.GPU_MIB, labels.HOST_MIB))
+    gpu, host = (
+        _whole(annotations.get(annotation)) for annotation in (labels.GPU_MIB, labels.HOST_MIB)
+    )
     return Held(model=f"{namespace}/{model}", node=node, gpu_mib=gpu, host_mib=host)
 
 
@@ -169,8 +171,8 @@ def _remove(index: dict[Any, dict[Key, Any]], group: Any, key: Key) -> None:
             del index[group]
 
 
-def _sum(found: Iterable[Held], side: str) -> int:
-    return sum(getattr(each, side) for each in found)
+def _sum(reservations: Iterable[Held], side: str) -> int:
+    return sum(getattr(reservation, side) for reservation in reservations)
 
 
 def _whole(text: str | None) -> int:

@@ -82,19 +82,23 @@ class Rolls:
             return True
         return any(
             owner != model and now - since < PATIENCE_SECONDS and not _fails(store.get(owner))
-            for _, owner, since in (self._since[each] for each in self._on.get(node, ()))
+            for _, owner, since in (
+                self._since[deployment] for deployment in self._on.get(node, ())
+            )
         )
 
 
 def on_its_way(deployment: Object) -> bool:
     """Tell whether a Deployment's pods are not yet what it says; one that no controller has ever
     seen is not on its way anywhere."""
-    wanted, status = deployment["spec"].get("replicas", 0), deployment.get("status") or {}
-    seen = status.get("observedGeneration")
-    if not wanted or seen is None:
+    replicas, status = deployment["spec"].get("replicas", 0), deployment.get("status") or {}
+    observed_generation = status.get("observedGeneration")
+    if not replicas or observed_generation is None:
         return False
     ready = min(status.get("updatedReplicas", 0), status.get("availableReplicas", 0))
-    return bool(seen < deployment["metadata"].get("generation", 0) or ready < wanted)
+    return bool(
+        observed_generation < deployment["metadata"].get("generation", 0) or ready < replicas
+    )
 
 
 def _node(deployment: Object) -> str:

@@ -45,12 +45,12 @@ async def look(context: Context, key: Key) -> float | None:
         context.templates.pop(key, None)
         return None
     try:
-        found = await _read(context, key)
+        texts = await _read(context, key)
     except UNREACHABLE as error:
         log.info("chat template not read", extra={"key": str(key), "reason": repr(error)})
         return AWAITED_LOOK_SECONDS
-    changed = key not in context.templates or context.templates[key] != found
-    context.templates[key] = found
+    changed = key not in context.templates or context.templates[key] != texts
+    context.templates[key] = texts
     for cr in users:
         now = context.store.get(key_of(cr))
         if now is None or _asking(now) != _asking(cr):
@@ -69,14 +69,14 @@ async def _read(context: Context, key: Key) -> Mapping[str, str] | str | None:
     own: what was read before stays good meanwhile.
     """
     try:
-        found = await context.cluster.get(CONFIG_MAP, key.namespace, key.name)
+        config_map = await context.cluster.get(CONFIG_MAP, key.namespace, key.name)
     except NotFound:
         return None
     except ClusterError as error:
         if error.status >= 500 or error.status == 429:
             raise ConnectionError(str(error)) from error
         return str(error)
-    return dict(found.get("data") or {})
+    return dict(config_map.get("data") or {})
 
 
 def _asking(cr: Object) -> tuple[str, int, str]:

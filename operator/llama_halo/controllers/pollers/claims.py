@@ -35,9 +35,9 @@ async def look(context: Context, key: Key) -> float | None:
     if not users:
         context.claims.pop(key, None)
         return None
-    found = await _facts(context, key)
-    if context.claims.get(key) != found:
-        context.claims[key] = found
+    facts = await _facts(context, key)
+    if context.claims.get(key) != facts:
+        context.claims[key] = facts
         for user in users:
             refresh(context, user)
     return NEXT_LOOK_SECONDS
@@ -91,24 +91,25 @@ def _by_use(context: Context, key: Key, claim: Object) -> frozenset[str] | None:
 
 def _claims_of(pod: Object) -> set[Any]:
     volumes = pod.get("spec", {}).get("volumes", ())
-    return {(each.get("persistentVolumeClaim") or {}).get("claimName") for each in volumes}
+    return {(volume.get("persistentVolumeClaim") or {}).get("claimName") for volume in volumes}
 
 
 def _matches(node: Object, term: Object) -> bool:
     labels, name = node["metadata"].get("labels") or {}, node["metadata"]["name"]
     return all(
-        _meets(labels.get(each["key"]), each) for each in term.get("matchExpressions", ())
-    ) and all(_meets(name, each) for each in term.get("matchFields", ()))
+        _meets(labels.get(expression["key"]), expression)
+        for expression in term.get("matchExpressions", ())
+    ) and all(_meets(name, expression) for expression in term.get("matchFields", ()))
 
 
 def _meets(value: str | None, expression: Object) -> bool:
     """Tell whether a label meets one requirement; what is not understood is left to the
     scheduler."""
     values = expression.get("values") or ()
-    found: bool = {
+    is_met: bool = {
         "In": value in values,
         "NotIn": value not in values,
         "Exists": value is not None,
         "DoesNotExist": value is None,
     }.get(expression["operator"], True)
-    return found
+    return is_met

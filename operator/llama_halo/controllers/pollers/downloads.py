@@ -32,7 +32,10 @@ def fetches(pod: Object) -> bool:
     return (
         (metadata.get("labels") or {}).get(labels.WORK) == FETCH
         and "deletionTimestamp" not in metadata
-        and any("running" in each.get("state", {}) for each in status.get("containerStatuses", ()))
+        and any(
+            "running" in container_status.get("state", {})
+            for container_status in status.get("containerStatuses", ())
+        )
     )
 
 
@@ -43,12 +46,12 @@ async def look(context: Context, key: Key) -> float | None:
         context.downloads.pop(key, None)
         return None
     answer = await context.pods.get(pod["status"].get("podIP", ""), PORT, "/progress")
-    found = _progress(answer.body if answer else None)
-    if found and context.downloads.get(key) != found:
-        context.downloads[key] = found
+    progress = _progress(answer.body if answer else None)
+    if progress and context.downloads.get(key) != progress:
+        context.downloads[key] = progress
         owner = owner_key(pod)
         if owner:
-            context.metrics.downloaded(owner, found["bytes"])
+            context.metrics.downloaded(owner, progress["bytes"])
             context.queue.add(owner)
     return NEXT_LOOK_SECONDS
 
@@ -57,9 +60,9 @@ def _progress(answer: Any) -> dict[str, int] | None:
     """Return a pod's answer as far as it is one: whole numbers that can be."""
     if not isinstance(answer, dict):
         return None
-    found = {
+    progress = {
         name: answer[name]
         for name in _FIELDS
         if isinstance(answer.get(name), int) and 0 <= answer[name] < 2**53
     }
-    return found if {"bytes", "totalBytes"} <= found.keys() else None
+    return progress if {"bytes", "totalBytes"} <= progress.keys() else None

@@ -35,9 +35,9 @@ async def look(context: Context, key: Key) -> float | None:
     events, _ = await context.cluster.list(
         EVENT, namespace=key.namespace, fields=f"regarding.uid={uid}"
     )
-    found = newest_warning(events)
-    if context.findings.get(key, "") != found:
-        context.findings[key] = found
+    warning = newest_warning(events)
+    if context.findings.get(key, "") != warning:
+        context.findings[key] = warning
         owner = owner_key(obj)
         if owner:
             context.queue.add(owner)
@@ -60,9 +60,9 @@ def newest_warning(events: Sequence[Object]) -> str:
             event.get("deprecatedLastTimestamp"),
             event.get("eventTime"),
         )
-        return str(next((each for each in times if each), ""))
+        return str(next((time for time in times if time), ""))
 
-    of_kubelet = [each for each in events if each.get("reason") != "FailedScheduling"]
+    of_kubelet = [event for event in events if event.get("reason") != "FailedScheduling"]
     newest = max(of_kubelet, key=at, default=None)
     if newest is None or newest.get("type") != "Warning":
         return ""

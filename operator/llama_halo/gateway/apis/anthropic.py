@@ -35,8 +35,8 @@ def validate(body: Any) -> Json:
             raise Failure(400, f"messages.{index}.role: must be one of {', '.join(_ROLES)}")
         if not isinstance(message.get("content"), (str, list)):
             raise Failure(400, f"messages.{index}.content: a string or a list is required")
-    found: Json = body
-    return found
+    checked_body: Json = body
+    return checked_body
 
 
 def upstream_body(body: Json) -> Json:
@@ -50,8 +50,8 @@ def upstream_body(body: Json) -> Json:
     thinking = body.get("thinking")
     if isinstance(thinking, dict) and thinking.get("type") == "disabled":
         # llama-server ignores `disabled`; the template's own switch works.
-        given = body.get("chat_template_kwargs")
-        kwargs = given if isinstance(given, dict) else {}
+        template_options = body.get("chat_template_kwargs")
+        kwargs = template_options if isinstance(template_options, dict) else {}
         mended["chat_template_kwargs"] = {**kwargs, "enable_thinking": False}
     return mended
 
@@ -92,8 +92,8 @@ def _passes(event: bytes) -> bytes | None:
 
 
 def _wants_schema(body: Json) -> bool:
-    wanted = body.get("output_config")
-    form = wanted.get("format") if isinstance(wanted, dict) else None
+    output_config = body.get("output_config")
+    form = output_config.get("format") if isinstance(output_config, dict) else None
     return isinstance(form, dict) and isinstance(form.get("schema"), dict)
 
 
@@ -120,8 +120,8 @@ def take_tag(body: Json) -> tuple[str, Json]:
 
 
 def _untagged(block: Any) -> tuple[str, Any]:
-    found = _TAG.match(block["text"]) if _is_text(block) else None
-    return (found[1], {**block, "text": block["text"][found.end() :]}) if found else ("", block)
+    tag = _TAG.match(block["text"]) if _is_text(block) else None
+    return (tag[1], {**block, "text": block["text"][tag.end() :]}) if tag else ("", block)
 
 
 def _is_text(block: Any) -> bool:
@@ -225,8 +225,8 @@ def _results_first(messages: list[Json]) -> list[Json]:
     ordered: list[Json] = []
     for message in messages:
         blocks = message["content"] if isinstance(message["content"], list) else []
-        results = [each for each in blocks if _is_result(each)]
-        rest = [each for each in blocks if not _is_result(each)]
+        results = [block for block in blocks if _is_result(block)]
+        rest = [block for block in blocks if not _is_result(block)]
         if results and rest:
             ordered += [{**message, "content": results}, {**message, "content": rest}]
         else:
@@ -252,7 +252,7 @@ def _without_billing(system: Any) -> Any:
         {**block, "text": _after_billing(block["text"])} if _is_text(block) else block
         for block in system
     )
-    return [each for each in mended if not _is_text(each) or each["text"]]
+    return [block for block in mended if not _is_text(block) or block["text"]]
 
 
 def _after_billing(text: str) -> str:
@@ -265,8 +265,8 @@ def _mend_tools(body: Json) -> None:
     tools = body.get("tools")
     if not isinstance(tools, list):
         return
-    found = body.get("tool_choice")
-    choice = found if isinstance(found, dict) else {}
+    tool_choice = body.get("tool_choice")
+    choice = tool_choice if isinstance(tool_choice, dict) else {}
     named = choice.get("name") if choice.get("type") == "tool" else None
     kept = [
         tool

@@ -34,12 +34,12 @@ def _ollama_line(failure: Failure, _: str) -> bytes:
 
 def _failed_response(failure: Failure, number: str) -> bytes:
     error = openai_error(failure)["error"]
-    told = {"code": error["code"] or "server_error", "message": error["message"]}
+    details = {"code": error["code"] or "server_error", "message": error["message"]}
     response = {
         "id": number.replace("req_", "resp_"),
         "object": "response",
         "status": "failed",
-        "error": told,
+        "error": details,
         "output": [],
     }
     return encode({"type": "response.failed", "response": response}, "response.failed")

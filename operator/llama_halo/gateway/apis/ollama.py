@@ -39,18 +39,18 @@ _PICTURES = (("/9j/", "jpeg"), ("iVBOR", "png"), ("R0lGOD", "gif"), ("UklGR", "w
 
 def validate_chat(body: Any) -> Json:
     """Return the body of `/api/chat`; without messages it only asks to load or to unload."""
-    found = checked_model(_with_model(body))
-    return found if not found.get("messages") else checked(found)
+    request = checked_model(_with_model(body))
+    return request if not request.get("messages") else checked(request)
 
 
 def validate_prompt(body: Any) -> Json:
     """Return the body of `/api/generate`."""
-    found = checked_model(_with_model(body))
-    if not isinstance(found.get("prompt", ""), str):
+    request = checked_model(_with_model(body))
+    if not isinstance(request.get("prompt", ""), str):
         raise Failure(400, "prompt: a text is required")
-    if not isinstance(found.get("system") or "", str):
+    if not isinstance(request.get("system") or "", str):
         raise Failure(400, "system: a text is required")
-    return found
+    return request
 
 
 def without_prompt(path: str, body: Json) -> Json | None:
@@ -95,28 +95,28 @@ def generate(body: Json) -> Generation:
 
 def embedding(body: Json) -> Json:
     """Return the body of an embedding for llama-server."""
-    given = body.get("input", body.get("prompt"))
-    if not isinstance(given, (str, list)) or not given:
+    texts = body.get("input", body.get("prompt"))
+    if not isinstance(texts, (str, list)) or not texts:
         raise Failure(400, "input: a text or a list of texts is required")
-    return {"model": body["model"], "input": given}
+    return {"model": body["model"], "input": texts}
 
 
 def embedded(answer: Json, body: Json, path: str) -> Json:
     """Return the answer of an embedding; the older route has a single one."""
-    vectors = [each["embedding"] for each in answer.get("data", ())]
+    vectors = [item["embedding"] for item in answer.get("data", ())]
     if path == "/api/embeddings":
         return {"embedding": vectors[0] if vectors else []}
     usage = answer.get("usage") or {}
     return {
         "model": body["model"],
-        "embeddings": [_unit(each) for each in vectors],
+        "embeddings": [_unit(vector) for vector in vectors],
         "prompt_eval_count": usage.get("prompt_tokens", 0),
     }
 
 
 def _unit(vector: list[float]) -> list[float]:
-    length = math.sqrt(sum(each * each for each in vector)) or 1.0
-    return [each / length for each in vector]
+    length = math.sqrt(sum(component * component for component in vector)) or 1.0
+    return [component / length for component in vector]
 
 
 def _with_model(body: Any) -> Any:
@@ -128,56 +128,56 @@ def _with_model(body: Any) -> Any:
 
 def _common(body: Json) -> Json:
     """Return what chats and prompts have alike."""
-    given = body.get("options")
-    options = given if isinstance(given, dict) else {}
-    found = {_OPTIONS[name]: value for name, value in options.items() if name in _OPTIONS}
-    if isinstance(found.get("max_tokens"), int) and found["max_tokens"] < 0:
-        del found["max_tokens"]  # without end, which is llama-server's own way
-    wanted = body.get("format")
-    if wanted == "json":
-        found["response_format"] = {"type": "json_object"}
-    elif isinstance(wanted, dict):
-        schema = {"name": "answer", "schema": wanted}
-        found["response_format"] = {"type": "json_schema", "json_schema": schema}
+    given_options = body.get("options")
+    options = given_options if isinstance(given_options, dict) else {}
+    parameters = {_OPTIONS[name]: value for name, value in options.items() if name in _OPTIONS}
+    if isinstance(parameters.get("max_tokens"), int) and parameters["max_tokens"] < 0:
+        del parameters["max_tokens"]  # without end, which is llama-server's own way
+    answer_format = body.get("format")
+    if answer_format == "json":
+        parameters["response_format"] = {"type": "json_object"}
+    elif isinstance(answer_format, dict):
+        schema = {"name": "answer", "schema": answer_format}
+        parameters["response_format"] = {"type": "json_schema", "json_schema": schema}
     think = body.get("think")
     if isinstance(think, bool):
-        found["chat_template_kwargs"] = {"enable_thinking": think}
+        parameters["chat_template_kwargs"] = {"enable_thinking": think}
     elif isinstance(think, str) and think:
-        found["chat_template_kwargs"] = {"enable_thinking": True}
-        found["reasoning_effort"] = think
-    return found
+        parameters["chat_template_kwargs"] = {"enable_thinking": True}
+        parameters["reasoning_effort"] = think
+    return parameters
 
 
-def _messages(given: list[Json]) -> list[Json]:
+def _messages(messages: list[Json]) -> list[Json]:
     """Return messages as the OpenAI API has them: pictures as parts, calls with numbers, and each
     result with the number of its call, which Ollama's clients leave out."""
-    found: list[Json] = []
+    converted: list[Json] = []
     calls: list[tuple[str, str]] = []  # not answered yet: number, name
-    for message in given:
+    for message in messages:
         mended: Json = {"role": message["role"], "content": _content(message)}
         if message.get("thinking"):
             mended["reasoning_content"] = message["thinking"]
         asked = message.get("tool_calls")
         if isinstance(asked, list) and asked:
-            mended["tool_calls"] = [_call(each, len(calls) + n) for n, each in enumerate(asked)]
-            calls += [(each["id"], each["function"]["name"]) for each in mended["tool_calls"]]
+            mended["tool_calls"] = [_call(call, len(calls) + n) for n, call in enumerate(asked)]
+            calls += [(call["id"], call["function"]["name"]) for call in mended["tool_calls"]]
         if message["role"] == "tool":
             number = message.get("tool_call_id") or _answered(calls, message.get("tool_name"))
-            calls = [each for each in calls if each[0] != number]
+            calls = [call for call in calls if call[0] != number]
             mended["tool_call_id"] = number
-        found.append(mended)
-    return found
+        converted.append(mended)
+    return converted
 
 
 def _answered(calls: list[tuple[str, str]], name: Any) -> str:
     """Return the number of the first open call, of a function if its name is told."""
-    fitting = [number for number, each in calls if name in (None, "", each)]
+    fitting = [number for number, function in calls if name in (None, "", function)]
     return fitting[0] if fitting else "call_0"
 
 
 def _call(call: Any, number: int) -> Json:
-    given = call.get("function") if isinstance(call, dict) else None
-    function = given if isinstance(given, dict) else {}
+    given_function = call.get("function") if isinstance(call, dict) else None
+    function = given_function if isinstance(given_function, dict) else {}
     arguments = function.get("arguments", {})
     return {
         "id": (isinstance(call, dict) and call.get("id")) or f"call_{number}",
@@ -193,13 +193,13 @@ def _content(message: Json) -> Any:
     content, images = message.get("content") or "", message.get("images")
     if not isinstance(images, list) or not images:
         return content
-    pictures = [{"type": "image_url", "image_url": {"url": _picture(each)}} for each in images]
+    pictures = [{"type": "image_url", "image_url": {"url": _picture(image)}} for image in images]
     return [*([{"type": "text", "text": content}] if content else []), *pictures]
 
 
 def _picture(data: Any) -> str:
     text = str(data)
-    kind = next((each for mark, each in _PICTURES if text.startswith(mark)), "png")
+    kind = next((image_type for mark, image_type in _PICTURES if text.startswith(mark)), "png")
     return f"data:image/{kind};base64,{text}"
 
 
@@ -250,32 +250,32 @@ class _Answer:
 
     def _count(self, data: Json) -> None:
         usage, timings = data.get("usage") or {}, data.get("timings") or {}
-        found = {
+        counts = {
             "prompt_eval_count": usage.get("prompt_tokens") or data.get("tokens_evaluated"),
             "eval_count": usage.get("completion_tokens") or data.get("tokens_predicted"),
             "prompt_eval_duration": _nanoseconds(timings, "prompt_ms"),
             "eval_duration": _nanoseconds(timings, "predicted_ms"),
         }
-        self.counts |= {name: each for name, each in found.items() if each}
+        self.counts |= {name: count for name, count in counts.items() if count}
 
     def tool_calls(self) -> list[Json]:
         """Return the calls as Ollama has them: whole, with arguments that are objects."""
         return [
             {
-                "id": each["id"],
+                "id": call["id"],
                 "function": {
                     "index": index,
-                    "name": each["function"]["name"],
-                    "arguments": _parsed(each["function"]["arguments"]),
+                    "name": call["function"]["name"],
+                    "arguments": _parsed(call["function"]["arguments"]),
                 },
             }
-            for index, each in enumerate(self.calls)
+            for index, call in enumerate(self.calls)
         ]
 
     def ending(self) -> Json:
         """Return what the last line has beside its message."""
         reason = "length" if self.reason == "length" else "stop"
-        total = sum(self.counts.get(f"{each}_duration", 0) for each in ("prompt_eval", "eval"))
+        total = sum(self.counts.get(f"{stage}_duration", 0) for stage in ("prompt_eval", "eval"))
         return {"done": True, "done_reason": reason, "total_duration": total, **self.counts}
 
 
@@ -298,8 +298,8 @@ async def _collect(
     answer = _Answer()
     async for event in _values(upstream, answer):
         answer.take(event)
-    said = piece(answer.text, answer.thoughts, answer.tool_calls())
-    return {**_head(model), **said, **answer.ending()}
+    content = piece(answer.text, answer.thoughts, answer.tool_calls())
+    return {**_head(model), **content, **answer.ending()}
 
 
 async def _values(upstream: AsyncIterable[SseEvent], answer: _Answer) -> AsyncIterator[Json]:
@@ -333,10 +333,10 @@ def _line(data: Mapping[str, Any]) -> bytes:
 
 def _parsed(arguments: str) -> Json:
     try:
-        found = json.loads(arguments or "{}")
+        parsed = json.loads(arguments or "{}")
     except ValueError:
         return {"arguments": arguments}
-    return found if isinstance(found, dict) else {"arguments": found}
+    return parsed if isinstance(parsed, dict) else {"arguments": parsed}
 
 
 def _nanoseconds(timings: Mapping[str, Any], name: str) -> int:

@@ -15,8 +15,8 @@ _OUT_OF_REACH = ("beam_size", "best_of", "processors", "n_processors")
 
 def checked(parts: Sequence[Part]) -> str:
     """Return the name of the model that a form asks for."""
-    texts = {each.name: each.data for each in parts if each.filename is None}
-    if not any(each.name == "file" for each in parts):
+    texts = {part.name: part.data for part in parts if part.filename is None}
+    if not any(part.name == "file" for part in parts):
         raise Failure(400, "file: a recording is required")
     if texts.get("stream", b"false").lower() not in (b"false", b"0", b""):
         raise Failure(400, "stream: what is said in a recording is answered in one piece")
@@ -28,14 +28,14 @@ def checked(parts: Sequence[Part]) -> str:
 
 def for_model(parts: Sequence[Part], name: str) -> tuple[Part, ...]:
     """Return a form that asks for a model by another name."""
-    others = [each for each in parts if each.name != "model"]
+    others = [part for part in parts if part.name != "model"]
     return (Part("model", name.encode()), *others)
 
 
 def for_whisper(question: Question) -> tuple[Part, ...]:
     """Return a form for whisper.cpp's server, which has one path: whether it is to translate is
     one of its fields. How hard it tries is not the client's to say: memory depends on it."""
-    kept = [each for each in question.form if each.name not in _OUT_OF_REACH]
+    kept = [part for part in question.form if part.name not in _OUT_OF_REACH]
     if question.path == TRANSLATIONS:
         kept.append(Part("translate", b"true"))
     return tuple(kept)

@@ -26,11 +26,11 @@ HEARTBEAT = b": keep-alive\n\n"
 
 def validate(body: Any) -> Json:
     """Refuse what llama-server would answer with 500; return the body."""
-    found = checked(body)
-    for index, message in enumerate(found["messages"]):
+    request = checked(body)
+    for index, message in enumerate(request["messages"]):
         if message["role"] not in ROLES:
             raise Failure(400, f"messages.{index}.role: must be one of {', '.join(ROLES)}")
-    return found
+    return request
 
 
 def generation(body: Json) -> Generation:
@@ -70,15 +70,15 @@ def chosen_tool(body: Json) -> Json:
     if not isinstance(choice, dict) or choice.get("type") not in ("function", "custom"):
         return {}
     function = choice.get("function")
-    wanted = (function if isinstance(function, dict) else choice).get("name")
+    name = (function if isinstance(function, dict) else choice).get("name")
     tools = body.get("tools")
     kept = [
-        each
-        for each in (tools if isinstance(tools, list) else ())
-        if isinstance(each, dict) and wanted in (each.get("name"), _name_of(each))
+        tool
+        for tool in (tools if isinstance(tools, list) else ())
+        if isinstance(tool, dict) and name in (tool.get("name"), _name_of(tool))
     ]
     if not kept:
-        raise Failure(400, f"tool_choice: there is no tool {str(wanted)[:100]!r} among the tools")
+        raise Failure(400, f"tool_choice: there is no tool {str(name)[:100]!r} among the tools")
     return {"tools": kept, "tool_choice": "required"}
 
 
@@ -90,27 +90,27 @@ def _name_of(tool: Json) -> Any:
 def normal_roles(messages: list[Json]) -> list[Json]:
     """Return messages that strict chat templates take: one system message, and first; what the
     system says later is part of what the user says beside it."""
-    found: list[Json] = []
+    normalized: list[Json] = []
     open_fold = False  # the last message is the user's, made of the system's
     for message in messages:
         role = "system" if message["role"] == "developer" else message["role"]
         content = message.get("content")
-        before = found[-1] if found else {}
+        before = normalized[-1] if normalized else {}
         folds = False
-        if role == "system" and not found:
-            found.append({**message, "role": "system"})
-        elif role == "system" and len(found) == 1 and before["role"] == "system":
-            found[0] = {**before, "content": _joined(before.get("content"), content)}
+        if role == "system" and not normalized:
+            normalized.append({**message, "role": "system"})
+        elif role == "system" and len(normalized) == 1 and before["role"] == "system":
+            normalized[0] = {**before, "content": _joined(before.get("content"), content)}
         elif (role == "system" and before["role"] == "user") or (role == "user" and open_fold):
-            found[-1] = {**before, "content": _joined(before.get("content"), content)}
+            normalized[-1] = {**before, "content": _joined(before.get("content"), content)}
             folds = role == "system"
         elif role == "system":
-            found.append({**message, "role": "user"})
+            normalized.append({**message, "role": "user"})
             folds = True
         else:
-            found.append(message)
+            normalized.append(message)
         open_fold = folds
-    return found
+    return normalized
 
 
 def _joined(first: Any, second: Any) -> Any:
@@ -206,10 +206,10 @@ def _add_chunk(choice: Json, chunk: Json) -> None:
             message[field] = value
     if chunk.get("finish_reason"):
         choice["finish_reason"] = chunk["finish_reason"]
-    found = chunk.get("logprobs")
-    if found:
+    logprobs = chunk.get("logprobs")
+    if logprobs:
         collected = choice.setdefault("logprobs", {"content": []})
-        collected["content"] += found.get("content") or []
+        collected["content"] += logprobs.get("content") or []
 
 
 def add_call(calls: list[Json], part: Json) -> None:

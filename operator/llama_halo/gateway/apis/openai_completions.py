@@ -17,10 +17,10 @@ PATH = "/v1/completions"
 
 def validate(body: Any) -> Json:
     """Refuse what llama-server would answer with 500; return the body."""
-    found = checked_model(body)
-    if not isinstance(found.get("prompt"), (str, list)):
+    request = checked_model(body)
+    if not isinstance(request.get("prompt"), (str, list)):
         raise Failure(400, "prompt: a string or a list is required")
-    return found
+    return request
 
 
 def generation(body: Json) -> Generation:
@@ -54,14 +54,14 @@ async def collect(upstream: AsyncIterable[SseEvent], *, model: str) -> Json:
     choices: dict[int, Json] = {}
     async for data in until_done(upstream):
         for chunk in data.pop("choices", None) or ():
-            known = choices.setdefault(
+            choice = choices.setdefault(
                 chunk.get("index", 0), {**chunk, "text": "", "logprobs": None}
             )
-            known["text"] += chunk.get("text") or ""
-            known["logprobs"] = _together(known.get("logprobs"), chunk.get("logprobs"))
-            known["finish_reason"] = chunk.get("finish_reason") or known.get("finish_reason")
+            choice["text"] += chunk.get("text") or ""
+            choice["logprobs"] = _together(choice.get("logprobs"), chunk.get("logprobs"))
+            choice["finish_reason"] = chunk.get("finish_reason") or choice.get("finish_reason")
         answer |= data
-    return {**answer, "model": model, "choices": [choices[each] for each in sorted(choices)]}
+    return {**answer, "model": model, "choices": [choices[index] for index in sorted(choices)]}
 
 
 def _together(first: Any, second: Any) -> Any:

@@ -13,19 +13,19 @@ EMBEDDINGS, RERANK = "/v1/embeddings", "/v1/rerank"
 
 def checked(body: Any) -> Json:
     """Return a request for embeddings that llama-server takes."""
-    found = checked_model(body)
-    given = found.get("input")
-    if not isinstance(given, (str, list)) or not given:
+    request = checked_model(body)
+    texts = request.get("input")
+    if not isinstance(texts, (str, list)) or not texts:
         raise Failure(400, "input: a text or a list of texts is required")
-    return found
+    return request
 
 
 def checked_rerank(body: Any) -> Json:
     """Return a request for a reranking that llama-server takes."""
-    found = checked_model(body)
-    if not isinstance(found.get("query"), str):
+    request = checked_model(body)
+    if not isinstance(request.get("query"), str):
         raise Failure(400, "query: a text is required")
-    documents = found.get("documents", found.get("texts"))
+    documents = request.get("documents", request.get("texts"))
     if not isinstance(documents, list) or not documents:
         raise Failure(400, "documents: a list with at least one text is required")
-    return found
+    return request

@@ -20,19 +20,19 @@ _LAST = ("response.completed", "response.failed", "response.incomplete")
 
 def validate(body: Any) -> Json:
     """Refuse what llama-server would not take; return the body."""
-    found = checked_model(body)
-    if found.get("previous_response_id"):
+    request = checked_model(body)
+    if request.get("previous_response_id"):
         raise Failure(
             400,
             "previous_response_id: no responses are kept here: send the whole conversation as input"
             " (store: false)",
         )
-    given = found.get("input")
-    if not isinstance(given, (str, list)) or not given:
+    items = request.get("input")
+    if not isinstance(items, (str, list)) or not items:
         raise Failure(400, "input: a text or a list of items is required")
-    if isinstance(given, list) and not all(isinstance(each, dict) for each in given):
+    if isinstance(items, list) and not all(isinstance(item, dict) for item in items):
         raise Failure(400, "input: each item must be an object")
-    return found
+    return request
 
 
 def generation(body: Json) -> Generation:
@@ -54,9 +54,9 @@ def upstream_body(body: Json) -> Json:
     mended = {name: value for name, value in body.items() if name not in ("store", "include")}
     if isinstance(body.get("input"), list):
         mended["input"], leading = _items(body["input"])
-        told = [str(body["instructions"])] if body.get("instructions") else []
-        if told or leading:
-            mended["instructions"] = "\n\n".join([*told, *leading])
+        instructions = [str(body["instructions"])] if body.get("instructions") else []
+        if instructions or leading:
+            mended["instructions"] = "\n\n".join([*instructions, *leading])
     tools = body.get("tools")
     if isinstance(tools, list):
         mended["tools"] = list(_functions(tools))
@@ -69,42 +69,47 @@ def upstream_body(body: Json) -> Json:
 
 def _format(text: Any) -> Json:
     """Return how an answer is to be built, in the one place where llama-server looks for it."""
-    wanted = text.get("format") if isinstance(text, dict) else None
-    if not isinstance(wanted, dict) or wanted.get("type") not in ("json_schema", "json_object"):
+    text_format = text.get("format") if isinstance(text, dict) else None
+    if not isinstance(text_format, dict) or text_format.get("type") not in (
+        "json_schema",
+        "json_object",
+    ):
         return {}
-    if wanted["type"] == "json_object":
+    if text_format["type"] == "json_object":
         return {"response_format": {"type": "json_object"}}
-    schema = {name: wanted[name] for name in ("name", "schema", "strict") if name in wanted}
+    schema = {
+        name: text_format[name] for name in ("name", "schema", "strict") if name in text_format
+    }
     return {"response_format": {"type": "json_schema", "json_schema": schema}}
 
 
 def _items(items: list[Json]) -> tuple[list[Json], list[str]]:
     """Return the items that llama-server takes, and what leading system messages say: they go into
     the instructions, since strict templates take one system message alone."""
-    found: list[Json] = []
+    converted: list[Json] = []
     leading: list[str] = []
     shown: list[Json] = []  # pictures of results, which follow all results of one turn
     for item in items:
         kind, role = item.get("type", "message"), item.get("role")
         if kind in ("function_call_output", "custom_tool_call_output"):
             output, pictures = _output({**item, "type": "function_call_output"})
-            found.append(output)
+            converted.append(output)
             shown += pictures
             continue
-        found += _as_users(shown)
+        converted += _as_users(shown)
         shown = []
         if kind == "message" and role in ("system", "developer"):
-            if found:
-                found.append({"type": "message", **item, "role": "user"})
+            if converted:
+                converted.append({"type": "message", **item, "role": "user"})
             else:
                 leading.append(_text(item.get("content")))
         elif kind == "custom_tool_call":
-            given = json.dumps({"input": item.get("input") or ""})  # free text is no JSON
-            arguments = {"name": item.get("name"), "arguments": given}
-            found.append({"type": "function_call", "call_id": item.get("call_id"), **arguments})
+            arguments_json = json.dumps({"input": item.get("input") or ""})  # free text is no JSON
+            arguments = {"name": item.get("name"), "arguments": arguments_json}
+            converted.append({"type": "function_call", "call_id": item.get("call_id"), **arguments})
         elif kind in ("message", "function_call") or _is_open(item):
-            found.append({"type": kind, **item})
-    return [*found, *_as_users(shown)], leading
+            converted.append({"type": kind, **item})
+    return [*converted, *_as_users(shown)], leading
 
 
 def _as_users(pictures: list[Json]) -> list[Json]:
@@ -115,8 +120,8 @@ def _output(item: Json) -> tuple[Json, list[Json]]:
     """Return what a tool answered, and the pictures in it, which llama-server takes from the user
     alone."""
     output = item.get("output")
-    parts = [each for each in output if isinstance(each, dict)] if isinstance(output, list) else []
-    pictures = [each for each in parts if each.get("type") == "input_image"]
+    parts = [part for part in output if isinstance(part, dict)] if isinstance(output, list) else []
+    pictures = [part for part in parts if part.get("type") == "input_image"]
     return ({**item, "output": _text(output)} if pictures else item), pictures
 
 
@@ -139,8 +144,8 @@ def _functions(tools: list[Any]) -> Iterator[Json]:
 
 def _text(content: Any) -> str:
     if isinstance(content, list):
-        parts = [each.get("text") for each in content if isinstance(each, dict)]
-        return "".join(each for each in parts if isinstance(each, str))
+        parts = [part.get("text") for part in content if isinstance(part, dict)]
+        return "".join(text for text in parts if isinstance(text, str))
     return content if isinstance(content, str) else ""
 
 
@@ -148,7 +153,7 @@ async def stream(upstream: AsyncIterable[SseEvent], *, model: str) -> AsyncItera
     """Yield the client's events, numbered as typed clients expect them; raises `Failure` for an
     error among them, and when they end early."""
     items: dict[str, int] = {}
-    told: set[str] = set()
+    sent_kinds: set[str] = set()
     finished, number = False, 0
     async for event in upstream:
         data = event.value
@@ -157,9 +162,9 @@ async def stream(upstream: AsyncIterable[SseEvent], *, model: str) -> AsyncItera
         kind = str(data.get("type", event.name))
         if kind == "error" or ("error" in data and "type" not in data):
             raise in_band({"error": data.get("error", data)})
-        if kind in _ONCE and kind in told:
+        if kind in _ONCE and kind in sent_kinds:
             continue  # llama-server tells it with each token when the first is a part of a letter
-        told.add(kind)
+        sent_kinds.add(kind)
         _number(data, items)
         data.setdefault("sequence_number", number)
         number += 1
@@ -179,8 +184,8 @@ async def collect(upstream: AsyncIterable[SseEvent], *, model: str) -> Json:
         if kind == "error" or ("error" in data and "type" not in data):
             raise in_band({"error": data.get("error", data)})
         if kind in _LAST and isinstance(data.get("response"), dict):
-            found: Json = _named(data, model)["response"]
-            return found
+            response: Json = _named(data, model)["response"]
+            return response
     raise ended_early()
 
 

@@ -45,30 +45,30 @@ def checked(body: Any) -> Json:
     for index, message in enumerate(messages):
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
             raise Failure(400, f"messages.{index}.role: a role is required")
-    found: Json = body
-    return found
+    checked_body: Json = body
+    return checked_body
 
 
 def session_of(headers: Mapping[str, str], body: Json) -> str:
     """Return what tells one conversation from another: what the client calls it, else how it
     begins, its first words of the user included; hashed, for both may be long."""
-    named = [headers.get(each) for each in _SESSION_HEADERS]
+    named = [headers.get(header) for header in _SESSION_HEADERS]
     metadata = body.get("metadata")
     user = metadata.get("user_id") if isinstance(metadata, dict) else None
     named += [_session_id(user), body.get("prompt_cache_key"), user, body.get("user")]
-    for each in named:
-        if isinstance(each, str) and each:
-            return _hashed(each.encode(errors="replace"))
-    said = body.get("messages") or body.get("input") or body.get("prompt") or body.get("query")
-    if isinstance(said, list):
-        said = said[: _first_of_user(said) + 1]
-    return _hashed(dumps([body.get("system"), body.get("instructions"), said]))
+    for identifier in named:
+        if isinstance(identifier, str) and identifier:
+            return _hashed(identifier.encode(errors="replace"))
+    opening = body.get("messages") or body.get("input") or body.get("prompt") or body.get("query")
+    if isinstance(opening, list):
+        opening = opening[: _first_of_user(opening) + 1]
+    return _hashed(dumps([body.get("system"), body.get("instructions"), opening]))
 
 
 def _first_of_user(messages: list[Any]) -> int:
     """Return the place of the first message that is not the system's."""
-    for place, each in enumerate(messages):
-        if not isinstance(each, dict) or each.get("role") not in ("system", "developer"):
+    for place, message in enumerate(messages):
+        if not isinstance(message, dict) or message.get("role") not in ("system", "developer"):
             return place
     return len(messages)
 
@@ -86,6 +86,6 @@ def passed_on(headers: Mapping[str, str]) -> dict[str, str]:
 def _session_id(user: Any) -> Any:
     """Return the session in Claude Code's user_id, which is JSON in a string."""
     with suppress(ValueError, RecursionError):
-        found = json.loads(user) if isinstance(user, str) else None
-        return found.get("session_id") if isinstance(found, dict) else None
+        parsed = json.loads(user) if isinstance(user, str) else None
+        return parsed.get("session_id") if isinstance(parsed, dict) else None
     return None

@@ -33,25 +33,25 @@ def chat_of(body: Json) -> Json:
     messages: list[Json] = [{"role": "system", "content": system}] if system else []
     for message in body["messages"]:
         messages += _messages(message)
-    found: Json = {
+    chat: Json = {
         "model": body["model"],
         "messages": messages,
         **kept(body, ("max_tokens", "temperature", "top_p", "top_k", "chat_template_kwargs")),
     }
     thinking = mapping(body.get("thinking"))
     if thinking.get("type") == "enabled" and isinstance(thinking.get("budget_tokens"), int):
-        found["thinking_budget_tokens"] = thinking["budget_tokens"]
+        chat["thinking_budget_tokens"] = thinking["budget_tokens"]
     if body.get("stop_sequences"):
-        found["stop"] = body["stop_sequences"]
-    wanted = mapping(mapping(body.get("output_config")).get("format"))
-    if isinstance(wanted.get("schema"), dict):
-        schema = {"name": "answer", "schema": wanted["schema"]}
-        found["response_format"] = {"type": "json_schema", "json_schema": schema}
-    tools = [_tool(each) for each in objects(body.get("tools"))]
+        chat["stop"] = body["stop_sequences"]
+    answer_format = mapping(mapping(body.get("output_config")).get("format"))
+    if isinstance(answer_format.get("schema"), dict):
+        schema = {"name": "answer", "schema": answer_format["schema"]}
+        chat["response_format"] = {"type": "json_schema", "json_schema": schema}
+    tools = [_tool(tool) for tool in objects(body.get("tools"))]
     if tools:
-        found["tools"] = tools
-        found |= _choice(mapping(body.get("tool_choice")))
-    return found
+        chat["tools"] = tools
+        chat |= _choice(mapping(body.get("tool_choice")))
+    return chat
 
 
 def _messages(message: Json) -> Iterator[Json]:
@@ -61,24 +61,24 @@ def _messages(message: Json) -> Iterator[Json]:
         yield {"role": message["role"], "content": content}
         return
     blocks = objects(content)
-    results = [each for each in blocks if each.get("type") == "tool_result"]
+    results = [block for block in blocks if block.get("type") == "tool_result"]
     yield from map(_result, results)
     # Pictures of results follow all of them, as the user's, which every server takes.
-    pictures = [part for each in results for part in _pictures(each)]
+    pictures = [part for result in results for part in _pictures(result)]
     if pictures:
         yield {"role": "user", "content": pictures}
     parts = [part for part in map(_part, blocks) if part]
-    calls = [_call(each) for each in blocks if each.get("type") == "tool_use"]
+    calls = [_call(block) for block in blocks if block.get("type") == "tool_use"]
     if not parts and not calls:
         return
     if message["role"] == "assistant":
-        said = text_of(parts)
+        text = text_of(parts)
         yield {
             "role": "assistant",
-            "content": said or None,
+            "content": text or None,
             **({"tool_calls": calls} if calls else {}),
         }
-    elif all(each["type"] == "text" for each in parts):
+    elif all(part["type"] == "text" for part in parts):
         yield {"role": message["role"], "content": text_of(parts)}
     else:
         yield {"role": message["role"], "content": parts}
@@ -103,7 +103,7 @@ def _result(block: Json) -> Json:
 
 def _pictures(block: Json) -> list[Json]:
     parts = map(_part, objects(block.get("content")))
-    return [each for each in parts if each and each["type"] != "text"]
+    return [part for part in parts if part and part["type"] != "text"]
 
 
 def _call(block: Json) -> Json:
@@ -119,15 +119,15 @@ def _tool(tool: Json) -> Json:
 
 
 def _choice(choice: Json) -> Json:
-    found: Json = {}
+    options: Json = {}
     if choice.get("type") == "tool":
         named = {"name": choice.get("name")}
-        found["tool_choice"] = {"type": "function", "function": named}
+        options["tool_choice"] = {"type": "function", "function": named}
     elif str(choice.get("type")) in _CHOICES:
-        found["tool_choice"] = _CHOICES[str(choice["type"])]
+        options["tool_choice"] = _CHOICES[str(choice["type"])]
     if choice.get("disable_parallel_tool_use"):
-        found["parallel_tool_calls"] = False
-    return found
+        options["parallel_tool_calls"] = False
+    return options
 
 
 @dataclass

@@ -30,45 +30,47 @@ _CHOICES = {"required": "any", "auto": "auto", "none": "none"}
 
 def message_of(body: Json) -> Json:
     """Return a chat as a request for a message."""
-    system = [text_of(each.get("content")) for each in body["messages"] if _is_system(each)]
+    system = [
+        text_of(message.get("content")) for message in body["messages"] if _is_system(message)
+    ]
     messages: list[Json] = []
     for message in body["messages"]:
         if not _is_system(message):
             _add(messages, message)
     limit = body.get("max_completion_tokens") or body.get("max_tokens")
-    found: Json = {
+    request: Json = {
         "model": body["model"],
         "max_tokens": limit if isinstance(limit, int) else MOST_TOKENS,
         "messages": messages,
         **({"system": "\n\n".join(system)} if system else {}),
     }
     if isinstance(body.get("temperature"), (int, float)):
-        found["temperature"] = min(body["temperature"], 1)  # its scale ends there
+        request["temperature"] = min(body["temperature"], 1)  # its scale ends there
     else:
-        found |= kept(body, ("top_p",))  # newer models take one of the two
+        request |= kept(body, ("top_p",))  # newer models take one of the two
     stop = body.get("stop")
     if stop:
-        found["stop_sequences"] = [stop] if isinstance(stop, str) else stop
+        request["stop_sequences"] = [stop] if isinstance(stop, str) else stop
     schema = mapping(mapping(body.get("response_format")).get("json_schema")).get("schema")
     if isinstance(schema, dict):
-        found["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
-    tools = [mapping(each.get("function")) for each in objects(body.get("tools"))]
+        request["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
+    tools = [mapping(tool.get("function")) for tool in objects(body.get("tools"))]
     if tools:
-        found["tools"] = [_tool(each) for each in tools]
-        found |= _choice(body)
-    return found
+        request["tools"] = [_tool(tool) for tool in tools]
+        request |= _choice(body)
+    return request
 
 
 def signed(messages: list[Json]) -> list[Json]:
     """Return messages without the thoughts of models that sign none, which this API refuses."""
-    found = []
+    messages_signed = []
     for message in messages:
         content = message.get("content")
         if not isinstance(content, list):
-            found.append(message)
-        elif kept_blocks := [each for each in content if not _is_unsigned(each)]:
-            found.append({**message, "content": kept_blocks})
-    return found
+            messages_signed.append(message)
+        elif kept_blocks := [block for block in content if not _is_unsigned(block)]:
+            messages_signed.append({**message, "content": kept_blocks})
+    return messages_signed
 
 
 def _is_unsigned(block: Any) -> bool:
@@ -135,16 +137,16 @@ def _choice(body: Json) -> Json:
     choice = body.get("tool_choice")
     if isinstance(choice, dict):
         name = mapping(choice.get("function")).get("name")
-        found: Json = {"type": "tool", "name": name}
+        tool_choice: Json = {"type": "tool", "name": name}
     elif isinstance(choice, str) and choice in _CHOICES:
-        found = {"type": _CHOICES[choice]}
+        tool_choice = {"type": _CHOICES[choice]}
     elif body.get("parallel_tool_calls") is False:
-        found = {"type": "auto"}
+        tool_choice = {"type": "auto"}
     else:
         return {}
-    if body.get("parallel_tool_calls") is False and found["type"] != "none":
-        found["disable_parallel_tool_use"] = True
-    return {"tool_choice": found}
+    if body.get("parallel_tool_calls") is False and tool_choice["type"] != "none":
+        tool_choice["disable_parallel_tool_use"] = True
+    return {"tool_choice": tool_choice}
 
 
 @dataclass
@@ -167,7 +169,7 @@ class _Seen:
 
 async def chat_of(upstream: AsyncIterable[SseEvent]) -> AsyncIterator[SseEvent]:
     """Yield the events of a message as those of a chat."""
-    seen = _Seen()
+    state = _Seen()
     async for event in upstream:
         data = event.value
         if not isinstance(data, dict):
@@ -176,38 +178,38 @@ async def chat_of(upstream: AsyncIterable[SseEvent]) -> AsyncIterator[SseEvent]:
         if kind == "error":
             yield SseEvent.of({"error": data.get("error")})
             return
-        for each in _told(seen, data):
-            yield each
+        for converted in _told(state, data):
+            yield converted
         if kind == "message_stop":
-            yield usage_chunk(seen.prompt, seen.answer, seen.cached)
+            yield usage_chunk(state.prompt, state.answer, state.cached)
             yield DONE
             return
 
 
-def _told(seen: _Seen, data: Json) -> Iterator[SseEvent]:
+def _told(state: _Seen, data: Json) -> Iterator[SseEvent]:
     kind, delta = data.get("type"), mapping(data.get("delta"))
     block = mapping(data.get("content_block"))
     if kind == "message_start":
-        seen.count(mapping(data.get("message")).get("usage"))
+        state.count(mapping(data.get("message")).get("usage"))
         yield chunk({"role": "assistant", "content": ""})
     elif kind == "content_block_start" and block.get("type") == "tool_use":
-        index = seen.calls.setdefault(data.get("index", 0), len(seen.calls))
+        index = state.calls.setdefault(data.get("index", 0), len(state.calls))
         number, name = str(block.get("id", "")), str(block.get("name", ""))
         yield chunk(call_piece(index, number=number, name=name))
     elif kind == "content_block_delta":
-        piece = _piece(seen, data.get("index", 0), delta)
+        piece = _piece(state, data.get("index", 0), delta)
         if piece:
             yield chunk(piece)
     elif kind == "message_delta":
-        seen.count(data.get("usage"))
+        state.count(data.get("usage"))
         yield chunk({}, _REASONS.get(str(delta.get("stop_reason")), "stop"))
 
 
-def _piece(seen: _Seen, index: int, delta: Json) -> Json:
+def _piece(state: _Seen, index: int, delta: Json) -> Json:
     if isinstance(delta.get("text"), str):
         return {"content": delta["text"]}
     if isinstance(delta.get("thinking"), str):
         return {"reasoning_content": delta["thinking"]}
-    if isinstance(delta.get("partial_json"), str) and index in seen.calls:
-        return call_piece(seen.calls[index], arguments=delta["partial_json"])
+    if isinstance(delta.get("partial_json"), str) and index in state.calls:
+        return call_piece(state.calls[index], arguments=delta["partial_json"])
     return {}

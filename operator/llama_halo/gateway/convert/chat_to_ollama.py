@@ -44,40 +44,40 @@ def chat_of(body: Json) -> Json:
     stop = body.get("stop")
     if stop:
         options["stop"] = [stop] if isinstance(stop, str) else stop
-    found: Json = {
+    request: Json = {
         "model": body["model"],
-        "messages": [_message(each, names) for each in body["messages"]],
+        "messages": [_message(message, names) for message in body["messages"]],
         "options": options,
         "stream": True,
         **kept(body, ("tools",)),
     }
-    wanted = mapping(body.get("response_format"))
-    if wanted.get("type") == "json_object":
-        found["format"] = "json"
-    elif isinstance(mapping(wanted.get("json_schema")).get("schema"), dict):
-        found["format"] = wanted["json_schema"]["schema"]
+    answer_format = mapping(body.get("response_format"))
+    if answer_format.get("type") == "json_object":
+        request["format"] = "json"
+    elif isinstance(mapping(answer_format.get("json_schema")).get("schema"), dict):
+        request["format"] = answer_format["json_schema"]["schema"]
     thinks = mapping(body.get("chat_template_kwargs")).get("enable_thinking")
     if isinstance(thinks, bool):
-        found["think"] = thinks
-    return found
+        request["think"] = thinks
+    return request
 
 
 def _message(message: Json, names: dict[Any, Any]) -> Json:
     content = message.get("content")
     role = "system" if message["role"] == "developer" else message["role"]
-    found: Json = {"role": role, "content": text_of(content)}
-    urls = [mapping(each.get("image_url")).get("url") for each in objects(content)]
-    pictures = [data_url(each) for each in urls if each]
+    converted: Json = {"role": role, "content": text_of(content)}
+    urls = [mapping(part.get("image_url")).get("url") for part in objects(content)]
+    pictures = [data_url(url) for url in urls if url]
     if pictures:
         # An address is none that Ollama fetches.
-        found["images"] = [each[1] for each in pictures if each]
+        converted["images"] = [picture[1] for picture in pictures if picture]
     calls = objects(message.get("tool_calls"))
     if calls:
-        found["tool_calls"] = [{"function": _function(each)} for each in calls]
+        converted["tool_calls"] = [{"function": _function(call)} for call in calls]
     tool_name = names.get(str(message.get("tool_call_id")))
     if role == "tool" and isinstance(tool_name, str):
-        found["tool_name"] = tool_name
-    return found
+        converted["tool_name"] = tool_name
+    return converted
 
 
 def _function(call: Json) -> Json:
@@ -95,22 +95,22 @@ async def lines(chunks: AsyncIterable[bytes]) -> AsyncIterator[Json]:
     async for piece in chunks:
         *whole, rest = (rest + piece).split(b"\n")
         for line in whole:
-            found = _object(line)
-            if found is not None:
-                yield found
+            line_object = _object(line)
+            if line_object is not None:
+                yield line_object
         if len(rest) > MOST_LINE_BYTES:
             return  # nothing that Ollama says; the answer is then told as cut
-    found = _object(rest)
-    if found is not None:
-        yield found
+    line_object = _object(rest)
+    if line_object is not None:
+        yield line_object
 
 
 def _object(line: bytes) -> Json | None:
     try:
-        found = loads(line)
+        value = loads(line)
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) else None
+    return value if isinstance(value, dict) else None
 
 
 async def chat_events_of(chunks: AsyncIterable[bytes]) -> AsyncIterator[SseEvent]:

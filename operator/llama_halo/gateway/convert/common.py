@@ -20,15 +20,15 @@ def mapping(value: Any) -> Json:
 
 def objects(value: Any) -> list[Json]:
     """Return the objects of a value that should be a list."""
-    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def text_of(content: Any) -> str:
     """Return the text of a content: a string, or parts of which some are text."""
     if isinstance(content, str):
         return content
-    parts = (each.get("text") for each in objects(content))
-    return "\n".join(each for each in parts if isinstance(each, str))
+    parts = (part.get("text") for part in objects(content))
+    return "\n".join(part for part in parts if isinstance(part, str))
 
 
 def kept(body: Mapping[str, Any], names: Iterable[str]) -> Json:
@@ -40,8 +40,8 @@ def data_url(url: Any) -> tuple[str, str] | None:
     """Return media type and base64 of a data URL, None when it is none."""
     if not isinstance(url, str) or not url.startswith("data:"):
         return None
-    head, found, data = url.removeprefix("data:").partition(";base64,")
-    return (head or "image/png", data) if found else None
+    head, separator, data = url.removeprefix("data:").partition(";base64,")
+    return (head or "image/png", data) if separator else None
 
 
 def new_id(kind: str) -> str:
@@ -95,15 +95,15 @@ def call_piece(index: int, *, number: str = "", name: str = "", arguments: str =
 
 def tokens(usage: Any, *names: str) -> int:
     """Return the first of these counts that is a number."""
-    found = (mapping(usage).get(name) for name in names)
-    return next((each for each in found if isinstance(each, int)), 0)
+    counts = (mapping(usage).get(name) for name in names)
+    return next((count for count in counts if isinstance(count, int)), 0)
 
 
 def choices(data: Any) -> Iterator[Json]:
     """Yield the first choice of a chunk: translated answers have no other."""
-    for each in objects(mapping(data).get("choices")):
-        if each.get("index", 0) == 0:
-            yield each
+    for choice in objects(mapping(data).get("choices")):
+        if choice.get("index", 0) == 0:
+            yield choice
 
 
 class Told(Protocol):
@@ -126,17 +126,17 @@ async def retold(upstream: AsyncIterable[SseEvent], answer: Told) -> AsyncIterat
         if not isinstance(data, dict):
             if event.data != "[DONE]":
                 continue
-            for each in answer.end():
-                yield each
+            for encoded in answer.end():
+                yield encoded
             return
         if data.get("error"):
             yield SseEvent.of({"type": "error", "error": data["error"]}, "error")
             return
         if not begun:
             begun = True
-            for each in answer.begin(data):
-                yield each
+            for encoded in answer.begin(data):
+                yield encoded
         answer.usage = data.get("usage") or answer.usage
         for choice in choices(data):
-            for each in answer.take(choice):
-                yield each
+            for encoded in answer.take(choice):
+                yield encoded

@@ -23,35 +23,39 @@ Json = dict[str, Any]
 
 def chat_of(body: Json) -> Json:
     """Return a request, mended as for llama-server, as one of Chat Completions."""
-    told = body.get("instructions")
-    messages: list[Json] = [{"role": "system", "content": told}] if told else []
-    given = body.get("input")
-    items = [{"role": "user", "content": given}] if isinstance(given, str) else objects(given)
+    instructions = body.get("instructions")
+    messages: list[Json] = [{"role": "system", "content": instructions}] if instructions else []
+    given_input = body.get("input")
+    items = (
+        [{"role": "user", "content": given_input}]
+        if isinstance(given_input, str)
+        else objects(given_input)
+    )
     for item in items:
         _add(messages, item)
-    found: Json = {
+    chat: Json = {
         "model": body["model"],
         "messages": messages,
         **kept(body, ("temperature", "top_p")),
     }
     if isinstance(body.get("max_output_tokens"), int):
-        found["max_tokens"] = body["max_output_tokens"]
-    wanted = mapping(mapping(body.get("text")).get("format"))
-    if wanted.get("type") == "json_schema":
-        schema = kept(wanted, ("name", "schema", "strict"))
-        found["response_format"] = {"type": "json_schema", "json_schema": schema}
-    elif wanted.get("type") == "json_object":
-        found["response_format"] = {"type": "json_object"}
+        chat["max_tokens"] = body["max_output_tokens"]
+    answer_format = mapping(mapping(body.get("text")).get("format"))
+    if answer_format.get("type") == "json_schema":
+        schema = kept(answer_format, ("name", "schema", "strict"))
+        chat["response_format"] = {"type": "json_schema", "json_schema": schema}
+    elif answer_format.get("type") == "json_object":
+        chat["response_format"] = {"type": "json_object"}
     tools = objects(body.get("tools"))
     if tools:
         parts = ("name", "description", "parameters", "strict")
-        found["tools"] = [{"type": "function", "function": kept(each, parts)} for each in tools]
-        found |= kept(body, ("parallel_tool_calls",))
+        chat["tools"] = [{"type": "function", "function": kept(tool, parts)} for tool in tools]
+        chat |= kept(body, ("parallel_tool_calls",))
         choice = body.get("tool_choice")
         if isinstance(choice, dict) and choice.get("name"):
             choice = {"type": "function", "function": {"name": choice["name"]}}
-        found |= {"tool_choice": choice} if choice else {}
-    return found
+        chat |= {"tool_choice": choice} if choice else {}
+    return chat
 
 
 def _add(messages: list[Json], item: Json) -> None:
@@ -77,13 +81,13 @@ def _add(messages: list[Json], item: Json) -> None:
 
 
 def _content(content: Any) -> Any:
-    pictures = [each for each in objects(content) if each.get("type") == "input_image"]
+    pictures = [part for part in objects(content) if part.get("type") == "input_image"]
     if not pictures:
         return text_of(content)
-    urls = [each.get("image_url") for each in pictures]
+    urls = [picture.get("image_url") for picture in pictures]
     return [
         {"type": "text", "text": text_of(content)},
-        *({"type": "image_url", "image_url": {"url": each}} for each in urls),
+        *({"type": "image_url", "image_url": {"url": url}} for url in urls),
     ]
 
 
@@ -167,8 +171,8 @@ class _Response:
             yield _event("response.output_item.done", item=item)
         status = "incomplete" if self.cut else "completed"
         cause = {"incomplete_details": {"reason": "max_output_tokens"}} if self.cut else {}
-        found = {**self.head(status), **cause, "usage": _usage(self.usage)}
-        yield _event(f"response.{status}", response=found)
+        response = {**self.head(status), **cause, "usage": _usage(self.usage)}
+        yield _event(f"response.{status}", response=response)
 
     def head(self, status: str) -> Json:
         return {

@@ -67,10 +67,10 @@ class Line:
     """The way to one client: begun with the first bytes, and never silent for long."""
 
     def __init__(
-        self, request: web.Request, made: Generation, call: Call, ping_seconds: float
+        self, request: web.Request, exchange: Generation, call: Call, ping_seconds: float
     ) -> None:
         self.response: web.StreamResponse | None = None
-        self.made, self.call = made, call
+        self.made, self.call = exchange, call
         self._request = request
         self._ping_seconds = ping_seconds
         self._written_at = time.monotonic()
@@ -86,13 +86,13 @@ class Line:
 
     def write_at_once(self, data: bytes) -> bool:
         """Write what is in chunks already, unless that would have to wait."""
-        way = self._request.transport
-        if self._writing or way is None or way.is_closing():
+        transport = self._request.transport
+        if self._writing or transport is None or transport.is_closing():
             return False
-        if way.get_write_buffer_size() > MOST_UNREAD_BYTES:
+        if transport.get_write_buffer_size() > MOST_UNREAD_BYTES:
             return False
         self._written_at = time.monotonic()
-        way.write(data)
+        transport.write(data)
         return True
 
     async def write(self, data: bytes) -> None:
@@ -154,12 +154,12 @@ def next_look_seconds(quiet: float, patience: float, *, writing: bool) -> float:
     return max(min(stalled, patience - (0.0 if writing else quiet)), LEAST_LOOK_SECONDS)
 
 
-async def _chunks(opened: Opened, made: Generation, call: Call) -> AsyncGenerator[bytes, None]:
+async def _chunks(opened: Opened, exchange: Generation, call: Call) -> AsyncGenerator[bytes, None]:
     """Yield what the client gets. All that goes wrong is a `Failure`: the status may be sent."""
     try:
         async with opened as (call.target, events):
             try:
-                async for chunk in made.stream(call.noting(events)):
+                async for chunk in exchange.stream(call.noting(events)):
                     yield chunk
             except UNREADABLE as error:
                 raise unreadable(error) from error

@@ -37,10 +37,10 @@ class Credentials:
         return key
 
 
-def _missing(provider: Provider, why: str) -> Failure:
+def _missing(provider: Provider, reason: str) -> Failure:
     return Failure(
         502,
-        f"the API key of provider {provider.name} cannot be read ({why}): see the Secret that"
+        f"the API key of provider {provider.name} cannot be read ({reason}): see the Secret that"
         " apiKeySecretRef of the ModelRouter names",
         code=PROVIDER,
     )

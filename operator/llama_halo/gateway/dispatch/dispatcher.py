@@ -190,8 +190,10 @@ class Held:
         if failure.code == LOST:
             patience.lost += 1
             if patience.lost > MOST_LOST:
-                what = f"{failure.message}, and another one before: the request may be the reason"
-                raise Failure(502, what)
+                message = (
+                    f"{failure.message}, and another one before: the request may be the reason"
+                )
+                raise Failure(502, message)
         # One that loads again says so itself, before the operator has seen it; and one whose server
         # is gone still answers, as far as anybody knows.
         passes = (

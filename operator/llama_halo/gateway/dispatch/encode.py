@@ -67,22 +67,22 @@ def wire(model: Model, question: Question, key: str) -> Wire:
 
 def _in_its_own_words(provider: Provider, name: str, question: Question, key: str) -> Wire | None:
     """Return a request that needs no translation, None when it does."""
-    path, given = question.path, {**question.given, "model": name, "stream": True}
+    path, client_body = question.path, {**question.given, "model": name, "stream": True}
     if provider.protocol == "Anthropic" and question.own == MESSAGES:
         headers = {**_anthropic(key), **question.headers}
-        given["messages"] = chat_to_anthropic.signed(given["messages"])
+        client_body["messages"] = chat_to_anthropic.signed(client_body["messages"])
         as_asked = events if path == MESSAGES else _messages_as_chat
-        return Wire(_messages_path(provider), given, headers=headers, read=as_asked)
+        return Wire(_messages_path(provider), client_body, headers=headers, read=as_asked)
     if provider.protocol == "OpenAI" and question.form:
         form = openai_audio.for_model(question.form, name)
         return Wire(path.removeprefix("/v1"), form=form, headers=_bearer(key))
     if provider.protocol == "OpenAI" and question.own in (CHAT, COMPLETIONS):
-        body = {**given, "stream_options": {"include_usage": True}}
+        body = {**client_body, "stream_options": {"include_usage": True}}
         return Wire(path.removeprefix("/v1"), body, headers=_bearer(key))
     body = {**question.body, "model": name}
     if provider.protocol == "OpenAI" and path in (COMPLETIONS, EMBEDDINGS, RERANK):
-        known = {name: value for name, value in body.items() if name not in _OURS}
-        return Wire(path.removeprefix("/v1"), known, headers=_bearer(key))
+        fields = {name: value for name, value in body.items() if name not in _OURS}
+        return Wire(path.removeprefix("/v1"), fields, headers=_bearer(key))
     if provider.protocol == "Ollama" and path == EMBEDDINGS:
         return Wire(path, body, headers=_bearer(key))  # it serves OpenAI's, too
     return None
@@ -96,12 +96,14 @@ def _as_a_chat(provider: Provider, name: str, question: Question, key: str) -> W
     chat, answer = _chat_of(question, provider)
     chat = {**chat, "model": name}
     if provider.protocol == "OpenAI":
-        known = {name: value for name, value in chat.items() if name not in _OURS}
-        if _OPENAIS_OWN in provider.base_url and "max_tokens" in known:
-            known["max_completion_tokens"] = known.pop("max_tokens")  # its newer models ask for it
+        fields = {name: value for name, value in chat.items() if name not in _OURS}
+        if _OPENAIS_OWN in provider.base_url and "max_tokens" in fields:
+            fields["max_completion_tokens"] = fields.pop(
+                "max_tokens"
+            )  # its newer models ask for it
         return Wire(
             "/chat/completions",
-            {**known, "stream": True, "stream_options": {"include_usage": True}},
+            {**fields, "stream": True, "stream_options": {"include_usage": True}},
             headers=_bearer(key),
             read=lambda data: answer(events(data)),
         )

@@ -93,7 +93,7 @@ def _passed(data: bytes, passes: Passes) -> bytes | None:
     None when they are anything else, or more than is sent in one breath."""
     if len(data) > MOST_AT_ONCE_BYTES:
         return None
-    found, at = [], 0
+    chunks, at = [], 0
     while at < len(data):
         size = _SIZE.match(data, at)
         if size is None:
@@ -106,6 +106,6 @@ def _passed(data: bytes, passes: Passes) -> bytes | None:
         sent = passes(event)
         if sent is None:
             return None
-        found.append(data[at:after] if sent is event else b"%x\r\n%b\r\n" % (len(sent), sent))
+        chunks.append(data[at:after] if sent is event else b"%x\r\n%b\r\n" % (len(sent), sent))
         at = after
-    return b"".join(found)
+    return b"".join(chunks)

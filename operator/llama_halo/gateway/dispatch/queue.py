@@ -55,7 +55,7 @@ class _Door:
 
     def with_room(self, preferred: Sequence[str]) -> str | None:
         """Return the first of some servers that has a slot left, None when none has."""
-        return next((each for each in preferred if self.inside[each] < self.limit), None)
+        return next((server for server in preferred if self.inside[server] < self.limit), None)
 
     def let_in(self) -> None:
         """Let in who is next, as many as there is room for."""
@@ -137,8 +137,8 @@ class Admission:
             yield None
             return
         try:
-            found = look()
-            yield (found, server) if found else None
+            current = look()
+            yield (current, server) if current else None
         finally:
             door.widen(look())
             door.leave(server)
@@ -148,7 +148,7 @@ class Admission:
         turn: Turn = asyncio.get_running_loop().create_future()
         door.waiting.setdefault(session, deque()).append(turn)
         door.let_in()
-        given = False
+        admitted = False
         try:
             while not turn.done():
                 await asyncio.wait({turn}, timeout=LOOK_SECONDS)
@@ -159,10 +159,10 @@ class Admission:
                     raise _full(model, door)
                 door.widen(model)
                 door.let_in()
-            given = True
+            admitted = True
             return turn.result()
         finally:
-            if not given:
+            if not admitted:
                 door.leave_line(session, turn)
 
     def waiting(self, model: Model) -> int:

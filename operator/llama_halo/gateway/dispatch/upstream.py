@@ -64,12 +64,12 @@ class Answer:
     def value(self) -> dict[str, Any]:
         """Return the object that it is."""
         try:
-            found = loads(self.data)
+            value = loads(self.data)
         except (ValueError, RecursionError) as error:
             raise unreadable(error) from error
-        if not isinstance(found, dict):
+        if not isinstance(value, dict):
             raise unreadable(TypeError("not an object"))
-        return found
+        return value
 
 
 class Upstream:
@@ -156,15 +156,15 @@ class Upstream:
 
     async def _post(self, model: Model, url: str, sent: Wire) -> aiohttp.ClientResponse:
         """Post, and once again when the connection was a kept one and is lost at once."""
-        way, started = _Way(), time.monotonic()
-        _WAY.set(way)
+        connection, started = _Way(), time.monotonic()
+        _WAY.set(connection)
         try:
             return await self._post_once(url, sent)
         except aiohttp.ClientConnectorError:
             raise
         except aiohttp.ClientConnectionError:
             at_once = time.monotonic() - started < CLOSED_SECONDS
-            if not (way.was_kept and at_once) or model.provider:
+            if not (connection.was_kept and at_once) or model.provider:
                 raise
         return await self._post_once(url, sent)
 
@@ -200,12 +200,12 @@ def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
     loses its power says no word, and the answer to a long prompt may take minutes."""
     _WAY.get().was_kept = False
     family, kind, protocol, _, _ = address
-    made = socket.socket(family=family, type=kind, proto=protocol)
-    made.setblocking(False)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connection = socket.socket(family=family, type=kind, proto=protocol)
+    connection.setblocking(False)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in _KEEP_ALIVE:
-        made.setsockopt(socket.IPPROTO_TCP, option, value)
-    return made
+        connection.setsockopt(socket.IPPROTO_TCP, option, value)
+    return connection
 
 
 async def _chunks(
@@ -257,31 +257,31 @@ def _silent(seconds: float) -> Failure:
 def _payload(sent: Wire) -> bytes | aiohttp.FormData:
     if not sent.form:
         return dumps(sent.body)
-    made = aiohttp.FormData()
+    form = aiohttp.FormData()
     for part in sent.form:
         if part.filename is None:
-            made.add_field(part.name, part.data.decode(errors="replace"))
+            form.add_field(part.name, part.data.decode(errors="replace"))
         else:
             kind = part.content_type
-            made.add_field(part.name, part.data, filename=part.filename, content_type=kind)
-    return made
+            form.add_field(part.name, part.data, filename=part.filename, content_type=kind)
+    return form
 
 
 def lost(model: Model) -> Failure:
     """Return the failure of a server that took a request and closed the connection."""
     if model.provider:
-        what = f"provider {model.provider.name} closed the connection before it answered"
-        return Failure(502, what, code=PROVIDER)
-    what = f"the server of model {model.name} closed the connection before it answered"
-    return Failure(503, what, code=LOST, retry_after_seconds=CONNECT_RETRY_SECONDS)
+        message = f"provider {model.provider.name} closed the connection before it answered"
+        return Failure(502, message, code=PROVIDER)
+    message = f"the server of model {model.name} closed the connection before it answered"
+    return Failure(503, message, code=LOST, retry_after_seconds=CONNECT_RETRY_SECONDS)
 
 
 def _unreachable(model: Model, error: Exception) -> Failure:
     if model.provider is None:
         return unreachable(model.name)
     name = model.provider.name
-    what = f"provider {name} does not take connections ({type(error).__name__})"
-    return Failure(503, what, code=PROVIDER, retry_after_seconds=CONNECT_RETRY_SECONDS)
+    message = f"provider {name} does not take connections ({type(error).__name__})"
+    return Failure(503, message, code=PROVIDER, retry_after_seconds=CONNECT_RETRY_SECONDS)
 
 
 async def _failure(model: Model, response: aiohttp.ClientResponse) -> Failure:
@@ -295,10 +295,10 @@ async def _failure(model: Model, response: aiohttp.ClientResponse) -> Failure:
                     if len(text) > MOST_ERROR_BYTES:
                         break
     try:
-        found = loads(text)
+        answer = loads(text)
     except (ValueError, RecursionError):
-        found = {"error": {"message": text[:300].decode(errors="replace")}}
-    body = found if isinstance(found, dict) else {}
+        answer = {"error": {"message": text[:300].decode(errors="replace")}}
+    body = answer if isinstance(answer, dict) else {}
     if model.provider is None:
         return from_upstream(response.status, body)
     again = response.headers.get("Retry-After", "")

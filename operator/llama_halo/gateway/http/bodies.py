@@ -53,10 +53,10 @@ def parsed(data: bytes) -> Any:
 
 async def read_object(request: web.Request) -> dict[str, Any]:
     """Return the JSON object of a request's body."""
-    found = parsed(await read(request, _nobody))
-    if not isinstance(found, dict):
+    value = parsed(await read(request, _nobody))
+    if not isinstance(value, dict):
         raise Failure(400, "the request body must be a JSON object")
-    return found
+    return value
 
 
 async def read_form(request: web.Request, taken: Callable[[int], None]) -> tuple[Part, ...]:
@@ -73,10 +73,10 @@ async def read_form(request: web.Request, taken: Callable[[int], None]) -> tuple
 
 
 async def _parts(request: web.Request, taken: Callable[[int], None]) -> tuple[Part, ...]:
-    found: list[Part] = []
+    parts: list[Part] = []
     size = 0
     async for part in await request.multipart():
-        if len(found) >= MOST_PARTS:
+        if len(parts) >= MOST_PARTS:
             raise too_large()
         if not isinstance(part, BodyPartReader) or not part.name:
             raise Failure(400, "each part of the form needs a name, and none has parts itself")
@@ -88,8 +88,8 @@ async def _parts(request: web.Request, taken: Callable[[int], None]) -> tuple[Pa
             if size > LIMIT_BYTES:
                 raise too_large()
         kind = part.headers.get("Content-Type", "application/octet-stream")
-        found.append(Part(part.name, bytes(data), part.filename, kind))
-    return tuple(found)
+        parts.append(Part(part.name, bytes(data), part.filename, kind))
+    return tuple(parts)
 
 
 def _nobody(_: int) -> None:

@@ -160,12 +160,12 @@ def from_provider(
     provider (key, quota, outage) is told as that, and the model's fallbacks answer.
     """
     error = body.get("error")
-    found = error.get("message") if isinstance(error, Mapping) else error
-    said = str(found or body.get("message") or f"it answered {status}")[:500]
-    message = f"provider {provider}: {said}"
+    detail = error.get("message") if isinstance(error, Mapping) else error
+    message_of_provider = str(detail or body.get("message") or f"it answered {status}")[:500]
+    message = f"provider {provider}: {message_of_provider}"
     if status in (400, 413, 415, 422):
         # In its own words: clients know some of them, such as those for a prompt that is too long.
-        return Failure(413 if status == 413 else 400, said)
+        return Failure(413 if status == 413 else 400, message_of_provider)
     if status == 429:
         return Failure(429, message, code=PROVIDER, retry_after_seconds=retry_after_seconds or 5)
     return Failure(502, message, code=PROVIDER, retry_after_seconds=retry_after_seconds)

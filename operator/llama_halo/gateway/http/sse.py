@@ -49,12 +49,12 @@ class SseEvent:
             return None
 
     def _field(self, name: bytes) -> list[str]:
-        found = []
+        values = []
         for line in self.raw.split(b"\n"):
             field, _, value = line.partition(b":")
             if field == name:
-                found.append(value.removeprefix(b" ").decode(errors="replace"))
-        return found
+                values.append(value.removeprefix(b" ").decode(errors="replace"))
+        return values
 
 
 def encode(data: Any, name: str = "") -> bytes:
@@ -71,8 +71,8 @@ async def events(chunks: AsyncIterable[bytes]) -> AsyncIterator[SseEvent]:
         if b"\r" in rest:
             rest = rest.replace(b"\r\n", b"\n")
         while True:
-            raw, found, after = rest.partition(END)
-            if not found:
+            raw, separator, after = rest.partition(END)
+            if not separator:
                 break
             rest = after
             if raw.startswith(b"data:") or b"\ndata:" in raw:

@@ -109,8 +109,8 @@ class Leases:
 
     async def close(self) -> None:
         """Take back what was said, as far as that is possible, and end the connections."""
-        said = [name for name, model in self._models.items() if model.counter]
-        await asyncio.gather(*(self._take_back(name) for name in said))
+        names = [name for name, model in self._models.items() if model.counter]
+        await asyncio.gather(*(self._take_back(name) for name in names))
         if self._client is not None:
             await self._client.close()
 
@@ -144,10 +144,10 @@ class Leases:
     async def _say(self, name: str, model: _Model) -> None:
         """Write the counter and the requests in flight, and keep the phase of the reply."""
         model.counter += 1
-        in_flight, said = model.in_flight, f"{model.counter}/{model.in_flight}"
+        in_flight, value = model.in_flight, f"{model.counter}/{model.in_flight}"
         model.said_at = self._clock()
         try:
-            lease = await self._patch(name, said)
+            lease = await self._patch(name, value)
             annotations = lease["metadata"].get("annotations") or {}
         except (*FAILED, KeyError) as error:
             # Asked again for the next request; a Lease that is not there yet is no reason to wait.
@@ -163,12 +163,12 @@ class Leases:
         if model.in_flight and not in_flight:
             self._news.set()  # one came while it was said that there is none
 
-    async def _patch(self, name: str, said: str | None) -> Json:
+    async def _patch(self, name: str, value: str | None) -> Json:
         if self._client is None:
             self._client = self._server.client(_TIMEOUT)
         async with self._client.patch(
             self._path + name,
-            data=json.dumps({"metadata": {"annotations": {self._entry: said}}}),
+            data=json.dumps({"metadata": {"annotations": {self._entry: value}}}),
             headers={**self._server.headers(), "Content-Type": "application/merge-patch+json"},
             allow_redirects=False,
         ) as response:

@@ -91,44 +91,44 @@ def servers(model: Model, session: str) -> list[str]:
     def rank(url: str) -> str:
         return sha256(f"{session} {url}".encode(errors="replace")).hexdigest()
 
-    found = model.serving if model.available else model.starting
-    return sorted(found, key=rank) or ([model.endpoint] if model.endpoint else [])
+    urls_known = model.serving if model.available else model.starting
+    return sorted(urls_known, key=rank) or ([model.endpoint] if model.endpoint else [])
 
 
 def urls(model: Model, server: str) -> list[str]:
     """Return where to send a request that one server has a slot for; the Service is the way out
     when what was known is no longer so."""
-    others = [each for each in servers(model, server) if each != server]
+    others = [other for other in servers(model, server) if other != server]
     return list(dict.fromkeys([server, *others, model.endpoint or server]))
 
 
 def elsewhere(config: GatewayConfig) -> dict[str, Model]:
     """Return the models of providers by their keys: whether they answer shows when they are
     asked."""
-    providers = {each.name: each for each in config.providers}
+    providers = {provider.name: provider for provider in config.providers}
     return {
-        each.key: Model(
-            name=each.key,
-            endpoint=providers[each.provider].base_url,
+        model.key: Model(
+            name=model.key,
+            endpoint=providers[model.provider].base_url,
             available=True,
             state="Elsewhere",
-            parallel=providers[each.provider].max_concurrent,
-            provider=providers[each.provider],
-            provider_name=each.model,
+            parallel=providers[model.provider].max_concurrent,
+            provider=providers[model.provider],
+            provider_name=model.model,
         )
-        for each in config.models
-        if each.provider in providers
+        for model in config.models
+        if model.provider in providers
     }
 
 
 def model_of(cr: Mapping[str, Any]) -> Model:
     """Read a LlamaModel resource."""
     metadata, spec, status = cr["metadata"], cr.get("spec", {}), cr.get("status", {})
-    conditions = {each["type"]: each for each in status.get("conditions", ())}
+    conditions = {condition["type"]: condition for condition in status.get("conditions", ())}
     servers = [
-        (each.get("reason") == "Serving", f"http://{each['address']}")
-        for each in status.get("placements", ())
-        if each.get("address")
+        (placement.get("reason") == "Serving", f"http://{placement['address']}")
+        for placement in status.get("placements", ())
+        if placement.get("address")
     ]
     about, memory = status.get("model") or {}, status.get("memory") or {}
     capabilities = tuple(about.get("capabilities") or ())

@@ -100,8 +100,8 @@ class ModelWatch:
             self._path, headers=self._server.headers(), allow_redirects=False
         ) as response:
             answer = await (await checked(response)).json()
-        found = map(model_of, answer["items"])
-        self.models = {**{each.name: each for each in found}, **self._elsewhere}
+        models = map(model_of, answer["items"])
+        self.models = {**{model.name: model for model in models}, **self._elsewhere}
         self._synced.set()
         for name in list(self._awaited):
             self._wake(name)

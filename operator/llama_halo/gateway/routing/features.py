@@ -48,10 +48,10 @@ class Traits:
 
 def traits_of(headers: Mapping[str, str], body: Json, size_bytes: int) -> Traits:
     """Return how a request of any API is built; `size_bytes` is that of its body."""
-    tools = [each for each in _listed(body.get("tools")) if isinstance(each, Mapping)]
+    tools = [tool for tool in _listed(body.get("tools")) if isinstance(tool, Mapping)]
     # Codex has the tool in every request, among its own.
     searches = bool(tools) and all(
-        str(each.get("type", "")).startswith("web_search") for each in tools
+        str(tool.get("type", "")).startswith("web_search") for tool in tools
     )
     files = list(_files(body))
     return Traits(
@@ -59,9 +59,11 @@ def traits_of(headers: Mapping[str, str], body: Json, size_bytes: int) -> Traits
         thinks=_thinks_hard(body),
         searches=searches,
         sees=any(is_image for is_image, _ in files),
-        fetches=any(not each.startswith("data:") for _, found in files for each in found.addresses),
+        fetches=any(
+            not address.startswith("data:") for _, file in files for address in file.addresses
+        ),
         subagent=SUBAGENT_HEADER in headers,
-        letters=max(size_bytes - sum(found.letters for _, found in files), 0),
+        letters=max(size_bytes - sum(file.letters for _, file in files), 0),
     )
 
 
@@ -73,12 +75,12 @@ def _is_background(headers: Mapping[str, str], body: Json) -> bool:
     if body.get("tools") or _thinks(body):
         return False
     messages = _listed(body.get("messages")) or _listed(body.get("input"))
-    if not messages or any(_role(each) == "assistant" for each in messages):
+    if not messages or any(_role(message) == "assistant" for message in messages):
         return False
-    wanted = body.get("output_config")
+    output_config = body.get("output_config")
     return (
         client_of(headers) in CODING_AGENTS
-        or (isinstance(wanted, Mapping) and "format" in wanted)
+        or (isinstance(output_config, Mapping) and "format" in output_config)
         or _first_words(messages[-1]).startswith(_TASKS)
     )
 
@@ -108,7 +110,7 @@ def _thinks_hard(body: Json) -> bool:
     for name in ("output_config", "reasoning"):
         part = body.get(name)
         efforts.append(part.get("effort") if isinstance(part, Mapping) else None)
-    return any(isinstance(each, str) and each in _HARD for each in efforts)
+    return any(isinstance(effort, str) and effort in _HARD for effort in efforts)
 
 
 @dataclass(frozen=True)
@@ -125,14 +127,16 @@ def _files(value: Any, depth: int = 0) -> Iterator[tuple[bool, _File]]:
     if depth > 6:
         return
     if isinstance(value, list):
-        for each in value:
-            yield from _files(each, depth + 1)
+        for item in value:
+            yield from _files(item, depth + 1)
     elif isinstance(value, Mapping):
         if value.get("type") in (*_IMAGES, *_OTHERS):
             yield value["type"] in _IMAGES, _file(value)
         pictures = value.get("images")
         if isinstance(pictures, list):
-            yield from ((True, _File(len(each))) for each in pictures if isinstance(each, str))
+            yield from (
+                (True, _File(len(picture))) for picture in pictures if isinstance(picture, str)
+            )
         for name in _NESTED:
             if isinstance(value.get(name), list):
                 yield from _files(value[name], depth + 1)
@@ -141,7 +145,7 @@ def _files(value: Any, depth: int = 0) -> Iterator[tuple[bool, _File]]:
 def _file(part: Json) -> _File:
     """Return what a part of a message has of a file, wherever the API keeps it: all of it, for
     nobody knows which of it a server looks at."""
-    holders = (part, *(part.get(each) for each in _HOLDERS))
+    holders = (part, *(part.get(holder) for holder in _HOLDERS))
     letters, addresses = 0, []
     for holder in holders:
         if not isinstance(holder, Mapping):
@@ -149,10 +153,10 @@ def _file(part: Json) -> _File:
         for name in ("data", "file_data"):
             letters += len(holder[name]) if isinstance(holder.get(name), str) else 0
         for name in ("url", "image_url", "audio_url", "video_url", "file_url"):
-            found = holder.get(name)
-            if isinstance(found, str):
-                letters += len(found)
-                addresses.append(found)
+            address = holder.get(name)
+            if isinstance(address, str):
+                letters += len(address)
+                addresses.append(address)
     return _File(letters, tuple(addresses))
 
 

@@ -61,33 +61,33 @@ class Choice:
             if long and (not traits.sees or self._may_see(long)):
                 target = long
         able = [
-            each
-            for each in fallbacks(self._config, models, target)
-            if serves(models.get(each.llama_model), mode)
+            fallback
+            for fallback in fallbacks(self._config, models, target)
+            if serves(models.get(fallback.llama_model), mode)
         ]
         if not able:
             raise _is_for_something_else(target, models[target.llama_model].mode, mode)
         first, *others = able
-        found = [first, *others]
+        chosen = [first, *others]
         if traits.sees:
-            found = [each for each in others if self._may_see(each)]
+            chosen = [other for other in others if self._may_see(other)]
             if first.route == IMAGE or self._may_see(first):
-                found = [first, *found]
-            if not found:
+                chosen = [first, *chosen]
+            if not chosen:
                 raise _takes_no_images(target)
         if traits.fetches:
-            found = [each for each in found if self._may_fetch(each)]
-            if not found:
+            chosen = [candidate for candidate in chosen if self._may_fetch(candidate)]
+            if not chosen:
                 raise _nothing_is_fetched()
-        return found
+        return chosen
 
     async def tokens(self, target: Target, traits: Traits, count: Question | None) -> int:
         """Return the tokens of a request as its model counts them, and a guess when that does not
         answer now: nothing is loaded to count."""
         model = self._watch.models.get(target.llama_model)
         exact = await self._held.ask_now(model, count) if model and count else None
-        found = (exact or {}).get("input_tokens")
-        return found if isinstance(found, int) else round(traits.letters / LETTERS_A_TOKEN)
+        counted = (exact or {}).get("input_tokens")
+        return counted if isinstance(counted, int) else round(traits.letters / LETTERS_A_TOKEN)
 
     def _may_see(self, target: Target) -> bool:
         model = self._watch.models.get(target.llama_model)
@@ -144,11 +144,11 @@ _ASKED = {
 }
 
 
-def _is_for_something_else(target: Target, has: str, wanted: str) -> Failure:
+def _is_for_something_else(target: Target, has: str, mode: str) -> Failure:
     return Failure(
         400,
         f"model {target.name} has mode {has}: ask it at {_ASKED[has]}, or ask a model with"
-        f" spec.mode {wanted}",
+        f" spec.mode {mode}",
     )
 
 

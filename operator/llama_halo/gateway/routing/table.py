@@ -46,12 +46,12 @@ def resolve(
     by_pattern = _by_pattern(config, asked) or _by_pattern(config, name)
     if by_pattern is None and not name.startswith("claude") and name != DEFAULT:
         return None
-    found = _by_task(config.routes, served, traits)
-    if found is None and by_pattern is not None:
-        found = Target(by_pattern, served[by_pattern], EXPLICIT, by_task=True)
-    if found is None and config.routes.default:
-        found = _routed(served, config.routes.default, DEFAULT, by_task=True)
-    return _seeing(config, models, found, traits) if found else None
+    target = _by_task(config.routes, served, traits)
+    if target is None and by_pattern is not None:
+        target = Target(by_pattern, served[by_pattern], EXPLICIT, by_task=True)
+    if target is None and config.routes.default:
+        target = _routed(served, config.routes.default, DEFAULT, by_task=True)
+    return _seeing(config, models, target, traits) if target else None
 
 
 def long_context(config: GatewayConfig, models: Mapping[str, Model]) -> Target | None:
@@ -65,12 +65,12 @@ def fallbacks(config: GatewayConfig, models: Mapping[str, Model], target: Target
     when it does not."""
     served = targets(config, models)
     others = config.fallbacks.get(target.name, ())
-    return [target, *(_routed(served, each, target.route) for each in others)]
+    return [target, *(_routed(served, other, target.route) for other in others)]
 
 
 def route_models(routes: Routes) -> dict[str, str]:
     """Return the model of each route that there is, by the name that the resource has for it."""
-    found = {
+    routed = {
         DEFAULT: routes.default,
         "background": routes.background,
         "think": routes.think,
@@ -79,16 +79,16 @@ def route_models(routes: Routes) -> dict[str, str]:
         IMAGE: routes.image,
         "subagent": routes.subagent,
     }
-    return {name: model for name, model in found.items() if model}
+    return {name: model for name, model in routed.items() if model}
 
 
 def targets(config: GatewayConfig, models: Mapping[str, Model]) -> dict[str, str]:
     """Return the router's own model names, each with the key of what is behind it."""
-    served = {each.name: each.key for each in config.models}
-    wanted = config.model_labels.items()
-    if wanted:
-        for model in sorted(models.values(), key=lambda each: each.name):
-            if set(wanted) <= model.labels:
+    served = {model.name: model.key for model in config.models}
+    match_labels = config.model_labels.items()
+    if match_labels:
+        for model in sorted(models.values(), key=lambda model: model.name):
+            if set(match_labels) <= model.labels:
                 served.setdefault(model.name, model.name)
     return served
 
@@ -100,10 +100,10 @@ def exact_names(config: GatewayConfig, models: Mapping[str, Model]) -> dict[str,
     claims on one name the first model by name wins.
     """
     names: dict[str, str] = {}
-    for each in sorted(config.models, key=lambda each: each.name):
-        for alias in each.aliases:
+    for entry in sorted(config.models, key=lambda model: model.name):
+        for alias in entry.aliases:
             if "*" not in alias:
-                names.setdefault(alias, each.name)
+                names.setdefault(alias, entry.name)
     served = targets(config, models)
     for name, key in sorted(served.items()):
         model = models.get(key)
@@ -125,12 +125,12 @@ def _exact(
     for model in config.models:
         if model.provider and name == f"{model.provider},{model.model}":
             return model.name
-    known = exact_names(config, models)
-    for each in (name, name.partition(",")[2], name.removesuffix(LATEST)):
-        if each in served:
-            return each
-        if each in known:
-            return known[each]
+    aliases = exact_names(config, models)
+    for candidate in (name, name.partition(",")[2], name.removesuffix(LATEST)):
+        if candidate in served:
+            return candidate
+        if candidate in aliases:
+            return aliases[candidate]
     return None
 
 
@@ -163,9 +163,9 @@ def _seeing(
 
 def _by_pattern(config: GatewayConfig, name: str) -> str | None:
     """Return the first model in list order that has a pattern for a name."""
-    for each in config.models:
-        if any("*" in alias and fnmatchcase(name, alias) for alias in each.aliases):
-            return each.name
+    for model in config.models:
+        if any("*" in alias and fnmatchcase(name, alias) for alias in model.aliases):
+            return model.name
     return None
 
 

@@ -79,7 +79,7 @@ def _no_key(spec: ModelRouterSpec) -> str | None:
 
 
 def _bad_providers(spec: ModelRouterSpec) -> str | None:
-    names = {each.name for each in spec.providers or ()}
+    names = {provider.name for provider in spec.providers or ()}
     if LOCAL in names:
         return (
             f"engine {NAME} calls the cluster's own models {LOCAL}: give the entry of"
@@ -87,11 +87,11 @@ def _bad_providers(spec: ModelRouterSpec) -> str | None:
         )
     for name, chosen in (_engine(spec).transformers or {}).items():
         if name not in names | {LOCAL}:
-            known = ", ".join(sorted(names | {LOCAL}))
-            return f"engine.{NAME}.transformers.{name} is no provider: {known} are"
+            names_known = ", ".join(sorted(names | {LOCAL}))
+            return f"engine.{NAME}.transformers.{name} is no provider: {names_known} are"
         if not isinstance(chosen, dict) or not all(
-            isinstance(each, dict) or (key == "use" and isinstance(each, list))
-            for key, each in chosen.items()
+            isinstance(transformer, dict) or (key == "use" and isinstance(transformer, list))
+            for key, transformer in chosen.items()
         ):
             return (
                 f"engine.{NAME}.transformers.{name} must be like {{use: [deepseek], MODEL: {{use:"
@@ -130,9 +130,9 @@ def _providers(spec: ModelRouterSpec) -> list[dict[str, Any]]:
 
 
 def _provider(name: str, models: list[RoutedModel], transformer: Any) -> dict[str, Any]:
-    names = [each.name for each in models]
-    names += [each.model for each in models if each.model]
-    names += [alias for each in models for alias in each.aliases or () if "*" not in alias]
+    names = [model.name for model in models]
+    names += [model.model for model in models if model.model]
+    names += [alias for model in models for alias in model.aliases or () if "*" not in alias]
     path = "/v1/chat/completions" if transformer else "/v1/messages"
     return {
         "name": name,
@@ -146,22 +146,22 @@ def _provider(name: str, models: list[RoutedModel], transformer: Any) -> dict[st
 def _transformer(models: list[RoutedModel], chosen: dict[str, Any]) -> dict[str, Any]:
     """Return the transformers of a provider; those of a model under the router's name for it, too:
     it is the one that routes use."""
-    found = dict(chosen)
-    for each in models:
-        if each.model in chosen:
-            found.setdefault(each.name, chosen[each.model])
-    return found
+    transformer = dict(chosen)
+    for model in models:
+        if model.model in chosen:
+            transformer.setdefault(model.name, chosen[model.model])
+    return transformer
 
 
 def _router(spec: ModelRouterSpec) -> dict[str, Any]:
-    providers = {each.name: each.provider or LOCAL for each in spec.models or ()}
-    found: dict[str, Any] = {
+    providers = {model.name: model.provider or LOCAL for model in spec.models or ()}
+    router: dict[str, Any] = {
         route: f"{providers[model]},{model}" for route, model in routed(spec).items()
     }
     long = spec.routes.long_context if spec.routes else None
     if long:
-        found["longContextThreshold"] = long.threshold_tokens or 60000
-    return found
+        router["longContextThreshold"] = long.threshold_tokens or 60000
+    return router
 
 
 def pod(
@@ -192,13 +192,13 @@ _NOTES = {
 
 def routes(spec: ModelRouterSpec) -> list[Taken]:
     """Return what its rules make of the routes with Claude Code of today."""
-    found = routed(spec)
+    routes_by_name = routed(spec)
     notes = dict(_NOTES)
-    if "think" in found:
+    if "think" in routes_by_name:
         notes["default"] = "what has no thinking; Claude Code's main requests go to think"
-    return [Taken(route, model, notes.get(route, "")) for route, model in found.items()]
+    return [Taken(route, model, notes.get(route, "")) for route, model in routes_by_name.items()]
 
 
 def _engine(spec: ModelRouterSpec) -> ClaudeCodeRouterEngine:
-    found = spec.engine and spec.engine.claude_code_router
-    return found or ClaudeCodeRouterEngine()
+    engine = spec.engine and spec.engine.claude_code_router
+    return engine or ClaudeCodeRouterEngine()

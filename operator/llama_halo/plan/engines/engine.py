@@ -47,5 +47,8 @@ def routed(spec: ModelRouterSpec) -> dict[str, str]:
     if spec.routes is None:
         return {}
     by_name = spec.routes.model_dump(by_alias=True, exclude_none=True)
-    found = {name: by_name[name] for name in ROUTES if name in by_name}
-    return {name: each["model"] if isinstance(each, dict) else each for name, each in found.items()}
+    models_by_route = {name: by_name[name] for name in ROUTES if name in by_name}
+    return {
+        name: model["model"] if isinstance(model, dict) else model
+        for name, model in models_by_route.items()
+    }

@@ -85,7 +85,7 @@ def _policy(owner: Identity, spec: ModelRouterSpec, routes: Routes) -> GatewayCo
         providers=tuple(map(_provider, spec.providers or ())),
         model_labels=dict(spec.model_selector.match_labels) if spec.model_selector else {},
         routes=routes,
-        fallbacks={name: tuple(each) for name, each in (spec.fallbacks or {}).items()},
+        fallbacks={name: tuple(names) for name, names in (spec.fallbacks or {}).items()},
         **_hold(spec),
     )
 
@@ -104,22 +104,24 @@ def _provider(provider: Provider) -> gateway_config.Provider:
 def _routes(spec: ModelRouterSpec) -> Routes:
     if spec.routes is None:
         return Routes()
-    found = {name: each for name, each in vars(spec.routes).items() if name != "long_context"}
+    models_by_route = {
+        name: model for name, model in vars(spec.routes).items() if name != "long_context"
+    }
     long = spec.routes.long_context
     if long is None:
-        return Routes(**found)
+        return Routes(**models_by_route)
     threshold = {"threshold_tokens": long.threshold_tokens} if long.threshold_tokens else {}
-    return Routes(**found, long_context=LongContext(model=long.model, **threshold))
+    return Routes(**models_by_route, long_context=LongContext(model=long.model, **threshold))
 
 
 def _hold(spec: ModelRouterSpec) -> dict[str, float]:
     """Return how long requests wait, where the spec says so."""
     hold = spec.hold
-    found = {
+    durations = {
         "hold_seconds": hold and hold.timeout,
         "ping_seconds": hold and hold.ping_interval,
     }
-    return {name: seconds(each) for name, each in found.items() if each}
+    return {name: seconds(duration) for name, duration in durations.items() if duration}
 
 
 def pod(
@@ -160,7 +162,7 @@ def beside_container(spec: ModelRouterSpec, defaults: Defaults) -> dict[str, Any
         "startupProbe": started,
         "readinessProbe": probe("/readyz", port="admin", period=2, failures=1),
         "livenessProbe": probe("/healthz", port="admin", period=10, failures=6),
-        "resources": {side: dict(each) for side, each in _RESOURCES.items()},
+        "resources": {side: dict(amounts) for side, amounts in _RESOURCES.items()},
         "volumeMounts": [*_mounts(spec), _mount("token", _TOKEN_FOLDER)],
     }
 
@@ -196,16 +198,16 @@ def _mounts(spec: ModelRouterSpec) -> list[dict[str, Any]]:
 
 def volumes(spec: ModelRouterSpec, config_name: str, *, with_keys: bool) -> list[dict[str, Any]]:
     """Return the pod's volumes: the policy, and the keys where clients and providers need one."""
-    found: list[dict[str, Any]] = [{"name": "config", "configMap": {"name": config_name}}]
+    volume_list: list[dict[str, Any]] = [{"name": "config", "configMap": {"name": config_name}}]
     if spec.auth and with_keys:
         secret = spec.auth.secret_ref
         items = [{"key": key, "path": key} for key in secret.keys or ()]
         chosen = {"items": items} if items else {}
-        found.append({"name": "keys", "secret": {"secretName": secret.name, **chosen}})
+        volume_list.append({"name": "keys", "secret": {"secretName": secret.name, **chosen}})
     keys = _provider_keys(spec)
     if keys:
-        found.append({"name": "provider-keys", "projected": {"sources": keys}})
-    return found
+        volume_list.append({"name": "provider-keys", "projected": {"sources": keys}})
+    return volume_list
 
 
 def _provider_keys(spec: ModelRouterSpec) -> list[dict[str, Any]]:
@@ -214,13 +216,13 @@ def _provider_keys(spec: ModelRouterSpec) -> list[dict[str, Any]]:
     return [
         {
             "secret": {
-                "name": each.api_key_secret_ref.name,
-                "items": [{"key": each.api_key_secret_ref.key, "path": each.name}],
+                "name": provider.api_key_secret_ref.name,
+                "items": [{"key": provider.api_key_secret_ref.key, "path": provider.name}],
                 "optional": True,
             }
         }
-        for each in spec.providers or ()
-        if each.api_key_secret_ref
+        for provider in spec.providers or ()
+        if provider.api_key_secret_ref
     ]
 
 
@@ -231,12 +233,12 @@ def _mount(name: str, folder: str) -> dict[str, Any]:
 def resources(spec: ModelRouterSpec, ours: dict[str, dict[str, str]]) -> dict[str, Any]:
     """Return the resources of the container that a spec's resources are for."""
     extra = spec.pod.resources if spec.pod else None
-    given = {
+    overrides = {
         "requests": (extra and extra.requests) or {},
         "limits": (extra and extra.limits) or {},
     }
     return {
-        side: {**default, **{key: canonical_quantity(q) for key, q in given[side].items()}}
+        side: {**default, **{key: canonical_quantity(q) for key, q in overrides[side].items()}}
         for side, default in ours.items()
     }
 

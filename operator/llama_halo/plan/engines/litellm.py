@@ -41,12 +41,12 @@ def refusal(spec: ModelRouterSpec) -> str | None:
 
 
 def _back_door(version: str, image: str) -> str | None:
-    seen = next((each for each in (version, image) if _BACKDOORED.search(each)), None)
-    if seen is None:
+    backdoored = next((text for text in (version, image) if _BACKDOORED.search(text)), None)
+    if backdoored is None:
         return None
     return (
-        f"engine {NAME} version {seen} is refused: that release was published with a back door"
-        f" that steals credentials; use {DEFAULT_VERSION}, and change every secret that it saw"
+        f"engine {NAME} version {backdoored} is refused: that release was published with a back"
+        f" door that steals credentials; use {DEFAULT_VERSION}, and change every secret that it saw"
     )
 
 
@@ -79,21 +79,21 @@ def files(owner: Identity, spec: ModelRouterSpec) -> dict[str, str]:
 def _names(spec: ModelRouterSpec) -> dict[str, str]:
     """Return every name that is answered, with the router's model behind it; what a spec says
     itself comes before what a route makes of it."""
-    models = sorted(spec.models or (), key=lambda each: each.name)
-    found = {each.name: each.name for each in spec.models or ()}
-    for each in models:
-        for alias in each.aliases or ():
-            found.setdefault(alias, each.name)
-        if each.model:
-            found.setdefault(each.model, each.name)
+    models = sorted(spec.models or (), key=lambda entry: entry.name)
+    names = {model.name: model.name for model in spec.models or ()}
+    for entry in models:
+        for alias in entry.aliases or ():
+            names.setdefault(alias, entry.name)
+        if entry.model:
+            names.setdefault(entry.model, entry.name)
     routes = routed(spec)
     for route, model in routes.items():
-        found.setdefault(route, model)
+        names.setdefault(route, model)
     if "background" in routes:
-        found.setdefault(_HAIKU, routes["background"])
+        names.setdefault(_HAIKU, routes["background"])
     if "default" in routes:
-        found.setdefault("*", routes["default"])
-    return found
+        names.setdefault("*", routes["default"])
+    return names
 
 
 def _entry(name: str, model: str) -> dict[str, Any]:
@@ -147,7 +147,7 @@ def routes(spec: ModelRouterSpec) -> list[Taken]:
     notes = {
         "default": "every name that no model has",
         "background": "names with claude and haiku in them, and the name background",
-        **{each: f"only for who asks for the name {each}" for each in ("think", "subagent")},
+        **{route: f"only for who asks for the name {route}" for route in ("think", "subagent")},
     }
     return [Taken(route, model, notes[route]) for route, model in routed(spec).items()]
 

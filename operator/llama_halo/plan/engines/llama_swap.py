@@ -36,11 +36,13 @@ def refusal(spec: ModelRouterSpec) -> str | None:
 
 
 def _pattern(spec: ModelRouterSpec) -> str | None:
-    found = [alias for each in spec.models or () for alias in each.aliases or () if "*" in alias]
-    if not found:
+    patterns = [
+        alias for model in spec.models or () for alias in model.aliases or () if "*" in alias
+    ]
+    if not patterns:
         return None
     return (
-        f"engine {NAME} cannot serve the alias {found[0]}: it knows exact names only; list each"
+        f"engine {NAME} cannot serve the alias {patterns[0]}: it knows exact names only; list each"
         " name that clients ask for, or use engine gateway"
     )
 
@@ -77,14 +79,14 @@ def files(owner: Identity, spec: ModelRouterSpec) -> dict[str, str]:
 
 def _names(spec: ModelRouterSpec) -> dict[str, str]:
     """Return every name that is answered, with the router's model behind it."""
-    models = sorted(spec.models or (), key=lambda each: each.name)
-    found = {each.name: each.name for each in models}
-    for each in models:
-        for name in [*(each.aliases or ()), *([each.model] if each.model else [])]:
-            found.setdefault(name, each.name)
+    models = sorted(spec.models or (), key=lambda entry: entry.name)
+    names = {model.name: model.name for model in models}
+    for entry in models:
+        for name in [*(entry.aliases or ()), *([entry.model] if entry.model else [])]:
+            names.setdefault(name, entry.name)
     for route, model in routed(spec).items():
-        found.setdefault(route, model)
-    return found
+        names.setdefault(route, model)
+    return names
 
 
 def _key_names(spec: ModelRouterSpec) -> list[str]:

@@ -37,14 +37,14 @@ def no_selector(spec: ModelRouterSpec, engine: str) -> str | None:
     )
 
 
-def no_route(spec: ModelRouterSpec, engine: str, names: tuple[str, ...], why: str) -> str | None:
+def no_route(spec: ModelRouterSpec, engine: str, names: tuple[str, ...], reason: str) -> str | None:
     """Return the first route that an engine has no rule for."""
-    found = next((name for name in routed(spec) if name in names), None)
-    if found is None:
+    unsupported = next((name for name in routed(spec) if name in names), None)
+    if unsupported is None:
         return None
     return (
-        f"engine {engine} cannot route {found}: {why}; delete spec.routes.{found}, or use engine"
-        " gateway"
+        f"engine {engine} cannot route {unsupported}: {reason}; delete"
+        f" spec.routes.{unsupported}, or use engine gateway"
     )
 
 
@@ -56,11 +56,11 @@ def named_keys(spec: ModelRouterSpec, engine: str, *, most: int | None) -> str |
     keys = spec.auth.secret_ref.keys or []
     if keys and (most is None or len(keys) <= most):
         return None
-    wanted = "the entries" if most is None else "exactly one entry"
-    seen = f"{len(keys)} are named" if keys else "none is named"
+    expected = "the entries" if most is None else "exactly one entry"
+    actual = f"{len(keys)} are named" if keys else "none is named"
     return (
-        f"engine {engine} takes its API keys by name: name {wanted} of Secret"
-        f" {spec.auth.secret_ref.name} in spec.auth.secretRef.keys ({seen})"
+        f"engine {engine} takes its API keys by name: name {expected} of Secret"
+        f" {spec.auth.secret_ref.name} in spec.auth.secretRef.keys ({actual})"
     )
 
 
@@ -78,12 +78,12 @@ def key_variables(spec: ModelRouterSpec, names: list[str]) -> list[dict[str, Any
     ]
 
 
-def guarded(words: list[str], keys: list[str]) -> list[str]:
+def guarded(command: list[str], keys: list[str]) -> list[str]:
     """Return a command that starts an engine only when each of its keys is one: of an empty one
     Claude Code Router makes a key that everybody knows, and llama-swap an open door."""
-    each = " ".join(f'"${name}"' for name in keys)
-    check = f"for key in {each}; do {_CHECK}; done; " if keys else ""
-    return ["sh", "-c", f'{check}exec "$@"', "sh", *words]
+    references = " ".join(f'"${name}"' for name in keys)
+    check = f"for key in {references}; do {_CHECK}; done; " if keys else ""
+    return ["sh", "-c", f'{check}exec "$@"', "sh", *command]
 
 
 def image(template: str, version: str, spec: ModelRouterSpec) -> str:
