@@ -30,18 +30,18 @@ def install(cluster: Cluster, values: dict[str, Any] | None = None) -> None:
     # The tag stays the same while the project changes: a new image rolls by its key.
     key = {"operator": {"podAnnotations": {"testbed-key": images.operator_key()}}}
     with tempfile.TemporaryDirectory() as folder:
-        given = Path(folder) / "values.json"
-        given.write_text(json.dumps(key | (values or {})))
+        values_file = Path(folder) / "values.json"
+        values_file.write_text(json.dumps(key | (values or {})))
         helm(
             cluster,
-            *("upgrade", "--install", RELEASE, package(Path(folder)), "--values", given),
+            *("upgrade", "--install", RELEASE, package(Path(folder)), "--values", values_file),
             *("--create-namespace", "--take-ownership", "--force-conflicts"),
             *("--wait", "--timeout", "180s"),
         )
 
 
-def helm(cluster: Cluster, *words: str | Path) -> str:
+def helm(cluster: Cluster, *arguments: str | Path) -> str:
     """Run helm against a cluster and return its output."""
     program = tools.build(tools.HELM) / "helm"
     where = ("--kubeconfig", str(cluster.kubeconfig), "--namespace", NAMESPACE)
-    return run(program, *words, *where, what="helm")
+    return run(program, *arguments, *where, description="helm")

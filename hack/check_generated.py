@@ -17,9 +17,9 @@ CRDS = Path(__file__).resolve().parents[1] / "crds"
 
 def main() -> int:
     """Compare crds/ and the chart's copies with a fresh generation."""
-    with tempfile.TemporaryDirectory() as made:
-        crds.run([made])
-        fresh = {path.name: path.read_text() for path in Path(made).iterdir()}
+    with tempfile.TemporaryDirectory() as folder:
+        crds.run([folder])
+        fresh = {path.name: path.read_text() for path in Path(folder).iterdir()}
     stale = []
     for folder in (CRDS, CHART_CRDS):
         committed = {path.name: path.read_text() for path in folder.glob("*.yaml")}

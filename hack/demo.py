@@ -89,17 +89,17 @@ class Demo:
             data=json.dumps(body).encode(),
             headers={"Content-Type": "application/json", "anthropic-version": "2023-06-01"},
         )
-        words = 0
+        token_count = 0
         try:
             with urllib.request.urlopen(request, timeout=120) as response:  # noqa: S310
                 for text in _texts(response):
                     print(text, end="", flush=True)
-                    words += 1
+                    token_count += 1
         except urllib.error.HTTPError as error:
             answer = error.read().decode(errors="replace")
             raise TestbedError(f"the router answered {error.code}: {answer}") from error
         print()
-        if not words:
+        if not token_count:
             raise TestbedError(f"the {api} API answered without any text")
 
     @contextmanager
@@ -143,12 +143,12 @@ class Demo:
         yield
         self._times.append((name, time.monotonic() - started))
 
-    def _kubectl(self, *words: str | Path) -> str:
-        return kubectl(self._cluster, *words)
+    def _kubectl(self, *arguments: str | Path) -> str:
+        return kubectl(self._cluster, *arguments)
 
-    def _show(self, *words: str) -> None:
-        print(f"$ kubectl {' '.join(words)}")
-        print(self._kubectl(*words), end="", flush=True)
+    def _show(self, *arguments: str) -> None:
+        print(f"$ kubectl {' '.join(arguments)}")
+        print(self._kubectl(*arguments), end="", flush=True)
 
 
 def install_operator(cluster: Cluster) -> None:
@@ -169,9 +169,11 @@ def install_operator(cluster: Cluster) -> None:
     kubectl(cluster, *namespace, "rollout", "status", name, "--timeout=180s")
 
 
-def kubectl(cluster: Cluster, *words: str | Path) -> str:
+def kubectl(cluster: Cluster, *arguments: str | Path) -> str:
     """Run kubectl against a cluster and return its output."""
-    return run(cluster.kubectl, "--kubeconfig", cluster.kubeconfig, *words, what="kubectl")
+    return run(
+        cluster.kubectl, "--kubeconfig", cluster.kubeconfig, *arguments, description="kubectl"
+    )
 
 
 def _down(cluster: Cluster, *, ours: bool) -> None:

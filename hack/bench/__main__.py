@@ -71,17 +71,17 @@ class Bench:
         """Keep one child of each kind, stripped of its owner, for the bare client to write."""
         for kind in (DEPLOYMENT, SERVICE):
             path = kind.path(load.namespaces()[0])
-            found = (await self.client.send("GET", f"{path}?labelSelector={OF_A_MODEL}&limit=1"))[
+            items = (await self.client.send("GET", f"{path}?labelSelector={OF_A_MODEL}&limit=1"))[
                 "items"
             ][0]
             metadata = {
-                key: found["metadata"][key]
+                key: items["metadata"][key]
                 for key in ("labels", "annotations")
-                if key in found["metadata"]
+                if key in items["metadata"]
             }
             spec = {
                 key: value
-                for key, value in found["spec"].items()
+                for key, value in items["spec"].items()
                 if not key.startswith("clusterIP")
             }
             self.children.append(
@@ -104,7 +104,7 @@ class Bench:
     async def edits(self) -> list[float]:
         """Edit models one by one; return the milliseconds until each Deployment changed."""
         chosen = random.Random(1).sample(range(self.models), min(EDITS, self.models))  # noqa: S311
-        found = []
+        edits = []
         for index in chosen:
             metadata = load.model(index)["metadata"]
             name = f"{metadata['namespace']}/{metadata['name']}"
@@ -114,11 +114,11 @@ class Bench:
             await load.until(
                 lambda: self.sight.changed_at.get(name, 0) > started,  # noqa: B023
                 seconds=60,
-                what=f"the edit of {name}",
+                description=f"the edit of {name}",
             )
-            found.append((self.sight.changed_at[name] - started) * 1000)
+            edits.append((self.sight.changed_at[name] - started) * 1000)
             await asyncio.sleep(EDIT_PAUSE_SECONDS)
-        return found
+        return edits
 
     async def bare_edits(self) -> list[float]:
         """Return the milliseconds that the cluster itself takes for what an edit needs.
@@ -126,29 +126,29 @@ class Bench:
         A write to a LlamaModel, its event, a write to its Deployment that rolls the pod, its event:
         by a client that decides nothing.
         """
-        found = []
+        bare_edits = []
         for number, name in enumerate(sorted(self.sight.deployments)[:: self.models // EDITS or 1]):
             namespace, _, child = name.partition("/")
             owner = child.rpartition("-")[0]
             note = {"metadata": {"annotations": {"bench.llama-halo.dev/edit": str(number)}}}
             roll = {"spec": {"template": note}}
             started = time.monotonic()
-            for kind, seen, body in ((LLAMAMODEL, owner, note), (DEPLOYMENT, child, roll)):
-                key, before = (kind.kind, f"{namespace}/{seen}"), time.monotonic()
-                await self.client.send("PATCH", kind.path(namespace, seen), body)
+            for kind, target, body in ((LLAMAMODEL, owner, note), (DEPLOYMENT, child, roll)):
+                key, before = (kind.kind, f"{namespace}/{target}"), time.monotonic()
+                await self.client.send("PATCH", kind.path(namespace, target), body)
                 await load.until(
                     lambda: self.sight.told_at.get(key, 0) > before,  # noqa: B023
                     seconds=60,
-                    what=f"the event of {seen}",
+                    description=f"the event of {target}",
                     pause_seconds=0.001,
                 )
-            found.append((time.monotonic() - started) * 1000)
+            bare_edits.append((time.monotonic() - started) * 1000)
             await asyncio.sleep(EDIT_PAUSE_SECONDS)
-        return found
+        return bare_edits
 
     async def repairs(self) -> list[float]:
         """Delete Deployments one by one; return the milliseconds until each is there again."""
-        found = []
+        repairs = []
         names = sorted(self.sight.deployments)[:: max(1, self.models // REPAIRS)]
         for name in names[:REPAIRS]:
             owner = name.rpartition("-")[0]
@@ -157,11 +157,11 @@ class Bench:
             await load.until(
                 lambda: self.sight.changed_at.get(owner, 0) > started,  # noqa: B023
                 seconds=60,
-                what=f"the repair of {name}",
+                description=f"the repair of {name}",
             )
-            found.append((self.sight.changed_at[owner] - started) * 1000)
+            repairs.append((self.sight.changed_at[owner] - started) * 1000)
             await asyncio.sleep(EDIT_PAUSE_SECONDS)
-        return found
+        return repairs
 
     @asynccontextmanager
     async def sampling(self, started: float) -> AsyncIterator[None]:
@@ -198,7 +198,9 @@ class Bench:
         started = time.monotonic()
         operator = self.start_operator()
         await load.until(
-            lambda: len(self.sight.deployments) >= self.models, seconds=600, what="the Deployments"
+            lambda: len(self.sight.deployments) >= self.models,
+            seconds=600,
+            description="the Deployments",
         )
         took = time.monotonic() - started
         say(f"{self.models} Deployments in {took:.1f} s, without controllers")
@@ -209,7 +211,7 @@ class Bench:
         operator.stop()
         await self.keep_children()
         await self.client.delete_all((MODELROUTER, LLAMAMODEL, *CHILDREN))
-        await load.until(lambda: not self.sight.deployments, seconds=60, what="the clean-up")
+        await load.until(lambda: not self.sight.deployments, seconds=60, description="the clean-up")
         bare = await self.bare_client()
         say(f"a bare client writes as many Deployments and Services in {bare:.1f} s")
         return {
@@ -231,15 +233,17 @@ class Bench:
         async with self.sampling(started):
             operator = self.start_operator()
             await load.until(
-                lambda: len(self.sight.ready) >= self.models, seconds=1200, what="all models Ready"
+                lambda: len(self.sight.ready) >= self.models,
+                seconds=1200,
+                description="all models Ready",
             )
             took = time.monotonic() - started
             say(f"{self.models} models Ready in {took:.1f} s, everything on")
             await self.quiet()
         self.writes = [
-            each for each in audit.entries(layout.audit_log, since=since) if audit.is_write(each)
+            entry for entry in audit.entries(layout.audit_log, since=since) if audit.is_write(entry)
         ]
-        of_models = sum(_of_a_model(each) for each in self.writes)
+        of_models = sum(_of_a_model(write) for write in self.writes)
         return operator, {
             "ready_seconds": round(took, 1),
             "writes_per_model": round(of_models / self.models, 2),
@@ -252,7 +256,7 @@ class Bench:
         repairs = await self.repairs()
         # The scheduler may come back to a pod only after a minute, and that is news.
         await load.until(
-            lambda: len(self.sight.ready) >= self.models, seconds=600, what="all Ready again"
+            lambda: len(self.sight.ready) >= self.models, seconds=600, description="all Ready again"
         )
         await self.quiet()
         log, since = self.testbed.layout.audit_log, now()
@@ -272,7 +276,7 @@ class Bench:
         operator.stop()
         since, started = now(), time.monotonic()
         again = self.start_operator()
-        await load.until(again.is_ready, seconds=300, what="the restarted operator")
+        await load.until(again.is_ready, seconds=300, description="the restarted operator")
         took = time.monotonic() - started
         await asyncio.sleep(2 * SETTLE_SECONDS)
         again.stop()
@@ -312,10 +316,12 @@ def _of_a_model(entry: dict[str, Any]) -> bool:
     return str(entry["objectRef"].get("name", "")).startswith("model-")
 
 
-def _moments(made: list[dict[str, Any]]) -> list[float]:
+def _moments(entries: list[dict[str, Any]]) -> list[float]:
     """Return the seconds of each write since the first."""
-    times = [datetime.fromisoformat(each["requestReceivedTimestamp"]).timestamp() for each in made]
-    return [each - min(times) for each in times]
+    times = [
+        datetime.fromisoformat(entry["requestReceivedTimestamp"]).timestamp() for entry in entries
+    ]
+    return [moment - min(times) for moment in times]
 
 
 def now() -> str:

@@ -154,11 +154,11 @@ async def _serve(app: web.Application, port: int) -> web.AppRunner:
 
 @contextmanager
 def process(
-    *words: str | Path, environment: dict[str, str] | None = None
+    *arguments: str | Path, environment: dict[str, str] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a program that ends with the block."""
     quiet = subprocess.DEVNULL
-    started = subprocess.Popen(words, stdout=quiet, stderr=quiet, env=environment)
+    started = subprocess.Popen(arguments, stdout=quiet, stderr=quiet, env=environment)
     try:
         yield started
     finally:
@@ -183,28 +183,28 @@ async def first_byte_ms(session: aiohttp.ClientSession, url: str, body: bytes) -
         return took
 
 
-async def compare(ways: dict[str, str], body: bytes, rounds: int) -> dict[str, list[float]]:
+async def compare(targets: dict[str, str], body: bytes, rounds: int) -> dict[str, list[float]]:
     """Ask by each way in turn, in another order each time: who comes after a slow one finds the
     processor's caches cold."""
-    found: dict[str, list[float]] = {name: [] for name in ways}
+    samples: dict[str, list[float]] = {name: [] for name in targets}
     async with aiohttp.ClientSession() as session:
         for number in range(rounds + 20):
-            for name, url in random.sample(list(ways.items()), k=len(ways)):
+            for name, url in random.sample(list(targets.items()), k=len(targets)):
                 took = await first_byte_ms(session, url, body)
                 if number >= 20:
-                    found[name].append(took)
-    return found
+                    samples[name].append(took)
+    return samples
 
 
-def summary(found: dict[str, list[float]]) -> Json:
+def summary(samples: dict[str, list[float]]) -> Json:
     """Return what each way adds to going straight, milliseconds."""
-    cuts = {name: statistics.quantiles(each, n=100) for name, each in found.items()}
+    cuts = {name: statistics.quantiles(values, n=100) for name, values in samples.items()}
     return {
         name: {
-            f"added_p{percent}_ms": round(each[percent - 1] - cuts["direct"][percent - 1], 3)
+            f"added_p{percent}_ms": round(cut[percent - 1] - cuts["direct"][percent - 1], 3)
             for percent in (50, 95, 99)
         }
-        for name, each in cuts.items()
+        for name, cut in cuts.items()
         if name != "direct"
     }
 
@@ -221,13 +221,13 @@ class Reader(asyncio.Protocol):
         transport.write(self._asked)
 
     def data_received(self, data: bytes) -> None:
-        found = data.count(b"text_delta")
-        if not found:
+        count = data.count(b"text_delta")
+        if not count:
             return
         now = time.perf_counter()
         if self._before:
-            pace = found / STREAM_TOKENS_A_SECOND
-            self._late += [(now - self._before - pace) * 1000] * found
+            pace = count / STREAM_TOKENS_A_SECOND
+            self._late += [(now - self._before - pace) * 1000] * count
         self._before = now
 
 
@@ -243,20 +243,20 @@ async def streams(url: str, count: int, seconds: int, pid: int | None) -> Json:
     host, _, port = url.removeprefix("http://").partition(":")
     loop, late, opened = asyncio.get_running_loop(), list[float](), []
     for _ in range(count):
-        way, _ = await loop.create_connection(lambda: Reader(asked, late), host, int(port))
-        opened.append(way)
+        transport, _ = await loop.create_connection(lambda: Reader(asked, late), host, int(port))
+        opened.append(transport)
     await asyncio.sleep(APART_SECONDS)
     late.clear()
     before = cpu_seconds(pid) if pid else 0
     await asyncio.sleep(seconds)
-    found: Json = {"late_p99_ms": round(statistics.quantiles(late, n=100)[98], 1)}
+    figures: Json = {"late_p99_ms": round(statistics.quantiles(late, n=100)[98], 1)}
     if pid:
-        found["cpu_us_a_token"] = round((cpu_seconds(pid) - before) / len(late) * 1e6, 1)
-        found["memory_mib"] = round(memory_mib(pid), 1)
-    for each in opened:
-        each.abort()
+        figures["cpu_us_a_token"] = round((cpu_seconds(pid) - before) / len(late) * 1e6, 1)
+        figures["memory_mib"] = round(memory_mib(pid), 1)
+    for transport in opened:
+        transport.abort()
     await asyncio.sleep(APART_SECONDS)
-    return found
+    return figures
 
 
 def cpu_seconds(pid: int) -> float:
@@ -283,29 +283,29 @@ async def measure(arguments: argparse.Namespace) -> Json:
         started = {
             part: stack.enter_context(process(*me, part)) for part in ("stub", "api", "bare")
         }
-        words = _gateway(Path(folder), ports["gateway"], urls["api"])
-        started["gateway"] = stack.enter_context(process(*words))
+        gateway_command = _gateway(Path(folder), ports["gateway"], urls["api"])
+        started["gateway"] = stack.enter_context(process(*gateway_command))
         await _until_ready(urls["gateway"] + "/readyz")
-        ways = {"direct": urls["stub"], "bare": urls["bare"], "gateway": urls["gateway"]}
-        result: Json = {"alone": await _added(ways, arguments.rounds), "streams": {}}
-        for name, url in ways.items():
+        targets = {"direct": urls["stub"], "bare": urls["bare"], "gateway": urls["gateway"]}
+        result: Json = {"alone": await _added(targets, arguments.rounds), "streams": {}}
+        for name, url in targets.items():
             pid = started[name].pid if name in started else None
-            found = await streams(url, arguments.streams, arguments.seconds, pid)
-            result["streams"][name] = found
-            say(f"{arguments.streams} streams, {name}: {found}")
+            figures = await streams(url, arguments.streams, arguments.seconds, pid)
+            result["streams"][name] = figures
+            say(f"{arguments.streams} streams, {name}: {figures}")
         if not arguments.alone:
-            there: Json = {"ports": ports, "upstream": urls["stub"], "model": MODEL}
-            found = rivals.all_of_them(Path(folder), **there, swap=arguments.llama_swap)
-            for name, rival in found.items():
-                stack.enter_context(process(*rival.words, environment=rival.environment))
+            common: Json = {"ports": ports, "upstream": urls["stub"], "model": MODEL}
+            started_rivals = rivals.all_of_them(Path(folder), **common, swap=arguments.llama_swap)
+            for name, rival in started_rivals.items():
+                stack.enter_context(process(*rival.command, environment=rival.environment))
                 await _until_ready(urls[name] + rival.health)
-                ways[name] = urls[name]
-            result["rivals"] = await _added(ways, arguments.rounds)
+                targets[name] = urls[name]
+            result["rivals"] = await _added(targets, arguments.rounds)
         return result
 
 
 def _gateway(folder: Path, port: int, api: str) -> tuple[str | Path, ...]:
-    """Return the words that start the gateway."""
+    """Return the command that starts the gateway."""
     config = {"router": "bench", "namespace": NAMESPACE}
     models = [{"name": MODEL, "llama_model": MODEL, "aliases": ["claude-*"]}]
     file, token = folder / "gateway.json", folder / "token"
@@ -319,12 +319,12 @@ def _gateway(folder: Path, port: int, api: str) -> tuple[str | Path, ...]:
     )
 
 
-async def _added(ways: dict[str, str], rounds: int) -> Json:
-    found = {}
+async def _added(targets: dict[str, str], rounds: int) -> Json:
+    added = {}
     for name, body in (("small", small_body()), ("large", large_body())):
-        found[name] = summary(await compare(ways, body, rounds))
-        say(f"{name} ({len(body)} bytes): {found[name]}")
-    return found
+        added[name] = summary(await compare(targets, body, rounds))
+        say(f"{name} ({len(body)} bytes): {added[name]}")
+    return added
 
 
 async def _until_ready(url: str) -> None:

@@ -104,7 +104,7 @@ class Client:
             )
 
     async def follow(
-        self, resource: Resource, seen: Callable[[str, Json], None], *, metadata_only: bool
+        self, resource: Resource, on_event: Callable[[str, Json], None], *, metadata_only: bool
     ) -> None:
         """Tell every event of a kind, what exists first; for ever."""
         headers = {"Accept": METADATA_ONLY if metadata_only else "application/json"}
@@ -114,20 +114,22 @@ class Client:
                     resource.path(), params={"watch": "1"}, headers=headers
                 ) as response:
                     response.raise_for_status()  # a CRD is not served the moment it is made
-                    await _tell_events(response, seen)
+                    await _tell_events(response, on_event)
             except aiohttp.ClientError as error:
                 print(f"bench: watching {resource.plural} again: {error!r}", file=sys.stderr)
                 await asyncio.sleep(0.1)
 
 
-async def _tell_events(response: aiohttp.ClientResponse, seen: Callable[[str, Json], None]) -> None:
+async def _tell_events(
+    response: aiohttp.ClientResponse, on_event: Callable[[str, Json], None]
+) -> None:
     buffer = b""
     async for chunk in response.content.iter_any():
         *lines, buffer = (buffer + chunk).split(b"\n")
         for line in lines:
             event = json.loads(line)
             if event["type"] != "ERROR":
-                seen(event["type"], event["object"])
+                on_event(event["type"], event["object"])
 
 
 async def at_once(work: Callable[[Any], Awaitable[Any]], items: Iterable[Any]) -> None:
@@ -142,12 +144,12 @@ async def at_once(work: Callable[[Any], Awaitable[Any]], items: Iterable[Any]) -
 
 
 async def until(
-    check: Callable[[], bool], *, seconds: float, what: str, pause_seconds: float = 0.02
+    check: Callable[[], bool], *, seconds: float, description: str, pause_seconds: float = 0.02
 ) -> float:
     """Wait for something and return the seconds that it took."""
     started = time.monotonic()
     while not check():
         if time.monotonic() - started > seconds:
-            raise RuntimeError(f"{what} did not come within {seconds:.0f} s")
+            raise RuntimeError(f"{description} did not come within {seconds:.0f} s")
         await asyncio.sleep(pause_seconds)
     return time.monotonic() - started

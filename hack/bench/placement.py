@@ -22,14 +22,14 @@ HALO = {labels.STRIX_HALO: "true"}
 
 def main() -> None:
     """Print the median of each case in milliseconds."""
-    found = {}
+    timings = {}
     for name, sizes in (("small", (1, 3)), ("large", (2, 40))):
         for on_demand in (False, True):
             case = f"{name} models, {'on demand' if on_demand else 'always on'}"
             first, again = _decide(sizes, on_demand=on_demand)
-            found[case] = {"first_ms": first, "again_ms": again}
+            timings[case] = {"first_ms": first, "again_ms": again}
             print(f"{case:<28} first {first:6.1f} ms   again {again:6.1f} ms")
-    print(json.dumps({"models": MODELS, "nodes": NODES, "cases": found}))
+    print(json.dumps({"models": MODELS, "nodes": NODES, "cases": timings}))
 
 
 def _decide(sizes: tuple[int, int], *, on_demand: bool) -> tuple[float, float]:
@@ -38,7 +38,7 @@ def _decide(sizes: tuple[int, int], *, on_demand: bool) -> tuple[float, float]:
         NodeFacts(f"n{number:02}", allocatable_mib=120 * GIB, gpu_budget_mib=104 * GIB, labels=HALO)
         for number in range(NODES)
     ]
-    stored = frozenset(each.name for each in nodes[: NODES // 2])
+    stored = frozenset(node.name for node in nodes[: NODES // 2])
     wish = OnDemand(idle_timeout_seconds=900, min_resident_seconds=0) if on_demand else None
     demands = [
         Demand(
@@ -53,27 +53,33 @@ def _decide(sizes: tuple[int, int], *, on_demand: bool) -> tuple[float, float]:
         )
         for number in range(MODELS)
     ]
-    usage = {each.model: Usage(phase=Phase.IDLE, busy=chance.random() < 0.3) for each in demands}
+    usage = {
+        demand.model: Usage(phase=Phase.IDLE, busy=chance.random() < 0.3) for demand in demands
+    }
     times, decision = [], None
     for _ in range(ROUNDS):
         started = time.perf_counter()
         decision = place(demands, nodes, current={}, running={}, held=(), usage=usage)
         times.append(time.perf_counter() - started)
     assert decision is not None  # noqa: S101
-    placed = {model: each.nodes for model, each in decision.assignments.items() if each.nodes}
+    placed = {
+        model: assignment.nodes
+        for model, assignment in decision.assignments.items()
+        if assignment.nodes
+    }
     held = [
-        Held(each.model, placed[each.model][0], each.gpu_mib, each.host_mib)
-        for each in demands
-        if each.model in placed
+        Held(demand.model, placed[demand.model][0], demand.gpu_mib, demand.host_mib)
+        for demand in demands
+        if demand.model in placed
     ]
     usage = {
-        each.model: Usage(
-            phase=Phase.LOADED if each.model in placed else Phase.IDLE,
+        demand.model: Usage(
+            phase=Phase.LOADED if demand.model in placed else Phase.IDLE,
             busy=chance.random() < 0.5,
             idle_seconds=chance.random() * 100,
             resident_seconds=100,
         )
-        for each in demands
+        for demand in demands
     }
     again = []
     for _ in range(ROUNDS):

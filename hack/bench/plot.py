@@ -23,7 +23,7 @@ def draw(samples: Sequence[tuple[float, int, int]], writes: Sequence[float], *, 
     below = _Panel(TOP + HEIGHT + GAP, end, most)
     parts = [
         above.frame("objects"),
-        above.line([(at, made) for at, made, _ in samples], "Deployments", 0),
+        above.line([(at, created) for at, created, _ in samples], "Deployments", 0),
         above.line([(at, ready) for at, _, ready in samples], "Ready", 1),
         below.frame("writes per second, from the audit log; seconds since the start"),
         below.line(rates, "writes", 0),

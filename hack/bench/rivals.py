@@ -23,7 +23,7 @@ PINS = REPOSITORY / "requirements" / "litellm.txt"
 class Rival:
     """How a router is started, and where it is ready to be asked."""
 
-    words: tuple[str | Path, ...]
+    command: tuple[str | Path, ...]
     environment: dict[str, str]
     health: str
 
@@ -48,8 +48,8 @@ def claude_code_router(version: str, home: Path, *, port: int, upstream: str, mo
     folder = home / ".claude-code-router"
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(config))
-    words = (*clients.claude_code_router(version), "start")
-    return Rival(words, {"HOME": str(home), "PATH": os.environ["PATH"]}, "/health")
+    arguments = (*clients.claude_code_router(version), "start")
+    return Rival(arguments, {"HOME": str(home), "PATH": os.environ["PATH"]}, "/health")
 
 
 def litellm(home: Path, *, port: int, upstream: str, model: str) -> Rival:
@@ -59,10 +59,10 @@ def litellm(home: Path, *, port: int, upstream: str, model: str) -> Rival:
     home.mkdir(parents=True)
     file = home / "config.yaml"
     file.write_text(yaml.safe_dump(config))
-    words = ("--config", file, "--host", "127.0.0.1", "--port", str(port))
+    arguments = ("--config", file, "--host", "127.0.0.1", "--port", str(port))
     open_to_all = {"LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true"}  # as the others
     environment = {**os.environ, "HOME": str(home), "LITELLM_LOG": "ERROR", **open_to_all}
-    return Rival((_litellm(), *words), environment, "/health/liveliness")
+    return Rival((_litellm(), *arguments), environment, "/health/liveliness")
 
 
 def llama_swap(program: Path, home: Path, *, port: int, upstream: str, model: str) -> Rival:
@@ -73,8 +73,8 @@ def llama_swap(program: Path, home: Path, *, port: int, upstream: str, model: st
     home.mkdir(parents=True)
     file = home / "config.yaml"
     file.write_text(json.dumps({**config, "selectors": {model: pinned}}))
-    words = (program, "--config", file, "--listen", f"127.0.0.1:{port}")
-    return Rival(words, {**os.environ, "HOME": str(home)}, "/health")
+    arguments = (program, "--config", file, "--listen", f"127.0.0.1:{port}")
+    return Rival(arguments, {**os.environ, "HOME": str(home)}, "/health")
 
 
 def _litellm() -> Path:
@@ -85,8 +85,8 @@ def _litellm() -> Path:
     if not (folder / "ready").exists():
         say("installing LiteLLM (once, minutes)")
         venv.create(folder, clear=True, with_pip=True)
-        words = ("--quiet", "--disable-pip-version-check", "--require-hashes", "-r", PINS)
-        run(folder / "bin" / "pip", "install", *words, what="pip install litellm")
+        arguments = ("--quiet", "--disable-pip-version-check", "--require-hashes", "-r", PINS)
+        run(folder / "bin" / "pip", "install", *arguments, description="pip install litellm")
         (folder / "ready").touch()
     return program
 
@@ -95,19 +95,19 @@ def all_of_them(
     folder: Path, *, ports: dict[str, int], upstream: str, model: str, swap: Path | None
 ) -> dict[str, Rival]:
     """Return every rival by its name; their files are in a folder."""
-    there = {"upstream": upstream, "model": model}
+    common = {"upstream": upstream, "model": model}
     swaps = folder / "llama-swap"
     return {
         **(
-            {"llama-swap": llama_swap(swap, swaps, port=ports["llama-swap"], **there)}
+            {"llama-swap": llama_swap(swap, swaps, port=ports["llama-swap"], **common)}
             if swap
             else {}
         ),
         "ccr-1.0.73": claude_code_router(
-            "1.0.73", folder / "ccr-1", port=ports["ccr-1.0.73"], **there
+            "1.0.73", folder / "ccr-1", port=ports["ccr-1.0.73"], **common
         ),
         "ccr-2.0.0": claude_code_router(
-            "2.0.0", folder / "ccr-2", port=ports["ccr-2.0.0"], **there
+            "2.0.0", folder / "ccr-2", port=ports["ccr-2.0.0"], **common
         ),
-        "litellm": litellm(folder / "litellm", port=ports["litellm"], **there),
+        "litellm": litellm(folder / "litellm", port=ports["litellm"], **common),
     }

@@ -35,7 +35,10 @@ class Sight:
         name = f"{obj['metadata']['namespace']}/{obj['metadata']['name']}"
         self.told_at["LlamaModel", name] = time.monotonic()
         conditions = obj.get("status", {}).get("conditions", ())
-        serving = any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+        serving = any(
+            condition["type"] == "Ready" and condition["status"] == "True"
+            for condition in conditions
+        )
         if serving and kind != "DELETED":
             self.ready.add(name)
         else:

@@ -51,12 +51,14 @@ def writes(
 ) -> Counter[str]:
     """Count a user's writes by verb and resource, in one namespace or in all."""
     return Counter(
-        name_of(each)
-        for each in entries(log, user=user, since=since)
-        if is_write(each) and namespace in ("", each["objectRef"].get("namespace"))
+        name_of(entry)
+        for entry in entries(log, user=user, since=since)
+        if is_write(entry) and namespace in ("", entry["objectRef"].get("namespace"))
     )
 
 
 def reads(log: Path, *, user: str = OPERATOR_USER, since: str = "") -> Counter[str]:
     """Count a user's reads by verb and resource."""
-    return Counter(name_of(each) for each in entries(log, user=user, since=since) if is_read(each))
+    return Counter(
+        name_of(entry) for entry in entries(log, user=user, since=since) if is_read(entry)
+    )

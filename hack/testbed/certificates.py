@@ -49,8 +49,8 @@ def make(layout: Layout) -> None:
     _key(pki / "service-accounts.key")
     service = "kubernetes.default.svc"
     names = ",".join(
-        [f"IP:{each}" for each in ("127.0.0.1", layout.address, KUBERNETES_SERVICE)]
-        + [f"DNS:{each}" for each in ("localhost", service, f"{service}.cluster.local")]
+        [f"IP:{name}" for name in ("127.0.0.1", layout.address, KUBERNETES_SERVICE)]
+        + [f"DNS:{name}" for name in ("localhost", service, f"{service}.cluster.local")]
     )
     _certificate(pki, "apiserver", "/CN=kube-apiserver", f"subjectAltName={names}")
     for name, subject in CLIENTS.items():
@@ -115,5 +115,5 @@ def _kubeconfig(layout: Layout, client: str, path: Path) -> None:
     path.chmod(0o600)
 
 
-def _openssl(*words: str | Path) -> None:
-    run("openssl", *words, what="certificate")
+def _openssl(*arguments: str | Path) -> None:
+    run("openssl", *arguments, description="certificate")

@@ -77,7 +77,7 @@ def npm() -> Path:
 def claude_code_router(version: str) -> tuple[Path, Path]:
     """Return the words that start Claude Code Router, the one that its image has."""
     sums = [line.split() for line in _CLAUDE_CODE_ROUTER_SUMS.read_text().splitlines()]
-    sha256 = {name: each for each, name in sums}[f"musistudio-claude-code-router-{version}.tgz"]
+    sha256 = {name: digest for digest, name in sums}[f"musistudio-claude-code-router-{version}.tgz"]
     return node(), _package("@musistudio/claude-code-router", version, sha256) / "dist/cli.js"
 
 
@@ -101,10 +101,10 @@ def _fetch(name: str, version: str, sha256: str, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         target = ("--pack-destination", temporary)
-        run("npm", "pack", "--silent", *target, f"{name}@{version}", what=f"npm pack {name}")
+        run("npm", "pack", "--silent", *target, f"{name}@{version}", description=f"npm pack {name}")
         (archive,) = Path(temporary).glob("*.tgz")
-        found = hashlib.sha256(archive.read_bytes()).hexdigest()
-        if found != sha256:
-            raise RuntimeError(f"{name} {version}: SHA-256 {found}, not the pinned {sha256}")
+        actual = hashlib.sha256(archive.read_bytes()).hexdigest()
+        if actual != sha256:
+            raise RuntimeError(f"{name} {version}: SHA-256 {actual}, not the pinned {sha256}")
         unpack(archive, Path(temporary))
         (Path(temporary) / "package").rename(folder)

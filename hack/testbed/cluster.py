@@ -163,15 +163,15 @@ class Kind:
             "mkdir -p /dev/dri; test -e /dev/kfd || mknod -m 666 /dev/kfd c 1 3;"
             " test -e /dev/dri/renderD128 || mknod -m 666 /dev/dri/renderD128 c 1 3"
         )
-        run("docker", "exec", self._node, "sh", "-c", script, what="stand-in devices")
+        run("docker", "exec", self._node, "sh", "-c", script, description="stand-in devices")
 
     def down(self) -> None:
         run("kind", "delete", "cluster", "--name", KIND_NAME)
 
     def load_image(self, name: str) -> None:
         recipe, context, arguments = images.docker_recipe(name)
-        words = (*arguments, "-t", name, "-f", recipe, context)
-        run("docker", "build", *words, what=f"building {name}")
+        command = (*arguments, "-t", name, "-f", recipe, context)
+        run("docker", "build", *command, description=f"building {name}")
         run("kind", "load", "docker-image", name, "--name", KIND_NAME)
 
     def install_model(self, name: str) -> None:

@@ -53,7 +53,7 @@ def start(layout: Layout, tools: Path) -> None:
     wait_until(
         lambda: succeeds(*kubectl(layout), "get", "serviceaccount", "default"),
         seconds=60,
-        what="the default ServiceAccount",
+        description="the default ServiceAccount",
         log=processes.log_of(layout, "kube-controller-manager"),
     )
     say(f"control plane ready at {layout.server} in {time.monotonic() - started:.1f} s")
@@ -74,7 +74,7 @@ def start_kwok(layout: Layout, tools: Path, *, nodes: int) -> None:
         ],
     )
     listing = {"apiVersion": "v1", "kind": "List", "items": [_fake_node(i) for i in range(nodes)]}
-    run(*kubectl(layout), "apply", "-f", "-", stdin=json.dumps(listing), what="fake nodes")
+    run(*kubectl(layout), "apply", "-f", "-", stdin=json.dumps(listing), description="fake nodes")
     say(f"{nodes} fake nodes")
 
 
@@ -146,7 +146,7 @@ def _apiserver(layout: Layout, tools: Path) -> None:
     wait_until(
         lambda: succeeds(*kubectl(layout), "get", "--raw", "/readyz"),
         seconds=90,
-        what="the API server",
+        description="the API server",
         log=processes.log_of(layout, "kube-apiserver"),
     )
 

@@ -47,10 +47,10 @@ class Flux:
         for crd in crds():
             run(*self._kubectl, "apply", "--server-side", "-f", crd)
         run(*self._kubectl, "wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
-        wanted = json.dumps(
+        namespace = json.dumps(
             {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
         )
-        run(*self._kubectl, "apply", "-f", "-", stdin=wanted)
+        run(*self._kubectl, "apply", "-f", "-", stdin=namespace)
         processes.start(
             self._layout,
             "kustomize-controller",
@@ -68,7 +68,7 @@ class Flux:
         wait_until(
             lambda: "Starting workers" in log.read_text(errors="replace"),
             seconds=60,
-            what="kustomize-controller",
+            description="kustomize-controller",
             log=log,
         )
 
@@ -132,15 +132,15 @@ def crds() -> list[Path]:
     """Return the files of the CRDs: of the controller, and of the source that it is given."""
     source = tools.REPOSITORY / "hack" / "tools" / tools.FLUX.folder
     own = run("go", "list", "-m", "-f", "{{.Dir}}", _CONTROLLER, cwd=source).strip()
-    told = json.loads(run("go", "mod", "download", "-json", _SOURCE_CONTROLLER, cwd=source))
-    if told["Sum"] != _SOURCE_CONTROLLER_SUM:
-        raise TestbedError(f"{_SOURCE_CONTROLLER} has sum {told['Sum']}, not the pinned one")
+    module = json.loads(run("go", "mod", "download", "-json", _SOURCE_CONTROLLER, cwd=source))
+    if module["Sum"] != _SOURCE_CONTROLLER_SUM:
+        raise TestbedError(f"{_SOURCE_CONTROLLER} has sum {module['Sum']}, not the pinned one")
     bases = Path("config/crd/bases")
     return [
         Path(own) / bases / "kustomize.toolkit.fluxcd.io_kustomizations.yaml",
-        Path(told["Dir"]) / bases / "source.toolkit.fluxcd.io_externalartifacts.yaml",
+        Path(module["Dir"]) / bases / "source.toolkit.fluxcd.io_externalartifacts.yaml",
         *(
-            Path(told["Dir"]) / bases / f"source.toolkit.fluxcd.io_{name}.yaml"
+            Path(module["Dir"]) / bases / f"source.toolkit.fluxcd.io_{name}.yaml"
             for name in ("gitrepositories", "ocirepositories", "buckets")
         ),
     ]

@@ -134,18 +134,18 @@ def load_llama_swap(program: Path) -> None:
         recipe = Path(folder) / "Dockerfile"
         recipe.write_text(f"FROM {BASE_IMAGE}\nCOPY llama-swap /usr/local/bin/\nUSER 65532:65532\n")
         key = _digest(program)
-        made = Recipe(recipe, lambda: Path(folder), lambda: key, _ensure_base)
-        _import(LLAMA_SWAP_IMAGE, key, _archive(LLAMA_SWAP_IMAGE, key, made))
+        swap_recipe = Recipe(recipe, lambda: Path(folder), lambda: key, _ensure_base)
+        _import(LLAMA_SWAP_IMAGE, key, _archive(LLAMA_SWAP_IMAGE, key, swap_recipe))
 
 
 def model_path(name: str) -> Path:
     """Return where a small real model of the testbed is, downloaded once."""
-    known = {
+    model_files = {
         "smollm2": llama_server.model_file,
         "minilm": minilm.model_file,
         "whisper": whisper.model_file,
     }
-    return known[name]()
+    return model_files[name]()
 
 
 def install_model(name: str) -> Path:
@@ -193,7 +193,7 @@ def _pause_program() -> Path:
     """Compile the program of the pause image and return the folder that it is in."""
     folder = CACHE / "images" / "pause"
     folder.mkdir(parents=True, exist_ok=True)
-    run("cc", "-static", "-O2", "-o", folder / "pause", HERE / "pause.c", what="pause image")
+    run("cc", "-static", "-O2", "-o", folder / "pause", HERE / "pause.c", description="pause image")
     return folder
 
 
@@ -223,7 +223,7 @@ def _build(name: str, key: str, recipe: Recipe, archive: Path) -> None:
         *_BUILDAH,
         *("bud", "--layers", *_BUILD_NETWORK, "--label", f"llama-halo.dev/testbed-key={key}"),
         *(*recipe.arguments, "-t", name, "-f", recipe.dockerfile, recipe.context()),
-        what=f"building {name}",
+        description=f"building {name}",
     )
     unfinished = archive.with_suffix(".part")
     unfinished.unlink(missing_ok=True)
@@ -233,15 +233,15 @@ def _build(name: str, key: str, recipe: Recipe, archive: Path) -> None:
 
 
 def _import(name: str, key: str, archive: Path) -> None:
-    run(*_ctr("images", "import", archive), what=f"importing {name}")
+    run(*_ctr("images", "import", archive), description=f"importing {name}")
     run(*_ctr("images", "label", name, f"llama-halo.dev/testbed-key={key}"))
 
 
 def _drop_older(folder: Path, stem: str) -> None:
     """Keep the last few archives of an image: each edit of the operator makes one of 500 MB."""
-    found = sorted(folder.glob(f"{stem}-*.tar"), key=lambda each: each.stat().st_mtime)
-    for each in found[:-KEPT_ARCHIVES]:
-        each.unlink(missing_ok=True)
+    archives = sorted(folder.glob(f"{stem}-*.tar"), key=lambda archive: archive.stat().st_mtime)
+    for archive in archives[:-KEPT_ARCHIVES]:
+        archive.unlink(missing_ok=True)
 
 
 def _imported(name: str, key: str) -> bool:
@@ -249,8 +249,8 @@ def _imported(name: str, key: str) -> bool:
     return f"llama-halo.dev/testbed-key={key}" in listed
 
 
-def _ctr(*words: str | Path) -> tuple[str | Path, ...]:
-    return ("ctr", "-a", CONTAINERD_SOCKET, "-n", "k8s.io", *words)
+def _ctr(*arguments: str | Path) -> tuple[str | Path, ...]:
+    return ("ctr", "-a", CONTAINERD_SOCKET, "-n", "k8s.io", *arguments)
 
 
 def _ensure_base() -> None:
@@ -266,13 +266,13 @@ def _ensure_base() -> None:
             *("debootstrap", "--variant=minbase"),
             "--include=ca-certificates,python3,python3-venv,python3-pip",
             *("trixie", root),
-            what="base image",
+            description="base image",
         )
         shutil.rmtree(root / "var/cache/apt", ignore_errors=True)
         shutil.rmtree(root / "var/lib/apt/lists", ignore_errors=True)
         recipe = Path(folder) / "Dockerfile"
         recipe.write_text("FROM scratch\nCOPY root /\n")
-        run(*_BUILDAH, "bud", "-t", BASE_IMAGE, "-f", recipe, folder, what="base image")
+        run(*_BUILDAH, "bud", "-t", BASE_IMAGE, "-f", recipe, folder, description="base image")
     say(f"made the base image in {time.monotonic() - started:.0f} s")
 
 
@@ -294,7 +294,7 @@ def _ensure_node_base() -> None:
         run(
             *_BUILDAH,
             *("bud", *isolation, "-t", NODE_BASE_IMAGE, "-f", recipe, folder),
-            what="base image with Node",
+            description="base image with Node",
         )
 
 

@@ -48,12 +48,12 @@ class Ports:
         """Pick ports that nothing listens on now, so that several control planes fit."""
         sockets = [socket.socket() for _ in fields(cls)]
         try:
-            for each in sockets:
-                each.bind(("127.0.0.1", 0))
-            return cls(*(each.getsockname()[1] for each in sockets))
+            for sock in sockets:
+                sock.bind(("127.0.0.1", 0))
+            return cls(*(sock.getsockname()[1] for sock in sockets))
         finally:
-            for each in sockets:
-                each.close()
+            for sock in sockets:
+                sock.close()
 
 
 @dataclass(frozen=True)

@@ -42,10 +42,12 @@ class Question:
     drafting: bool = False
     """Ask for the context of the layers that only draft, beside the model's own."""
 
-    def words(self) -> str:
+    def request_line(self) -> str:
         """Return the line that the program reads."""
         values = (self.path, *list(vars(self).values())[1:])
-        return " ".join(str(int(each)) if isinstance(each, bool) else str(each) for each in values)
+        return " ".join(
+            str(int(value)) if isinstance(value, bool) else str(value) for value in values
+        )
 
 
 class Answer(NamedTuple):
@@ -68,9 +70,9 @@ class LlamaMemory:
 
     def ask(self, question: Question) -> Answer | str:
         """Return what llama.cpp would take, or why it would not serve the model so."""
-        kind, _, rest = self._exchange(question.words()).partition(" ")
+        kind, _, rest = self._exchange(question.request_line()).partition(" ")
         if kind == "ok":
-            return Answer(*(int(each) for each in rest.split()))
+            return Answer(*(int(number) for number in rest.split()))
         if kind == "error":
             return rest
         self.close()
@@ -94,10 +96,10 @@ class LlamaMemory:
             env={**os.environ, "GGML_NO_BACKTRACE": "1"},
         )
 
-    def _exchange(self, words: str) -> str:
+    def _exchange(self, line: str) -> str:
         if self._process.stdin is None or self._process.stdout is None:
             raise RuntimeError("the program has no pipes")
-        self._process.stdin.write(words + "\n")
+        self._process.stdin.write(line + "\n")
         return self._process.stdout.readline().strip()
 
 
@@ -120,8 +122,11 @@ def _build(folder: Path) -> None:
     shutil.copy(CMAKE, folder / "CMakeLists.txt")
     shutil.copy(PROGRAM, folder)
     parallel = ("--parallel", str(os.cpu_count()))
-    for words in (("-S", folder, "-B", folder / "build"), ("--build", folder / "build", *parallel)):
-        run("cmake", *words, what="llama.cpp's library")
+    for arguments in (
+        ("-S", folder, "-B", folder / "build"),
+        ("--build", folder / "build", *parallel),
+    ):
+        run("cmake", *arguments, description="llama.cpp's library")
     if not (folder / "ready").exists():
         say(f"built llama.cpp's library in {time.monotonic() - started:.0f} s")
         (folder / "ready").touch()
@@ -134,5 +139,5 @@ def _fetch(folder: Path) -> None:
     (archive,) = (folder / "packages").glob("*.tar.gz")
     unpack(archive, folder / "unpacked")
     (next((folder / "unpacked").iterdir()) / "llama.cpp").rename(folder / "llama.cpp")
-    for each in ("packages", "unpacked"):
-        shutil.rmtree(folder / each)
+    for name in ("packages", "unpacked"):
+        shutil.rmtree(folder / name)

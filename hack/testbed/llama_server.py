@@ -73,11 +73,11 @@ def _portable_cpu_library(sources: Path) -> list[Path]:
         *("-DBUILD_SHARED_LIBS=ON", "-DGGML_NATIVE=OFF"),
         *("-DCMAKE_BUILD_WITH_INSTALL_RPATH=ON", "-DCMAKE_INSTALL_RPATH=$ORIGIN"),
         *(f"-DLLAMA_BUILD_{part}=OFF" for part in off),
-        what="llama.cpp's CPU library",
+        description="llama.cpp's CPU library",
     )
     run(
         *("cmake", "--build", build, "--target", "ggml-cpu", "--parallel", str(os.cpu_count())),
-        what="llama.cpp's CPU library",
+        description="llama.cpp's CPU library",
     )
     say(f"built llama.cpp's CPU library in {time.monotonic() - started:.0f} s")
     return sorted((build / "bin").glob("libggml-cpu.so*"))

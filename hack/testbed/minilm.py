@@ -68,21 +68,23 @@ def _make(file: Path) -> None:
 def _convert(source: Path, target: Path) -> None:
     """Write a BERT of safetensors, config.json and vocab.txt as a GGUF of halves."""
     config = json.loads((source / "config.json").read_text())
-    words = (source / "vocab.txt").read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    vocabulary = (source / "vocab.txt").read_text(encoding="utf-8").removesuffix("\n").split("\n")
     tensors = list(_tensors(source / "model.safetensors", config["num_hidden_layers"]))
-    about = _about(config, words)
+    about = _about(config, vocabulary)
     with target.open("wb") as out:
         out.write(struct.pack("<4sIQQ", b"GGUF", 3, len(tensors), len(about)))
         for name, value in about.items():
             out.write(_text(name) + value)
         at = 0
-        for each in tensors:
-            shape = struct.pack(f"<I{len(each.shape)}Q", len(each.shape), *reversed(each.shape))
-            out.write(_text(each.name) + shape + struct.pack("<IQ", each.kind, at))
-            at += len(each.data) + -len(each.data) % _ALIGNMENT
+        for tensor in tensors:
+            shape = struct.pack(
+                f"<I{len(tensor.shape)}Q", len(tensor.shape), *reversed(tensor.shape)
+            )
+            out.write(_text(tensor.name) + shape + struct.pack("<IQ", tensor.kind, at))
+            at += len(tensor.data) + -len(tensor.data) % _ALIGNMENT
         out.write(bytes(-out.tell() % _ALIGNMENT))
-        for each in tensors:
-            out.write(each.data + bytes(-len(each.data) % _ALIGNMENT))
+        for tensor in tensors:
+            out.write(tensor.data + bytes(-len(tensor.data) % _ALIGNMENT))
 
 
 def _tensors(file: Path, layers: int) -> Iterator[_Tensor]:
@@ -91,7 +93,7 @@ def _tensors(file: Path, layers: int) -> Iterator[_Tensor]:
     index = json.loads(whole[8 : 8 + length])
     for source, name in _names(layers).items():
         about = index[source]
-        start, end = (8 + length + each for each in about["data_offsets"])
+        start, end = (8 + length + data_offset for data_offset in about["data_offsets"])
         data, kind = whole[start:end], _TENSOR_F32
         # llama.cpp wants vectors, positions and types whole.
         if len(about["shape"]) > 1 and name not in ("position_embd.weight", "token_types.weight"):
@@ -115,7 +117,7 @@ def _names(layers: int) -> dict[str, str]:
     return names
 
 
-def _about(config: Mapping[str, Any], words: list[str]) -> dict[str, bytes]:
+def _about(config: Mapping[str, Any], vocabulary: list[str]) -> dict[str, bytes]:
     return {
         "general.architecture": _string("bert"),
         "general.name": _string("all-MiniLM-L6-v2"),
@@ -131,12 +133,12 @@ def _about(config: Mapping[str, Any], words: list[str]) -> dict[str, bytes]:
         "tokenizer.ggml.model": _string("bert"),
         "tokenizer.ggml.pre": _string("default"),
         "tokenizer.ggml.token_type_count": _number(2),
-        "tokenizer.ggml.tokens": struct.pack("<IIQ", _ARRAY, _STRING, len(words))
-        + b"".join(_text(_token(word)) for word in words),
+        "tokenizer.ggml.tokens": struct.pack("<IIQ", _ARRAY, _STRING, len(vocabulary))
+        + b"".join(_text(_token(word)) for word in vocabulary),
         "tokenizer.ggml.token_type": struct.pack(
-            f"<IIQ{len(words)}i",
-            *(_ARRAY, _I32, len(words)),
-            *(_CONTROL if word in _SPECIAL else _NORMAL for word in words),
+            f"<IIQ{len(vocabulary)}i",
+            *(_ARRAY, _I32, len(vocabulary)),
+            *(_CONTROL if word in _SPECIAL else _NORMAL for word in vocabulary),
         ),
         "tokenizer.ggml.unknown_token_id": _number(_SPECIAL["[UNK]"]),
         "tokenizer.ggml.seperator_token_id": _number(_SPECIAL["[SEP]"]),

@@ -46,13 +46,21 @@ _CGROUPS = Path("/sys/fs/cgroup")
 def prepare_network() -> None:
     """Make the interface that carries the node's address; loopback is refused as one."""
     if not succeeds("ip", "link", "show", NODE_INTERFACE):
-        run("ip", "link", "add", NODE_INTERFACE, "type", "bridge", what="node interface")
+        run("ip", "link", "add", NODE_INTERFACE, "type", "bridge", description="node interface")
     if NODE_ADDRESS not in run("ip", "-o", "addr", "show", NODE_INTERFACE):
-        run("ip", "addr", "add", f"{NODE_ADDRESS}/32", "dev", NODE_INTERFACE, what="node address")
+        run(
+            "ip",
+            "addr",
+            "add",
+            f"{NODE_ADDRESS}/32",
+            "dev",
+            NODE_INTERFACE,
+            description="node address",
+        )
     run("ip", "link", "set", NODE_INTERFACE, "up")
     # Service addresses need a route before kube-proxy's rules see them; a sandbox has no default.
     service_route = (SERVICE_NETWORK, "dev", NODE_INTERFACE, "src", NODE_ADDRESS)
-    run("ip", "route", "replace", *service_route, what="route to Services")
+    run("ip", "route", "replace", *service_route, description="route to Services")
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
 
 
@@ -72,7 +80,7 @@ def start(layout: Layout, tools: Path, coredns: Path) -> None:
     wait_until(
         lambda: _keep_kubelet_up(layout, tools),
         seconds=90,
-        what="kubelet",
+        description="kubelet",
         log=processes.log_of(layout, "kubelet"),
     )
     processes.start(
@@ -93,7 +101,7 @@ def start(layout: Layout, tools: Path, coredns: Path) -> None:
             *("wait", "--for=condition=Ready", f"node/{NODE_NAME}", "--timeout=2s"),
         ),
         seconds=90,
-        what="the node",
+        description="the node",
         log=processes.log_of(layout, "kubelet"),
     )
     run(
@@ -130,7 +138,7 @@ state = "{NODE_RUN / "containerd"}"
     wait_until(
         lambda: succeeds("ctr", "-a", CONTAINERD_SOCKET, "version"),
         seconds=30,
-        what="containerd",
+        description="containerd",
         log=processes.log_of(layout, "containerd"),
     )
 
@@ -278,8 +286,8 @@ def _forget_devices() -> None:
     """Remove the devices and folders that we made, deepest first; a folder in use stays."""
     if not _MADE.exists():
         return
-    made = [Path(note.read_text()) for note in _MADE.iterdir()]
-    for path in sorted(made, key=lambda each: len(each.parts), reverse=True):
+    created = [Path(note.read_text()) for note in _MADE.iterdir()]
+    for path in sorted(created, key=lambda entry: len(entry.parts), reverse=True):
         with contextlib.suppress(OSError):
             path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
 
@@ -312,7 +320,7 @@ def _give_share(name: str, of_one_process: int) -> None:
 
 def _remove_cgroups() -> None:
     for root in (_CGROUPS / NODE_CGROUP, *_CGROUPS.glob(f"*/{NODE_CGROUP}")):
-        for folder in sorted(root.rglob("*/"), key=lambda each: len(each.parts), reverse=True):
+        for folder in sorted(root.rglob("*/"), key=lambda entry: len(entry.parts), reverse=True):
             if folder.is_dir():
                 with contextlib.suppress(OSError):
                     folder.rmdir()
@@ -322,13 +330,13 @@ def _remove_cgroups() -> None:
 
 def _end_containers() -> None:
     """End the shims of our containerd, found by its socket path, with all that they started."""
-    shims = [pid for pid, words in processes.command_lines() if _is_our_shim(words)]
+    shims = [pid for pid, arguments in processes.command_lines() if _is_our_shim(arguments)]
     children = _children()
     pending, victims = list(shims), list(shims)
     while pending:
-        found = children.get(pending.pop(), [])
-        pending += found
-        victims += found
+        descendants = children.get(pending.pop(), [])
+        pending += descendants
+        victims += descendants
     for pid in reversed(victims):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
@@ -337,8 +345,8 @@ def _end_containers() -> None:
         time.sleep(0.1)
 
 
-def _is_our_shim(words: list[str]) -> bool:
-    return "containerd-shim" in words[0] and str(CONTAINERD_SOCKET) in words
+def _is_our_shim(arguments: list[str]) -> bool:
+    return "containerd-shim" in arguments[0] and str(CONTAINERD_SOCKET) in arguments
 
 
 def _children() -> dict[int, list[int]]:
@@ -363,10 +371,10 @@ def _remove_host_port_chains() -> None:
     """Remove what the portmap plugin leaves of our network in the nat table, and nobody else's."""
     rules = run("iptables", "-t", "nat", "-S").splitlines() if shutil.which("iptables") else []
     for rule in rules:
-        words = shlex.split(rule)
-        if words[0] == "-A" and f'"{NETWORK}"' in rule.replace("\\", "") and "-j" in words:
-            chain = words[words.index("-j") + 1]
-            succeeds("iptables", "-t", "nat", "-D", *words[1:])
+        arguments = shlex.split(rule)
+        if arguments[0] == "-A" and f'"{NETWORK}"' in rule.replace("\\", "") and "-j" in arguments:
+            chain = arguments[arguments.index("-j") + 1]
+            succeeds("iptables", "-t", "nat", "-D", *arguments[1:])
             succeeds("iptables", "-t", "nat", "-F", chain)
             succeeds("iptables", "-t", "nat", "-X", chain)
 

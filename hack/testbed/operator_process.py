@@ -35,8 +35,8 @@ def install(testbed: Testbed) -> None:
 def token(testbed: Testbed, account: str = ACCOUNT, namespace: str = NAMESPACE) -> str:
     """Return a token of the operator's ServiceAccount, as its pod would have."""
     kubectl = control_plane.kubectl(testbed.layout)
-    words = ("create", "token", account, "--namespace", namespace, "--duration=8h")
-    return run(*kubectl, *words).strip()
+    arguments = ("create", "token", account, "--namespace", namespace, "--duration=8h")
+    return run(*kubectl, *arguments).strip()
 
 
 def write_kubeconfig(
@@ -152,8 +152,8 @@ class OperatorProcess:
         raise TestbedError(f"no {field} of process {self.pid}")
 
     def cpu_seconds(self) -> float:
-        words = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _free_port() -> int:

@@ -92,20 +92,20 @@ def end_strays(folder: Path) -> None:
 
     For processes whose pid file is gone: those of a testbed that was removed by hand.
     """
-    for pid, words in command_lines():
-        ours = Path(words[0]).name in PROGRAMS
-        if ours and any(f"{folder}/" in word for word in words[1:]):
+    for pid, arguments in command_lines():
+        ours = Path(arguments[0]).name in PROGRAMS
+        if ours and any(f"{folder}/" in word for word in arguments[1:]):
             end_pid(pid, grace_seconds=5)
 
 
 def command_lines() -> list[tuple[int, list[str]]]:
     """Return the pid and the argument list of every process."""
-    found = []
+    lines = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError):
-                found.append((int(entry.name), (entry / "cmdline").read_text().split("\0")))
-    return found
+                lines.append((int(entry.name), (entry / "cmdline").read_text().split("\0")))
+    return lines
 
 
 def end_pid(pid: int, *, grace_seconds: float) -> None:

@@ -75,16 +75,16 @@ def _mount(folder: Path) -> None:
         submounts = [mount for mount in _mounts() if mount.parent == target]
         options = f"lowerdir={target},upperdir={layers / 'changes'},workdir={layers / 'work'}"
         descriptors = {mount: os.open(mount, os.O_PATH) for mount in submounts}
-        run("mount", "-t", "overlay", "overlay", "-o", options, target, what="sandbox")
+        run("mount", "-t", "overlay", "overlay", "-o", options, target, description="sandbox")
         for mount, descriptor in descriptors.items():
             source = f"/proc/{os.getpid()}/fd/{descriptor}"
-            run("mount", "--no-canonicalize", "--rbind", source, mount, what="sandbox")
+            run("mount", "--no-canonicalize", "--rbind", source, mount, description="sandbox")
             os.close(descriptor)
     # containerd's snapshots are overlays themselves, and need a file system that is none.
     NODE_STATE.mkdir(parents=True, exist_ok=True)
     (folder / "node").mkdir()
-    run("mount", "--bind", folder / "node", NODE_STATE, what="sandbox")
-    run("ip", "link", "set", "lo", "up", what="sandbox")
+    run("mount", "--bind", folder / "node", NODE_STATE, description="sandbox")
+    run("ip", "link", "set", "lo", "up", description="sandbox")
 
 
 def _mounts() -> list[Path]:

@@ -26,13 +26,13 @@ def run(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     stdin: str | None = None,
-    what: str = "",
+    description: str = "",
 ) -> str:
     """Run a command to its end and return its standard output; its error output is in the error."""
-    words = [str(word) for word in command]
+    arguments = [str(word) for word in command]
     try:
         done = subprocess.run(
-            words,
+            arguments,
             env={**os.environ, **(env or {})},
             cwd=cwd,
             input=stdin,
@@ -41,11 +41,14 @@ def run(
             check=False,
         )
     except FileNotFoundError as error:
-        raise TestbedError(f"{words[0]} is not installed ({what or 'needed here'})") from error
+        raise TestbedError(
+            f"{arguments[0]} is not installed ({description or 'needed here'})"
+        ) from error
     if done.returncode != 0:
         tail = "\n".join((done.stdout + done.stderr).strip().splitlines()[-15:])
         raise TestbedError(
-            f"{what or 'command'} failed: {' '.join(words)} ended with {done.returncode}:\n{tail}"
+            f"{description or 'command'} failed: {' '.join(arguments)} ended with"
+            f" {done.returncode}:\n{tail}"
         )
     return done.stdout
 
@@ -64,13 +67,13 @@ def unpack(archive: Path, folder: Path) -> None:
     run("tar", "--extract", "--no-same-owner", "--file", archive, "--directory", folder)
 
 
-def wait_until(check: Callable[[], bool], *, seconds: float, what: str, log: Path) -> None:
+def wait_until(check: Callable[[], bool], *, seconds: float, description: str, log: Path) -> None:
     """Poll `check` until it holds; past `seconds`, fail with the end of `log`."""
     deadline = time.monotonic() + seconds
     while not check():
         if time.monotonic() > deadline:
             raise TestbedError(
-                f"{what} did not come within {seconds:.0f} s; {log} ends:\n{tail(log)}"
+                f"{description} did not come within {seconds:.0f} s; {log} ends:\n{tail(log)}"
             )
         time.sleep(0.1)
 
@@ -82,15 +85,15 @@ def tail(log: Path, lines: int = 15) -> str:
     return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
 
 
-def require_root(why: str) -> None:
+def require_root(reason: str) -> None:
     """Refuse early, and say what needs root, when the caller is not root."""
     if os.geteuid() != 0:
         raise TestbedError(
-            f"{why} needs root: run the same command as root (with sudo, keep PATH so that Go is"
+            f"{reason} needs root: run the same command as root (with sudo, keep PATH so that Go is"
             " found: sudo env PATH=$PATH make demo)"
         )
 
 
-def as_list(words: Sequence[str | Path]) -> list[str]:
+def as_list(arguments: Sequence[str | Path]) -> list[str]:
     """Turn a mixed command into the strings that the operating system takes."""
-    return [str(word) for word in words]
+    return [str(word) for word in arguments]

@@ -107,17 +107,17 @@ def _install(missing: list[str]) -> None:
         raise TestbedError(f"this is no Debian machine; install what these hold: {missing}")
     say(f"installing Debian packages: {' '.join(missing)}")
     quiet = {"DEBIAN_FRONTEND": "noninteractive"}
-    run("apt-get", "update", "-qq", env=quiet, what="package lists")
-    run(*command.split(), "-qq", env=quiet, what="package installation")
+    run("apt-get", "update", "-qq", env=quiet, description="package lists")
+    run(*command.split(), "-qq", env=quiet, description="package installation")
 
 
 def download_packages(pins: Path, folder: Path, *, sources_of: str = "") -> None:
     """Put pinned Python packages into a folder, each checked against its hash; of one the sources,
     which tell pip their version by our own setuptools."""
-    words = (sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--require-hashes")
+    arguments = (sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--require-hashes")
     if sources_of:
-        words += ("--no-build-isolation", "--no-binary", sources_of)
-    run(*words, "-r", pins, "-d", folder, what="download")
+        arguments += ("--no-build-isolation", "--no-binary", sources_of)
+    run(*arguments, "-r", pins, "-d", folder, description="download")
 
 
 def build(module: GoModule, *programs: str) -> Path:

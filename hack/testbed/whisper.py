@@ -77,10 +77,18 @@ def _build(sources: Path, build: Path) -> Path:
     switches = [f"-D{name}=OFF" for name in _OFF] + [f"-D{name}=ON" for name in _ON]
     run(
         *("cmake", "-S", sources, "-B", build, "-DCMAKE_BUILD_TYPE=Release", *switches),
-        what="whisper-server",
+        description="whisper-server",
     )
     parallel = ("--parallel", str(os.cpu_count()))
-    run("cmake", "--build", build, "--target", "whisper-server", *parallel, what="whisper-server")
+    run(
+        "cmake",
+        "--build",
+        build,
+        "--target",
+        "whisper-server",
+        *parallel,
+        description="whisper-server",
+    )
     say(f"built whisper-server in {time.monotonic() - started:.0f} s")
     return next(path for path in build.rglob("whisper-server") if path.is_file())
 
@@ -108,15 +116,15 @@ def _variables(file: Path) -> dict[str, _Variable]:
         return value
 
     take("I"), text(), take("I")
-    found = {}
+    variables = {}
     for _ in range(take("I")):
         name = text()
         shape = [take("I") for _ in range(take("B"))]
         take("B")
         length = take("I")
-        found[name] = _Variable(shape, data[at : at + length])
+        variables[name] = _Variable(shape, data[at : at + length])
         at += length
-    return found
+    return variables
 
 
 def _write_model(weights: Path, empty: Path, target: Path) -> None:
@@ -136,10 +144,10 @@ def _write_model(weights: Path, empty: Path, target: Path) -> None:
             out.write(struct.pack("<3i", len(shape), len(name.encode()), kind))
             out.write(struct.pack(f"<{len(shape)}i", *reversed(shape)) + name.encode() + data)
 
-        found = _variables(weights)
+        variables = _variables(weights)
         for side, layers in (("encoder", audio_layers), ("decoder", text_layers)):
             for name, source, part in _tensors(side, layers):
-                _put(put, found[source], name, part)
+                _put(put, variables[source], name, part)
 
 
 def _end_of_words(head: bytes) -> int:
@@ -147,9 +155,9 @@ def _end_of_words(head: bytes) -> int:
     at = _NUMBERS.size
     mels, bands = struct.unpack_from("<2i", head, at)
     at += 8 + 4 * mels * bands
-    (words,) = struct.unpack_from("<i", head, at)
+    (count,) = struct.unpack_from("<i", head, at)
     at += 4
-    for _ in range(words):
+    for _ in range(count):
         (length,) = struct.unpack_from("<I", head, at)
         at += 4 + length
     return at

@@ -88,9 +88,9 @@ class Operators:
         return process
 
     def stop_all(self) -> None:
-        for each in self._started:
-            if each.running:
-                each.kill()
+        for entry in self._started:
+            if entry.running:
+                entry.kill()
 
 
 @pytest.fixture
@@ -98,10 +98,12 @@ def operators(
     plane: Testbed, tmp_path: Path, request: pytest.FixtureRequest
 ) -> Iterator[Operators]:
     """Operators with a straight way to the API server."""
-    found = Operators(write_kubeconfig(plane, tmp_path / "kubeconfig"), tmp_path / "operator.log")
+    operators_started = Operators(
+        write_kubeconfig(plane, tmp_path / "kubeconfig"), tmp_path / "operator.log"
+    )
     with failure_logs.registered(request.config, partial(failure_logs.copy_ends, tmp_path)):
-        yield found
-    found.stop_all()
+        yield operators_started
+    operators_started.stop_all()
 
 
 @pytest.fixture
@@ -111,10 +113,10 @@ def proxied(
     """Operators whose way leads through the proxy."""
     path = tmp_path / "proxied.kubeconfig"
     kubeconfig = write_kubeconfig(plane, path, server=proxy.server)
-    found = Operators(kubeconfig, tmp_path / "operator.log")
+    operators_started = Operators(kubeconfig, tmp_path / "operator.log")
     with failure_logs.registered(request.config, partial(failure_logs.copy_ends, tmp_path)):
-        yield found
-    found.stop_all()
+        yield operators_started
+    operators_started.stop_all()
 
 
 @pytest.fixture
@@ -126,4 +128,4 @@ def namespaces(api: Api, request: pytest.FixtureRequest) -> Iterator[list[str]]:
     for name in names:
         api.delete("Namespace", "", name)
     # The next test counts writes, and those to a namespace that goes would be among them.
-    eventually(lambda: not any(api.get("Namespace", "", each) for each in names), seconds=120)
+    eventually(lambda: not any(api.get("Namespace", "", name) for name in names), seconds=120)

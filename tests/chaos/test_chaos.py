@@ -52,7 +52,7 @@ def test_after_chaos_the_cluster_is_what_a_fresh_operator_makes_of_it(
     figures = {
         "actions": world.done,
         "faults": dict(proxy.injected),
-        "memory_mib": [round(each) for each in memory],
+        "memory_mib": [round(item) for item in memory],
     }
     print(f"\nchaos: {json.dumps(figures)}")
     assert memory[-1] < memory[len(memory) // 2] * 1.3 + 20, "memory grows"
@@ -93,15 +93,15 @@ def _remove_children(api: Api, namespaces: list[str]) -> None:
     """Delete all that the operator made, while none runs."""
     for namespace in namespaces:
         for kind in CHILDREN:
-            for each in api.list(kind, namespace, "app.kubernetes.io/managed-by=llama-halo"):
-                api.delete(kind, namespace, each["metadata"]["name"])
+            for obj in api.list(kind, namespace, "app.kubernetes.io/managed-by=llama-halo"):
+                api.delete(kind, namespace, obj["metadata"]["name"])
     eventually(
         lambda: (
             not any(
-                api.list("Pod", each, "app.kubernetes.io/managed-by=llama-halo")
-                for each in namespaces
+                api.list("Pod", namespace, "app.kubernetes.io/managed-by=llama-halo")
+                for namespace in namespaces
             )
         ),
         seconds=60,
-        what="no pods",
+        description="no pods",
     )

@@ -31,12 +31,12 @@ _SIZES = itertools.count()
 @pytest.fixture
 def world(api: Api, namespaces: list[str], operators: Operators) -> Iterator[World]:
     """Some models and routers, Ready; the operator that made them is gone."""
-    found = World(api, namespaces, models=MODELS, seed=1)
-    found.populate()
+    chaos = World(api, namespaces, models=MODELS, seed=1)
+    chaos.populate()
     first = operators.start()
     wait_true(api, namespaces)
     first.stop()
-    yield found
+    yield chaos
 
 
 def pods(api: Api, namespaces: list[str]) -> dict[str, str]:
@@ -62,7 +62,7 @@ def check_end(
     *,
     edited: list[str],
     since: str,
-    what: str,
+    description: str,
 ) -> None:
     """All true, only the edited models' pods are others, and a bounded number of writes."""
     wait_true(api, namespaces)
@@ -71,7 +71,7 @@ def check_end(
     changed = {name for name in before if after.get(name) != before[name]}
     assert changed == set(edited)
     written = audit.writes(plane.layout.audit_log, since=since)
-    print(f"\n{what}: {json.dumps(dict(written))} for {len(edited)} edits")
+    print(f"\n{description}: {json.dumps(dict(written))} for {len(edited)} edits")
     statuses = written.pop("patch llamamodels/status", 0) + written.pop(
         "patch modelrouters/status", 0
     )
@@ -105,7 +105,9 @@ def test_the_control_plane_goes_and_comes_back(
     plane.up()
     since = now()
     edited = eventually(lambda: _retried(api, world), seconds=60)
-    check_end(api, plane, namespaces, before, edited=[edited], since=since, what=f"{part} gone")
+    check_end(
+        api, plane, namespaces, before, edited=[edited], since=since, description=f"{part} gone"
+    )
     assert operator.is_ready(), operator.why_not_ready()
 
 
@@ -137,7 +139,13 @@ def test_an_operator_that_is_killed_again_and_again_gets_there(
     operators.start()
     # Killed in between, it may have told more states of an edited model than one that lives.
     check_end(
-        api, plane, namespaces, before, edited=edited, since=since, what=f"{soak.kills} kills"
+        api,
+        plane,
+        namespaces,
+        before,
+        edited=edited,
+        since=since,
+        description=f"{soak.kills} kills",
     )
 
 
@@ -182,7 +190,9 @@ def test_two_operators_side_by_side_do_the_work_of_one(
     while time.monotonic() < ending:
         edited.append(edit(api, world, chosen.randrange(MODELS)))
         time.sleep(2)
-    check_end(api, plane, namespaces, before, edited=edited, since=since, what="two operators")
+    check_end(
+        api, plane, namespaces, before, edited=edited, since=since, description="two operators"
+    )
     assert newer.is_ready()
     assert older.running
 
@@ -233,9 +243,9 @@ def test_a_model_of_a_node_that_vanished_serves_on_another(
     api.apply(model(namespace, 0, pod={**spec, "resources": {"requests": {"cpu": "50m"}}}))
     operators.start()
     wait_true(api, namespaces)
-    found = api.get("LlamaModel", namespace, "model-0")
-    assert found is not None
-    lost = found["status"]["nodeSummary"]
+    live = api.get("LlamaModel", namespace, "model-0")
+    assert live is not None
+    lost = live["status"]["nodeSummary"]
     node = api.get("Node", "", lost)
     assert node is not None
     api.delete("Node", "", lost)

@@ -26,13 +26,13 @@ class Helm:
     def __init__(self, program: Path, folder: Path) -> None:
         self.program, self._folder = program, folder
 
-    def __call__(self, *words: str | Path, values: Json | None = None) -> tuple[int, str, str]:
+    def __call__(self, *arguments: str | Path, values: Json | None = None) -> tuple[int, str, str]:
         """Return the exit status, the output and the errors."""
         file = self._folder / "values.json"
         file.write_text(json.dumps(values or {}))
-        given = ("--values", str(file)) if values is not None else ()
+        supplied = ("--values", str(file)) if values is not None else ()
         done = subprocess.run(
-            [str(self.program), *map(str, words), *given],
+            [str(self.program), *map(str, arguments), *supplied],
             capture_output=True,
             text=True,
             check=False,
@@ -41,11 +41,11 @@ class Helm:
 
     def render(self, values: Json | None = None, *, namespace: str = "halo") -> list[Json]:
         """Return the objects of a release `llama-halo`."""
-        apis = [word for each in APIS for word in ("--api-versions", each)]
-        words = ("template", "llama-halo", CHART, "--namespace", namespace, *apis)
-        status, output, errors = self(*words, values=values or {})
+        apis = [word for case in APIS for word in ("--api-versions", case)]
+        arguments = ("template", "llama-halo", CHART, "--namespace", namespace, *apis)
+        status, output, errors = self(*arguments, values=values or {})
         assert status == 0, errors
-        return [each for each in yaml.safe_load_all(output) if each]
+        return [document for document in yaml.safe_load_all(output) if document]
 
 
 @pytest.fixture(scope="session")

@@ -73,13 +73,13 @@ VALUES: dict[str, Json] = {
 
 
 def of_kind(objects: list[Json], *kinds: str) -> list[Json]:
-    return [each for each in objects if each["kind"] in kinds]
+    return [obj for obj in objects if obj["kind"] in kinds]
 
 
 def one(objects: list[Json], kind: str, name: str) -> Json:
-    found = [each for each in of_kind(objects, kind) if each["metadata"]["name"] == name]
-    assert len(found) == 1, (kind, name, [each["metadata"]["name"] for each in objects])
-    return found[0]
+    value = [obj for obj in of_kind(objects, kind) if obj["metadata"]["name"] == name]
+    assert len(value) == 1, (kind, name, [obj["metadata"]["name"] for obj in objects])
+    return value[0]
 
 
 @pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
@@ -87,25 +87,24 @@ def test_every_object_is_valid(helm: Helm, values: Json) -> None:
     """Strictly: a field that the API server would drop is an error."""
     objects = helm.render(values)
     names = [
-        (each["kind"], each["metadata"].get("namespace"), each["metadata"]["name"])
-        for each in objects
+        (obj["kind"], obj["metadata"].get("namespace"), obj["metadata"]["name"]) for obj in objects
     ]
     assert len(set(names)) == len(names)
-    for each in objects:
-        if each["apiVersion"].split("/")[0] not in ("monitoring.coreos.com", "llama-halo.dev"):
+    for obj in objects:
+        if obj["apiVersion"].split("/")[0] not in ("monitoring.coreos.com", "llama-halo.dev"):
             for version in ("1.32", "1.35"):
-                kubernetes_validate.validate(each, version, strict=True)
+                kubernetes_validate.validate(obj, version, strict=True)
 
 
 @pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
 def test_helm_has_nothing_to_object(helm: Helm, values: Json) -> None:
-    values = {name: each for name, each in values.items() if name != "resources"}
+    values = {name: value for name, value in values.items() if name != "resources"}
     status, output, errors = helm("lint", "--strict", CHART, values=values)
     assert status == 0, output + errors
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "message"),
     [
         ({"imgae": {}}, "imgae"),
         ({"image": {"pullPolicy": "Sometimes"}}, "pullPolicy"),
@@ -119,10 +118,10 @@ def test_helm_has_nothing_to_object(helm: Helm, values: Json) -> None:
         ({"resources": [{"kind": "Secret", "name": "a", "spec": {}}]}, "kind"),
     ],
 )
-def test_a_wrong_value_is_refused_by_name(helm: Helm, values: Json, told: str) -> None:
+def test_a_wrong_value_is_refused_by_name(helm: Helm, values: Json, message: str) -> None:
     status, _, errors = helm("template", "llama-halo", CHART, values=values)
     assert status != 0
-    assert told in errors
+    assert message in errors
 
 
 def test_models_before_their_crds_are_refused_with_the_way_out(helm: Helm) -> None:
@@ -139,11 +138,11 @@ def test_the_plain_manifests_are_the_charts() -> None:
 
 def test_the_crds_are_the_operators_and_outlive_the_release(helm: Helm) -> None:
     for keep in (True, False):
-        found = of_kind(helm.render({"crds": {"keep": keep}}), "CustomResourceDefinition")
-        for crd, wanted in zip(found, all_crds(), strict=True):
+        objects = of_kind(helm.render({"crds": {"keep": keep}}), "CustomResourceDefinition")
+        for crd, expected in zip(objects, all_crds(), strict=True):
             kept = crd["metadata"]["annotations"].pop("helm.sh/resource-policy", None)
             assert kept == ("keep" if keep else None)
-            assert crd == wanted
+            assert crd == expected
     assert len(crd_copies()) == 2
 
 
@@ -161,7 +160,9 @@ def test_the_operator_takes_its_environment(helm: Helm) -> None:
     values = {**EVERYTHING, "namespaces": ["llm", "team-b"]}
     operator = one(helm.render(values), "Deployment", "llama-halo-operator")
     (container,) = operator["spec"]["template"]["spec"]["containers"]
-    settings = load_settings({each["name"]: each.get("value", "x") for each in container["env"]})
+    settings = load_settings(
+        {variable["name"]: variable.get("value", "x") for variable in container["env"]}
+    )
     assert settings.namespaces == ("llm", "team-b")
     assert settings.image == container["image"] == "registry.example/halo:7"
     assert settings.gpu_reserve_mib == 12 * 1024
@@ -171,21 +172,23 @@ def test_the_operator_takes_its_environment(helm: Helm) -> None:
 def test_nobody_may_read_secrets_or_do_whatever_he_wants(helm: Helm, values: Json) -> None:
     for role in of_kind(helm.render(values), "Role", "ClusterRole"):
         for rule in role["rules"]:
-            words = [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
-            assert not {"*", "secrets", "pods/exec", "pods/log", "impersonate"} & set(words), role
+            arguments = [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
+            assert not {"*", "secrets", "pods/exec", "pods/log", "impersonate"} & set(arguments), (
+                role
+            )
 
 
 def test_with_namespaces_nothing_outside_is_more_than_read(helm: Helm) -> None:
     objects = helm.render({"namespaces": ["llm", "team-b"]})
     rules = one(objects, "ClusterRole", "llama-halo-operator")["rules"]
     assert {verb for rule in rules for verb in rule["verbs"]} == {"get", "list", "watch"}
-    assert {each for rule in rules for each in rule["resources"]} == {
+    assert {resource for rule in rules for resource in rule["resources"]} == {
         *("nodes", "persistentvolumes", "customresourcedefinitions")
     }
-    roles = {each["metadata"]["namespace"]: each for each in of_kind(objects, "Role")}
+    roles = {obj["metadata"]["namespace"]: obj for obj in of_kind(objects, "Role")}
     assert roles.keys() == {"llm", "team-b", "halo"}
     assert roles["llm"]["rules"] == roles["team-b"]["rules"]
-    assert [each["resources"] for each in roles["halo"]["rules"]] == [["leases"]]
+    assert [rule["resources"] for rule in roles["halo"]["rules"]] == [["leases"]]
     everywhere = one(helm.render(), "ClusterRole", "llama-halo-operator")["rules"]
     assert [*rules, *roles["llm"]["rules"]] == everywhere
 
@@ -200,16 +203,16 @@ def pods(name: str) -> list[tuple[dict[str, str], list[str]]]:
     assert isinstance(outcome, Plan)
     return [
         (
-            each["spec"]["template"]["metadata"]["labels"],
+            obj["spec"]["template"]["metadata"]["labels"],
             [
                 port["name"]
                 for kind in ("initContainers", "containers")
-                for container in each["spec"]["template"]["spec"].get(kind, ())
+                for container in obj["spec"]["template"]["spec"].get(kind, ())
                 for port in container.get("ports", ())
             ],
         )
-        for each in outcome.objects
-        if each["kind"] == "Deployment"
+        for obj in outcome.objects
+        if obj["kind"] == "Deployment"
     ]
 
 
@@ -226,15 +229,15 @@ def test_a_network_policy_selects_the_pods_that_it_is_for(
 ) -> None:
     objects = helm.render()
     spec = one(objects, "NetworkPolicy", f"llama-halo-{policy}")["spec"]
-    wanted = spec["podSelector"]["matchLabels"].items()
-    found = pods(case)
-    assert found
-    for labels, ports in found:
-        assert wanted <= labels.items()
-        allowed = {each["port"] for rule in spec["ingress"] for each in rule["ports"]}
+    match_labels = spec["podSelector"]["matchLabels"].items()
+    selected = pods(case)
+    assert selected
+    for labels, ports in selected:
+        assert match_labels <= labels.items()
+        allowed = {port["port"] for rule in spec["ingress"] for port in rule["ports"]}
         assert set(ports) <= allowed
     other = pods("router-everything" if policy == "models" else "model-cpu")
-    assert not any(wanted <= labels.items() for labels, _ in other)
+    assert not any(match_labels <= labels.items() for labels, _ in other)
 
 
 def test_models_take_connections_of_gateways_and_the_operator_alone(helm: Helm) -> None:
@@ -245,8 +248,8 @@ def test_models_take_connections_of_gateways_and_the_operator_alone(helm: Helm) 
     assert gateway["podSelector"]["matchLabels"].items() <= labels.items()
     assert "namespaceSelector" not in gateway, "of the models' own namespace"
     template = one(objects, "Deployment", "llama-halo-operator")["spec"]["template"]
-    wanted = operator["podSelector"]["matchLabels"].items()
-    assert wanted <= template["metadata"]["labels"].items()
+    match_labels = operator["podSelector"]["matchLabels"].items()
+    assert match_labels <= template["metadata"]["labels"].items()
     assert operator["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "halo"}
 
 
@@ -260,12 +263,12 @@ def test_the_operator_and_who_fetches_are_selected_by_their_policies(helm: Helm)
     )
     about = {"work": FETCH, "role": "model", "node": "halo-1", "about": "", "requested_at": ""}
     owner = Identity("LlamaModel", "llm", "coder", golden.UID, 1)
-    made = job(owner, spec, golden.DEFAULTS, source=spec.source, words=[], **about)
-    labels = made["spec"]["template"]["metadata"]["labels"]
+    built = job(owner, spec, golden.DEFAULTS, source=spec.source, arguments=[], **about)
+    labels = built["spec"]["template"]["metadata"]["labels"]
     files = one(objects, "NetworkPolicy", "llama-halo-files")["spec"]
     assert files["podSelector"]["matchLabels"].items() <= labels.items()
-    (container,) = made["spec"]["template"]["spec"]["containers"]
-    assert [each["name"] for each in container["ports"]] == ["http"]
+    (container,) = built["spec"]["template"]["spec"]["containers"]
+    assert [port["name"] for port in container["ports"]] == ["http"]
     models = one(objects, "NetworkPolicy", "llama-halo-models")["spec"]["podSelector"]
     assert not models["matchLabels"].items() <= labels.items()
 
@@ -274,17 +277,17 @@ def test_the_longest_name_of_a_release_makes_valid_labels(helm: Helm) -> None:
     name = "r" * 53
     status, output, errors = helm("template", name, CHART, values={})
     assert status == 0, errors
-    for each in yaml.safe_load_all(output):
-        labels = (each or {}).get("metadata", {}).get("labels") or {}
-        assert all(len(value) <= 63 for value in labels.values()), each["metadata"]["name"]
+    for document in yaml.safe_load_all(output):
+        labels = (document or {}).get("metadata", {}).get("labels") or {}
+        assert all(len(value) <= 63 for value in labels.values()), document["metadata"]["name"]
 
 
 def test_the_alert_for_persons_names_every_state_that_needs_one() -> None:
     alerts = yaml.safe_load((CHART / "files/alerts.yaml").read_text())
-    rules = {each["alert"]: each["expr"] for group in alerts["groups"] for each in group["rules"]}
+    rules = {rule["alert"]: rule["expr"] for group in alerts["groups"] for rule in group["rules"]}
     states = re.search(r'state=~"([^"]+)"', rules["LlamaHaloStalled"])
     assert states
-    assert set(states[1].split("|")) == {str(each) for each in STALLED_REASONS | FAILED_REASONS}
+    assert set(states[1].split("|")) == {str(reason) for reason in STALLED_REASONS | FAILED_REASONS}
 
 
 def test_the_operators_own_labels_of_series_are_kept(helm: Helm) -> None:
@@ -292,5 +295,5 @@ def test_the_operators_own_labels_of_series_are_kept(helm: Helm) -> None:
     objects = helm.render(EVERYTHING)
     (endpoint,) = one(objects, "PodMonitor", "llama-halo-operator")["spec"]["podMetricsEndpoints"]
     assert endpoint["honorLabels"] is True
-    for each in of_kind(objects, "PodMonitor", "PrometheusRule"):
-        assert each["metadata"]["labels"]["release"] == "stack"
+    for obj in of_kind(objects, "PodMonitor", "PrometheusRule"):
+        assert obj["metadata"]["labels"]["release"] == "stack"

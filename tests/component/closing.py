@@ -11,16 +11,16 @@ from tests.support.api import Api
 
 def used(control_plane: Testbed) -> set[tuple[str, str, str]]:
     """Return (group, resource, verb) of what the operator was allowed, from the audit log."""
-    found = set()
+    value = set()
     for entry in audit.entries(control_plane.layout.audit_log):
         ref, code = entry["objectRef"], entry["responseStatus"]["code"]
         if code == 403:
             continue
         name = "/".join(filter(None, (ref["resource"], ref.get("subresource"))))
-        found.add((ref.get("apiGroup", ""), name, entry["verb"]))
+        value.add((ref.get("apiGroup", ""), name, entry["verb"]))
         if entry["verb"] == "patch" and code == 201:
-            found.add((ref.get("apiGroup", ""), name, "create"))
-    return found
+            value.add((ref.get("apiGroup", ""), name, "create"))
+    return value
 
 
 def test_no_permission_is_shipped_that_the_operator_never_used(

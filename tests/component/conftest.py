@@ -96,8 +96,8 @@ def namespace(api: Api, request: pytest.FixtureRequest) -> Iterator[str]:
     name = api.namespace(f"t-{abs(hash(request.node.nodeid)) % 10**8}")
     yield name
     for kind in ("LlamaModel", "ModelRouter"):
-        for each in api.list(kind, name):
-            api.delete(kind, name, each["metadata"]["name"])
+        for obj in api.list(kind, name):
+            api.delete(kind, name, obj["metadata"]["name"])
 
 
 def now() -> str:
@@ -139,7 +139,7 @@ def router(namespace: str, name: str = "main", **spec: Any) -> dict[str, Any]:
 
 def documents(path: Path) -> list[dict[str, Any]]:
     """Return the objects of a YAML file."""
-    return [each for each in yaml.safe_load_all(path.read_text()) if each]
+    return [document for document in yaml.safe_load_all(path.read_text()) if document]
 
 
 def wait_ready(
@@ -149,9 +149,9 @@ def wait_ready(
 
     return eventually(
         lambda: api.get(kind, namespace, name),
-        until=lambda found: ready(found)[0] == "True",
+        until=lambda value: ready(value)[0] == "True",
         seconds=seconds,
-        what=f"{kind} {name} ready",
+        description=f"{kind} {name} ready",
     )
 
 
@@ -168,9 +168,9 @@ def wait_state(
 
     return eventually(
         lambda: api.get(kind, namespace, name),
-        until=lambda found: ready(found)[1] == reason,
+        until=lambda value: ready(value)[1] == reason,
         seconds=seconds,
-        what=f"{kind} {name} {reason}",
+        description=f"{kind} {name} {reason}",
     )
 
 
@@ -183,4 +183,4 @@ def pods(api: Api, namespace: str, label: str = "llama-halo.dev/model") -> list[
 
 
 def uids(api: Api, namespace: str, label: str) -> set[str]:
-    return {each["metadata"]["uid"] for each in pods(api, namespace, label)}
+    return {pod["metadata"]["uid"] for pod in pods(api, namespace, label)}

@@ -17,10 +17,10 @@ from tests.support.api import Api, Refused
 
 Spec = dict[str, Any]
 SAMPLES = [
-    (path.parent.name, each)
+    (path.parent.name, document)
     for path in sorted((REPOSITORY / "deploy/samples").rglob("*.yaml"))
-    for each in documents(path)
-    if each["apiVersion"].startswith("llama-halo.dev/")
+    for document in documents(path)
+    if document["apiVersion"].startswith("llama-halo.dev/")
 ]
 NAMESPACE = "default"
 LOCAL: Spec = {"local": {"path": "a/b.gguf"}}
@@ -403,13 +403,13 @@ def test_the_table_is_as_long_as_promised() -> None:
 
 @pytest.mark.parametrize(
     "sample",
-    [each for _, each in SAMPLES],
+    [item for _, item in SAMPLES],
     ids=[f"{of}/{it['metadata']['name']}" for of, it in SAMPLES],
 )
 def test_a_sample_is_taken_by_the_api_server_and_by_the_operator(api: Api, sample: Spec) -> None:
     """What is not built yet is in no sample."""
-    wanted = resource(sample["kind"], sample["spec"], sample["metadata"]["name"])
-    api.create(wanted, dry_run=True)
+    expected = resource(sample["kind"], sample["spec"], sample["metadata"]["name"])
+    api.create(expected, dry_run=True)
     if sample["kind"] == "LlamaModel":
         assert unsupported_in_model(LlamaModelSpec.model_validate(sample["spec"])) is None
     else:

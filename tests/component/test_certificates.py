@@ -82,6 +82,6 @@ def test_an_operator_says_why_it_refuses_the_certificate(tmp_path: Path, case: s
             )
         finally:
             operator.stop()
-    assert any(words in reason for words in CASES[case].split("|")), reason
+    assert any(arguments in reason for arguments in CASES[case].split("|")), reason
     assert "keyUsage keyCertSign" in reason
     assert "kube-root-ca.crt" in reason

@@ -32,22 +32,22 @@ def templated(namespace: str, name: str = "coder", key: str = "coder") -> Json:
 
 def copies(api: Api, namespace: str) -> list[str]:
     """Return the texts of the operator's own copies."""
-    found = api.list("ConfigMap", namespace, LABEL)
-    return sorted(text for each in found for text in each["data"].values())
+    value = api.list("ConfigMap", namespace, LABEL)
+    return sorted(text for item in value for text in item["data"].values())
 
 
 @pytest.mark.usefixtures("operator")
 class TestChatTemplates:
     def test_one_that_comes_later_is_awaited_by_name(self, api: Api, namespace: str) -> None:
         api.apply(templated(namespace))
-        found = wait_state(api, namespace, "coder", "Retrying")
-        assert ready(found)[0] == "False"
+        resource = wait_state(api, namespace, "coder", "Retrying")
+        assert ready(resource)[0] == "False"
         where = f"ConfigMap {namespace}/templates"
-        assert message(found).startswith(f"spec.chatTemplate: {where} is not there")
+        assert message(resource).startswith(f"spec.chatTemplate: {where} is not there")
         api.apply(templates(namespace, others="{{ messages }}"))
         eventually(
             lambda: message(api.get("LlamaModel", namespace, "coder")),
-            until=lambda told: "has no text under coder; its keys: others" in told,
+            until=lambda report: "has no text under coder; its keys: others" in report,
         )
         assert deployments(api, namespace) == []
         api.apply(templates(namespace, coder="{{ messages }}"))
@@ -65,12 +65,14 @@ class TestChatTemplates:
         api.apply(templates(namespace, coder="two", other="same"))
         eventually(
             lambda: uids(api, namespace, f"{LABEL}=coder"),
-            until=lambda found: found and not found & coder,
+            until=lambda value: value and not value & coder,
             seconds=60,
         )
         wait_ready(api, namespace, "coder")
         assert uids(api, namespace, f"{LABEL}=other") == other
-        eventually(lambda: copies(api, namespace) == ["same", "two"], what="the old copy is gone")
+        eventually(
+            lambda: copies(api, namespace) == ["same", "two"], description="the old copy is gone"
+        )
 
     def test_an_edit_with_the_spec_is_one_roll(self, api: Api, namespace: str) -> None:
         api.apply(templates(namespace, coder="one"))
@@ -81,9 +83,9 @@ class TestChatTemplates:
         changed["spec"]["parallel"] = 2
         api.apply(changed)
         eventually(lambda: copies(api, namespace) == ["two"])
-        (found,) = deployments(api, namespace)
-        assert found["metadata"]["generation"] == 2, "the second one would have come much later"
-        assert "--parallel" in found["spec"]["template"]["spec"]["containers"][0]["args"]
+        (value,) = deployments(api, namespace)
+        assert value["metadata"]["generation"] == 2, "the second one would have come much later"
+        assert "--parallel" in value["spec"]["template"]["spec"]["containers"][0]["args"]
 
     def test_who_does_not_want_to_wait_asks_as_for_a_source(self, api: Api, namespace: str) -> None:
         api.apply(templates(namespace, coder="one"))

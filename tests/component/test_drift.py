@@ -34,7 +34,7 @@ CHILDREN = ("Deployment", "Service", "ConfigMap", "ServiceAccount", "RoleBinding
 
 def ours(api: Api, namespace: str) -> dict[str, Json]:
     """Return all children as the operator made them."""
-    found = {}
+    value = {}
     for kind in CHILDREN:
         for obj in api.list(kind, namespace, "app.kubernetes.io/managed-by=llama-halo"):
             metadata = {k: v for k, v in obj["metadata"].items() if k not in FOREIGN}
@@ -42,8 +42,8 @@ def ours(api: Api, namespace: str) -> dict[str, Json]:
             rest = {k: v for k, v in obj.items() if k not in ("metadata", "status")}
             rest.get("spec", {}).pop("clusterIP", None)
             rest.get("spec", {}).pop("clusterIPs", None)
-            found[f"{kind}/{metadata['name']}"] = {**rest, "metadata": metadata}
-    return found
+            value[f"{kind}/{metadata['name']}"] = {**rest, "metadata": metadata}
+    return value
 
 
 def delete_deployment(api: Api, namespace: str) -> None:
@@ -123,7 +123,7 @@ class TestDrift:
         proxy.set(watch_refused_410=0)
 
     @pytest.mark.parametrize("unseen", [False, True], ids=["in sight", "inside a watch gap"])
-    @pytest.mark.parametrize("drift", DRIFTS, ids=[each.__name__ for each in DRIFTS])
+    @pytest.mark.parametrize("drift", DRIFTS, ids=[case.__name__ for case in DRIFTS])
     def test_what_was_changed_by_hand_is_put_right(
         self,
         api: Api,
@@ -142,7 +142,7 @@ class TestDrift:
                 drift(api, namespace)
         else:
             drift(api, namespace)
-        eventually(lambda: ours(api, namespace) == before, what="all as before")
+        eventually(lambda: ours(api, namespace) == before, description="all as before")
         wait_ready(api, namespace, "coder")
 
     def test_a_hand_added_environment_entry_and_a_rollout_restart_stay(
@@ -161,9 +161,9 @@ class TestDrift:
         since = now()
         api.patch("Deployment", namespace, name, {"spec": {"template": template}})
         time.sleep(2)
-        found = api.get("Deployment", namespace, name)
-        assert "by hand" in str(found)
-        assert "restartedAt" in str(found)
+        live = api.get("Deployment", namespace, name)
+        assert "by hand" in str(live)
+        assert "restartedAt" in str(live)
         log = control_plane.layout.audit_log
         assert "patch deployments" not in writes(log, since=since, namespace=namespace)
 
@@ -172,22 +172,22 @@ class TestDrift:
     ) -> None:
         api.apply(model(namespace))
         wait_ready(api, namespace, "coder")
-        since, told = now(), ""
+        since, report = now(), ""
         for _ in range(40):
             edit_replicas(api, namespace)
             time.sleep(0.1)
-            told = message(api.get("LlamaModel", namespace, "coder"))
-            if "is changed by something else" in told:
+            report = message(api.get("LlamaModel", namespace, "coder"))
+            if "is changed by something else" in report:
                 break
-        assert "spec.replicas is changed by something else each time" in told
-        found = writes(control_plane.layout.audit_log, since=since, namespace=namespace)
-        assert found["patch deployments"] <= 6
+        assert "spec.replicas is changed by something else each time" in report
+        write_count = writes(control_plane.layout.audit_log, since=since, namespace=namespace)
+        assert write_count["patch deployments"] <= 6
 
     def test_an_event_that_is_refused_is_posted_again_and_no_status_waits_for_it_long(
         self, api: Api, namespace: str, proxy: FaultProxy
     ) -> None:
         def posted() -> list[str]:
-            return [each["reason"] for each in api.list("Event", namespace)]
+            return [event["reason"] for event in api.list("Event", namespace)]
 
         proxy.events_to_refuse = 2
         api.apply(model(namespace, **MISTAKE))

@@ -28,22 +28,22 @@ def hub_model(namespace: str, **source: Any) -> Json:
 def the_job(api: Api, namespace: str, *, without: str = "") -> Json:
     """Return the one Job that is there, once it is another than the named one."""
 
-    def found() -> list[Json]:
+    def live_jobs() -> list[Json]:
         jobs = api.list("Job", namespace)
-        return [each for each in jobs if "deletionTimestamp" not in each["metadata"]]
+        return [job for job in jobs if "deletionTimestamp" not in job["metadata"]]
 
     (job,) = eventually(
-        found, until=lambda jobs: len(jobs) == 1 and jobs[0]["metadata"]["name"] != without
+        live_jobs, until=lambda jobs: len(jobs) == 1 and jobs[0]["metadata"]["name"] != without
     )
     return job
 
 
-def say(api: Api, namespace: str, job: Json, words: Json, *, exit_code: int = 0) -> None:
+def say(api: Api, namespace: str, job: Json, arguments: Json, *, exit_code: int = 0) -> None:
     """End the Job's container with its last words."""
     selector = f"batch.kubernetes.io/job-name={job['metadata']['name']}"
     (pod,) = eventually(lambda: api.list("Pod", namespace, selector))
     container = pod["spec"]["containers"][0]
-    end = {"exitCode": exit_code, "message": json.dumps(words), "reason": "Completed"}
+    end = {"exitCode": exit_code, "message": json.dumps(arguments), "reason": "Completed"}
     state = {"terminated": end} if exit_code == 0 else {"waiting": {"reason": "CrashLoopBackOff"}}
     status = {
         "phase": "Succeeded" if exit_code == 0 else "Running",
@@ -78,20 +78,22 @@ class TestFiles:
         wait_state(api, namespace, "coder", "Inspecting")
         job = the_job(api, namespace)
         say(api, namespace, job, answer())
-        found = wait_state(api, namespace, "coder", "WaitingForNode")
-        assert found["status"]["model"]["sha256"] == SHA
-        assert found["status"]["model"]["contextSize"] == 32768
-        assert found["status"]["memory"]["method"] == "Exact"
-        conditions = {each["type"]: each["status"] for each in found["status"]["conditions"]}
+        resource = wait_state(api, namespace, "coder", "WaitingForNode")
+        assert resource["status"]["model"]["sha256"] == SHA
+        assert resource["status"]["model"]["contextSize"] == 32768
+        assert resource["status"]["memory"]["method"] == "Exact"
+        conditions = {
+            condition["type"]: condition["status"] for condition in resource["status"]["conditions"]
+        }
         assert (conditions["FilesVerified"], conditions["MemoryReserved"]) == ("False", "False")
-        eventually(lambda: not api.list("Job", namespace), what="the Job is gone")
+        eventually(lambda: not api.list("Job", namespace), description="the Job is gone")
         # What the status has is not asked again, whatever else is edited, and by no new operator.
         edited = hub_model(namespace)
         edited["spec"] |= {"contextSize": 8192}
         api.apply(edited)
         eventually(
             lambda: api.get("LlamaModel", namespace, "coder"),
-            until=lambda seen: seen["status"]["model"]["contextSize"] == 8192,
+            until=lambda observed: observed["status"]["model"]["contextSize"] == 8192,
         )
         start_operator().wait_ready()
         assert not api.list("Job", namespace)
@@ -101,16 +103,18 @@ class TestFiles:
     ) -> None:
         api.apply(hub_model(namespace))
         job = the_job(api, namespace)
-        told = {"error": {"reason": "Unauthorized", "message": "the token may not see it"}}
-        say(api, namespace, job, told, exit_code=1)
-        found = wait_state(api, namespace, "coder", "Unauthorized")
-        assert "Reconciling" in {each["type"] for each in found["status"]["conditions"]}
+        report = {"error": {"reason": "Unauthorized", "message": "the token may not see it"}}
+        say(api, namespace, job, report, exit_code=1)
+        resource = wait_state(api, namespace, "coder", "Unauthorized")
+        assert "Reconciling" in {
+            condition["type"] for condition in resource["status"]["conditions"]
+        }
         api.apply(hub_model(namespace, file="y.gguf"))
         other = the_job(api, namespace, without=job["metadata"]["name"])
-        told = {"error": {"reason": "NotAGGUF", "message": "it is text"}}
-        say(api, namespace, other, told)
-        found = wait_state(api, namespace, "coder", "NotAGGUF")
-        assert "Stalled" in {each["type"] for each in found["status"]["conditions"]}
+        report = {"error": {"reason": "NotAGGUF", "message": "it is text"}}
+        say(api, namespace, other, report)
+        resource = wait_state(api, namespace, "coder", "NotAGGUF")
+        assert "Stalled" in {condition["type"] for condition in resource["status"]["conditions"]}
 
     def test_asked_to_look_again_it_looks_and_keeps_what_it_knows(
         self, api: Api, namespace: str
@@ -118,7 +122,7 @@ class TestFiles:
         api.apply(hub_model(namespace))
         say(api, namespace, the_job(api, namespace), answer())
         wait_state(api, namespace, "coder", "WaitingForNode")
-        eventually(lambda: not api.list("Job", namespace), what="the Job is gone")
+        eventually(lambda: not api.list("Job", namespace), description="the Job is gone")
         request = {"metadata": {"annotations": {"reconcile.fluxcd.io/requestedAt": now()}}}
         api.patch("LlamaModel", namespace, "coder", request)
         job = the_job(api, namespace)
@@ -126,9 +130,9 @@ class TestFiles:
         say(api, namespace, job, {**answer(), "revision": "d" * 40})
         eventually(
             lambda: api.get("LlamaModel", namespace, "coder"),
-            until=lambda seen: seen["status"]["model"]["revision"] == "d" * 40,
+            until=lambda observed: observed["status"]["model"]["revision"] == "d" * 40,
         )
-        eventually(lambda: not api.list("Job", namespace), what="the Job is gone")
+        eventually(lambda: not api.list("Job", namespace), description="the Job is gone")
 
     def test_a_model_that_goes_takes_its_jobs_along(self, api: Api, namespace: str) -> None:
         api.apply(hub_model(namespace))
@@ -140,9 +144,9 @@ class TestFiles:
         node = api.list("Node", None)[0]["metadata"]["name"]
         api.apply(volume(f"{namespace}-v", node))
         api.apply(claim(namespace, "models", ["ReadWriteOnce"], f"{namespace}-v"))
-        wanted = hub_model(namespace)
-        wanted["spec"] |= {"store": {"persistentVolumeClaim": {"claimName": "models"}}}
-        api.apply(wanted)
+        manifest = hub_model(namespace)
+        manifest["spec"] |= {"store": {"persistentVolumeClaim": {"claimName": "models"}}}
+        api.apply(manifest)
         job = the_job(api, namespace)
         say(api, namespace, job, answer())
         fetch = the_job(api, namespace, without=job["metadata"]["name"])
@@ -150,11 +154,11 @@ class TestFiles:
 
     def test_a_claim_for_one_pod_only_is_refused(self, api: Api, namespace: str) -> None:
         api.apply(claim(namespace, "models", ["ReadWriteOncePod"]))
-        wanted = hub_model(namespace)
-        wanted["spec"] |= {"store": {"persistentVolumeClaim": {"claimName": "models"}}}
-        api.apply(wanted)
-        found = wait_state(api, namespace, "coder", "InvalidSpec")
-        assert "ReadWriteOncePod" in message(found)
+        manifest = hub_model(namespace)
+        manifest["spec"] |= {"store": {"persistentVolumeClaim": {"claimName": "models"}}}
+        api.apply(manifest)
+        resource = wait_state(api, namespace, "coder", "InvalidSpec")
+        assert "ReadWriteOncePod" in message(resource)
 
 
 def volume(name: str, node: str) -> Json:
@@ -200,7 +204,7 @@ def claim(namespace: str, name: str, modes: list[str], volume_name: str = "") ->
         # The quota counts once its controller has looked at it.
         eventually(lambda: (api.get("ResourceQuota", namespace, "small") or {}).get("status"))
         api.apply(hub_model(namespace))
-        found = wait_state(api, namespace, "coder", "CannotStart", seconds=30)
-        assert "exceeded quota: small" in message(found)
-        assert "change the namespace's quota" in message(found)
+        resource = wait_state(api, namespace, "coder", "CannotStart", seconds=30)
+        assert "exceeded quota: small" in message(resource)
+        assert "change the namespace's quota" in message(resource)
         api.delete("ResourceQuota", namespace, "small")

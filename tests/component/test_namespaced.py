@@ -31,10 +31,10 @@ def scoped(
     values = folder / "values.json"
     rbac = {"gatewayClusterRole": False, "aggregate": False}
     values.write_text(json.dumps({"namespaces": [OURS], "rbac": rbac}))
-    only = [f"--show-only=templates/{each}.yaml" for each in ("serviceaccount", "rbac")]
+    only = [f"--show-only=templates/{name}.yaml" for name in ("serviceaccount", "rbac")]
     helm = tools.build(tools.HELM) / "helm"
-    words = ("template", "scoped", CHART, "--namespace", SYSTEM, "--values", values, *only)
-    run(*kubectl(control_plane.layout), "apply", "-f", "-", stdin=run(helm, *words))
+    arguments = ("template", "scoped", CHART, "--namespace", SYSTEM, "--values", values, *only)
+    run(*kubectl(control_plane.layout), "apply", "-f", "-", stdin=run(helm, *arguments))
     kubeconfig = write_kubeconfig(
         control_plane,
         folder / "kubeconfig",
@@ -51,8 +51,8 @@ def scoped(
     process.stop()
     for namespace in (OURS, THEIRS):
         for kind in ("LlamaModel", "ModelRouter"):
-            for each in api.list(kind, namespace):
-                api.delete(kind, namespace, each["metadata"]["name"])
+            for obj in api.list(kind, namespace):
+                api.delete(kind, namespace, obj["metadata"]["name"])
 
 
 def test_it_serves_its_namespace_and_touches_no_other(
@@ -67,12 +67,12 @@ def test_it_serves_its_namespace_and_touches_no_other(
     theirs = api.get("LlamaModel", THEIRS, "coder") or {}
     assert theirs["status"] == {"observedGeneration": -1}, "nobody looked at it"
     user = f"system:serviceaccount:{SYSTEM}:{ACCOUNT}"
-    seen = list(audit.entries(control_plane.layout.audit_log, user=user))
-    assert {each["responseStatus"]["code"] for each in seen} & {403} == set()
+    entries = list(audit.entries(control_plane.layout.audit_log, user=user))
+    assert {entry["responseStatus"]["code"] for entry in entries} & {403} == set()
     outside = {
-        (audit.name_of(each), each["objectRef"].get("namespace", ""))
-        for each in seen
-        if each["objectRef"].get("namespace") not in (OURS, SYSTEM)
+        (audit.name_of(entry), entry["objectRef"].get("namespace", ""))
+        for entry in entries
+        if entry["objectRef"].get("namespace") not in (OURS, SYSTEM)
     }
     assert {name for name, _ in outside} <= {
         *("list nodes", "watch nodes", "get persistentvolumes"),
@@ -80,6 +80,6 @@ def test_it_serves_its_namespace_and_touches_no_other(
     }
     assert {namespace for _, namespace in outside} <= {""}
     in_system = {
-        audit.name_of(each) for each in seen if each["objectRef"].get("namespace") == SYSTEM
+        audit.name_of(entry) for entry in entries if entry["objectRef"].get("namespace") == SYSTEM
     }
     assert in_system <= {"patch leases", "list leases", "watch leases", "create leases"}

@@ -28,17 +28,17 @@ LABEL, BUDGET = "llama-halo.dev/strix-halo", "llama-halo.dev/gpu-memory"
 @pytest.fixture
 def nodes(api: Api, control_plane: Testbed, tmp_path: Path) -> Iterator[Nodes]:
     """The agent's way to a Node that nobody else looks after."""
-    words = kubectl(control_plane.layout)
+    arguments = kubectl(control_plane.layout)
     shipped = documents(REPOSITORY / "deploy/operator/node-agent.yaml")
-    rights = yaml.safe_dump_all([each for each in shipped if each["kind"] != "DaemonSet"])
-    run(*words, "apply", "-f", "-", stdin=rights)
+    rights = yaml.safe_dump_all([item for item in shipped if item["kind"] != "DaemonSet"])
+    run(*arguments, "apply", "-f", "-", stdin=rights)
     node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}}
     api.apply({**node, "spec": {"unschedulable": True}})
     file = tmp_path / "token"
     file.write_text(token(control_plane, "llama-halo-node-agent", NAMESPACE))
     layout = control_plane.layout
     yield Nodes(ApiServer(layout.server, layout.pki / "ca.crt", file), NODE)
-    run(*words, "delete", "node", NODE)
+    run(*arguments, "delete", "node", NODE)
 
 
 @pytest.fixture
@@ -47,8 +47,8 @@ def machine(tmp_path: Path) -> Machine:
 
 
 def metadata(api: Api) -> Json:
-    found: Json = (api.get("Node", "", NODE) or {})["metadata"]
-    return {"labels": found.get("labels") or {}, "annotations": found.get("annotations") or {}}
+    value: Json = (api.get("Node", "", NODE) or {})["metadata"]
+    return {"labels": value.get("labels") or {}, "annotations": value.get("annotations") or {}}
 
 
 def tell(nodes: Nodes, machine: Machine) -> None:
@@ -59,9 +59,9 @@ def test_a_strix_halo_is_labelled_and_given_its_budget(
     api: Api, nodes: Nodes, machine: Machine
 ) -> None:
     tell(nodes, machine)
-    found = metadata(api)
-    assert found["labels"][LABEL] == "true"
-    assert found["annotations"][BUDGET] == f"{111 * 1024}Mi"
+    node_metadata = metadata(api)
+    assert node_metadata["labels"][LABEL] == "true"
+    assert node_metadata["annotations"][BUDGET] == f"{111 * 1024}Mi"
 
 
 def test_what_a_person_has_set_stays_and_the_rest_is_told(
@@ -70,10 +70,10 @@ def test_what_a_person_has_set_stays_and_the_rest_is_told(
     set_by_hand = {"labels": {LABEL: "false"}, "annotations": {BUDGET: "64Gi"}}
     api.patch("Node", "", NODE, {"metadata": set_by_hand})
     tell(nodes, machine)
-    found = metadata(api)
-    assert found["labels"][LABEL] == "false"
-    assert found["annotations"][BUDGET] == "64Gi"
-    assert "6.19.12" in found["annotations"]["llama-halo.dev/machine"]
+    node_metadata = metadata(api)
+    assert node_metadata["labels"][LABEL] == "false"
+    assert node_metadata["annotations"][BUDGET] == "64Gi"
+    assert "6.19.12" in node_metadata["annotations"]["llama-halo.dev/machine"]
 
 
 def test_a_machine_that_is_a_strix_halo_no_longer_loses_both(
@@ -81,6 +81,6 @@ def test_a_machine_that_is_a_strix_halo_no_longer_loses_both(
 ) -> None:
     tell(nodes, machine)
     tell(nodes, read_machine(build(tmp_path / "other", device="0x744c")))
-    found = metadata(api)
-    assert LABEL not in found["labels"]
-    assert BUDGET not in found["annotations"]
+    node_metadata = metadata(api)
+    assert LABEL not in node_metadata["labels"]
+    assert BUDGET not in node_metadata["annotations"]

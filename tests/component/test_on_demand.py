@@ -37,15 +37,15 @@ def phase(api: Api, namespace: str, name: str = "coder") -> str:
 
 
 def replicas(api: Api, namespace: str) -> int:
-    return sum(each["spec"]["replicas"] for each in deployments(api, namespace))
+    return sum(deployment["spec"]["replicas"] for deployment in deployments(api, namespace))
 
 
 @pytest.mark.usefixtures("operator")
 class TestOnDemand:
     def test_it_sleeps_until_it_is_wanted(self, api: Api, namespace: str) -> None:
         api.apply(on_demand(namespace))
-        found = wait_state(api, namespace, "coder", "Idle")
-        assert ready(found)[0] == "True"
+        resource = wait_state(api, namespace, "coder", "Idle")
+        assert ready(resource)[0] == "True"
         assert pods(api, namespace) == []
         assert say(api, namespace, "1/1") == "Idle"
         wait_state(api, namespace, "coder", "Serving")
@@ -58,11 +58,11 @@ class TestOnDemand:
         wait_state(api, namespace, "coder", "Idle")
         say(api, namespace, "1/1")
         wait_state(api, namespace, "coder", "Serving")
-        before = {each["metadata"]["uid"] for each in pods(api, namespace)}
+        before = {pod["metadata"]["uid"] for pod in pods(api, namespace)}
         start_operator().wait_ready()
         say(api, namespace, "2/1")
         eventually(lambda: phase(api, namespace) == "Loaded")
-        assert {each["metadata"]["uid"] for each in pods(api, namespace)} == before
+        assert {pod["metadata"]["uid"] for pod in pods(api, namespace)} == before
 
     def test_one_that_is_always_on_again_has_no_lease(self, api: Api, namespace: str) -> None:
         api.apply(on_demand(namespace))
@@ -77,8 +77,8 @@ class TestOnDemand:
     ) -> None:
         api.apply(model(namespace))
         wait_state(api, namespace, "coder", "Serving")
-        before = {each["metadata"]["uid"] for each in pods(api, namespace)}
+        before = {pod["metadata"]["uid"] for pod in pods(api, namespace)}
         api.apply(on_demand(namespace))
         eventually(lambda: phase(api, namespace) == "Loaded")
         assert ready(api.get("LlamaModel", namespace, "coder"))[1] == "Serving"
-        assert {each["metadata"]["uid"] for each in pods(api, namespace)} == before
+        assert {pod["metadata"]["uid"] for pod in pods(api, namespace)} == before

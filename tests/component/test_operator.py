@@ -37,10 +37,10 @@ class TestModel:
         self, api: Api, namespace: str
     ) -> None:
         api.apply(model(namespace))
-        found = wait_ready(api, namespace, "coder")
-        status = found["status"]
-        assert ready(found) == ("True", "Serving")
-        assert status["observedGeneration"] == found["metadata"]["generation"]
+        resource = wait_ready(api, namespace, "coder")
+        status = resource["status"]
+        assert ready(resource) == ("True", "Serving")
+        assert status["observedGeneration"] == resource["metadata"]["generation"]
         assert status["endpoint"] == f"http://coder.{namespace}.svc:8080"
         assert status["memory"]["summary"] == "11.0Gi"
         assert status["model"] == {"summary": "x", "contextSize": 4096}
@@ -59,13 +59,13 @@ class TestModel:
         self, api: Api, namespace: str
     ) -> None:
         api.apply(model(namespace, replicas=2))
-        found = wait_ready(api, namespace, "coder")
-        nodes = found["status"]["nodeSummary"].split(",")
+        resource = wait_ready(api, namespace, "coder")
+        nodes = resource["status"]["nodeSummary"].split(",")
         assert len(set(nodes)) == 2
         api.patch("LlamaModel", namespace, "coder", {"spec": {"replicas": 0}}, subresource="/scale")
         wait_state(api, namespace, "coder", "Stopped")
-        eventually(lambda: not pods(api, namespace), what="no pods")
-        assert {each["spec"]["replicas"] for each in deployments(api, namespace)} == {0}
+        eventually(lambda: not pods(api, namespace), description="no pods")
+        assert {deployment["spec"]["replicas"] for deployment in deployments(api, namespace)} == {0}
         api.patch("LlamaModel", namespace, "coder", {"spec": {"replicas": 1}}, subresource="/scale")
         again = wait_state(api, namespace, "coder", "Serving")
         assert len(pods(api, namespace)) == 1
@@ -78,9 +78,9 @@ class TestModel:
         api.apply(model(namespace, contextSize=8192))
 
         def rolled() -> bool:
-            found = api.get("LlamaModel", namespace, "coder")
-            hashed = (found or {})["status"].get("configHash")
-            return ready(found) == ("True", "Serving") and hashed != before
+            live = api.get("LlamaModel", namespace, "coder")
+            hashed = (live or {})["status"].get("configHash")
+            return ready(live) == ("True", "Serving") and hashed != before
 
         eventually(rolled)
         assert uids(api, namespace, "llama-halo.dev/model").isdisjoint(old)
@@ -99,14 +99,18 @@ class TestModel:
                 wait_ready(api, namespace, name)
             for name in names:
                 api.apply(model(namespace, name, pod=pod, contextSize=8192))
-            most, told = 0, set[str]()
+            most, report = 0, set[str]()
             deadline = time.monotonic() + 30
-            while not all(_has_context(each, "8192") for each in api.list("Deployment", namespace)):
+            while not all(
+                _has_context(deployment, "8192") for deployment in api.list("Deployment", namespace)
+            ):
                 assert time.monotonic() < deadline
                 most = max(most, sum(map(on_its_way, api.list("Deployment", namespace))))
-                told |= {message(each) for each in api.list("LlamaModel", namespace)}
+                report |= {
+                    message(llama_model) for llama_model in api.list("LlamaModel", namespace)
+                }
             assert most == 1
-            assert any("waits for its turn" in each for each in told), told
+            assert any("waits for its turn" in item for item in report), report
             for name in names:
                 wait_ready(api, namespace, name)
         finally:
@@ -145,11 +149,13 @@ class TestModel:
         self, api: Api, namespace: str
     ) -> None:
         api.create(model(namespace, pod={"affinity": {"podAffinity": {}}}))
-        found = wait_state(api, namespace, "coder", "InvalidSpec")
-        assert message(found).startswith("spec.pod.affinity is not supported yet: ")
-        conditions = {each["type"]: each["status"] for each in found["status"]["conditions"]}
-        told = {"Ready": "False", "Available": "False", "Stalled": "True"}
-        assert conditions == {**told, "FilesVerified": "Unknown", "MemoryReserved": "False"}
+        resource = wait_state(api, namespace, "coder", "InvalidSpec")
+        assert message(resource).startswith("spec.pod.affinity is not supported yet: ")
+        conditions = {
+            condition["type"]: condition["status"] for condition in resource["status"]["conditions"]
+        }
+        report = {"Ready": "False", "Available": "False", "Stalled": "True"}
+        assert conditions == {**report, "FilesVerified": "Unknown", "MemoryReserved": "False"}
         assert deployments(api, namespace) == []
 
     def test_a_mistake_in_an_edit_does_not_take_the_running_model_away(
@@ -159,9 +165,9 @@ class TestModel:
         wait_ready(api, namespace, "coder")
         old = uids(api, namespace, "llama-halo.dev/model")
         api.apply(model(namespace, **MISTAKE))
-        found = wait_state(api, namespace, "coder", "InvalidSpec")
+        resource = wait_state(api, namespace, "coder", "InvalidSpec")
         assert uids(api, namespace, "llama-halo.dev/model") == old
-        available = [c for c in found["status"]["conditions"] if c["type"] == "Available"]
+        available = [c for c in resource["status"]["conditions"] if c["type"] == "Available"]
         assert available[0]["status"] == "True"
 
     def test_a_model_that_fits_nowhere_waits_until_there_is_room(
@@ -172,16 +178,16 @@ class TestModel:
             api.apply(model(namespace, name, memory={"gpu": "70Gi", "host": "1Gi"}))
             wait_ready(api, namespace, name)
         api.apply(model(namespace, "four", memory={"gpu": "70Gi", "host": "1Gi"}))
-        found = wait_state(api, namespace, "four", "WaitingForMemory")
-        assert "needs 70.0Gi of GPU memory, fake-0 has 47.0Gi free" in message(found)
-        assert f"{namespace}/" in message(found)
+        resource = wait_state(api, namespace, "four", "WaitingForMemory")
+        assert "needs 70.0Gi of GPU memory, fake-0 has 47.0Gi free" in message(resource)
+        assert f"{namespace}/" in message(resource)
         api.delete("LlamaModel", namespace, "two")
         wait_ready(api, namespace, "four")
 
     def test_a_model_for_another_kind_of_node_waits_for_one(self, api: Api, namespace: str) -> None:
         api.apply(model(namespace, pod={"nodeSelector": {"disk": "fast"}}))
-        found = wait_state(api, namespace, "coder", "WaitingForNode")
-        assert "disk=fast" in message(found)
+        resource = wait_state(api, namespace, "coder", "WaitingForNode")
+        assert "disk=fast" in message(resource)
         api.patch("Node", "", "fake-1", {"metadata": {"labels": {"disk": "fast"}}})
         try:
             assert wait_ready(api, namespace, "coder")["status"]["nodeSummary"] == "fake-1"
@@ -215,11 +221,11 @@ class TestRouter:
         self, api: Api, namespace: str
     ) -> None:
         api.apply(router(namespace, replicas=2))
-        found = wait_ready(api, namespace, "main", kind="ModelRouter")
-        assert found["status"]["modelSummary"] == "0/1"
-        assert "there is no LlamaModel coder in this namespace (yet)" in message(found)
-        assert "no auth" in message(found)
-        assert found["status"]["url"] == f"http://main-router.{namespace}.svc:8080"
+        resource = wait_ready(api, namespace, "main", kind="ModelRouter")
+        assert resource["status"]["modelSummary"] == "0/1"
+        assert "there is no LlamaModel coder in this namespace (yet)" in message(resource)
+        assert "no auth" in message(resource)
+        assert resource["status"]["url"] == f"http://main-router.{namespace}.svc:8080"
         for kind in ("Deployment", "Service", "ServiceAccount", "RoleBinding"):
             assert api.get(kind, namespace, "main-router"), kind
         assert api.get("PodDisruptionBudget", namespace, "main-router")
@@ -254,7 +260,7 @@ class TestRouter:
 
         def replaced() -> bool:
             configs = api.list("ConfigMap", namespace, "llama-halo.dev/router=main")
-            names = [each["metadata"]["name"] for each in configs]
+            names = [config["metadata"]["name"] for config in configs]
             return len(names) == 1 and names != [old["metadata"]["name"]]
 
         eventually(replaced)
@@ -269,9 +275,9 @@ class TestRouter:
 
     def test_what_the_api_server_refuses_is_told(self, api: Api, namespace: str) -> None:
         api.apply(router(namespace, service={"type": "NodePort", "nodePort": 80}))
-        found = wait_state(api, namespace, "main", "InvalidSpec", kind="ModelRouter")
-        assert "the API server refuses Service main-router" in message(found)
-        assert "nodePort" in message(found)
+        resource = wait_state(api, namespace, "main", "InvalidSpec", kind="ModelRouter")
+        assert "the API server refuses Service main-router" in message(resource)
+        assert "nodePort" in message(resource)
 
 
 class TestProcess:

@@ -40,8 +40,8 @@ class TestOwnership:
     ) -> None:
         api.create(foreign_service(namespace))
         api.apply(model(namespace))
-        found = wait_state(api, namespace, "coder", "NameConflict")
-        assert "belongs to somebody else" in message(found)
+        resource = wait_state(api, namespace, "coder", "NameConflict")
+        assert "belongs to somebody else" in message(resource)
         service = api.get("Service", namespace, "coder")
         assert service is not None
         assert service["spec"]["selector"] == {"app": "mine"}
@@ -71,8 +71,8 @@ class TestOwnership:
         }
         api.create({**foreign, "metadata": metadata})
         api.apply(model(namespace))
-        found = wait_state(api, namespace, "coder", "NameConflict")
-        assert "belongs to ConfigMap holder" in message(found)
+        resource = wait_state(api, namespace, "coder", "NameConflict")
+        assert "belongs to ConfigMap holder" in message(resource)
 
     def test_a_deployment_that_was_detached_is_not_taken_back(
         self, api: Api, namespace: str
@@ -86,8 +86,8 @@ class TestOwnership:
             "labels": {"app.kubernetes.io/managed-by": None, MODEL_LABEL: None},
         }
         api.patch("Deployment", namespace, name, {"metadata": detached})
-        found = wait_state(api, namespace, "coder", "NameConflict")
-        assert f"Deployment {namespace}/{name} belongs to somebody else" in message(found)
+        resource = wait_state(api, namespace, "coder", "NameConflict")
+        assert f"Deployment {namespace}/{name} belongs to somebody else" in message(resource)
         untouched = api.get("Deployment", namespace, name)
         assert untouched is not None
         assert not untouched["metadata"].get("ownerReferences")
@@ -115,10 +115,10 @@ class TestOwnership:
         time.sleep(2)
         assert uids(api, namespace, MODEL_LABEL) == before
         api.apply(model(namespace))
-        found = wait_ready(api, namespace, "coder")
+        resource = wait_ready(api, namespace, "coder")
         (deployment,) = deployments(api, namespace)
         (owner,) = deployment["metadata"]["ownerReferences"]
-        assert owner["uid"] == found["metadata"]["uid"]
+        assert owner["uid"] == resource["metadata"]["uid"]
         assert uids(api, namespace, MODEL_LABEL) == before, "nothing rolled"
 
     def test_a_resource_that_is_made_anew_gets_children_of_its_own(
@@ -128,15 +128,15 @@ class TestOwnership:
         old = wait_ready(api, namespace, "coder")["metadata"]["uid"]
         api.delete("LlamaModel", namespace, "coder")
         api.apply(model(namespace, contextSize=8192))
-        found = wait_ready(api, namespace, "coder", seconds=40)
-        assert found["metadata"]["uid"] != old
+        resource = wait_ready(api, namespace, "coder", seconds=40)
+        assert resource["metadata"]["uid"] != old
         (deployment,) = deployments(api, namespace)
         assert [o["uid"] for o in deployment["metadata"]["ownerReferences"]] == [
-            found["metadata"]["uid"]
+            resource["metadata"]["uid"]
         ]
         service = api.get("Service", namespace, "coder")
         assert service is not None
-        assert service["metadata"]["ownerReferences"][0]["uid"] == found["metadata"]["uid"]
+        assert service["metadata"]["ownerReferences"][0]["uid"] == resource["metadata"]["uid"]
 
     def test_a_namespace_that_goes_takes_everything_and_leaves_the_operator_at_rest(
         self, api: Api, control_plane: Testbed
@@ -163,7 +163,7 @@ class TestOwnership:
         try:
             pod = {"nodeSelector": {"by": "hand"}, "tolerations": [{"operator": "Exists"}]}
             api.apply(model(namespace, pod=pod))
-            eventually(lambda: any("nodeName" in each["spec"] for each in pods(api, namespace)))
+            eventually(lambda: any("nodeName" in pod["spec"] for pod in pods(api, namespace)))
             (hanging,) = pods(api, namespace)
             metadata = hanging["metadata"]
             waiting = {
@@ -200,8 +200,8 @@ class TestOwnership:
                 },
             }
             api.create(event)
-            found = wait_state(api, namespace, "coder", "DeviceUnavailable", seconds=30)
-            assert "/dev/kfd is not a character device: the node lacks" in message(found)
+            resource = wait_state(api, namespace, "coder", "DeviceUnavailable", seconds=30)
+            assert "/dev/kfd is not a character device: the node lacks" in message(resource)
         finally:
             api.delete("Node", "", "by-hand")
 
@@ -221,5 +221,5 @@ class TestAbsence:
         eventually(lambda: api.get("LlamaModel", namespace, "coder") is None)
         start_operator().wait_ready()
         eventually(lambda: not pods(api, namespace, f"{MODEL_LABEL}=coder"), seconds=30)
-        names = {each["metadata"]["name"] for each in api.list("Service", namespace, OURS)}
+        names = {service["metadata"]["name"] for service in api.list("Service", namespace, OURS)}
         assert names == {"other"}

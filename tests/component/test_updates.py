@@ -29,9 +29,13 @@ class TestUpdates:
         assert say(api, namespace, "1/1") == "Loaded", "a gateway may send to it"
         before = uids(api, namespace, PODS)
         api.apply(calm(namespace, parallel=2))
-        found = wait_state(api, namespace, "coder", "Rolling")
-        assert message(found) == f"{WAITS}; the earlier version serves until then"
-        available = [each for each in found["status"]["conditions"] if each["type"] == "Available"]
+        resource = wait_state(api, namespace, "coder", "Rolling")
+        assert message(resource) == f"{WAITS}; the earlier version serves until then"
+        available = [
+            condition
+            for condition in resource["status"]["conditions"]
+            if condition["type"] == "Available"
+        ]
         assert available[0]["status"] == "True"
         for number in range(2, 6):  # a gateway says so every five seconds
             time.sleep(5)
@@ -78,6 +82,6 @@ class TestUpdates:
         assert phase(api, namespace) == "Loaded"
         api.apply(model(namespace))
         eventually(lambda: api.get("Lease", namespace, "llama-halo-coder") is None)
-        (found,) = deployments(api, namespace)
-        assert found["metadata"]["generation"] == 1
+        (value,) = deployments(api, namespace)
+        assert value["metadata"]["generation"] == 1
         assert ready(api.get("LlamaModel", namespace, "coder"))[0] == "True"

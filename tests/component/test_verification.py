@@ -43,8 +43,10 @@ class Server:
                 body: Json = {"choices": [{"message": served.message}]}
                 body["timings"] = {"prompt_per_second": 800.0, "predicted_per_second": 50.0}
                 if served.status != 200:
-                    told = "tools param requires --jinja flag" if served.status == 500 else "busy"
-                    body = {"error": {"message": told}}
+                    message = (
+                        "tools param requires --jinja flag" if served.status == 500 else "busy"
+                    )
+                    body = {"error": {"message": message}}
                 self._answer(served.status, body)
 
             def _answer(self, status: int, body: Any) -> None:
@@ -83,14 +85,14 @@ def serve_at(api: Api, namespace: str) -> str:
 
 
 def tools(api: Api, namespace: str) -> Json:
-    found = api.get("LlamaModel", namespace, "coder") or {}
-    conditions = found.get("status", {}).get("conditions", ())
-    return next((each for each in conditions if each["type"] == "ToolCalling"), {})
+    llama_model = api.get("LlamaModel", namespace, "coder") or {}
+    conditions = llama_model.get("status", {}).get("conditions", ())
+    return next((condition for condition in conditions if condition["type"] == "ToolCalling"), {})
 
 
 def reason(api: Api, namespace: str) -> str:
-    told = tools(api, namespace)
-    return f"{told.get('status', '')} {told.get('reason', '')}"
+    message = tools(api, namespace)
+    return f"{message.get('status', '')} {message.get('reason', '')}"
 
 
 def tried(namespace: str, **spec: Any) -> Json:
@@ -121,10 +123,10 @@ class TestVerification:
         api.apply(tried(namespace))
         serve_at(api, namespace)
         eventually(lambda: reason(api, namespace) == shown)
-        found = (api.get("LlamaModel", namespace, "coder") or {})["status"]
-        assert found["verifiedConfigHash"] == found["configHash"]
+        value = (api.get("LlamaModel", namespace, "coder") or {})["status"]
+        assert value["verifiedConfigHash"] == value["configHash"]
         if status == 200:
-            assert found["speed"] == {"promptTokensPerSecond": "800.0", "tokensPerSecond": "50.0"}
+            assert value["speed"] == {"promptTokensPerSecond": "800.0", "tokensPerSecond": "50.0"}
         assert len(server.asked) == 1
 
     def test_once_a_configuration_also_when_the_operator_starts_anew(
@@ -135,15 +137,15 @@ class TestVerification:
         eventually(lambda: reason(api, namespace) == "True Calls")
         start_operator().wait_ready()
         api.apply(tried(namespace, aliases=["gpt-4o"]))
-        found = eventually(
+        value = eventually(
             lambda: api.get("LlamaModel", namespace, "coder"),
-            until=lambda each: each["status"]["observedGeneration"] == 2,
+            until=lambda item: item["status"]["observedGeneration"] == 2,
         )
-        assert found["status"]["verifiedConfigHash"] == found["status"]["configHash"]
+        assert value["status"]["verifiedConfigHash"] == value["status"]["configHash"]
         # A roll is another configuration.
         api.apply(tried(namespace, contextSize=8192))
         eventually(lambda: reason(api, namespace) == "Unknown NotChecked")
-        eventually(lambda: {each["metadata"]["uid"] for each in pods(api, namespace)} != {first})
+        eventually(lambda: {pod["metadata"]["uid"] for pod in pods(api, namespace)} != {first})
         server.message = {"content": "Sunny."}
         serve_at(api, namespace)
         eventually(lambda: reason(api, namespace) == "False TextInsteadOfCall")

@@ -61,31 +61,33 @@ def test_nobody_of_ours_was_ever_refused_anything(kube: Kubectl, served: None, w
 
 @pytest.mark.parametrize("who", ACCOUNTS)
 @pytest.mark.parametrize(
-    "what", ["get secrets", "list secrets", "create pods/exec", "get pods/log"]
+    "description", ["get secrets", "list secrets", "create pods/exec", "get pods/log"]
 )
-def test_nobody_of_ours_may(kube: Kubectl, served: None, who: str, what: str) -> None:
-    words = (kube.cluster.kubectl, "--kubeconfig", kube.cluster.kubeconfig)
-    asked = ("auth", "can-i", *what.split(), "--as", ACCOUNTS[who], "--namespace", NAMESPACE)
-    assert answer(*words, *asked) == "no"
+def test_nobody_of_ours_may(kube: Kubectl, served: None, who: str, description: str) -> None:
+    arguments = (kube.cluster.kubectl, "--kubeconfig", kube.cluster.kubeconfig)
+    asked = ("auth", "can-i", *description.split(), "--as", ACCOUNTS[who], "--namespace", NAMESPACE)
+    assert answer(*arguments, *asked) == "no"
 
 
 @pytest.mark.parametrize(
-    ("who", "what"),
+    ("who", "description"),
     [
         ("operator", "list pods"),
         ("node agent", "patch nodes"),
         ("gateway", "patch leases.coordination.k8s.io"),
     ],
 )
-def test_and_what_each_needs_it_may(kube: Kubectl, served: None, who: str, what: str) -> None:
-    words = (kube.cluster.kubectl, "--kubeconfig", kube.cluster.kubeconfig)
-    asked = ("auth", "can-i", *what.split(), "--as", ACCOUNTS[who], "--namespace", NAMESPACE)
-    assert answer(*words, *asked) == "yes"
+def test_and_what_each_needs_it_may(
+    kube: Kubectl, served: None, who: str, description: str
+) -> None:
+    arguments = (kube.cluster.kubectl, "--kubeconfig", kube.cluster.kubeconfig)
+    asked = ("auth", "can-i", *description.split(), "--as", ACCOUNTS[who], "--namespace", NAMESPACE)
+    assert answer(*arguments, *asked) == "yes"
 
 
-def answer(*words: object) -> str:
+def answer(*arguments: object) -> str:
     """Return what `kubectl auth can-i` answers; its status says no as well as that it failed."""
-    done = subprocess.run([*map(str, words)], capture_output=True, text=True, check=False)
+    done = subprocess.run([*map(str, arguments)], capture_output=True, text=True, check=False)
     return done.stdout.strip()
 
 
@@ -96,17 +98,17 @@ def test_operator_and_node_agent_pass_the_restricted_level(kube: Kubectl) -> Non
 def test_of_the_others_only_pods_with_the_nodes_files_do_not(kube: Kubectl, served: None) -> None:
     """A store on the node is a hostPath, which no level but privileged allows: gateways pass."""
     names = {line.partition(":")[0].strip() for line in _violations(kube, NAMESPACE)}
-    assert not [each for each in names if "router" in each], names
-    assert [each for each in names if each.startswith("one-")]
+    assert not [name for name in names if "router" in name], names
+    assert [name for name in names if name.startswith("one-")]
 
 
 def _violations(kube: Kubectl, namespace: str) -> list[str]:
     """Return what the API server says of a namespace's pods, were it restricted."""
     label = "pod-security.kubernetes.io/enforce=restricted"
-    words = (kube.cluster.kubectl, "--kubeconfig", kube.cluster.kubeconfig)
+    arguments = (kube.cluster.kubectl, "--kubeconfig", kube.cluster.kubeconfig)
     done = subprocess.run(
         [
-            *map(str, words),
+            *map(str, arguments),
             "label",
             "--dry-run=server",
             "--overwrite",
@@ -124,28 +126,28 @@ def _violations(kube: Kubectl, namespace: str) -> list[str]:
 
 def _names(kube: Kubectl, namespace: str, selector: str) -> set[str]:
     """Return the names of the series that a running pod tells of."""
-    words = ("-n", namespace, "get", "pods", "-l", selector, "-o", "json")
-    (pod,) = json.loads(kubectl(kube.cluster, *words))["items"]
+    arguments = ("-n", namespace, "get", "pods", "-l", selector, "-o", "json")
+    (pod,) = json.loads(kubectl(kube.cluster, *arguments))["items"]
     text = httpx.get(f"http://{pod['status']['podIP']}:8080/metrics", timeout=10).text
     series = set(re.findall(r"^# TYPE (\S+) \S+$", text, re.MULTILINE))
     samples = set(re.findall(r"^(llama_halo\w+)", text, re.MULTILINE))
     buckets = set(re.findall(r"^# TYPE (\S+) histogram$", text, re.MULTILINE))
-    return series | samples | {f"{each}_bucket" for each in buckets}
+    return series | samples | {f"{bucket}_bucket" for bucket in buckets}
 
 
 def test_alerts_and_dashboard_ask_for_series_that_there_are(kube: Kubectl, served: None) -> None:
-    told: set[str] = set()
+    message: set[str] = set()
     for namespace, selector in (
         (SYSTEM, "app.kubernetes.io/name=llama-halo-operator"),
         (SYSTEM, "app.kubernetes.io/name=llama-halo-node-agent"),
         (NAMESPACE, "llama-halo.dev/router=main"),
     ):
         eventually(lambda n=namespace, s=selector: _names(kube, n, s), seconds=30)  # type: ignore[misc]
-        told |= _names(kube, namespace, selector)
+        message |= _names(kube, namespace, selector)
     alerts = yaml.safe_load((CHART / "files/alerts.yaml").read_text())
     rules = [rule["expr"] for group in alerts["groups"] for rule in group["rules"]]
     dashboard = json.loads((CHART / "files/dashboard.json").read_text())
-    queries = [each["expr"] for panel in dashboard["panels"] for each in panel["targets"]]
+    queries = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
     asked = {name for text in rules + queries for name in re.findall(r"llama_halo_\w+", text)}
     assert len(asked) > 15
-    assert asked - told == set()
+    assert asked - message == set()

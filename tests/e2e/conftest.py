@@ -63,8 +63,8 @@ class Kubectl:
         self.cluster = cluster
         self._client = httpx.Client(base_url=proxy, timeout=30)
 
-    def __call__(self, *words: str | Path) -> str:
-        return kubectl(self.cluster, "--namespace", NAMESPACE, *words)
+    def __call__(self, *arguments: str | Path) -> str:
+        return kubectl(self.cluster, "--namespace", NAMESPACE, *arguments)
 
     def get(self, target: str, *, namespace: str = NAMESPACE) -> Json:
         """Return an object that is named as kubectl does: KIND/NAME."""
@@ -86,9 +86,9 @@ class Kubectl:
 
     def apply(self, obj: Json) -> None:
         """Apply as a person does, through kubectl's own client side."""
-        words = [str(self.cluster.kubectl), "--kubeconfig", str(self.cluster.kubeconfig)]
+        arguments = [str(self.cluster.kubectl), "--kubeconfig", str(self.cluster.kubeconfig)]
         done = subprocess.run(
-            [*words, "--namespace", NAMESPACE, "apply", "-f", "-"],
+            [*arguments, "--namespace", NAMESPACE, "apply", "-f", "-"],
             input=json.dumps(obj),
             capture_output=True,
             text=True,
@@ -106,15 +106,15 @@ class Kubectl:
         """Return the uids of the pods that are not on their way out."""
         items = self.list("pods", selector)
         return {
-            each["metadata"]["uid"] for each in items if "deletionTimestamp" not in each["metadata"]
+            item["metadata"]["uid"] for item in items if "deletionTimestamp" not in item["metadata"]
         }
 
     @contextmanager
     def forwarded(self, target: str) -> Iterator[str]:
         """Give a URL of a Service or pod; a forward goes to one pod and stays with it."""
-        words = [str(self.cluster.kubectl), "--kubeconfig", str(self.cluster.kubeconfig)]
+        arguments = [str(self.cluster.kubectl), "--kubeconfig", str(self.cluster.kubeconfig)]
         with subprocess.Popen(
-            [*words, "--namespace", NAMESPACE, "port-forward", target, ":8080"],
+            [*arguments, "--namespace", NAMESPACE, "port-forward", target, ":8080"],
             stdout=subprocess.PIPE,
             text=True,
         ) as process:
@@ -158,8 +158,8 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
 @pytest.fixture(scope="session")
 def proxy(cluster: Cluster) -> Iterator[str]:
     """The address of a `kubectl proxy`, which speaks for the cluster's administrator."""
-    words = (str(cluster.kubectl), "--kubeconfig", str(cluster.kubeconfig), "proxy", "--port=0")
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+    arguments = (str(cluster.kubectl), "--kubeconfig", str(cluster.kubeconfig), "proxy", "--port=0")
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
         assert "Starting to serve" in line, line

@@ -24,7 +24,7 @@ Words = tuple[str | Path, ...]
 class Agent:
     """A client: its words, and its settings for a router's address."""
 
-    words: Callable[[], Words]
+    command: Callable[[], Words]
     environment: Callable[[str], dict[str, str]] = lambda _: {}
     files: Callable[[str], dict[str, str]] = field(default=lambda _: {})
 
@@ -100,8 +100,8 @@ def url(kube: Kubectl) -> Iterator[str]:
     front["metadata"]["name"] = "agents"
     kube.apply(front)
     kube.wait_ready("llamamodel/agents", "modelrouter/agents")
-    with kube.forwarded("service/agents-router") as found:
-        yield found
+    with kube.forwarded("service/agents-router") as value:
+        yield value
     kube("delete", "llamamodels,modelrouters", "--all", "--wait=true")
 
 
@@ -114,10 +114,10 @@ def test_an_agent_is_answered_by_a_model_that_slept(
         lambda: kube.get("llamamodel/agents"),
         until=lambda cr: ready(cr)[1] == "Idle",
         seconds=90,
-        what="the model sleeps",
+        description="the model sleeps",
     )
     agent = AGENTS[name]
     for path, text in agent.files(url).items():
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).write_text(text)
-    assert SAID in run(*agent.words(), home=tmp_path, KEY="none", **agent.environment(url))
+    assert SAID in run(*agent.command(), home=tmp_path, KEY="none", **agent.environment(url))

@@ -30,7 +30,7 @@ def templated(kube: Kubectl) -> Iterator[str]:
     kube.apply(smollm2("templated", chatTemplate=reference))
     eventually(
         lambda: kube.get("llamamodel/templated"),
-        until=lambda found: ready(found)[1] == "Retrying",
+        until=lambda value: ready(value)[1] == "Retrying",
         seconds=60,
     )
     kube.apply(template(TOLD))
@@ -55,20 +55,20 @@ def test_the_server_writes_its_prompts_by_it(kube: Kubectl, templated: str) -> N
 def test_an_edit_reaches_the_server(kube: Kubectl, templated: str) -> None:
     before = kube.pod_uids(PODS)
     kube.apply(template(TOLD.replace("<", "[").replace(">", "]")))
-    eventually(lambda: rolled(kube, PODS, before), seconds=90, what="it rolls")
+    eventually(lambda: rolled(kube, PODS, before), seconds=90, description="it rolls")
     kube.wait_ready("llamamodel/templated")
     assert prompt(kube, templated) == "[user] Hi "
-    found = kube("get", "configmaps", "-l", PODS, "-o", "name").split()
-    assert len(found) == 1, "the old copy goes"
+    value = kube("get", "configmaps", "-l", PODS, "-o", "name").split()
+    assert len(value) == 1, "the old copy goes"
 
 
 def test_one_that_is_no_jinja_is_told_in_the_servers_words(kube: Kubectl, templated: str) -> None:
     assert templated
     kube.apply(template("{% for each in messages %}"))
     kube("annotate", "llamamodel/templated", "reconcile.fluxcd.io/requestedAt=now")
-    found = eventually(
+    value = eventually(
         lambda: kube.get("llamamodel/templated"),
-        until=lambda each: ready(each)[1] == "BadFlag",
+        until=lambda item: ready(item)[1] == "BadFlag",
         seconds=120,
     )
-    assert "correct the one that spec.chatTemplate names" in message(found)
+    assert "correct the one that spec.chatTemplate names" in message(value)

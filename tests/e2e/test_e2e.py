@@ -64,8 +64,14 @@ def test_both_apis_answer_streamed_through_the_routers_service(kube: Kubectl) ->
 def test_kubectl_get_tells_the_truth_at_a_glance(kube: Kubectl) -> None:
     lines = kube("get", "llamamodels").splitlines()
     assert " ".join(lines[0].split()) == "NAME READY STATE MODEL CTX MEMORY NODE TOOLS AGE"
-    words = lines[1].split()
-    assert words[:5] == ["one", "True", "Serving", llama_server.MODEL_FILE[: -len(".gguf")], "2048"]
+    arguments = lines[1].split()
+    assert arguments[:5] == [
+        "one",
+        "True",
+        "Serving",
+        llama_server.MODEL_FILE[: -len(".gguf")],
+        "2048",
+    ]
     lines = kube("get", "lmr").splitlines()
     assert " ".join(lines[0].split()) == "NAME READY STATE ENGINE MODELS URL AGE"
     assert lines[1].split()[:5] == ["main", "True", "Serving", "gateway", "2/2"]
@@ -162,11 +168,11 @@ def _roll_the_router(kube: Kubectl, before: Pods) -> None:
         kube.apply(router(routes={"default": "two"}))
         eventually(lambda: rolled(kube, ROUTER, before.router), seconds=60)
         kube.wait_ready("modelrouter/main")
-        eventually(lambda: stream.seconds >= 60, seconds=90, what="a stream of a minute")
-        told = len(stream.lines)
-        eventually(lambda: len(stream.lines) > told + 10, seconds=60, what="it goes on")
+        eventually(lambda: stream.seconds >= 60, seconds=90, description="a stream of a minute")
+        message = len(stream.lines)
+        eventually(lambda: len(stream.lines) > message + 10, seconds=60, description="it goes on")
         assert not any("event: error" in line for line in stream.lines)
-        assert [each.result() for each in others] == ["event: message_stop"] * 19
+        assert [other.result() for other in others] == ["event: message_stop"] * 19
     after = Pods(kube)
     assert (after.one, after.two) == (before.one, before.two)
     with kube.forwarded("service/main-router") as url:
@@ -227,8 +233,8 @@ def test_a_vulkan_pod_has_its_devices_and_serves_from_vulkan(kube: Kubectl) -> N
     )
     assert opened.strip() == "ok"
     environment = kube("exec", name, "--", "env")
-    for each in ("LLAMA_ARG_DEVICE=Vulkan0", "LLAMA_ARG_LOAD_MODE=none", "LLAMA_ARG_MMAP=0"):
-        assert each in environment
+    for text in ("LLAMA_ARG_DEVICE=Vulkan0", "LLAMA_ARG_LOAD_MODE=none", "LLAMA_ARG_MMAP=0"):
+        assert text in environment
     assert "offloaded 31/31 layers to GPU" in kube("logs", name)
     node = kube.get(f"node/{pod['spec']['nodeName']}")
     assert node["metadata"]["labels"]["llama-halo.dev/strix-halo"] == "true"
@@ -251,14 +257,16 @@ def test_a_server_without_its_gpu_is_never_ready(kube: Kubectl) -> None:
 def test_a_model_that_calls_no_tools_is_told(kube: Kubectl) -> None:
     """The small model's template has no place for tools: the server says so itself."""
     kube.apply(smollm2("talker", verify={"toolCalling": "Auto"}))
-    found = eventually(
+    value = eventually(
         lambda: kube.get("llamamodel/talker")["status"],
         until=lambda status: status.get("verifiedConfigHash"),
         seconds=120,
     )
-    told = next(each for each in found["conditions"] if each["type"] == "ToolCalling")
-    assert (told["status"], told["reason"]) == ("False", "NoToolTemplate")
-    assert float(found["speed"]["tokensPerSecond"]) > 0
+    message = next(
+        condition for condition in value["conditions"] if condition["type"] == "ToolCalling"
+    )
+    assert (message["status"], message["reason"]) == ("False", "NoToolTemplate")
+    assert float(value["speed"]["tokensPerSecond"]) > 0
     header, row = kube("get", "llamamodel", "talker").splitlines()
     column = header.index("TOOLS")
     assert row[column:].split()[0] == "False"

@@ -83,8 +83,8 @@ ENGINES = {
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """llama-swap only where there is one: no registry has it, and --llama-swap brings it."""
     if "name" in metafunc.fixturenames:
-        there = metafunc.config.getoption("--llama-swap")
-        metafunc.parametrize("name", [each for each in ENGINES if each != LLAMA_SWAP or there])
+        getoption = metafunc.config.getoption("--llama-swap")
+        metafunc.parametrize("name", [case for case in ENGINES if case != LLAMA_SWAP or getoption])
 
 
 # Asks a router by a new connection each time, until it is told to end.
@@ -123,16 +123,16 @@ def engine(spec: Json, **more: Any) -> Json:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def there(kube: Kubectl, request: pytest.FixtureRequest) -> Iterator[None]:
+def models_applied(kube: Kubectl, request: pytest.FixtureRequest) -> Iterator[None]:
     """A model that is always there and one that sleeps; both say one word whatever is asked."""
     for image in (*images.CLAUDE_CODE_ROUTER_IMAGES.values(), images.LITELLM_IMAGE):
         kube.cluster.load_image(image)
     if program := request.config.getoption("--llama-swap"):
         images.load_llama_swap(program)
     kube("delete", "llamamodels,modelrouters", "--all", "--wait=true")
-    words = ["--grammar", f'root ::= "{SAID}"']
+    arguments = ["--grammar", f'root ::= "{SAID}"']
     asleep = {"onDemand": {"minResident": "0s", "idleTimeout": "5s"}}
-    more = {"contextSize": 8192, "memory": {"host": "2Gi"}, "extraArgs": words}
+    more = {"contextSize": 8192, "memory": {"host": "2Gi"}, "extraArgs": arguments}
     kube.apply(smollm2("one", **more))
     kube.apply(smollm2("two", **more, activation=asleep))
     kube.apply(
@@ -152,7 +152,7 @@ def asked_of(kube: Kubectl) -> list[str]:
     """Return the models that the gateways beside the engine were asked for, in order."""
     logs = kube("logs", "-l", PODS, "-c", "gateway", "--tail=-1")
     lines = [json.loads(line) for line in logs.splitlines() if line.startswith("{")]
-    return [each["model"] for each in lines if each["message"] == "request" and each["model"]]
+    return [line["model"] for line in lines if line["message"] == "request" and line["model"]]
 
 
 def ask(url: str, name: str, **more: Any) -> httpx.Response:
@@ -167,7 +167,7 @@ def ask(url: str, name: str, **more: Any) -> httpx.Response:
     return httpx.post(f"{url}/v1/messages", json=body, headers=headers, timeout=120)
 
 
-def said(url: str, name: str, **more: Any) -> str:
+def answer_of(url: str, name: str, **more: Any) -> str:
     """Return what a model said."""
     answer = ask(url, name, **more)
     assert answer.status_code == 200, answer.text
@@ -178,19 +178,19 @@ def said(url: str, name: str, **more: Any) -> str:
 def applied(kube: Kubectl, resource: Json) -> None:
     """Apply a router and wait until this version of it serves, and no other is there."""
     kube.apply(resource)
-    wanted = kube.get("modelrouter/engine")["metadata"]["generation"]
+    generation = kube.get("modelrouter/engine")["metadata"]["generation"]
 
     def serves() -> bool:
         cr = kube.get("modelrouter/engine")
-        seen = cr.get("status", {}).get("observedGeneration")
-        return seen == wanted and ready(cr)[1] == "Serving"
+        live = cr.get("status", {}).get("observedGeneration")
+        return live == generation and ready(cr)[1] == "Serving"
 
-    eventually(serves, seconds=180, what="the engine serves")
+    eventually(serves, seconds=180, description="the engine serves")
     eventually(
         lambda: kube("get", "pods", "-l", PODS, "-o", "name").split(),
         until=lambda pods: len(pods) == 1,
         seconds=90,
-        what="the old pod is gone",
+        description="the old pod is gone",
     )
 
 
@@ -205,13 +205,13 @@ def test_an_engine_serves_routes_wakes_and_rolls(kube: Kubectl, tmp_path: Path, 
         assert ('"one"' in listed and '"two"' in listed) is case.lists, listed
         eventually(
             lambda: ready(kube.get("llamamodel/two")),
-            until=lambda found: found[1] == "Idle",
+            until=lambda value: value[1] == "Idle",
             seconds=90,
-            what="two sleeps",
+            description="two sleeps",
         )
         for asked, more, model in case.asked:
             before = len(asked_of(kube))
-            assert said(url, asked, **more) == SAID, asked
+            assert answer_of(url, asked, **more) == SAID, asked
             assert asked_of(kube)[before:] == [model], (asked, more)
         assert SAID in claude(
             url,
@@ -224,7 +224,7 @@ def test_an_engine_serves_routes_wakes_and_rolls(kube: Kubectl, tmp_path: Path, 
     applied(kube, engine(case.spec, routes={**case.routes, "default": "two"}))
     assert rolled(kube, PODS, old)
     with kube.forwarded("service/engine-router") as url:
-        assert said(url, case.asked[0][0]) == SAID
+        assert answer_of(url, case.asked[0][0]) == SAID
     assert asked_of(kube) == ["two"]
 
 
@@ -239,7 +239,7 @@ def test_a_picture_goes_to_the_model_of_its_route(kube: Kubectl, version: str) -
         answer = ask(url, "claude-opus-5", messages=[{"role": "user", "content": shown}])
         assert answer.status_code >= 400
         assert "image" in answer.text
-        assert said(url, "claude-opus-5") == SAID
+        assert answer_of(url, "claude-opus-5") == SAID
     assert asked_of(kube) == ["two", "one"], cr["status"]["routes"]
 
 
@@ -249,11 +249,11 @@ def test_what_an_engine_cannot_do_is_said_and_what_runs_stays(kube: Kubectl) -> 
     kube.apply(engine({LITELLM: {}}, routes={"default": "one", "image": "one"}))
     cr = eventually(
         lambda: kube.get("modelrouter/engine"),
-        until=lambda found: ready(found)[1] == "InvalidSpec",
+        until=lambda value: ready(value)[1] == "InvalidSpec",
     )
     assert message(cr).startswith("engine liteLLM cannot route image: ")
-    for each in ("Stalled", "Available"):
-        assert condition(cr["status"], each)["status"] == "True"
+    for name in ("Stalled", "Available"):
+        assert condition(cr["status"], name)["status"] == "True"
     assert kube.pod_uids(PODS) == running
 
 
@@ -267,20 +267,20 @@ def test_an_engine_that_was_killed_comes_back(kube: Kubectl) -> None:
         (status,) = kube.get(pod)["status"]["containerStatuses"]
         return status["restartCount"] == 1 and status["ready"]
 
-    eventually(again, seconds=60, what="it starts once more")
+    eventually(again, seconds=60, description="it starts once more")
     with kube.forwarded("service/engine-router") as url:
-        assert said(url, "claude-opus-5") == SAID
+        assert answer_of(url, "claude-opus-5") == SAID
 
 
 def test_from_claude_code_router_to_the_gateway_and_back_no_request_fails(kube: Kubectl) -> None:
     applied(kube, engine({CCR: {}}))
     (asker,) = kube("get", "pods", "-l", "llama-halo.dev/model=one", "-o", "name").split()
     with ThreadPoolExecutor(1) as pool:
-        words = (asker, "--", "python3", "-c", LOAD, KEY, "60")
-        load = pool.submit(kube, "exec", *words)
-        for each in ({"gateway": {}}, {CCR: {}}):
+        arguments = (asker, "--", "python3", "-c", LOAD, KEY, "60")
+        load = pool.submit(kube, "exec", *arguments)
+        for item in ({"gateway": {}}, {CCR: {}}):
             old = kube.pod_uids(PODS)
-            applied(kube, engine(each))
+            applied(kube, engine(item))
             assert rolled(kube, PODS, old)
         answered, failed = json.loads(load.result())
     assert not failed

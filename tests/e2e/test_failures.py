@@ -163,18 +163,18 @@ def broken_files(kube: Kubectl) -> Iterator[None]:
     unreadable.write_bytes(b"GGUF")
     unreadable.chmod(0)
     yield
-    for each in folder.iterdir():
-        each.unlink()
+    for path in folder.iterdir():
+        path.unlink()
     folder.rmdir()
 
 
 @pytest.fixture(scope="module")
 def failing(kube: Kubectl, broken_files: None) -> Iterator[None]:
     """All failing models at once, each with hardly any claim on the node's processor."""
-    for each in FAILURES:
+    for failure in FAILURES:
         small: dict[str, Any] = {"resources": {"requests": {"cpu": "10m"}}}
-        spec = {"memory": {"host": "64Mi"}, **each.spec}
-        kube.apply(smollm2(each.name, **{**spec, "pod": {**small, **spec.get("pod", {})}}))
+        spec = {"memory": {"host": "64Mi"}, **failure.spec}
+        kube.apply(smollm2(failure.name, **{**spec, "pod": {**small, **spec.get("pod", {})}}))
     yield
     # Also when a test failed before it did so: they would hold the node's turn to roll.
     names = (failure.name for failure in FAILURES)
@@ -182,17 +182,17 @@ def failing(kube: Kubectl, broken_files: None) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("failing")
-@pytest.mark.parametrize("failure", FAILURES, ids=[each.name for each in FAILURES])
+@pytest.mark.parametrize("failure", FAILURES, ids=[failure.name for failure in FAILURES])
 def test_a_failure_is_told_with_what_was_seen_and_what_to_do(
     kube: Kubectl, failure: Failure
 ) -> None:
     def look() -> dict[str, Any]:
         return kube.get(f"llamamodel/{failure.name}")
 
-    found = eventually(look, until=lambda each: ready(each)[1] == failure.reason, seconds=120)
-    for words in failure.says:
-        assert words in message(found)
-    kinds = {each["type"]: each["status"] for each in found["status"]["conditions"]}
+    value = eventually(look, until=lambda item: ready(item)[1] == failure.reason, seconds=120)
+    for say in failure.says:
+        assert say in message(value)
+    kinds = {condition["type"]: condition["status"] for condition in value["status"]["conditions"]}
     assert kinds["Ready"] == kinds["Available"] == "False"
     if failure.stalled_at_once:
         assert kinds.get("Stalled") == "True"
@@ -219,8 +219,8 @@ def test_crashes_become_stalled_after_five_restarts_and_post_no_more_events(
     kube: Kubectl, failing: None
 ) -> None:
     def stalled() -> bool:
-        found = kube.get("llamamodel/missing-file")["status"]["conditions"]
-        return any(each["type"] == "Stalled" for each in found)
+        conditions = kube.get("llamamodel/missing-file")["status"]["conditions"]
+        return any(condition["type"] == "Stalled" for condition in conditions)
 
     eventually(stalled, seconds=400)
     (pod,) = kube.list("pods", "llama-halo.dev/model=missing-file")
@@ -228,8 +228,8 @@ def test_crashes_become_stalled_after_five_restarts_and_post_no_more_events(
     listed = kube.list("events")
     about = [e for e in listed if e["regarding"].get("name") == "missing-file"]
     assert [e["reason"] for e in about] == ["SourceNotFound"]
-    for each in FAILURES:
-        kube("delete", "llamamodel", each.name, "--wait=false")
+    for failure in FAILURES:
+        kube("delete", "llamamodel", failure.name, "--wait=false")
 
 
 def test_a_missing_device_node_is_told_from_the_pods_events(kube: Kubectl) -> None:
@@ -243,13 +243,13 @@ def test_a_missing_device_node_is_told_from_the_pods_events(kube: Kubectl) -> No
             "memory": {"gpu": "256Mi", "host": "256Mi"},
         }
         kube.apply(smollm2("no-kfd", **spec))
-        found = eventually(
+        value = eventually(
             lambda: kube.get("llamamodel/no-kfd"),
-            until=lambda each: ready(each)[1] == "DeviceUnavailable",
+            until=lambda item: ready(item)[1] == "DeviceUnavailable",
             seconds=60,
         )
-        assert "/dev/kfd" in message(found)
-        assert "the node lacks the GPU's device node" in message(found)
+        assert "/dev/kfd" in message(value)
+        assert "the node lacks the GPU's device node" in message(value)
     finally:
         if device.is_dir():
             device.rmdir()  # containerd makes one for a container that starts anew just then
@@ -274,13 +274,13 @@ def test_a_port_that_a_sidecar_took_is_told(kube: Kubectl) -> None:
     }
     patch = {"spec": {"template": {"spec": {"initContainers": [squatter]}}}}
     kube.patch(name, patch)
-    found = eventually(
+    value = eventually(
         lambda: kube.get("llamamodel/squatted"),
-        until=lambda each: "couldn't bind" in message(each),
+        until=lambda item: "couldn't bind" in message(item),
         seconds=120,
     )
-    assert ready(found)[1] == "CrashLooping"
-    assert "sidecar" in message(found)
+    assert ready(value)[1] == "CrashLooping"
+    assert "sidecar" in message(value)
     kube("delete", "llamamodel", "squatted")
 
 
@@ -293,12 +293,12 @@ def test_a_server_that_never_answers_is_told(kube: Kubectl) -> None:
         # A process that ignores SIGTERM keeps the kubelet waiting for its whole grace period.
         silent = ["sh", "-c", "trap 'exit 143' TERM; sleep 1000 & wait"]
         kube.apply(smollm2("silent", command=silent))
-        found = eventually(
+        value = eventually(
             lambda: kube.get("llamamodel/silent"),
-            until=lambda each: ready(each)[1] == "CrashLooping",
+            until=lambda item: ready(item)[1] == "CrashLooping",
             seconds=180,
         )
-        assert "did not answer GET /health" in message(found)
+        assert "did not answer GET /health" in message(value)
     finally:
         kube("delete", "llamamodel", "silent")
         kube("set", "env", *operator, "LLAMA_HALO_STARTUP_TIMEOUT-")
@@ -325,11 +325,11 @@ def test_a_model_leaves_a_node_whose_kubelet_died(kube: Kubectl) -> None:
             status = kube.get("llamamodel/mover")["status"]
             return status.get("nodeSummary") == "fake-0" and status["readyReplicas"] == 1
 
-        eventually(moved, seconds=240, what="served by the other node")
+        eventually(moved, seconds=240, description="served by the other node")
         hanging = kube.list("pods", "llama-halo.dev/model=mover")
         assert any(
-            each["spec"].get("nodeName") == "halo-1" and "deletionTimestamp" in each["metadata"]
-            for each in hanging
+            entry["spec"].get("nodeName") == "halo-1" and "deletionTimestamp" in entry["metadata"]
+            for entry in hanging
         )
     finally:
         cluster.up()

@@ -41,7 +41,7 @@ SYSTEM = ("-n", "llama-halo-system")
 
 def node_address(kube: Kubectl) -> str:
     addresses = kube.list("nodes")[0]["status"]["addresses"]
-    return next(each["address"] for each in addresses if each["type"] == "InternalIP")
+    return next(address["address"] for address in addresses if address["type"] == "InternalIP")
 
 
 @pytest.fixture(scope="module")
@@ -64,16 +64,16 @@ def hub(kube: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub
 
 def from_hub(name: str, **spec: Any) -> Json:
     """Return a model of the Hub, without memory or context: both follow from its header."""
-    found = smollm2(name, **spec)
-    found["spec"]["source"] = {
+    value = smollm2(name, **spec)
+    value["spec"]["source"] = {
         "huggingFace": {
             "repo": "HuggingFaceTB/SmolLM2",
             "file": FILE,
             "tokenSecretRef": {"name": "hub", "key": "token"},
         }
     }
-    del found["spec"]["memory"]
-    return found
+    del value["spec"]["memory"]
+    return value
 
 
 def test_a_model_of_the_hub_is_inspected_downloaded_loaded_and_served(
@@ -86,25 +86,25 @@ def test_a_model_of_the_hub_is_inspected_downloaded_loaded_and_served(
     percents: list[int] = []
 
     def serving() -> bool:
-        found = kube.get("llamamodel/hub")
-        state = ready(found)[1]
+        live = kube.get("llamamodel/hub")
+        state = ready(live)[1]
         if state and state not in states[-1:]:
             states.append(state)
-        percents.append(found.get("status", {}).get("download", {}).get("percent", 0))
+        percents.append(live.get("status", {}).get("download", {}).get("percent", 0))
         return state == "Serving"
 
-    eventually(serving, seconds=180, what="the model serves")
+    eventually(serving, seconds=180, description="the model serves")
     print("states:", " -> ".join(states))
     steps = ["Inspecting", "Downloading", "Loading", "Serving"]
-    assert [each for each in states if each in steps] == steps
-    assert len({each for each in percents if each}) >= 3, percents
+    assert [state for state in states if state in steps] == steps
+    assert len({percent for percent in percents if percent}) >= 3, percents
     status = kube.get("llamamodel/hub")["status"]
     assert status["model"]["revision"] == COMMIT
     assert status["model"]["sha256"] == sha256_of(hub.folder / FILE)
     assert status["model"]["architecture"] == "llama"
     assert status["files"][0]["path"].startswith("hf/HuggingFaceTB/SmolLM2/")
     assert "download" not in status
-    conditions = {each["type"]: each["status"] for each in status["conditions"]}
+    conditions = {condition["type"]: condition["status"] for condition in status["conditions"]}
     assert (conditions["FilesVerified"], conditions["MemoryReserved"]) == ("True", "True")
     # Its Jobs have said what they had to say, and are gone.
     eventually(lambda: not kube.list("jobs"))
@@ -132,35 +132,35 @@ def test_the_kv_cache_in_the_status_is_llama_servers_own(
     kube.apply(from_hub("hub", extraArgs=["-lv", "4"], **settings))
     kube("rollout", "status", f"deployment/{deployment(kube, 'hub')}", "--timeout=120s")
     kube.wait_ready("llamamodel/hub")
-    told = kube.get("llamamodel/hub")["status"]["memory"]["kvCacheMiB"]
+    kv_cache_mi_b = kube.get("llamamodel/hub")["status"]["memory"]["kvCacheMiB"]
     log = kube("logs", f"deployment/{deployment(kube, 'hub')}")
-    sizes = [float(each) for each in re.findall(r"KV buffer size = +([\d.]+) MiB", log)]
-    print(f"{settings}: status {told} MiB, llama-server {sizes} MiB")
+    sizes = [float(match) for match in re.findall(r"KV buffer size = +([\d.]+) MiB", log)]
+    print(f"{settings}: status {kv_cache_mi_b} MiB, llama-server {sizes} MiB")
     assert sizes
-    assert told == math.ceil(sum(sizes))
-    found = estimate(administrators(kube.cluster.kubeconfig, tmp_path), "hub", "-n", NAMESPACE)
-    assert math.ceil(found["kv_cache_mib"]) == told
+    assert kv_cache_mi_b == math.ceil(sum(sizes))
+    value = estimate(administrators(kube.cluster.kubeconfig, tmp_path), "hub", "-n", NAMESPACE)
+    assert math.ceil(value["kv_cache_mib"]) == kv_cache_mi_b
 
 
-def estimate(kubeconfig: Path, *words: str) -> Json:
+def estimate(kubeconfig: Path, *arguments: str) -> Json:
     """Run `llama-halo estimate` for a model of the cluster."""
     done = subprocess.run(
-        [sys.executable, "-m", "llama_halo", "estimate", *words, "-o", "json"],
+        [sys.executable, "-m", "llama_halo", "estimate", *arguments, "-o", "json"],
         env={**os.environ, "KUBECONFIG": str(kubeconfig)},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    found: Json = json.loads(done.stdout)
-    return found
+    value: Json = json.loads(done.stdout)
+    return value
 
 
 def deployment(kube: Kubectl, name: str) -> str:
     selector = f"llama-halo.dev/model={name}"
-    found = kube.list("deployments", selector)
-    assert len(found) == 1
-    return str(found[0]["metadata"]["name"])
+    value = kube.list("deployments", selector)
+    assert len(value) == 1
+    return str(value[0]["metadata"]["name"])
 
 
 def test_a_branch_that_moves_changes_no_bytes_until_somebody_asks(kube: Kubectl, hub: Hub) -> None:
@@ -180,7 +180,7 @@ def test_a_branch_that_moves_changes_no_bytes_until_somebody_asks(kube: Kubectl,
     kubectl(kube.cluster, *SYSTEM, "rollout", "status", name, "--timeout=120s")
     eventually(
         lambda: kube.get("llamamodel/hub")["status"],
-        until=lambda found: found["observedGeneration"] > before["observedGeneration"],
+        until=lambda value: value["observedGeneration"] > before["observedGeneration"],
         seconds=30,
     )
     assert kube.get("llamamodel/hub")["status"]["model"]["revision"] == COMMIT
@@ -189,12 +189,12 @@ def test_a_branch_that_moves_changes_no_bytes_until_somebody_asks(kube: Kubectl,
     kube("annotate", "llamamodel/hub", "reconcile.fluxcd.io/requestedAt=now")
     eventually(
         lambda: kube.get("llamamodel/hub"),
-        until=lambda found: (
-            found["status"]["model"].get("revision") == OTHER
-            and ready(found) == ("True", "Serving")
+        until=lambda value: (
+            value["status"]["model"].get("revision") == OTHER
+            and ready(value) == ("True", "Serving")
         ),
         seconds=120,
-        what="the new commit serves",
+        description="the new commit serves",
     )
     assert kube.pod_uids("llama-halo.dev/model=hub").isdisjoint(pods)
     hub.revisions["main"] = COMMIT
@@ -210,15 +210,15 @@ def test_a_fetch_killed_ten_times_goes_on_where_it_was(kube: Kubectl, hub: Hub) 
         file.write(bytes(range(256)) * (200 * 2**12))
     size = big.stat().st_size
     hub.bytes_per_second, hub.sent_bytes = size // 40, 0
-    wanted = from_hub("killed")
-    wanted["spec"]["source"]["huggingFace"]["file"] = "big/SmolLM2-135M-Q4_1.gguf"
-    kube.apply(wanted)
+    expected = from_hub("killed")
+    expected["spec"]["source"]["huggingFace"]["file"] = "big/SmolLM2-135M-Q4_1.gguf"
+    kube.apply(expected)
     for number in range(10):
         least = size * (number + 1) // 12
         eventually(
             lambda least=least: received() >= least,  # type: ignore[misc]
             seconds=120,
-            what=f"{least} bytes after {number} kills",
+            description=f"{least} bytes after {number} kills",
         )
         kill_fetch()
     hub.bytes_per_second = 0
@@ -226,24 +226,24 @@ def test_a_fetch_killed_ten_times_goes_on_where_it_was(kube: Kubectl, hub: Hub) 
     twice = hub.sent_bytes - size
     print(f"10 kills: {twice} bytes of {size} fetched twice, {twice / size:.1%}")
     assert twice < 0.05 * size
-    found = kube.get("llamamodel/killed")["status"]["files"][0]
-    assert sha256_of(STORE.parents[2] / found["path"]) == sha256_of(big)
+    files = kube.get("llamamodel/killed")["status"]["files"][0]
+    assert sha256_of(STORE.parents[2] / files["path"]) == sha256_of(big)
     kube("delete", "llamamodel/killed")
 
 
 def received() -> int:
-    return sum(each.stat().st_size for each in STORE.rglob("big/*.partial"))
+    return sum(path.stat().st_size for path in STORE.rglob("big/*.partial"))
 
 
 def kill_fetch() -> None:
     """Kill the process that fetches, by its own pid."""
-    found = [
-        int(each.parent.name)
-        for each in Path("/proc").glob("[0-9]*/cmdline")
-        if b"llama-halo\0fetch\0" in _read(each)
+    ints = [
+        int(path.parent.name)
+        for path in Path("/proc").glob("[0-9]*/cmdline")
+        if b"llama-halo\0fetch\0" in _read(path)
     ]
-    assert len(found) == 1, found
-    os.kill(found[0], signal.SIGKILL)
+    assert len(ints) == 1, ints
+    os.kill(ints[0], signal.SIGKILL)
 
 
 def _read(path: Path) -> bytes:
@@ -268,20 +268,20 @@ def test_what_is_wrong_with_a_source_is_told(
     kube: Kubectl, hub: Hub, change: Json, reason: str, says: str
 ) -> None:
     (hub.folder / "text.gguf").write_text("<html>not found</html>")
-    wanted = from_hub("wrong")
-    source = wanted["spec"]["source"]["huggingFace"]
-    wanted["spec"]["source"]["huggingFace"] = {
+    expected = from_hub("wrong")
+    source = expected["spec"]["source"]["huggingFace"]
+    expected["spec"]["source"]["huggingFace"] = {
         name: value for name, value in {**source, **change}.items() if value is not None
     }
-    kube.apply(wanted)
-    found = eventually(
+    kube.apply(expected)
+    value = eventually(
         lambda: kube.get("llamamodel/wrong"),
         # A kubelet that is busy says first that it has not read the Secret yet.
-        until=lambda seen: ready(seen)[1] == reason and says in message(seen),
+        until=lambda observed: ready(observed)[1] == reason and says in message(observed),
         seconds=60,
-        what=f"{reason}: {says}",
+        description=f"{reason}: {says}",
     )
-    print(f"{reason}: {message(found)}")
+    print(f"{reason}: {message(value)}")
     kube("delete", "llamamodel/wrong")
 
 
@@ -310,13 +310,13 @@ def test_a_model_with_projector_draft_and_adapter_sees_drafts_and_serves(
     kube.wait_ready("llamamodel/seer", seconds=300)
     status = kube.get("llamamodel/seer")["status"]
     assert "Vision" in status["model"]["capabilities"]
-    assert {each["role"] for each in status["inspected"]} == {
+    assert {inspection["role"] for inspection in status["inspected"]} == {
         *("model", "projector", "draft", "adapter-sql")
     }
     memory = status["memory"]
-    assert min(memory[f"{each}MiB"] for each in ("projector", "draft", "adapters")) > 0
+    assert min(memory[f"{name}MiB"] for name in ("projector", "draft", "adapters")) > 0
     log = kube("logs", f"deployment/{deployment(kube, 'seer')}")
-    caches = [float(each) for each in re.findall(r"KV buffer size = +([\d.]+) MiB", log)]
+    caches = [float(match) for match in re.findall(r"KV buffer size = +([\d.]+) MiB", log)]
     assert caches == [memory["kvCacheMiB"]] * 2, "the model's own and the draft's"
     question = [
         {"type": "text", "text": "What is this?"},
@@ -328,9 +328,9 @@ def test_a_model_with_projector_draft_and_adapter_sees_drafts_and_serves(
     with kube.forwarded("service/seer") as url:
         answer = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=300)
     assert answer.status_code == 200, answer.text
-    told = answer.json()
-    assert told["usage"]["prompt_tokens"] > 500, "the image became tokens"
-    assert told["timings"]["draft_n"] > 0
+    report = answer.json()
+    assert report["usage"]["prompt_tokens"] > 500, "the image became tokens"
+    assert report["timings"]["draft_n"] > 0
     kube("delete", "llamamodel/seer")
 
 
@@ -339,12 +339,12 @@ def test_a_projector_named_as_a_model_is_told_where_it_belongs(kube: Kubectl, hu
     wrong = from_hub("wrong")
     wrong["spec"]["source"]["huggingFace"]["file"] = "mmproj.gguf"
     kube.apply(wrong)
-    found = eventually(
+    value = eventually(
         lambda: kube.get("llamamodel/wrong"),
-        until=lambda seen: ready(seen)[1] == "UnsupportedModel",
+        until=lambda observed: ready(observed)[1] == "UnsupportedModel",
         seconds=60,
     )
-    assert "name it in spec.projector.source" in message(found)
+    assert "name it in spec.projector.source" in message(value)
     kube("delete", "llamamodel/wrong")
 
 

@@ -20,7 +20,7 @@ from tests.e2e.conftest import NAMESPACE, Kubectl, router, smollm2, without_righ
 from tests.support.api import eventually, message, ready
 
 Json = dict[str, Any]
-ONE, TWO, ROUTER = (f"llama-halo.dev/{each}" for each in ("model=one", "model=two", "router=main"))
+ONE, TWO, ROUTER = (f"llama-halo.dev/{name}" for name in ("model=one", "model=two", "router=main"))
 
 
 def text(resource: Json) -> str:
@@ -45,8 +45,8 @@ def flux(kube: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fl
         try:
             yield started
             for name in ("models", "operator", "crds"):
-                words = ("-n", FLUX, "delete", "kustomization", f"llama-halo-{name}")
-                kubectl(kube.cluster, *words, "--ignore-not-found", "--timeout=120s")
+                arguments = ("-n", FLUX, "delete", "kustomization", f"llama-halo-{name}")
+                kubectl(kube.cluster, *arguments, "--ignore-not-found", "--timeout=120s")
         finally:
             started.stop()
         # It was one of the pruned objects.
@@ -67,30 +67,34 @@ def own_files() -> dict[str, str]:
 def kustomizations() -> list[Json]:
     """Return those of deploy/flux, all with the one source that there is here."""
     files = ("operator/kustomizations.yaml", "models.yaml")
-    found = [
-        each
+    value = [
+        document
         for name in files
-        for each in yaml.safe_load_all((REPOSITORY / "deploy/flux" / name).read_text())
+        for document in yaml.safe_load_all((REPOSITORY / "deploy/flux" / name).read_text())
     ]
-    for each in found:
-        each["spec"]["sourceRef"] = {"kind": "ExternalArtifact", "name": SOURCE}
-        each["spec"]["retryInterval"] = "2s"
-        if "targetNamespace" in each["spec"]:
-            each["spec"]["targetNamespace"] = NAMESPACE
-    return found
+    for item in value:
+        item["spec"]["sourceRef"] = {"kind": "ExternalArtifact", "name": SOURCE}
+        item["spec"]["retryInterval"] = "2s"
+        if "targetNamespace" in item["spec"]:
+            item["spec"]["targetNamespace"] = NAMESPACE
+    return value
 
 
 @pytest.mark.parametrize("variant", ["git", "oci", "helm"])
 def test_each_variant_builds_to_one_chain(kube: Kubectl, variant: str) -> None:
     built = kubectl(kube.cluster, "kustomize", REPOSITORY / "deploy/flux" / variant)
-    found = list(yaml.safe_load_all(built))
-    names = [each["metadata"]["name"] for each in found if each["kind"] == "Kustomization"]
+    safe_load_all = list(yaml.safe_load_all(built))
+    names = [
+        document["metadata"]["name"]
+        for document in safe_load_all
+        if document["kind"] == "Kustomization"
+    ]
     assert names[-1] == "llama-halo-operator", "models depend on it"
-    for each in found:
-        if each["kind"] == "Kustomization":
-            source = each["spec"]["sourceRef"]
-            assert source["kind"] in {other["kind"] for other in found}
-            assert (REPOSITORY / each["spec"]["path"]).is_dir()
+    for document in safe_load_all:
+        if document["kind"] == "Kustomization":
+            source = document["spec"]["sourceRef"]
+            assert source["kind"] in {other["kind"] for other in safe_load_all}
+            assert (REPOSITORY / document["spec"]["path"]).is_dir()
 
 
 def test_the_samples_are_what_flux_applies(kube: Kubectl) -> None:
@@ -101,24 +105,26 @@ def test_the_samples_are_what_flux_applies(kube: Kubectl) -> None:
 
 def health(kube: Kubectl, name: str = "models") -> tuple[str, str, str]:
     """Return status and message of a Kustomization's Ready, and the commit that it is about."""
-    found = kube.get(f"kustomization/llama-halo-{name}", namespace=FLUX)
-    conditions = {each["type"]: each for each in found["status"].get("conditions", ())}
-    told = conditions.get("Ready", {"status": "", "message": ""})
-    return told["status"], told["message"], found["status"].get("lastAttemptedRevision", "")
+    live = kube.get(f"kustomization/llama-halo-{name}", namespace=FLUX)
+    conditions = {
+        condition["type"]: condition for condition in live["status"].get("conditions", ())
+    }
+    report = conditions.get("Ready", {"status": "", "message": ""})
+    return report["status"], report["message"], live["status"].get("lastAttemptedRevision", "")
 
 
 def healthy(kube: Kubectl, since: float, *, seconds: int = 180) -> float:
     """Wait until the models are healthy at a later commit; return how long it took."""
 
-    def seen() -> bool:
+    def is_healthy() -> bool:
         status, _, _ = health(kube)
         models = kube.get("kustomization/llama-halo-models", namespace=FLUX)
         applied = models["status"].get("lastAppliedRevision")
         source = kube.get(f"externalartifact/{SOURCE}", namespace=FLUX)
-        wanted = source["status"]["artifact"]["revision"]
-        return status == "True" and applied == wanted
+        revision = source["status"]["artifact"]["revision"]
+        return status == "True" and applied == revision
 
-    eventually(seen, seconds=seconds, what="the Kustomization is healthy")
+    eventually(is_healthy, seconds=seconds, description="the Kustomization is healthy")
     return time.monotonic() - since
 
 
@@ -135,23 +141,23 @@ def test_three_files_become_models_that_serve(kube: Kubectl, flux: Flux, tmp_pat
     kubectl(kube.cluster, "apply", "-f", chain)
     early: list[str] = []
 
-    def seen() -> bool:
+    def is_healthy() -> bool:
         status, _, _ = health(kube)
-        states = [ready(kube.get(each)) for each in served]
-        if status == "True" and any(each[0] != "True" for each in states):
+        states = [ready(kube.get(entry)) for entry in served]
+        if status == "True" and any(state[0] != "True" for state in states):
             early.append(str(states))
         return status == "True"
 
     served = ("llamamodel/one", "llamamodel/two", "modelrouter/main")
     eventually(lambda: "main" in kube("get", "modelrouters", "-o", "name"), seconds=120)
-    eventually(seen, seconds=180, what="the models are healthy")
+    eventually(is_healthy, seconds=180, description="the models are healthy")
     print(f"from the first commit to healthy: {time.monotonic() - committed:.1f} s")
     assert not early, "healthy before they served"
-    assert [health(kube, each)[0] for each in ("crds", "operator", "models")] == ["True"] * 3
+    assert [health(kube, name)[0] for name in ("crds", "operator", "models")] == ["True"] * 3
 
 
 def test_a_commit_that_edits_a_model_rolls_exactly_its_pod(kube: Kubectl, flux: Flux) -> None:
-    before = {each: kube.pod_uids(each) for each in (ONE, TWO, ROUTER)}
+    before = {item: kube.pod_uids(item) for item in (ONE, TWO, ROUTER)}
     committed = flux.commit({"models/two.yaml": two(contextSize=4096)}, "more context")
     eventually(lambda: kube.pod_uids(TWO).isdisjoint(before[TWO]), seconds=60)
     rolled = time.monotonic() - committed
@@ -162,25 +168,28 @@ def test_a_commit_that_edits_a_model_rolls_exactly_its_pod(kube: Kubectl, flux: 
 
 
 def test_a_model_that_cannot_serve_is_unhealthy_and_says_why(kube: Kubectl, flux: Flux) -> None:
-    before = {each: kube.pod_uids(each) for each in (ONE, TWO, ROUTER)}
+    before = {item: kube.pod_uids(item) for item in (ONE, TWO, ROUTER)}
     wrong = smollm2("wrong", extraArgs=["--no-such-flag"])
     flux.commit({"models/wrong.yaml": text(wrong)}, "a flag that there is not")
     eventually(lambda: "wrong" in kube("get", "llamamodels", "-o", "name"), seconds=60)
     eventually(lambda: ready(kube.get("llamamodel/wrong"))[1] == "BadFlag", seconds=60)
-    told = eventually(
-        lambda: health(kube), until=lambda seen: seen[0] == "False", seconds=60, what="unhealthy"
+    report = eventually(
+        lambda: health(kube),
+        until=lambda observed: observed[0] == "False",
+        seconds=60,
+        description="unhealthy",
     )[1]
-    print(f"Flux says: {told}")
+    print(f"Flux says: {report}")
     # Flux names the object, and the object says the rest.
-    assert "LlamaModel/e2e/wrong status: 'Failed'" in told
+    assert "LlamaModel/e2e/wrong status: 'Failed'" in report
     assert "--no-such-flag" in message(kube.get("llamamodel/wrong"))
-    assert before == {each: kube.pod_uids(each) for each in (ONE, TWO, ROUTER)}
+    assert before == {item: kube.pod_uids(item) for item in (ONE, TWO, ROUTER)}
     committed = flux.commit({"models/wrong.yaml": None}, "taken back")
     healthy(kube, committed)
 
 
 @pytest.mark.parametrize(
-    ("broken", "told"),
+    ("broken", "report"),
     [
         ("kind: LlamaModel\n  metadata: {\n", "wrong.yaml"),
         (text(smollm2("wrong", contextSize=-5)), "contextSize"),
@@ -189,19 +198,19 @@ def test_a_model_that_cannot_serve_is_unhealthy_and_says_why(kube: Kubectl, flux
     ids=["no YAML", "a wrong value", "a wrong name"],
 )
 def test_a_broken_commit_leaves_what_serves_alone(
-    kube: Kubectl, flux: Flux, broken: str, told: str
+    kube: Kubectl, flux: Flux, broken: str, report: str
 ) -> None:
-    before = {each: kube.pod_uids(each) for each in (ONE, TWO, ROUTER)}
+    before = {item: kube.pod_uids(item) for item in (ONE, TWO, ROUTER)}
     flux.commit({"models/wrong.yaml": broken}, "broken")
     # All three have one source here: first comes that the operator's is not up to date.
-    said = eventually(
+    output = eventually(
         lambda: health(kube),
-        until=lambda seen: seen[0] == "False" and told in seen[1],
+        until=lambda observed: observed[0] == "False" and report in observed[1],
         seconds=60,
-        what=told,
+        description=report,
     )[1]
-    print(f"Flux says: {said}")
-    assert before == {each: kube.pod_uids(each) for each in (ONE, TWO, ROUTER)}
+    print(f"Flux says: {output}")
+    assert before == {item: kube.pod_uids(item) for item in (ONE, TWO, ROUTER)}
     assert ready(kube.get("llamamodel/one")) == ("True", "Serving")
     committed = flux.commit({"models/wrong.yaml": None}, "taken back")
     healthy(kube, committed)
@@ -222,7 +231,7 @@ def test_a_nudge_reaches_the_model_and_a_suspended_one_is_left_alone(
     kube("annotate", "llamamodel/one", "reconcile.fluxcd.io/requestedAt=2026-01-01", "--overwrite")
     eventually(
         lambda: kube.get("llamamodel/one")["status"].get("lastHandledReconcileAt"),
-        until=lambda seen: seen == "2026-01-01",
+        until=lambda observed: observed == "2026-01-01",
         seconds=30,
     )
     before = kube.pod_uids(ONE)

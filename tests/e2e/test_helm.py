@@ -23,8 +23,8 @@ def serve(kube: Kubectl) -> None:
 
 def operators_image(kube: Kubectl) -> str:
     path = "jsonpath={.spec.template.spec.containers[0].image}"
-    words = ("-n", chart.NAMESPACE, "get", "deployment/llama-halo-operator", "-o", path)
-    return kubectl(kube.cluster, *words)
+    arguments = ("-n", chart.NAMESPACE, "get", "deployment/llama-halo-operator", "-o", path)
+    return kubectl(kube.cluster, *arguments)
 
 
 def test_an_upgrade_to_another_image_rolls_no_model(kube: Kubectl) -> None:
@@ -50,8 +50,10 @@ def test_what_serves_outlives_the_release_and_is_found_again(kube: Kubectl) -> N
     models = kube.pod_uids(MODEL)
     with without_rights():
         chart.helm(kube.cluster, "uninstall", chart.RELEASE, "--wait")
-        words = (kube.cluster.kubectl, "--kubeconfig", kube.cluster.kubeconfig)
-        assert not succeeds(*words, "-n", chart.NAMESPACE, "get", "deployment/llama-halo-operator")
+        arguments = (kube.cluster.kubectl, "--kubeconfig", kube.cluster.kubeconfig)
+        assert not succeeds(
+            *arguments, "-n", chart.NAMESPACE, "get", "deployment/llama-halo-operator"
+        )
         assert "kept" in kube("get", "llamamodels", "-o", "name")
         assert kube.pod_uids(MODEL) == models
         # A gateway that starts anew meanwhile finds its models.

@@ -44,7 +44,7 @@ def imported(case: Path) -> list[Json]:
 def with_stand_in(resource: Json) -> Json:
     """Return a LlamaModel with a small model's file, for a node without a GPU."""
     spec = resource["spec"]
-    kept = {name: each for name, each in spec.items() if name not in _NOT_THERE}
+    kept = {name: item for name, item in spec.items() if name not in _NOT_THERE}
     small = smollm2(resource["metadata"]["name"], contextSize=512)["spec"]
     source = {"local": {"path": STAND_INS[spec.get("mode", "Chat")]}}
     ours = {name: small[name] for name in _OURS}
@@ -61,20 +61,20 @@ def test_every_name_of_an_imported_configuration_answers(kube: Kubectl, case: Pa
         provider.applied(kube)
         router = provider.with_stand_ins(kube, router)
     kube.apply(provider.secret("imported-keys", me=KEY))
-    for each in models:
-        kube.apply(with_stand_in(each))
+    for model in models:
+        kube.apply(with_stand_in(model))
     kube.apply(router)
-    names = [f"llamamodel/{each['metadata']['name']}" for each in models]
+    names = [f"llamamodel/{entry['metadata']['name']}" for entry in models]
     kube.wait_ready(*names, "modelrouter/imported")
-    modes = {each["metadata"]["name"]: each["spec"].get("mode", "Chat") for each in models}
+    modes = {entry["metadata"]["name"]: entry["spec"].get("mode", "Chat") for entry in models}
     assert router["spec"]["models"]
     with kube.forwarded("service/imported-router") as url:
-        for each in router["spec"]["models"]:
-            mode = modes[each["modelRef"]["name"]] if "modelRef" in each else "Chat"
-            for name in (each["name"], *each.get("aliases", ())):
+        for entry in router["spec"]["models"]:
+            mode = modes[entry["modelRef"]["name"]] if "modelRef" in entry else "Chat"
+            for name in (entry["name"], *entry.get("aliases", ())):
                 answer = _ask(url, name, mode)
                 assert answer.status_code == 200, (name, answer.text)
-                assert answer.headers["x-model"] == each["name"], name
+                assert answer.headers["x-model"] == entry["name"], name
     kube.wait_ready(*names, "modelrouter/imported")
 
 

@@ -21,8 +21,8 @@ Json = dict[str, Any]
 @pytest.fixture(scope="module")
 def url(kube: Kubectl) -> Iterator[str]:
     """A router before an embedding model that sleeps, it as a reranker, and one that chats."""
-    for each in ("minilm", "whisper"):
-        kube.cluster.install_model(each)
+    for name in ("minilm", "whisper"):
+        kube.cluster.install_model(name)
     kube.cluster.load_image(images.WHISPER_IMAGE)
     kube("delete", "llamamodels,modelrouters", "--all", "--wait=true")
     source = {"local": {"path": f"minilm/{minilm.MODEL_FILE}"}}
@@ -33,13 +33,13 @@ def url(kube: Kubectl) -> Iterator[str]:
     kube.apply(smollm2("talker"))
     kube.apply(ears())
     names = ("vectors", "judge", "talker", "ears")
-    models = [{"name": each, "modelRef": {"name": each}} for each in names]
+    models = [{"name": name, "modelRef": {"name": name}} for name in names]
     front = router(models=models, routes={"default": "talker"})
     front["metadata"]["name"] = "modes"
     kube.apply(front)
-    kube.wait_ready(*(f"llamamodel/{each}" for each in names), "modelrouter/modes")
-    with kube.forwarded("service/modes-router") as found:
-        yield found
+    kube.wait_ready(*(f"llamamodel/{name}" for name in names), "modelrouter/modes")
+    with kube.forwarded("service/modes-router") as value:
+        yield value
     kube("delete", "llamamodels,modelrouters", "--all", "--wait=true")
 
 
@@ -71,14 +71,14 @@ def _alike(one: list[float], other: list[float]) -> float:
 def test_an_embedding_model_wakes_and_tells_what_is_alike(kube: Kubectl, url: str) -> None:
     eventually(
         lambda: ready(kube.get("llamamodel/vectors")),
-        until=lambda found: found[1] == "Idle",
+        until=lambda value: value[1] == "Idle",
         seconds=60,
-        what="it sleeps",
+        description="it sleeps",
     )
     client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", timeout=120)
-    words = ["A cat sits on the mat.", "A kitten lies on a rug.", "Shares fell in Tokyo."]
-    found = client.embeddings.create(model="vectors", input=words, encoding_format="float")
-    cat, kitten, shares = (each.embedding for each in found.data)
+    arguments = ["A cat sits on the mat.", "A kitten lies on a rug.", "Shares fell in Tokyo."]
+    reply = client.embeddings.create(model="vectors", input=arguments, encoding_format="float")
+    cat, kitten, shares = (item.embedding for item in reply.data)
     assert len(cat) == 384
     assert _alike(cat, kitten) > _alike(cat, shares) + 0.2
     # 512 tokens are one batch, whatever llama-server's own default is.
@@ -90,8 +90,8 @@ def test_a_reranker_scores_documents(url: str) -> None:
     """The model was trained for vectors: what it says of the order means nothing."""
     body = {"model": "judge", "query": "cats", "documents": ["A cat.", "Shares fell."]}
     answer = httpx.post(f"{url}/v1/rerank", json=body, timeout=60).raise_for_status().json()
-    assert {each["index"] for each in answer["results"]} == {0, 1}
-    assert all(isinstance(each["relevance_score"], float) for each in answer["results"])
+    assert {result["index"] for result in answer["results"]} == {0, 1}
+    assert all(isinstance(result["relevance_score"], float) for result in answer["results"])
 
 
 def test_a_recording_is_written_down_by_a_model_that_slept(kube: Kubectl, url: str) -> None:
@@ -101,8 +101,8 @@ def test_a_recording_is_written_down_by_a_model_that_slept(kube: Kubectl, url: s
     assert cr["status"]["memory"]["method"] == "UpperBound"
     client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", timeout=120)
     with whisper.speech().open("rb") as recording:
-        said = client.audio.transcriptions.create(model="ears", file=recording)
-    assert "fellow Americans" in said.text
+        reply = client.audio.transcriptions.create(model="ears", file=recording)
+    assert "fellow Americans" in reply.text
     with whisper.speech().open("rb") as recording:
         text = client.audio.transcriptions.create(
             model="ears", file=recording, response_format="text"

@@ -58,7 +58,7 @@ def gateways(kube: Kubectl, room: int) -> Iterator[list[str]]:
     assert states == {"Idle"}, "nobody wants them yet"
     pods = kube.list("pods", "llama-halo.dev/router=shared")
     with ExitStack() as stack:
-        names = [f"pod/{each['metadata']['name']}" for each in pods]
+        names = [f"pod/{pod['metadata']['name']}" for pod in pods]
         yield [stack.enter_context(kube.forwarded(name)) for name in names]
     kube("delete", "llamamodels,modelrouters", "--all", "--wait=true")
 
@@ -74,24 +74,24 @@ class Watch:
         self.at_most: list[Any] = []
 
     def _look(self) -> None:
-        seen: set[str] = set()
+        observed: set[str] = set()
         while not self._ended.wait(0.1):
             items = self._kube.list("pods", OURS)
-            alive = [each for each in items if each["status"]["phase"] in ("Pending", "Running")]
+            alive = [item for item in items if item["status"]["phase"] in ("Pending", "Running")]
             if len(alive) > self.most_at_once:
                 self.most_at_once = len(alive)
                 self.at_most = [
                     (
-                        each["metadata"]["name"],
-                        each["status"]["phase"],
-                        each["metadata"].get("deletionTimestamp"),
+                        entry["metadata"]["name"],
+                        entry["status"]["phase"],
+                        entry["metadata"].get("deletionTimestamp"),
                     )
-                    for each in alive
+                    for entry in alive
                 ]
-            for pod in sorted(items, key=lambda each: str(each["metadata"]["creationTimestamp"])):
+            for pod in sorted(items, key=lambda item: str(item["metadata"]["creationTimestamp"])):
                 metadata = pod["metadata"]
-                if metadata["uid"] not in seen:
-                    seen.add(metadata["uid"])
+                if metadata["uid"] not in observed:
+                    observed.add(metadata["uid"])
                     self.loads.append(metadata["labels"]["llama-halo.dev/model"])
 
     @contextmanager
@@ -138,10 +138,10 @@ def test_a_request_wakes_a_model_and_is_answered(kube: Kubectl, gateways: list[s
         f"asleep to answer: {woken:.2f} s; llama-server by hand: {by_hand:.2f} s;"
         f" difference {woken - by_hand:.2f} s"
     )
-    found = kube.get("llamamodel/red")
+    live = kube.get("llamamodel/red")
     eventually(lambda: ready(kube.get("llamamodel/red")) == ("True", "Serving"))
     assert ready(kube.get("llamamodel/blue")) == ("True", "Idle")
-    assert found["metadata"]["name"] == "red"
+    assert live["metadata"]["name"] == "red"
 
 
 def started_by_hand() -> float:
@@ -182,7 +182,7 @@ def test_sixty_requests_for_three_models_where_two_fit(kube: Kubectl, gateways: 
         for trace, at_once in ((robin, 3), (bursts, 5)):
             with ThreadPoolExecutor(at_once) as pool:
                 answers = pool.map(
-                    lambda each: ask(gateways[each[0] % 2], each[1], stream=each[0] % 3 > 0),
+                    lambda item: ask(gateways[item[0] % 2], item[1], stream=item[0] % 3 > 0),
                     enumerate(trace),
                 )
                 assert all(answers)
@@ -237,28 +237,30 @@ def test_a_killed_gateway_and_a_killed_operator_leave_nothing_behind(
 
 def fewest(trace: Sequence[str], room: int) -> int:
     """Return the loads of who knows the future: what is needed latest goes."""
-    there: set[str] = set()
+    present: set[str] = set()
     loads = 0
     for index, name in enumerate(trace):
-        if name in there:
+        if name in present:
             continue
         loads += 1
-        if len(there) == room:
+        if len(present) == room:
             rest = list(trace[index:])
-            there.remove(max(there, key=lambda each: rest.index(each) if each in rest else 10**6))
-        there.add(name)
+            present.remove(
+                max(present, key=lambda item: rest.index(item) if item in rest else 10**6)
+            )
+        present.add(name)
     return loads
 
 
 def lru(trace: Sequence[str], room: int) -> int:
     """Return the loads when what was used longest ago goes."""
-    there: list[str] = []
+    present: list[str] = []
     loads = 0
     for name in trace:
-        if name in there:
-            there.remove(name)
+        if name in present:
+            present.remove(name)
         else:
             loads += 1
-            there = there[-room + 1 :] if len(there) == room else there
-        there.append(name)
+            present = present[-room + 1 :] if len(present) == room else present
+        present.append(name)
     return loads

@@ -37,21 +37,23 @@ def provider(protocol: str, name: str) -> Json:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def there(kube: Kubectl) -> Iterator[None]:
+def providers_applied(kube: Kubectl) -> Iterator[None]:
     """A router with a model of the cluster, and a provider of each protocol; one without a key."""
     kube("delete", "llamamodels,modelrouters", "--all", "--wait=true")
     provider.applied(kube)
-    for each in PROTOCOLS:
-        kube.apply(provider.secret(each.lower(), key=provider.KEY))
+    for protocol in PROTOCOLS:
+        kube.apply(provider.secret(protocol.lower(), key=provider.KEY))
     kube("delete", "secret", "keyless", "--ignore-not-found")
     kube.apply(smollm2("one"))
-    models = [{"name": each, "provider": each.lower(), "model": f"x-{each}"} for each in PROTOCOLS]
+    models = [
+        {"name": entry, "provider": entry.lower(), "model": f"x-{entry}"} for entry in PROTOCOLS
+    ]
     models += [
         {"name": "one", "modelRef": {"name": "one"}},
         {"name": "covered", "provider": "anthropic", "model": "x"},
         {"name": "keyless", "provider": "keyless", "model": "x"},
     ]
-    providers = [provider(each, each.lower()) for each in PROTOCOLS]
+    providers = [provider(entry, entry.lower()) for entry in PROTOCOLS]
     providers.append(provider("OpenAI", "keyless"))
     routes = {"default": "Anthropic", "background": "one"}
     fallbacks = {"covered": ["one"]}
@@ -62,16 +64,16 @@ def there(kube: Kubectl) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def url(kube: Kubectl, there: None) -> Iterator[str]:
-    with kube.forwarded("service/main-router") as found:
-        yield found
+def url(kube: Kubectl, providers_applied: None) -> Iterator[str]:
+    with kube.forwarded("service/main-router") as value:
+        yield value
 
 
 def asked_of(kube: Kubectl) -> list[str]:
     """Return the names that the service was asked for, in order."""
     logs = kube("logs", "-l", provider.PODS, "-c", "gateway", "--tail=-1")
     lines = [json.loads(line) for line in logs.splitlines() if line.startswith("{")]
-    return [each["asked"] for each in lines if each["message"] == "request" and each["model"]]
+    return [line["asked"] for line in lines if line["message"] == "request" and line["model"]]
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -86,8 +88,10 @@ def test_a_model_elsewhere_answers_a_client_of_every_api(
         assert answer.status_code == 200, (path, answer.text)
         assert answer.headers["x-model"] == protocol
         assert streams != answer.headers["content-type"].startswith("application/json")
-    wanted = [f"x-{protocol}"] * len(APIS)
-    eventually(lambda: asked_of(kube)[before:] == wanted, seconds=10, what="its log tells of them")
+    expected = [f"x-{protocol}"] * len(APIS)
+    eventually(
+        lambda: asked_of(kube)[before:] == expected, seconds=10, description="its log tells of them"
+    )
 
 
 def test_claude_code_works_with_a_model_elsewhere(kube: Kubectl, url: str, tmp_path: Path) -> None:
@@ -109,7 +113,7 @@ def test_a_key_that_is_missing_is_one_providers_trouble_until_it_comes(
         lambda: httpx.post(f"{url}/v1/messages", json=body, timeout=60).status_code,
         until=lambda status: status == 200,
         seconds=150,
-        what="the kubelet brings the key",
+        description="the kubelet brings the key",
     )
     assert kube.pod_uids("llama-halo.dev/router=main") == pods
 

@@ -32,7 +32,7 @@ def environment(kube: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Envi
     endless = {"contextSize": 8192, "extraArgs": ["--ignore-eos"]}
     kube.apply(smollm2("sleeper", activation=activation, **endless))
     kube.apply(smollm2("always"))
-    models = [{"name": each, "modelRef": {"name": each}} for each in ("always", "sleeper")]
+    models = [{"name": name, "modelRef": {"name": name}} for name in ("always", "sleeper")]
     kube.apply(router(models=models, routes={"default": "always"}))
     kube.wait_ready("llamamodel/sleeper", "llamamodel/always", "modelrouter/main")
     kubeconfig = administrators(kube.cluster.kubeconfig, tmp_path_factory.mktemp("person"))
@@ -40,10 +40,10 @@ def environment(kube: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Envi
     return {**os.environ, "KUBECONFIG": str(kubeconfig), "PATH": path}
 
 
-def halo(environment: Environment, *words: str, status: int = 0) -> str:
+def halo(environment: Environment, *arguments: str, status: int = 0) -> str:
     """Run llama-halo as a person does and return what it prints."""
     done = subprocess.run(
-        [shutil.which("llama-halo", path=environment["PATH"]) or "", *words],
+        [shutil.which("llama-halo", path=environment["PATH"]) or "", *arguments],
         env=environment,
         capture_output=True,
         text=True,
@@ -60,10 +60,10 @@ def test_the_status_in_one_look(environment: Environment) -> None:
     assert f"{NAMESPACE}/always" in text
     assert "Serving" in text
     assert f"{NAMESPACE}/main" in text
-    found = json.loads(halo(environment, "status", "-n", NAMESPACE, "-o", "json"))
-    states = {each["name"]: each["state"] for each in found["models"]}
+    value = json.loads(halo(environment, "status", "-n", NAMESPACE, "-o", "json"))
+    states = {model["name"]: model["state"] for model in value["models"]}
     assert states == {"always": "Serving", "sleeper": "Idle"}
-    (node,) = found["nodes"]
+    (node,) = value["nodes"]
     assert node["heldMiB"] >= 1024
     assert node["strixHalo"]
 
@@ -71,14 +71,14 @@ def test_the_status_in_one_look(environment: Environment) -> None:
 def test_a_model_is_woken_and_put_to_sleep_again(kube: Kubectl, environment: Environment) -> None:
     assert "sleeper serves" in halo(environment, "wake", "sleeper", "-n", NAMESPACE)
     assert ready(kube.get("llamamodel/sleeper")) == ("True", "Serving")
-    said = halo(environment, "sleep", "sleeper", "-n", NAMESPACE)
-    assert "the next request loads it" in said
+    output = halo(environment, "sleep", "sleeper", "-n", NAMESPACE)
+    assert "the next request loads it" in output
     eventually(lambda: not kube.pod_uids("llama-halo.dev/model=sleeper"), seconds=60)
     assert "holds no memory" in halo(environment, "sleep", "sleeper", "-n", NAMESPACE)
     assert "stays so" in halo(environment, "sleep", "always", "-n", NAMESPACE)
     assert "always serves" in halo(environment, "wake", "always", "-n", NAMESPACE)
-    told = halo(environment, "wake", "nobody", "-n", NAMESPACE, status=1)
-    assert "there is no LlamaModel nobody" in told
+    message = halo(environment, "wake", "nobody", "-n", NAMESPACE, status=1)
+    assert "there is no LlamaModel nobody" in message
 
 
 def test_a_model_that_is_used_or_suspended_is_not_put_to_sleep(
@@ -90,14 +90,14 @@ def test_a_model_that_is_used_or_suspended_is_not_put_to_sleep(
         told_text = "content_block_delta"
         eventually(lambda: any(told_text in line for line in stream.lines), seconds=60)
         eventually(lambda: ready(kube.get("llamamodel/sleeper"))[1] == "Serving")
-        told = halo(environment, "sleep", "sleeper", "-n", NAMESPACE, status=1)
-        assert "somebody uses sleeper" in told
+        output = halo(environment, "sleep", "sleeper", "-n", NAMESPACE, status=1)
+        assert "somebody uses sleeper" in output
         assert not any("event: error" in line for line in stream.lines)
     suspend = ("patch", "llamamodel/sleeper", "--type=merge", "--patch")
     kube(*suspend, json.dumps({"spec": {"suspend": True}}))
     eventually(lambda: ready(kube.get("llamamodel/sleeper"))[1] == "Suspended")
-    told = halo(environment, "sleep", "sleeper", "-n", NAMESPACE, status=1)
-    assert "is suspended" in told
+    output = halo(environment, "sleep", "sleeper", "-n", NAMESPACE, status=1)
+    assert "is suspended" in output
     assert "is suspended" in halo(environment, "wake", "sleeper", "-n", NAMESPACE, status=1)
     assert phase(kube) == "Loaded"
     kube(*suspend, json.dumps({"spec": {"suspend": False}}))
@@ -111,36 +111,36 @@ def phase(kube: Kubectl) -> str:
 def test_a_question_through_the_router_and_to_a_model(environment: Environment) -> None:
     """The router wakes who sleeps; a model that sleeps is told of."""
     for name in ("main", "always"):
-        said = halo(environment, "chat", name, "-n", NAMESPACE, "What", "is", "2+2?")
-        assert len(said.strip()) > 3, said
+        output = halo(environment, "chat", name, "-n", NAMESPACE, "What", "is", "2+2?")
+        assert len(output.strip()) > 3, output
     unknown = ("chat", "main", "--model", "nobody", "-n", NAMESPACE, "Hi.")
     assert "nobody" in halo(environment, *unknown, status=1)
     halo(environment, "sleep", "sleeper", "-n", NAMESPACE)
-    told = halo(environment, "chat", "sleeper", "-n", NAMESPACE, "Hi.", status=1)
-    assert "llama-halo status says why" in told
-    told = halo(environment, "chat", "nobody", "-n", NAMESPACE, "Hi.", status=1)
-    assert "there is no ModelRouter or LlamaModel nobody" in told
+    message = halo(environment, "chat", "sleeper", "-n", NAMESPACE, "Hi.", status=1)
+    assert "llama-halo status says why" in message
+    message = halo(environment, "chat", "nobody", "-n", NAMESPACE, "Hi.", status=1)
+    assert "there is no ModelRouter or LlamaModel nobody" in message
 
 
 def test_the_logs_of_a_model_and_its_router(environment: Environment) -> None:
-    told = halo(environment, "logs", "always", "-n", NAMESPACE, "--tail", "20")
-    assert "/llama-server] " in told
-    told = halo(environment, "logs", "main", "--of", "router", "-n", NAMESPACE)
-    assert '"message": "serving"' in told
+    output = halo(environment, "logs", "always", "-n", NAMESPACE, "--tail", "20")
+    assert "/llama-server] " in output
+    output = halo(environment, "logs", "main", "--of", "router", "-n", NAMESPACE)
+    assert '"message": "serving"' in output
 
 
 def test_the_doctor_reads_what_the_node_agent_saw(environment: Environment) -> None:
     """This node is no Strix Halo machine, and is told so."""
-    told = eventually(
+    value = eventually(
         lambda: halo(environment, "doctor", "--nodes"),
         until=lambda text: "halo-1: " in text,
         seconds=60,
     )
-    assert "problem: gpu: no GPU with PCI id 1002:1586" in told
+    assert "problem: gpu: no GPU with PCI id 1002:1586" in value
     # Asked for by its name it counts; of all nodes those of another kind do not.
     assert "problem: gpu" in halo(environment, "doctor", "--nodes", "halo-1", status=1)
-    told = halo(environment, "doctor", "--nodes", "nobody", status=1)
-    assert "there is no node nobody" in told
+    value = halo(environment, "doctor", "--nodes", "nobody", status=1)
+    assert "there is no node nobody" in value
 
 
 def test_it_is_a_plugin_of_kubectl(kube: Kubectl, environment: Environment) -> None:
@@ -169,8 +169,8 @@ def terminal(environment: Environment, command: str) -> Iterator[Any]:
         )
         return shown.stdout
 
-    def keys(*words: str) -> None:
-        subprocess.run([*tmux, "send-keys", *words], check=True)
+    def keys(*arguments: str) -> None:
+        subprocess.run([*tmux, "send-keys", *arguments], check=True)
 
     try:
         yield screen, keys
@@ -209,7 +209,7 @@ def test_a_conversation_in_a_real_terminal(environment: Environment) -> None:
         eventually(screen, until=lambda text: text.rstrip().endswith("\n>"), seconds=120)
         keys("C-c")
         # The session ends with its command.
-        eventually(lambda: not screen(), seconds=10, what="Ctrl-C ends it")
+        eventually(lambda: not screen(), seconds=10, description="Ctrl-C ends it")
 
 
 def said_after(screen: str, question: str) -> str:

@@ -28,8 +28,8 @@ def url(kube: Kubectl) -> Iterator[str]:
     named = [{"name": "calm", "modelRef": {"name": "calm"}}]
     kube.apply(router(models=named, routes={"default": "calm"}))
     kube.wait_ready("llamamodel/calm", "modelrouter/main")
-    with kube.forwarded("service/main-router") as found:
-        yield found
+    with kube.forwarded("service/main-router") as value:
+        yield value
     kube("delete", "llamamodels,modelrouters", "--all", "--wait=true")
 
 
@@ -41,12 +41,12 @@ def test_a_stream_goes_on_and_the_change_comes_when_it_has_ended(kube: Kubectl, 
         eventually(
             lambda: ready(kube.get("llamamodel/calm"))[1] == "Rolling",
             seconds=30,
-            what="the change waits",
+            description="the change waits",
         )
         # Longer than a gateway that says nothing would be believed.
-        eventually(lambda: stream.seconds > 40, seconds=90, what="it is told for a while")
+        eventually(lambda: stream.seconds > 40, seconds=90, description="it is told for a while")
         assert kube.pod_uids(PODS) == before
-    eventually(lambda: rolled(kube, PODS, before), seconds=60, what="it rolls")
+    eventually(lambda: rolled(kube, PODS, before), seconds=60, description="it rolls")
     kube.wait_ready("llamamodel/calm")
     with Stream(url, STORY) as again:
         eventually(lambda: len(again.lines) > 3, seconds=60)

@@ -30,10 +30,10 @@ class Job:
         self.log = ""
         self.report = folder / "report"
 
-    def start(self, *words: str, **environment: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         self.report.unlink(missing_ok=True)
         return subprocess.Popen(
-            [sys.executable, "-m", "llama_halo", *words, "--report", str(self.report)],
+            [sys.executable, "-m", "llama_halo", *arguments, "--report", str(self.report)],
             env={**os.environ, "HF_ENDPOINT": self.hub.url, **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -46,8 +46,8 @@ class Job:
         assert self.report.exists(), self.log
         return process.returncode, json.loads(self.report.read_bytes())
 
-    def __call__(self, *words: str, **environment: str) -> tuple[int, Json]:
-        return self.end(self.start(*words, **environment))
+    def __call__(self, *arguments: str, **environment: str) -> tuple[int, Json]:
+        return self.end(self.start(*arguments, **environment))
 
 
 @pytest.fixture

@@ -45,17 +45,17 @@ class Fetch:
 
     def of_url(self, *, url: str = "") -> tuple[str, ...]:
         """Return the arguments for a URL without a checksum, as inspected now."""
-        words = ("--url", f"{url or self.job.hub.url}/plain/{FILE}")
-        found = self.job("inspect", *words)[1]
-        return (*words, "--version", found["version"], "--folder", found["folder"])
+        arguments = ("--url", f"{url or self.job.hub.url}/plain/{FILE}")
+        job = self.job("inspect", *arguments)[1]
+        return (*arguments, "--version", job["version"], "--folder", job["folder"])
 
-    def start(self, *words: str, **environment: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         self.port = free_port()
         more = ("--store", str(self.store), "--port", str(self.port))
-        return self.job.start("fetch", *(words or self.of_hub), *more, **environment)
+        return self.job.start("fetch", *(arguments or self.of_hub), *more, **environment)
 
-    def __call__(self, *words: str, **environment: str) -> tuple[int, Json]:
-        return self.job.end(self.start(*words, **environment))
+    def __call__(self, *arguments: str, **environment: str) -> tuple[int, Json]:
+        return self.job.end(self.start(*arguments, **environment))
 
     def progress(self) -> Json:
         with contextlib.suppress(OSError):
@@ -64,7 +64,7 @@ class Fetch:
                 return dict(json.loads(answer.read()))
         return {}
 
-    def there(self) -> int:
+    def stored_bytes(self) -> int:
         """Return how many bytes have been received."""
         partial = self.target.with_name(self.target.name + PARTIAL)
         return partial.stat().st_size if partial.exists() else 0
@@ -82,8 +82,8 @@ def free_port() -> int:
 
 
 def test_a_file_is_verified_named_and_described(fetch: Fetch) -> None:
-    status, found = fetch()
-    assert (status, found) == (0, {"bytes": fetch.size, "sha256": fetch.sha256})
+    status, value = fetch()
+    assert (status, value) == (0, {"bytes": fetch.size, "sha256": fetch.sha256})
     assert fetch.target.read_bytes() == fetch.path.read_bytes()
     assert oct(fetch.target.stat().st_mode & 0o777) == "0o644"
     manifest = json.loads(fetch.target.with_name(fetch.target.name + MANIFEST).read_text())
@@ -118,8 +118,8 @@ def test_killed_ten_times_it_fetches_hardly_a_byte_twice(fetch: Fetch) -> None:
     hub.bytes_per_second = 12 * 2**20
     for number in range(10):
         process = fetch.start()
-        wanted = fetch.size * (number + 1) // 12
-        eventually(lambda least=wanted: fetch.there() >= least, seconds=60)  # type: ignore[misc]
+        size = fetch.size * (number + 1) // 12
+        eventually(lambda least=size: fetch.stored_bytes() >= least, seconds=60)  # type: ignore[misc]
         process.kill()
         process.communicate()
     assert fetch()[0] == 0
@@ -138,22 +138,22 @@ def test_cut_connections_and_passing_refusals_are_gone_on_from(fetch: Fetch) -> 
 
 
 def test_a_server_without_ranges_is_read_from_the_start(fetch: Fetch) -> None:
-    words = fetch.of_url()
+    arguments = fetch.of_url()
     fetch.job.hub.ranges, fetch.job.hub.fails_next = True, []
     with serve(Hub(fetch.job.hub.folder, cut_after=4 * 2**20)) as hub:
         # The first answer is cut; the second one sends it all.
-        process = fetch.start(*("--url", f"{hub.url}/plain/{FILE}", *words[2:]))
+        process = fetch.start(*("--url", f"{hub.url}/plain/{FILE}", *arguments[2:]))
         eventually(lambda: len(hub.asked) > 1)
         hub.ranges, hub.cut_after = False, 0
-        status, found = fetch.job.end(process)
-    assert (status, found["sha256"]) == (0, fetch.sha256)
+        status, value = fetch.job.end(process)
+    assert (status, value["sha256"]) == (0, fetch.sha256)
 
 
 def test_a_byte_that_arrives_wrong_is_noticed_and_nothing_is_left(fetch: Fetch) -> None:
     fetch.job.hub.flips = True
-    status, found = fetch()
-    assert (status, found["error"]["reason"]) == (0, "ChecksumMismatch")
-    assert fetch.sha256 in found["error"]["message"]
+    status, value = fetch()
+    assert (status, value["error"]["reason"]) == (0, "ChecksumMismatch")
+    assert fetch.sha256 in value["error"]["message"]
     assert not fetch.target.exists()
     fetch.job.hub.flips = False
     assert fetch()[0] == 0
@@ -163,47 +163,47 @@ def test_a_damaged_partial_file_costs_one_more_download_and_no_error(fetch: Fetc
     fetch.target.parent.mkdir(parents=True)
     partial = fetch.target.with_name(fetch.target.name + PARTIAL)
     partial.write_bytes(bytes(2**20))
-    status, found = fetch()
-    assert (status, found["sha256"]) == (0, fetch.sha256)
+    status, value = fetch()
+    assert (status, value["sha256"]) == (0, fetch.sha256)
 
 
 def test_a_source_that_changed_under_its_url_is_caught(fetch: Fetch) -> None:
-    words = fetch.of_url()
+    arguments = fetch.of_url()
     fetch.path.write_bytes(fetch.path.read_bytes()[:-1] + b"x")
-    status, found = fetch(*words)
-    assert (status, found["error"]["reason"]) == (0, "ChecksumMismatch")
-    assert "not the one that was inspected" in found["error"]["message"]
+    status, value = fetch(*arguments)
+    assert (status, value["error"]["reason"]) == (0, "ChecksumMismatch")
+    assert "not the one that was inspected" in value["error"]["message"]
 
 
 def test_a_source_that_changes_while_it_is_fetched_is_caught(fetch: Fetch) -> None:
-    words = fetch.of_url()
+    arguments = fetch.of_url()
     fetch.job.hub.cut_after = 3 * 2**20
     fetch.job.hub.bytes_per_second = 6 * 2**20
-    process = fetch.start(*words)
+    process = fetch.start(*arguments)
     eventually(lambda: list(fetch.store.rglob(f"*{PARTIAL}")))
     fetch.path.write_bytes(fetch.path.read_bytes()[:-1] + b"x")
-    status, found = fetch.job.end(process)
-    assert (status, found["error"]["reason"]) == (0, "ChecksumMismatch"), found
+    status, value = fetch.job.end(process)
+    assert (status, value["error"]["reason"]) == (0, "ChecksumMismatch"), value
 
 
 def test_a_hub_that_changes_a_commits_checksum_is_caught(fetch: Fetch) -> None:
     fetch.path.write_bytes(fetch.path.read_bytes()[:-1] + b"x")
-    status, found = fetch()
-    assert (status, found["error"]["reason"]) == (0, "ChecksumMismatch")
+    status, value = fetch()
+    assert (status, value["error"]["reason"]) == (0, "ChecksumMismatch")
 
 
 def test_shards_are_fetched_each_with_its_checksum(job: Job, store: Path, tmp_path: Path) -> None:
     for index in range(1, 4):
         (job.hub.folder / f"m-{index:05}-of-00003.gguf").write_bytes(b"GGUF" * 1000 * index)
-    words = ("--repo", "o/r", "--file", "m-00001-of-00003.gguf", "--revision", COMMIT)
+    arguments = ("--repo", "o/r", "--file", "m-00001-of-00003.gguf", "--revision", COMMIT)
     more = ("--shards", "3", "--store", str(store), "--folder", "hf/o/r/d", "--port", "0")
-    status, found = job("fetch", *words, *more)
-    assert (status, found["bytes"]) == (0, 24000)
-    names = sorted(each.name for each in (store / "hf/o/r/d").glob("*.gguf"))
+    status, value = job("fetch", *arguments, *more)
+    assert (status, value["bytes"]) == (0, 24000)
+    names = sorted(path.name for path in (store / "hf/o/r/d").glob("*.gguf"))
     assert names == [f"m-{index:05}-of-00003.gguf" for index in range(1, 4)]
     changed = ("--sha256", "0" * 64)
-    status, found = job("fetch", *words, *changed, *more)
-    assert found["error"]["reason"] == "ChecksumMismatch"
+    status, value = job("fetch", *arguments, *changed, *more)
+    assert value["error"]["reason"] == "ChecksumMismatch"
 
 
 def test_two_at_once_fetch_one_file_once(fetch: Fetch, tmp_path: Path) -> None:
@@ -222,22 +222,22 @@ def test_two_at_once_fetch_one_file_once(fetch: Fetch, tmp_path: Path) -> None:
 def test_progress_tells_bytes_rate_and_time(fetch: Fetch) -> None:
     fetch.job.hub.bytes_per_second = 2 * 2**20
     process = fetch.start()
-    found = eventually(fetch.progress, until=lambda seen: seen.get("bytesPerSecond"))
-    assert found["totalBytes"] == fetch.size
-    assert 0 < found["bytes"] <= fetch.size
-    assert found["remainingSeconds"] >= 0
+    value = eventually(fetch.progress, until=lambda observed: observed.get("bytesPerSecond"))
+    assert value["totalBytes"] == fetch.size
+    assert 0 < value["bytes"] <= fetch.size
+    assert value["remainingSeconds"] >= 0
     assert fetch.job.end(process)[0] == 0
 
 
 def test_sigterm_ends_it_at_once_and_keeps_what_came(fetch: Fetch) -> None:
     fetch.job.hub.bytes_per_second = 2 * 2**20
     process = fetch.start()
-    eventually(lambda: fetch.there() > 2**20)
+    eventually(lambda: fetch.stored_bytes() > 2**20)
     started = time.monotonic()
     process.terminate()
     process.communicate(timeout=10)
     assert time.monotonic() - started < 5
-    assert fetch.there() > 2**20
+    assert fetch.stored_bytes() > 2**20
 
 
 @pytest.mark.parametrize(
@@ -255,22 +255,22 @@ def test_what_refuses_a_download_has_its_reason(
     fetch: Fetch, monkeypatch: pytest.MonkeyPatch, trouble: Any, status: int, reason: str
 ) -> None:
     with serve(Hub(fetch.job.hub.folder, **trouble)) as hub:
-        found = fetch(HF_ENDPOINT=hub.url)
-    assert (found[0], found[1]["error"]["reason"]) == (status, reason)
+        report = fetch(HF_ENDPOINT=hub.url)
+    assert (report[0], report[1]["error"]["reason"]) == (status, reason)
 
 
 def test_what_the_disk_would_not_hold_is_refused_beforehand(fetch: Fetch, tmp_path: Path) -> None:
     with small_disk(tmp_path / "small", 4) as fetch.store:
-        status, found = fetch()
-    assert (status, found["error"]["reason"]) == (1, "StoreFull")
-    assert "store prune" in found["error"]["message"]
+        status, value = fetch()
+    assert (status, value["error"]["reason"]) == (1, "StoreFull")
+    assert "store prune" in value["error"]["message"]
 
 
 def test_a_store_that_is_not_there_or_not_writable_is_named(fetch: Fetch, tmp_path: Path) -> None:
     fetch.store = tmp_path / "none"
-    status, found = fetch()
+    status, value = fetch()
     assert status == 1
-    assert "is no folder" in found["error"]["message"]
+    assert "is no folder" in value["error"]["message"]
 
 
 def test_store_list_and_prune_tell_and_remove_what_no_model_uses(
@@ -285,8 +285,10 @@ def test_store_list_and_prune_tell_and_remove_what_no_model_uses(
     listed = llama_halo("store", "list", "--store", str(fetch.store))
     assert used in listed
     assert "mine.gguf" not in listed
-    told = llama_halo("store", "prune", "--store", str(fetch.store), "--keep", used, "--no-cluster")
-    assert "hf/o/old/d/old.gguf" in told
+    output = llama_halo(
+        "store", "prune", "--store", str(fetch.store), "--keep", used, "--no-cluster"
+    )
+    assert "hf/o/old/d/old.gguf" in output
     assert old.exists()
     llama_halo(
         "store", "prune", "--store", str(fetch.store), "--keep", used, "--no-cluster", "--yes"
@@ -299,18 +301,18 @@ def test_store_list_and_prune_tell_and_remove_what_no_model_uses(
 def test_store_prune_leaves_a_folder_that_is_being_downloaded_into(fetch: Fetch) -> None:
     fetch.job.hub.bytes_per_second = 2 * 2**20
     process = fetch.start()
-    eventually(lambda: fetch.there() > 0)
-    told = llama_halo(
+    eventually(lambda: fetch.stored_bytes() > 0)
+    output = llama_halo(
         "store", "prune", "--store", str(fetch.store), "--keep", "x", "--no-cluster", "--yes"
     )
-    assert "in use" in told
+    assert "in use" in output
     assert fetch.job.end(process)[0] == 0
     assert (fetch.target.parents[1] / LOCK).exists()
 
 
-def llama_halo(*words: str) -> str:
+def llama_halo(*arguments: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", "llama_halo", *words],
+        [sys.executable, "-m", "llama_halo", *arguments],
         capture_output=True,
         text=True,
         check=False,

@@ -23,14 +23,14 @@ OTHER = "decade" + "0" * 34
 
 
 def test_a_hub_source_is_pinned_to_commit_checksum_and_folder(hub: Hub, job: Job) -> None:
-    status, found = job("inspect", "--repo", "o/r", "--file", "sub/x-Q4_K_M.gguf")
-    assert status == 0, found
+    status, value = job("inspect", "--repo", "o/r", "--file", "sub/x-Q4_K_M.gguf")
+    assert status == 0, value
     path = hub.folder / "sub/x-Q4_K_M.gguf"
-    assert found["revision"] == COMMIT
-    assert found["sha256"] == sha256_of(path)
-    assert found["folder"] == f"hf/o/r/{found['sha256'][:16]}"
-    assert (found["file"], found["bytes"]) == ("sub/x-Q4_K_M.gguf", path.stat().st_size)
-    profile = from_json(found["profile"])
+    assert value["revision"] == COMMIT
+    assert value["sha256"] == sha256_of(path)
+    assert value["folder"] == f"hf/o/r/{value['sha256'][:16]}"
+    assert (value["file"], value["bytes"]) == ("sub/x-Q4_K_M.gguf", path.stat().st_size)
+    profile = from_json(value["profile"])
     assert (profile.model.architecture, profile.quantization) == ("llama", "Q4_K_M")
     assert hub.sent_bytes < path.stat().st_size
 
@@ -38,17 +38,17 @@ def test_a_hub_source_is_pinned_to_commit_checksum_and_folder(hub: Hub, job: Job
 def test_a_branch_that_moved_is_another_commit_and_the_same_bytes_the_same_folder(
     hub: Hub, job: Job
 ) -> None:
-    words = ("inspect", "--repo", "o/r", "--file", "sub/x-Q4_K_M.gguf")
-    before = job(*words)[1]
+    arguments = ("inspect", "--repo", "o/r", "--file", "sub/x-Q4_K_M.gguf")
+    before = job(*arguments)[1]
     hub.revisions["main"] = OTHER
-    after = job(*words)[1]
+    after = job(*arguments)[1]
     assert (before["revision"], after["revision"]) == (COMMIT, OTHER)
     assert before["folder"] == after["folder"]
     changed = hub.folder / OTHER / "sub"
     changed.mkdir(parents=True)
     data = (hub.folder / "sub/x-Q4_K_M.gguf").read_bytes()
     (changed / "x-Q4_K_M.gguf").write_bytes(data[:-1] + b"x")
-    assert job(*words)[1]["folder"] != before["folder"]
+    assert job(*arguments)[1]["folder"] != before["folder"]
 
 
 def test_a_model_of_64_shards_and_126_layers_fits_the_last_words(hub: Hub, job: Job) -> None:
@@ -61,32 +61,32 @@ def test_a_model_of_64_shards_and_126_layers_fits_the_last_words(hub: Hub, job: 
             of_shard.append((f"blk.{layer}.ffn_up.weight", [512 + 32 * (layer % 5)], F16, offset))
             offset += (512 + 32 * (layer % 5)) * 2
         tensors.append((of_shard, offset))
-    count = sum(len(each) for each, _ in tensors)
+    count = sum(len(tensor) for tensor, _ in tensors)
     for index, (of_shard, size) in enumerate(tensors):
         split = {"split.no": index, "split.count": shards, "split.tensors.count": count}
         head = header_bytes({**of_405b, **split}, of_shard)
         path = hub.folder / f"big-{index + 1:05}-of-{shards:05}.gguf"
         path.write_bytes(head + bytes(-len(head) % 32 + size))
-    status, found = job("inspect", "--repo", "o/r", "--file", f"big-00001-of-{shards:05}.gguf")
-    assert status == 0, found
-    assert found["shards"] == shards
-    assert len(from_json(found["profile"]).layer_weights) == 126
-    assert len(json.dumps(found)) < MOST_BYTES / 2
+    status, value = job("inspect", "--repo", "o/r", "--file", f"big-00001-of-{shards:05}.gguf")
+    assert status == 0, value
+    assert value["shards"] == shards
+    assert len(from_json(value["profile"]).layer_weights) == 126
+    assert len(json.dumps(value)) < MOST_BYTES / 2
 
 
 def test_a_file_in_the_store_is_read_where_it_is(hub: Hub, job: Job) -> None:
-    words = ("--store", str(hub.folder))
-    status, found = job("inspect", "--path", "sub/x-Q4_K_M.gguf", *words)
-    assert (status, found["folder"], found["file"]) == (0, "", "sub/x-Q4_K_M.gguf")
-    status, found = job("inspect", "--path", "none.gguf", *words)
-    assert (status, found["error"]["reason"]) == (1, "SourceNotFound")
+    arguments = ("--store", str(hub.folder))
+    status, value = job("inspect", "--path", "sub/x-Q4_K_M.gguf", *arguments)
+    assert (status, value["folder"], value["file"]) == (0, "", "sub/x-Q4_K_M.gguf")
+    status, value = job("inspect", "--path", "none.gguf", *arguments)
+    assert (status, value["error"]["reason"]) == (1, "SourceNotFound")
     (hub.folder / "out.gguf").symlink_to("/etc/passwd")
-    status, found = job("inspect", "--path", "out.gguf", *words)
-    assert "leads out of the store" in found["error"]["message"]
+    status, value = job("inspect", "--path", "out.gguf", *arguments)
+    assert "leads out of the store" in value["error"]["message"]
 
 
 @pytest.mark.parametrize(
-    ("trouble", "words", "status", "reason"),
+    ("trouble", "arguments", "status", "reason"),
     [
         ({"token": "secret"}, (), 1, "Unauthorized"),
         ({"fails_with": 403, "error_code": "GatedRepo"}, (), 1, "Unauthorized"),
@@ -106,43 +106,43 @@ def test_a_file_in_the_store_is_read_where_it_is(hub: Hub, job: Job) -> None:
     ids=str,
 )
 def test_what_is_wrong_with_a_source_has_its_reason(
-    hub: Hub, job: Job, trouble: Any, words: tuple[str, ...], status: int, reason: str
+    hub: Hub, job: Job, trouble: Any, arguments: tuple[str, ...], status: int, reason: str
 ) -> None:
     """Status 0 is an answer, which asking again would not better."""
     (hub.folder / "text.gguf").write_text("<html>" + "not found" * 1000)
     (hub.folder / "cut.gguf").write_bytes((hub.folder / "sub/x-Q4_K_M.gguf").read_bytes()[:900])
     (hub.folder / "projector.gguf").write_bytes(header_bytes({"general.architecture": "clip"}))
     with serve(Hub(hub.folder, **trouble)) as troubled:
-        found = job(
-            *("inspect", "--repo", "o/r", "--file", "sub/x-Q4_K_M.gguf", *words),
+        value = job(
+            *("inspect", "--repo", "o/r", "--file", "sub/x-Q4_K_M.gguf", *arguments),
             HF_ENDPOINT=troubled.url,
         )
-    assert (found[0], found[1].get("error", {}).get("reason")) == (status, reason), found
-    assert len(found[1]["error"]["message"]) > 20
+    assert (value[0], value[1].get("error", {}).get("reason")) == (status, reason), value
+    assert len(value[1]["error"]["message"]) > 20
 
 
 def test_the_token_goes_to_the_hub_and_nowhere_else(hub: Hub, job: Job) -> None:
     hub.token = "secret"
-    words = ("inspect", "--repo", "o/r", "--file", "sub/x-Q4_K_M.gguf")
-    assert job(*words, HF_TOKEN="secret")[0] == 0
+    arguments = ("inspect", "--repo", "o/r", "--file", "sub/x-Q4_K_M.gguf")
+    assert job(*arguments, HF_TOKEN="secret")[0] == 0
     assert hub.authorized
-    assert not [each for each in hub.authorized if each.startswith("/cdn/")]
+    assert not [item for item in hub.authorized if item.startswith("/cdn/")]
     assert "secret" not in job.log
 
 
 def test_a_url_is_told_by_its_checksum_or_its_version(hub: Hub, job: Job, tmp_path: Path) -> None:
     url = f"{hub.url}/plain/sub/x-Q4_K_M.gguf?key=1"
-    status, found = job("inspect", "--url", url)
-    assert status == 0, found
-    assert found["file"] == "x-Q4_K_M.gguf"
-    assert found["version"].startswith('"')
-    assert found["sha256"] is None
+    status, value = job("inspect", "--url", url)
+    assert status == 0, value
+    assert value["file"] == "x-Q4_K_M.gguf"
+    assert value["version"].startswith('"')
+    assert value["sha256"] is None
     named = "ab" * 32
-    status, found = job("inspect", "--url", url, "--sha256", named)
-    assert (found["folder"], found["sha256"]) == (f"http/{named[:16]}", named)
+    status, value = job("inspect", "--url", url, "--sha256", named)
+    assert (value["folder"], value["sha256"]) == (f"http/{named[:16]}", named)
     (tmp_path / "headers").mkdir()
     (tmp_path / "headers" / "Authorization").write_text("Bearer of mine\n")
-    status, found = job("inspect", "--url", url, "--headers", str(tmp_path / "headers"))
+    status, value = job("inspect", "--url", url, "--headers", str(tmp_path / "headers"))
     assert status == 0
     assert "/plain/sub/x-Q4_K_M.gguf" in hub.authorized
 
@@ -150,9 +150,9 @@ def test_a_url_is_told_by_its_checksum_or_its_version(hub: Hub, job: Job, tmp_pa
 def test_secret_headers_go_to_no_other_host(hub: Hub, job: Job, tmp_path: Path) -> None:
     (tmp_path / "headers").mkdir()
     (tmp_path / "headers" / "X-Key").write_text("secret")
-    words = ("--url", f"{hub.url}/elsewhere/sub/x-Q4_K_M.gguf")
-    status, found = job("inspect", *words, "--headers", str(tmp_path / "headers"))
-    assert status == 0, found
+    arguments = ("--url", f"{hub.url}/elsewhere/sub/x-Q4_K_M.gguf")
+    status, value = job("inspect", *arguments, "--headers", str(tmp_path / "headers"))
+    assert status == 0, value
     assert set(hub.keyed) == {"/elsewhere/sub/x-Q4_K_M.gguf"}
     assert "secret" not in job.log
 
@@ -161,10 +161,10 @@ def test_secret_headers_go_to_no_other_host(hub: Hub, job: Job, tmp_path: Path) 
 def test_what_goes_with_a_model_is_told_by_its_header(hub: Hub, job: Job, kind: str) -> None:
     file = hub.folder / f"{kind}.gguf"
     write(file, *gemma3()) if kind == "projector" else adapter(file)
-    words = ("inspect", "--repo", "o/r", "--file", file.name, "--kind", kind)
-    status, found = job(*words)
-    assert status == 0, found
-    told = companions.from_json(found["companion"])
+    arguments = ("inspect", "--repo", "o/r", "--file", file.name, "--kind", kind)
+    status, value = job(*arguments)
+    assert status == 0, value
+    parsed = companions.from_json(value["companion"])
     size = sum(read_model_header(str(file)).tensors.values())
-    assert (told.kind, told.weights, found["bytes"]) == (kind, size, file.stat().st_size)
-    assert told.sees == (kind == "projector")
+    assert (parsed.kind, parsed.weights, value["bytes"]) == (kind, size, file.stat().st_size)
+    assert parsed.sees == (kind == "projector")

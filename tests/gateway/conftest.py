@@ -57,14 +57,14 @@ def answers(url: str, status: int = 200) -> bool:
 
 
 @contextmanager
-def serving(log: Path, *words: str) -> Iterator[Process]:
+def serving(log: Path, *arguments: str) -> Iterator[Process]:
     """Run llama-server with SmolLM2 on the CPU until the block ends."""
     port = free_port()
     with log.open("wb") as output:
         popen = subprocess.Popen(
             [
                 *(binary(), "--model", model_file(), "--host", "127.0.0.1", "--port", str(port)),
-                *("--threads", "2", "--fit", "off", "--cache-ram", "0", "--no-webui", *words),
+                *("--threads", "2", "--fit", "off", "--cache-ram", "0", "--no-webui", *arguments),
             ],
             env={**os.environ, "LLAMA_ARG_DEVICE": "none"},
             stdout=output,
@@ -72,7 +72,7 @@ def serving(log: Path, *words: str) -> Iterator[Process]:
         )
     process = Process(popen, f"http://127.0.0.1:{port}")
     try:
-        eventually(lambda: answers(f"{process.url}/health"), seconds=60, what="llama-server")
+        eventually(lambda: answers(f"{process.url}/health"), seconds=60, description="llama-server")
         yield process
     finally:
         process.stop()
@@ -82,8 +82,8 @@ def serving(log: Path, *words: str) -> Iterator[Process]:
 def llama_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     """llama-server with two slots and a context of 2048 tokens, which ends no answer by itself."""
     log = tmp_path_factory.mktemp("llama") / "server.log"
-    words = ("--alias", "smollm2", "--ctx-size", "2048", "--parallel", "2", "--kv-unified")
-    with serving(log, *words, "--ignore-eos") as process:
+    arguments = ("--alias", "smollm2", "--ctx-size", "2048", "--parallel", "2", "--kv-unified")
+    with serving(log, *arguments, "--ignore-eos") as process:
         yield process
 
 
@@ -191,7 +191,7 @@ def start_gateway(
             )
         process = Process(popen, f"http://127.0.0.1:{port}")
         started.append(process)
-        eventually(lambda: answers(f"{process.url}/readyz"), seconds=20, what="the gateway")
+        eventually(lambda: answers(f"{process.url}/readyz"), seconds=20, description="the gateway")
         return process
 
     with failure_logs.registered(request.config, partial(failure_logs.copy_ends, folder)):

@@ -37,7 +37,7 @@ CONFIG = GatewayConfig.model_validate(
     {
         "router": "claude",
         "namespace": NAMESPACE,
-        "models": [{"name": each, "llama_model": f"cc-{each}"} for each in NAMES],
+        "models": [{"name": name, "llama_model": f"cc-{name}"} for name in NAMES],
         "routes": {"default": "coder", "background": "small", "subagent": "helper"},
         "hold_seconds": 400,
         "ping_seconds": 5,
@@ -53,18 +53,18 @@ class Agent:
     home: Path
     models: dict[str, Scripted]
 
-    def run(self, *words: str, **environment: str) -> str:
+    def run(self, *arguments: str, **environment: str) -> str:
         """Run it once, and return what it says."""
-        return claude(self.gateway.url, *words, home=self.home, **environment)
+        return claude(self.gateway.url, *arguments, home=self.home, **environment)
 
 
 @pytest.fixture(scope="module")
 def models(set_model: SetModel) -> Iterator[dict[str, Scripted]]:
     with ExitStack() as stack:
-        found = {name: stack.enter_context(scripted()) for name in NAMES}
-        for name, server in found.items():
+        value = {name: stack.enter_context(scripted()) for name in NAMES}
+        for name, server in value.items():
             set_model(f"cc-{name}", server.url)
-        yield found
+        yield value
 
 
 @pytest.fixture(scope="module")
@@ -75,15 +75,15 @@ def claude_gateway(models: dict[str, Scripted], start_gateway: StartGateway) -> 
 
 @pytest.fixture
 def agent(claude_gateway: Process, models: dict[str, Scripted], tmp_path: Path) -> Agent:
-    for each in models.values():
-        each.asked.clear()
-        each.plan.clear()
-        each.ready_at = 0.0
+    for model in models.values():
+        model.asked.clear()
+        model.plan.clear()
+        model.ready_at = 0.0
     return Agent(claude_gateway, tmp_path, models)
 
 
-def call(name: str, **given: Any) -> Json:
-    return {"type": "tool_use", "id": f"toolu_{name}", "name": name, "input": given}
+def call(name: str, **supplied: Any) -> Json:
+    return {"type": "tool_use", "id": f"toolu_{name}", "name": name, "input": supplied}
 
 
 def test_it_is_answered_by_one_request_to_the_default_model(agent: Agent) -> None:
@@ -92,7 +92,7 @@ def test_it_is_answered_by_one_request_to_the_default_model(agent: Agent) -> Non
     assert sent["stream"] is True
     assert len(sent["tools"]) > 5
     assert "x-anthropic-billing-header" not in json.dumps(sent)
-    assert {each["role"] for each in sent["messages"]} == {"user"}
+    assert {message["role"] for message in sent["messages"]} == {"user"}
     assert not agent.models["small"].generations()
 
 
@@ -121,7 +121,7 @@ def _prompt(body: Json) -> str:
         for message in body["messages"]
         for block in message["content"]
     ]
-    return "".join(json.dumps(each) for each in blocks)
+    return "".join(json.dumps(block) for block in blocks)
 
 
 def test_its_subagents_have_a_model_of_their_own(agent: Agent) -> None:
@@ -151,8 +151,8 @@ def test_it_waits_for_a_model_that_loads(agent: Agent, request: pytest.FixtureRe
 
 def test_it_finds_the_models_that_the_router_has(agent: Agent) -> None:
     agent.run("say hi", CLAUDE_CODE_ENABLE_GATEWAY_MODEL_DISCOVERY="1")
-    found = (agent.home / ".claude/cache/gateway-models.json").read_text()
-    assert {f"claude-{name}" for name in NAMES} <= set(re.findall(r"claude-[a-z]+", found))
+    text = (agent.home / ".claude/cache/gateway-models.json").read_text()
+    assert {f"claude-{name}" for name in NAMES} <= set(re.findall(r"claude-[a-z]+", text))
 
 
 @pytest.fixture(scope="module")
@@ -160,8 +160,16 @@ def roomy_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     """A real llama-server whose context holds a conversation of Claude Code. It says little: so
     small a model has no more to say to so long a prompt."""
     log = tmp_path_factory.mktemp("roomy") / "server.log"
-    words = ("--ctx-size", "24576", "--parallel", "1", "--jinja", "--grammar", 'root ::= "Yes."')
-    with serving(log, "--metrics", *words) as process:
+    arguments = (
+        "--ctx-size",
+        "24576",
+        "--parallel",
+        "1",
+        "--jinja",
+        "--grammar",
+        'root ::= "Yes."',
+    )
+    with serving(log, "--metrics", *arguments) as process:
         yield process
 
 
@@ -181,7 +189,7 @@ class PromptCache:
 
     def _read(self) -> tuple[float, float]:
         lines = httpx.get(f"{self.server.url}/metrics").text.splitlines()
-        values = dict(each.rsplit(" ", 1) for each in lines if not each.startswith("#"))
+        values = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
         total = float(values["llamacpp:prompt_tokens_total"])
         return total, float(values["llamacpp:prompt_tokens_cached_total"])
 
@@ -200,9 +208,9 @@ def test_a_real_model_reads_claude_codes_conversations_from_its_prompt_cache(
     config = {**CONFIG.model_dump(), "models": models, "routes": {"default": "real"}}
     gateway = start_gateway(GatewayConfig.model_validate(config))
     cache = PromptCache(roomy_server)
-    found = {}
-    for name, way in (("with", gateway), ("without", roomy_server)):
-        agent.gateway = way
+    value = {}
+    for name, route in (("with", gateway), ("without", roomy_server)):
+        agent.gateway = route
         cache.since()
         assert "Yes." in agent.run("say hi", "--tools", "Read")
         first, _ = cache.since()
@@ -210,11 +218,11 @@ def test_a_real_model_reads_claude_codes_conversations_from_its_prompt_cache(
         second, cached = cache.since()
         assert "Yes." in agent.run("something else", "--tools", "Read")
         other, cached_of_other = cache.since()
-        found[name] = (cached / first, cached_of_other / other)
+        value[name] = (cached / first, cached_of_other / other)
         print(
             f"{name} the gateway: first {first:.0f} tokens; second {second:.0f}, {cached:.0f} from"
             f" the cache; another conversation {other:.0f}, {cached_of_other:.0f} from the cache"
         )
-    assert found["with"][0] > 0.95
-    assert found["with"][1] > 0.8, "all up to the question, which the environment comes after"
-    assert found["without"][1] < 0.5
+    assert value["with"][0] > 0.95
+    assert value["with"][1] > 0.8, "all up to the question, which the environment comes after"
+    assert value["without"][1] < 0.5

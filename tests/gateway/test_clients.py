@@ -35,10 +35,10 @@ ROUTES = {"default": "coder", "background": "small"}
 @pytest.fixture(scope="module")
 def models(set_model: SetModel) -> Iterator[dict[str, Scripted]]:
     with ExitStack() as stack:
-        found = {name: stack.enter_context(scripted()) for name in NAMES}
-        for name, server in found.items():
+        value = {name: stack.enter_context(scripted()) for name in NAMES}
+        for name, server in value.items():
             set_model(f"cl-{name}", server.url)
-        yield found
+        yield value
 
 
 @pytest.fixture(scope="module")
@@ -52,11 +52,11 @@ def clients_gateway(
     assert models
     keys = tmp_path_factory.mktemp("keys")
     (keys / "all").write_text(KEY)
-    named = [{"name": each, "llama_model": f"cl-{each}"} for each in NAMES]
+    named = [{"name": name, "llama_model": f"cl-{name}"} for name in NAMES]
     config = {"router": "clients", "namespace": NAMESPACE, "models": named, "routes": ROUTES}
     gateway = start_gateway(GatewayConfig.model_validate(config), "--keys", keys)
     spec = {
-        "models": [{"name": each, "modelRef": {"name": f"cl-{each}"}} for each in NAMES],
+        "models": [{"name": name, "modelRef": {"name": f"cl-{name}"}} for name in NAMES],
         "routes": ROUTES,
         "auth": {"secretRef": {"name": "keys", "keys": ["all"]}},
     }
@@ -83,9 +83,9 @@ def settings(plane: Testbed, client: str) -> str:
     return done.stdout
 
 
-def run(*words: str | Path, home: Path, **environment: str) -> str:
+def run(*arguments: str | Path, home: Path, **environment: str) -> str:
     """Run a client with its key; return what it says."""
-    return agents.run(*words, home=home, LLAMA_HALO_KEY=KEY, **environment)
+    return agents.run(*arguments, home=home, LLAMA_HALO_KEY=KEY, **environment)
 
 
 @pytest.fixture(scope="module")
@@ -121,19 +121,19 @@ def answers(
     models["coder"].ready_at = time.monotonic() + LOADING_SECONDS
     with ThreadPoolExecutor(len(commands)) as pool:
         running = {
-            name: pool.submit(run, *words, home=homes[name], **environment)
-            for name, (words, environment) in commands.items()
+            name: pool.submit(run, *arguments, home=homes[name], **environment)
+            for name, (arguments, environment) in commands.items()
         }
         return {name: answer.result() for name, answer in running.items()}
 
 
 def printed_environment(plane: Testbed) -> dict[str, str]:
     """Return the variables that are printed for Qwen Code; a key is read by kubectl."""
-    words = [
+    arguments = [
         line.removeprefix("export ").partition("=")
         for line in settings(plane, "qwen-code").splitlines()
     ]
-    return {name: KEY if "kubectl" in value else value for name, _, value in words}
+    return {name: KEY if "kubectl" in value else value for name, _, value in arguments}
 
 
 def requests_with(tool: str, server: Scripted) -> list[tuple[str, Json]]:
@@ -141,7 +141,7 @@ def requests_with(tool: str, server: Scripted) -> list[tuple[str, Json]]:
     return [
         (path, body)
         for path, _, body in server.asked
-        if tool in {each.get("name") or each["function"]["name"] for each in body.get("tools", ())}
+        if tool in {tool.get("name") or tool["function"]["name"] for tool in body.get("tools", ())}
     ]
 
 
@@ -154,8 +154,8 @@ def test_codex(
     assert clients_gateway.url in settings(control_plane, "codex")
     assert "Hello world!" in answers["codex"]
     body = [body for path, _, body in models["coder"].asked if path == "/v1/responses"][-1]
-    assert {each["type"] for each in body["tools"]} == {"function"}
-    roles = [each.get("role") for each in body["input"]]
+    assert {tool["type"] for tool in body["tools"]} == {"function"}
+    roles = [input_item.get("role") for input_item in body["input"]]
     assert not {"developer", "system"} & set(roles)
     assert body["instructions"]
 
@@ -179,10 +179,10 @@ def test_what_is_printed_for_crush_is_a_file_that_it_takes(
     control_plane: Testbed, clients_gateway: Process
 ) -> None:
     """It refuses one with comments."""
-    found = json.loads(settings(control_plane, "crush"))
-    assert found["providers"]["llama-halo"]["base_url"] == f"{clients_gateway.url}/v1"
-    names = {each["id"] for each in found["providers"]["llama-halo"]["models"]}
-    sizes = {size: each["model"] for size, each in found["models"].items()}
+    value = json.loads(settings(control_plane, "crush"))
+    assert value["providers"]["llama-halo"]["base_url"] == f"{clients_gateway.url}/v1"
+    names = {model["id"] for model in value["providers"]["llama-halo"]["models"]}
+    sizes = {size: model["model"] for size, model in value["models"].items()}
     assert sizes == {"large": "default", "small": "background"}
     assert set(sizes.values()) <= names
 

@@ -42,7 +42,7 @@ CONFIG = GatewayConfig.model_validate(
             {"name": name, "llama_model": f"t-{name}", "aliases": aliases}
             for name, aliases in (
                 ("coder", ["claude-*", "a/b"]),
-                *((each, []) for each in NAMES if each != "coder"),
+                *((name, []) for name in NAMES if name != "coder"),
                 ("gone", []),
             )
         ],
@@ -98,12 +98,12 @@ class World:
 @pytest.fixture(scope="module")
 def servers(set_model: SetModel) -> Iterator[dict[str, Scripted]]:
     with ExitStack() as stack:
-        found = {name: stack.enter_context(scripted()) for name in NAMES}
-        for name, server in found.items():
+        value = {name: stack.enter_context(scripted()) for name in NAMES}
+        for name, server in value.items():
             can = ["Tools", "Vision"] if name == "seer" else ["Tools"]
             about = {"architecture": "qwen3", "capabilities": can, "contextSize": 8192}
             set_model(f"t-{name}", server.url, about=about, mode=MODES.get(name, "Chat"))
-        yield found
+        yield value
 
 
 @pytest.fixture(scope="module")
@@ -121,10 +121,10 @@ def gateway_with_keys(
 def world(
     gateway_with_keys: tuple[Process, Path], servers: dict[str, Scripted], set_model: SetModel
 ) -> World:
-    for each in servers.values():
-        each.asked.clear()
-        each.mode, each.calls, each.ready_at, each.pause_seconds = "ok", False, 0.0, 0.0
-        each.cut, each.stop, each.tokens, each.most_working = 0, None, 0, 0
+    for server in servers.values():
+        server.asked.clear()
+        server.mode, server.calls, server.ready_at, server.pause_seconds = "ok", False, 0.0, 0.0
+        server.cut, server.stop, server.tokens, server.most_working = 0, None, 0, 0
     return World(*((gateway_with_keys[0], servers, gateway_with_keys[1], set_model)))
 
 
@@ -203,10 +203,10 @@ class TestOpenDoors:
         method = "POST" if body else "GET"
         answer = httpx.request(method, f"{world.gateway.url}{path}", json=body, headers=headers)
         assert answer.status_code == 401
-        found = answer.json()
-        for each in error:
-            found = found[each]
-        assert found
+        value = answer.json()
+        for item in error:
+            value = value[item]
+        assert value
         assert not world["coder"].asked
 
     def test_a_key_opens_as_bearer_or_x_api_key_and_any_right_one_will_do(
@@ -225,18 +225,20 @@ class TestOpenDoors:
             answer = httpx.post(url, json=body, headers={"x-api-key": OTHER})
             return answer.status_code == 200
 
-        eventually(opens, seconds=5, what="a new key opens without a restart")
+        eventually(opens, seconds=5, description="a new key opens without a restart")
         (world.keys / "bob").unlink()
-        eventually(lambda: not opens(), seconds=5, what="and one that was taken away does not")
+        eventually(
+            lambda: not opens(), seconds=5, description="and one that was taken away does not"
+        )
 
     def test_models_are_listed_at_once_whatever_answers(
         self, claude: anthropic.Anthropic, gpt: openai.OpenAI
     ) -> None:
-        by_openai = [each.id for each in gpt.models.list()]
-        assert by_openai == [each.id for each in claude.models.list(limit=1000)]
+        by_openai = [entry.id for entry in gpt.models.list()]
+        assert by_openai == [entry.id for entry in claude.models.list(limit=1000)]
         assert {*NAMES, "gone", "a/b"} <= set(by_openai)
-        found = gpt.models.retrieve("coder")
-        assert found.model_dump()["context_length"] == 8192
+        entry = gpt.models.retrieve("coder")
+        assert entry.model_dump()["context_length"] == 8192
         assert gpt.models.retrieve("a/b").id == "a/b"
         with pytest.raises(openai.NotFoundError) as unknown:
             gpt.models.retrieve("nope")
@@ -253,10 +255,10 @@ class TestRoutes:
         (sent,) = world["coder"].generations()
         assert sent["stream"] is True
         assert "billing" not in json.dumps(sent)
-        assert [each["role"] for each in sent["messages"]] == ["user"]
+        assert [block["role"] for block in sent["messages"]] == ["user"]
         assert "Environment: linux" in json.dumps(sent["messages"])
         _, headers, _ = world["coder"].asked[-1]
-        assert not {each.lower() for each in headers} & {
+        assert not {header.lower() for header in headers} & {
             *("x-api-key", "authorization", "x-conversation-id", "cookie", "anthropic-version")
         }
 
@@ -292,7 +294,7 @@ class TestRoutes:
     def test_an_image_never_reaches_a_model_that_is_blind(self, world: World, where: str) -> None:
         result = {"type": "tool_result", "tool_use_id": "t", "content": [IMAGE]}
         call = {"type": "tool_use", "id": "t", "name": "Read", "input": {}}
-        said = {
+        text = {
             "last": [{"role": "user", "content": [IMAGE]}],
             "result": [
                 *QUESTION,
@@ -306,7 +308,7 @@ class TestRoutes:
             ],
         }[where]
         for model in ("claude-opus-5-5", "coder"):
-            answer = world.post("/v1/messages", main_request(model=model) | {"messages": said})
+            answer = world.post("/v1/messages", main_request(model=model) | {"messages": text})
             assert (answer.headers["x-model"], answer.headers["x-route"]) == ("seer", "image")
         assert not world["coder"].asked
 
@@ -318,27 +320,27 @@ class TestRoutes:
         assert world["big"].last["thinking"] == thinking
 
     @pytest.mark.parametrize(
-        ("words", "counted", "model"),
+        ("arguments", "counted", "model"),
         [(300, 0, "coder"), (1800, 1900, "coder"), (1800, 2001, "long"), (9000, 0, "long")],
         ids=["short", "just below", "just above", "long"],
     )
     def test_a_long_prompt_goes_to_the_long_route_by_the_models_own_count(
-        self, world: World, words: int, counted: int, model: str
+        self, world: World, arguments: int, counted: int, model: str
     ) -> None:
         world["coder"].tokens = counted
-        body = main_request() | {"messages": [{"role": "user", "content": "word " * words}]}
+        body = main_request() | {"messages": [{"role": "user", "content": "word " * arguments}]}
         # A session of its own: one that was long stays where it is.
-        answer = world.post("/v1/messages", body, x_claude_code_session_id=f"{words}-{counted}")
+        answer = world.post("/v1/messages", body, x_claude_code_session_id=f"{arguments}-{counted}")
         assert answer.headers["x-model"] == model
 
     def test_a_conversation_that_was_long_does_not_bounce(self, world: World) -> None:
         def model(counted: int) -> str:
             world["coder"].tokens = counted
             body = main_request() | {"messages": [{"role": "user", "content": "word " * 1500}]}
-            found = world.post("/v1/messages", body, x_claude_code_session_id="bounces")
-            return found.headers["x-model"]
+            response = world.post("/v1/messages", body, x_claude_code_session_id="bounces")
+            return response.headers["x-model"]
 
-        assert [model(each) for each in (1990, 2010, 1990, 1610)] == ["coder", *(["long"] * 3)]
+        assert [model(item) for item in (1990, 2010, 1990, 1610)] == ["coder", *(["long"] * 3)]
         assert model(1500) == "coder", "it was compacted"
 
     def test_a_prompt_longer_than_every_context_is_told_once(
@@ -416,11 +418,11 @@ class TestAnthropic:
         whole = claude.messages.create(**ask)
         with claude.messages.stream(**ask) as stream:
             streamed = stream.get_final_message()
-        for found in (whole, streamed):
-            (block,) = found.content
+        for value in (whole, streamed):
+            (block,) = value.content
             assert block.type == "tool_use"
             assert block.input == {"a": 1, "b": "ü"}
-            assert found.stop_reason == "tool_use"
+            assert value.stop_reason == "tool_use"
 
     def test_none_or_one_tool_is_offered_where_that_is_wanted(self, world: World) -> None:
         other = {**READ, "name": "Write"}
@@ -428,14 +430,14 @@ class TestAnthropic:
         world.post("/v1/messages", body | {"tool_choice": {"type": "none"}})
         assert "tools" not in world["coder"].last
         world.post("/v1/messages", body | {"tool_choice": {"type": "tool", "name": "Write"}})
-        assert [each["name"] for each in world["coder"].last["tools"]] == ["Write"]
+        assert [tool["name"] for tool in world["coder"].last["tools"]] == ["Write"]
 
     def test_a_stop_sequence_is_the_reason(self, world: World, claude: anthropic.Anthropic) -> None:
         world["coder"].stop = "!"
-        found = claude.messages.create(
+        reply = claude.messages.create(
             model="coder", max_tokens=9, messages=QUESTION, stop_sequences=["!"]
         )
-        assert (found.stop_reason, found.stop_sequence) == ("stop_sequence", "!")
+        assert (reply.stop_reason, reply.stop_sequence) == ("stop_sequence", "!")
 
     @pytest.mark.parametrize(("path", "body"), MALFORMED)
     def test_what_is_malformed_is_400_and_goes_no_further(
@@ -490,10 +492,10 @@ class TestWaiting:
     ) -> None:
         world["coder"].ready_at = time.monotonic() + 2
         chunks = list(gpt.chat.completions.create(model="coder", messages=QUESTION, stream=True))
-        assert "".join(each.choices[0].delta.content or "" for each in chunks) == TEXT
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == TEXT
         world["coder"].ready_at = time.monotonic() + 2
         parts = list(llama.chat("coder", QUESTION, stream=True))
-        assert "".join(each.message.content or "" for each in parts) == TEXT
+        assert "".join(part.message.content or "" for part in parts) == TEXT
         assert len(parts) > 4, "empty ones meanwhile"
         world["coder"].ready_at = time.monotonic() + 1
         assert llama.chat("coder", QUESTION).message.content == TEXT
@@ -567,7 +569,7 @@ class TestWaiting:
         time.sleep(0.5)
         with ThreadPoolExecutor(3) as pool:
             list(pool.map(leave, (0.6, 0.8, 0.8)))
-        eventually(lambda: _in_flight(world) == 0, seconds=1.5, what="nobody is left")
+        eventually(lambda: _in_flight(world) == 0, seconds=1.5, description="nobody is left")
         small.pause_seconds, small.mode = 0, "loading"
         leave(0.5)
         asked = len(small.asked)
@@ -586,13 +588,13 @@ class TestWaiting:
             return world.post("/v1/messages", message(model="finder", metadata=session))
 
         with ThreadPoolExecutor(90) as pool:
-            found = list(pool.map(ask, range(90)))
-        codes = [each.status_code for each in found]
+            value = list(pool.map(ask, range(90)))
+        codes = [item.status_code for item in value]
         assert codes.count(200) >= 66
         assert codes.count(200) + codes.count(429) == 90
         assert codes.count(429) > 0
         assert finder.most_working <= 2
-        refused = next(each for each in found if each.status_code == 429)
+        refused = next(item for item in value if item.status_code == 429)
         assert refused.headers["retry-after"] == "5"
         assert refused.json()["error"]["type"] == "rate_limit_error"
 
@@ -619,13 +621,13 @@ class TestWaiting:
             threading.Thread(target=_read_slowly, args=(url, headers, message(model="long")))
             for _ in range(20)
         ]
-        for each in slow:
-            each.start()
+        for item in slow:
+            item.start()
         started = time.monotonic()
         assert world.post("/v1/messages", message(model="coder")).status_code == 200
         assert time.monotonic() - started < 2
-        for each in slow:
-            each.join()
+        for entry in slow:
+            entry.join()
 
 
 def _read_slowly(url: str, headers: Json, body: Json) -> None:
@@ -637,7 +639,7 @@ def _read_slowly(url: str, headers: Json, body: Json) -> None:
 def _in_flight(world: World) -> float:
     text = httpx.get(f"{world.gateway.url}/metrics").text
     name = "llama_halo_gateway_requests_in_flight "
-    return float(next(each for each in text.splitlines() if each.startswith(name)).split()[1])
+    return float(next(line for line in text.splitlines() if line.startswith(name)).split()[1])
 
 
 class TestOpenAI:
@@ -677,7 +679,7 @@ class TestOpenAI:
             n=2,
         )
         sent = world["coder"].last
-        assert [each["role"] for each in sent["messages"]] == ["system", "user"]
+        assert [block["role"] for block in sent["messages"]] == ["system", "user"]
         assert sent["messages"][1]["content"] == "hi\n\nlate"
         assert sent["response_format"]["json_schema"] == schema
         assert (sent["max_completion_tokens"], sent["n"], sent["logprobs"]) == (5, 2, True)
@@ -686,7 +688,9 @@ class TestOpenAI:
         whole = gpt.responses.create(model="coder", input="hi")
         assert whole.output_text == TEXT
         assert whole.model == "coder"
-        kinds = [each.type for each in gpt.responses.create(model="coder", input="x", stream=True)]
+        kinds = [
+            chunk.type for chunk in gpt.responses.create(model="coder", input="x", stream=True)
+        ]
         assert kinds[0] == "response.created"
         assert kinds[-1] == "response.completed"
         with pytest.raises(openai.BadRequestError, match="previous_response_id"):
@@ -723,14 +727,14 @@ class TestOpenAI:
         assert world.get("/v1/models/").json() == world.get("/v1/models").json()
 
     def test_a_name_that_only_a_pattern_knows_has_an_entry(self, world: World) -> None:
-        found = world.get("/v1/models/claude-opus-5-5")
-        assert found.status_code == 200
-        assert found.json()["id"] == "claude-opus-5-5"
+        live = world.get("/v1/models/claude-opus-5-5")
+        assert live.status_code == 200
+        assert live.json()["id"] == "claude-opus-5-5"
         assert world.get("/v1/models/gpt-nothing").status_code == 404
 
     def test_embeddings_and_rerankings(self, world: World, gpt: openai.OpenAI) -> None:
-        found = gpt.embeddings.create(model="vectors", input=["a"], encoding_format="float")
-        assert found.data[0].embedding == [3.0, 4.0]
+        reply = gpt.embeddings.create(model="vectors", input=["a"], encoding_format="float")
+        assert reply.data[0].embedding == [3.0, 4.0]
         body = {"model": "judge", "query": "q", "documents": ["a"]}
         answer = world.post("/v1/rerank", body).json()
         assert answer["results"] == [{"index": 0, "relevance_score": 0.5}]
@@ -738,7 +742,7 @@ class TestOpenAI:
             assert world.post(path, {"model": "coder"}).status_code == 400
 
     @pytest.mark.parametrize(
-        ("path", "body", "said"),
+        ("path", "body", "text"),
         [
             (
                 "/v1/embeddings",
@@ -762,20 +766,20 @@ class TestOpenAI:
         ],
     )
     def test_a_model_is_asked_for_what_it_is_for(
-        self, world: World, path: str, body: Json, said: str
+        self, world: World, path: str, body: Json, text: str
     ) -> None:
         answer = world.post(path, body)
         assert answer.status_code == 400
-        assert said in answer.text
+        assert text in answer.text
         assert not any(world[name].asked for name in NAMES)
 
     def test_a_recording_is_passed_on_and_what_is_said_comes_back(
         self, world: World, gpt: openai.OpenAI
     ) -> None:
-        said = gpt.audio.transcriptions.create(
+        reply = gpt.audio.transcriptions.create(
             model="coder", file=("speech.wav", b"RIFF\x00\xff" * 1000), language="de"
         )
-        assert said.text == TEXT
+        assert reply.text == TEXT
         path, _, sent = world["coder"].asked[-1]
         assert path == "/v1/audio/transcriptions"
         assert sent["form"].count("RIFF\x00\xff") == 1000
@@ -816,20 +820,20 @@ class TestOpenAI:
     def test_completions_stream_and_come_whole(self, gpt: openai.OpenAI) -> None:
         assert gpt.completions.create(model="coder", prompt="x").choices[0].text == TEXT
         chunks = list(gpt.completions.create(model="coder", prompt="x", stream=True))
-        assert "".join(each.choices[0].text for each in chunks if each.choices) == TEXT
+        assert "".join(chunk.choices[0].text for chunk in chunks if chunk.choices) == TEXT
 
 
 class TestOllama:
     """Cases 57 to 60."""
 
     def test_lists_and_descriptions(self, world: World, llama: ollama.Client) -> None:
-        names = [each.model for each in llama.list().models]
+        names = [model.model for model in llama.list().models]
         assert "coder:latest" in names
         for name in ("seer", "seer:latest"):
-            found = llama.show(name)
-            assert {"completion", "tools", "vision"} <= set(found.capabilities or ())
-            assert (found.modelinfo or {})["qwen3.context_length"] == 8192
-        assert {each.model for each in llama.ps().models} >= {"coder:latest", "seer:latest"}
+            description = llama.show(name)
+            assert {"completion", "tools", "vision"} <= set(description.capabilities or ())
+            assert (description.modelinfo or {})["qwen3.context_length"] == 8192
+        assert {model.model for model in llama.ps().models} >= {"coder:latest", "seer:latest"}
         with pytest.raises(ollama.ResponseError) as unknown:
             llama.show("nope")
         assert unknown.value.status_code == 404
@@ -838,7 +842,7 @@ class TestOllama:
         self, world: World, llama: ollama.Client
     ) -> None:
         world["coder"].calls = True
-        found = llama.chat(
+        exchange = llama.chat(
             "coder:latest",
             QUESTION,
             tools=[TOOL],
@@ -847,11 +851,11 @@ class TestOllama:
             think=False,
             format="json",
         )
-        (call,) = found.message.tool_calls or []
+        (call,) = exchange.message.tool_calls or []
         assert (call.function.name, call.function.arguments) == ("add", {"a": 1, "b": 2})
-        assert found.done_reason == "stop"
-        assert (found.prompt_eval_count, found.eval_count) == (7, 3)
-        assert found.eval_duration == 3_000_000
+        assert exchange.done_reason == "stop"
+        assert (exchange.prompt_eval_count, exchange.eval_count) == (7, 3)
+        assert exchange.eval_duration == 3_000_000
         sent = world["coder"].last
         assert sent["max_tokens"] == 5
         assert sent["chat_template_kwargs"] == {"enable_thinking": False}
@@ -866,7 +870,7 @@ class TestOllama:
         assert llama.generate("coder", "x", raw=True).response == TEXT
         assert world["coder"].asked[-1][0] == "/v1/completions"
         parts = list(llama.generate("coder", "a", suffix="b", stream=True))
-        assert "".join(each.response for each in parts) == TEXT
+        assert "".join(part.response for part in parts) == TEXT
         assert world["coder"].asked[-1][0] == "/infill"
         empty = llama.generate("coder", "")
         assert (empty.response, empty.done_reason) == ("", "load")
@@ -882,7 +886,7 @@ class TestOllama:
         self, world: World, llama: ollama.Client
     ) -> None:
         assert llama.pull("coder").status == "success"
-        assert [each.status for each in llama.pull("coder", stream=True)][-1] == "success"
+        assert [chunk.status for chunk in llama.pull("coder", stream=True)][-1] == "success"
         with pytest.raises(ollama.ResponseError) as unknown:
             llama.pull("nope")
         assert unknown.value.status_code == 404
@@ -903,13 +907,13 @@ class TestLeftovers:
         assert f"llama_halo_gateway_requests_total{{{labels}}}" in text
         for kind, least in (("prompt", 7), ("cached", 4), ("answer", 3)):
             line = f'llama_halo_gateway_tokens_total{{kind="{kind}",model="coder"}}'
-            found = next(each for each in text.splitlines() if each.startswith(line))
-            assert float(found.split()[-1]) >= least
+            value = next(item for item in text.splitlines() if item.startswith(line))
+            assert float(value.split()[-1]) >= least
         logs = list(world.keys.parent.glob("gateway*/*.log"))
         assert logs
-        told = text + "".join(each.read_text() for each in logs)
-        assert KEY not in told
-        assert "2+2" not in told
+        report = text + "".join(log.read_text() for log in logs)
+        assert KEY not in report
+        assert "2+2" not in report
 
     def test_base_urls_that_are_mistaken_are_told(self, world: World) -> None:
         assert "twice" in world.post("/v1/v1/messages", message()).text

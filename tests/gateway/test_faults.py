@@ -81,9 +81,9 @@ def faults(set_model: SetModel, start_gateway: StartGateway) -> Iterator[World]:
 
 @pytest.fixture
 def world(faults: World) -> World:
-    for each in faults.servers.values():
-        each.mode = "ok"
-        each.asked.clear()
+    for server in faults.servers.values():
+        server.mode = "ok"
+        server.asked.clear()
     return faults
 
 
@@ -151,7 +151,7 @@ def test_a_server_that_falls_silent_in_an_answer_is_told_of_in_time(
     assert "[DONE]" not in text
     whole = world.post(path, {**body, "stream": False})
     assert whole.status_code == 504
-    eventually(lambda: world["spare"].working == 0, what="its connection is closed")
+    eventually(lambda: world["spare"].working == 0, description="its connection is closed")
 
 
 def test_fifty_slow_readers_cost_little_memory_and_nobody_elses_time(world: World) -> None:
@@ -174,7 +174,7 @@ def test_fifty_slow_readers_cost_little_memory_and_nobody_elses_time(world: Worl
             assert world.ask("one").status_code == 200
             assert time.monotonic() - started < 2
         assert memory_mib(world.gateway) - before < 50
-    eventually(lambda: world["large"].working == 0, seconds=20, what="all are gone")
+    eventually(lambda: world["large"].working == 0, seconds=20, description="all are gone")
     idle = "llama_halo_gateway_requests_in_flight 0.0"
     eventually(lambda: idle in httpx.get(f"{world.gateway.url}/metrics").text)
 
@@ -199,16 +199,16 @@ def test_a_connection_that_the_server_closes_as_it_is_used_again_costs_nobody_an
 
     def ask(number: int) -> list[int]:
         body = {"model": "brief", "input": f"x {number}"}
-        found = []
+        value = []
         with httpx.Client() as client:
             for step in range(20):
                 answer = client.post(f"{world.gateway.url}/v1/embeddings", json=body)
-                found.append(answer.status_code)
+                value.append(answer.status_code)
                 time.sleep(0.29 + 0.001 * step)
-        return found
+        return value
 
     with ThreadPoolExecutor(10) as pool:
-        codes = [code for found in pool.map(ask, range(10)) for code in found]
+        codes = [code for value in pool.map(ask, range(10)) for code in value]
     assert codes == [200] * 200
 
 
@@ -241,7 +241,7 @@ def test_without_the_api_server_everything_goes_on(
         set_model("f-wakes", server.url)
         spec = {"spec": {"activation": {"onDemand": {}}}}
         api.patch("LlamaModel", NAMESPACE, "f-wakes", {**head, **spec})
-        models = [{"name": each, "llama_model": f"f-{each}"} for each in ("away", "wakes")]
+        models = [{"name": name, "llama_model": f"f-{name}"} for name in ("away", "wakes")]
         config = {**CONFIG, "models": models, "fallbacks": {}}
         gateway = start_gateway(
             GatewayConfig.model_validate(config), "--api-server", f"https://{host}:{door.port}"
@@ -263,7 +263,7 @@ def test_without_the_api_server_everything_goes_on(
                 httpx.post(url, json={"model": "away", "messages": QUESTION}).status_code == 503
             ),
             seconds=40,
-            what="the gateway sees the cluster again",
+            description="the gateway sees the cluster again",
         )
 
 
@@ -285,10 +285,10 @@ class _Door:
             with contextlib.suppress(OSError):
                 listener.shutdown(socket.SHUT_RDWR)
             listener.close()
-        for each in self._ways:
+        for item in self._ways:
             with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-            each.close()
+                item.shutdown(socket.SHUT_RDWR)
+            item.close()
         self._ways.clear()
 
     def __post_init__(self) -> None:
@@ -310,9 +310,9 @@ def _pump(source: socket.socket, target: socket.socket) -> None:
     with contextlib.suppress(OSError):
         while data := source.recv(65536):
             target.sendall(data)
-    for each in (source, target):
+    for item in (source, target):
         with contextlib.suppress(OSError):
-            each.shutdown(socket.SHUT_RDWR)
+            item.shutdown(socket.SHUT_RDWR)
 
 
 @contextlib.contextmanager

@@ -85,11 +85,11 @@ class TestBrokenLetters:
         url = f"{smiling.url}/v1"
         with openai.OpenAI(base_url=url, api_key="none", max_retries=0) as client:
             events = list(client.responses.create(model="smiling", input="x", stream=True))
-            kinds = [each.type for each in events]
+            kinds = [event.type for event in events]
             assert kinds.count("response.created") == 1
             assert kinds[-1] == "response.completed"
-            said = client.chat.completions.create(model="smiling", messages=QUESTION)
-            assert said.choices[0].message.content == SMILE
+            reply = client.chat.completions.create(model="smiling", messages=QUESTION)
+            assert reply.choices[0].message.content == SMILE
 
 
 class TestAnthropic:
@@ -148,8 +148,8 @@ class TestAnthropic:
     def test_a_side_task_goes_to_the_background_route(self, gateway: Process) -> None:
         body = {"model": "claude-opus-5-5", "max_tokens": 2, "messages": QUESTION}
         claude = {"User-Agent": "claude-cli/2.1.331 (external, cli)"}
-        found = post(gateway, "/v1/messages", body, headers=claude)
-        assert found.headers["x-model"] == "small"
+        response = post(gateway, "/v1/messages", body, headers=claude)
+        assert response.headers["x-model"] == "small"
         body["model"] = "coder"
         assert post(gateway, "/v1/messages", body).headers["x-model"] == "coder"
 
@@ -220,9 +220,9 @@ class TestOpenAI:
         ask: Json = {"model": "gpt-4o", "max_tokens": 24, "messages": QUESTION, "temperature": 0}
         whole = gpt.chat.completions.create(**ask)
         chunks = list(gpt.chat.completions.create(**ask, stream=True))
-        text = "".join(each.choices[0].delta.content or "" for each in chunks)
+        text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
         assert text == whole.choices[0].message.content
-        assert {each.model for each in chunks} == {whole.model} == {"gpt-4o"}
+        assert {chunk.model for chunk in chunks} == {whole.model} == {"gpt-4o"}
         assert chunks[-1].choices[0].finish_reason == whole.choices[0].finish_reason
         assert whole.usage is not None
         assert whole.usage.completion_tokens > 0
@@ -234,20 +234,20 @@ class TestOpenAI:
         )
         assert with_usage[-1].choices == []
         assert with_usage[-1].usage is not None
-        assert all(each.choices for each in gpt.chat.completions.create(**ask))
+        assert all(chunk.choices for chunk in gpt.chat.completions.create(**ask))
 
     def test_two_choices_are_told_apart(self, gpt: openai.OpenAI) -> None:
         answer = gpt.chat.completions.create(model="coder", max_tokens=4, messages=QUESTION, n=2)
-        assert [each.index for each in answer.choices] == [0, 1]
-        assert all(each.message.content for each in answer.choices)
+        assert [choice.index for choice in answer.choices] == [0, 1]
+        assert all(choice.message.content for choice in answer.choices)
 
     def test_errors_have_openais_shape(self, gateway: Process, gpt: openai.OpenAI) -> None:
         with pytest.raises(openai.NotFoundError) as unknown:
             gpt.chat.completions.create(model="nope", messages=QUESTION)
         assert unknown.value.code == "model_not_found"
         with pytest.raises(openai.BadRequestError) as long:
-            words: list[Any] = [{"role": "user", "content": "word " * 3000}]
-            gpt.chat.completions.create(model="coder", messages=words)
+            arguments: list[Any] = [{"role": "user", "content": "word " * 3000}]
+            gpt.chat.completions.create(model="coder", messages=arguments)
         assert long.value.code == "context_length_exceeded"
         answer = post(gateway, "/v1/chat/completions", '{"model":')
         assert answer.status_code == 400
@@ -268,16 +268,16 @@ class TestModels:
     ) -> None:
         names = ["coder", "small", "away", "missing", "broken"]
         also = ["house/model", "smollm2", "gpt-4o", "little"]
-        by_openai = [each.id for each in gpt.models.list()]
-        by_anthropic = [each.id for each in claude.models.list(limit=1000)]
+        by_openai = [entry.id for entry in gpt.models.list()]
+        by_anthropic = [entry.id for entry in claude.models.list(limit=1000)]
         assert by_openai == by_anthropic
         assert by_openai[:5] == names
         assert set(also) <= set(by_openai)
 
     def test_one_model_is_described(self, gateway: Process) -> None:
-        found = httpx.get(f"{gateway.url}/v1/models/house%2Fmodel").json()
-        assert found["context_length"] == 2048
-        assert found["display_name"] == "The smollm2"
+        value = httpx.get(f"{gateway.url}/v1/models/house%2Fmodel").json()
+        assert value["context_length"] == 2048
+        assert value["display_name"] == "The smollm2"
         assert httpx.get(f"{gateway.url}/v1/models/nope").status_code == 404
 
     def test_a_model_that_comes_and_goes_is_seen_at_once(
@@ -313,7 +313,7 @@ class TestLife:
         else:
             with pytest.raises(httpx.ReadTimeout):
                 httpx.post(url, json=body, timeout=timeout)
-        eventually(lambda: busy_slots(llama_server) == 0, seconds=2, what="the slot is free")
+        eventually(lambda: busy_slots(llama_server) == 0, seconds=2, description="the slot is free")
 
     @pytest.mark.slow
     def test_at_sigterm_open_streams_finish_and_new_connections_are_refused(

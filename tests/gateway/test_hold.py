@@ -80,9 +80,9 @@ class Door:
             listener.shutdown(socket.SHUT_RDWR)
             listener.close()
         with self._lock:
-            for each in self._open:
-                with_suppress(each.shutdown, socket.SHUT_RDWR)
-                each.close()
+            for entry in self._open:
+                with_suppress(entry.shutdown, socket.SHUT_RDWR)
+                entry.close()
             self._open.clear()
 
     def _accept(self, listener: socket.socket) -> None:
@@ -104,10 +104,10 @@ class Door:
         except OSError:
             pass
         with self._lock:
-            for each in (source, target):
-                self._open.discard(each)
-                with_suppress(each.shutdown, socket.SHUT_RDWR)
-                each.close()
+            for item in (source, target):
+                self._open.discard(item)
+                with_suppress(item.shutdown, socket.SHUT_RDWR)
+                item.close()
 
 
 def with_suppress(call: Any, *arguments: Any) -> None:
@@ -157,8 +157,8 @@ class Operator:
             for kind in ("Ready", "Available")
         ]
         address = self.door.url.removeprefix("http://")
-        there = [{"node": "n1", "reason": reason, "address": address}] if reason != "Idle" else []
-        status = {"endpoint": self.door.url, "conditions": conditions, "placements": there}
+        present = [{"node": "n1", "reason": reason, "address": address}] if reason != "Idle" else []
+        status = {"endpoint": self.door.url, "conditions": conditions, "placements": present}
         self.api.patch(
             "LlamaModel", NAMESPACE, self.name, {"status": status}, subresource="/status"
         )
@@ -171,7 +171,7 @@ class Operator:
         annotations = lease.get("metadata", {}).get("annotations", {})
         return [text for key, text in annotations.items() if key.startswith("gateway.")]
 
-    def wanted(self) -> bool:
+    def is_wanted(self) -> bool:
         return any(int(text.rpartition("/")[2]) for text in self.entries())
 
     def load(self) -> None:
@@ -182,9 +182,9 @@ class Operator:
 
 @pytest.fixture
 def door(llama_server: Process) -> Iterator[Door]:
-    found = Door(llama_server)
-    yield found
-    found.shut()
+    value = Door(llama_server)
+    yield value
+    value.shut()
 
 
 @pytest.fixture
@@ -233,13 +233,16 @@ def test_a_request_for_a_model_that_sleeps_says_so_and_is_held(
 ) -> None:
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(ask, url, path, stream=stream)
-        eventually(operator.wanted)
+        eventually(operator.is_wanted)
         time.sleep(2.5)
         assert not answer.done()
         operator.load()
         text = answer.result(timeout=30)
     assert (ping in text) is stream
-    eventually(lambda: not operator.wanted(), what="it says that it has nothing in flight any more")
+    eventually(
+        lambda: not operator.is_wanted(),
+        description="it says that it has nothing in flight any more",
+    )
 
 
 def test_a_long_stream_is_said_again_every_five_seconds(operator: Operator, url: str) -> None:
@@ -248,7 +251,7 @@ def test_a_long_stream_is_said_again_every_five_seconds(operator: Operator, url:
         answer = pool.submit(ask, url, tokens=1200)
         first = eventually(operator.entries)
         eventually(lambda: operator.entries() != first, seconds=8)
-        assert operator.wanted()
+        assert operator.is_wanted()
         answer.result()
 
 
@@ -262,14 +265,14 @@ def test_a_stream_that_was_there_first_is_told_of_once_changes_wait_for_it(
         time.sleep(2)
         assert operator.entries() == [], "of a model that is always on nothing is said"
         operator.spec(update={"mode": "WhenIdle"})
-        eventually(operator.wanted, seconds=5)
+        eventually(operator.is_wanted, seconds=5)
         answer.result()
-    eventually(lambda: not operator.wanted())
+    eventually(lambda: not operator.is_wanted())
     operator.spec(update=None)
-    said = operator.entries()
+    entries = operator.entries()
     ask(url)
     time.sleep(2)
-    assert operator.entries() == said
+    assert operator.entries() == entries
 
 
 def test_a_model_that_is_always_on_does_not_wait_for_its_lease(
@@ -279,7 +282,7 @@ def test_a_model_that_is_always_on_does_not_wait_for_its_lease(
     operator.spec(activation=None, update={"mode": "WhenIdle"})
     operator.phase("Unloading")
     assert whole(ask(url))
-    eventually(operator.entries, what="it is told all the same")
+    eventually(operator.entries, description="it is told all the same")
 
 
 def test_a_model_that_does_not_come_up_is_503_after_the_hold(
@@ -336,14 +339,14 @@ class Racer:
         self.operator.load()
         for _ in range(rounds):
             # All is said and done: a gateway that wants the model has to say so first.
-            eventually(lambda: not self.operator.wanted(), seconds=30)
+            eventually(lambda: not self.operator.is_wanted(), seconds=30)
             with ThreadPoolExecutor(1) as pool:
                 answer, phase = asyncio.run(self._race(pool))
                 if phase is Phase.IDLE:
                     self.unloads += 1
                     self.operator.door.shut()
                     self.operator.status("Idle")
-                    eventually(self.operator.wanted, seconds=30)
+                    eventually(self.operator.is_wanted, seconds=30)
                     self.operator.load()
                 else:
                     self.stayed += 1
@@ -388,16 +391,17 @@ def test_unloading_races_requests_and_nothing_is_cut(
     in is never thrown out."""
     monkeypatch.setenv("KUBECONFIG", str(administrators(control_plane.kubeconfig, tmp_path)))
     operators = [Operator(api, Door(llama_server), f"race{number}") for number in range(RACERS)]
-    models = [{"name": each.name, "llama_model": each.name} for each in operators]
+    models = [{"name": item.name, "llama_model": item.name} for item in operators]
     config = {"router": "main", "namespace": NAMESPACE, "models": models, "hold_seconds": 60}
     url = start_gateway(GatewayConfig.model_validate(config)).url
-    racers = [Racer(each, url, seed) for seed, each in enumerate(operators)]
+    racers = [Racer(item, url, seed) for seed, item in enumerate(operators)]
     with ThreadPoolExecutor(RACERS) as pool:
         list(pool.map(lambda racer: racer.run(RACES // RACERS), racers))
-    for each in operators:
-        each.door.shut()
+    for item in operators:
+        item.door.shut()
     unloads, stayed = (
-        sum(getattr(each, what) for each in racers) for what in ("unloads", "stayed")
+        sum(getattr(racer, description) for racer in racers)
+        for description in ("unloads", "stayed")
     )
     print(f"{RACES} races: unloaded {unloads} times, stayed {stayed} times, nothing cut")
     assert min(unloads, stayed) > RACES / 25

@@ -54,18 +54,18 @@ def providers(
 ) -> Iterator[World]:
     keys = tmp_path_factory.mktemp("provider-keys")
     with ExitStack() as stack:
-        servers = {each: stack.enter_context(scripted()) for each in PROTOCOLS}
+        servers = {protocol: stack.enter_context(scripted()) for protocol in PROTOCOLS}
         spare = stack.enter_context(scripted())
         set_model("p-spare", spare.url)
-        for each in PROTOCOLS:
-            (keys / each.lower()).write_text(f"{SECRET}\n")
+        for protocol in PROTOCOLS:
+            (keys / protocol.lower()).write_text(f"{SECRET}\n")
         config = GatewayConfig.model_validate(
             {
                 "router": "elsewhere",
                 "namespace": NAMESPACE,
                 "models": [
-                    {"name": each, "provider": each.lower(), "model": f"maker/{each.lower()}-1"}
-                    for each in PROTOCOLS
+                    {"name": entry, "provider": entry.lower(), "model": f"maker/{entry.lower()}-1"}
+                    for entry in PROTOCOLS
                 ]
                 + [
                     {"name": "spare", "llama_model": "p-spare"},
@@ -73,13 +73,13 @@ def providers(
                 ],
                 "providers": [
                     {
-                        "name": each.lower(),
-                        "protocol": each,
-                        "base_url": servers[each].url + ("/v1" if each == "OpenAI" else ""),
+                        "name": entry.lower(),
+                        "protocol": entry,
+                        "base_url": servers[entry].url + ("/v1" if entry == "OpenAI" else ""),
                         "has_key": True,
                         "max_concurrent": 2,
                     }
-                    for each in PROTOCOLS
+                    for entry in PROTOCOLS
                 ],
                 "fallbacks": {"covered": ["spare"]},
                 "hold_seconds": 5,
@@ -99,9 +99,9 @@ def providers(
 
 @pytest.fixture
 def world(providers: World) -> World:
-    for each in providers.servers.values():
-        each.asked.clear()
-        each.mode, each.calls, each.pause_seconds, each.most_working = "ok", False, 0.0, 0
+    for server in providers.servers.values():
+        server.asked.clear()
+        server.mode, server.calls, server.pause_seconds, server.most_working = "ok", False, 0.0, 0
     return providers
 
 
@@ -150,7 +150,9 @@ def test_a_chat_is_answered_by_each(world: World, protocol: str) -> None:
         model=protocol, messages=QUESTION, stream=True
     ) as stream:
         pieces = list(stream)
-    assert "".join(each.choices[0].delta.content or "" for each in pieces if each.choices) == TEXT
+    assert (
+        "".join(piece.choices[0].delta.content or "" for piece in pieces if piece.choices) == TEXT
+    )
 
 
 @every_protocol
@@ -161,10 +163,10 @@ def test_a_response_is_answered_by_each(world: World, protocol: str) -> None:
     assert whole.usage is not None
     assert (whole.usage.input_tokens, whole.usage.output_tokens) == (7, 3)
     events = list(world.openai.responses.create(model=protocol, input="What?", stream=True))
-    deltas = [each.delta for each in events if each.type == "response.output_text.delta"]
+    deltas = [event.delta for event in events if event.type == "response.output_text.delta"]
     assert "".join(deltas) == TEXT
     assert events[-1].type == "response.completed"
-    assert [each.sequence_number for each in events] == list(range(len(events)))
+    assert [event.sequence_number for event in events] == list(range(len(events)))
 
 
 @every_protocol
@@ -174,7 +176,7 @@ def test_an_ollama_chat_is_answered_by_each(world: World, protocol: str) -> None
     assert whole.message.content == TEXT
     assert (whole.eval_count, whole.done_reason) == (3, "stop")
     pieces = list(world.ollama.chat(model=protocol, messages=QUESTION, stream=True))
-    assert "".join(each.message.content or "" for each in pieces) == TEXT
+    assert "".join(piece.message.content or "" for piece in pieces) == TEXT
 
 
 def tool(api: str) -> Json:
@@ -192,7 +194,7 @@ def test_a_tool_is_called_by_each_and_its_result_goes_back(world: World, protoco
     asked: Json = {"model": protocol, "max_tokens": 9, "tools": [tool("anthropic")]}
     with client.stream(messages=QUESTION, **asked) as stream:
         message = stream.get_final_message()
-    (call,) = [each for each in message.content if each.type == "tool_use"]
+    (call,) = [block for block in message.content if block.type == "tool_use"]
     assert (call.name, message.stop_reason) == ("add", "tool_use")
     assert isinstance(call.input, dict)
     assert call.input["a"] == 1
@@ -200,7 +202,7 @@ def test_a_tool_is_called_by_each_and_its_result_goes_back(world: World, protoco
     result = {"type": "tool_result", "tool_use_id": call.id, "content": "it is 3"}
     history = [
         *QUESTION,
-        {"role": "assistant", "content": [each.model_dump() for each in message.content]},
+        {"role": "assistant", "content": [block.model_dump() for block in message.content]},
         {"role": "user", "content": [result, {"type": "text", "text": "And?"}]},
     ]
     client.create(messages=history, **asked)
@@ -213,11 +215,11 @@ def test_a_tool_is_called_by_each_and_its_result_goes_back(world: World, protoco
 @every_protocol
 def test_a_chats_tools_are_called_by_each(world: World, protocol: str) -> None:
     world[protocol].calls = True
-    found = world.openai.chat.completions.create(
+    reply = world.openai.chat.completions.create(
         model=protocol, messages=QUESTION, tools=[tool("openai")], tool_choice="required"
     )
-    assert found.choices[0].finish_reason == "tool_calls"
-    (call,) = found.choices[0].message.tool_calls or ()
+    assert reply.choices[0].finish_reason == "tool_calls"
+    (call,) = reply.choices[0].message.tool_calls or ()
     assert call.type == "function"
     assert call.function.name == "add"
     assert json.loads(call.function.arguments)["a"] == 1
@@ -226,8 +228,8 @@ def test_a_chats_tools_are_called_by_each(world: World, protocol: str) -> None:
 @every_protocol
 def test_a_responses_tools_are_called_by_each(world: World, protocol: str) -> None:
     world[protocol].calls = True
-    found = world.openai.responses.create(model=protocol, input="x", tools=[tool("responses")])
-    (call,) = [each for each in found.output if each.type == "function_call"]
+    reply = world.openai.responses.create(model=protocol, input="x", tools=[tool("responses")])
+    (call,) = [block for block in reply.output if block.type == "function_call"]
     assert (call.name, json.loads(call.arguments)["a"]) == ("add", 1)
 
 
@@ -242,11 +244,11 @@ def test_a_provider_of_the_clients_own_api_gets_what_the_client_sent(world: Worl
         "thinking": {"type": "adaptive"},
     }
     headers = {"anthropic-beta": "context-management-2025-06-27", "x-api-key": "the-clients"}
-    found = httpx.post(f"{world.gateway.url}/v1/messages", json=body, headers=headers)
-    assert found.status_code == 200
-    _, given, sent = world["Anthropic"].asked[-1]
+    response = httpx.post(f"{world.gateway.url}/v1/messages", json=body, headers=headers)
+    assert response.status_code == 200
+    _, supplied, sent = world["Anthropic"].asked[-1]
     assert sent == {**body, "model": "maker/anthropic-1", "stream": True}
-    lower = {name.lower(): value for name, value in given.items()}
+    lower = {name.lower(): value for name, value in supplied.items()}
     assert lower["anthropic-beta"] == headers["anthropic-beta"]
     assert lower["x-api-key"] == SECRET, "never the client's"
 
@@ -255,7 +257,7 @@ def test_a_models_own_name_and_the_providers_stand_for_it(world: World) -> None:
     for name in ("maker/openai-1", "openai,maker/openai-1", "OpenAI:latest"):
         world.openai.chat.completions.create(model=name, messages=QUESTION)
         assert world["OpenAI"].last["model"] == "maker/openai-1"
-    listed = {each.id for each in world.openai.models.list()}
+    listed = {entry.id for entry in world.openai.models.list()}
     assert {"OpenAI", "maker/openai-1", "spare"} <= listed
 
 
@@ -268,11 +270,11 @@ def test_what_is_wrong_with_a_provider_is_no_fault_of_the_client(
 ) -> None:
     world["OpenAI"].mode = mode
     ask = world.openai.chat.completions.create
-    with pytest.raises(openai.APIStatusError) as found:
+    with pytest.raises(openai.APIStatusError) as value:
         ask(model="OpenAI", messages=QUESTION)
-    assert found.value.status_code == status
-    assert "provider openai" in str(found.value)
-    assert SECRET not in found.value.response.text
+    assert value.value.status_code == status
+    assert "provider openai" in str(value.value)
+    assert SECRET not in value.value.response.text
     answer = ask(model="covered", messages=QUESTION)
     assert answer.choices[0].message.content == TEXT, "its fallback answers"
     assert world["spare"].asked
@@ -289,9 +291,9 @@ def test_a_provider_whose_key_is_away_is_told_and_covered_for(world: World) -> N
     file = world.keys / "openai"
     file.rename(world.keys / "away")
     try:
-        with pytest.raises(openai.APIStatusError, match="API key of provider openai") as found:
+        with pytest.raises(openai.APIStatusError, match="API key of provider openai") as value:
             world.openai.chat.completions.create(model="OpenAI", messages=QUESTION)
-        assert found.value.status_code == 502
+        assert value.value.status_code == 502
         world.openai.chat.completions.create(model="covered", messages=QUESTION)
         assert world["spare"].asked
     finally:
@@ -314,33 +316,33 @@ def test_one_that_answers_in_no_words_of_its_api_is_told_as_that(
     world[protocol].mode = "garble"
     for stream in (False, True):
         path = "messages" if protocol == "OpenAI" else "chat/completions"
-        found = httpx.post(
+        response = httpx.post(
             f"{world.gateway.url}/v1/{path}",
             json={"model": protocol, "messages": QUESTION, "stream": stream, "max_tokens": 9},
         )
-        if found.status_code == 200:
-            assert "Hello" not in found.text
+        if response.status_code == 200:
+            assert "Hello" not in response.text
         else:
-            assert "no readable answer" in found.json()["error"]["message"]
+            assert "no readable answer" in response.json()["error"]["message"]
 
 
 def test_no_more_requests_are_there_at_once_than_it_may_have(world: World) -> None:
     world["OpenAI"].pause_seconds = 0.2
     with ThreadPoolExecutor(8) as pool:
         ask = world.openai.chat.completions.create
-        found = [pool.submit(ask, model="OpenAI", messages=QUESTION) for _ in range(8)]
-        assert all(each.result().choices for each in found)
+        value = [pool.submit(ask, model="OpenAI", messages=QUESTION) for _ in range(8)]
+        assert all(item.result().choices for item in value)
     assert world["OpenAI"].most_working == 2
 
 
 def test_what_a_protocol_has_no_words_for_is_refused_by_name(world: World) -> None:
     with pytest.raises(openai.BadRequestError, match="Anthropic API, which has no /v1/embeddings"):
         world.openai.embeddings.create(model="Anthropic", input="x", encoding_format="float")
-    found = world.openai.embeddings.create(model="OpenAI", input="x", encoding_format="float")
-    assert found.data[0].embedding == [3.0, 4.0]
-    assert found.model == "OpenAI"
-    said = world.openai.audio.transcriptions.create(model="OpenAI", file=("a.wav", b"RIFF"))
-    assert said.text == TEXT
+    reply = world.openai.embeddings.create(model="OpenAI", input="x", encoding_format="float")
+    assert reply.data[0].embedding == [3.0, 4.0]
+    assert reply.model == "OpenAI"
+    text = world.openai.audio.transcriptions.create(model="OpenAI", file=("a.wav", b"RIFF"))
+    assert text.text == TEXT
     assert "maker/openai-1" in world["OpenAI"].last["form"]
     with pytest.raises(openai.BadRequestError, match="has no /v1/audio"):
         world.openai.audio.transcriptions.create(model="Ollama", file=("a.wav", b"RIFF"))

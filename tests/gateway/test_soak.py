@@ -46,19 +46,19 @@ PATHS = {
 
 def body_for(api: str, model: str, *, stream: bool) -> Json:
     body: Json = {"model": model, "stream": stream, "max_tokens": 9}
-    said = f"What is {random.random()}?"  # noqa: S311  (sessions of their own)
+    text = f"What is {random.random()}?"  # noqa: S311  (sessions of their own)
     if api == "responses":
-        return {**body, "input": said}
-    return {**body, "messages": [{"role": "user", "content": said}]}
+        return {**body, "input": text}
+    return {**body, "messages": [{"role": "user", "content": text}]}
 
 
 def said_in(api: str, whole: Json) -> str:
     if api == "anthropic":
-        return "".join(each["text"] for each in whole["content"])
+        return "".join(block["text"] for block in whole["content"])
     if api == "chat":
         return str(whole["choices"][0]["message"]["content"])
     if api == "responses":
-        return "".join(part["text"] for each in whole["output"] for part in each["content"])
+        return "".join(part["text"] for item in whole["output"] for part in item["content"])
     return str(whole["message"]["content"])
 
 
@@ -67,7 +67,7 @@ def said_by(api: str, data: Json) -> str:
     if api == "anthropic":
         return str(data.get("delta", {}).get("text", ""))
     if api == "chat":
-        return "".join(each["delta"].get("content") or "" for each in data["choices"])
+        return "".join(choice["delta"].get("content") or "" for choice in data["choices"])
     if api == "responses":
         return str(data["delta"]) if data["type"] == "response.output_text.delta" else ""
     return str(data["message"]["content"])
@@ -92,18 +92,18 @@ class Soak:
         """Whatever else goes on, a steady model answers rightly."""
         api = self.dice.choice(list(PATHS))
         stream = self.dice.random() < 0.5
-        said = await self._ask(session, api, "steady", stream=stream)
-        if said != TEXT:
-            self.wrong.append(f"{api} stream={stream}: {said[:300]}")
+        text = await self._ask(session, api, "steady", stream=stream)
+        if text != TEXT:
+            self.wrong.append(f"{api} stream={stream}: {text[:300]}")
 
     async def unlucky(self, session: aiohttp.ClientSession) -> None:
         """An answer of a server that dies is right, or an error in the client's own words."""
         api = self.dice.choice(list(PATHS))
         stream = self.dice.random() < 0.5
         model = self.dice.choice(["flaky", "mortal"])
-        said = await self._ask(session, api, model, stream=stream)
-        if said != TEXT and "error" not in said:
-            self.wrong.append(f"{api} stream={stream} of {model}: {said[:300]}")
+        text = await self._ask(session, api, model, stream=stream)
+        if text != TEXT and "error" not in text:
+            self.wrong.append(f"{api} stream={stream} of {model}: {text[:300]}")
 
     async def _ask(
         self, session: aiohttp.ClientSession, api: str, model: str, *, stream: bool
@@ -116,15 +116,15 @@ class Soak:
             return f"error {answer.status}: {text}"
         if not stream:
             return said_in(api, json.loads(text))
-        said = ""
+        output = ""
         for line in text.splitlines():
             data = line.removeprefix("data: ")
             if data.startswith("{"):
                 event = json.loads(data)
                 if "error" in event or event.get("type") == "response.failed":
                     return f"error in the stream: {data}"
-                said += said_by(api, event)
-        return said
+                output += said_by(api, event)
+        return output
 
     async def vanishes(self, session: aiohttp.ClientSession) -> None:
         """A client that goes away at any point."""
@@ -161,9 +161,9 @@ class Soak:
         """A body that says it is larger than any that is taken."""
         head = f"POST /v1/messages HTTP/1.1\r\nHost: x\r\nContent-Length: {2**30}\r\n\r\n"
         async with self._raw(head.encode() + b"x" * 100_000) as reader:
-            said = await self._read(reader)
-        if b" 413 " not in said:
-            self.wrong.append(f"oversized: {said[:200]!r}")
+            text = await self._read(reader)
+        if b" 413 " not in text:
+            self.wrong.append(f"oversized: {text[:200]!r}")
 
     async def unfinished(self, _: object) -> None:
         """Half a request, and then nothing; or the end of the client's half of the connection."""
@@ -262,8 +262,8 @@ def held(gateway: Process) -> Held:
         requests=int(float(values["llama_halo_gateway_requests_in_flight"])),
         tasks=int(float(values["llama_halo_gateway_tasks"])),
         files=len(list(Path(f"/proc/{gateway.popen.pid}/fd").iterdir())),
-        working=sum(each["working"] for each in models),
-        waiting=sum(each["waiting"] for each in models),
+        working=sum(model["working"] for model in models),
+        waiting=sum(model["waiting"] for model in models),
     )
 
 
@@ -292,7 +292,7 @@ def soak(set_model: SetModel, start_gateway: StartGateway) -> Iterator[Soak]:
                 "router": "soak",
                 "namespace": NAMESPACE,
                 "models": [
-                    {"name": each, "llama_model": f"s-{each}"} for each in (*names, "mortal")
+                    {"name": name, "llama_model": f"s-{name}"} for name in (*names, "mortal")
                 ],
                 "hold_seconds": 5,
                 "ping_seconds": 0.5,
@@ -343,13 +343,13 @@ def _at_rest(gateway: Process) -> Held:
     connections end, and the watch begins anew, now and then. What has leaked is there each time."""
     eventually(
         lambda: held(gateway),
-        until=lambda seen: not (seen.requests or seen.working or seen.waiting),
+        until=lambda observed: not (observed.requests or observed.working or observed.waiting),
         seconds=60,
-        what="the gateway at rest",
+        description="the gateway at rest",
     )
-    seen: list[Held] = []
+    observed: list[Held] = []
     for _ in range(10):
         time.sleep(1)
-        seen.append(held(gateway))
-    least = {name: min(getattr(each, name) for each in seen) for name in ("tasks", "files")}
-    return replace(seen[-1], **least)
+        observed.append(held(gateway))
+    least = {name: min(getattr(entry, name) for entry in observed) for name in ("tasks", "files")}
+    return replace(observed[-1], **least)

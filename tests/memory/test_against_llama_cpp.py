@@ -76,16 +76,16 @@ def test_caches_and_states_are_llama_cpps_own_numbers(
     serving, data = SETTINGS[settings_name], header_bytes(MODELS[name])
     path = tmp_path / "model.gguf"
     path.write_bytes(data)
-    found = read(data)
-    assert found.known
+    result = read(data)
+    assert result.known
     theirs = llama_cpp.ask(question(path, serving))
     if (name, settings_name) in ABORTS:
         assert theirs == "llama.cpp aborts"
         return
     assert not isinstance(theirs, str), theirs
-    assert kv_cache_bytes(found, serving) == theirs.kv_cache
-    assert state_bytes(found, serving) == theirs.state
-    assert compute_bound_bytes(found, serving) >= theirs.compute
+    assert kv_cache_bytes(result, serving) == theirs.kv_cache
+    assert state_bytes(result, serving) == theirs.state
+    assert compute_bound_bytes(result, serving) >= theirs.compute
 
 
 SMALL_SETTINGS = (
@@ -102,24 +102,24 @@ def test_a_small_model_of_every_architecture_has_llama_cpps_own_numbers(
 ) -> None:
     data, path = header_bytes(small(architecture)), tmp_path / "model.gguf"
     path.write_bytes(data)
-    found = read(data)
+    result = read(data)
     for serving in SMALL_SETTINGS:
         theirs = llama_cpp.ask(question(path, serving))
         try:
-            check(found, serving)
+            check(result, serving)
         except UnsupportedModel:
             assert isinstance(theirs, str), "what is refused here is refused there"
             continue
         assert not isinstance(theirs, str), f"{serving}: {theirs}"
-        assert kv_cache_bytes(found, serving) == theirs.kv_cache, serving
-        assert state_bytes(found, serving) == theirs.state, serving
-        assert compute_bound_bytes(found, serving) >= theirs.compute, serving
+        assert kv_cache_bytes(result, serving) == theirs.kv_cache, serving
+        assert state_bytes(result, serving) == theirs.state, serving
+        assert compute_bound_bytes(result, serving) >= theirs.compute, serving
 
 
-DRAFTS = {name: each for name, each in MODELS.items() if "nextn_predict_layers" in str(each)} | {
-    f"small {each}": small(each, nextn_predict_layers=1)
+DRAFTS = {name: case for name, case in MODELS.items() if "nextn_predict_layers" in str(case)} | {
+    f"small {item}": small(item, nextn_predict_layers=1)
     # Of mimo2 llama.cpp wants tensors that a file without any does not have.
-    for each in sorted(architectures.DRAFTS - {"mimo2"})
+    for item in sorted(architectures.DRAFTS - {"mimo2"})
 }
 
 
@@ -129,8 +129,8 @@ def test_a_model_that_drafts_with_itself_has_llama_cpps_second_context(
 ) -> None:
     data, path = header_bytes(DRAFTS[name]), tmp_path / "model.gguf"
     path.write_bytes(data)
-    found = read(data)
-    head = replace(found, layers=found.drafting)
+    result = read(data)
+    head = replace(result, layers=result.drafting)
     for serving in (
         Serving(8192),
         Serving(10000, parallel=4, unified=False),
@@ -139,7 +139,7 @@ def test_a_model_that_drafts_with_itself_has_llama_cpps_second_context(
         theirs = llama_cpp.ask(replace(question(path, serving), drafting=True))
         assert not isinstance(theirs, str), f"{serving}: {theirs}"
         assert (kv_cache_bytes(head, serving), 0) == (theirs.kv_cache, theirs.state), serving
-        assert drafting_bytes(found, serving) >= theirs.kv_cache + theirs.compute, serving
+        assert drafting_bytes(result, serving) >= theirs.kv_cache + theirs.compute, serving
 
 
 @st.composite
@@ -196,15 +196,15 @@ def test_what_llama_cpp_takes_of_made_up_models_has_its_own_numbers(
         data = header_bytes(small(architecture, **changed))
         path.write_bytes(data)
         try:
-            found = read(data)
-            check(found, serving)
+            result = read(data)
+            check(result, serving)
         except GGUFError:
             return
         theirs = llama_cpp.ask(question(path, serving))
         if isinstance(theirs, str):
             return
-        assert kv_cache_bytes(found, serving) == theirs.kv_cache
-        assert state_bytes(found, serving) == theirs.state
+        assert kv_cache_bytes(result, serving) == theirs.kv_cache
+        assert state_bytes(result, serving) == theirs.state
         compared.append(architecture)
 
     compare()

@@ -25,7 +25,7 @@ PROJECTOR_COMPUTE = re.compile(r"reserve_compute_meta: .*compute buffer size = +
 ADAPTER = re.compile(r"LoRA buffer size = +([\d.]+) MiB")
 
 
-def told(
+def logged_sizes(
     serving: Serving, patterns: tuple[re.Pattern[str], ...], *more: str | Path
 ) -> list[list[float]]:
     """Return the MiB that llama-server writes into its log, by pattern, until it listens."""
@@ -49,15 +49,15 @@ def told(
     )
     try:
         assert process.stdout is not None
-        found: list[list[float]] = [[] for _ in patterns]
+        value: list[list[float]] = [[] for _ in patterns]
         lines: list[str] = []
         for line in process.stdout:
             lines.append(line)
-            for sizes, pattern in zip(found, patterns, strict=True):
+            for sizes, pattern in zip(value, patterns, strict=True):
                 if match := pattern.search(line):
                     sizes.append(float(match[1]))
             if "listening on" in line:
-                return found
+                return value
         raise AssertionError("llama-server ended: " + "".join(lines[-10:]))
     finally:
         process.kill()
@@ -80,23 +80,23 @@ def own() -> Profile:
     ],
 )
 def test_a_real_server_logs_the_kv_cache_of_the_estimate(serving: Serving) -> None:
-    (kv_cache, *_), (compute, *_) = told(serving, (KV_CACHE, COMPUTE))
-    found = Bundle(own()).estimate(serving)
-    assert found.kv_cache / MIB == pytest.approx(kv_cache, abs=0.005)
-    assert found.compute / MIB >= compute
+    (kv_cache, *_), (compute, *_) = logged_sizes(serving, (KV_CACHE, COMPUTE))
+    estimate = Bundle(own()).estimate(serving)
+    assert estimate.kv_cache / MIB == pytest.approx(kv_cache, abs=0.005)
+    assert estimate.compute / MIB >= compute
 
 
 @pytest.mark.parametrize("name", PROJECTORS)
 def test_a_projector_reserves_no_more_than_its_bound(name: str, tmp_path: Path) -> None:
     make, patches = PROJECTORS[name]
     file = write(tmp_path / "mmproj.gguf", *make())
-    (sizes,) = told(Serving(2048), (PROJECTOR_COMPUTE,), "--mmproj", file)
-    found = companion(read_model_header(str(file)), PROJECTOR)
-    assert found.positions >= patches
+    (sizes,) = logged_sizes(Serving(2048), (PROJECTOR_COMPUTE,), "--mmproj", file)
+    described = companion(read_model_header(str(file)), PROJECTOR)
+    assert described.positions >= patches
     # llama-server warms up with a smaller image than it takes.
-    seen = replace(found, positions=patches, weights=0).bound_bytes(flash_attention=True)
-    print(f"{name}: bound {seen / MIB:.1f} MiB, llama-server {max(sizes):.1f} MiB")
-    assert max(sizes) <= seen / MIB <= 2 * max(sizes)
+    bound_bytes = replace(described, positions=patches, weights=0).bound_bytes(flash_attention=True)
+    print(f"{name}: bound {bound_bytes / MIB:.1f} MiB, llama-server {max(sizes):.1f} MiB")
+    assert max(sizes) <= bound_bytes / MIB <= 2 * max(sizes)
 
 
 @pytest.mark.parametrize("serving", [Serving(4096), Serving(8192, parallel=2, k_type="q8_0")])
@@ -105,13 +105,13 @@ def test_a_draft_model_and_an_adapter_are_as_large_as_estimated(
 ) -> None:
     model, lora = llama_server.model_file(), adapter(tmp_path / "lora.gguf")
     more = ("--spec-type", "draft-simple", "--model-draft", model, "--lora-scaled", f"{lora}:0.5")
-    caches, computes, adapters = told(serving, (KV_CACHE, COMPUTE, ADAPTER), *more)
+    caches, computes, adapters = logged_sizes(serving, (KV_CACHE, COMPUTE, ADAPTER), *more)
     own_model = own()
-    found = Bundle(
+    estimate = Bundle(
         own_model,
         draft=own_model,
         adapters={"sql": companion(read_model_header(str(lora)), "adapter")},
     ).estimate(serving)
-    assert found.adapters / MIB == pytest.approx(sum(adapters), abs=0.01)
-    assert caches == pytest.approx([found.kv_cache / MIB] * 2, abs=0.005)
-    assert found.draft / MIB >= own_model.weights / MIB + caches[1] + computes[-1]
+    assert estimate.adapters / MIB == pytest.approx(sum(adapters), abs=0.01)
+    assert caches == pytest.approx([estimate.kv_cache / MIB] * 2, abs=0.005)
+    assert estimate.draft / MIB >= own_model.weights / MIB + caches[1] + computes[-1]

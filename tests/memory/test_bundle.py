@@ -26,25 +26,25 @@ def header(metadata: Json, *tensors: str) -> Header:
     return read_header(lambda offset, count: data[offset : offset + count])
 
 
-def known(metadata: Json, *tensors: str) -> Profile:
+def read_profile(metadata: Json, *tensors: str) -> Profile:
     return profile(header(metadata, *tensors), "x.gguf")
 
 
-LARGE = known(MODELS["qwen3.6-35b-a3b"], "blk.0.attn_norm.weight")
+LARGE = read_profile(MODELS["qwen3.6-35b-a3b"], "blk.0.attn_norm.weight")
 WHOLE = "blk.0.attn_norm.weight"
 
 
 @pytest.mark.parametrize(
     ("draft", "kind"),
     [
-        (known(small("qwen3"), WHOLE), "draft-simple"),
-        (known(small("qwen35", nextn_predict_layers=1), WHOLE), "draft-simple"),
-        (known(MODELS["qwen3.6-35b-a3b"], WHOLE), "draft-mtp"),
-        (known(MODELS["qwen3.6-35b-a3b"], "blk.40.nextn.eh_proj.weight"), "draft-mtp"),
-        (known(small("eagle3")), "draft-eagle3"),
-        (known(small("dflash")), "draft-dflash"),
-        (known(small("dflash"), "markov_w1.weight"), "draft-dspark"),
-        (known(small("gemma4-assistant", nextn_predict_layers=8), WHOLE), "draft-mtp"),
+        (read_profile(small("qwen3"), WHOLE), "draft-simple"),
+        (read_profile(small("qwen35", nextn_predict_layers=1), WHOLE), "draft-simple"),
+        (read_profile(MODELS["qwen3.6-35b-a3b"], WHOLE), "draft-mtp"),
+        (read_profile(MODELS["qwen3.6-35b-a3b"], "blk.40.nextn.eh_proj.weight"), "draft-mtp"),
+        (read_profile(small("eagle3")), "draft-eagle3"),
+        (read_profile(small("dflash")), "draft-dflash"),
+        (read_profile(small("dflash"), "markov_w1.weight"), "draft-dspark"),
+        (read_profile(small("gemma4-assistant", nextn_predict_layers=8), WHOLE), "draft-mtp"),
     ],
 )
 def test_the_flag_for_a_draft_follows_from_its_header(draft: Profile, kind: str) -> None:
@@ -54,30 +54,30 @@ def test_the_flag_for_a_draft_follows_from_its_header(draft: Profile, kind: str)
 
 def test_of_a_draft_that_predicts_several_tokens_only_those_layers_keep_a_cache() -> None:
     serving = Serving(131072)
-    draft = known(MODELS["qwen3.6-35b-a3b"], "blk.40.nextn.eh_proj.weight")
-    found = Bundle(LARGE, draft=draft).estimate(serving)
-    assert found.draft == draft.weights + drafting_bytes(draft.model, serving)
+    draft = read_profile(MODELS["qwen3.6-35b-a3b"], "blk.40.nextn.eh_proj.weight")
+    estimate = Bundle(LARGE, draft=draft).estimate(serving)
+    assert estimate.draft == draft.weights + drafting_bytes(draft.model, serving)
     ordinary = Bundle(LARGE, draft=replace(draft, drafts="eagle3")).estimate(serving)
-    assert found.draft < ordinary.draft / 2
+    assert estimate.draft < ordinary.draft / 2
 
 
 def test_a_model_without_such_layers_does_not_draft_with_itself() -> None:
     with pytest.raises(UnsupportedModel, match="no layers for multi-token prediction"):
-        Bundle(known(small("llama")), drafts_itself=True).estimate(Serving(4096))
+        Bundle(read_profile(small("llama")), drafts_itself=True).estimate(Serving(4096))
 
 
 def test_a_profile_of_an_earlier_release_is_good_for_all_but_what_that_did_not_look_for() -> None:
-    told = to_json(LARGE)
-    del told["drafting"]
-    found = from_json(told)
-    assert found == replace(LARGE, model=replace(LARGE.model, drafting=()))
+    document = to_json(LARGE)
+    del document["drafting"]
+    parsed = from_json(document)
+    assert parsed == replace(LARGE, model=replace(LARGE.model, drafting=()))
 
 
 def test_an_image_takes_as_much_as_the_flag_allows() -> None:
-    found = companion(header(pixtral()[0]), PROJECTOR)
-    whole = found.bound_bytes(flash_attention=True)
-    assert found.bound_bytes(flash_attention=True, image_tokens=256) < whole / 4
-    assert found.bound_bytes(flash_attention=True, image_tokens=10**12) < 2**50
+    described = companion(header(pixtral()[0]), PROJECTOR)
+    whole = described.bound_bytes(flash_attention=True)
+    assert described.bound_bytes(flash_attention=True, image_tokens=256) < whole / 4
+    assert described.bound_bytes(flash_attention=True, image_tokens=10**12) < 2**50
 
 
 @pytest.mark.parametrize(
@@ -106,5 +106,5 @@ def test_the_largest_numbers_that_are_let_through_stay_in_bounds() -> None:
         "clip.vision.embedding_length": 2**20,
         "clip.vision.feed_forward_length": 2**20,
     }
-    found = companion(header(qwen2_5vl()[0] | most), PROJECTOR)
-    assert found.bound_bytes(flash_attention=False) < 2**63
+    described = companion(header(qwen2_5vl()[0] | most), PROJECTOR)
+    assert described.bound_bytes(flash_attention=False) < 2**63

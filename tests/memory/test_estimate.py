@@ -25,10 +25,10 @@ DATA_BYTES = 50 * 2**20
 F16 = 1
 
 
-def estimate(*words: str, **environment: str) -> tuple[int, str]:
+def estimate(*arguments: str, **environment: str) -> tuple[int, str]:
     """Run the command, and return its exit status and what it printed."""
     done = subprocess.run(
-        [sys.executable, "-m", "llama_halo", "estimate", *words],
+        [sys.executable, "-m", "llama_halo", "estimate", *arguments],
         capture_output=True,
         text=True,
         env={**os.environ, **environment},
@@ -49,8 +49,8 @@ def write_model(path: Path, name: str = "qwen3-next-80b") -> Path:
 
 @pytest.fixture
 def hub(tmp_path: Path) -> Iterator[Hub]:
-    with serve(Hub(tmp_path)) as found:
-        yield found
+    with serve(Hub(tmp_path)) as value:
+        yield value
 
 
 def test_a_file_is_told_in_a_table_for_a_person(tmp_path: Path) -> None:
@@ -67,20 +67,20 @@ def test_json_has_every_part_unrounded(tmp_path: Path) -> None:
     path = str(write_model(tmp_path / "x.gguf"))
     status, text = estimate(path, "-o", "json", "--cache-type-k", "q8_0", "--cache-type-v", "q8_0")
     assert status == 0
-    found = json.loads(text)
-    assert found["kv_cache_mib"] == 408.0
-    assert found["state_mib"] == 75.375
-    assert found["weights_mib"] == 50.0
-    assert found["method"] == "Exact"
+    value = json.loads(text)
+    assert value["kv_cache_mib"] == 408.0
+    assert value["state_mib"] == 75.375
+    assert value["weights_mib"] == 50.0
+    assert value["method"] == "Exact"
     parts = ("weights", "kv_cache", "state", "compute", "host")
-    assert found["total_mib"] == sum(found[f"{part}_mib"] for part in parts)
+    assert value["total_mib"] == sum(value[f"{part}_mib"] for part in parts)
 
 
 def test_settings_reach_the_arithmetic(tmp_path: Path) -> None:
     path = str(write_model(tmp_path / "x.gguf", "gpt-oss-20b"))
     cache = {
-        words: json.loads(estimate(path, "-o", "json", *words.split())[1])["kv_cache_mib"]
-        for words in ("", "--parallel 4", "--swa-full", "--ubatch 2048", "--context 8192")
+        arguments: json.loads(estimate(path, "-o", "json", *arguments.split())[1])["kv_cache_mib"]
+        for arguments in ("", "--parallel 4", "--swa-full", "--ubatch 2048", "--context 8192")
     }
     assert cache == {
         "": 786.0,
@@ -106,9 +106,9 @@ def test_the_real_model_weighs_what_llama_server_logs_for_it_on_vulkan() -> None
     embeddings are its output, too."""
     status, text = estimate(str(llama_server.model_file()), "-o", "json", "--context", "4096")
     assert status == 0
-    found = json.loads(text)
-    assert found["kv_cache_mib"] == 90.0
-    assert found["weights_mib"] == pytest.approx(92.10 + 28.69, abs=0.01)
+    value = json.loads(text)
+    assert value["kv_cache_mib"] == 90.0
+    assert value["weights_mib"] == pytest.approx(92.10 + 28.69, abs=0.01)
 
 
 def test_of_a_model_on_the_hub_only_the_header_is_fetched(hub: Hub, tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_shards_are_read_by_name_wherever_they_are(hub: Hub, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("trouble", "words"),
+    ("trouble", "arguments"),
     [
         ({"fails_with": 404}, "hf:o/r/x.gguf: there is no such file (404)"),
         ({"fails_with": 403}, "accept the model's terms"),
@@ -152,13 +152,13 @@ def test_shards_are_read_by_name_wherever_they_are(hub: Hub, tmp_path: Path) -> 
     ],
 )
 def test_what_the_hub_refuses_is_told_with_what_to_do(
-    trouble: dict[str, object], words: str, tmp_path: Path
+    trouble: dict[str, object], arguments: str, tmp_path: Path
 ) -> None:
     write_model(tmp_path / "x.gguf")
     with serve(Hub(tmp_path, **trouble)) as hub:  # type: ignore[arg-type]
         status, text = estimate("hf:o/r/x.gguf", HF_ENDPOINT=hub.url, HF_TOKEN="wrong")
     assert status == 1
-    assert words in text
+    assert arguments in text
     assert "wrong" not in text
     assert "Traceback" not in text
 
@@ -204,19 +204,19 @@ def heads_of(metadata: dict[str, Any]) -> object:
     return metadata[f"{metadata['general.architecture']}.attention.head_count"]
 
 
-@pytest.mark.parametrize("name", [name for name, found in MODELS.items() if heads_of(found)])
+@pytest.mark.parametrize("name", [name for name, value in MODELS.items() if heads_of(value)])
 def test_what_is_not_known_is_bounded_from_above(name: str) -> None:
     """A model under another architecture's name needs no more than is estimated for it."""
-    known, data = MODELS[name], {}
-    architecture = known["general.architecture"]
-    for key, value in known.items():
+    expected, data = MODELS[name], {}
+    architecture = expected["general.architecture"]
+    for key, value in expected.items():
         data[key.replace(f"{architecture}.", "unheard-of.", 1)] = value
     data["general.architecture"] = "unheard-of"
     serving = Serving(32768, parallel=4)
-    found, bound = (estimated(each, serving) for each in (known, data))
-    assert (found.method, bound.method) == ("Exact", "UpperBound")
-    assert bound.kv_cache >= found.kv_cache
-    assert bound.state >= found.state
+    result, bound = (estimated(item, serving) for item in (expected, data))
+    assert (result.method, bound.method) == ("Exact", "UpperBound")
+    assert bound.kv_cache >= result.kv_cache
+    assert bound.state >= result.state
 
 
 def estimated(metadata: dict[str, Any], serving: Serving) -> Estimate:
@@ -226,7 +226,7 @@ def estimated(metadata: dict[str, Any], serving: Serving) -> Estimate:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "output"),
     [
         (("{path}", "--flash-attention", "off", "--cache-type-v", "q8_0"), "needs flash attention"),
         (("{path}", "--parallel", "300"), "300 is more than llama.cpp takes"),
@@ -237,10 +237,10 @@ def estimated(metadata: dict[str, Any], serving: Serving) -> Estimate:
     ],
 )
 def test_bad_input_is_refused_in_a_sentence(
-    words: tuple[str, ...], said: str, tmp_path: Path
+    arguments: tuple[str, ...], output: str, tmp_path: Path
 ) -> None:
     path = write_model(tmp_path / "x.gguf")
-    status, text = estimate(*(each.format(path=path) for each in words))
+    status, text = estimate(*(argument.format(path=path) for argument in arguments))
     assert status != 0
-    assert said in text
+    assert output in text
     assert "Traceback" not in text

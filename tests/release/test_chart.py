@@ -36,7 +36,7 @@ def test_the_chart_is_installed_upgraded_and_taken_away(
         resource["metadata"]["name"] = path.stem[:40].replace("_", "-").rstrip("-")
         api.apply(resource)
     chart.helm(control_plane, "uninstall", chart.RELEASE)
-    kept = [each["metadata"]["name"] for each in api.list("CustomResourceDefinition", "")]
+    kept = [crd["metadata"]["name"] for crd in api.list("CustomResourceDefinition", "")]
     assert {"llamamodels.llama-halo.dev", "modelrouters.llama-halo.dev"} <= set(kept)
     assert api.list("LlamaModel", namespace)
     api.delete("Namespace", "", namespace)

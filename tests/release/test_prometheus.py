@@ -52,7 +52,7 @@ def prometheus(folder: Path, target: int) -> Iterator[str]:
         )
     url = f"http://127.0.0.1:{port}/api/v1"
     try:
-        eventually(lambda: _answers(url), seconds=60, what="Prometheus")
+        eventually(lambda: _answers(url), seconds=60, description="Prometheus")
         yield url
     finally:
         process.terminate()
@@ -101,19 +101,23 @@ def test_every_rule_and_query_is_evaluated_and_a_dead_operator_is_noticed(
 ) -> None:
     with prometheus(tmp_path, operator.port) as url:
         eventually(
-            lambda: _ask(url, "query", query="up == 1")["result"], seconds=30, what="a scrape"
+            lambda: _ask(url, "query", query="up == 1")["result"],
+            seconds=30,
+            description="a scrape",
         )
         assert _ask(url, "query", query="llama_halo_build_info")["result"]
 
         def rules() -> list[Json]:
-            return [each for group in _ask(url, "rules")["groups"] for each in group["rules"]]
+            return [rule for group in _ask(url, "rules")["groups"] for rule in group["rules"]]
 
         written = yaml.safe_load(ALERTS.read_text())["groups"]
         names = [rule["alert"] for group in written for rule in group["rules"]]
-        found = eventually(
-            rules, until=lambda told: all(each["health"] == "ok" for each in told), seconds=30
+        value = eventually(
+            rules,
+            until=lambda message: all(message["health"] == "ok" for message in message),
+            seconds=30,
         )
-        assert [each["name"] for each in found] == names
+        assert [item["name"] for item in value] == names
         dashboard = json.loads(DASHBOARD.read_text())
         for panel in dashboard["panels"]:
             for target in panel["targets"]:
@@ -121,7 +125,7 @@ def test_every_rule_and_query_is_evaluated_and_a_dead_operator_is_noticed(
                 _ask(url, "query", query=re.sub(r"\$\{?\w+(:\w+)?\}?", ".*", query))
         operator.stop()
         eventually(
-            lambda: next(each["state"] for each in rules() if "OperatorDown" in each["name"]),
+            lambda: next(rule["state"] for rule in rules() if "OperatorDown" in rule["name"]),
             until=lambda state: state == "pending",
             seconds=60,
         )

@@ -79,10 +79,10 @@ class Api:
 
     def list(self, kind: str, namespace: str | None, selector: str = "") -> list[Object]:
         query = {"labelSelector": selector} if selector else {}
-        found: list[Object] = self._send("GET", BY_KIND[kind].path(namespace), params=query)[
+        items: list[Object] = self._send("GET", BY_KIND[kind].path(namespace), params=query)[
             "items"
         ]
-        return found
+        return items
 
     def delete(self, kind: str, namespace: str, name: str, *, propagation: str = "") -> None:
         body = {"propagationPolicy": propagation} if propagation else None
@@ -138,30 +138,30 @@ def eventually(
     *,
     until: Callable[[Found], object] = bool,
     seconds: float = 15,
-    what: str = "",
+    description: str = "",
 ) -> Found:
     """Look again until what is seen is as wanted, and return it; the last sight is in the error."""
     deadline = time.monotonic() + seconds
     while True:
-        found = look()
-        if found is not None and until(found):
-            return found
+        value = look()
+        if value is not None and until(value):
+            return value
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {seconds} s: {what or look} (last: {found!r})")
+            raise AssertionError(f"not within {seconds} s: {description or look} (last: {value!r})")
         time.sleep(0.05)
 
 
 def ready(obj: Object | None) -> tuple[str, str]:
     """Return status and reason of Ready, as the READY and STATE columns show them."""
-    for each in (obj or {}).get("status", {}).get("conditions", ()):
-        if each["type"] == "Ready":
-            return each["status"], each["reason"]
+    for condition in (obj or {}).get("status", {}).get("conditions", ()):
+        if condition["type"] == "Ready":
+            return condition["status"], condition["reason"]
     return "", ""
 
 
 def message(obj: Object | None) -> str:
     """Return the message of Ready."""
-    for each in (obj or {}).get("status", {}).get("conditions", ()):
-        if each["type"] == "Ready":
-            return str(each["message"])
+    for condition in (obj or {}).get("status", {}).get("conditions", ()):
+        if condition["type"] == "Ready":
+            return str(condition["message"])
     return ""

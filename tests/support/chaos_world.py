@@ -53,7 +53,7 @@ def router(namespace: str, index: int, **spec: Any) -> Json:
     """Return a ModelRouter of a few models."""
     names = [f"model-{index + step}" for step in (0, 1, 2)]
     base = {
-        "models": [{"name": each, "modelRef": {"name": each}} for each in names],
+        "models": [{"name": name, "modelRef": {"name": name}} for name in names],
         "replicas": 1,
         "pod": {"resources": {"requests": {"cpu": "50m"}}},
     }
@@ -179,22 +179,22 @@ class World:
 
 def snapshot(api: Api, namespaces: list[str]) -> dict[str, Json]:
     """Return every resource's status and every child, without what differs from run to run."""
-    found: dict[str, Json] = {}
+    value: dict[str, Json] = {}
     for namespace in namespaces:
         for kind in CHILDREN:
             for obj in api.list(kind, namespace, OURS):
-                found[f"{namespace}/{kind}/{obj['metadata']['name']}"] = _normal(obj)
+                value[f"{namespace}/{kind}/{obj['metadata']['name']}"] = _normal(obj)
         for kind in ("LlamaModel", "ModelRouter"):
             for obj in api.list(kind, namespace):
-                found[f"{namespace}/{kind}/{obj['metadata']['name']}"] = _normal_status(obj)
-    return found
+                value[f"{namespace}/{kind}/{obj['metadata']['name']}"] = _normal_status(obj)
+    return value
 
 
 def _normal(obj: Json) -> Json:
     metadata = {key: value for key, value in obj["metadata"].items() if key not in _NOT_OURS}
     metadata.get("annotations", {}).pop(_REVISION, None)
     owners = metadata.get("ownerReferences", ())
-    metadata["ownerReferences"] = [{**each, "uid": ""} for each in owners]
+    metadata["ownerReferences"] = [{**owner, "uid": ""} for owner in owners]
     rest = {key: value for key, value in obj.items() if key not in ("metadata", "status")}
     if "spec" in rest:
         rest["spec"] = {k: v for k, v in rest["spec"].items() if k not in _ADDRESSES}
@@ -205,14 +205,16 @@ def _normal(obj: Json) -> Json:
 def _normal_status(obj: Json) -> Json:
     status = {key: value for key, value in obj.get("status", {}).items()}
     status["conditions"] = [
-        {key: each[key] for key in ("type", "status", "reason", "message")}
-        for each in status.get("conditions", ())
+        {key: condition[key] for key in ("type", "status", "reason", "message")}
+        for condition in status.get("conditions", ())
     ]
-    for each in status.get("placements", ()):
-        each.pop("address", None)  # of a pod, which is another one each time
+    for placement in status.get("placements", ()):
+        placement.pop("address", None)  # of a pod, which is another one each time
     behind = status.pop("observedGeneration", -1) != obj["metadata"]["generation"]
-    for each in status["conditions"]:
-        each["message"] = re.sub(r"-[0-9a-f]{8,10}-[a-z0-9]{5}\b", "-POD", each["message"])
+    for condition in status["conditions"]:
+        condition["message"] = re.sub(
+            r"-[0-9a-f]{8,10}-[a-z0-9]{5}\b", "-POD", condition["message"]
+        )
     return {**status, "behind": behind}
 
 
@@ -231,7 +233,10 @@ def untrue(api: Api, namespaces: list[str]) -> list[str]:
                     wrong.append(f"{name}: {ready(obj)}")
         for kind in CHILDREN:
             for obj in api.list(kind, namespace, OURS):
-                uids = [each["uid"] for each in obj["metadata"].get("ownerReferences", ())]
+                uids = [
+                    owner_reference["uid"]
+                    for owner_reference in obj["metadata"].get("ownerReferences", ())
+                ]
                 if not any(uid in owners for uid in uids):
                     wrong.append(f"{kind} {namespace}/{obj['metadata']['name']}: an orphan")
         wrong += _pods_that_differ(api, namespace)

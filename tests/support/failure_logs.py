@@ -85,12 +85,12 @@ def save_cluster(cluster: Cluster, namespaces: tuple[str, ...], folder: Path) ->
     kubectl = (str(cluster.kubectl), "--kubeconfig", str(cluster.kubeconfig))
     for namespace in namespaces:
         kinds = "llamamodels,modelrouters,deployments,jobs,pods"
-        for name, words in {
+        for name, arguments in {
             "resources.yaml": ("get", kinds, "-o", "yaml"),
             "pods.txt": ("describe", "pods"),
             "events.txt": ("events",),
         }.items():
-            _write(folder / f"{namespace}-{name}", *kubectl, "-n", namespace, *words)
+            _write(folder / f"{namespace}-{name}", *kubectl, "-n", namespace, *arguments)
         for pod in _pods(*kubectl, "-n", namespace, "get", "pods", "-o", "json"):
             log = (
                 *kubectl,

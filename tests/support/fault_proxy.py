@@ -137,8 +137,8 @@ class FaultProxy:
             await runner.cleanup()
 
     async def _cut(self) -> None:
-        for each in list(self._watches):
-            _hang_up(each)
+        for watch in list(self._watches):
+            _hang_up(watch)
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         watching = request.query.get("watch") in ("1", "true")

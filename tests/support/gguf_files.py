@@ -29,7 +29,7 @@ def header_bytes(
         parts += [_text(key), struct.pack("<I", kind), data]
     for name, shape, kind, offset in tensors:
         parts += [_text(name), struct.pack("<I", len(shape))]
-        parts += [struct.pack("<Q", each) for each in shape]
+        parts += [struct.pack("<Q", item) for item in shape]
         parts.append(struct.pack("<IQ", kind, offset))
     return b"".join(parts)
 
@@ -49,7 +49,7 @@ def _value(value: Any) -> tuple[int, bytes]:
     if isinstance(value, str):
         return TEXT, _text(value)
     kind, _ = _value(value[0]) if value else (U32, b"")
-    items = b"".join(_value(each)[1] for each in value)
+    items = b"".join(_value(item)[1] for item in value)
     return ARRAY, struct.pack("<IQ", kind, len(value)) + items
 
 

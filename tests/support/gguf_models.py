@@ -72,9 +72,9 @@ def model(
     if experts:
         own["expert_count"], own["expert_used_count"], own["expert_feed_forward_length"] = experts
     own |= {name.replace("__", "."): value for name, value in more.items()}
-    found = {f"{architecture}.{name}": value for name, value in own.items() if value is not None}
+    value = {f"{architecture}.{name}": value for name, value in own.items() if value is not None}
     tokenizer = {"tokenizer.ggml.model": "none", "tokenizer.ggml.token_type_count": 2}
-    return {"general.architecture": architecture, **tokenizer, **found}
+    return {"general.architecture": architecture, **tokenizer, **value}
 
 
 def attention(key: int, value: int | None = None) -> Json:
@@ -493,6 +493,6 @@ def small(architecture: str, **changes: Any) -> Json:
     own = {**usual, **_OWN.get(architecture, {}), **changes}
     size = (own.pop("blocks"), 1024, own.pop("heads"), own.pop("kv_heads"))
     experts = (8, 2, 256) if architecture in _MOE else None
-    found = model(architecture, size, experts=experts, **own)
+    row = model(architecture, size, experts=experts, **own)
     alphas = [f"xielu.{name}" for name in ("alpha_n", "alpha_p", "beta", "eps")]
-    return {**found, **{name: [1.0] * 8 for name in alphas if architecture == "apertus"}}
+    return {**row, **{name: [1.0] * 8 for name in alphas if architecture == "apertus"}}

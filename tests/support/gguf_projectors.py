@@ -81,10 +81,10 @@ def _vision(
     }
     for layer in range(layers):
         block = f"v.blk.{layer}"
-        for each in ("attn_q", "attn_k", "attn_v", "attn_out"):
-            shapes |= {f"{block}.{each}.weight": (width, width), f"{block}.{each}.bias": (width,)}
-        for each in ("ln1", "ln2"):
-            shapes |= {f"{block}.{each}.weight": (width,), f"{block}.{each}.bias": (width,)}
+        for name in ("attn_q", "attn_k", "attn_v", "attn_out"):
+            shapes |= {f"{block}.{name}.weight": (width, width), f"{block}.{name}.bias": (width,)}
+        for entry in ("ln1", "ln2"):
+            shapes |= {f"{block}.{entry}.weight": (width,), f"{block}.{entry}.bias": (width,)}
         shapes |= {f"{block}.ffn_up.weight": (width, hidden), f"{block}.ffn_up.bias": (hidden,)}
         shapes |= {f"{block}.ffn_down.weight": (hidden, width), f"{block}.ffn_down.bias": (width,)}
     return metadata, shapes

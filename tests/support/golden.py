@@ -59,15 +59,15 @@ def plan(resource: dict[str, Any], *, uid: str = UID) -> Outcome:
         )
     spec = LlamaModelSpec.model_validate(resource["spec"])
     template = ChatTemplateFacts(TEMPLATE if spec.chat_template else "")
-    wanted = demand(owner, spec, FileFacts())
-    assert wanted is not None
+    model_demand = demand(owner, spec, FileFacts())
+    assert model_demand is not None
     name = labels.deployment_name(owner.name, NODES[0])
     old = DeploymentFacts(name=name, node=NODES[0], config_hash="", settled=True)
     facts = ModelFacts(
         owner=owner,
         defaults=DEFAULTS,
-        assignment=Assignment(wanted, NODES[: wanted.replicas]),
-        deployments=() if wanted.replicas else (old,),
+        assignment=Assignment(model_demand, NODES[: model_demand.replicas]),
+        deployments=() if model_demand.replicas else (old,),
         files=FileFacts(chat_template=template),
     )
     return plan_llamamodel(spec, facts)

@@ -70,8 +70,8 @@ def _sha256(path: Path, _size: int, _modified: int) -> str:
 
 
 def sha256_of(path: Path) -> str:
-    found = path.stat()
-    return _sha256(path, found.st_size, found.st_mtime_ns)
+    value = path.stat()
+    return _sha256(path, value.st_size, value.st_mtime_ns)
 
 
 @contextmanager
@@ -130,13 +130,13 @@ class _Handler(BaseHTTPRequestHandler):
         return revision if revision in commits.values() else commits.get(revision, "")
 
     def _api(self, path: str) -> None:
-        what, revision = path.rsplit("/", 1)
+        description, revision = path.rsplit("/", 1)
         commit = self._commit(revision)
         if not commit:
             return self._answer(404, **{"X-Error-Code": "RevisionNotFound"})
-        if what.endswith("/revision"):
-            return self._json({"id": what, "sha": commit})
-        found = [(name, self.hub.path_of(commit, name)) for name in self.body["paths"]]
+        if description.endswith("/revision"):
+            return self._json({"id": description, "sha": commit})
+        value = [(name, self.hub.path_of(commit, name)) for name in self.body["paths"]]
         return self._json(
             [
                 {
@@ -150,7 +150,7 @@ class _Handler(BaseHTTPRequestHandler):
                         "pointerSize": 135,
                     },
                 }
-                for name, file in found
+                for name, file in value
                 if file.is_file()
             ]
         )
@@ -169,11 +169,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _file(self, path: str) -> None:
         where, _, file = path.strip("/").partition("/")
         commit, _, rest = file.partition("/")
-        found = self.hub.path_of(commit, rest) if where == "cdn" else self.hub.folder / file
+        value = self.hub.path_of(commit, rest) if where == "cdn" else self.hub.folder / file
         if self.hub.fails_next:
             extra = {"Retry-After": self.hub.retry_after} if self.hub.retry_after else {}
             return self._answer(self.hub.fails_next.pop(0), **extra)
-        return self._send(found) if found.is_file() else self._answer(404)
+        return self._send(value) if value.is_file() else self._answer(404)
 
     def _send(self, path: Path) -> None:
         hub, size = self.hub, path.stat().st_size
@@ -218,8 +218,8 @@ class _Handler(BaseHTTPRequestHandler):
             while True:
                 self.wfile.write(bytes(2**16))
 
-    def _json(self, found: Json) -> None:
-        self._answer(200, json.dumps(found).encode())
+    def _json(self, value: Json) -> None:
+        self._answer(200, json.dumps(value).encode())
 
     def _answer(self, status: int, data: bytes = b"", **headers: str) -> None:
         self._head(status, {**headers, "Content-Length": str(len(data))})

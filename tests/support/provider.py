@@ -23,22 +23,23 @@ def secret(name: str, **entries: str) -> Json:
 
 def applied(kube: Kubectl) -> None:
     """Apply the service and wait until it answers."""
-    known = [{"name": NAME, "modelRef": {"name": NAME}, "aliases": ["*"]}]
+    expected = [{"name": NAME, "modelRef": {"name": NAME}, "aliases": ["*"]}]
     auth = {"secretRef": {"name": NAME, "keys": ["customer"]}}
     kube.apply(secret(NAME, customer=KEY))
     brief = ["--grammar", 'root ::= "Yes."']  # so small a model would not end by itself
     kube.apply(smollm2(NAME, contextSize=8192, memory={"host": "2Gi"}, extraArgs=brief))
-    there = router(models=known, routes={"default": NAME}, auth=auth)
-    kube.apply({**there, "metadata": {"name": NAME}})
+    manifest = router(models=expected, routes={"default": NAME}, auth=auth)
+    kube.apply({**manifest, "metadata": {"name": NAME}})
     kube.wait_ready(f"llamamodel/{NAME}", f"modelrouter/{NAME}")
 
 
 def with_stand_ins(kube: Kubectl, resource: Json) -> Json:
     """Return a ModelRouter whose providers are this service, and put its key into their Secrets."""
     providers = [
-        {**each, "baseURL": URLS[each["protocol"]]} for each in resource["spec"]["providers"]
+        {**provider, "baseURL": URLS[provider["protocol"]]}
+        for provider in resource["spec"]["providers"]
     ]
-    for each in providers:
-        if found := each.get("apiKeySecretRef"):
-            kube.apply(secret(found["name"], **{found["key"]: KEY}))
+    for provider in providers:
+        if live := provider.get("apiKeySecretRef"):
+            kube.apply(secret(live["name"], **{live["key"]: KEY}))
     return {**resource, "spec": {**resource["spec"], "providers": providers}}

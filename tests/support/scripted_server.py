@@ -127,12 +127,12 @@ class _Handler(BaseHTTPRequestHandler):
     def _read(self) -> bytes:
         if self.headers.get("Transfer-Encoding") != "chunked":
             return self.rfile.read(int(self.headers["Content-Length"]))
-        found = b""
+        value = b""
         while size := int(self.rfile.readline(), 16):
-            found += self.rfile.read(size)
+            value += self.rfile.read(size)
             self.rfile.readline()
         self.rfile.readline()
-        return found
+        return value
 
     def _serve(self, body: Json) -> None:
         script = self.script
@@ -142,8 +142,8 @@ class _Handler(BaseHTTPRequestHandler):
         if refused:
             self._answer(refused["code"], {"error": refused})
         elif self.path.endswith(("count_tokens", "input_tokens")):
-            words = script.tokens or len(json.dumps(body.get("messages")).split())
-            self._answer(200, {"input_tokens": words})
+            tokens = script.tokens or len(json.dumps(body.get("messages")).split())
+            self._answer(200, {"input_tokens": tokens})
         elif self.path in _ANSWERS:
             self._answer(200, _ANSWERS[self.path])
         else:
@@ -166,18 +166,18 @@ class _Handler(BaseHTTPRequestHandler):
         if script.mode in ("die", "silent"):
             events = events[: len(events) // 2]
         if script.mode == "garble":
-            events = [each.replace('"delta"', '"delta": 3, "x"') for each in events]
-            events = [each.replace('"content"', '"content": [3], "x"') for each in events]
+            events = [event.replace('"delta"', '"delta": 3, "x"') for event in events]
+            events = [event.replace('"content"', '"content": [3], "x"') for event in events]
         chunks = [
-            b"%x\r\n%b\r\n" % (len(each), each) for each in map(str.encode, filter(None, events))
+            b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in map(str.encode, filter(None, events))
         ]
         if script.mode not in ("die", "silent"):
             chunks.append(b"0\r\n\r\n")
         pieces = list(_pieces(b"".join(chunks), script.cut)) if script.cut else chunks
-        for place, each in enumerate(pieces, 1):
+        for place, piece in enumerate(pieces, 1):
             if place == len(pieces) and script.mode != "silent":
                 self._rest()
-            self.wfile.write(each)
+            self.wfile.write(piece)
             if script.cut:
                 time.sleep(0.0005)
         if script.mode == "silent":
@@ -209,8 +209,8 @@ def _events(path: str, script: Scripted) -> Iterator[str]:
     elif path == "/api/chat":
         yield from _ollama(script)
     elif path == "/infill":
-        for each in TEXT:
-            yield _sse({"content": each, "stop": False})
+        for chunk in TEXT:
+            yield _sse({"content": chunk, "stop": False})
         yield _sse({"content": "", "stop": True, "tokens_evaluated": 7, "tokens_predicted": 3})
     else:
         yield from _chat(path, script)
@@ -222,15 +222,15 @@ def _anthropic(script: Scripted) -> Iterator[str]:
         yield from _planned(script.plan.pop(0))
         return
     block: Json = {"type": "text", "text": ""}
-    deltas: list[Json] = [{"type": "text_delta", "text": each} for each in TEXT]
+    deltas: list[Json] = [{"type": "text_delta", "text": chunk} for chunk in TEXT]
     if script.calls:
         block = {"type": "tool_use", "id": "toolu_1", "name": "add"}
         parts = ('{"a": 1', ', "b": "ü"}')
-        deltas = [{"type": "input_json_delta", "partial_json": each} for each in parts]
+        deltas = [{"type": "input_json_delta", "partial_json": part} for part in parts]
     start = {"type": "content_block_start", "index": 0, "content_block": block}
     yield _sse(start, "content_block_start")
-    for each in deltas:
-        data = {"type": "content_block_delta", "index": 0, "delta": each}
+    for chunk in deltas:
+        data = {"type": "content_block_delta", "index": 0, "delta": chunk}
         yield _sse(data, "content_block_delta")
     yield _sse({"type": "content_block_stop", "index": 0}, "content_block_stop")
     reason = "tool_use" if script.calls else "end_turn"
@@ -257,27 +257,27 @@ def _planned(blocks: list[Json]) -> Iterator[str]:
 
 
 def _ollama(script: Scripted) -> Iterator[str]:
-    lines: list[Json] = [{"message": {"role": "assistant", "content": each}} for each in TEXT]
+    lines: list[Json] = [{"message": {"role": "assistant", "content": chunk}} for chunk in TEXT]
     if script.calls:
         function = {"name": "add", "arguments": {"a": 1, "b": 2}}
         lines = [{"message": {"content": "", "tool_calls": [{"function": function}]}}]
-    for each in lines:
-        yield json.dumps({**each, "done": False}) + "\n"
+    for line in lines:
+        yield json.dumps({**line, "done": False}) + "\n"
     counts = {"prompt_eval_count": 7, "eval_count": 3}
     yield json.dumps({"done": True, "done_reason": "stop", "message": {}, **counts}) + "\n"
 
 
 def _chat(path: str, script: Scripted) -> Iterator[str]:
     texts = []
-    for each in ("",) if script.calls else TEXT:
-        piece: Json = {"text": each} if path == "/v1/completions" else {"delta": {"content": each}}
+    for name in ("",) if script.calls else TEXT:
+        piece: Json = {"text": name} if path == "/v1/completions" else {"delta": {"content": name}}
         texts.append(_sse({"id": "1", "choices": [{"index": 0, "finish_reason": None, **piece}]}))
     yield "".join(texts) * (script.repeat - 1)
     yield from texts
     if script.calls:
         for part in (
             {**CALL, "index": 0},
-            *({"index": 0, "function": {"arguments": each}} for each in ('{"a": 1', ', "b": 2}')),
+            *({"index": 0, "function": {"arguments": entry}} for entry in ('{"a": 1', ', "b": 2}')),
         ):
             yield _sse({"choices": [{"index": 0, "delta": {"tool_calls": [part]}}]})
     reason = "tool_calls" if script.calls else "stop"
@@ -293,8 +293,8 @@ def _responses() -> Iterator[str]:
     response: Json = {"id": "resp_1", "object": "response", "model": "scripted", "output": []}
     yield _named({"type": "response.created", "response": response})
     yield _named({"type": "response.output_item.added", "item": item})
-    for each in TEXT:
-        yield _named({"type": "response.output_text.delta", "item_id": "msg_1", "delta": each})
+    for entry in TEXT:
+        yield _named({"type": "response.output_text.delta", "item_id": "msg_1", "delta": entry})
     part = {"type": "output_text", "text": "".join(TEXT), "annotations": []}
     done = {**item, "content": [part], "status": "completed"}
     yield _named({"type": "response.output_item.done", "item": done})
@@ -325,14 +325,14 @@ class _Server(ThreadingHTTPServer):
 @contextmanager
 def scripted(*, port: int = 0, **script: Any) -> Iterator[Scripted]:
     """Serve a script on loopback."""
-    found = Scripted(**script)
-    server = _Server(("127.0.0.1", port), type("Handler", (_Handler,), {"script": found}))
-    server.RequestHandlerClass.timeout = found.idle_seconds
-    found.url = f"http://127.0.0.1:{server.server_address[1]}"
+    value = Scripted(**script)
+    server = _Server(("127.0.0.1", port), type("Handler", (_Handler,), {"script": value}))
+    server.RequestHandlerClass.timeout = value.idle_seconds
+    value.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield found
+        yield value
     finally:
         server.shutdown()
         server.server_close()

@@ -13,13 +13,13 @@ from llama_halo.errors import NotAGGUF
 
 @given(st.text(max_size=5000))
 def test_a_failure_is_whole_json_within_the_limit(message: str) -> None:
-    told = failure(NotAGGUF(message))
-    assert len(told) <= MOST_BYTES
-    found = json.loads(told)["error"]
-    assert found["reason"] == "NotAGGUF"
-    assert message.startswith(found["message"])
+    report = failure(NotAGGUF(message))
+    assert len(report) <= MOST_BYTES
+    error = json.loads(report)["error"]
+    assert error["reason"] == "NotAGGUF"
+    assert message.startswith(error["message"])
 
 
 def test_a_result_that_is_too_long_is_an_error() -> None:
-    told = json.loads(result({"profile": "x" * 5000}))
-    assert "5014 bytes, and 4096 can be told" in told["error"]["message"]
+    message = json.loads(result({"profile": "x" * 5000}))
+    assert "5014 bytes, and 4096 can be told" in message["error"]["message"]

@@ -20,7 +20,7 @@ from llama_halo.plan.supported import unsupported_in_model
 from tests.support.gguf_files import header_bytes
 from tests.support.gguf_models import MODELS
 
-CATALOG = {each.name: each for each in entries()}
+CATALOG = {entry.name: entry for entry in entries()}
 # The dimensions of the model's file, where the tests of memory have them.
 KNOWN = {
     "qwen3-6-35b-a3b": "qwen3.6-35b-a3b",
@@ -48,19 +48,19 @@ def test_an_entrys_cache_is_what_its_dimensions_make_it(name: str) -> None:
     spec = LlamaModelSpec.model_validate(CATALOG[name].spec)
     data = header_bytes(MODELS[KNOWN[name]])
     header = read_header(lambda at, count: data[at : at + count], len(data))
-    found = profile(header, "x.gguf")
-    serving = serving_of(spec, found)
-    own = kv_cache_bytes(found.model, serving) + state_bytes(found.model, serving)
+    model_profile = profile(header, "x.gguf")
+    serving = serving_of(spec, model_profile)
+    own = kv_cache_bytes(model_profile.model, serving) + state_bytes(model_profile.model, serving)
     assert own / MIB == pytest.approx(CATALOG[name].context_mib, abs=1)
 
 
 def samples() -> dict[str, dict[str, Any]]:
-    found = {}
+    value = {}
     for path in (REPOSITORY / "deploy/samples").rglob("*.yaml"):
-        for each in yaml.safe_load_all(path.read_text()):
-            if each["kind"] == "LlamaModel" and "huggingFace" in each["spec"]["source"]:
-                found[f"{path.parent.name}/{each['metadata']['name']}"] = each
-    return found
+        for document in yaml.safe_load_all(path.read_text()):
+            if document["kind"] == "LlamaModel" and "huggingFace" in document["spec"]["source"]:
+                value[f"{path.parent.name}/{document['metadata']['name']}"] = document
+    return value
 
 
 @pytest.mark.parametrize("sample", samples())
@@ -74,12 +74,12 @@ def test_a_sample_of_a_model_of_the_catalog_is_of_the_same_file(sample: str) -> 
 def test_what_fits_together_is_told() -> None:
     big, coder = CATALOG["gpt-oss-120b"], CATALOG["qwen3-6-35b-a3b"]
     assert together([big, coder], 104 * 1024) == ("# together about 85.9Gi of 104.0Gi", True)
-    told, fits = together([big, coder, CATALOG["hermes-4-70b"]], 104 * 1024)
+    message, fits = together([big, coder, CATALOG["hermes-4-70b"]], 104 * 1024)
     assert not fits
-    assert "they take turns" in told
-    told, fits = together([big], 32 * 1024)
+    assert "they take turns" in message
+    message, fits = together([big], 32 * 1024)
     assert not fits
-    assert "gpt-oss-120b: alone more than the 32.0Gi" in told
+    assert "gpt-oss-120b: alone more than the 32.0Gi" in message
     assert beside(big, list(CATALOG.values()), 104 * 1024) == "qwen3-6-35b-a3b-q8"
     assert beside(big, list(CATALOG.values()), 63 * 1024) == "-"
 
@@ -89,7 +89,7 @@ def test_the_catalog_in_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(capsys.readouterr().out.splitlines()) == len(CATALOG) + 1
     assert main(["catalog", "gpt-oss-20b", "llama-3-2-3b"]) == 0
     printed = capsys.readouterr()
-    kinds = [each["metadata"]["name"] for each in yaml.safe_load_all(printed.out)]
+    kinds = [document["metadata"]["name"] for document in yaml.safe_load_all(printed.out)]
     assert kinds == ["gpt-oss-20b", "llama-3-2-3b"]
     assert "together about" in printed.err
     assert main(["catalog", "gpt-5"]) == 1

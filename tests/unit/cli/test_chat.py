@@ -32,7 +32,7 @@ def test_an_error_in_a_stream_is_told(line: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "has_key", "told"),
+    ("error", "has_key", "message"),
     [
         (ClusterError(404, "there is no model typo"), False, "there is no model typo"),
         (
@@ -51,6 +51,6 @@ def test_an_error_in_a_stream_is_told(line: bytes) -> None:
     ],
 )
 def test_what_is_told_of_an_answer_that_did_not_come(
-    error: Exception, has_key: bool, told: str
+    error: Exception, has_key: bool, message: str
 ) -> None:
-    assert told in why(error, "a", has_key)
+    assert message in why(error, "a", has_key)

@@ -39,8 +39,8 @@ def model(state: str, status: str, **more: Any) -> Json:
     }
 
 
-def shown(seen: Seen, columns: int = 120) -> list[str]:
-    return text(report(seen), now=NOW, columns=columns).splitlines()
+def shown(observed: Seen, columns: int = 120) -> list[str]:
+    return text(report(observed), now=NOW, columns=columns).splitlines()
 
 
 def test_a_node_has_a_bar_of_its_gpu_memory() -> None:
@@ -77,11 +77,11 @@ def test_a_pod_that_was_evicted_holds_nothing() -> None:
 
 
 def test_a_model_that_calls_no_tools_says_why() -> None:
-    found = model("Serving", "True")
-    found["status"]["conditions"].append(
+    row = model("Serving", "True")
+    row["status"]["conditions"].append(
         {"type": "ToolCalling", "status": "False", "reason": "X", "message": "it only talks"}
     )
-    assert "    tools: it only talks" in shown(Seen(models=[found]))
+    assert "    tools: it only talks" in shown(Seen(models=[row]))
 
 
 def test_a_model_that_is_not_ready_says_why_and_one_that_is_does_not() -> None:
@@ -93,8 +93,8 @@ def test_a_model_that_is_not_ready_says_why_and_one_that_is_does_not() -> None:
 
 def test_a_download_is_shown_with_its_bar_and_rate() -> None:
     download = {"percent": 32, "totalBytes": 21 * 2**30, "bytesPerSecond": 85 * 2**20}
-    found = model("Downloading", "False", download={**download, "remainingSeconds": 130})
-    lines = shown(Seen(models=[found]))
+    row = model("Downloading", "False", download={**download, "remainingSeconds": 130})
+    lines = shown(Seen(models=[row]))
     assert lines[-1].strip() == f"{'█' * 8}{'░' * 16}  32% of 21.0Gi, 85.0 MiB/s, 2m10s left"
 
 
@@ -120,9 +120,9 @@ def test_the_newest_events_come_first_and_few() -> None:
 
 
 def test_no_line_is_longer_than_the_terminal_and_no_word_is_lost() -> None:
-    found = model("OutOfMemory", "False", nodeSummary="x" * 200)
-    found["status"]["conditions"][0]["message"] = f"{'needs more ' * 20}: lower contextSize"
-    lines = shown(Seen(nodes=[NODE], models=[found]), columns=60)
+    row = model("OutOfMemory", "False", nodeSummary="x" * 200)
+    row["status"]["conditions"][0]["message"] = f"{'needs more ' * 20}: lower contextSize"
+    lines = shown(Seen(nodes=[NODE], models=[row]), columns=60)
     assert all(len(line) <= 60 for line in lines)
     assert "lower contextSize" in " ".join(" ".join(lines).split())
 

@@ -39,8 +39,8 @@ def model(name: str, *aliases: str, labels: dict[str, str] | None = None) -> Mod
 
 
 MODELS = {
-    each.name: each
-    for each in (
+    item.name: item
+    for item in (
         model("large", "qwen", "gpt-4o-mini"),
         model("little", "gpt-4o-mini"),
         model("found", "vision", labels={"tier": "agents", "x": "y"}),
@@ -71,15 +71,15 @@ MODELS = {
     ],
 )
 def test_a_name_becomes_a_model(name: str, background: bool, target: str | None) -> None:
-    found = resolve(CONFIG, MODELS, name, Traits(background=background))
-    assert (found and f"{found.name} {found.route}") == target
+    value = resolve(CONFIG, MODELS, name, Traits(background=background))
+    assert (value and f"{value.name} {value.route}") == target
 
 
 def test_without_a_pattern_claude_goes_to_the_default_route() -> None:
     config = CONFIG.model_copy(update={"models": (), "routes": Routes(default="found")})
-    found = resolve(config, MODELS, "claude-sonnet-5", Traits())
-    assert found is not None
-    assert (found.name, found.route) == ("found", "default")
+    target = resolve(config, MODELS, "claude-sonnet-5", Traits())
+    assert target is not None
+    assert (target.name, target.route) == ("found", "default")
 
 
 CLAUDE = {"user-agent": "claude-cli/2.1.331 (external, sdk-cli)"}
@@ -119,8 +119,8 @@ def test_a_side_task_is_told_by_its_shape_and_not_taken_for_a_first_question(
     assert traits_of(headers, body, 0).background is background
 
 
-def text(words: str) -> dict[str, str]:
-    return {"type": "text", "text": words}
+def text(arguments: str) -> dict[str, str]:
+    return {"type": "text", "text": arguments}
 
 
 @pytest.mark.parametrize(
@@ -164,14 +164,14 @@ roles = st.lists(st.sampled_from(["user", "assistant", "system"]), min_size=1, m
 def test_folding_leaves_no_system_message_and_loses_no_text(order: list[str]) -> None:
     messages = [{"role": role, "content": f"<{i}>"} for i, role in enumerate(order)]
     folded = anthropic.upstream_body({"model": "x", "messages": messages})["messages"]
-    assert all(each["role"] != "system" for each in folded)
-    said = "".join(
-        each["content"]
-        if isinstance(each["content"], str)
-        else "".join(b["text"] for b in each["content"])
-        for each in folded
+    assert all(message["role"] != "system" for message in folded)
+    output = "".join(
+        message["content"]
+        if isinstance(message["content"], str)
+        else "".join(b["text"] for b in message["content"])
+        for message in folded
     )
-    assert said == "".join(f"<{i}>" for i in range(len(order)))
+    assert output == "".join(f"<{i}>" for i in range(len(order)))
 
 
 def test_the_billing_line_server_tools_and_disabled_thinking_are_mended() -> None:
@@ -184,7 +184,7 @@ def test_the_billing_line_server_tools_and_disabled_thinking_are_mended() -> Non
     }
     mended = anthropic.upstream_body(body)
     assert mended["system"] == [text("You are")]
-    assert [each["name"] for each in mended["tools"]] == ["Read"]
+    assert [tool["name"] for tool in mended["tools"]] == ["Read"]
     assert mended["chat_template_kwargs"] == {"enable_thinking": False}
     none = anthropic.upstream_body({**body, "tool_choice": {"type": "none"}})
     assert "tools" not in none
@@ -209,14 +209,14 @@ def test_llama_servers_errors_become_what_clients_understand(
 
 def test_a_long_prompt_is_told_in_each_apis_words() -> None:
     failure = Failure(400, "x", tokens=(9031, 4096))
-    told = anthropic_error(failure, "req_1")["error"]["message"]
-    assert told == "prompt is too long: 9031 tokens > 4096 maximum"
+    message = anthropic_error(failure, "req_1")["error"]["message"]
+    assert message == "prompt is too long: 9031 tokens > 4096 maximum"
     assert openai_error(failure)["error"]["code"] == "context_length_exceeded"
 
 
 @given(st.lists(st.text(alphabet="aä\u2028 b:", max_size=8), max_size=5), st.data())
 async def test_events_are_whole_however_the_bytes_are_cut(texts: list[str], data: Any) -> None:
-    whole = b"".join(encode({"text": each}, "delta") for each in texts)
+    whole = b"".join(encode({"text": chunk}, "delta") for chunk in texts)
     if data.draw(st.booleans()):
         whole = whole.replace(b"\n", b"\r\n")
 
@@ -227,9 +227,9 @@ async def test_events_are_whole_however_the_bytes_are_cut(texts: list[str], data
             yield rest[:size]
             rest = rest[size:]
 
-    found = [event async for event in events(chunks())]
-    assert [event.value["text"] for event in found] == texts
-    assert all(event.name == "delta" for event in found)
+    value = [event async for event in events(chunks())]
+    assert [event.value["text"] for event in value] == texts
+    assert all(event.name == "delta" for event in value)
 
 
 def test_done_is_no_json() -> None:
@@ -248,8 +248,8 @@ def test_done_is_no_json() -> None:
 def test_it_is_said_of_these_models_what_is_in_flight(
     spec: Any, on_demand: bool, has_lease: bool
 ) -> None:
-    found = model_of({"metadata": {"name": "m"}, "spec": spec})
-    assert (found.on_demand, found.has_lease) == (on_demand, has_lease)
+    value = model_of({"metadata": {"name": "m"}, "spec": spec})
+    assert (value.on_demand, value.has_lease) == (on_demand, has_lease)
 
 
 def with_replicas(*placements: tuple[str, str], available: bool = True) -> Model:
@@ -269,7 +269,7 @@ def with_replicas(*placements: tuple[str, str], available: bool = True) -> Model
 
 
 @pytest.mark.parametrize(
-    ("placements", "available", "found"),
+    ("placements", "available", "value"),
     [
         ((("Serving", "a:8080"),), True, ["http://a:8080", "http://service"]),
         ((("Serving", "a:8080"), ("Loading", "b:8080")), True, ["http://a:8080", "http://service"]),
@@ -279,21 +279,21 @@ def with_replicas(*placements: tuple[str, str], available: bool = True) -> Model
     ],
 )
 def test_servers_that_answer_are_asked_themselves_and_the_service_is_the_way_out(
-    placements: Any, available: bool, found: list[str]
+    placements: Any, available: bool, value: list[str]
 ) -> None:
     model = with_replicas(*placements, available=available)
-    assert urls(model, servers(model, "s")[0]) == found
+    assert urls(model, servers(model, "s")[0]) == value
 
 
 def test_a_session_stays_with_its_replica_whatever_becomes_of_the_others() -> None:
     three = [("Serving", f"{name}:8080") for name in "abc"]
     sessions = [f"session {number}" for number in range(300)]
-    first = {each: servers(with_replicas(*three), each)[0] for each in sessions}
+    first = {session: servers(with_replicas(*three), session)[0] for session in sessions}
     shares = [list(first.values()).count(f"http://{name}:8080") for name in "abc"]
     assert min(shares) > 60
-    without_a = {each: servers(with_replicas(*three[1:]), each)[0] for each in sessions}
-    moved = [each for each in sessions if first[each] != without_a[each]]
-    assert {first[each] for each in moved} == {"http://a:8080"}
+    without_a = {session: servers(with_replicas(*three[1:]), session)[0] for session in sessions}
+    moved = [session for session in sessions if first[session] != without_a[session]]
+    assert {first[entry] for entry in moved} == {"http://a:8080"}
 
 
 USER = '{"device_id": "d", "session_id": "from-user-id"}'

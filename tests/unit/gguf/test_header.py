@@ -86,7 +86,7 @@ def tensor(shape: list[int], kind: int = F32, offset: int = 0, name: str = "t") 
 
 
 @pytest.mark.parametrize(
-    ("data", "error", "words"),
+    ("data", "error", "arguments"),
     [
         (b"", DamagedGGUF, "first four bytes"),
         (b"<html>not found</html>", NotAGGUF, "does not start with GGUF"),
@@ -120,9 +120,9 @@ def tensor(shape: list[int], kind: int = F32, offset: int = 0, name: str = "t") 
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused_with_what_was_seen(
-    data: bytes, error: type[GGUFError], words: str
+    data: bytes, error: type[GGUFError], arguments: str
 ) -> None:
-    with pytest.raises(error, match=words):
+    with pytest.raises(error, match=arguments):
         read(data)
 
 
@@ -178,7 +178,7 @@ def test_the_shards_of_a_model_are_found_by_the_name_of_the_first() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "header", "words"),
+    ("name", "header", "arguments"),
     [
         ("renamed.gguf", lambda: shard(0), "must not be changed"),
         ("model-00001-of-00004.gguf", lambda: shard(0), "must not be changed"),
@@ -187,9 +187,9 @@ def test_the_shards_of_a_model_are_found_by_the_name_of_the_first() -> None:
     ],
 )
 def test_a_shard_that_is_not_the_first_or_was_renamed_is_refused(
-    name: str, header: Callable[[], Header], words: str
+    name: str, header: Callable[[], Header], arguments: str
 ) -> None:
-    with pytest.raises(DamagedGGUF, match=words):
+    with pytest.raises(DamagedGGUF, match=arguments):
         shard_names(name, header())
 
 

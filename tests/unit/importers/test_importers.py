@@ -33,27 +33,27 @@ SECRETS = (
 Json = dict[str, Any]
 
 
-def imported(*texts: tuple[str, str], root: str = "/models", **wanted: Any) -> tuple[Found, str]:
+def imported(*texts: tuple[str, str], root: str = "/models", **expected: Any) -> tuple[Found, str]:
     """Return what was found in files and the manifests."""
-    found = Found()
-    for file, text in sorted(texts, key=lambda each: order(*each)):
-        read(found, file, text, root)
-    return found, manifests(found, resources(found, Wanted(**wanted)))
+    result = Found()
+    for file, text in sorted(texts, key=lambda item: order(*item)):
+        read(result, file, text, root)
+    return result, manifests(result, resources(result, Wanted(**expected)))
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda path: path.name)
 def test_a_configuration_becomes_what_is_written_down(case: Path) -> None:
     files = sorted(path for path in case.iterdir() if ".golden" not in path.name)
-    found, text = imported(*((path.name, path.read_text()) for path in files))
+    value, text = imported(*((path.name, path.read_text()) for path in files))
     golden = IMPORTS / f"{case.name}.golden.yaml"
-    told = "".join(f"# {line}\n" for line in report(found, every=True).splitlines())
-    whole = f"{told}---\n{text}"
+    message = "".join(f"# {line}\n" for line in report(value, every=True).splitlines())
+    whole = f"{message}---\n{text}"
     if os.environ.get("GOLDEN_UPDATE"):
         golden.write_text(whole)
     assert whole == golden.read_text()
-    for each in yaml.safe_load_all(text):
-        schema = LlamaModelSpec if each["kind"] == "LlamaModel" else ModelRouterSpec
-        schema.model_validate(each["spec"])
+    for document in yaml.safe_load_all(text):
+        schema = LlamaModelSpec if document["kind"] == "LlamaModel" else ModelRouterSpec
+        schema.model_validate(document["spec"])
     assert not any(secret in whole for secret in SECRETS)
 
 
@@ -121,11 +121,11 @@ MODEL: dict[str, tuple[str, Json]] = {
 
 @pytest.mark.parametrize("case", MODEL)
 def test_a_command_line_becomes_typed_fields(case: str) -> None:
-    line, wanted = MODEL[case]
+    line, expected = MODEL[case]
     line = line if "llama-server" in line else f"llama-server {line}"
     model = FoundModel("a")
     CommandLine(Found(), model, "x", "/models").start(parse(line), [])
-    assert model.spec == {"source": {"local": {"path": "a.gguf"}}, **wanted}
+    assert model.spec == {"source": {"local": {"path": "a.gguf"}}, **expected}
     LlamaModelSpec.model_validate(model.spec)
 
 
@@ -134,15 +134,15 @@ def test_a_modelfile() -> None:
         "# mine\nFROM ./llama/model.gguf\nPARAMETER num_ctx 8192\nPARAMETER temperature 0.2\n"
         'PARAMETER stop "x"\nPARAMETER num_gpu 0\nSYSTEM """You\nare"""\nADAPTER ./lora.gguf\n'
     )
-    found, _ = imported(("coder.modelfile", text))
-    assert found.models["coder"].spec == {
+    value, _ = imported(("coder.modelfile", text))
+    assert value.models["coder"].spec == {
         "source": {"local": {"path": "llama/model.gguf"}},
         "contextSize": 8192,
         "extraArgs": ["--temp", "0.2"],
         "backend": "CPU",
         "adapters": [{"name": "lora", "source": {"local": {"path": "lora.gguf"}}}],
     }
-    dropped = [each.where for each in found.notes if each.verdict is Verdict.DROPPED]
+    dropped = [note.where for note in value.notes if note.verdict is Verdict.DROPPED]
     assert dropped == ["coder.modelfile: PARAMETER", "coder.modelfile: SYSTEM"]
 
 
@@ -167,10 +167,10 @@ def test_no_setting_is_lost_without_a_word(extra: Json) -> None:
         ("g.json", {"m": {"ctx_size": 512, **extra}}),
     ]
     for file, document in files:
-        found = Found()
-        read(found, file, json.dumps(document), "/models")
-        told = {note.where.rpartition(".")[2] for note in found.notes}
-        assert extra.keys() <= told, file
+        result = Found()
+        read(result, file, json.dumps(document), "/models")
+        rpartitions = {note.where.rpartition(".")[2] for note in result.notes}
+        assert extra.keys() <= rpartitions, file
 
 
 FLAGS = st.sampled_from(
@@ -179,9 +179,9 @@ FLAGS = st.sampled_from(
 
 
 @given(st.lists(st.one_of(FLAGS, st.text(max_size=20)), max_size=12))
-def test_any_words_are_read_without_an_error(words: list[str]) -> None:
+def test_any_words_are_read_without_an_error(arguments: list[str]) -> None:
     model = FoundModel("a")
-    CommandLine(Found(), model, "x", "/models").read(words, [])
+    CommandLine(Found(), model, "x", "/models").read(arguments, [])
 
 
 @given(st.text(max_size=200))
@@ -209,8 +209,8 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
         pairs = value.items()
     elif isinstance(value, list):
         pairs = enumerate(value)
-    for key, each in pairs:
-        yield from places(each, (*path, key))
+    for key, item in pairs:
+        yield from places(item, (*path, key))
 
 
 @settings(max_examples=400, deadline=None)
@@ -229,8 +229,10 @@ def test_whatever_stands_where_it_does_not_belong_ends_in_no_traceback(data: st.
         target = target[key]
     target[last] = data.draw(ODD)
     with contextlib.suppress(SettingsError):
-        _, text = imported(*((file, yaml.safe_dump(each)) for file, each in documents.items()))
-        kinds = {each["kind"] for each in yaml.safe_load_all(text) if each}
+        _, text = imported(
+            *((file, yaml.safe_dump(document)) for file, document in documents.items())
+        )
+        kinds = {document["kind"] for document in yaml.safe_load_all(text) if document}
         assert kinds <= {"LlamaModel", "ModelRouter"}
 
 
@@ -302,29 +304,29 @@ ExecStop=/usr/bin/pkill llama-server
 
 
 def test_a_script_starts_what_it_starts() -> None:
-    found, _ = imported(("run.sh", SCRIPT))
-    one, other = found.models.values()
+    value, _ = imported(("run.sh", SCRIPT))
+    one, other = value.models.values()
     assert one.name == "one"
     assert one.spec == {"source": {"local": {"path": "one.gguf"}}, "contextSize": 4096}
     assert other.spec == {"contextSize": 2048}
-    asked = [note.text for note in found.notes if note.verdict is Verdict.TODO]
+    asked = [note.text for note in value.notes if note.verdict is Verdict.TODO]
     assert any("$UNKNOWN: a variable that is not known" in text for text in asked)
 
 
 def test_a_config_map_is_what_is_in_it() -> None:
     inner = "models: {m: {cmd: llama-server -m a.gguf}}"
     text = yaml.safe_dump({"kind": "ConfigMap", "data": {"config.yaml": inner}})
-    found, _ = imported(("configmap.yaml", text))
-    assert list(found.models) == ["m"]
+    value, _ = imported(("configmap.yaml", text))
+    assert list(value.models) == ["m"]
 
 
 def test_two_of_one_name_stay_two() -> None:
-    found, text = imported(
+    value, text = imported(
         ("run.sh", "llama-server -m a.gguf -c 1024\nllama-server -m a.gguf -c 2048\n"),
         ("a.yaml", "models: {a: {cmd: llama-server -m b.gguf}}"),
     )
-    assert [each.spec.get("contextSize") for each in found.models.values()].count(1024) == 1
-    names = [each["metadata"]["name"] for each in yaml.safe_load_all(text)]
+    assert [model.spec.get("contextSize") for model in value.models.values()].count(1024) == 1
+    names = [document["metadata"]["name"] for document in yaml.safe_load_all(text)]
     assert len(names) == len(set(names)) == 4
 
 
@@ -345,11 +347,11 @@ def test_providers_and_aliases_stay_apart() -> None:
     _, text = imported(("l.yaml", yaml.safe_dump(document)))
     *_, router = yaml.safe_load_all(text)
     names = {
-        alias: each
-        for each in router["spec"]["models"]
-        for alias in (each["name"], *each.get("aliases", ()))
+        alias: model
+        for model in router["spec"]["models"]
+        for alias in (model["name"], *model.get("aliases", ()))
     }
-    addresses = {each["name"]: each["baseURL"] for each in router["spec"]["providers"]}
+    addresses = {provider["name"]: provider["baseURL"] for provider in router["spec"]["providers"]}
     for name, _, address in entries[:3]:
         assert addresses[names[name]["provider"]] == address
     assert names["big"]["modelRef"] != names["small"]["modelRef"]
@@ -374,7 +376,7 @@ ASKED: dict[str, tuple[list[str], str]] = {
 def test_what_cannot_be_imported_is_said(
     case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words, wanted = ASKED[case]
+    arguments, expected = ASKED[case]
     monkeypatch.chdir(tmp_path)
     Path("x.txt").write_text("hello")
     Path("x.json").write_text("{")
@@ -382,8 +384,8 @@ def test_what_cannot_be_imported_is_said(
     Path("r.yaml").write_text("groups: [{name: a, rules: []}]")
     Path("e.yaml").write_text('macros: {llama: "llama-server --port 1"}\nmodels:\n  # m: {}\n')
     Path("s.yaml").write_text("models: {m: {cmd: llama-server -m a.gguf}}")
-    assert main(["import", *words]) == 1
-    assert wanted in capsys.readouterr().err
+    assert main(["import", *arguments]) == 1
+    assert expected in capsys.readouterr().err
 
 
 def test_an_engine_takes_its_own_settings_back(capsys: pytest.CaptureFixture[str]) -> None:

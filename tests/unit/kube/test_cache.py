@@ -59,9 +59,9 @@ def test_an_object_made_anew_under_the_same_name_replaces_the_old_one() -> None:
     assert store.observe(pod(uid="u2", version=9))
     assert not store.forget(pod(uid="u1", version=8)), "the old one's end is old news"
     assert not store.observe(pod(uid="u1", version=7))
-    found = store.get(key_of(pod()))
-    assert found is not None
-    assert found["metadata"]["uid"] == "u2"
+    live = store.get(key_of(pod()))
+    assert live is not None
+    assert live["metadata"]["uid"] == "u2"
 
 
 def test_a_list_removes_what_it_lacks_but_not_what_is_newer_than_it() -> None:
@@ -69,8 +69,8 @@ def test_a_list_removes_what_it_lacks_but_not_what_is_newer_than_it() -> None:
     store.observe(pod("old", uid="u1", version=5))
     store.observe(pod("new", uid="u2", version=50))
     changed = store.replace("Pod", [], 20)
-    assert [each["metadata"]["name"] for each in changed] == ["old"]
-    assert [each["metadata"]["name"] for each in store.all("Pod")] == ["new"]
+    assert [item["metadata"]["name"] for item in changed] == ["old"]
+    assert [item["metadata"]["name"] for item in store.all("Pod")] == ["new"]
 
 
 def test_children_are_found_by_their_owner_and_leave_with_their_label() -> None:
@@ -104,8 +104,8 @@ def test_the_order_of_news_does_not_matter_when_versions_differ(
             obj = pod(name, uid=name, version=version)
             store.forget(obj) if action == "forget" else store.observe(obj)
         return {
-            (each["metadata"]["name"], each["metadata"]["resourceVersion"])
-            for each in store.all("Pod")
+            (item["metadata"]["name"], item["metadata"]["resourceVersion"])
+            for item in store.all("Pod")
         }
 
     events = list({version: (action, name, version) for action, name, version in events}.values())

@@ -8,7 +8,7 @@ from llama_halo.kube.diff import difference
 
 
 @pytest.mark.parametrize(
-    ("desired", "live", "found"),
+    ("desired", "live", "value"),
     [
         pytest.param({"a": 1}, {"a": 1, "b": 2}, None, id="fields of others do not count"),
         pytest.param({"a": {"b": 1}}, {"a": {"b": 2}}, "a.b", id="a changed value is named"),
@@ -63,5 +63,5 @@ from llama_halo.kube.diff import difference
         pytest.param({"emptyDir": {}}, {"emptyDir": {}}, None, id="an empty choice is a choice"),
     ],
 )
-def test_difference(desired: object, live: object, found: str | None) -> None:
-    assert difference(desired, live) == found
+def test_difference(desired: object, live: object, value: str | None) -> None:
+    assert difference(desired, live) == value

@@ -32,17 +32,17 @@ async def workers(
 
 @in_virtual_time
 async def test_a_key_added_many_times_before_it_is_taken_runs_once() -> None:
-    queue, seen = Queue(), Counter[Key]()
+    queue, observed = Queue(), Counter[Key]()
 
     async def handle(key: Key) -> None:
-        seen[key] += 1
+        observed[key] += 1
 
     for _ in range(10):
         queue.add(A)
     assert queue.depth == 1
     async with workers(queue, handle):
         await asyncio.sleep(0.05)
-    assert seen == {A: 1}
+    assert observed == {A: 1}
 
 
 @in_virtual_time
@@ -84,53 +84,53 @@ async def test_different_keys_run_side_by_side() -> None:
 async def test_a_failing_key_is_tried_again_and_others_go_on(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    queue, seen = Queue(), Counter[Key]()
+    queue, observed = Queue(), Counter[Key]()
 
     async def handle(key: Key) -> None:
-        seen[key] += 1
-        if key == A and seen[A] == 1:
+        observed[key] += 1
+        if key == A and observed[A] == 1:
             raise ValueError("the API server hiccups")
 
     queue.add(A)
     queue.add(B)
     async with workers(queue, handle, count=1):
         await asyncio.sleep(2 * queue_module.BACKOFF_FIRST_SECONDS)
-    assert seen == {A: 2, B: 1}
+    assert observed == {A: 2, B: 1}
     assert "reconcile failed" in caplog.text
 
 
 @in_virtual_time
 async def test_a_delayed_key_comes_when_it_is_due_and_an_earlier_asking_counts() -> None:
-    queue, seen = Queue(), []
+    queue, observed = Queue(), []
 
     async def handle(key: Key) -> None:
-        seen.append(key)
+        observed.append(key)
 
     queue.add(A, after_seconds=60)
     queue.add(A, after_seconds=5)
     queue.add(A, after_seconds=60)
     async with workers(queue, handle):
         await asyncio.sleep(4.9)
-        assert seen == []
+        assert observed == []
         await asyncio.sleep(100)
-    assert seen == [A]
+    assert observed == [A]
 
 
 @in_virtual_time
 async def test_a_paused_queue_gives_out_nothing_until_it_is_resumed() -> None:
-    queue, seen = Queue(), []
+    queue, observed = Queue(), []
 
     async def handle(key: Key) -> None:
-        seen.append(key)
+        observed.append(key)
 
     queue.paused = True
     queue.add(A)
     async with workers(queue, handle):
         await asyncio.sleep(0.03)
-        assert seen == []
+        assert observed == []
         queue.resume()
         await asyncio.sleep(0.03)
-    assert seen == [A]
+    assert observed == [A]
 
 
 @in_virtual_time

@@ -81,15 +81,15 @@ BOXES: dict[str, tuple[dict[str, str | None], list[tuple[str, str, str]]]] = {
 }
 
 
-@pytest.mark.parametrize(("changes", "wanted"), BOXES.values(), ids=BOXES)
+@pytest.mark.parametrize(("changes", "expected"), BOXES.values(), ids=BOXES)
 def test_a_box_has_exactly_what_is_wrong_with_it(
-    tmp_path: Path, changes: dict[str, str | None], wanted: list[tuple[str, str, str]]
+    tmp_path: Path, changes: dict[str, str | None], expected: list[tuple[str, str, str]]
 ) -> None:
-    found = findings(read_machine(build(tmp_path, **changes)))
-    assert [each.check for each in found] == [check for check, _, _ in wanted]
-    for each, (_, seen, remedy) in zip(found, wanted, strict=True):
-        assert seen in each.seen
-        assert remedy in each.remedy
+    value = findings(read_machine(build(tmp_path, **changes)))
+    assert [item.check for item in value] == [check for check, _, _ in expected]
+    for item, (_, observed, remedy) in zip(value, expected, strict=True):
+        assert observed in item.seen
+        assert remedy in item.remedy
 
 
 def test_a_machine_is_read_whole(tmp_path: Path) -> None:
@@ -119,20 +119,20 @@ def test_a_machine_is_read_whole(tmp_path: Path) -> None:
 def test_a_machine_without_anything_is_no_strix_halo(tmp_path: Path) -> None:
     machine = read_machine(tmp_path)
     assert not machine.strix_halo
-    assert [each.check for each in findings(machine)] == ["gpu"]
+    assert [finding.check for finding in findings(machine)] == ["gpu"]
     assert read_now(tmp_path).gtt_used_mib is None
-    what, label, budget = node_patches("halo-1", machine).values()
-    assert "llama-halo.dev/machine" in what["metadata"]["annotations"]
+    description, label, budget = node_patches("halo-1", machine).values()
+    assert "llama-halo.dev/machine" in description["metadata"]["annotations"]
     assert (label["metadata"]["labels"], budget["metadata"]["annotations"]) == ({}, {})
 
 
 def test_the_node_is_told_its_label_and_its_budget(tmp_path: Path) -> None:
     machine = read_machine(build(tmp_path))
-    what, label, budget = node_patches("halo-1", machine).values()
+    description, label, budget = node_patches("halo-1", machine).values()
     assert label["metadata"]["labels"] == {"llama-halo.dev/strix-halo": "true"}
     assert budget["metadata"]["annotations"] == {"llama-halo.dev/gpu-memory": f"{111 * 1024}Mi"}
-    told = json.loads(what["metadata"]["annotations"]["llama-halo.dev/machine"])
-    assert told["gtt_mib"] == 111 * 1024
+    message = json.loads(description["metadata"]["annotations"]["llama-halo.dev/machine"])
+    assert message["gtt_mib"] == 111 * 1024
     assert len({MANAGER, *node_patches("halo-1", machine)}) == 3, "each with a manager of its own"
 
 
@@ -168,10 +168,10 @@ def test_the_budget_leaves_linux_its_reserve_and_the_advice_ends_the_problem(
         gtt_mib=gtt_mib,
     )
     assert gpu_budget_mib(machine) <= memory_mib - RESERVE_MIB
-    for each in findings(machine):
-        told = re.search(r"ttm\.pages_limit=(\d+)", each.remedy)
-        assert told
-        mended = Machine(**{**vars(machine), "gtt_mib": int(told[1]) * 1024 // PAGES_PER_GIB})
+    for finding in findings(machine):
+        message = re.search(r"ttm\.pages_limit=(\d+)", finding.remedy)
+        assert message
+        mended = Machine(**{**vars(machine), "gtt_mib": int(message[1]) * 1024 // PAGES_PER_GIB})
         assert findings(mended) == ()
 
 
@@ -183,6 +183,6 @@ def test_the_doctor_prints_and_says_by_its_status(
     assert "ok: nothing to mend; models may take 111.0 GiB" in capsys.readouterr().out
     assert cli.main(["doctor", "--root", str(old), "-o", "json"]) == 1
     (report,) = json.loads(capsys.readouterr().out).values()
-    assert [each["level"] for each in report["findings"]] == [PROBLEM]
+    assert [finding["level"] for finding in report["findings"]] == [PROBLEM]
     assert cli.main(["doctor", "--root", str(old)]) == 1
     assert "problem: kernel: Linux 6.14.0" in capsys.readouterr().out

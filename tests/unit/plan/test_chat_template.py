@@ -34,34 +34,34 @@ def plan(text: str = "", problem: str = "", *, mounted: tuple[str, ...] = (), **
     files = FileFacts(chat_template=ChatTemplateFacts(text, problem))
     decided = Assignment(demand(OWNER, spec, files), ("n1",))
     facts = ModelFacts(OWNER, DEFAULTS, decided, (RUNS,), files)
-    found = plan_llamamodel(spec, replace(facts, referenced_configs=frozenset(mounted)))
-    assert isinstance(found, Plan), found
-    return found
+    outcome = plan_llamamodel(spec, replace(facts, referenced_configs=frozenset(mounted)))
+    assert isinstance(outcome, Plan), outcome
+    return outcome
 
 
-def of_kind(found: Plan, kind: str) -> list[Any]:
-    return [each for each in found.objects if each["kind"] == kind]
+def of_kind(value: Plan, kind: str) -> list[Any]:
+    return [obj for obj in value.objects if obj["kind"] == kind]
 
 
 def test_a_model_waits_for_its_template_and_what_runs_goes_on() -> None:
-    found = plan(problem="ConfigMap llm/templates is not there: apply it, with a key coder")
-    assert found.waiting
-    assert found.waiting.reason is Reason.RETRYING
-    assert found.waiting.message.startswith("spec.chatTemplate: ConfigMap llm/templates is not")
-    assert Ref("Deployment", RUNS.name) in found.keep
-    assert not of_kind(found, "Deployment")
+    outcome = plan(problem="ConfigMap llm/templates is not there: apply it, with a key coder")
+    assert outcome.waiting
+    assert outcome.waiting.reason is Reason.RETRYING
+    assert outcome.waiting.message.startswith("spec.chatTemplate: ConfigMap llm/templates is not")
+    assert Ref("Deployment", RUNS.name) in outcome.keep
+    assert not of_kind(outcome, "Deployment")
 
 
 def test_a_file_that_cannot_be_used_is_told_before_a_template_that_is_missing() -> None:
     spec = LlamaModelSpec.model_validate({**BASE, **NAMED, "memory": {"gpu": "10", "host": "1Gi"}})
     files = FileFacts(chat_template=ChatTemplateFacts(problem="not there"))
-    found = plan_llamamodel(spec, ModelFacts(OWNER, DEFAULTS, None, (), files))
-    assert isinstance(found, Invalid)
-    assert "memory.gpu" in found.message
+    outcome = plan_llamamodel(spec, ModelFacts(OWNER, DEFAULTS, None, (), files))
+    assert isinstance(outcome, Invalid)
+    assert "memory.gpu" in outcome.message
 
 
 @pytest.mark.parametrize(
-    ("more", "seen"),
+    ("more", "observed"),
     [
         ({"extraArgs": ["--chat-template", "chatml"]}, "spec.extraArgs has --chat-template "),
         ({"extraArgs": ["--chat_template_file=/x"]}, "spec.extraArgs has --chat-template-file "),
@@ -72,33 +72,37 @@ def test_a_file_that_cannot_be_used_is_told_before_a_template_that_is_missing() 
         ),
     ],
 )
-def test_a_second_template_is_refused(more: Any, seen: str) -> None:
+def test_a_second_template_is_refused(more: Any, observed: str) -> None:
     alone = LlamaModelSpec.model_validate({**BASE, **more})
     assert template_refusal(alone) is None
-    found = template_refusal(LlamaModelSpec.model_validate({**BASE, **NAMED, **more}))
-    assert found is not None
-    assert found.message == f"{seen}beside spec.chatTemplate: delete one of them"
+    value = template_refusal(LlamaModelSpec.model_validate({**BASE, **NAMED, **more}))
+    assert value is not None
+    assert value.message == f"{observed}beside spec.chatTemplate: delete one of them"
 
 
 def test_a_model_that_nobody_wants_goes_though_its_template_is_missing() -> None:
     spec = LlamaModelSpec.model_validate({**BASE, **NAMED, "activation": {"onDemand": {}}})
     files = FileFacts(chat_template=ChatTemplateFacts(problem="not there"))
     decided = Assignment(demand(OWNER, spec, files), (), idle=True)
-    found = plan_llamamodel(spec, ModelFacts(OWNER, DEFAULTS, decided, (RUNS,), files))
-    assert isinstance(found, Plan)
-    assert not found.keep
-    assert not of_kind(found, "Deployment")
+    outcome = plan_llamamodel(spec, ModelFacts(OWNER, DEFAULTS, decided, (RUNS,), files))
+    assert isinstance(outcome, Plan)
+    assert not outcome.keep
+    assert not of_kind(outcome, "Deployment")
 
 
 def test_the_pod_reads_a_copy_that_never_changes() -> None:
-    found = plan("{{ messages }}")
-    (copy,), (deployment,) = of_kind(found, "ConfigMap"), of_kind(found, "Deployment")
+    outcome = plan("{{ messages }}")
+    (copy,), (deployment,) = of_kind(outcome, "ConfigMap"), of_kind(outcome, "Deployment")
     assert copy["immutable"]
     pod = deployment["spec"]["template"]["spec"]
-    (volume,) = [each for each in pod["volumes"] if "configMap" in each]
+    (volume,) = [volume for volume in pod["volumes"] if "configMap" in volume]
     assert volume["configMap"]["name"] == copy["metadata"]["name"]
     (container,) = pod["containers"]
-    (mount,) = [each for each in container["volumeMounts"] if each["name"] == volume["name"]]
+    (mount,) = [
+        volume_mount
+        for volume_mount in container["volumeMounts"]
+        if volume_mount["name"] == volume["name"]
+    ]
     flag = container["args"].index("--chat-template-file")
     assert container["args"][flag - 1] == "--jinja", "older builds want it first"
     folder, _, file = container["args"][flag + 1].rpartition("/")
@@ -109,7 +113,7 @@ def test_the_pod_reads_a_copy_that_never_changes() -> None:
 @given(one=st.text(min_size=1), other=st.text(min_size=1))
 def test_another_text_is_another_copy_and_another_pod(one: str, other: str) -> None:
     first, second = plan(one), plan(other)
-    names = [of_kind(each, "ConfigMap")[0]["metadata"]["name"] for each in (first, second)]
+    names = [of_kind(item, "ConfigMap")[0]["metadata"]["name"] for item in (first, second)]
     assert (names[0] == names[1]) == (one == other)
     assert (first.config_hash == second.config_hash) == (one == other)
 

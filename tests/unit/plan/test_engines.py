@@ -23,7 +23,7 @@ from tests.support.golden import DEFAULTS
 
 OWNER = Identity("ModelRouter", "llm", "main", "uid", 1)
 Json = dict[str, Any]
-CCR, LITELLM, SWAP = ({each: {}} for each in ("claudeCodeRouter", "liteLLM", "llamaSwap"))
+CCR, LITELLM, SWAP = ({name: {}} for name in ("claudeCodeRouter", "liteLLM", "llamaSwap"))
 ONE_KEY = {"secretRef": {"name": "keys", "keys": ["alice"]}}
 TWO_KEYS = {"secretRef": {"name": "keys", "keys": ["alice", "bob"]}}
 ALL_KEYS = {"secretRef": {"name": "keys"}}
@@ -34,7 +34,7 @@ LONG = {"longContext": {"model": "coder"}}
 
 def spec(engine: Json, **more: Any) -> ModelRouterSpec:
     base = {"models": MODELS, "routes": {"default": "coder"}, "auth": ONE_KEY}
-    chosen = {name: each for name, each in {**base, **more}.items() if each is not None}
+    chosen = {name: item for name, item in {**base, **more}.items() if item is not None}
     return ModelRouterSpec.model_validate({"engine": engine, **chosen})
 
 
@@ -141,41 +141,43 @@ TAKEN: dict[str, tuple[Json, Json]] = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_an_engine_cannot_do_is_refused_by_name(case: str) -> None:
-    engine, more, words = REFUSED[case]
-    wanted = spec(engine, **more)
-    found = engine_of(wanted).refusal(wanted)
-    assert found is not None
-    assert words in found
-    assert engine_of(wanted).NAME in found
+    engine, more, arguments = REFUSED[case]
+    expected = spec(engine, **more)
+    refusal = engine_of(expected).refusal(expected)
+    assert refusal is not None
+    assert arguments in refusal
+    assert engine_of(expected).NAME in refusal
 
 
 @pytest.mark.parametrize("case", TAKEN)
 def test_what_an_engine_can_do_is_taken(case: str) -> None:
     engine, more = TAKEN[case]
-    wanted = spec(engine, **more)
-    assert engine_of(wanted).refusal(wanted) is None
-    assert engine_of(wanted).files(OWNER, wanted)
+    expected = spec(engine, **more)
+    assert engine_of(expected).refusal(expected) is None
+    assert engine_of(expected).files(OWNER, expected)
 
 
 @pytest.mark.parametrize("engine", [CCR, LITELLM, SWAP])
 def test_an_engine_reaches_the_gateway_alone_and_has_its_keys_from_the_environment(
     engine: Json,
 ) -> None:
-    wanted = spec(engine, providers=[{**CLOUD, "apiKeySecretRef": {"name": "s", "key": "k"}}])
-    chosen = engine_of(wanted)
-    files = chosen.files(OWNER, wanted)
+    expected = spec(engine, providers=[{**CLOUD, "apiKeySecretRef": {"name": "s", "key": "k"}}])
+    chosen = engine_of(expected)
+    files = chosen.files(OWNER, expected)
     assert "routes" not in json.loads(files["gateway.json"])
     own = next(text for name, text in files.items() if name != "gateway.json")
     assert "127.0.0.1:8082" in own
     assert "cloud.example.com" not in own, "providers are reached by the gateway beside"
-    pod = chosen.pod(OWNER, wanted, DEFAULTS, "config")
+    pod = chosen.pod(OWNER, expected, DEFAULTS, "config")
     (container,), (beside,) = pod["containers"], pod["initContainers"]
-    (key,) = [each for each in container["env"] if "valueFrom" in each]
+    (key,) = [variable for variable in container["env"] if "valueFrom" in variable]
     assert key["valueFrom"] == {"secretKeyRef": {"name": "keys", "key": "alice"}}
     assert key["name"] in own
-    mounted = {each["name"] for each in container["volumeMounts"]}
+    mounted = {volume_mount["name"] for volume_mount in container["volumeMounts"]}
     assert mounted == {"config", "tmp"}, "no token, and no provider's key"
-    assert {"token", "provider-keys"} <= {each["name"] for each in beside["volumeMounts"]}
+    assert {"token", "provider-keys"} <= {
+        volume_mount["name"] for volume_mount in beside["volumeMounts"]
+    }
     assert pod["automountServiceAccountToken"] is False
 
 
@@ -207,24 +209,24 @@ def test_an_engine_starts_with_keys_that_are_some(case: str) -> None:
 def test_claude_code_router_routes_to_its_providers_by_the_routers_names() -> None:
     models = [*MODELS, {"name": "big", "provider": "cloud", "model": "maker/big-1"}]
     engine = {"claudeCodeRouter": {"apiTimeout": "5m"}}
-    wanted = spec(engine, models=models, providers=[CLOUD], **with_route(think="big"))
-    config = json.loads(claude_code_router.files(OWNER, wanted)["config.json"])
+    expected = spec(engine, models=models, providers=[CLOUD], **with_route(think="big"))
+    config = json.loads(claude_code_router.files(OWNER, expected)["config.json"])
     assert config["Router"] == {"default": "local,coder", "think": "cloud,big"}
     assert config["API_TIMEOUT_MS"] == 300_000
-    assert {each["name"]: each["models"] for each in config["Providers"]} == {
+    assert {provider["name"]: provider["models"] for provider in config["Providers"]} == {
         "local": ["coder", "gpt-4o"],
         "cloud": ["big", "maker/big-1"],
     }
-    assert all(each["api_key"] for each in config["Providers"]), "else it is not registered"
+    assert all(provider["api_key"] for provider in config["Providers"]), "else it is not registered"
 
 
 def test_what_claude_code_really_does_with_the_routes_is_told() -> None:
-    wanted = spec(CCR, **with_route(think="coder", background="coder"))
-    told = {each.route: each.note for each in claude_code_router.routes(wanted)}
-    assert told["default"] == "what has no thinking; Claude Code's main requests go to think"
-    assert "all of its main requests" in told["think"]
-    assert "ANTHROPIC_DEFAULT_HAIKU_MODEL" in told["background"]
-    alone = {each.route: each.note for each in claude_code_router.routes(spec(CCR))}
+    expected = spec(CCR, **with_route(think="coder", background="coder"))
+    message = {route.route: route.note for route in claude_code_router.routes(expected)}
+    assert message["default"] == "what has no thinking; Claude Code's main requests go to think"
+    assert "all of its main requests" in message["think"]
+    assert "ANTHROPIC_DEFAULT_HAIKU_MODEL" in message["background"]
+    alone = {route.route: route.note for route in claude_code_router.routes(spec(CCR))}
     assert status(spec(CCR))["routes"] == [{"name": "default", "model": "coder"}]
     assert alone == {"default": ""}
 
@@ -234,9 +236,11 @@ def test_litellm_answers_a_spec_s_own_names_before_those_of_routes() -> None:
         {"name": "background", "modelRef": {"name": "a"}},
         {"name": "b", "modelRef": {"name": "b"}},
     ]
-    wanted = spec(LITELLM, models=models, routes={"default": "b", "background": "b"})
-    config = yaml.safe_load(litellm.files(OWNER, wanted)["config.yaml"])
-    targets = {each["model_name"]: each["litellm_params"]["model"] for each in config["model_list"]}
+    expected = spec(LITELLM, models=models, routes={"default": "b", "background": "b"})
+    config = yaml.safe_load(litellm.files(OWNER, expected)["config.yaml"])
+    targets = {
+        entry["model_name"]: entry["litellm_params"]["model"] for entry in config["model_list"]
+    }
     assert targets == {
         "background": "anthropic/background",
         "b": "anthropic/b",
@@ -247,8 +251,8 @@ def test_litellm_answers_a_spec_s_own_names_before_those_of_routes() -> None:
 
 
 def test_llama_swap_has_its_keys_from_the_environment_and_in_quotes() -> None:
-    wanted = spec(SWAP, auth=TWO_KEYS)
-    text = llama_swap.files(OWNER, wanted)["config.yaml"]
+    expected = spec(SWAP, auth=TWO_KEYS)
+    text = llama_swap.files(OWNER, expected)["config.yaml"]
     keys = ["${env.LLAMA_HALO_KEY_0}", "${env.LLAMA_HALO_KEY_1}"]
     assert yaml.safe_load(text)["apiKeys"] == keys
     assert all(f'"{key}"' in text for key in keys), "an empty one would open the door"
@@ -257,20 +261,22 @@ def test_llama_swap_has_its_keys_from_the_environment_and_in_quotes() -> None:
 
 
 def test_llama_swap_lists_names_aliases_and_routes() -> None:
-    wanted = spec(SWAP, **with_route(background="coder"))
-    config = yaml.safe_load(llama_swap.files(OWNER, wanted)["config.yaml"])
+    expected = spec(SWAP, **with_route(background="coder"))
+    config = yaml.safe_load(llama_swap.files(OWNER, expected)["config.yaml"])
     assert config["selectors"].keys() == {"coder", "gpt-4o", "default", "background"}
-    assert {tuple(each["targets"]) for each in config["selectors"].values()} == {("local/coder",)}
+    assert {tuple(selector["targets"]) for selector in config["selectors"].values()} == {
+        ("local/coder",)
+    }
     assert config["peers"]["local"]["models"] == ["coder"]
     assert config["peers"]["local"]["timeouts"] == {"responseHeader": 0}
 
 
-def status(wanted: ModelRouterSpec, previous: Json | None = None) -> Json:
+def status(expected: ModelRouterSpec, previous: Json | None = None) -> Json:
     facts = RouterFacts(OWNER, DEFAULTS)
     return modelrouter_status(
         OWNER,
-        spec=wanted,
-        outcome=plan_modelrouter(wanted, facts),
+        spec=expected,
+        outcome=plan_modelrouter(expected, facts),
         conflict=None,
         deployment=None,
         pods=[],
@@ -284,11 +290,11 @@ def status(wanted: ModelRouterSpec, previous: Json | None = None) -> Json:
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_while_a_spec_is_refused_its_status_tells_of_what_runs(case: str) -> None:
-    engine, more, words = REFUSED[case]
+    engine, more, arguments = REFUSED[case]
     before = status(spec(LITELLM, routes={"default": "coder"}))
     after = status(spec(engine, **more), before)
-    ready = next(each for each in after["conditions"] if each["type"] == "Ready")
-    assert words in ready["message"]
+    ready = next(condition for condition in after["conditions"] if condition["type"] == "Ready")
+    assert arguments in ready["message"]
     assert (after["engine"], after["routes"]) == ("liteLLM", before["routes"])
 
 
@@ -297,9 +303,9 @@ def test_the_gateways_status_has_no_notes() -> None:
 
 
 def client_settings(client: str, engine: Json, **more: Any) -> str:
-    wanted = spec(engine, **more).model_dump(by_alias=True, exclude_none=True)
+    model_dump = spec(engine, **more).model_dump(by_alias=True, exclude_none=True)
     metadata = {"namespace": "llm", "name": "main"}
-    cr = {"metadata": metadata, "spec": wanted, "status": {"url": "http://main-router:8080"}}
+    cr = {"metadata": metadata, "spec": model_dump, "status": {"url": "http://main-router:8080"}}
     return env.CLIENTS[client](env.known(cr, [], None))
 
 
@@ -316,12 +322,12 @@ def test_claude_code_asks_an_engine_for_names_that_it_knows() -> None:
 
 
 def test_the_images_that_are_built_are_those_that_run() -> None:
-    wanted = {
+    expected = {
         "claudeCodeRouter": (claude_code_router, images.CLAUDE_CODE_ROUTER_IMAGES["2.0.0"]),
         "liteLLM": (litellm, images.LITELLM_IMAGE),
         "llamaSwap": (llama_swap, images.LLAMA_SWAP_IMAGE),
     }
-    for name, (engine, image) in wanted.items():
+    for name, (engine, image) in expected.items():
         built = DEFAULT_ENGINE_IMAGES[name].replace("{version}", engine.DEFAULT_VERSION)
         assert built == image
     folder = REPOSITORY / "images"
@@ -330,4 +336,4 @@ def test_the_images_that_are_built_are_those_that_run() -> None:
     for name, engine in (("claude-code-router", claude_code_router), ("llama-swap", llama_swap)):
         assert f"VERSION={engine.DEFAULT_VERSION}\n" in (folder / name / "Dockerfile").read_text()
     release = (REPOSITORY / ".github/workflows/release.yaml").read_text()
-    assert all(image.partition(":")[0] in release for _, image in wanted.values())
+    assert all(image.partition(":")[0] in release for _, image in expected.values())

@@ -43,7 +43,7 @@ Json = dict[str, Any]
 def inspection(source: Json | None = None, **more: Any) -> Inspection:
     data = header_bytes(MODELS["llama-3.2-3b"], [("output.weight", [2**20], 1, 0)])
     header = read_header(lambda offset, count: data[offset : offset + count])
-    known = Inspection(
+    expected = Inspection(
         role="model",
         source=source_key(Source.model_validate(source or HUB)),
         file="x-Q4_K_M.gguf",
@@ -54,7 +54,7 @@ def inspection(source: Json | None = None, **more: Any) -> Inspection:
         revision=COMMIT,
         profile=profile(header, "x-Q4_K_M.gguf"),
     )
-    return replace(known, **more)
+    return replace(expected, **more)
 
 
 SEES = Companion("projector", "gemma3", 2**20, positions=4096, values=11216, sees=True)
@@ -73,15 +73,17 @@ def plan(
     candidates: tuple[str, ...] = ("n1", "n2"),
 ) -> Outcome:
     spec = LlamaModelSpec.model_validate({"source": HUB, **(more or {})})
-    wanted = demand(OWNER, spec, files)
+    model_demand = demand(OWNER, spec, files)
     reason = Reason.DOWNLOADING if fetch_to else None
     facts = ModelFacts(
         owner=OWNER,
         defaults=replace(DEFAULTS, hub_endpoint="http://hub"),
-        assignment=Assignment(wanted, nodes, reason, "words", fetch_to) if wanted else None,
+        assignment=Assignment(model_demand, nodes, reason, "words", fetch_to)
+        if model_demand
+        else None,
         deployments=tuple(
-            DeploymentFacts(labels.deployment_name("coder", each), each, "old", settled=True)
-            for each in running
+            DeploymentFacts(labels.deployment_name("coder", entry), entry, "old", settled=True)
+            for entry in running
         ),
         files=files,
         requested_at=requested_at,
@@ -90,28 +92,28 @@ def plan(
     return plan_llamamodel(spec, facts)
 
 
-def jobs(found: Outcome) -> list[Json]:
-    assert isinstance(found, Plan), found
-    return [dict(each) for each in found.objects if each["kind"] == "Job"]
+def jobs(value: Outcome) -> list[Json]:
+    assert isinstance(value, Plan), value
+    return [dict(obj) for obj in value.objects if obj["kind"] == "Job"]
 
 
-def words(job: Json) -> list[str]:
-    found: list[str] = job["spec"]["template"]["spec"]["containers"][0]["args"]
-    return found
+def arguments_of(job: Json) -> list[str]:
+    args: list[str] = job["spec"]["template"]["spec"]["containers"][0]["args"]
+    return args
 
 
 def node_of(job: Json) -> str:
     return str((job["metadata"].get("annotations") or {}).get(labels.NODE, ""))
 
 
-def waits(found: Outcome) -> Reason | None:
-    assert isinstance(found, Plan), found
-    return found.waiting.reason if found.waiting else None
+def waits(value: Outcome) -> Reason | None:
+    assert isinstance(value, Plan), value
+    return value.waiting.reason if value.waiting else None
 
 
-def kept(found: Outcome) -> set[Ref]:
-    assert isinstance(found, Plan), found
-    return set(found.keep)
+def kept(value: Outcome) -> set[Ref]:
+    assert isinstance(value, Plan), value
+    return set(value.keep)
 
 
 def as_facts(job: Json, **more: Any) -> JobFacts:
@@ -128,26 +130,26 @@ def as_facts(job: Json, **more: Any) -> JobFacts:
 
 
 def test_an_unknown_source_is_looked_at_and_what_runs_goes_on() -> None:
-    found = plan(FileFacts(), running=("n1",))
-    (job,) = jobs(found)
-    assert words(job) == [
+    outcome = plan(FileFacts(), running=("n1",))
+    (job,) = jobs(outcome)
+    assert arguments_of(job) == [
         *("inspect", "--repo", "o/r", "--file", "x-Q4_K_M.gguf", "--revision", "main")
     ]
-    assert waits(found) is Reason.INSPECTING
-    assert Ref("Deployment", labels.deployment_name("coder", "n1")) in kept(found)
+    assert waits(outcome) is Reason.INSPECTING
+    assert Ref("Deployment", labels.deployment_name("coder", "n1")) in kept(outcome)
 
 
 def test_a_job_that_is_there_is_left_as_it_is() -> None:
     (job,) = jobs(plan(FileFacts()))
-    found = plan(FileFacts(jobs=(as_facts(job),)))
-    assert jobs(found) == []
-    assert kept(found) == {Ref("Job", job["metadata"]["name"])}
+    outcome = plan(FileFacts(jobs=(as_facts(job),)))
+    assert jobs(outcome) == []
+    assert kept(outcome) == {Ref("Job", job["metadata"]["name"])}
 
 
 def test_a_job_that_the_cluster_gave_up_is_made_anew() -> None:
     (job,) = jobs(plan(FileFacts()))
-    found = plan(FileFacts(jobs=(as_facts(job, failed=True),)))
-    assert (jobs(found), kept(found)) == ([], set())
+    outcome = plan(FileFacts(jobs=(as_facts(job, failed=True),)))
+    assert (jobs(outcome), kept(outcome)) == ([], set())
 
 
 @pytest.mark.parametrize(
@@ -156,18 +158,18 @@ def test_a_job_that_the_cluster_gave_up_is_made_anew() -> None:
 def test_a_jobs_trouble_is_the_models(final: bool, kind: type) -> None:
     (job,) = jobs(plan(FileFacts()))
     trouble = Problem(Reason.NOT_A_GGUF, "it is text", final)
-    found = plan(FileFacts(jobs=(as_facts(job, problem=trouble),)))
-    assert isinstance(found, Plan)
-    assert found.waiting == kind(Reason.NOT_A_GGUF, "it is text")
-    assert kept(found) == {Ref("Job", job["metadata"]["name"])}
+    outcome = plan(FileFacts(jobs=(as_facts(job, problem=trouble),)))
+    assert isinstance(outcome, Plan)
+    assert outcome.waiting == kind(Reason.NOT_A_GGUF, "it is text")
+    assert kept(outcome) == {Ref("Job", job["metadata"]["name"])}
 
 
 def test_a_bad_answer_ends_with_the_source_it_was_about() -> None:
     (job,) = jobs(plan(FileFacts()))
-    told = as_facts(job, problem=Problem(Reason.NOT_A_GGUF, "it is text", final=True))
+    message = as_facts(job, problem=Problem(Reason.NOT_A_GGUF, "it is text", final=True))
     other = {"source": {"huggingFace": {"repo": "o/r", "file": "y.gguf"}}}
-    known = FileFacts(jobs=(told,))
-    for changed in (plan(known, other), plan(known, requested_at="now")):
+    expected = FileFacts(jobs=(message,))
+    for changed in (plan(expected, other), plan(expected, requested_at="now")):
         assert waits(changed) is Reason.INSPECTING
         assert len(jobs(changed)) == 1
         assert kept(changed) == set()
@@ -177,50 +179,50 @@ def test_a_bad_answer_ends_with_the_source_it_was_about() -> None:
 def test_a_downloads_trouble_is_the_models_too(final: bool) -> None:
     (job,) = jobs(plan(INSPECTED, fetch_to=("n1",)))
     trouble = Problem(Reason.STORE_FULL, "no room", final)
-    found = plan(replace(INSPECTED, jobs=(as_facts(job, problem=trouble),)), fetch_to=("n1",))
-    assert isinstance(found, Plan)
-    assert found.waiting == (Invalid if final else Wait)(Reason.STORE_FULL, "no room")
+    outcome = plan(replace(INSPECTED, jobs=(as_facts(job, problem=trouble),)), fetch_to=("n1",))
+    assert isinstance(outcome, Plan)
+    assert outcome.waiting == (Invalid if final else Wait)(Reason.STORE_FULL, "no room")
 
 
 def test_an_answer_stays_until_the_status_has_it_then_its_job_goes() -> None:
     (job,) = jobs(plan(FileFacts()))
     answered = as_facts(job, answer=inspection())
     fresh = replace(INSPECTED, jobs=(answered,), recorded=False)
-    found = plan(fresh, fetch_to=("n1",))
-    assert Ref("Job", answered.name) in kept(found)
-    assert isinstance(found, Plan)
-    assert found.unrecorded
-    found = plan(replace(fresh, recorded=True), fetch_to=("n1",))
-    assert Ref("Job", answered.name) not in kept(found)
+    outcome = plan(fresh, fetch_to=("n1",))
+    assert Ref("Job", answered.name) in kept(outcome)
+    assert isinstance(outcome, Plan)
+    assert outcome.unrecorded
+    outcome = plan(replace(fresh, recorded=True), fetch_to=("n1",))
+    assert Ref("Job", answered.name) not in kept(outcome)
 
 
 def test_files_are_fetched_where_placement_wants_them_by_commit_and_checksum() -> None:
-    found = plan(INSPECTED, fetch_to=("n1",), running=("n1",))
-    (job,) = jobs(found)
-    assert words(job)[:9] == [
+    outcome = plan(INSPECTED, fetch_to=("n1",), running=("n1",))
+    (job,) = jobs(outcome)
+    assert arguments_of(job)[:9] == [
         *("fetch", "--repo", "o/r", "--file", "x-Q4_K_M.gguf", "--revision", COMMIT),
         *("--sha256", SHA),
     ]
-    assert words(job)[9:13] == ["--folder", inspection().folder, "--shards", "1"]
+    assert arguments_of(job)[9:13] == ["--folder", inspection().folder, "--shards", "1"]
     assert node_of(job) == "n1"
-    assert waits(found) is Reason.DOWNLOADING
-    assert Ref("Deployment", labels.deployment_name("coder", "n1")) in kept(found)
+    assert waits(outcome) is Reason.DOWNLOADING
+    assert Ref("Deployment", labels.deployment_name("coder", "n1")) in kept(outcome)
 
 
 def test_a_replica_whose_files_are_on_their_way_goes_on_beside_one_that_rolls() -> None:
-    found = plan(STORED, {"replicas": 2}, nodes=("n1",), fetch_to=("n2",), running=("n1", "n2"))
-    assert isinstance(found, Plan)
-    assert [each["metadata"]["annotations"][labels.NODE] for each in found.objects[1:]] == [
+    outcome = plan(STORED, {"replicas": 2}, nodes=("n1",), fetch_to=("n2",), running=("n1", "n2"))
+    assert isinstance(outcome, Plan)
+    assert [obj["metadata"]["annotations"][labels.NODE] for obj in outcome.objects[1:]] == [
         "n2",
         "n1",
     ]
-    assert Ref("Deployment", labels.deployment_name("coder", "n2")) in kept(found)
+    assert Ref("Deployment", labels.deployment_name("coder", "n2")) in kept(outcome)
 
 
 def test_the_server_reads_the_file_by_the_path_that_names_its_bytes() -> None:
-    found = plan(STORED, nodes=("n1",))
-    assert isinstance(found, Plan)
-    container = found.objects[-1]["spec"]["template"]["spec"]["containers"][0]
+    outcome = plan(STORED, nodes=("n1",))
+    assert isinstance(outcome, Plan)
+    container = outcome.objects[-1]["spec"]["template"]["spec"]["containers"][0]
     arguments = container["args"]
     assert f"/models/{inspection().path}" in arguments
     assert arguments[arguments.index("--ctx-size") + 1] == "32768"
@@ -235,15 +237,17 @@ def test_another_commit_with_the_same_bytes_rolls_nothing() -> None:
 
 
 def test_asked_to_look_again_it_does_and_serves_what_it_knows_meanwhile() -> None:
-    found = plan(STORED, nodes=("n1",), requested_at="now")
-    assert [words(job)[0] for job in jobs(found)] == ["inspect"]
-    assert waits(found) is None
+    outcome = plan(STORED, nodes=("n1",), requested_at="now")
+    assert [arguments_of(job)[0] for job in jobs(outcome)] == ["inspect"]
+    assert waits(outcome) is None
     again = replace(STORED, inspections=(inspection(requested_at="now"),))
-    found = plan(again, nodes=("n1",), requested_at="now")
-    assert [words(job)[0] for job in jobs(found)] == ["fetch"], "the files are looked at, too"
-    assert waits(found) is None
-    seen = replace(again, stored=(replace(STORED.stored[0], requested_at="now"),))
-    assert jobs(plan(seen, nodes=("n1",), requested_at="now")) == []
+    outcome = plan(again, nodes=("n1",), requested_at="now")
+    assert [arguments_of(job)[0] for job in jobs(outcome)] == ["fetch"], (
+        "the files are looked at, too"
+    )
+    assert waits(outcome) is None
+    observed = replace(again, stored=(replace(STORED.stored[0], requested_at="now"),))
+    assert jobs(plan(observed, nodes=("n1",), requested_at="now")) == []
 
 
 def test_another_token_asks_again_and_changes_nothing_that_is_known() -> None:
@@ -257,46 +261,46 @@ def test_another_token_asks_again_and_changes_nothing_that_is_known() -> None:
 
 def test_of_a_changed_source_nothing_is_believed() -> None:
     other = {"huggingFace": {"repo": "o/r", "file": "y.gguf"}}
-    found = plan(STORED, {"source": other}, running=("n1",))
-    assert waits(found) is Reason.INSPECTING
-    assert "y.gguf" in words(jobs(found)[0])
+    outcome = plan(STORED, {"source": other}, running=("n1",))
+    assert waits(outcome) is Reason.INSPECTING
+    assert "y.gguf" in arguments_of(jobs(outcome)[0])
 
 
 def test_a_local_file_is_looked_for_on_every_node_that_may_run_the_model() -> None:
-    found = plan(FileFacts(), {"source": LOCAL})
-    assert sorted(node_of(job) for job in jobs(found)) == ["n1", "n2"]
-    mount = jobs(found)[0]["spec"]["template"]["spec"]["containers"][0]["volumeMounts"][0]
+    outcome = plan(FileFacts(), {"source": LOCAL})
+    assert sorted(node_of(job) for job in jobs(outcome)) == ["n1", "n2"]
+    mount = jobs(outcome)[0]["spec"]["template"]["spec"]["containers"][0]["volumeMounts"][0]
     assert mount == {"name": "models", "mountPath": "/models", "readOnly": True}
     missing = Problem(Reason.SOURCE_NOT_FOUND, "there is no x.gguf")
     one_lacks_it = FileFacts(
         inspections=(inspection(LOCAL),),
         stored=(StoredAt("n1", "x-Q4_K_M.gguf", 1),),
-        jobs=tuple(as_facts(job, problem=missing) for job in jobs(found) if node_of(job) == "n2"),
+        jobs=tuple(as_facts(job, problem=missing) for job in jobs(outcome) if node_of(job) == "n2"),
     )
     settled = plan(one_lacks_it, {"source": LOCAL}, nodes=("n1",))
     assert jobs(settled) == []
-    assert [each.name for each in one_lacks_it.jobs] == [each.name for each in kept(settled)]
+    assert [job.name for job in one_lacks_it.jobs] == [item.name for item in kept(settled)]
 
 
 def test_until_every_node_has_said_no_a_local_file_may_be_found() -> None:
-    found = jobs(plan(FileFacts(), {"source": LOCAL}))
+    value = jobs(plan(FileFacts(), {"source": LOCAL}))
     missing = Problem(Reason.SOURCE_NOT_FOUND, "there is no x.gguf")
-    one = FileFacts(jobs=(as_facts(found[0], problem=missing), as_facts(found[1])))
+    one = FileFacts(jobs=(as_facts(value[0], problem=missing), as_facts(value[1])))
     assert waits(plan(one, {"source": LOCAL})) is Reason.INSPECTING
-    both = FileFacts(jobs=tuple(as_facts(each, problem=missing) for each in found))
+    both = FileFacts(jobs=tuple(as_facts(item, problem=missing) for item in value))
     assert waits(plan(both, {"source": LOCAL})) is Reason.SOURCE_NOT_FOUND
 
 
 def test_a_claim_gets_its_files_by_a_job_that_the_scheduler_places() -> None:
     store = {"store": CLAIM}
-    found = plan(INSPECTED, store)
-    (job,) = jobs(found)
+    outcome = plan(INSPECTED, store)
+    (job,) = jobs(outcome)
     assert node_of(job) == ""
     assert "affinity" not in job["spec"]["template"]["spec"]
     assert job["spec"]["template"]["spec"]["securityContext"]["fsGroup"] == 65532
-    assert waits(found) is Reason.DOWNLOADING
-    there = replace(INSPECTED, stored=(StoredAt("", inspection().path, 1),))
-    served = plan(there, store, nodes=("n1",))
+    assert waits(outcome) is Reason.DOWNLOADING
+    present = replace(INSPECTED, stored=(StoredAt("", inspection().path, 1),))
+    served = plan(present, store, nodes=("n1",))
     assert waits(served) is None
     assert jobs(served) == []
 
@@ -305,33 +309,33 @@ def test_a_claim_that_one_node_can_use_ties_download_and_server_to_it() -> None:
     tied = replace(INSPECTED, claim=ClaimFacts(nodes=frozenset({"n2"})))
     (job,) = jobs(plan(tied, {"store": CLAIM}))
     assert node_of(job) == "n2"
-    there = replace(tied, stored=(StoredAt("n2", inspection().path, 1),))
+    present = replace(tied, stored=(StoredAt("n2", inspection().path, 1),))
     spec = LlamaModelSpec.model_validate({"source": HUB, "store": CLAIM})
-    wanted = demand(OWNER, spec, there)
-    assert wanted is not None
-    assert (wanted.stored_on, wanted.fetchable_to) == (frozenset({"n2"}), frozenset())
+    model_demand = demand(OWNER, spec, present)
+    assert model_demand is not None
+    assert (model_demand.stored_on, model_demand.fetchable_to) == (frozenset({"n2"}), frozenset())
 
 
 def test_a_claim_for_one_pod_only_is_refused() -> None:
-    found = plan(replace(INSPECTED, claim=ClaimFacts(once_pod=True)), {"store": CLAIM})
-    assert isinstance(found, Invalid)
-    assert "models has the access mode ReadWriteOncePod" in found.message
+    outcome = plan(replace(INSPECTED, claim=ClaimFacts(once_pod=True)), {"store": CLAIM})
+    assert isinstance(outcome, Invalid)
+    assert "models has the access mode ReadWriteOncePod" in outcome.message
 
 
 def test_a_stopped_model_needs_no_file() -> None:
-    found = plan(FileFacts(), {"replicas": 0}, running=("n1",))
-    assert isinstance(found, Plan)
-    assert found.replicas == 0
-    assert Ref("Deployment", labels.deployment_name("coder", "n1")) not in kept(found)
+    outcome = plan(FileFacts(), {"replicas": 0}, running=("n1",))
+    assert isinstance(outcome, Plan)
+    assert outcome.replicas == 0
+    assert Ref("Deployment", labels.deployment_name("coder", "n1")) not in kept(outcome)
 
 
 def test_old_files_are_remembered_until_the_new_ones_are_there() -> None:
     spec = LlamaModelSpec.model_validate({"source": HUB})
     old = StoredAt("n1", "hf/o/r/old/x.gguf", 1)
-    known = replace(INSPECTED, stored=(old,))
-    assert current(spec, known).stored == (old,)
+    expected = replace(INSPECTED, stored=(old,))
+    assert current(spec, expected).stored == (old,)
     new = StoredAt("n1", inspection().path, 1)
-    assert current(spec, replace(known, stored=(new, old))).stored == (new,)
+    assert current(spec, replace(expected, stored=(new, old))).stored == (new,)
 
 
 def test_names_and_labels_keep_jobs_out_of_the_models_service() -> None:
@@ -371,29 +375,29 @@ PART_INSPECTIONS = (
 
 
 def test_each_part_is_looked_at_for_what_it_has_to_be() -> None:
-    found = plan(FileFacts(), PARTS)
-    told = {
-        (each["metadata"]["labels"][labels.ROLE], node_of(each)): words(each)
-        for each in jobs(found)
+    outcome = plan(FileFacts(), PARTS)
+    message = {
+        (job["metadata"]["labels"][labels.ROLE], node_of(job)): arguments_of(job)
+        for job in jobs(outcome)
     }
-    assert sorted(told) == [
+    assert sorted(message) == [
         *(("adapter-sql", "n1"), ("adapter-sql", "n2")),
         *(("draft", ""), ("model", ""), ("projector", "")),
     ]
-    assert told["projector", ""][-2:] == ["--kind", "projector"]
-    assert "--kind" not in told["draft", ""]
-    assert told["adapter-sql", "n1"] == [
+    assert message["projector", ""][-2:] == ["--kind", "projector"]
+    assert "--kind" not in message["draft", ""]
+    assert message["adapter-sql", "n1"] == [
         *("inspect", "--path", "sql.gguf", "--kind", "adapter", "--store", "/models")
     ]
-    assert waits(found) is Reason.INSPECTING
+    assert waits(outcome) is Reason.INSPECTING
 
 
 def test_a_part_that_is_not_known_yet_keeps_the_model_from_asking_for_a_place() -> None:
     spec = LlamaModelSpec.model_validate({"source": HUB, **PARTS})
     for missing in range(4):
-        known = tuple(each for index, each in enumerate(PART_INSPECTIONS) if index != missing)
-        assert demand(OWNER, spec, FileFacts(inspections=known)) is None
-        assert waits(plan(FileFacts(inspections=known), PARTS)) is Reason.INSPECTING
+        expected = tuple(item for index, item in enumerate(PART_INSPECTIONS) if index != missing)
+        assert demand(OWNER, spec, FileFacts(inspections=expected)) is None
+        assert waits(plan(FileFacts(inspections=expected), PARTS)) is Reason.INSPECTING
     assert demand(OWNER, spec, FileFacts(inspections=PART_INSPECTIONS)) is not None
 
 
@@ -402,29 +406,29 @@ def test_a_model_runs_where_all_its_parts_are_and_fetches_what_is_missing() -> N
     model, projector, draft, sql = PART_INSPECTIONS
     stored = (StoredAt("n1", model.path, 1), StoredAt("n1", sql.path, 1))
     files = FileFacts(inspections=PART_INSPECTIONS, stored=stored)
-    wanted = demand(OWNER, spec, files)
-    assert wanted is not None
+    model_demand = demand(OWNER, spec, files)
+    assert model_demand is not None
     # Only n1 has the adapter, which nothing can fetch.
-    assert (wanted.stored_on, wanted.fetchable_to) == (frozenset(), frozenset({"n1"}))
-    found = plan(files, PARTS, fetch_to=("n1",))
+    assert (model_demand.stored_on, model_demand.fetchable_to) == (frozenset(), frozenset({"n1"}))
+    outcome = plan(files, PARTS, fetch_to=("n1",))
     fetched = {
-        each["metadata"]["annotations"][labels.SOURCE]
-        for each in jobs(found)
-        if each["metadata"]["labels"][labels.WORK] == "fetch"
+        job["metadata"]["annotations"][labels.SOURCE]
+        for job in jobs(outcome)
+        if job["metadata"]["labels"][labels.WORK] == "fetch"
     }
     assert fetched == {projector.path, draft.path}
-    assert waits(found) is Reason.DOWNLOADING
-    all_there = tuple(StoredAt("n1", each.path, 1) for each in PART_INSPECTIONS)
-    there = demand(OWNER, spec, replace(files, stored=all_there))
-    assert there is not None
-    assert there.stored_on == frozenset({"n1"})
+    assert waits(outcome) is Reason.DOWNLOADING
+    all_there = tuple(StoredAt("n1", item.path, 1) for item in PART_INSPECTIONS)
+    present = demand(OWNER, spec, replace(files, stored=all_there))
+    assert present is not None
+    assert present.stored_on == frozenset({"n1"})
 
 
 def test_the_server_gets_every_part_by_its_path() -> None:
-    there = tuple(StoredAt("n1", each.path, 1) for each in PART_INSPECTIONS)
-    found = plan(FileFacts(inspections=PART_INSPECTIONS, stored=there), PARTS, nodes=("n1",))
-    assert isinstance(found, Plan)
-    (deployment,) = [each for each in found.objects if each["kind"] == "Deployment"]
+    present = tuple(StoredAt("n1", item.path, 1) for item in PART_INSPECTIONS)
+    outcome = plan(FileFacts(inspections=PART_INSPECTIONS, stored=present), PARTS, nodes=("n1",))
+    assert isinstance(outcome, Plan)
+    (deployment,) = [obj for obj in outcome.objects if obj["kind"] == "Deployment"]
     arguments = deployment["spec"]["template"]["spec"]["containers"][0]["args"]
     for flag, value in (
         ("--mmproj", "/models/hf/o/r/mm/mmproj.gguf"),
@@ -462,11 +466,11 @@ def test_the_server_gets_every_part_by_its_path() -> None:
 def test_what_llama_cpp_would_not_start_with_is_refused_with_what_to_do(
     more: Json, inspections: tuple[Inspection, ...], says: str
 ) -> None:
-    found = plan(FileFacts(inspections=inspections), more)
-    assert isinstance(found, Plan)
-    assert isinstance(found.waiting, Invalid)
-    assert found.waiting.reason is Reason.UNSUPPORTED_MODEL
-    assert says in found.waiting.message
+    outcome = plan(FileFacts(inspections=inspections), more)
+    assert isinstance(outcome, Plan)
+    assert isinstance(outcome.waiting, Invalid)
+    assert outcome.waiting.reason is Reason.UNSUPPORTED_MODEL
+    assert says in outcome.waiting.message
 
 
 def test_while_any_part_is_unknown_nothing_that_may_run_is_forgotten() -> None:
@@ -497,20 +501,24 @@ def test_a_file_that_two_parts_share_is_fetched_once() -> None:
         role="adapter-a",
         requested_at="T1",
     )
-    known = (inspection(requested_at="T1"), lora, replace(lora, role="adapter-b", requested_at=""))
+    expected = (
+        inspection(requested_at="T1"),
+        lora,
+        replace(lora, role="adapter-b", requested_at=""),
+    )
     stored = (StoredAt("n1", inspection().path, 1, requested_at="T1"),)
-    found = jobs(plan(FileFacts(inspections=known, stored=stored), twice, fetch_to=("n1",)))
-    assert [each["metadata"]["labels"][labels.ROLE] for each in found] == ["adapter-a"]
+    value = jobs(plan(FileFacts(inspections=expected, stored=stored), twice, fetch_to=("n1",)))
+    assert [item["metadata"]["labels"][labels.ROLE] for item in value] == ["adapter-a"]
     done = (*stored, StoredAt("n1", lora.path, 1, requested_at="T1"))
-    assert jobs(plan(FileFacts(inspections=known, stored=done), twice, nodes=("n1",))) == []
+    assert jobs(plan(FileFacts(inspections=expected, stored=done), twice, nodes=("n1",))) == []
 
 
 def test_beside_a_part_that_is_fetched_every_local_one_is_looked_for() -> None:
     """Or the model would be placed where its adapter is not."""
     all_said = {"contextSize": 4096, "memory": {"gpu": "1Gi", "host": "1Gi"}}
     adapters = {"adapters": PARTS["adapters"]}
-    found = plan(FileFacts(), {**all_said, **adapters})
-    assert {each["metadata"]["labels"][labels.ROLE] for each in jobs(found)} == {
+    outcome = plan(FileFacts(), {**all_said, **adapters})
+    assert {job["metadata"]["labels"][labels.ROLE] for job in jobs(outcome)} == {
         *("model", "adapter-sql")
     }
     local = {"source": LOCAL, **adapters, **all_said}

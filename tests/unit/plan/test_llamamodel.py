@@ -39,10 +39,10 @@ def plan(
     return plan_llamamodel(spec, facts)
 
 
-def the_plan(*words: Any, **more: Any) -> Plan:
-    found = plan(*words, **more)
-    assert isinstance(found, Plan), found
-    return found
+def the_plan(*arguments: Any, **more: Any) -> Plan:
+    outcome = plan(*arguments, **more)
+    assert isinstance(outcome, Plan), outcome
+    return outcome
 
 
 def live(node: str, config_hash: str, *, settled: bool = True) -> DeploymentFacts:
@@ -61,46 +61,46 @@ def live(node: str, config_hash: str, *, settled: bool = True) -> DeploymentFact
     ],
 )
 def test_a_file_in_the_store_is_looked_at_unless_the_spec_says_all(more: Any, looks: bool) -> None:
-    found = the_plan(more)
-    assert (found.waiting is not None) is looks
-    assert found.waiting is None or found.waiting.reason is Reason.WAITING_FOR_NODE
+    outcome = the_plan(more)
+    assert (outcome.waiting is not None) is looks
+    assert outcome.waiting is None or outcome.waiting.reason is Reason.WAITING_FOR_NODE
 
 
 def test_memory_without_a_unit_is_refused() -> None:
-    found = plan({"memory": {"gpu": 24, "host": "2Gi"}})
-    assert isinstance(found, Invalid)
-    assert "spec.memory.gpu: 24 is less than 16Mi" in found.message
+    outcome = plan({"memory": {"gpu": 24, "host": "2Gi"}})
+    assert isinstance(outcome, Invalid)
+    assert "spec.memory.gpu: 24 is less than 16Mi" in outcome.message
 
 
 def test_a_suspended_model_is_left_alone() -> None:
-    found = plan({"suspend": True})
-    assert isinstance(found, Wait)
-    assert found.reason is Reason.SUSPENDED
+    outcome = plan({"suspend": True})
+    assert isinstance(outcome, Wait)
+    assert outcome.reason is Reason.SUSPENDED
 
 
 def test_a_model_without_a_place_waits_with_the_placements_words() -> None:
     runs = live("n1", "old")
-    found = the_plan(
+    outcome = the_plan(
         nodes=(), deployments=(runs,), reason=Reason.WAITING_FOR_MEMORY, message="needs 10Gi"
     )
-    assert found.waiting == Wait(Reason.WAITING_FOR_MEMORY, "needs 10Gi")
-    assert [each["kind"] for each in found.objects] == ["Service"]
-    assert found.keep == {Ref("Deployment", runs.name)}
+    assert outcome.waiting == Wait(Reason.WAITING_FOR_MEMORY, "needs 10Gi")
+    assert [obj["kind"] for obj in outcome.objects] == ["Service"]
+    assert outcome.keep == {Ref("Deployment", runs.name)}
 
 
 def test_one_of_two_replicas_runs_while_the_other_waits() -> None:
-    found = the_plan(
+    outcome = the_plan(
         {"replicas": 2}, nodes=("n1",), reason=Reason.WAITING_FOR_MEMORY, message="needs 10Gi"
     )
-    assert found.replicas == 1
-    assert found.waiting is not None
+    assert outcome.replicas == 1
+    assert outcome.waiting is not None
 
 
 def test_replicas_roll_one_after_another() -> None:
     more, nodes = {"replicas": 2}, ("n1", "n2")
     new = the_plan(more, nodes=nodes).config_hash
     first = the_plan(more, nodes=nodes, deployments=(live("n1", "old"), live("n2", "old")))
-    names = {each["metadata"]["name"] for each in first.objects}
+    names = {obj["metadata"]["name"] for obj in first.objects}
     assert labels.deployment_name("coder", "n1") in names
     assert first.keep == {Ref("Deployment", labels.deployment_name("coder", "n2"))}
     waiting = the_plan(
@@ -113,24 +113,24 @@ def test_replicas_roll_one_after_another() -> None:
 
 def test_a_model_keeps_its_version_while_another_rolls_on_its_node() -> None:
     old = (live("n1", "old"),)
-    found = the_plan(deployments=old, rolling_elsewhere=frozenset({"n1"}))
-    assert found.keep == {Ref("Deployment", old[0].name)}
-    assert (found.awaits_turn, found.rolls) == ({"n1"}, frozenset())
-    assert not [each for each in found.objects if each["kind"] == "Deployment"]
+    outcome = the_plan(deployments=old, rolling_elsewhere=frozenset({"n1"}))
+    assert outcome.keep == {Ref("Deployment", old[0].name)}
+    assert (outcome.awaits_turn, outcome.rolls) == ({"n1"}, frozenset())
+    assert not [obj for obj in outcome.objects if obj["kind"] == "Deployment"]
     then = the_plan(deployments=old)
     assert (then.awaits_turn, then.rolls) == (frozenset(), {"n1"})
     # What is at 0 is started, not rolled, and so is what has no Deployment yet.
     for deployments in ((replace(old[0], runs=False),), ()):
         begun = the_plan(deployments=deployments, rolling_elsewhere=frozenset({"n1"}))
-        assert [each["kind"] for each in begun.objects] == ["Service", "Deployment"]
+        assert [obj["kind"] for obj in begun.objects] == ["Service", "Deployment"]
         assert not begun.rolls | begun.awaits_turn
 
 
 def test_zero_replicas_keep_the_empty_deployment_and_so_the_place() -> None:
-    found = the_plan({"replicas": 0}, nodes=(), deployments=(live("n1", "old"),))
-    deployment = next(each for each in found.objects if each["kind"] == "Deployment")
+    outcome = the_plan({"replicas": 0}, nodes=(), deployments=(live("n1", "old"),))
+    deployment = next(obj for obj in outcome.objects if obj["kind"] == "Deployment")
     assert deployment["spec"]["replicas"] == 0
-    assert found.replicas == 0
+    assert outcome.replicas == 0
 
 
 @pytest.mark.parametrize(
@@ -168,9 +168,9 @@ def test_the_identity_of_the_resource_changes_no_hash() -> None:
     hashes = set()
     for owner in (OWNER, replace(OWNER, uid="uid-2", generation=7)):
         decided = Assignment(demand(owner, spec, FileFacts()), ("n1",))
-        found = plan_llamamodel(spec, ModelFacts(owner, DEFAULTS, decided))
-        assert isinstance(found, Plan)
-        hashes.add(found.config_hash)
+        outcome = plan_llamamodel(spec, ModelFacts(owner, DEFAULTS, decided))
+        assert isinstance(outcome, Plan)
+        hashes.add(outcome.config_hash)
     assert len(hashes) == 1
 
 
@@ -182,9 +182,9 @@ def test_the_order_of_keys_in_the_yaml_changes_nothing(items: list[tuple[str, An
 
 
 def test_every_object_is_the_owners_and_is_named_once() -> None:
-    found = the_plan({"replicas": 2}, nodes=("n1", "n2"))
-    refs = [ref_of(each) for each in found.objects]
+    outcome = the_plan({"replicas": 2}, nodes=("n1", "n2"))
+    refs = [ref_of(obj) for obj in outcome.objects]
     assert len(set(refs)) == len(refs)
-    for each in found.objects:
-        owner = each["metadata"]["ownerReferences"][0]
+    for obj in outcome.objects:
+        owner = obj["metadata"]["ownerReferences"][0]
         assert (owner["uid"], owner["controller"]) == ("uid-1", True)

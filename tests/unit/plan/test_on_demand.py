@@ -42,13 +42,15 @@ def comes(model: str, gib: int, **more: Any) -> Demand:
 
 def decide(*demands: Demand, **usage: Usage) -> Decision:
     """Decide on one node of 112 GiB, where every loaded model is."""
-    there = [each for each in demands if usage.get(each.model, IDLE).phase in LOADED]
+    present = [
+        assignment for assignment in demands if usage.get(assignment.model, IDLE).phase in LOADED
+    ]
     return place(
         demands,
         [node("n1")],
-        current={each.model: ["n1"] for each in there},
-        running={each.model: frozenset({"n1"}) for each in there},
-        held=[Held(each.model, "n1", each.gpu_mib, each.host_mib) for each in there],
+        current={item.model: ["n1"] for item in present},
+        running={item.model: frozenset({"n1"}) for item in present},
+        held=[Held(item.model, "n1", item.gpu_mib, item.host_mib) for item in present],
         usage=usage,
     )
 
@@ -57,23 +59,23 @@ LOADED = (Phase.LOADED, Phase.UNLOADING)
 
 
 def test_a_model_that_nobody_wants_has_no_node_and_is_idle() -> None:
-    found = decide(comes("a", 50), a=ASLEEP).assignments["a"]
-    assert (found.nodes, found.idle, found.reason) == ((), True, None)
+    value = decide(comes("a", 50), a=ASLEEP).assignments["a"]
+    assert (value.nodes, value.idle, value.reason) == ((), True, None)
 
 
 def test_one_that_is_wanted_is_placed_and_one_that_is_loaded_stays() -> None:
-    found = decide(comes("a", 50), comes("b", 50), a=WANTED, b=IDLE)
-    assert found.assignments["a"].nodes == found.assignments["b"].nodes == ("n1",)
-    assert found.unload == frozenset()
+    assignments = decide(comes("a", 50), comes("b", 50), a=WANTED, b=IDLE)
+    assert assignments.assignments["a"].nodes == assignments.assignments["b"].nodes == ("n1",)
+    assert assignments.unload == frozenset()
 
 
 def test_for_one_that_is_wanted_idle_ones_go_as_few_as_it_takes() -> None:
     small, large = comes("small", 10), comes("large", 60)
-    found = decide(small, large, comes("new", 90), small=IDLE, large=IDLE, new=WANTED)
-    assert found.unload == {"large"}
-    assert found.assignments["new"].nodes == ()
-    assert found.assignments["new"].reason is Reason.WAITING_FOR_MEMORY
-    assert "unloads large on n1" in found.assignments["new"].message
+    assignments = decide(small, large, comes("new", 90), small=IDLE, large=IDLE, new=WANTED)
+    assert assignments.unload == {"large"}
+    assert assignments.assignments["new"].nodes == ()
+    assert assignments.assignments["new"].reason is Reason.WAITING_FOR_MEMORY
+    assert "unloads large on n1" in assignments.assignments["new"].message
 
 
 @pytest.mark.parametrize(
@@ -101,22 +103,22 @@ def test_the_lowest_priority_goes_first_however_lately_it_was_used() -> None:
     ids=["busy", "not resident for long enough", "perhaps not heard of"],
 )
 def test_who_may_not_go_stays_and_the_other_one_waits(usage: Usage) -> None:
-    found = decide(comes("a", 70), comes("new", 70), a=usage, new=WANTED)
-    assert found.unload == frozenset()
-    assert found.assignments["a"].nodes == ("n1",)
-    assert found.assignments["new"].reason is Reason.WAITING_FOR_MEMORY
+    assignments = decide(comes("a", 70), comes("new", 70), a=usage, new=WANTED)
+    assert assignments.unload == frozenset()
+    assert assignments.assignments["a"].nodes == ("n1",)
+    assert assignments.assignments["new"].reason is Reason.WAITING_FOR_MEMORY
 
 
 def test_what_leaves_already_is_waited_for_and_nobody_else_told_to_go() -> None:
     leaving = replace(IDLE, phase=Phase.UNLOADING)
     demands = comes("a", 50), comes("b", 50), comes("new", 50)
-    found = decide(*demands, a=leaving, b=IDLE, new=WANTED)
-    assert found.unload == {"a"}
+    assignments = decide(*demands, a=leaving, b=IDLE, new=WANTED)
+    assert assignments.unload == {"a"}
 
 
 def test_the_pod_of_one_that_was_unloaded_is_waited_for_too() -> None:
     demands = [comes("gone", 50), comes("b", 50), comes("new", 50)]
-    found = place(
+    decision = place(
         demands,
         [node("n1")],
         current={"gone": ["n1"], "b": ["n1"]},
@@ -124,72 +126,72 @@ def test_the_pod_of_one_that_was_unloaded_is_waited_for_too() -> None:
         held=[Held("gone", "n1", 50 * 1024, 1024, 50 * 1024, 1024), Held("b", "n1", 50 * 1024, 0)],
         usage={"gone": ASLEEP, "b": IDLE, "new": WANTED},
     )
-    assert found.unload == frozenset()
-    assert "unloads gone on n1" in found.assignments["new"].message
+    assert decision.unload == frozenset()
+    assert "unloads gone on n1" in decision.assignments["new"].message
 
 
 def test_an_always_on_model_makes_idle_ones_go() -> None:
-    found = decide(comes("a", 70), wants("always", 70), a=IDLE, always=Usage())
-    assert found.unload == {"a"}
+    assignments = decide(comes("a", 70), wants("always", 70), a=IDLE, always=Usage())
+    assert assignments.unload == {"a"}
 
 
 def test_members_of_a_group_are_never_on_a_node_together() -> None:
     demands = comes("a", 10, group="big"), comes("new", 10, group="big")
-    found = decide(*demands, a=IDLE, new=WANTED)
-    assert found.unload == {"a"}
-    assert found.assignments["new"].nodes == ()
-    found = decide(*demands, a=BUSY, new=WANTED)
-    assert (found.unload, found.assignments["new"].nodes) == (frozenset(), ())
+    assignments = decide(*demands, a=IDLE, new=WANTED)
+    assert assignments.unload == {"a"}
+    assert assignments.assignments["new"].nodes == ()
+    assignments = decide(*demands, a=BUSY, new=WANTED)
+    assert (assignments.unload, assignments.assignments["new"].nodes) == (frozenset(), ())
 
 
 def test_after_its_timeout_an_idle_model_goes_unasked_and_that_is_looked_for_in_time() -> None:
     assert decide(comes("a", 10), a=replace(IDLE, idle_seconds=901)).unload == {"a"}
-    found = decide(comes("a", 10), a=replace(IDLE, idle_seconds=890, resident_seconds=890))
-    assert found.unload == frozenset()
-    assert found.again_seconds == pytest.approx(10)
+    assignments = decide(comes("a", 10), a=replace(IDLE, idle_seconds=890, resident_seconds=890))
+    assert assignments.unload == frozenset()
+    assert assignments.again_seconds == pytest.approx(10)
 
 
 def test_a_model_to_be_preloaded_is_loaded_once_and_makes_nobody_go() -> None:
     new = Usage(phase=Phase.NEW)
-    found = decide(comes("a", 50, preload=True), a=new)
-    assert found.assignments["a"].nodes == ("n1",)
-    found = decide(comes("a", 50, preload=True), a=ASLEEP)
-    assert found.assignments["a"].idle
-    found = decide(comes("a", 70, preload=True), comes("b", 70), a=new, b=IDLE)
-    assert (found.unload, found.assignments["a"].idle) == (frozenset(), True)
+    assignments = decide(comes("a", 50, preload=True), a=new)
+    assert assignments.assignments["a"].nodes == ("n1",)
+    assignments = decide(comes("a", 50, preload=True), a=ASLEEP)
+    assert assignments.assignments["a"].idle
+    assignments = decide(comes("a", 70, preload=True), comes("b", 70), a=new, b=IDLE)
+    assert (assignments.unload, assignments.assignments["a"].idle) == (frozenset(), True)
 
 
 def test_two_that_are_wanted_at_once_get_room_one_after_another_the_earlier_first() -> None:
     late = replace(WANTED, wanted_since=2)
-    found = decide(comes("late", 70), comes("early", 70), late=late, early=WANTED)
-    assert found.assignments["early"].nodes == ("n1",)
-    assert found.assignments["late"].nodes == ()
+    assignments = decide(comes("late", 70), comes("early", 70), late=late, early=WANTED)
+    assert assignments.assignments["early"].nodes == ("n1",)
+    assert assignments.assignments["late"].nodes == ()
 
 
 def planned(assignment: dict[str, Any], phase: Phase, *, deployed: bool = True) -> Plan:
     """Plan a model on demand; its Deployment is on n1."""
     spec = LlamaModelSpec.model_validate({**BASE, "activation": {"onDemand": {}}})
-    wanted = demand(OWNER, spec, FileFacts())
-    assert wanted is not None
+    model_demand = demand(OWNER, spec, FileFacts())
+    assert model_demand is not None
     facts = ModelFacts(
         OWNER,
         DEFAULTS,
-        Assignment(wanted, **{"nodes": (), **assignment}),
+        Assignment(model_demand, **{"nodes": (), **assignment}),
         (live("n1", "old"),) if deployed else (),
         phase=phase,
     )
-    found = plan_llamamodel(spec, facts)
-    assert isinstance(found, Plan)
-    return found
+    outcome = plan_llamamodel(spec, facts)
+    assert isinstance(outcome, Plan)
+    return outcome
 
 
-def phase_in(found: Plan) -> str:
-    lease = next(each for each in found.objects if each["kind"] == "Lease")
+def phase_in(value: Plan) -> str:
+    lease = next(obj for obj in value.objects if obj["kind"] == "Lease")
     return str(lease["metadata"].get("annotations", {}).get(labels.PHASE, ""))
 
 
-def replicas_in(found: Plan) -> list[int]:
-    return [each["spec"]["replicas"] for each in found.objects if each["kind"] == "Deployment"]
+def replicas_in(value: Plan) -> list[int]:
+    return [obj["spec"]["replicas"] for obj in value.objects if obj["kind"] == "Deployment"]
 
 
 @pytest.mark.parametrize(
@@ -206,9 +208,9 @@ def replicas_in(found: Plan) -> list[int]:
 def test_the_lease_says_what_the_deployment_is_told(
     assignment: dict[str, Any], before: Phase, after: str, replicas: list[int]
 ) -> None:
-    found = planned(assignment, before)
-    assert (phase_in(found), replicas_in(found)) == (after, replicas)
-    assert found.idle is bool(assignment.get("idle"))
+    outcome = planned(assignment, before)
+    assert (phase_in(outcome), replicas_in(outcome)) == (after, replicas)
+    assert outcome.idle is bool(assignment.get("idle"))
 
 
 KEY = Key("LlamaModel", "llm", "coder")
@@ -229,15 +231,15 @@ def clock() -> Clock:
 
 @pytest.fixture
 def activity(clock: Clock) -> Activity:
-    found = Activity(clock)
-    found.watched(None, sound=True)
+    lease_activity = Activity(clock)
+    lease_activity.watched(None, sound=True)
     clock.now += 20
-    return found
+    return lease_activity
 
 
 def lease(phase: str = "Loaded", **gateways: str) -> dict[str, Any]:
-    said = {f"{labels.GATEWAY_PREFIX}{name}": text for name, text in gateways.items()}
-    return {"metadata": {"annotations": {labels.PHASE: phase, **said}}}
+    text = {f"{labels.GATEWAY_PREFIX}{name}": text for name, text in gateways.items()}
+    return {"metadata": {"annotations": {labels.PHASE: phase, **text}}}
 
 
 def test_a_gateway_with_requests_in_flight_is_busy_for_15_seconds_after_each_word(
@@ -251,8 +253,8 @@ def test_a_gateway_with_requests_in_flight_is_busy_for_15_seconds_after_each_wor
     assert activity.usage(KEY).busy
     assert activity.usage(KEY).next_change_seconds == pytest.approx(1)
     clock.now += 2
-    found = activity.usage(KEY)
-    assert (found.busy, found.idle_seconds) == (False, pytest.approx(16))
+    usage = activity.usage(KEY)
+    assert (usage.busy, usage.idle_seconds) == (False, pytest.approx(16))
 
 
 def test_its_last_word_ends_it_at_once_unless_another_gateway_is_busy(

@@ -43,8 +43,8 @@ def decide(
 
 
 def test_a_model_goes_where_the_least_room_is_left_over() -> None:
-    found = decide(wants("a", 20), nodes=[node("big"), node("small", 40)])
-    assert found["a"].nodes == ("small",)
+    assignments = decide(wants("a", 20), nodes=[node("big"), node("small", 40)])
+    assert assignments["a"].nodes == ("small",)
 
 
 def test_equal_nodes_are_chosen_by_name() -> None:
@@ -52,19 +52,21 @@ def test_equal_nodes_are_chosen_by_name() -> None:
 
 
 def test_a_model_stays_where_it_is_though_another_node_is_fuller() -> None:
-    found = decide(wants("a", 20), nodes=[node("big"), node("small", 40)], current={"a": ["big"]})
-    assert found["a"].nodes == ("big",)
+    assignments = decide(
+        wants("a", 20), nodes=[node("big"), node("small", 40)], current={"a": ["big"]}
+    )
+    assert assignments["a"].nodes == ("big",)
 
 
 def test_of_too_many_replicas_the_one_stays_that_has_a_pod() -> None:
     """The other's was drained: its Deployment alone is no reason to end what runs."""
-    found = decide(
+    assignments = decide(
         wants("a", 20),
         nodes=[node("n1"), node("n2")],
         current={"a": ["n1", "n2"]},
         running={"a": frozenset({"n2"})},
     )
-    assert found["a"].nodes == ("n2",)
+    assert assignments["a"].nodes == ("n2",)
 
 
 def test_replicas_are_spread_over_nodes() -> None:
@@ -72,44 +74,46 @@ def test_replicas_are_spread_over_nodes() -> None:
 
 
 def test_a_model_that_fits_nowhere_waits_and_is_told_the_numbers() -> None:
-    found = decide(
+    value = decide(
         wants("llm/big", 71),
         nodes=[node("halo-1", 112)],
         held=(Held("llm/coder", "halo-1", 46182, 1024), Held("llm/small", "halo-1", 21401, 1024)),
     )["llm/big"]
-    assert found.nodes == ()
-    assert found.reason is Reason.WAITING_FOR_MEMORY
-    assert "needs 71.0Gi of GPU memory, halo-1 has 38.0Gi free" in found.message
-    assert "llm/coder 45.1Gi, llm/small 20.9Gi" in found.message
+    assert value.nodes == ()
+    assert value.reason is Reason.WAITING_FOR_MEMORY
+    assert "needs 71.0Gi of GPU memory, halo-1 has 38.0Gi free" in value.message
+    assert "llm/coder 45.1Gi, llm/small 20.9Gi" in value.message
 
 
 def test_memory_of_a_terminating_pod_is_not_given_twice() -> None:
-    found = decide(wants("b", 80), nodes=[node("n1")], held=(Held("gone", "n1", 60 * 1024, 0),))
-    assert found["b"].reason is Reason.WAITING_FOR_MEMORY
+    assignments = decide(
+        wants("b", 80), nodes=[node("n1")], held=(Held("gone", "n1", 60 * 1024, 0),)
+    )
+    assert assignments["b"].reason is Reason.WAITING_FOR_MEMORY
 
 
 def test_a_model_that_outgrows_its_node_moves() -> None:
-    found = decide(
+    assignments = decide(
         wants("a", 60),
         nodes=[node("small", 40), node("big")],
         current={"a": ["small"]},
         held=(Held("a", "small", 20 * 1024, 1024),),
     )
-    assert found["a"].nodes == ("big",)
+    assert assignments["a"].nodes == ("big",)
 
 
 def test_the_first_that_came_is_served_first() -> None:
-    found = decide(wants("old", 70), wants("new", 70), nodes=[node("n1")])
-    assert found["old"].nodes == ("n1",)
-    assert found["new"].reason is Reason.WAITING_FOR_MEMORY
+    assignments = decide(wants("old", 70), wants("new", 70), nodes=[node("n1")])
+    assert assignments["old"].nodes == ("n1",)
+    assert assignments["new"].reason is Reason.WAITING_FOR_MEMORY
 
 
 def test_what_runs_is_not_displaced_by_an_older_model() -> None:
-    found = decide(
+    assignments = decide(
         wants("old", 70), wants("runs", 70), nodes=[node("n1")], current={"runs": ["n1"]}
     )
-    assert found["runs"].nodes == ("n1",)
-    assert found["old"].reason is Reason.WAITING_FOR_MEMORY
+    assert assignments["runs"].nodes == ("n1",)
+    assert assignments["old"].reason is Reason.WAITING_FOR_MEMORY
 
 
 @pytest.mark.parametrize(
@@ -157,38 +161,38 @@ def test_what_runs_is_not_displaced_by_an_older_model() -> None:
 def test_which_node_may_take_a_model(
     facts: dict[str, object], demand: dict[str, object], placed: bool
 ) -> None:
-    found = decide(wants("a", 10, **demand), nodes=[node("n1", **facts)])["a"]
-    assert bool(found.nodes) is placed
-    assert placed or found.reason is Reason.WAITING_FOR_NODE
+    value = decide(wants("a", 10, **demand), nodes=[node("n1", **facts)])["a"]
+    assert bool(value.nodes) is placed
+    assert placed or value.reason is Reason.WAITING_FOR_NODE
 
 
 def test_a_cordoned_node_keeps_what_it_has() -> None:
-    found = decide(
+    assignments = decide(
         wants("a", 10),
         nodes=[node("n1", takes_new=False), node("n2")],
         current={"a": ["n1"]},
         running={"a": frozenset({"n1"})},
     )
-    assert found["a"].nodes == ("n1",)
+    assert assignments["a"].nodes == ("n1",)
 
 
 def test_what_was_evicted_from_a_cordoned_node_is_placed_elsewhere() -> None:
-    found = decide(
+    assignments = decide(
         wants("a", 10), nodes=[node("n1", takes_new=False), node("n2")], current={"a": ["n1"]}
     )
-    assert found["a"].nodes == ("n2",)
+    assert assignments["a"].nodes == ("n2",)
 
 
 def test_a_model_that_shrinks_holds_what_it_held_until_its_old_pod_is_gone() -> None:
-    found = decide(
+    assignments = decide(
         wants("a", 20),
         wants("b", 70),
         nodes=[node("n1", 112)],
         current={"a": ["n1"]},
         held=(Held("a", "n1", 70 * 1024, 1024),),
     )
-    assert found["a"].nodes == ("n1",)
-    assert found["b"].reason is Reason.WAITING_FOR_MEMORY
+    assert assignments["a"].nodes == ("n1",)
+    assert assignments["b"].reason is Reason.WAITING_FOR_MEMORY
 
 
 def test_a_lost_node_is_left_at_once() -> None:
@@ -203,7 +207,7 @@ nodes_ = st.lists(
         takes_new=st.booleans(),
     ),
     max_size=3,
-    unique_by=lambda each: each.name,
+    unique_by=lambda item: item.name,
 )
 demands_ = st.lists(
     st.builds(
@@ -213,7 +217,7 @@ demands_ = st.lists(
         replicas=st.integers(0, 3),
     ),
     max_size=4,
-    unique_by=lambda each: each.model,
+    unique_by=lambda item: item.model,
 )
 current_ = st.dictionaries(
     st.sampled_from(["a", "b", "c", "d"]),
@@ -225,12 +229,16 @@ current_ = st.dictionaries(
 def test_no_node_is_ever_given_more_than_it_has(
     demands: list[Demand], nodes: list[NodeFacts], current: dict[str, list[str]]
 ) -> None:
-    found = place(demands, nodes, current=current, running={}, held=()).assignments
-    by_name = {each.model: each for each in demands}
+    assignments = place(demands, nodes, current=current, running={}, held=()).assignments
+    by_name = {demand.model: demand for demand in demands}
     for facts in nodes:
-        there = [by_name[model] for model, each in found.items() if facts.name in each.nodes]
-        assert sum(each.gpu_mib for each in there) <= facts.gpu_budget_mib
-        assert sum(each.total_mib for each in there) <= facts.allocatable_mib
+        present = [
+            by_name[model]
+            for model, assignment in assignments.items()
+            if facts.name in assignment.nodes
+        ]
+        assert sum(item.gpu_mib for item in present) <= facts.gpu_budget_mib
+        assert sum(item.total_mib for item in present) <= facts.allocatable_mib
 
 
 @given(demands_, nodes_, current_)
@@ -248,10 +256,10 @@ def test_a_decision_that_is_carried_out_is_made_again(
     demands: list[Demand], nodes: list[NodeFacts]
 ) -> None:
     once = place(demands, nodes, current={}, running={}, held=()).assignments
-    carried_out = {model: each.nodes for model, each in once.items()}
+    carried_out = {model: demand.nodes for model, demand in once.items()}
     again = place(demands, nodes, current=carried_out, running={}, held=()).assignments
-    assert {model: set(each.nodes) for model, each in again.items()} == {
-        model: set(each.nodes) for model, each in once.items()
+    assert {model: set(demand.nodes) for model, demand in again.items()} == {
+        model: set(demand.nodes) for model, demand in once.items()
     }
 
 
@@ -261,8 +269,8 @@ def test_every_model_has_its_replicas_or_a_reason(
 ) -> None:
     for demand in demands:
         decided = place(demands, nodes, current=current, running={}, held=())
-        found = decided.assignments[demand.model]
-        assert len(found.nodes) == demand.replicas or found.message
+        assignments = decided.assignments[demand.model]
+        assert len(assignments.nodes) == demand.replicas or assignments.message
 
 
 def stored(model: str, gib: int, *nodes: str, **more: object) -> Demand:
@@ -272,59 +280,59 @@ def stored(model: str, gib: int, *nodes: str, **more: object) -> Demand:
 
 
 def test_a_node_that_has_the_files_is_chosen_before_a_fuller_one() -> None:
-    found = decide(stored("a", 20, "big"), nodes=[node("big"), node("small", 40)])
-    assert (found["a"].nodes, found["a"].fetch_to) == (("big",), ())
+    assignments = decide(stored("a", 20, "big"), nodes=[node("big"), node("small", 40)])
+    assert (assignments["a"].nodes, assignments["a"].fetch_to) == (("big",), ())
 
 
 def test_files_that_are_nowhere_are_fetched_and_hold_no_memory() -> None:
-    found = decide(stored("a", 70), wants("b", 70), nodes=[node("n1")])
-    assert (found["a"].nodes, found["a"].fetch_to) == ((), ("n1",))
-    assert found["a"].reason is Reason.DOWNLOADING
-    assert found["b"].nodes == ("n1",)
+    assignments = decide(stored("a", 70), wants("b", 70), nodes=[node("n1")])
+    assert (assignments["a"].nodes, assignments["a"].fetch_to) == ((), ("n1",))
+    assert assignments["a"].reason is Reason.DOWNLOADING
+    assert assignments["b"].nodes == ("n1",)
 
 
 def test_a_download_goes_on_where_it_began_though_the_node_filled_up() -> None:
     held = (Held("other", "n1", 100 * 1024, 0),)
     demand = stored("a", 70, fetching_on=frozenset({"n1"}))
-    found = decide(demand, nodes=[node("n1"), node("n2")], held=held)
-    assert found["a"].fetch_to == ("n1",)
+    assignments = decide(demand, nodes=[node("n1"), node("n2")], held=held)
+    assert assignments["a"].fetch_to == ("n1",)
 
 
 def test_with_room_nowhere_files_are_fetched_where_the_model_could_run_one_day() -> None:
     held = (Held("other", "n1", 100 * 1024, 0),)
-    found = decide(stored("a", 70), nodes=[node("n1"), node("small", 40)], held=held)
-    assert found["a"].fetch_to == ("n1",)
+    assignments = decide(stored("a", 70), nodes=[node("n1"), node("small", 40)], held=held)
+    assert assignments["a"].fetch_to == ("n1",)
 
 
 def test_what_is_in_the_way_of_a_model_whose_files_are_there_is_told() -> None:
     held = (Held("other", "n1", 100 * 1024, 0),)
-    found = decide(stored("a", 70, "n1"), nodes=[node("n1")], held=held)
-    assert (found["a"].fetch_to, found["a"].reason) == ((), Reason.WAITING_FOR_MEMORY)
+    assignments = decide(stored("a", 70, "n1"), nodes=[node("n1")], held=held)
+    assert (assignments["a"].fetch_to, assignments["a"].reason) == ((), Reason.WAITING_FOR_MEMORY)
 
 
 def test_a_node_with_room_gets_the_files_when_the_one_that_has_them_is_full() -> None:
     held = (Held("other", "n1", 100 * 1024, 0),)
-    found = decide(stored("a", 70, "n1"), nodes=[node("n1"), node("n2")], held=held)
-    assert found["a"].fetch_to == ("n2",)
+    assignments = decide(stored("a", 70, "n1"), nodes=[node("n1"), node("n2")], held=held)
+    assert assignments["a"].fetch_to == ("n2",)
 
 
 def test_new_files_are_fetched_to_where_the_old_ones_serve() -> None:
-    found = decide(
+    assignments = decide(
         stored("a", 20),
         nodes=[node("n1"), node("small", 40)],
         current={"a": ["n1"]},
         held=(Held("a", "n1", 20 * 1024, 1024),),
     )
-    assert (found["a"].nodes, found["a"].fetch_to) == ((), ("n1",))
+    assert (assignments["a"].nodes, assignments["a"].fetch_to) == ((), ("n1",))
 
 
 def test_a_file_that_cannot_be_fetched_is_served_where_it_is() -> None:
-    found = decide(
+    assignments = decide(
         stored("a", 20, "big", fetchable_to=frozenset()), nodes=[node("big"), node("small", 40)]
     )
-    assert found["a"].nodes == ("big",)
-    found = decide(stored("a", 20, "gone", fetchable_to=frozenset()), nodes=[node("n1")])
-    assert found["a"].reason is Reason.SOURCE_NOT_FOUND
+    assert assignments["a"].nodes == ("big",)
+    assignments = decide(stored("a", 20, "gone", fetchable_to=frozenset()), nodes=[node("n1")])
+    assert assignments["a"].reason is Reason.SOURCE_NOT_FOUND
 
 
 def test_a_node_whose_memory_others_use_is_left_for_one_that_has_room() -> None:
@@ -332,14 +340,14 @@ def test_a_node_whose_memory_others_use_is_left_for_one_that_has_room() -> None:
     demands, nodes, current = [wants("a", 20)], [node("n1"), node("n2")], {"a": ["n1"]}
     refused = {"a": frozenset({"n1"})}
     held = [Held("a", "n1", 20 * 1024, 1024)]
-    found = place(demands, nodes, current=current, running={}, held=held, refused=refused)
-    assert found.assignments["a"].nodes == ("n2",)
-    found = place(demands, nodes[:1], current=current, running={}, held=held, refused=refused)
-    assert found.assignments["a"].nodes == ("n1",), "the scheduler lets it in when it can"
+    decision = place(demands, nodes, current=current, running={}, held=held, refused=refused)
+    assert decision.assignments["a"].nodes == ("n2",)
+    decision = place(demands, nodes[:1], current=current, running={}, held=held, refused=refused)
+    assert decision.assignments["a"].nodes == ("n1",), "the scheduler lets it in when it can"
 
 
 def test_what_no_node_could_hold_even_empty_is_too_large() -> None:
-    found = decide(wants("a", 200), nodes=[node("n1"), node("n2", 64)])
-    assert found["a"].reason is Reason.MODEL_TOO_LARGE
-    assert "needs 200.0Gi of GPU memory" in found["a"].message
-    assert "n1, has 112.0Gi" in found["a"].message
+    assignments = decide(wants("a", 200), nodes=[node("n1"), node("n2", 64)])
+    assert assignments["a"].reason is Reason.MODEL_TOO_LARGE
+    assert "needs 200.0Gi of GPU memory" in assignments["a"].message
+    assert "n1, has 112.0Gi" in assignments["a"].message

@@ -66,7 +66,7 @@ class World:
         self.unloads = self.moves = self.loads = 0
 
     def demands(self) -> list[Demand]:
-        return [each.demand for each in self.models.values()]
+        return [model.demand for model in self.models.values()]
 
     def usage(self) -> dict[str, Usage]:
         return {
@@ -83,14 +83,14 @@ class World:
         }
 
     def stakes(self) -> Stakes:
-        found = Stakes()
+        index = Stakes()
         for pod in self.pods:
-            found.note(Key("Pod", "ns", pod.name), pod_object(pod))
+            index.note(Key("Pod", "ns", pod.name), pod_object(pod))
         for name, model in self.models.items():
             for on, (replicas, gpu) in model.deployments.items():
                 key = Key("Deployment", "ns", f"{name}-{on}")
-                found.note(key, deployment_object(name, on, replicas, gpu))
-        return found
+                index.note(key, deployment_object(name, on, replicas, gpu))
+        return index
 
     def decide(self) -> Decision:
         stakes, keys = self.stakes(), {name: Key("LlamaModel", "ns", name) for name in self.models}
@@ -100,27 +100,27 @@ class World:
             current={f"ns/{name}": stakes.current_nodes(key) for name, key in keys.items()},
             running={f"ns/{name}": stakes.running_nodes(key) for name, key in keys.items()},
             held=stakes.held(),
-            usage={f"ns/{name}": each for name, each in self.usage().items()},
+            usage={f"ns/{name}": item for name, item in self.usage().items()},
         )
 
     # What the operator does with a decision.
 
     def carry_out(self, decision: Decision) -> None:
         for name, model in self.models.items():
-            found = decision.assignments[model.demand.model]
+            assignments = decision.assignments[model.demand.model]
             was_on = {on for on, (replicas, _) in model.deployments.items() if replicas}
-            if model.demand.on_demand and found.idle:
+            if model.demand.on_demand and assignments.idle:
                 model.phase = Phase.IDLE
                 model.deployments = {on: (0, gpu) for on, (_, gpu) in model.deployments.items()}
-            elif found.nodes or not found.reason:
-                if found.nodes and not was_on:
+            elif assignments.nodes or not assignments.reason:
+                if assignments.nodes and not was_on:
                     self.loads += 1
                 asleep = model.phase in (Phase.NEW, Phase.IDLE)
-                if model.demand.on_demand and found.nodes and asleep:
+                if model.demand.on_demand and assignments.nodes and asleep:
                     model.phase = Phase.LOADED
                     model.loaded_at = model.idle_since = self.now
                 size = model.demand.gpu_mib
-                model.deployments = {on: (1, size) for on in found.nodes}
+                model.deployments = {on: (1, size) for on in assignments.nodes}
             self.end_pods_without_deployment(name)
         for full_name in sorted(decision.unload):
             self.unload(self.models[full_name.removeprefix("ns/")])
@@ -137,9 +137,9 @@ class World:
         self.unloads += model.phase is Phase.IDLE
 
     def end_pods_without_deployment(self, name: str) -> None:
-        there = {on for on, (replicas, _) in self.models[name].deployments.items() if replicas}
+        present = {on for on, (replicas, _) in self.models[name].deployments.items() if replicas}
         for pod in self.pods:
-            if pod.model == name and pod.node not in there:
+            if pod.model == name and pod.node not in present:
                 pod.ending = True
 
     # What the cluster does by itself.
@@ -220,7 +220,7 @@ class World:
             model.demand = replace(model.demand, gpu_mib=gib * GIB)
 
     def scale(self) -> None:
-        always = [each for each in self.models.values() if not each.demand.on_demand]
+        always = [model for model in self.models.values() if not model.demand.on_demand]
         if always:
             model = self.chance.choice(always)
             model.demand = replace(model.demand, replicas=self.chance.choice([0, 1, 2]))
@@ -230,12 +230,12 @@ class World:
             model.busy, model.wanted_since = True, self.now
 
     def wake(self) -> None:
-        sleepers = [each for each in self.models.values() if each.demand.on_demand]
+        sleepers = [model for model in self.models.values() if model.demand.on_demand]
         if sleepers:
             self.want(self.chance.choice(sleepers))
 
     def sleep(self) -> None:
-        awake = [each for each in self.models.values() if each.busy]
+        awake = [model for model in self.models.values() if model.busy]
         if awake:
             model = self.chance.choice(awake)
             model.busy, model.idle_since = False, self.now
@@ -321,8 +321,8 @@ def deployment_object(model: str, on: str, replicas: int, gpu_mib: int) -> dict[
 def check_budgets(world: World, step: int) -> None:
     """Pods that are on a node, whatever they are about to do."""
     for name, facts in world.nodes.items():
-        there = [pod for pod in world.pods if pod.node == name and not pod.refused]
-        assert sum(pod.gpu_mib for pod in there) <= facts.gpu_budget_mib, (step, name, there)
+        pods = [pod for pod in world.pods if pod.node == name and not pod.refused]
+        assert sum(pod.gpu_mib for pod in pods) <= facts.gpu_budget_mib, (step, name, pods)
 
 
 def check_unloads(world: World, decision: Decision, step: int) -> None:
@@ -340,41 +340,41 @@ def check_unloads(world: World, decision: Decision, step: int) -> None:
 def check_moves(world: World, decision: Decision, step: int) -> None:
     """A model that runs on a node where it may be and fits has no cause to move."""
     for name, model in world.models.items():
-        found = decision.assignments[model.demand.model]
+        assignments = decision.assignments[model.demand.model]
         if model.demand.on_demand and model.phase is Phase.IDLE:
             continue  # it has no place any more, only a pod that goes
         for pod in world.pods:
-            if pod.model != name or pod.ending or pod.refused or pod.node in found.nodes:
+            if pod.model != name or pod.ending or pod.refused or pod.node in assignments.nodes:
                 continue
             facts = world.nodes[pod.node]
             stayed = model.demand.gpu_mib == pod.gpu_mib and matches(model.demand, facts)
-            asked = model.demand.replicas == 0 or len(found.nodes) >= model.demand.replicas
-            if stayed and not found.idle and pod.node in model.deployments:
-                assert asked, (step, name, pod, found)
+            asked = model.demand.replicas == 0 or len(assignments.nodes) >= model.demand.replicas
+            if stayed and not assignments.idle and pod.node in model.deployments:
+                assert asked, (step, name, pod, assignments)
                 others = [
                     other
                     for other in world.pods
-                    if other.model == name and other.node in found.nodes and not other.ending
+                    if other.model == name and other.node in assignments.nodes and not other.ending
                 ]
-                assert others or model.demand.replicas == 0, (step, name, pod, found)
+                assert others or model.demand.replicas == 0, (step, name, pod, assignments)
 
 
 def check_nobody_starves(world: World, decision: Decision, step: int) -> None:
     """All is quiet: whoever is wanted and has no node would fit on none, idle models aside."""
     for model in world.models.values():
         demand = model.demand
-        found = decision.assignments[demand.model]
-        if len(found.nodes) >= demand.replicas or (demand.on_demand and not model.busy):
+        assignments = decision.assignments[demand.model]
+        if len(assignments.nodes) >= demand.replicas or (demand.on_demand and not model.busy):
             continue
         for name, facts in world.nodes.items():
-            if name in found.nodes or not facts.takes_new:
+            if name in assignments.nodes or not facts.takes_new:
                 continue
             fixed = [pod for pod in world.pods if pod.node == name and not may_go(world, pod)]
             held = sum(pod.gpu_mib for pod in fixed if f"ns/{pod.model}" != demand.model)
             if mate_of(world, demand, {pod.model for pod in fixed}):
                 continue
             room = facts.gpu_budget_mib - held
-            assert demand.gpu_mib > room, (step, demand.model, name, room, found, world.pods)
+            assert demand.gpu_mib > room, (step, demand.model, name, room, assignments, world.pods)
 
 
 def may_go(world: World, pod: Pod) -> bool:
@@ -384,10 +384,10 @@ def may_go(world: World, pod: Pod) -> bool:
 
 def mate_of(world: World, demand: Demand, models: set[str]) -> bool:
     group = demand.on_demand.group if demand.on_demand else ""
-    others = [world.models[each].demand for each in models if each in world.models]
+    others = [world.models[model].demand for model in models if model in world.models]
     return any(
-        group and each.model != demand.model and each.on_demand and each.on_demand.group == group
-        for each in others
+        group and other.model != demand.model and other.on_demand and other.on_demand.group == group
+        for other in others
     )
 
 

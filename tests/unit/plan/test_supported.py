@@ -20,9 +20,9 @@ REFUSED_IN_MODEL: list[tuple[str, dict[str, Any]]] = [
 def test_a_model_field_of_a_later_release_is_refused_by_name(
     field: str, more: dict[str, Any]
 ) -> None:
-    found = unsupported_in_model(LlamaModelSpec.model_validate({"source": SOURCE, **more}))
-    assert found is not None
-    assert found.message.startswith(f"spec.{field} is not supported yet: ")
+    refusal = unsupported_in_model(LlamaModelSpec.model_validate({"source": SOURCE, **more}))
+    assert refusal is not None
+    assert refusal.message.startswith(f"spec.{field} is not supported yet: ")
 
 
 def test_what_is_supported_is_not_refused() -> None:
@@ -48,5 +48,5 @@ def test_no_field_is_ignored() -> None:
         (LlamaModelSpec, ACTED_ON_IN_MODEL, REFUSED_IN_MODEL),
         (ModelRouterSpec, ACTED_ON_IN_ROUTER, []),
     ):
-        known = {str(field.alias or name) for name, field in model.model_fields.items()}
-        assert known == acted_on | {path.split(".")[0].split(":")[0] for path, _ in refused}
+        expected = {str(field.alias or name) for name, field in model.model_fields.items()}
+        assert expected == acted_on | {path.split(".")[0].split(":")[0] for path, _ in refused}

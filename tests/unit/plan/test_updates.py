@@ -43,13 +43,13 @@ def plan(
     nodes: tuple[str, ...] = (),
     **more: Any,
 ) -> Plan:
-    nodes = nodes or tuple(each.node for each in running)
+    nodes = nodes or tuple(entry.node for entry in running)
     spec = LlamaModelSpec.model_validate({**BASE, **update, "replicas": len(nodes)})
     decided = Assignment(demand(OWNER, spec, FileFacts()), nodes)
     facts = ModelFacts(OWNER, DEFAULTS, decided, running, usage=usage)
-    found = plan_llamamodel(spec, replace(facts, **more))
-    assert isinstance(found, Plan), found
-    return found
+    outcome = plan_llamamodel(spec, replace(facts, **more))
+    assert isinstance(outcome, Plan), outcome
+    return outcome
 
 
 @pytest.mark.parametrize(
@@ -82,10 +82,10 @@ def plan(
     ],
 )
 def test_a_change_waits(update: Any, usage: Usage, more: Any, waits: bool) -> None:
-    found = plan(update, usage, old(), **more)
-    assert bool(found.awaits_idle) is waits
-    assert found.rolls == (frozenset() if waits else {"n1"})
-    assert (Ref("Deployment", old().name) in found.keep) is waits
+    outcome = plan(update, usage, old(), **more)
+    assert bool(outcome.awaits_idle) is waits
+    assert outcome.rolls == (frozenset() if waits else {"n1"})
+    assert (Ref("Deployment", old().name) in outcome.keep) is waits
 
 
 def test_what_does_not_answer_is_replaced_at_once() -> None:
@@ -98,20 +98,20 @@ def test_a_probe_that_was_missed_is_no_reason_to_cut_what_goes_on() -> None:
 
 
 def test_what_does_not_run_is_nobodys() -> None:
-    found = plan(WHEN_IDLE, BUSY, old(runs=False))
-    assert not found.awaits_idle
-    assert not found.keep
+    outcome = plan(WHEN_IDLE, BUSY, old(runs=False))
+    assert not outcome.awaits_idle
+    assert not outcome.keep
 
 
 def test_while_one_replica_is_on_its_way_the_other_waits_for_that() -> None:
-    found = plan(WHEN_IDLE, QUIET, old("n1"), old("n2"))
-    assert (found.rolls, found.awaits_idle) == ({"n1"}, "")
-    assert Ref("Deployment", old("n2").name) in found.keep
+    outcome = plan(WHEN_IDLE, QUIET, old("n1"), old("n2"))
+    assert (outcome.rolls, outcome.awaits_idle) == ({"n1"}, "")
+    assert Ref("Deployment", old("n2").name) in outcome.keep
 
 
 def test_the_turn_of_another_model_is_told_first() -> None:
-    found = plan(WHEN_IDLE, BUSY, old(), rolling_elsewhere=frozenset({"n1"}))
-    assert (found.awaits_turn, found.awaits_idle) == ({"n1"}, "")
+    outcome = plan(WHEN_IDLE, BUSY, old(), rolling_elsewhere=frozenset({"n1"}))
+    assert (outcome.awaits_turn, outcome.awaits_idle) == ({"n1"}, "")
 
 
 def test_a_model_moves_when_its_requests_are_done() -> None:
@@ -120,25 +120,25 @@ def test_a_model_moves_when_its_requests_are_done() -> None:
     assert Ref("Deployment", here.name) in busy.keep
     assert busy.awaits_idle
     assert moved not in map(ref_of, busy.objects), "two copies are not there for nothing"
-    for found in (plan(WHEN_IDLE, QUIET, here, nodes=("n2",)), plan({}, BUSY, here, nodes=("n2",))):
-        assert moved in map(ref_of, found.objects)
-        assert not found.keep
+    for value in (plan(WHEN_IDLE, QUIET, here, nodes=("n2",)), plan({}, BUSY, here, nodes=("n2",))):
+        assert moved in map(ref_of, value.objects)
+        assert not value.keep
     assert not plan(WHEN_IDLE, BUSY, here, nodes=("n2",), awaited_seconds=600.0).is_rolled
     gone = plan(WHEN_IDLE, BUSY, old("n1", answers=False), nodes=("n2",))
     assert moved in map(ref_of, gone.objects), "its node may be lost"
 
 
 def test_fewer_replicas_do_not_wait() -> None:
-    found = plan(WHEN_IDLE, BUSY, old("n1"), old("n2"), nodes=("n1",))
-    assert Ref("Deployment", old("n2").name) not in found.keep
+    outcome = plan(WHEN_IDLE, BUSY, old("n1"), old("n2"), nodes=("n1",))
+    assert Ref("Deployment", old("n2").name) not in outcome.keep
 
 
 def test_only_what_takes_the_place_of_a_busy_one_comes_later() -> None:
     dead = old("n1", answers=False)
-    found = plan(WHEN_IDLE, BUSY, dead, old("n2"), nodes=("n3", "n4"))
-    nodes = {each["metadata"].get("annotations", {}).get(labels.NODE) for each in found.objects}
+    outcome = plan(WHEN_IDLE, BUSY, dead, old("n2"), nodes=("n3", "n4"))
+    nodes = {obj["metadata"].get("annotations", {}).get(labels.NODE) for obj in outcome.objects}
     assert nodes & {"n3", "n4"} == {"n4"}
-    assert {each.name for each in found.keep} == {old("n2").name}
+    assert {ref.name for ref in outcome.keep} == {old("n2").name}
 
 
 @pytest.mark.parametrize(
@@ -162,15 +162,15 @@ def test_it_is_not_rolled_before_all_that_runs_is_new(
 @pytest.mark.parametrize("usage", [BUSY, Usage(trusted=False), Usage(phase=Phase.IDLE)])
 def test_its_lease_says_that_it_may_be_sent_to(usage: Usage) -> None:
     """A gateway that reads anything else there holds its requests."""
-    found = plan(WHEN_IDLE, usage, old(), phase=usage.phase)
-    (lease,) = [each for each in found.objects if each["kind"] == "Lease"]
+    outcome = plan(WHEN_IDLE, usage, old(), phase=usage.phase)
+    (lease,) = [obj for obj in outcome.objects if obj["kind"] == "Lease"]
     assert lease["metadata"]["annotations"] == {labels.PHASE: "Loaded"}
-    assert not [each for each in plan({}, usage, old()).objects if each["kind"] == "Lease"]
+    assert not [obj for obj in plan({}, usage, old()).objects if obj["kind"] == "Lease"]
 
 
 def test_it_has_the_lease_also_while_room_or_files_are_awaited() -> None:
-    found = plan(WHEN_IDLE, BUSY, old(), assignment=None)
-    (lease,) = [each for each in found.objects if each["kind"] == "Lease"]
+    outcome = plan(WHEN_IDLE, BUSY, old(), assignment=None)
+    (lease,) = [obj for obj in outcome.objects if obj["kind"] == "Lease"]
     assert lease["metadata"]["annotations"] == {labels.PHASE: "Loaded"}
 
 

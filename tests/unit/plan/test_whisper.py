@@ -41,17 +41,17 @@ def header(numbers: tuple[int, ...], magic: int = 0x67676D6C) -> bytes:
 
 @pytest.mark.parametrize("numbers", PRINTED_MB)
 def test_what_the_server_prints_is_within_the_bound(numbers: tuple[int, ...]) -> None:
-    found = read(header(numbers), 100 * MB)
-    more = found.bound_bytes(flash_attention=True) - found.weights
+    result = read(header(numbers), 100 * MB)
+    more = result.bound_bytes(flash_attention=True) - result.weights
     assert PRINTED_MB[numbers] * MB < more < 3 * PRINTED_MB[numbers] * MB
-    assert found.weights == 100 * MB
-    assert from_json(to_json(found)) == found
+    assert result.weights == 100 * MB
+    assert from_json(to_json(result)) == result
 
 
 def test_a_large_model_has_room_for_all_its_decoders() -> None:
-    found = read(header(LARGE), 3095 * MB)
+    result = read(header(LARGE), 3095 * MB)
     # Five times 84 MB of its own cache, 252 MB of what it heard, and its graphs.
-    assert 3095 + 670 < found.bound_bytes(flash_attention=True) / MB < 3095 + 1400
+    assert 3095 + 670 < result.bound_bytes(flash_attention=True) / MB < 3095 + 1400
 
 
 @given(st.binary(max_size=200))
@@ -73,14 +73,14 @@ def test_another_kind_of_file_is_told(data: bytes) -> None:
 def test_its_memory_is_where_it_runs(backend: str, on_gpu: bool) -> None:
     spec = LlamaModelSpec.model_validate({**SPEC, "backend": backend})
     companion = read(header(BASE), 148 * MB)
-    known = {MODEL: Inspection(MODEL, "", "a.bin", 148 * MB, 1, companion=companion)}
-    found = size(spec, known)
-    assert isinstance(found, Sizing)
-    assert found.method == "UpperBound"
-    assert (found.gpu_mib > 300) == on_gpu
-    assert found.host_mib >= 2048
+    expected = {MODEL: Inspection(MODEL, "", "a.bin", 148 * MB, 1, companion=companion)}
+    sizing = size(spec, expected)
+    assert isinstance(sizing, Sizing)
+    assert sizing.method == "UpperBound"
+    assert (sizing.gpu_mib > 300) == on_gpu
+    assert sizing.host_mib >= 2048
     own = LlamaModelSpec.model_validate({**SPEC, "memory": {"gpu": "1Gi", "host": "2Gi"}})
-    given_all = size(own, known)
+    given_all = size(own, expected)
     assert isinstance(given_all, Sizing)
     assert (given_all.gpu_mib, given_all.host_mib) == (1024, 2048)
 
@@ -117,10 +117,10 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_its_server_does_not_have_is_refused_by_name(case: str) -> None:
-    more, words = REFUSED[case]
-    found = mode_refusal(LlamaModelSpec.model_validate({**SPEC, **more}))
-    assert found is not None
-    assert words in found.message
+    more, arguments = REFUSED[case]
+    refusal = mode_refusal(LlamaModelSpec.model_validate({**SPEC, **more}))
+    assert refusal is not None
+    assert arguments in refusal.message
 
 
 def test_what_it_has_is_taken() -> None:
@@ -129,15 +129,15 @@ def test_what_it_has_is_taken() -> None:
     assert mode_refusal(LlamaModelSpec.model_validate({"source": SPEC["source"]})) is None
 
 
-@pytest.mark.parametrize(("mode", "found"), [("Transcription", True), ("Chat", False)])
-def test_what_was_read_for_another_mode_is_read_again(mode: str, found: bool) -> None:
+@pytest.mark.parametrize(("mode", "value"), [("Transcription", True), ("Chat", False)])
+def test_what_was_read_for_another_mode_is_read_again(mode: str, value: bool) -> None:
     """A file that is whisper.cpp's model is none for llama-server, and the other way around."""
     spec = LlamaModelSpec.model_validate({**SPEC, "mode": mode})
     (part,) = parts(spec)
     as_whisper = Inspection(MODEL, part.key, "a.bin", 1, 1, companion=read(header(TINY)))
     as_gguf = Inspection(MODEL, part.key, "a.bin", 1, 1)
-    assert (inspection_of(part, FileFacts((as_whisper,))) is not None) == found
-    assert (inspection_of(part, FileFacts((as_gguf,))) is not None) != found
+    assert (inspection_of(part, FileFacts((as_whisper,))) is not None) == value
+    assert (inspection_of(part, FileFacts((as_gguf,))) is not None) != value
 
 
 @pytest.mark.parametrize(
@@ -158,6 +158,6 @@ def test_a_text_fits_in_one_batch(more: dict[str, Any], sizes: tuple[int, int]) 
 def test_how_hard_it_tries_is_not_a_clients_to_say() -> None:
     form = (Part("file", b"x", "a.wav"), Part("beam_size", b"100"), Part("language", b"de"))
     plain = for_whisper(Question("/v1/audio/transcriptions", form=form))
-    assert [each.name for each in plain] == ["file", "language"]
+    assert [item.name for item in plain] == ["file", "language"]
     translated = for_whisper(Question("/v1/audio/translations", form=form))
-    assert [each.name for each in translated] == ["file", "language", "translate"]
+    assert [item.name for item in translated] == ["file", "language", "translate"]

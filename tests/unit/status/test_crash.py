@@ -75,16 +75,16 @@ CASES = [(reason, line) for reason, lines in WORDS.items() for line in lines]
 
 @pytest.mark.parametrize(("reason", "line"), CASES, ids=[line[:60] for _, line in CASES])
 def test_the_telling_line_decides_and_is_shown(reason: Reason, line: str) -> None:
-    said = f"0.00.003.364 I cmn  common_param: verbosity = 3\n{line}\n{EPILOGUE}"
-    crash = explain("coder-0", "llm", {"exitCode": 1, "message": said})
+    text = f"0.00.003.364 I cmn  common_param: verbosity = 3\n{line}\n{EPILOGUE}"
+    crash = explain("coder-0", "llm", {"exitCode": 1, "message": text})
     assert crash.reason is reason
     assert line.splitlines()[0] in crash.message
     assert crash.advice
 
 
 def test_a_warning_of_pinned_memory_is_no_cause() -> None:
-    said = "WARNING: failed to allocate 10.00 MB of pinned memory\nboom"
-    crash = explain("coder-0", "llm", {"exitCode": 1, "message": said})
+    text = "WARNING: failed to allocate 10.00 MB of pinned memory\nboom"
+    crash = explain("coder-0", "llm", {"exitCode": 1, "message": text})
     assert crash.reason is Reason.CRASH_LOOPING
 
 
@@ -107,17 +107,19 @@ def test_a_server_that_the_kubelet_stopped_did_not_answer_its_probe(code: int) -
         "startedAt": "2026-11-21T10:00:00Z",
         "finishedAt": "2026-11-21T11:00:30Z",
     }
-    said = explain("coder-0", "llm", ended).message
-    assert "stopped by the kubelet after 3630 s" in said
-    assert "kubectl logs -n llm coder-0 --previous" in said
+    message = explain("coder-0", "llm", ended).message
+    assert "stopped by the kubelet after 3630 s" in message
+    assert "kubectl logs -n llm coder-0 --previous" in message
 
 
 def test_a_processor_that_is_too_old_for_the_image_is_named() -> None:
-    said = explain("coder-0", "llm", {"exitCode": 132, "message": "init: n_threads = 2"}).message
-    assert "the processor lacks an instruction" in said
+    message = explain("coder-0", "llm", {"exitCode": 132, "message": "init: n_threads = 2"}).message
+    assert "the processor lacks an instruction" in message
 
 
 def test_words_that_nobody_knows_are_shown_as_they_are() -> None:
-    said = explain("coder-0", "llm", {"exitCode": 3, "message": "a\nfatal error: b\nc\n"}).message
-    assert "fatal error: b" in said
+    message = explain(
+        "coder-0", "llm", {"exitCode": 3, "message": "a\nfatal error: b\nc\n"}
+    ).message
+    assert "fatal error: b" in message
     assert "no output" in explain("coder-0", "llm", {"exitCode": 3}).message

@@ -36,8 +36,8 @@ def pod(work: str = "inspect", *, created: str = "1", **container: Any) -> Json:
     }
 
 
-def ended(words: Any, *, exit_code: int = 0) -> Json:
-    text = words if isinstance(words, str) else json.dumps(words)
+def ended(arguments: Any, *, exit_code: int = 0) -> Json:
+    text = arguments if isinstance(arguments, str) else json.dumps(arguments)
     return {"terminated": {"exitCode": exit_code, "message": text, "reason": "Error"}}
 
 
@@ -46,35 +46,35 @@ def read(work: str, *pods: Json, done: str = "") -> JobFacts:
 
 
 ANSWER = {
-    name: each
-    for name, each in inspection_entry(inspection()).items()
+    name: item
+    for name, item in inspection_entry(inspection()).items()
     if name not in ("role", "source")
 }
 
 
 @pytest.mark.parametrize(
-    "found",
+    "value",
     [
         inspection(),
         inspection(role="projector", profile=None, companion=SEES),
         inspection(role="adapter-sql", profile=None, companion=Companion("adapter", "llama", 7)),
     ],
-    ids=lambda found: found.role,
+    ids=lambda value: value.role,
 )
-def test_an_inspection_survives_the_status(found: Inspection) -> None:
-    assert inspection_from(json.loads(json.dumps(inspection_entry(found)))) == found
+def test_an_inspection_survives_the_status(value: Inspection) -> None:
+    assert inspection_from(json.loads(json.dumps(inspection_entry(value)))) == value
 
 
 def test_an_answer_is_read_and_belongs_to_what_the_job_asked_for() -> None:
-    found = read("inspect", pod(state=ended(ANSWER))).answer
-    assert isinstance(found, Inspection)
-    assert (found.source, found.role, found.path) == ("key", "model", inspection().path)
+    answer = read("inspect", pod(state=ended(ANSWER))).answer
+    assert isinstance(answer, Inspection)
+    assert (answer.source, answer.role, answer.path) == ("key", "model", inspection().path)
     stored = read("fetch", pod("fetch", state=ended({"bytes": 7, "sha256": "a"}))).answer
     assert stored == StoredAt("n1", "key", 7, "a")
 
 
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     [
         "",
         "Traceback (most recent call last)",
@@ -91,32 +91,32 @@ def test_an_answer_is_read_and_belongs_to_what_the_job_asked_for() -> None:
         {**ANSWER, "companion": {"kind": "projector", "architecture": "mlp", "weights": "x"}},
         json.dumps(ANSWER)[:-5],
     ],
-    ids=lambda words: str(words)[:20],
+    ids=lambda arguments: str(arguments)[:20],
 )
-def test_words_that_are_no_answer_are_told_and_asked_for_by_nobody(words: Any) -> None:
+def test_words_that_are_no_answer_are_told_and_asked_for_by_nobody(arguments: Any) -> None:
     for work in ("inspect", "fetch"):
-        if work == "fetch" and isinstance(words, dict) and "folder" in words:
+        if work == "fetch" and isinstance(arguments, dict) and "folder" in arguments:
             continue  # a fetch asks for the bytes alone
-        found = read(work, pod(work, state=ended(words)), done="Complete")
-        assert (found.answer, found.failed) == (None, False), work
-        assert found.problem is not None
-        assert found.problem.final
-        assert "delete it to ask again" in found.problem.message
+        result = read(work, pod(work, state=ended(arguments)), done="Complete")
+        assert (result.answer, result.failed) == (None, False), work
+        assert result.problem is not None
+        assert result.problem.final
+        assert "delete it to ask again" in result.problem.message
 
 
 def test_a_bad_answer_is_final_and_a_failed_try_is_not() -> None:
-    told = {"error": {"reason": "ChecksumMismatch", "message": "other bytes"}}
-    found = read("fetch", pod("fetch", state=ended(told))).problem
-    assert found is not None
-    assert (found.reason, found.final) == (Reason.CHECKSUM_MISMATCH, True)
+    message = {"error": {"reason": "ChecksumMismatch", "message": "other bytes"}}
+    problem = read("fetch", pod("fetch", state=ended(message))).problem
+    assert problem is not None
+    assert (problem.reason, problem.final) == (Reason.CHECKSUM_MISMATCH, True)
     again = pod(
         "fetch",
         state={"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}},
         lastState=ended({"error": {"reason": "StoreFull", "message": "no room"}}, exit_code=1),
     )
-    found = read("fetch", again).problem
-    assert found is not None
-    assert (found.reason, found.final, found.message) == (Reason.STORE_FULL, False, "no room")
+    problem = read("fetch", again).problem
+    assert problem is not None
+    assert (problem.reason, problem.final, problem.message) == (Reason.STORE_FULL, False, "no room")
 
 
 def test_while_a_fetch_runs_again_its_progress_is_the_news() -> None:
@@ -138,9 +138,9 @@ def test_while_a_fetch_runs_again_its_progress_is_the_news() -> None:
 )
 def test_a_crash_is_told_with_what_it_left(end: Json, says: str) -> None:
     state = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}}
-    found = read("inspect", pod(state=state, lastState={"terminated": end})).problem
-    assert found is not None
-    assert says in found.message
+    problem = read("inspect", pod(state=state, lastState={"terminated": end})).problem
+    assert problem is not None
+    assert says in problem.message
 
 
 @pytest.mark.parametrize(
@@ -155,10 +155,10 @@ def test_a_crash_is_told_with_what_it_left(end: Json, says: str) -> None:
     ids=["image", "secret"],
 )
 def test_what_keeps_a_pod_from_its_start_is_told(waiting: Json, reason: Reason) -> None:
-    found = read("inspect", pod(state={"waiting": waiting})).problem
-    assert found is not None
-    assert found.reason is reason
-    assert str(waiting["message"]) in found.message
+    problem = read("inspect", pod(state={"waiting": waiting})).problem
+    assert problem is not None
+    assert problem.reason is reason
+    assert str(waiting["message"]) in problem.message
 
 
 def test_of_several_pods_the_one_that_answered_counts() -> None:
@@ -174,9 +174,9 @@ def test_a_job_whose_pods_are_gone_is_made_anew_only_when_it_is_over() -> None:
 
 def test_a_job_whose_pods_are_refused_says_why() -> None:
     refused = 'FailedCreate: pods "x" is forbidden: exceeded quota: small'
-    found = job_facts(job(), [], refused).problem
-    assert found is not None
-    assert (found.reason, found.final) == (Reason.CANNOT_START, False)
-    assert "Job coder-inspect-1 are refused: FailedCreate" in found.message
+    problem = job_facts(job(), [], refused).problem
+    assert problem is not None
+    assert (problem.reason, problem.final) == (Reason.CANNOT_START, False)
+    assert "Job coder-inspect-1 are refused: FailedCreate" in problem.message
     active = {**job(), "status": {"active": 1}}
     assert job_facts(active, [], refused).problem is None

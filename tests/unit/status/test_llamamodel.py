@@ -90,9 +90,9 @@ UNSCHEDULED = [
     ],
 )
 def test_a_pod_is_told_in_one_reason_and_sentence(given_: Json, reason: Reason, says: str) -> None:
-    found = pod_state(given_)
-    assert found.reason is reason
-    assert says in found.message
+    state = pod_state(given_)
+    assert state.reason is reason
+    assert says in state.message
 
 
 def test_a_pod_that_is_started_again_and_again_tells_why_it_ended() -> None:
@@ -132,14 +132,14 @@ def test_a_sidecar_is_not_taken_for_the_server() -> None:
     both = pod(container={"state": {"running": {}}, "ready": True})
     sidecar = {"name": "a-first-by-name", "state": {"waiting": {"reason": "CrashLoopBackOff"}}}
     both["status"]["containerStatuses"].insert(0, sidecar)
-    found = pod_state(both)
-    assert found.reason is Reason.LOADING
-    assert "waits for its other containers: a-first-by-name" in found.message
+    state = pod_state(both)
+    assert state.reason is Reason.LOADING
+    assert "waits for its other containers: a-first-by-name" in state.message
 
 
 def test_a_pod_whose_node_went_silent_is_not_said_to_load() -> None:
-    found = pod_state(pod(container={"state": {"running": {}}, "ready": True}))
-    assert "is its node alive? See kubectl get node n1" in found.message
+    state = pod_state(pod(container={"state": {"running": {}}, "ready": True}))
+    assert "is its node alive? See kubectl get node n1" in state.message
 
 
 CREATING: Json = {"state": {"waiting": {"reason": "ContainerCreating"}}}
@@ -167,9 +167,9 @@ def test_pods_that_the_cluster_refuses_are_told() -> None:
             ]
         },
     }
-    found = status(PLAN, deployments=[deployment])
-    assert found["conditions"][0]["reason"] == "CannotStart"
-    assert "exceeded quota: q" in found["conditions"][0]["message"]
+    current = status(PLAN, deployments=[deployment])
+    assert current["conditions"][0]["reason"] == "CannotStart"
+    assert "exceeded quota: q" in current["conditions"][0]["message"]
 
 
 def test_a_pod_that_the_node_refuses_is_told() -> None:
@@ -179,27 +179,27 @@ def test_a_pod_that_the_node_refuses_is_told() -> None:
         "reason": "UnexpectedAdmissionError",
         "message": "Allocate failed: amd.com/gpu",
     }
-    found = status(PLAN, refused)
-    assert found["conditions"][0]["reason"] == "DeviceUnavailable"
+    current = status(PLAN, refused)
+    assert current["conditions"][0]["reason"] == "DeviceUnavailable"
 
 
 def test_an_evicted_pod_does_not_hide_its_serving_successor() -> None:
     evicted = pod()
     evicted["status"]["phase"] = "Failed"
-    found = status(PLAN, evicted, pod(ready=True))
-    assert found["conditions"][0]["reason"] == "Serving"
-    assert found["replicas"] == 1
+    current = status(PLAN, evicted, pod(ready=True))
+    assert current["conditions"][0]["reason"] == "Serving"
+    assert current["replicas"] == 1
 
 
 def test_a_message_never_exceeds_what_the_crd_takes() -> None:
-    found = status(Wait(Reason.WAITING_FOR_MEMORY, "x" * 9000))
-    assert len(found["conditions"][0]["message"]) <= 4096
+    current = status(Wait(Reason.WAITING_FOR_MEMORY, "x" * 9000))
+    assert len(current["conditions"][0]["message"]) <= 4096
 
 
 def test_a_container_that_cannot_be_made_tells_the_kubelets_words() -> None:
     config = {"reason": "CreateContainerConfigError", "message": 'secret "hf" not found'}
-    found = pod_state(pod(container={"state": {"waiting": config}}))
-    assert 'secret "hf" not found' in found.message
+    state = pod_state(pod(container={"state": {"waiting": config}}))
+    assert 'secret "hf" not found' in state.message
 
 
 @pytest.mark.parametrize(
@@ -229,8 +229,8 @@ def test_when_only_a_person_can_help(
     container: Json, since: str, created: str, stalled: bool
 ) -> None:
     before = {"conditions": [{"type": "Ready", "status": "False", "lastTransitionTime": since}]}
-    found = status(PLAN, pod(container=container, creationTimestamp=created), previous=before)
-    kinds = {each["type"] for each in found["conditions"]}
+    current = status(PLAN, pod(container=container, creationTimestamp=created), previous=before)
+    kinds = {condition["type"] for condition in current["conditions"]}
     assert ("Stalled" in kinds) is stalled
 
 
@@ -274,18 +274,18 @@ def test_ready_and_its_reason(outcome: Outcome, pods: list[Json], shown: str) ->
 
 
 def test_a_foreign_child_is_a_stalled_conflict() -> None:
-    found = status(PLAN, conflict="Service llm/coder belongs to Deployment x")
-    kinds = {each["type"]: each["reason"] for each in found["conditions"]}
+    current = status(PLAN, conflict="Service llm/coder belongs to Deployment x")
+    kinds = {condition["type"]: condition["reason"] for condition in current["conditions"]}
     assert kinds["Stalled"] == "NameConflict"
 
 
 def test_the_status_has_what_the_columns_show() -> None:
-    found = status(PLAN, pod(ready=True), requested_at="now")
-    assert found["memory"]["summary"] == "26.0Gi"
-    assert found["model"]["summary"] == "Qwen"
-    assert found["nodeSummary"] == "n1"
-    assert found["lastHandledReconcileAt"] == "now"
-    assert found["observedGeneration"] == 7
+    current = status(PLAN, pod(ready=True), requested_at="now")
+    assert current["memory"]["summary"] == "26.0Gi"
+    assert current["model"]["summary"] == "Qwen"
+    assert current["nodeSummary"] == "n1"
+    assert current["lastHandledReconcileAt"] == "now"
+    assert current["observedGeneration"] == 7
 
 
 def test_a_transition_time_moves_only_with_its_status() -> None:
@@ -304,36 +304,49 @@ def test_a_transition_time_moves_only_with_its_status() -> None:
 @given(st.sampled_from(list(Reason)), st.booleans(), st.booleans())
 def test_kstatus_can_tell_every_state(reason: Reason, stalled: bool, available: bool) -> None:
     verdict = Verdict(reason, "m", stalled=stalled, available=available)
-    found = {each["type"]: each for each in conditions(verdict, generation=1, previous={}, now=NOW)}
-    assert (found["Ready"]["status"] == "True") == (reason in READY_REASONS)
-    at_work = {"Reconciling", "Stalled"} & set(found)
+    value = {
+        condition["type"]: condition
+        for condition in conditions(verdict, generation=1, previous={}, now=NOW)
+    }
+    assert (value["Ready"]["status"] == "True") == (reason in READY_REASONS)
+    at_work = {"Reconciling", "Stalled"} & set(value)
     assert len(at_work) == (0 if reason in READY_REASONS else 1)
-    assert all(found[kind]["status"] == "True" for kind in at_work)
+    assert all(value[kind]["status"] == "True" for kind in at_work)
 
 
 RUNS = [{"node": "n", "address": "10.0.0.1:8080"}]
 
 
-def told(reason: Reason, *, available: bool = False, stalled: bool = False, of: int = 7) -> Json:
+def status_with(
+    reason: Reason, *, available: bool = False, stalled: bool = False, of: int = 7
+) -> Json:
     verdict = Verdict(reason, "m", available=available, stalled=stalled)
-    found = conditions(verdict, generation=of, previous={}, now=NOW)
-    return {"conditions": found, "observedGeneration": of}
+    condition_list = conditions(verdict, generation=of, previous={}, now=NOW)
+    return {"conditions": condition_list, "observedGeneration": of}
 
 
 @pytest.mark.parametrize(
     ("old", "new", "waits"),
     [
-        (told(Reason.SCHEDULING), told(Reason.LOADING), True),
-        (told(Reason.ROLLING), told(Reason.SCHEDULING), True),
-        (told(Reason.SCHEDULING), {**told(Reason.LOADING), "placements": [{"node": "n"}]}, True),
-        (told(Reason.SCHEDULING), {**told(Reason.LOADING), "placements": RUNS}, False),
-        (told(Reason.LOADING), told(Reason.SERVING, available=True), False),
-        (told(Reason.SERVING, available=True), told(Reason.ROLLING), False),
-        (told(Reason.ROLLING, available=True), told(Reason.SCHEDULING), False),
-        (told(Reason.LOADING), told(Reason.CRASH_LOOPING), False),
-        (told(Reason.LOADING, of=6), told(Reason.LOADING), False),
-        (told(Reason.LOADING), told(Reason.LOADING, stalled=True), False),
-        ({"observedGeneration": -1}, told(Reason.SCHEDULING), False),
+        (status_with(Reason.SCHEDULING), status_with(Reason.LOADING), True),
+        (status_with(Reason.ROLLING), status_with(Reason.SCHEDULING), True),
+        (
+            status_with(Reason.SCHEDULING),
+            {**status_with(Reason.LOADING), "placements": [{"node": "n"}]},
+            True,
+        ),
+        (
+            status_with(Reason.SCHEDULING),
+            {**status_with(Reason.LOADING), "placements": RUNS},
+            False,
+        ),
+        (status_with(Reason.LOADING), status_with(Reason.SERVING, available=True), False),
+        (status_with(Reason.SERVING, available=True), status_with(Reason.ROLLING), False),
+        (status_with(Reason.ROLLING, available=True), status_with(Reason.SCHEDULING), False),
+        (status_with(Reason.LOADING), status_with(Reason.CRASH_LOOPING), False),
+        (status_with(Reason.LOADING, of=6), status_with(Reason.LOADING), False),
+        (status_with(Reason.LOADING), status_with(Reason.LOADING, stalled=True), False),
+        ({"observedGeneration": -1}, status_with(Reason.SCHEDULING), False),
     ],
 )
 def test_only_the_next_step_of_a_start_that_was_told_may_wait(

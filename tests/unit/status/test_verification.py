@@ -133,18 +133,23 @@ ANSWERS: dict[str, tuple[Json, int, Any, str, str]] = {
     ("props", "status", "body", "shown", "says"), ANSWERS.values(), ids=ANSWERS
 )
 def test_an_answer_shows(props: Json, status: int, body: Any, shown: str, says: str) -> None:
-    found = judge("abc", props, status, body)
-    assert f"{found.status} {found.reason}" == shown
-    assert says in found.message
-    assert found.config_hash == "abc"
+    verification = judge("abc", props, status, body)
+    assert f"{verification.status} {verification.reason}" == shown
+    assert says in verification.message
+    assert verification.config_hash == "abc"
 
 
 def test_its_speed_is_told_and_all_of_it_is_read_back() -> None:
-    found = judge("abc", KNOWS, 200, call('{"city": "Paris"}'))
-    assert (found.prompt_tokens_per_second, found.tokens_per_second) == ("512.3", "41.0")
-    kind, status, reason, message = found.detail
+    verification = judge("abc", KNOWS, 200, call('{"city": "Paris"}'))
+    assert (verification.prompt_tokens_per_second, verification.tokens_per_second) == (
+        "512.3",
+        "41.0",
+    )
+    kind, status, reason, message = verification.detail
     condition = {"type": kind, "status": status, "reason": reason, "message": message}
-    assert remembered({**verification_status(found), "conditions": [condition]}) == found
+    assert (
+        remembered({**verification_status(verification), "conditions": [condition]}) == verification
+    )
     assert remembered({}) is None
 
 
@@ -174,14 +179,14 @@ def test_its_speed_is_told_and_all_of_it_is_read_back() -> None:
     ),
 )
 def test_whatever_a_server_says_is_judged(status: int, body: Any) -> None:
-    found = judge("abc", {"chat_template_caps": body}, status, body)
-    assert isinstance(found, Verification)
-    assert found.status in ("True", "False", "Unknown")
-    assert len(found.message) < 600
+    verification = judge("abc", {"chat_template_caps": body}, status, body)
+    assert isinstance(verification, Verification)
+    assert verification.status in ("True", "False", "Unknown")
+    assert len(verification.message) < 600
 
 
 @pytest.mark.parametrize(
-    ("spec", "wanted"),
+    ("spec", "expected"),
     [
         ({}, True),
         ({"mode": "Chat"}, True),
@@ -190,6 +195,6 @@ def test_whatever_a_server_says_is_judged(status: int, body: Any) -> None:
         ({"mode": "Embedding"}, False),
     ],
 )
-def test_who_is_tried(spec: Json, wanted: bool) -> None:
+def test_who_is_tried(spec: Json, expected: bool) -> None:
     source = {"local": {"path": "a.gguf"}}
-    assert is_wanted(LlamaModelSpec.model_validate({"source": source, **spec})) is wanted
+    assert is_wanted(LlamaModelSpec.model_validate({"source": source, **spec})) is expected

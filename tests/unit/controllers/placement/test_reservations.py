@@ -45,8 +45,8 @@ def deployment(*, replicas: int = 1, gpu: str = "1000", **more: Any) -> dict[str
 
 def after(*objects: dict[str, Any]) -> Stakes:
     stakes = Stakes()
-    for each in objects:
-        stakes.note(key_of(each), each)
+    for obj in objects:
+        stakes.note(key_of(obj), obj)
     return stakes
 
 
@@ -62,11 +62,11 @@ def test_a_pod_that_ends_and_one_that_begins_hold_both() -> None:
 
 
 def test_a_pod_that_the_scheduler_has_no_memory_for_is_told_by_its_node() -> None:
-    said = {"type": "PodScheduled", "status": "False", "message": "1 Insufficient memory."}
-    waits = pod(spec={"affinity": pinned("n1")}, status={"conditions": [said]})
-    found = after(deployment(), waits)
-    assert found.refused_nodes(OWNER) == frozenset({"n1"})
-    assert found.running_nodes(OWNER) == frozenset()
+    text = {"type": "PodScheduled", "status": "False", "message": "1 Insufficient memory."}
+    waits = pod(spec={"affinity": pinned("n1")}, status={"conditions": [text]})
+    index = after(deployment(), waits)
+    assert index.refused_nodes(OWNER) == frozenset({"n1"})
+    assert index.running_nodes(OWNER) == frozenset()
     assert after(pod()).refused_nodes(OWNER) == frozenset()
 
 

@@ -20,7 +20,7 @@ Json = dict[str, Any]
 
 
 def deployment(
-    model: Key, *, ready: int = 0, wanted: int = 1, seen: int | None = 1, generation: int = 1
+    model: Key, *, ready: int = 0, expected: int = 1, observed: int | None = 1, generation: int = 1
 ) -> Json:
     status: Json = {"updatedReplicas": 1, "availableReplicas": ready}
     return {
@@ -33,8 +33,8 @@ def deployment(
             "labels": {labels.MODEL: model.name},
             "annotations": {labels.NODE: "n1"},
         },
-        "spec": {"replicas": wanted},
-        "status": status | ({} if seen is None else {"observedGeneration": seen}),
+        "spec": {"replicas": expected},
+        "status": status | ({} if observed is None else {"observedGeneration": observed}),
     }
 
 
@@ -72,9 +72,9 @@ class World:
     [
         ({}, True),
         ({"ready": 1}, False),
-        ({"ready": 1, "seen": 0}, True),
-        ({"wanted": 0}, False),
-        ({"seen": None}, False),
+        ({"ready": 1, "observed": 0}, True),
+        ({"expected": 0}, False),
+        ({"observed": None}, False),
     ],
     ids=["loading", "settled", "its change is not seen yet", "at 0", "no controller"],
 )
@@ -135,10 +135,10 @@ def test_a_roll_that_is_refused_again_and_again_starves_nobody() -> None:
 def test_without_a_controller_a_roll_is_over_as_soon_as_it_is_written() -> None:
     """As in a control plane that has none: nothing would ever settle."""
     world = World()
-    world.note(ONE, seen=None)
+    world.note(ONE, observed=None)
     world.rolls.plan(ONE, rolls=("n1",), waits=())
     world.rolls.plan(TWO, rolls=(), waits=("n1",))
-    assert world.note(ONE, seen=None) == set(), "only its status changed"
+    assert world.note(ONE, observed=None) == set(), "only its status changed"
     assert world.taken(TWO)
-    assert world.note(ONE, seen=None, generation=2) == {TWO}
+    assert world.note(ONE, observed=None, generation=2) == {TWO}
     assert not world.taken(TWO)

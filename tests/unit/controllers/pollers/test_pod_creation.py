@@ -16,7 +16,7 @@ def at(second: int, event: dict[str, str]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("events", "found"),
+    ("events", "value"),
     [
         ([], ""),
         ([at(1, MOUNT)], "FailedMount: no kfd"),
@@ -32,5 +32,5 @@ def at(second: int, event: dict[str, str]) -> dict[str, str]:
         "that it was not scheduled once does not matter any more",
     ],
 )
-def test_only_a_newest_warning_counts(events: list[dict[str, str]], found: str) -> None:
-    assert newest_warning(events) == found
+def test_only_a_newest_warning_counts(events: list[dict[str, str]], value: str) -> None:
+    assert newest_warning(events) == value

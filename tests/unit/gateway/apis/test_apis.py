@@ -34,12 +34,12 @@ Json = dict[str, Any]
 
 
 async def upstream(*values: Any) -> AsyncIterator[SseEvent]:
-    for each in values:
-        yield SseEvent.of(each)
+    for value in values:
+        yield SseEvent.of(value)
 
 
-async def streamed(made: Generation, *values: Any) -> list[bytes]:
-    return [each async for each in made.stream(upstream(*values))]
+async def streamed(built: Generation, *values: Any) -> list[bytes]:
+    return [chunk async for chunk in built.stream(upstream(*values))]
 
 
 def delta(text: str = "", **more: Any) -> Json:
@@ -68,15 +68,23 @@ class TestOllama:
             "think": "high",
             "keep_alive": -1,
         }
-        made = ollama.chat(body)
-        assert made.path == "/v1/chat/completions"
+        exchange = ollama.chat(body)
+        assert exchange.path == "/v1/chat/completions"
         picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0"}}
-        assert made.body["messages"][0]["content"] == [{"type": "text", "text": "look"}, picture]
-        told = ("max_tokens", "temperature", "reasoning_effort", "chat_template_kwargs")
-        assert [made.body[each] for each in told] == [5, 0.5, "high", {"enable_thinking": True}]
-        assert made.body["response_format"]["json_schema"]["schema"] == {"type": "object"}
-        assert not {"num_ctx", "num_gpu", "keep_alive", "options", "format"} & made.body.keys()
-        assert made.streams, "Ollama streams unless told not to"
+        assert exchange.body["messages"][0]["content"] == [
+            {"type": "text", "text": "look"},
+            picture,
+        ]
+        message = ("max_tokens", "temperature", "reasoning_effort", "chat_template_kwargs")
+        assert [exchange.body[message] for message in message] == [
+            5,
+            0.5,
+            "high",
+            {"enable_thinking": True},
+        ]
+        assert exchange.body["response_format"]["json_schema"]["schema"] == {"type": "object"}
+        assert not {"num_ctx", "num_gpu", "keep_alive", "options", "format"} & exchange.body.keys()
+        assert exchange.streams, "Ollama streams unless told not to"
 
     def test_results_get_the_numbers_of_their_calls(self) -> None:
         call = {"function": {"name": "add", "arguments": {"a": 1}}}
@@ -87,14 +95,14 @@ class TestOllama:
             {"role": "tool", "content": "2", "tool_name": "sub"},
             {"role": "tool", "content": "1"},
         ]
-        found = ollama.chat({"model": "m", "messages": messages}).body["messages"]
-        numbers = [each["id"] for each in found[1]["tool_calls"]]
+        value = ollama.chat({"model": "m", "messages": messages}).body["messages"]
+        numbers = [tool_call["id"] for tool_call in value[1]["tool_calls"]]
         assert len(set(numbers)) == 2
-        assert [each["tool_call_id"] for each in found[2:]] == [numbers[1], numbers[0]]
-        assert found[1]["tool_calls"][0]["function"]["arguments"] == '{"a": 1}'
+        assert [item["tool_call_id"] for item in value[2:]] == [numbers[1], numbers[0]]
+        assert value[1]["tool_calls"][0]["function"]["arguments"] == '{"a": 1}'
 
     async def test_a_stream_is_lines_with_whole_calls_and_counts_at_the_end(self) -> None:
-        made = ollama.chat({"model": "coder", "messages": [user()]})
+        exchange = ollama.chat({"model": "coder", "messages": [user()]})
         first = {"index": 0, "id": "c1", "function": {"name": "add", "arguments": '{"a"'}}
         rest = {"index": 0, "function": {"arguments": ": 1}"}}
         values = (
@@ -106,8 +114,8 @@ class TestOllama:
             LAST,
             "[DONE]",
         )
-        lines = [json.loads(each) for each in await streamed(made, *values)]
-        assert [each["done"] for each in lines] == [False, False, False, True]
+        lines = [json.loads(chunk) for chunk in await streamed(exchange, *values)]
+        assert [line["done"] for line in lines] == [False, False, False, True]
         assert lines[0]["message"] == {"role": "assistant", "content": "", "thinking": "hm"}
         assert lines[1]["message"]["content"] == "2"
         (call,) = lines[2]["message"]["tool_calls"]
@@ -117,14 +125,14 @@ class TestOllama:
         assert lines[3]["eval_count"] == 3
         assert lines[3]["prompt_eval_duration"] == 2_500_000
         assert lines[3]["total_duration"] == 6_500_000
-        whole = await made.collect(upstream(*values))
+        whole = await exchange.collect(upstream(*values))
         assert whole["message"]["content"] == "2"
         assert whole["message"]["tool_calls"] == lines[2]["message"]["tool_calls"]
         assert whole["done"]
 
     def test_a_prompt_is_a_chat_or_plain_or_fills_a_gap(self) -> None:
         chat = ollama.generate({"model": "m", "prompt": "a", "system": "s", "images": ["R0lGOD"]})
-        assert [each["role"] for each in chat.body["messages"]] == ["system", "user"]
+        assert [message["role"] for message in chat.body["messages"]] == ["system", "user"]
         assert "data:image/gif" in str(chat.body["messages"])
         raw = ollama.generate({"model": "m", "prompt": "a", "raw": True, "stream": False})
         assert (raw.path, raw.body["prompt"], raw.streams) == ("/v1/completions", "a", False)
@@ -132,9 +140,9 @@ class TestOllama:
         assert (gap.path, gap.body["input_suffix"]) == ("/infill", "b")
 
     async def test_what_fills_a_gap_comes_in_llama_servers_own_words(self) -> None:
-        made = ollama.generate({"model": "m", "prompt": "a", "suffix": "b"})
+        exchange = ollama.generate({"model": "m", "prompt": "a", "suffix": "b"})
         ending = {"content": "", "stop": True, "tokens_evaluated": 2, "tokens_predicted": 1}
-        lines = [json.loads(each) for each in await streamed(made, {"content": "x"}, ending)]
+        lines = [json.loads(block) for block in await streamed(exchange, {"content": "x"}, ending)]
         assert lines[0]["response"] == "x"
         assert (lines[1]["done"], lines[1]["eval_count"]) == (True, 1)
 
@@ -153,13 +161,13 @@ class TestOllama:
     def test_to_load_and_unload_is_the_operators(
         self, path: str, body: Json, reason: str | None
     ) -> None:
-        found = ollama.without_prompt(path, {"model": "m", **body})
-        assert (found and found["done_reason"]) == reason
+        without_prompt = ollama.without_prompt(path, {"model": "m", **body})
+        assert (without_prompt and without_prompt["done_reason"]) == reason
 
     def test_embeddings_have_length_one_and_the_older_route_one_vector(self) -> None:
         answer = {"data": [{"embedding": [3.0, 4.0]}], "usage": {"prompt_tokens": 2}}
-        found = ollama.embedded(answer, {"model": "m"}, "/api/embed")
-        assert found["embeddings"] == [[0.6, 0.8]]
+        embedded = ollama.embedded(answer, {"model": "m"}, "/api/embed")
+        assert embedded["embeddings"] == [[0.6, 0.8]]
         old = ollama.embedded(answer, {"model": "m"}, "/api/embeddings")
         assert old == {"embedding": [3.0, 4.0]}
 
@@ -189,15 +197,15 @@ class TestResponses:
                 {"type": "custom", "name": "patch"},
             ],
         }
-        found = openai_responses.upstream_body(body)
-        assert found["instructions"] == "Be brief.\n\nOne.\n\nTwo."
-        kinds = [each.get("type", "message") for each in found["input"]]
+        upstream_body = openai_responses.upstream_body(body)
+        assert upstream_body["instructions"] == "Be brief.\n\nOne.\n\nTwo."
+        kinds = [input_item.get("type", "message") for input_item in upstream_body["input"]]
         assert kinds == [
             *("message", "function_call", "function_call", "function_call_output", "message")
         ]
-        assert found["input"][-1]["role"] == "user"
-        assert found["tools"] == [function]
-        assert not {"store", "include"} & found.keys()
+        assert upstream_body["input"][-1]["role"] == "user"
+        assert upstream_body["tools"] == [function]
+        assert not {"store", "include"} & upstream_body.keys()
 
     def test_what_is_kept_nowhere_is_refused(self) -> None:
         with pytest.raises(Failure, match="previous_response_id"):
@@ -207,7 +215,7 @@ class TestResponses:
                 openai_responses.validate(wrong)
 
     async def test_events_are_numbered_and_name_the_model_that_was_asked_for(self) -> None:
-        made = openai_responses.generation({"model": "gpt-5", "input": "x", "stream": True})
+        exchange = openai_responses.generation({"model": "gpt-5", "input": "x", "stream": True})
         item = {"id": "m1", "type": "message"}
         values = (
             {"type": "response.created", "response": {"model": "smollm2"}},
@@ -215,18 +223,20 @@ class TestResponses:
             {"type": "response.output_text.delta", "item_id": "m1", "delta": "4"},
             {"type": "response.completed", "response": {"model": "smollm2", "output": [item]}},
         )
-        found = [json.loads(each.split(b"data: ")[1]) for each in await streamed(made, *values)]
-        assert [each["sequence_number"] for each in found] == [0, 1, 2, 3]
-        assert found[2]["output_index"] == found[2]["content_index"] == 0
-        assert found[0]["response"]["model"] == found[3]["response"]["model"] == "gpt-5"
-        assert (await made.collect(upstream(*values)))["output"] == [item]
+        value = [
+            json.loads(chunk.split(b"data: ")[1]) for chunk in await streamed(exchange, *values)
+        ]
+        assert [item["sequence_number"] for item in value] == [0, 1, 2, 3]
+        assert value[2]["output_index"] == value[2]["content_index"] == 0
+        assert value[0]["response"]["model"] == value[3]["response"]["model"] == "gpt-5"
+        assert (await exchange.collect(upstream(*values)))["output"] == [item]
 
     async def test_a_stream_that_is_cut_fails(self) -> None:
-        made = openai_responses.generation({"model": "m", "input": "x"})
+        exchange = openai_responses.generation({"model": "m", "input": "x"})
         with pytest.raises(Failure):
-            await streamed(made, {"type": "response.created", "response": {}})
+            await streamed(exchange, {"type": "response.created", "response": {}})
         with pytest.raises(Failure):
-            await made.collect(upstream({"type": "response.created", "response": {}}))
+            await exchange.collect(upstream({"type": "response.created", "response": {}}))
 
 
 @pytest.mark.parametrize(
@@ -242,10 +252,10 @@ class TestResponses:
     ],
 )
 async def test_an_error_in_a_stream_has_a_status_of_ours(error: Any, status: int) -> None:
-    made = openai_chat.generation({"model": "m", "messages": [user()]})
-    with pytest.raises(Failure) as found:
-        await made.collect(upstream(delta("x"), {"error": error}))
-    assert found.value.status == status
+    exchange = openai_chat.generation({"model": "m", "messages": [user()]})
+    with pytest.raises(Failure) as value:
+        await exchange.collect(upstream(delta("x"), {"error": error}))
+    assert value.value.status == status
 
 
 class TestOpenAI:
@@ -266,18 +276,18 @@ class TestOpenAI:
         self, given_roles: list[str], roles: list[str]
     ) -> None:
         messages = [{"role": role, "content": f"<{n}>"} for n, role in enumerate(given_roles)]
-        found = openai_chat.normal_roles(messages)
-        assert [each["role"] for each in found] == roles
-        assert all(f"<{n}>" in str(found) for n in range(len(given_roles)))
+        normal_roles = openai_chat.normal_roles(messages)
+        assert [normal_role["role"] for normal_role in normal_roles] == roles
+        assert all(f"<{n}>" in str(normal_roles) for n in range(len(given_roles)))
 
     async def test_a_completion_in_one_piece_is_all_of_its_stream(self) -> None:
-        made = openai_completions.generation({"model": "m", "prompt": "x"})
-        first, second = ({"choices": [{"index": 0, "text": each}]} for each in ("a", "b"))
+        exchange = openai_completions.generation({"model": "m", "prompt": "x"})
+        first, second = ({"choices": [{"index": 0, "text": name}]} for name in ("a", "b"))
         ending = {"choices": [{"index": 0, "text": "", "finish_reason": "length"}], "id": "1"}
-        found = await made.collect(upstream(first, second, ending, LAST, "[DONE]"))
-        assert found["choices"][0]["text"] == "ab"
-        assert found["choices"][0]["finish_reason"] == "length"
-        assert found["usage"]["completion_tokens"] == 3
+        collect = await exchange.collect(upstream(first, second, ending, LAST, "[DONE]"))
+        assert collect["choices"][0]["text"] == "ab"
+        assert collect["choices"][0]["finish_reason"] == "length"
+        assert collect["usage"]["completion_tokens"] == 3
 
 
 class TestAnthropic:
@@ -285,8 +295,8 @@ class TestAnthropic:
         result = {"type": "tool_result", "tool_use_id": "t", "content": "4"}
         text = {"type": "text", "text": "go on"}
         body = {"model": "m", "messages": [user([text, result]), user([result])]}
-        found = anthropic.upstream_body(body)["messages"]
-        assert [each["content"] for each in found] == [[result], [text], [result]]
+        messages = anthropic.upstream_body(body)["messages"]
+        assert [message["content"] for message in messages] == [[result], [text], [result]]
 
     def test_of_the_tools_only_the_one_that_is_wanted_is_offered(self) -> None:
         tools = [{"name": name, "input_schema": {}} for name in ("read", "write")]
@@ -295,7 +305,9 @@ class TestAnthropic:
         assert anthropic.upstream_body(body)["tools"] == tools[1:]
 
     async def test_a_stop_sequence_is_told_as_one(self) -> None:
-        made = anthropic.generation({"model": "m", "messages": [user()], "stop_sequences": ["e"]})
+        exchange = anthropic.generation(
+            {"model": "m", "messages": [user()], "stop_sequences": ["e"]}
+        )
         values = (
             {"type": "message_start", "message": {"content": []}},
             {
@@ -305,8 +317,8 @@ class TestAnthropic:
             },
             {"type": "message_stop"},
         )
-        found = await made.collect(upstream(*values))
-        assert (found["stop_reason"], found["stop_sequence"]) == ("stop_sequence", "e")
+        collect = await exchange.collect(upstream(*values))
+        assert (collect["stop_reason"], collect["stop_sequence"]) == ("stop_sequence", "e")
 
 
 @pytest.mark.parametrize("api", [ANTHROPIC, OPENAI, RESPONSES, OLLAMA], ids=lambda api: api.name)
@@ -319,7 +331,7 @@ def test_each_api_has_its_own_words_for_what_went_wrong(api: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "found"),
+    ("data", "value"),
     [
         (LAST, (7, 0, 3)),
         ({"usage": {"prompt_tokens": 9, "prompt_tokens_details": {"cached_tokens": 4}}}, (9, 4, 0)),
@@ -332,10 +344,10 @@ def test_each_api_has_its_own_words_for_what_went_wrong(api: Any) -> None:
         ([], (0, 0, 0)),
     ],
 )
-def test_tokens_are_read_in_each_apis_words(data: Any, found: tuple[int, int, int]) -> None:
+def test_tokens_are_read_in_each_apis_words(data: Any, value: tuple[int, int, int]) -> None:
     usage = Usage()
     usage.note(data)
-    assert (usage.prompt, usage.cached, usage.answer) == found
+    assert (usage.prompt, usage.cached, usage.answer) == value
 
 
 def test_clients_are_of_a_closed_list() -> None:
@@ -421,10 +433,10 @@ def test_whatever_is_sent_becomes_a_request_or_a_refusal(body: Json) -> None:
                 continue
             if make is anthropic.generation:
                 _, checked = anthropic.take_tag(checked)
-            made = make(checked)
-            json.dumps(made.body)
+            exchange = make(checked)
+            json.dumps(exchange.body)
             for model in ELSEWHERE:
-                question = Question(made.path, made.body, given=checked)
+                question = Question(exchange.path, exchange.body, given=checked)
                 try:
                     json.dumps(wire(model, question, "key").body)
                 except Failure as failure:

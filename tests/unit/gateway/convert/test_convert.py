@@ -104,15 +104,15 @@ def test_a_message_is_a_chat_in_all_that_it_says() -> None:
 
 
 def test_a_chat_is_a_message_in_all_that_it_says() -> None:
-    found = chat_to_anthropic.message_of(CHAT)
-    wanted = json.loads(json.dumps(ANTHROPIC))
-    wanted["system"] = "Be brief."
-    del wanted["messages"][1]["content"][0]  # a thought is nobody else's
-    assert found == wanted
+    message = chat_to_anthropic.message_of(CHAT)
+    expected = json.loads(json.dumps(ANTHROPIC))
+    expected["system"] = "Be brief."
+    del expected["messages"][1]["content"][0]  # a thought is nobody else's
+    assert message == expected
 
 
 def test_a_response_is_a_chat_in_all_that_it_says() -> None:
-    found = responses_to_chat.chat_of(
+    chat = responses_to_chat.chat_of(
         {
             "model": "m",
             "instructions": "Be brief.",
@@ -134,19 +134,24 @@ def test_a_response_is_a_chat_in_all_that_it_says() -> None:
             "text": {"format": {"type": "json_schema", "name": "n", "schema": {"type": "object"}}},
         }
     )
-    assert [each["role"] for each in found["messages"]] == ["system", "user", "assistant", "tool"]
-    assert [each["id"] for each in found["messages"][2]["tool_calls"]] == ["c1", "c2"]
-    assert found["messages"][1]["content"] == CHAT["messages"][1]["content"]
-    assert found["max_tokens"] == 9
-    assert found["tool_choice"] == {"type": "function", "function": {"name": "add"}}
-    assert found["response_format"]["json_schema"] == {"name": "n", "schema": {"type": "object"}}
+    assert [message["role"] for message in chat["messages"]] == [
+        "system",
+        "user",
+        "assistant",
+        "tool",
+    ]
+    assert [tool_call["id"] for tool_call in chat["messages"][2]["tool_calls"]] == ["c1", "c2"]
+    assert chat["messages"][1]["content"] == CHAT["messages"][1]["content"]
+    assert chat["max_tokens"] == 9
+    assert chat["tool_choice"] == {"type": "function", "function": {"name": "add"}}
+    assert chat["response_format"]["json_schema"] == {"name": "n", "schema": {"type": "object"}}
 
 
 def test_a_chat_is_ollamas_in_all_that_it_says() -> None:
-    found = chat_to_ollama.chat_of({**CHAT, "chat_template_kwargs": {"enable_thinking": False}})
-    assert found["options"] == {"temperature": 0.5, "num_predict": 9, "stop": ["END"]}
-    assert found["think"] is False
-    user, assistant, tool = found["messages"][1:]
+    chat = chat_to_ollama.chat_of({**CHAT, "chat_template_kwargs": {"enable_thinking": False}})
+    assert chat["options"] == {"temperature": 0.5, "num_predict": 9, "stop": ["END"]}
+    assert chat["think"] is False
+    user, assistant, tool = chat["messages"][1:]
     assert user == {"role": "user", "content": "What is this?", "images": [PIXEL]}
     assert assistant["tool_calls"] == [{"function": {"name": "add", "arguments": {"a": 1}}}]
     assert tool == {"role": "tool", "content": "3", "tool_name": "add"}
@@ -182,36 +187,42 @@ def test_the_version_is_in_an_anthropic_address_once(base: str, path: str) -> No
 def test_a_server_of_chats_alone_is_sent_no_words_of_llama_server() -> None:
     options = {"num_keep": 3, "repeat_penalty": 1.1, "top_k": 4, "temperature": 0.5}
     chat = {"model": "m", "messages": [{"role": "user", "content": "x"}], "think": True}
-    made = ollama.chat({**chat, "options": options})
-    sent = to("OpenAI", Question(made.path, made.body, own=made.own)).body
+    exchange = ollama.chat({**chat, "options": options})
+    sent = to("OpenAI", Question(exchange.path, exchange.body, own=exchange.own)).body
     names = {"model", "messages", "temperature", "stream", "stream_options"}
     assert set(sent) == names
     assert sent["model"] == "theirs"
 
 
 def test_a_server_of_the_clients_own_api_is_sent_the_clients_own_words() -> None:
-    given = {**CHAT, "top_k": 4, "tool_choice": {"type": "function", "function": {"name": "add"}}}
-    made = openai_chat.generation(given)
-    sent = to("OpenAI", Question(made.path, made.body, own=made.own, given=given)).body
+    supplied = {
+        **CHAT,
+        "top_k": 4,
+        "tool_choice": {"type": "function", "function": {"name": "add"}},
+    }
+    exchange = openai_chat.generation(supplied)
+    sent = to(
+        "OpenAI", Question(exchange.path, exchange.body, own=exchange.own, given=supplied)
+    ).body
     whole = {"model": "theirs", "stream": True, "stream_options": {"include_usage": True}}
-    assert sent == {**given, **whole}
+    assert sent == {**supplied, **whole}
 
 
 async def test_a_schema_for_an_anthropic_server_is_asked_in_the_clients_own_words() -> None:
     form = {"format": {"type": "json_schema", "schema": {"type": "object"}}}
-    given = {**ANTHROPIC, "output_config": form, "thinking": {"type": "adaptive"}}
-    made = anthropic.generation(given)
-    sent = to("Anthropic", Question(made.path, made.body, own=made.own, given=given))
-    signed = chat_to_anthropic.signed(given["messages"])
+    supplied = {**ANTHROPIC, "output_config": form, "thinking": {"type": "adaptive"}}
+    exchange = anthropic.generation(supplied)
+    sent = to("Anthropic", Question(exchange.path, exchange.body, own=exchange.own, given=supplied))
+    signed = chat_to_anthropic.signed(supplied["messages"])
     assert "hm" not in str(signed), "a thought that nobody signed is refused there"
-    assert sent.body == {**given, "messages": signed, "model": "theirs", "stream": True}
+    assert sent.body == {**supplied, "messages": signed, "model": "theirs", "stream": True}
     lines = [
         encode({"type": "message_start", "message": {"usage": {"input_tokens": 4}}}),
         encode({"type": "content_block_delta", "index": 0, "delta": {"text": "{}"}}),
         encode({"type": "message_delta", "delta": {"stop_reason": "end_turn"}}),
         encode({"type": "message_stop"}),
     ]
-    answer = await made.collect(sent.read(_pieces(lines)))
+    answer = await exchange.collect(sent.read(_pieces(lines)))
     assert answer["content"] == [{"type": "text", "text": "{}"}]
     assert answer["usage"]["input_tokens"] == 4
 
@@ -227,7 +238,7 @@ async def test_a_schema_for_an_anthropic_server_is_asked_in_the_clients_own_word
 )
 def test_the_pieces_of_two_calls_are_told_apart_however_a_server_counts(pieces: Any) -> None:
     calls = Calls()
-    places = [calls.place(each) for each in pieces]
+    places = [calls.place(piece) for piece in pieces]
     assert places == [(0, True), (0, False), (1, True), (1, False)]
 
 
@@ -238,23 +249,25 @@ async def test_two_calls_of_one_index_and_a_stop_are_two_calls() -> None:
 
     events: list[Any] = [piece("a"), piece("b")]
     events += [{"choices": [{"delta": {}, "finish_reason": "stop"}]}, "[DONE]"]
-    lines = [encode(each) for each in events]
-    for made in (
+    lines = [encode(event) for event in events]
+    for built in (
         anthropic.generation(ANTHROPIC),
         openai_responses.generation({"model": "m", "input": "x"}),
     ):
-        read = to("OpenAI", Question(made.path, made.body)).read(_pieces(lines))
-        answer = await made.collect(read)
-        found = answer.get("content") or answer["output"]
-        assert [each.get("call_id") or each["id"] for each in found] == ["a", "b"]
+        read = to("OpenAI", Question(built.path, built.body)).read(_pieces(lines))
+        answer = await built.collect(read)
+        content = answer.get("content") or answer["output"]
+        assert [block.get("call_id") or block["id"] for block in content] == ["a", "b"]
         assert answer.get("stop_reason", "tool_use") == "tool_use"
 
 
 def test_openais_own_servers_are_told_the_length_by_its_newer_name() -> None:
     url = "https://api.openai.com/v1"
     provider = Provider(name="p", protocol="OpenAI", base_url=url)
-    made = anthropic.generation(ANTHROPIC)
-    sent = wire(Model("p/m", url, True, "x", provider=provider), Question(made.path, made.body), "")
+    exchange = anthropic.generation(ANTHROPIC)
+    sent = wire(
+        Model("p/m", url, True, "x", provider=provider), Question(exchange.path, exchange.body), ""
+    )
     assert sent.body["max_completion_tokens"] == 9
     assert "max_tokens" not in sent.body
 
@@ -262,17 +275,17 @@ def test_openais_own_servers_are_told_the_length_by_its_newer_name() -> None:
 def test_pictures_of_results_follow_all_results_of_a_turn() -> None:
     image = {"type": "image", "source": {"type": "base64", "data": PIXEL}}
     results = [
-        {"type": "tool_result", "tool_use_id": each, "content": [image]} for each in ("a", "b")
+        {"type": "tool_result", "tool_use_id": name, "content": [image]} for name in ("a", "b")
     ]
     body = {"model": "m", "messages": [{"role": "user", "content": results}]}
-    roles = [each["role"] for each in anthropic_to_chat.chat_of(body)["messages"]]
+    roles = [message["role"] for message in anthropic_to_chat.chat_of(body)["messages"]]
     assert roles == ["tool", "tool", "user"]
     shown = [{"type": "input_image", "image_url": "data:,"}]
-    given = [
-        {"type": "function_call_output", "call_id": each, "output": shown} for each in ("a", "b")
+    supplied = [
+        {"type": "function_call_output", "call_id": name, "output": shown} for name in ("a", "b")
     ]
-    items = openai_responses.upstream_body({"model": "m", "input": given})["input"]
-    assert [each["type"] for each in items] == [*["function_call_output"] * 2, "message"]
+    items = openai_responses.upstream_body({"model": "m", "input": supplied})["input"]
+    assert [item["type"] for item in items] == [*["function_call_output"] * 2, "message"]
 
 
 def to(protocol: Any, question: Question) -> Wire:
@@ -316,21 +329,21 @@ EVENT = st.one_of(JSON, TYPED, CHUNKS, st.just("[DONE]"))
 async def test_whatever_a_server_answers_is_an_answer_or_a_failure(
     events: list[Any], protocol: str, whole: bool
 ) -> None:
-    lines = [encode(each, "x" if number % 2 else "") for number, each in enumerate(events)]
+    lines = [encode(event, "x" if number % 2 else "") for number, event in enumerate(events)]
     if protocol == "Ollama":
-        lines = [json.dumps(each).encode() + b"\n" for each in events]
-    for made in (
+        lines = [json.dumps(event).encode() + b"\n" for event in events]
+    for built in (
         anthropic.generation({**ANTHROPIC}),
         openai_chat.generation({**CHAT}),
         openai_responses.generation({"model": "m", "input": "x"}),
         ollama.chat({"model": "m", "messages": [{"role": "user", "content": "x"}]}),
     ):
-        read = to(protocol, Question(made.path, made.body)).read(_pieces(lines))
+        read = to(protocol, Question(built.path, built.body)).read(_pieces(lines))
         try:
             if whole:
-                json.dumps(await made.collect(read))
+                json.dumps(await built.collect(read))
             else:
-                assert all([isinstance(each, bytes) async for each in made.stream(read)])
+                assert all([isinstance(chunk, bytes) async for chunk in built.stream(read)])
         except (Failure, *UNREADABLE):
             continue
 

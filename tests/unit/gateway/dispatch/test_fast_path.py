@@ -47,19 +47,19 @@ def renames(event: bytes) -> bytes | None:
 
 
 def framed(*events: bytes) -> bytes:
-    return b"".join(b"%x\r\n%b\r\n" % (len(each), each) for each in events)
+    return b"".join(b"%x\r\n%b\r\n" % (len(event), event) for event in events)
 
 
 def unframed(data: bytes) -> bytes:
     """Return what is in chunks, as strict as any client may be."""
-    found = b""
+    value = b""
     while data:
         head = re.match(rb"([0-9a-f]+)\r\n", data)
         assert head, data
         end = head.end() + int(head[1], 16)
         assert data[end : end + 2] == b"\r\n", data
-        found, data = found + data[head.end() : end], data[end + 2 :]
-    return found
+        value, data = value + data[head.end() : end], data[end + 2 :]
+    return value
 
 
 PASSED = {
@@ -92,15 +92,15 @@ def test_only_whole_events_that_need_no_mending_go_the_short_way(case: str) -> N
 
 
 def test_what_is_changed_gets_a_size_of_its_own() -> None:
-    found = passed(framed(b"data: token 1\n\n", b"data: token 2\n\n"), renames)
-    assert found == framed(b"data: a token 1\n\n", b"data: a token 2\n\n")
+    chunks = passed(framed(b"data: token 1\n\n", b"data: token 2\n\n"), renames)
+    assert chunks == framed(b"data: a token 1\n\n", b"data: a token 2\n\n")
 
 
 @given(st.lists(st.booleans(), max_size=5), st.binary(max_size=9))
 def test_nothing_is_lost_or_added(kinds: list[bool], more: bytes) -> None:
-    sent = framed(*((PLAIN if each else OTHER) % n for n, each in enumerate(kinds))) + more
-    found = passed(sent, passes)
-    assert found is None or unframed(found) == unframed(sent)
+    sent = framed(*((PLAIN if kind else OTHER) % n for n, kind in enumerate(kinds))) + more
+    chunks = passed(sent, passes)
+    assert chunks is None or unframed(chunks) == unframed(sent)
 
 
 async def turns(count: int) -> None:
@@ -119,8 +119,8 @@ async def serving(pieces: list[bytes], pause: int) -> AsyncIterator[str]:
         try:
             while await reader.readuntil(b"\r\n\r\n"):
                 writer.write(HEAD)
-                for each in pieces:
-                    writer.write(each)
+                for piece in pieces:
+                    writer.write(piece)
                     await writer.drain()
                     await turns(pause)
         except (asyncio.IncompleteReadError, ConnectionError):
@@ -159,7 +159,7 @@ class Client:
 
 STREAM = [OTHER % 0, *(PLAIN % n for n in range(1, 40)), OTHER % 40, PLAIN % 41, OTHER % 42]
 WHOLE = len(framed(STREAM[1]))
-ONE_BY_ONE = [*(framed(each) for each in STREAM), LAST]
+ONE_BY_ONE = [*(framed(chunk) for chunk in STREAM), LAST]
 
 
 @pytest.mark.parametrize("size", [1, 3, 20, WHOLE, 2 * WHOLE, 5000], ids=lambda size: f"by {size}")
@@ -212,8 +212,8 @@ async def test_what_comes_after_something_that_was_not_read_yet_waits_its_turn()
     lane, parser, client = Lane(passes), Parser(), Client()
     lane.write, lane.is_idle = client.write_at_once, True
     tap = Tap(lane, parser)
-    for each in (PLAIN % 1, OTHER % 2, PLAIN % 3):
-        tap.data_received(framed(each))
+    for chunk in (PLAIN % 1, OTHER % 2, PLAIN % 3):
+        tap.data_received(framed(chunk))
     assert client.got == PLAIN % 1
     assert parser.got == framed(OTHER % 2, PLAIN % 3)
 
@@ -240,8 +240,8 @@ LOOKS = {
 
 @pytest.mark.parametrize("case", LOOKS)
 def test_a_stream_is_looked_at_again_in_time(case: str) -> None:
-    (quiet, patience, writing), wanted = LOOKS[case]
-    assert next_look_seconds(quiet, patience, writing=writing) == wanted
+    (quiet, patience, writing), expected = LOOKS[case]
+    assert next_look_seconds(quiet, patience, writing=writing) == expected
 
 
 class CountingLine(Line):
@@ -261,23 +261,23 @@ async def through(url: str) -> tuple[list[bytes], int]:
     upstream = Upstream(Credentials(None), silence_seconds=5)
     CountingLine.at_once = 0
 
-    async def as_it_is(found: AsyncIterator[SseEvent]) -> AsyncIterator[bytes]:
-        async for event in found:
+    async def as_it_is(value: AsyncIterator[SseEvent]) -> AsyncIterator[bytes]:
+        async for event in value:
             yield event.wire
 
     async def nothing(_: object) -> dict[str, object]:
         return {}
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        made = Generation("/", {}, True, as_it_is, nothing, b": ping\n\n", passes=passes)
+        built = Generation("/", {}, True, as_it_is, nothing, b": ping\n\n", passes=passes)
         lane, model = Lane(passes), Model("m", url, True, "Serving")
 
         @asynccontextmanager
         async def opened() -> AsyncIterator[tuple[Target, AsyncIterator[SseEvent]]]:
-            async with upstream.stream(model, url, Question("/"), lane) as found:
-                yield Target("m", "m", "default"), found
+            async with upstream.stream(model, url, Question("/"), lane) as value:
+                yield Target("m", "m", "default"), value
 
-        return await send(CountingLine(request, made, Call(OPENAI), 5), opened(), lane)
+        return await send(CountingLine(request, built, Call(OPENAI), 5), opened(), lane)
 
     app = web.Application()
     app.router.add_get("/", handle)

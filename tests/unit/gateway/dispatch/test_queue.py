@@ -26,7 +26,7 @@ from tests.support.virtual_time import in_virtual_time
 
 
 def model(parallel: int = 1, replicas: int = 1) -> Model:
-    servers = tuple(f"http://{each}" for each in range(replicas))
+    servers = tuple(f"http://{index}" for index in range(replicas))
     return Model("m", "http://m", True, "Serving", parallel=parallel, serving=servers)
 
 
@@ -140,23 +140,23 @@ async def test_a_session_goes_to_its_own_server_for_as_long_as_that_has_room() -
 async def test_who_waits_is_told_when_there_are_more_servers_and_when_there_are_none() -> None:
     now: list[Model | None] = [model()]
     door = Admission()
-    found: list[object] = []
+    value: list[object] = []
     go = asyncio.Event()
 
     async def visit() -> None:
         async with door.slot(lambda: now[0], "a", deadline=math.inf) as turn:
-            found.append(turn and turn[1])
+            value.append(turn and turn[1])
             await go.wait()
 
     tasks = [asyncio.create_task(visit()) for _ in range(3)]
     await asyncio.sleep(2 * queue.LOOK_SECONDS)
-    assert found == ["http://0"]
+    assert value == ["http://0"]
     now[0] = model(replicas=2)
     await asyncio.sleep(2 * queue.LOOK_SECONDS)
-    assert found == ["http://0", "http://1"]
+    assert value == ["http://0", "http://1"]
     now[0] = None
     await asyncio.sleep(2 * queue.LOOK_SECONDS)
-    assert found == ["http://0", "http://1", None]
+    assert value == ["http://0", "http://1", None]
     go.set()
     await asyncio.gather(*tasks)
     assert door.inside(model()) == 0
@@ -227,8 +227,8 @@ async def test_a_model_that_comes_up_has_no_more_waiting_for_it_than_one_that_wo
 async def test_the_models_of_a_provider_have_one_limit_together() -> None:
     provider = Provider(name="p", protocol="OpenAI", base_url="http://p", max_concurrent=1)
     one, other = (
-        Model(f"p/{each}", "http://p", True, "Elsewhere", parallel=1, provider=provider)
-        for each in ("one", "other")
+        Model(f"p/{name}", "http://p", True, "Elsewhere", parallel=1, provider=provider)
+        for name in ("one", "other")
     )
     door = Admission()
     async with door.slot(lambda: one, "a", deadline=math.inf):
@@ -252,13 +252,17 @@ async def test_the_status_page_is_told_what_there_is() -> None:
     for _ in range(3):
         await visitors.come("a")
     call = Call(ANTHROPIC, "claude-code", target=Target("m", "m", "default"))
-    seen = ui.snapshot(config, {"m": visitors.model}, visitors.admission, [call], {"m": 7})
-    first, second = seen["models"]
+    snapshot = ui.snapshot(config, {"m": visitors.model}, visitors.admission, [call], {"m": 7})
+    first, second = snapshot["models"]
     assert (first["working"], first["slots"], first["waiting"], first["answered"]) == (2, 2, 1, 7)
     assert second["state"] == "not there"
-    (told,) = seen["calls"]
-    assert (told["client"], told["model"], told["route"]) == ("claude-code", "m", "default")
-    assert seen["routes"] == {"default": "m"}
+    (message,) = snapshot["calls"]
+    assert (message["client"], message["model"], message["route"]) == (
+        "claude-code",
+        "m",
+        "default",
+    )
+    assert snapshot["routes"] == {"default": "m"}
     await visitors.all_go()
 
 

@@ -24,9 +24,9 @@ class Words(Leases):
         self.open = asyncio.Event()
         self.open.set()
 
-    async def _patch(self, name: str, said: str | None) -> Json:
+    async def _patch(self, name: str, text: str | None) -> Json:
         assert name == "calm"
-        self._said.put_nowait(said)
+        self._said.put_nowait(text)
         await self.open.wait()
         return {"metadata": {"annotations": {"llama-halo.dev/phase": "Loaded"}}}
 
@@ -38,31 +38,31 @@ class Words(Leases):
 
 @asynccontextmanager
 async def running() -> AsyncIterator[Words]:
-    words = Words()
-    task = asyncio.create_task(words.run())
+    arguments = Words()
+    task = asyncio.create_task(arguments.run())
     try:
-        yield words
+        yield arguments
     finally:
         task.cancel()
 
 
 @in_virtual_time
 async def test_the_first_request_is_told_of_beside_it_and_the_last_one_too() -> None:
-    async with running() as words:
-        async with words.request("calm"), words.request("other"):
-            assert await words.next() == "1/1"
-        assert await words.next() == "2/0"
+    async with running() as arguments:
+        async with arguments.request("calm"), arguments.request("other"):
+            assert await arguments.next() == "1/1"
+        assert await arguments.next() == "2/0"
 
 
 @in_virtual_time
 async def test_one_that_comes_while_it_is_said_that_there_is_none_is_told_of_right_after() -> None:
-    async with running() as words:
-        async with words.request("calm"):
-            assert await words.next() == "1/1"
-        words.open.clear()
-        assert await words.next() == "2/0"
-        async with words.request("calm"):
+    async with running() as arguments:
+        async with arguments.request("calm"):
+            assert await arguments.next() == "1/1"
+        arguments.open.clear()
+        assert await arguments.next() == "2/0"
+        async with arguments.request("calm"):
             await asyncio.sleep(0.05)
-            words.open.set()
+            arguments.open.set()
             # Sooner than the next look, which the operator would not wait for.
-            assert await words.next(within_seconds=TICK_SECONDS - 0.1) == "3/1"
+            assert await arguments.next(within_seconds=TICK_SECONDS - 0.1) == "3/1"

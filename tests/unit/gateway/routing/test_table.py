@@ -22,7 +22,7 @@ CONFIG = GatewayConfig.model_validate(
             {"name": name, "llama_model": name, "aliases": aliases}
             for name, aliases in (
                 ("coder", ["claude-sonnet-*"]),
-                *((each, []) for each in ("small", "big", "long", "seer", "finder", "helper")),
+                *((name, []) for name in ("small", "big", "long", "seer", "finder", "helper")),
             )
         ],
         "routes": {
@@ -39,12 +39,12 @@ CONFIG = GatewayConfig.model_validate(
 )
 
 
-def known(name: str, *, sees: bool | None = False) -> Model:
+def model_named(name: str, *, sees: bool | None = False) -> Model:
     return Model(name, f"http://{name}", True, "Serving", sees=sees)
 
 
-MODELS = {name: known(name) for name in ("coder", "small", "big", "long", "finder", "helper")}
-MODELS["seer"] = known("seer", sees=True)
+MODELS = {name: model_named(name) for name in ("coder", "small", "big", "long", "finder", "helper")}
+MODELS["seer"] = model_named("seer", sees=True)
 
 
 @pytest.mark.parametrize(
@@ -66,10 +66,10 @@ MODELS["seer"] = known("seer", sees=True)
 def test_a_name_that_says_no_model_goes_by_its_task(
     name: str, traits: Json, model: str, route: str | None
 ) -> None:
-    found = resolve(CONFIG, MODELS, name, Traits(**traits))
-    assert found is not None
-    assert found.name == model
-    assert route in (None, found.route)
+    target = resolve(CONFIG, MODELS, name, Traits(**traits))
+    assert target is not None
+    assert target.name == model
+    assert route in (None, target.route)
 
 
 @pytest.mark.parametrize(
@@ -86,70 +86,76 @@ def test_a_name_that_says_no_model_goes_by_its_task(
     ],
 )
 def test_a_name_that_says_its_model_has_it_whatever_the_task(name: str, model: str | None) -> None:
-    found = resolve(CONFIG, MODELS, name, Traits(background=True, thinks=True))
-    assert (found and f"{found.name} {found.route}") == model
+    target = resolve(CONFIG, MODELS, name, Traits(background=True, thinks=True))
+    assert (target and f"{target.name} {target.route}") == model
 
 
 def test_a_pattern_is_for_the_name_as_it_was_asked_for() -> None:
-    tagged = [each.model_copy(update={"aliases": ("qwen3:*", "llama*b")}) for each in CONFIG.models]
+    tagged = [
+        model.model_copy(update={"aliases": ("qwen3:*", "llama*b")}) for model in CONFIG.models
+    ]
     config = CONFIG.model_copy(update={"models": tagged[1:2]})
     for name in ("qwen3:latest", "qwen3:8b", "llama-8b:latest"):
-        found = resolve(config, MODELS, name, Traits())
-        assert found is not None
-        assert found.name == tagged[1].name
+        target = resolve(config, MODELS, name, Traits())
+        assert target is not None
+        assert target.name == tagged[1].name
     assert resolve(config, MODELS, "llama-8b:q4", Traits()) is None
 
 
 def test_a_model_that_sees_nothing_never_gets_an_image_that_another_can_see() -> None:
     traits = Traits(sees=True)
-    found = resolve(CONFIG, MODELS, "coder", traits)
-    assert found is not None
-    assert (found.name, found.route) == ("seer", "image")
+    target = resolve(CONFIG, MODELS, "coder", traits)
+    assert target is not None
+    assert (target.name, target.route) == ("seer", "image")
     unknown = {**MODELS, "coder": replace(MODELS["coder"], sees=None)}
-    found = resolve(CONFIG, unknown, "coder", traits)
-    assert found is not None
-    assert found.name == "coder", "nobody knows, so llama-server says"
+    target = resolve(CONFIG, unknown, "coder", traits)
+    assert target is not None
+    assert target.name == "coder", "nobody knows, so llama-server says"
 
 
 def test_without_a_route_a_task_is_the_defaults() -> None:
     plain = CONFIG.model_copy(update={"routes": CONFIG.routes.model_copy(update={"think": None})})
-    found = resolve(plain, MODELS, "claude-opus-5", Traits(thinks=True))
-    assert found is not None
-    assert (found.name, found.route) == ("coder", "default")
+    target = resolve(plain, MODELS, "claude-opus-5", Traits(thinks=True))
+    assert target is not None
+    assert (target.name, target.route) == ("coder", "default")
 
 
 def test_in_place_of_a_model_others_answer_in_order() -> None:
     target = resolve(CONFIG, MODELS, "coder", Traits())
     assert target is not None
-    assert [each.name for each in fallbacks(CONFIG, MODELS, target)] == ["coder", "big", "small"]
+    assert [fallback.name for fallback in fallbacks(CONFIG, MODELS, target)] == [
+        "coder",
+        "big",
+        "small",
+    ]
     long = long_context(CONFIG, MODELS)
     assert long is not None
-    assert [each.name for each in fallbacks(CONFIG, MODELS, long)] == ["long"]
+    assert [fallback.name for fallback in fallbacks(CONFIG, MODELS, long)] == ["long"]
 
 
 IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "A" * 40}}
 RESULT = {"type": "tool_result", "tool_use_id": "t", "content": [IMAGE]}
 
 
-def said(*content: Any, role: str = "user") -> Json:
+def turn(*content: Any, role: str = "user") -> Json:
     return {"role": role, "content": list(content)}
 
 
 @pytest.mark.parametrize(
     ("body", "sees"),
     [
-        ({"messages": [said(IMAGE)]}, True),
-        ({"messages": [said(RESULT), said({"type": "text", "text": "x"})]}, True),
-        ({"messages": [said({"type": "image_url", "image_url": {"url": "A" * 40}})]}, True),
-        ({"input": [said({"type": "input_image", "image_url": "A" * 40})]}, True),
+        ({"messages": [turn(IMAGE)]}, True),
+        ({"messages": [turn(RESULT), turn({"type": "text", "text": "x"})]}, True),
+        ({"messages": [turn({"type": "image_url", "image_url": {"url": "A" * 40}})]}, True),
+        ({"input": [turn({"type": "input_image", "image_url": "A" * 40})]}, True),
         ({"messages": [{"role": "user", "content": "x", "images": ["A" * 40]}]}, True),
         ({"messages": [{"role": "user", "content": "an image"}]}, False),
         ({"messages": "image", "input": {"type": "image"}}, False),
     ],
 )
 def test_an_image_is_seen_wherever_it_is_and_counts_for_no_letters(body: Json, sees: bool) -> None:
-    found = traits_of({}, body, 1000)
-    assert (found.sees, found.letters) == (sees, 960 if sees else 1000)
+    traits = traits_of({}, body, 1000)
+    assert (traits.sees, traits.letters) == (sees, 960 if sees else 1000)
 
 
 def test_nesting_without_end_is_not_followed() -> None:
@@ -192,7 +198,7 @@ TAG = "<CCR-SUBAGENT-MODEL>local,big</CCR-SUBAGENT-MODEL>"
     "body",
     [
         {"system": [{"type": "text", "text": "x"}, {"type": "text", "text": f"{TAG}\nYou are"}]},
-        {"messages": [said({"type": "text", "text": f"{TAG}You are"})]},
+        {"messages": [turn({"type": "text", "text": f"{TAG}You are"})]},
         {"messages": [{"role": "user", "content": f" {TAG} You are"}]},
     ],
 )
@@ -227,6 +233,6 @@ def test_a_tag_elsewhere_is_text(text: str) -> None:
 )
 def test_an_image_that_would_have_to_be_fetched_is_told(part: Json, fetches: bool) -> None:
     body = {"messages": [{"role": "user", "content": [part]}]}
-    found = traits_of({}, body, 1000)
-    assert found.sees
-    assert found.fetches is fetches
+    traits = traits_of({}, body, 1000)
+    assert traits.sees
+    assert traits.fetches is fetches
