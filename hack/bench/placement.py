@@ -12,7 +12,14 @@ import statistics
 import time
 
 from llama_halo.plan import labels
-from llama_halo.plan.facts import Demand, Held, NodeFacts, OnDemand, Phase, Usage
+from llama_halo.plan.facts import (
+    MemoryReservation,
+    ModelUsage,
+    NodeFacts,
+    OnDemand,
+    Phase,
+    ResourceDemand,
+)
 from llama_halo.plan.placement import place
 
 GIB = 1024
@@ -41,7 +48,7 @@ def _decide(sizes: tuple[int, int], *, on_demand: bool) -> tuple[float, float]:
     stored = frozenset(node.name for node in nodes[: NODES // 2])
     wish = OnDemand(idle_timeout_seconds=900, min_resident_seconds=0) if on_demand else None
     demands = [
-        Demand(
+        ResourceDemand(
             model=f"llm/m{number:04}",
             replicas=1,
             gpu_mib=chance.randint(*sizes) * GIB,
@@ -54,7 +61,7 @@ def _decide(sizes: tuple[int, int], *, on_demand: bool) -> tuple[float, float]:
         for number in range(MODELS)
     ]
     usage = {
-        demand.model: Usage(phase=Phase.IDLE, busy=chance.random() < 0.3) for demand in demands
+        demand.model: ModelUsage(phase=Phase.IDLE, busy=chance.random() < 0.3) for demand in demands
     }
     times, decision = [], None
     for _ in range(ROUNDS):
@@ -68,12 +75,12 @@ def _decide(sizes: tuple[int, int], *, on_demand: bool) -> tuple[float, float]:
         if assignment.nodes
     }
     held = [
-        Held(demand.model, placed[demand.model][0], demand.gpu_mib, demand.host_mib)
+        MemoryReservation(demand.model, placed[demand.model][0], demand.gpu_mib, demand.host_mib)
         for demand in demands
         if demand.model in placed
     ]
     usage = {
-        demand.model: Usage(
+        demand.model: ModelUsage(
             phase=Phase.LOADED if demand.model in placed else Phase.IDLE,
             busy=chance.random() < 0.5,
             idle_seconds=chance.random() * 100,

@@ -9,7 +9,7 @@ from typing import Any
 
 from llama_halo.api.crd import HASH_ANNOTATION, all_crds
 from llama_halo.errors import NotFound, StartupError
-from llama_halo.kube.protocol import Cluster
+from llama_halo.kube.protocol import KubeApi
 from llama_halo.kube.resources import (
     CHILDREN,
     CLAIM,
@@ -46,7 +46,7 @@ NEEDED: tuple[tuple[Resource, tuple[str, ...]], ...] = (
 )
 
 
-async def check_crds(cluster: Cluster) -> None:
+async def check_crds(cluster: KubeApi) -> None:
     """Raise `StartupError` unless both CRDs are installed as this version generates them."""
     for crd in all_crds():
         name = crd["metadata"]["name"]
@@ -65,7 +65,7 @@ async def check_crds(cluster: Cluster) -> None:
             )
 
 
-async def check_permissions(cluster: Cluster, namespace: str) -> None:
+async def check_permissions(cluster: KubeApi, namespace: str) -> None:
     """Raise `StartupError` naming every verb that the service account lacks."""
     body = {
         "apiVersion": _RULES_REVIEW.api_version,

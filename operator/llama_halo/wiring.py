@@ -11,18 +11,18 @@ import signal
 
 from llama_halo import selfcheck
 from llama_halo.controllers.file_facts import template_key
-from llama_halo.controllers.placement.controller import notice, refresh
+from llama_halo.controllers.placement.controller import on_change, refresh_demand
 from llama_halo.controllers.placement.unloader import unload
 from llama_halo.controllers.pollers import dispatch
 from llama_halo.controllers.reconcile import reconcile
 from llama_halo.controllers.reflector import Reflector, reflectors
-from llama_halo.controllers.state import Context
+from llama_halo.controllers.state import OperatorState
 from llama_halo.controllers.verification import verify
 from llama_halo.errors import ClusterError, StartupError
 from llama_halo.health import serve_health
 from llama_halo.kube import leader
-from llama_halo.kube.cache import Key, Object, Store, key_of
-from llama_halo.kube.client import UNREACHABLE, RestCluster
+from llama_halo.kube.cache import Key, Object, ObjectCache, key_of
+from llama_halo.kube.client import UNREACHABLE, KubeClient
 from llama_halo.kube.pods import PodClient
 from llama_halo.kube.resources import LLAMAMODEL
 from llama_halo.kube.workqueue import Queue
@@ -32,37 +32,35 @@ from llama_halo.settings import Settings
 log = logging.getLogger(__name__)
 
 START_RETRY_SECONDS = 5
-PROBE_WORKERS = 4
+POLL_WORKERS = 4
 VERIFY_WORKERS = 2
-PROBE_TIMEOUT_SECONDS = 5
 
 
 class Operator:
     """One run of the operator; `why_not_ready` is empty while it does its work."""
 
-    def __init__(self, cluster: RestCluster, settings: Settings) -> None:
+    def __init__(self, cluster: KubeClient, settings: Settings) -> None:
         self._settings = settings
         self._metrics = OperatorMetrics()
         self._queue = Queue()
         self._metrics.observe_queue(lambda: self._queue.depth, lambda: self._queue.oldest_seconds)
         self._metrics.observe_tasks(lambda: len(asyncio.all_tasks()))
-        self._context = Context(
+        self._state = OperatorState(
             cluster=cluster,
-            store=Store(),
+            cache=ObjectCache(),
             queue=self._queue,
-            probes=Queue(timeout_seconds=PROBE_TIMEOUT_SECONDS),
             pods=PodClient(),
             settings=settings,
             metrics=self._metrics,
         )
-        self._context.store.listen(lambda key, obj: notice(self._context, key, obj))
-        self._context.store.listen(self._next_in_turn)
+        self._state.cache.listen(lambda key, obj: on_change(self._state, key, obj))
+        self._state.cache.listen(self._next_in_turn)
         self._reflectors: list[Reflector] = []
         self._unfit = "starting"
         self._other = ""
 
     def _next_in_turn(self, key: Key, obj: Object | None) -> None:
-        for model in self._context.rolls.note(key, obj):
+        for model in self._state.placement.rollout_turns.note(key, obj):
             self._queue.add(model)
 
     def why_not_ready(self) -> str:
@@ -93,30 +91,30 @@ class Operator:
             for task in (main, stopping):
                 task.cancel()
             await asyncio.gather(main, stopping, return_exceptions=True)
-            await self._context.pods.close()
+            await self._state.pods.close()
             await health.cleanup()
 
     async def _work(self) -> None:
         await self._until_fit()
         self._unfit = ""
-        log.info("the operator works", extra={"models": len(self._context.store.all("LlamaModel"))})
+        log.info("the operator works", extra={"models": len(self._state.cache.all("LlamaModel"))})
         settings = self._settings
         async with asyncio.TaskGroup() as tasks:
             for reflector in self._reflectors:
                 tasks.create_task(reflector.run())
             for _ in range(settings.workers):
-                tasks.create_task(self._queue.work(lambda key: reconcile(self._context, key)))
-            for _ in range(PROBE_WORKERS):
-                probes = self._context.probes
-                tasks.create_task(probes.work(lambda key: dispatch.look(self._context, key)))
-                unloads = self._context.unloads
-                tasks.create_task(unloads.work(lambda key: unload(self._context, key)))
+                tasks.create_task(self._queue.work(lambda key: reconcile(self._state, key)))
+            for _ in range(POLL_WORKERS):
+                polls = self._state.pollers.queue
+                tasks.create_task(polls.work(lambda key: dispatch.poll(self._state, key)))
+                unloads = self._state.placement.unload_queue
+                tasks.create_task(unloads.work(lambda key: unload(self._state, key)))
             for _ in range(VERIFY_WORKERS):
-                verifications = self._context.verifications
-                tasks.create_task(verifications.work(lambda key: verify(self._context, key)))
+                verifications = self._state.verification.queue
+                tasks.create_task(verifications.work(lambda key: verify(self._state, key)))
             tasks.create_task(
                 leader.watch_claim(
-                    self._context.cluster,
+                    self._state.cluster,
                     settings.own_namespace,
                     settings.identity,
                     acts=self._acts,
@@ -142,23 +140,23 @@ class Operator:
             await asyncio.sleep(START_RETRY_SECONDS)
 
     async def _start(self) -> None:
-        context, settings = self._context, self._settings
-        await selfcheck.check_crds(context.cluster)
+        state, settings = self._state, self._settings
+        await selfcheck.check_crds(state.cluster)
         for namespace in settings.namespaces or (settings.own_namespace,):
-            await selfcheck.check_permissions(context.cluster, namespace)
-        self._reflectors = reflectors(context)
+            await selfcheck.check_permissions(state.cluster, namespace)
+        self._reflectors = reflectors(state)
         for reflector in self._reflectors:
             await reflector.list()
         # Whether such a model runs was not known yet when it was listed.
-        for cr in context.store.all(LLAMAMODEL.kind):
+        for cr in state.cache.all(LLAMAMODEL.kind):
             if template_key(cr):
-                refresh(context, key_of(cr))
+                refresh_demand(state, key_of(cr))
         # Last: an operator that cannot start must not send one that works to rest.
-        await leader.claim(context.cluster, settings.own_namespace, settings.identity)
+        await leader.claim(state.cluster, settings.own_namespace, settings.identity)
 
     def _acts(self, other: str | None) -> None:
         """Rest while another operator acts, and act again when the Lease is ours again."""
-        queues = (self._queue, self._context.unloads, self._context.verifications)
+        queues = (self._queue, self._state.placement.unload_queue, self._state.verification.queue)
         if other is not None and not self._queue.paused:
             for queue in queues:
                 queue.paused = True
@@ -175,7 +173,7 @@ async def run_operator(settings: Settings) -> None:
     stop = asyncio.Event()
     for sign in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(sign, stop.set)
-    cluster = await RestCluster.connect()
+    cluster = await KubeClient.connect()
     try:
         await Operator(cluster, settings).run(stop)
     finally:

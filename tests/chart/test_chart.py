@@ -15,7 +15,7 @@ from llama_halo import __version__
 from llama_halo.api.crd import all_crds
 from llama_halo.api.llamamodel import LlamaModelSpec
 from llama_halo.api.reasons import FAILED_REASONS, STALLED_REASONS
-from llama_halo.plan.facts import FETCH, Identity
+from llama_halo.plan.facts import FETCH, Owner
 from llama_halo.plan.jobs import job
 from llama_halo.plan.labels import GATEWAY_CLUSTER_ROLE
 from llama_halo.plan.outcome import Plan
@@ -262,7 +262,7 @@ def test_the_operator_and_who_fetches_are_selected_by_their_policies(helm: Helm)
         {"source": {"http": {"url": "https://host/a.gguf"}}, "contextSize": 1024}
     )
     about = {"work": FETCH, "role": "model", "node": "halo-1", "about": "", "requested_at": ""}
-    owner = Identity("LlamaModel", "llm", "coder", golden.UID, 1)
+    owner = Owner("LlamaModel", "llm", "coder", golden.UID, 1)
     built = job(owner, spec, golden.DEFAULTS, source=spec.source, arguments=[], **about)
     labels = built["spec"]["template"]["metadata"]["labels"]
     files = one(objects, "NetworkPolicy", "llama-halo-files")["spec"]

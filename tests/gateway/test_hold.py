@@ -20,10 +20,10 @@ import pytest
 from hack.testbed.cluster import Testbed
 from llama_halo.contract.gateway_config import GatewayConfig
 from llama_halo.controllers.placement import unloader
-from llama_halo.controllers.placement.controller import notice
-from llama_halo.controllers.state import Context
-from llama_halo.kube.cache import Key, Store
-from llama_halo.kube.client import RestCluster
+from llama_halo.controllers.placement.controller import on_change
+from llama_halo.controllers.state import OperatorState
+from llama_halo.kube.cache import Key, ObjectCache
+from llama_halo.kube.client import KubeClient
 from llama_halo.kube.pods import PodClient
 from llama_halo.kube.resources import LEASE, LLAMAMODEL
 from llama_halo.kube.workqueue import Queue
@@ -355,27 +355,26 @@ class Racer:
 
     async def _race(self, pool: ThreadPoolExecutor) -> tuple[Future[str], Phase]:
         """Send a request, and unload the model from what the operator would know by now."""
-        cluster = await RestCluster.connect()
-        context = Context(
+        cluster = await KubeClient.connect()
+        state = OperatorState(
             cluster=cluster,
-            store=Store(),
+            cache=ObjectCache(),
             queue=Queue(),
-            probes=Queue(),
             pods=PodClient(),
             settings=Settings(),
             metrics=OperatorMetrics(),
         )
-        context.store.listen(lambda key, obj: notice(context, key, obj))
+        state.cache.listen(lambda key, obj: on_change(state, key, obj))
         key = Key(LLAMAMODEL.kind, NAMESPACE, self.operator.name)
         try:
             for resource, name in ((LLAMAMODEL, key.name), (LEASE, f"llama-halo-{key.name}")):
-                context.store.observe(await cluster.get(resource, NAMESPACE, name))
+                state.cache.observe(await cluster.get(resource, NAMESPACE, name))
             answer = pool.submit(ask, self.url, model=self.operator.name, tokens=2)
             await asyncio.sleep(self.chance.uniform(0, 0.3))
-            await unloader.unload(context, key)
-            return answer, context.activity.phase(key)
+            await unloader.unload(state, key)
+            return answer, state.placement.lease_activity.phase(key)
         finally:
-            await context.pods.close()
+            await state.pods.close()
             await cluster.close()
 
 

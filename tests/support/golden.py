@@ -16,8 +16,8 @@ from llama_halo.plan.facts import (
     Defaults,
     DeploymentFacts,
     FileFacts,
-    Identity,
     ModelFacts,
+    Owner,
     RouterFacts,
 )
 from llama_halo.plan.llamamodel import demand, plan_llamamodel
@@ -52,7 +52,7 @@ def load(path: Path) -> dict[str, Any]:
 def plan(resource: dict[str, Any], *, uid: str = UID) -> Outcome:
     """Plan a resource on two empty nodes; a model at 0 replicas had a Deployment on the first."""
     metadata = resource["metadata"]
-    owner = Identity(resource["kind"], metadata["namespace"], metadata["name"], uid, 1)
+    owner = Owner(resource["kind"], metadata["namespace"], metadata["name"], uid, 1)
     if resource["kind"] == "ModelRouter":
         return plan_modelrouter(
             ModelRouterSpec.model_validate(resource["spec"]), RouterFacts(owner, DEFAULTS)

@@ -10,10 +10,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from llama_halo.api.reasons import ConditionType, Reason
-from llama_halo.controllers.facts import identity
+from llama_halo.controllers.facts import owner_of
 from llama_halo.errors import ClusterError, Conflict, NotFound, SettingsError
 from llama_halo.kube.apply import MANAGER, with_applied_hash
-from llama_halo.kube.client import UNREACHABLE, RestCluster, current_namespace
+from llama_halo.kube.client import UNREACHABLE, KubeClient, current_namespace
 from llama_halo.kube.resources import LEASE, LLAMAMODEL
 from llama_halo.plan import labels
 from llama_halo.plan.facts import Phase
@@ -32,7 +32,7 @@ ENTRY = f"{labels.GATEWAY_PREFIX}llama-halo-cli"
 class Target:
     """One LlamaModel, as far as these commands go."""
 
-    def __init__(self, cluster: RestCluster, namespace: str, name: str, timeout: float) -> None:
+    def __init__(self, cluster: KubeClient, namespace: str, name: str, timeout: float) -> None:
         self._cluster, self.namespace, self.name = cluster, namespace, name
         self._timeout = timeout
         self._deadline = time.monotonic() + timeout
@@ -69,7 +69,7 @@ class Target:
         phase, version = await self.phase()
         if phase != old:
             return
-        body = with_applied_hash(lease(identity(model), new))
+        body = with_applied_hash(lease(owner_of(model), new))
         body = {**body, "metadata": {**body["metadata"], "resourceVersion": version}}
         try:
             await self._cluster.apply(LEASE, body, manager=MANAGER)
@@ -205,7 +205,7 @@ def main(argv: list[str], command: str, act: Act, timeout_seconds: float) -> int
 
 
 async def _run(act: Act, arguments: argparse.Namespace) -> str:
-    cluster = await RestCluster.connect()
+    cluster = await KubeClient.connect()
     try:
         return await act(Target(cluster, arguments.namespace, arguments.model, arguments.timeout))
     except (ClusterError, *UNREACHABLE) as error:

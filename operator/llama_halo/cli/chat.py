@@ -12,7 +12,7 @@ from typing import Any
 
 from llama_halo.cli.env import KEY_VARIABLE
 from llama_halo.errors import ClusterError, NotFound, SettingsError
-from llama_halo.kube.client import UNREACHABLE, RestCluster, current_namespace
+from llama_halo.kube.client import UNREACHABLE, KubeClient, current_namespace
 from llama_halo.kube.resources import LLAMAMODEL, MODELROUTER, Resource
 from llama_halo.plan.labels import router_name
 
@@ -53,7 +53,7 @@ def _converse(runner: asyncio.Runner, talk: Talk) -> None:
 class Talk:
     """A conversation with one Service."""
 
-    def __init__(self, cluster: RestCluster, namespace: str, service: str, model: str) -> None:
+    def __init__(self, cluster: KubeClient, namespace: str, service: str, model: str) -> None:
         self._cluster, self._namespace, self._service = cluster, namespace, service
         self._model = model
         self._messages: list[Json] = []
@@ -61,7 +61,7 @@ class Talk:
     @classmethod
     async def with_whom(cls, namespace: str, name: str, model: str | None) -> Talk:
         """Find a router of this name, or else a model."""
-        cluster = await RestCluster.connect()
+        cluster = await KubeClient.connect()
         try:
             if await _is_there(cluster, MODELROUTER, namespace, name):
                 return cls(cluster, namespace, router_name(name), model or "default")
@@ -103,7 +103,7 @@ class Talk:
         self._messages = [*asked, {"role": "assistant", "content": answer}]
 
 
-async def _is_there(cluster: RestCluster, resource: Resource, namespace: str, name: str) -> bool:
+async def _is_there(cluster: KubeClient, resource: Resource, namespace: str, name: str) -> bool:
     try:
         await cluster.get(resource, namespace, name)
     except NotFound:

@@ -30,8 +30,8 @@ def run(argv: list[str]) -> int:
         print("\n\n".join(_told(name, machine) for name, machine in machines.items()))
     # Of all nodes those that are no Strix Halo are there for something else.
     asked = arguments.nodes != []
-    looked_at = [machine for machine in machines.values() if asked or machine.strix_halo]
-    all_findings = (finding for machine in looked_at for finding in findings(machine))
+    parts_to_inspect = [machine for machine in machines.values() if asked or machine.strix_halo]
+    all_findings = (finding for machine in parts_to_inspect for finding in findings(machine))
     return 1 if any(finding.level == PROBLEM for finding in all_findings) else 0
 
 
@@ -71,9 +71,9 @@ def _gib(mib: int) -> str:
 
 async def _of_the_cluster(names: set[str]) -> dict[str, Machine]:
     """Return what node agents published, of all nodes or of those named."""
-    from llama_halo.kube.client import RestCluster  # noqa: PLC0415  (it takes a second)
+    from llama_halo.kube.client import KubeClient  # noqa: PLC0415  (it takes a second)
 
-    cluster = await RestCluster.connect()
+    cluster = await KubeClient.connect()
     try:
         nodes, _ = await cluster.list(NODE, namespace=None)
     finally:

@@ -67,12 +67,12 @@ def run(argv: list[str]) -> int:
 
 async def _find(requested: str | None, name: str, url: str | None) -> Router:
     from llama_halo.kube.client import (  # noqa: PLC0415  (it takes a second)
-        RestCluster,
+        KubeClient,
         current_namespace,
     )
 
     namespace = requested or current_namespace()
-    cluster = await RestCluster.connect()
+    cluster = await KubeClient.connect()
     try:
         cr = await cluster.get(MODELROUTER, namespace, name)
         llamas, _ = await cluster.list(LLAMAMODEL, namespace=namespace)

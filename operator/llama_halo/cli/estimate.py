@@ -84,9 +84,9 @@ def _with_more(bundle: Bundle, arguments: argparse.Namespace) -> Bundle:
 
 async def _of_cluster(namespace: str, name: str) -> tuple[LlamaModelSpec, Bundle]:
     """Return the spec of a LlamaModel, and what its status has of the files' headers."""
-    from llama_halo.kube.client import RestCluster  # noqa: PLC0415  (it takes a second)
+    from llama_halo.kube.client import KubeClient  # noqa: PLC0415  (it takes a second)
 
-    cluster = await RestCluster.connect()
+    cluster = await KubeClient.connect()
     try:
         cr = await cluster.get(LLAMAMODEL, namespace, name)
     except ClusterError as error:

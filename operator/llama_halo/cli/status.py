@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from llama_halo.cli.report import Seen, report, text
 from llama_halo.errors import ClusterError, SettingsError
-from llama_halo.kube.client import UNREACHABLE, RestCluster
+from llama_halo.kube.client import UNREACHABLE, KubeClient
 from llama_halo.kube.events import CONTROLLER
 from llama_halo.kube.resources import EVENT, LLAMAMODEL, MODELROUTER, NODE, POD
 from llama_halo.plan.labels import MODEL
@@ -34,7 +34,7 @@ def run(argv: list[str]) -> int:
 
 
 async def _show(arguments: argparse.Namespace) -> None:
-    cluster = await RestCluster.connect()
+    cluster = await KubeClient.connect()
     try:
         if arguments.output == "json":
             print(json.dumps(report(await _look(cluster, arguments.namespace)), indent=2))
@@ -48,7 +48,7 @@ async def _show(arguments: argparse.Namespace) -> None:
         await cluster.close()
 
 
-async def _watch(cluster: RestCluster, namespace: str | None) -> None:
+async def _watch(cluster: KubeClient, namespace: str | None) -> None:
     """Paint over what was painted, so that nothing flickers; a cluster that is away comes back."""
     sys.stdout.write(_CLEAR + _NO_CURSOR)
     try:
@@ -66,13 +66,13 @@ async def _watch(cluster: RestCluster, namespace: str | None) -> None:
         sys.stdout.write(_CURSOR)
 
 
-async def _text(cluster: RestCluster, namespace: str | None) -> str:
+async def _text(cluster: KubeClient, namespace: str | None) -> str:
     columns = shutil.get_terminal_size((MOST_COLUMNS, 40)).columns if sys.stdout.isatty() else 0
     summary = report(await _look(cluster, namespace))
     return text(summary, now=datetime.now(UTC), columns=columns or MOST_COLUMNS)
 
 
-async def _look(cluster: RestCluster, namespace: str | None) -> Seen:
+async def _look(cluster: KubeClient, namespace: str | None) -> Seen:
     """Return what there is to see. Nodes hold the models of all namespaces; they are left out for
     who may not list both."""
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from llama_halo.artifacts import store
 from llama_halo.kube.cache import Object
-from llama_halo.kube.client import RestCluster
+from llama_halo.kube.client import KubeClient
 from llama_halo.kube.resources import LLAMAMODEL
 
 DEFAULT_STORE = Path("/var/lib/llama-halo/models")
@@ -57,7 +57,7 @@ def _is_used(path: str, kept: set[str]) -> bool:
 
 async def _used() -> set[str]:
     """Return the paths that any LlamaModel of the cluster names in its status."""
-    cluster = await RestCluster.connect()
+    cluster = await KubeClient.connect()
     try:
         models, _ = await cluster.list(LLAMAMODEL, namespace=None)
     finally:

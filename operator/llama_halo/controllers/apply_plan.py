@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from llama_halo.api.reasons import FAILED_REASONS, Reason
-from llama_halo.controllers.state import Context
+from llama_halo.controllers.state import OperatorState
 from llama_halo.errors import ClusterError
-from llama_halo.kube.apply import Applied, carry_out
+from llama_halo.kube.apply import Applied, apply_and_prune
 from llama_halo.kube.cache import Object
 from llama_halo.plan.outcome import Invalid, Outcome, Plan, Wait
 
@@ -24,12 +24,14 @@ FAILING_SECONDS = 60
 """A failure that lasts becomes Stalled, and need not send news for that."""
 
 
-async def act(context: Context, cr: Object, outcome: Outcome) -> tuple[Applied, Outcome]:
+async def apply_plan(state: OperatorState, cr: Object, outcome: Outcome) -> tuple[Applied, Outcome]:
     """Apply a plan; what the API server will not take now or ever becomes Wait or Invalid."""
     if not isinstance(outcome, Plan):
         return Applied(), outcome
     try:
-        applied = await carry_out(context.cluster, context.store, context.repairs, cr, outcome)
+        applied = await apply_and_prune(
+            state.cluster, state.cache, state.repair_limiter, cr, outcome
+        )
     except ClusterError as error:
         if error.status != 403 or error.causes:
             raise
@@ -45,7 +47,7 @@ async def act(context: Context, cr: Object, outcome: Outcome) -> tuple[Applied, 
     return applied, outcome
 
 
-def again_after(outcome: Outcome, reason: str) -> float | None:
+def requeue_after(outcome: Outcome, reason: str) -> float | None:
     """Return when to look again although nothing may happen."""
     if isinstance(outcome, Wait):
         return outcome.after_seconds

@@ -1,4 +1,4 @@
-"""Facts for the plans, read from the store; no requests are made here."""
+"""Facts for the plans, read from the cache; no requests are made here."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from datetime import datetime
 from itertools import chain
 
 from llama_halo.api.llamamodel import LlamaModelSpec
-from llama_halo.controllers.file_facts import file_facts
-from llama_halo.controllers.state import Context
-from llama_halo.kube.cache import Object, Store, key_of
+from llama_halo.controllers.file_facts import build_file_facts
+from llama_halo.controllers.state import OperatorState
+from llama_halo.kube.cache import Object, ObjectCache, key_of
 from llama_halo.plan import chat_template, labels
 from llama_halo.plan.facts import (
     DeploymentFacts,
-    Identity,
     ModelFacts,
     NodeFacts,
+    Owner,
     RouterFacts,
     Taint,
 )
 from llama_halo.plan.ledger import matches
-from llama_halo.plan.llamamodel import wishes
-from llama_halo.plan.model_files import looks_on_nodes
+from llama_halo.plan.llamamodel import node_constraints
+from llama_halo.plan.model_files import inspects_on_nodes
 from llama_halo.plan.quantity import mebibytes
 
 log = logging.getLogger(__name__)
@@ -31,10 +31,10 @@ log = logging.getLogger(__name__)
 NOT_READY_PATIENCE_SECONDS = 60
 
 
-def identity(cr: Object) -> Identity:
+def owner_of(cr: Object) -> Owner:
     """Return which resource is planned for."""
     metadata = cr["metadata"]
-    return Identity(
+    return Owner(
         kind=cr["kind"],
         namespace=metadata["namespace"],
         name=metadata["name"],
@@ -43,45 +43,50 @@ def identity(cr: Object) -> Identity:
     )
 
 
-def model_facts(context: Context, cr: Object, spec: LlamaModelSpec) -> ModelFacts:
+def build_model_facts(state: OperatorState, cr: Object, spec: LlamaModelSpec) -> ModelFacts:
     """Gather what a LlamaModel's plan depends on."""
     key = key_of(cr)
     annotations = cr["metadata"].get("annotations") or {}
-    running_on, live = context.stakes.running_nodes(key), context.store.children(key, "Deployment")
+    running_on, live = (
+        state.placement.reservations.running_nodes(key),
+        state.cache.children(key, "Deployment"),
+    )
     deployments = tuple(_deployment(deployment, running_on) for deployment in live)
     nodes = [deployment.node for deployment in deployments]
     return ModelFacts(
-        owner=identity(cr),
-        defaults=context.settings.defaults(),
-        assignment=context.assignments.get(key),
+        owner=owner_of(cr),
+        defaults=state.settings.defaults(),
+        assignment=state.placement.assignments.get(key),
         deployments=deployments,
-        rolling_elsewhere=context.rolls.taken(key, nodes, context.store),
-        files=file_facts(context, cr),
+        rolling_elsewhere=state.placement.rollout_turns.nodes_taken(key, nodes, state.cache),
+        files=build_file_facts(state, cr),
         requested_at=annotations.get(labels.FLUX_REQUESTED_AT, ""),
-        phase=context.activity.phase(key),
-        usage=context.activity.usage(key),
-        awaited_seconds=time.monotonic() - context.awaiting_idle.get(key, time.monotonic()),
-        candidates=_candidates(context, spec) if looks_on_nodes(spec) else (),
+        phase=state.placement.lease_activity.phase(key),
+        usage=state.placement.lease_activity.usage(key),
+        awaited_seconds=time.monotonic() - state.placement.awaiting_idle.get(key, time.monotonic()),
+        candidates=_candidates(state, spec) if inspects_on_nodes(spec) else (),
         referenced_configs=_mounted(
             chat_template.VOLUME,
-            context.store.children(key, "Pod"),
+            state.cache.children(key, "Pod"),
             [deployment["spec"]["template"] for deployment in live],
         ),
     )
 
 
-def _candidates(context: Context, spec: LlamaModelSpec) -> tuple[str, ...]:
+def _candidates(state: OperatorState, spec: LlamaModelSpec) -> tuple[str, ...]:
     """Return the nodes that may run a model, room aside."""
-    nodes = node_facts(context.store, gpu_reserve_mib=context.settings.gpu_reserve_mib)
-    return tuple(node.name for node in nodes if node.takes_new and matches(wishes(spec), node))
+    nodes = build_node_facts(state.cache, gpu_reserve_mib=state.settings.gpu_reserve_mib)
+    return tuple(
+        node.name for node in nodes if node.takes_new and matches(node_constraints(spec), node)
+    )
 
 
-def router_facts(context: Context, cr: Object) -> RouterFacts:
+def build_router_facts(state: OperatorState, cr: Object) -> RouterFacts:
     """Gather what a ModelRouter's plan depends on."""
     return RouterFacts(
-        owner=identity(cr),
-        defaults=context.settings.defaults(),
-        referenced_configs=_mounted("config", context.store.children(key_of(cr), "Pod")),
+        owner=owner_of(cr),
+        defaults=state.settings.defaults(),
+        referenced_configs=_mounted("config", state.cache.children(key_of(cr), "Pod")),
     )
 
 
@@ -95,17 +100,17 @@ def _mounted(volume: str, *pods: Iterable[Object]) -> frozenset[str]:
     )
 
 
-def node_facts(store: Store, *, gpu_reserve_mib: int) -> list[NodeFacts]:
+def build_node_facts(cache: ObjectCache, *, gpu_reserve_mib: int) -> list[NodeFacts]:
     """Gather what every node can take, sorted by name."""
-    nodes = [_node(node, gpu_reserve_mib) for node in store.all("Node")]
+    nodes = [_node(node, gpu_reserve_mib) for node in cache.all("Node")]
     return sorted(nodes, key=lambda node: node.name)
 
 
-def patience_ends(store: Store) -> float | None:
+def patience_ends(cache: ObjectCache) -> float | None:
     """Return the seconds until patience with the next node that is not ready ends, if any."""
     waiting = [
         NOT_READY_PATIENCE_SECONDS - since
-        for node in store.all("Node")
+        for node in cache.all("Node")
         if (since := _not_ready_seconds(node)) is not None and since < NOT_READY_PATIENCE_SECONDS
     ]
     return min(waiting) + 1 if waiting else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 
-from llama_halo.controllers.state import Context
+from llama_halo.controllers.state import OperatorState
 from llama_halo.errors import DamagedGGUF
 from llama_halo.kube.cache import Key, Object, key_of
 from llama_halo.kube.resources import CLAIM, CONFIG_MAP
@@ -25,11 +25,11 @@ log = logging.getLogger(__name__)
 MOST_KEYS_TOLD = 5
 
 
-def file_facts(context: Context, cr: Object) -> FileFacts:
+def build_file_facts(state: OperatorState, cr: Object) -> FileFacts:
     """Gather what is known of a model's files."""
     key, status = key_of(cr), cr.get("status") or {}
-    jobs = _jobs(context, cr)
-    recorded = _inspections(context, cr)
+    jobs = _jobs(state, cr)
+    recorded = _inspections(state, cr)
     kept = tuple(
         StoredAt(
             file["node"],
@@ -40,10 +40,10 @@ def file_facts(context: Context, cr: Object) -> FileFacts:
         )
         for file in status.get("files", ())
     )
-    claim = context.claims.get(claim_key(cr) or key, ClaimFacts())
-    template = template_facts(context, cr)
+    claim = state.pollers.claims.get(claim_key(cr) or key, ClaimFacts())
+    template = template_facts(state, cr)
     if not jobs and not recorded:
-        context.inspected.pop(key, None)
+        state.inspected.pop(key, None)
         return FileFacts(stored=kept, claim=claim, chat_template=template)
     answers = [(job, job.answer) for job in jobs if job.answer]
     inspections = _newest(
@@ -79,12 +79,12 @@ def template_key(cr: Object) -> Key | None:
     return Key(CONFIG_MAP.kind, cr["metadata"]["namespace"], name) if name else None
 
 
-def template_facts(context: Context, cr: Object) -> ChatTemplateFacts:
+def template_facts(state: OperatorState, cr: Object) -> ChatTemplateFacts:
     """Return what is known of a model's chat template."""
     config_map = template_key(cr)
     if config_map is None:
         return ChatTemplateFacts()
-    texts, name = context.templates.get(config_map), _template(cr)["key"]
+    texts, name = state.pollers.templates.get(config_map), _template(cr)["key"]
     where = f"ConfigMap {config_map.namespace}/{config_map.name}"
     if texts is None:
         return ChatTemplateFacts(problem=f"{where} is not there: apply it, with a key {name}")
@@ -102,15 +102,17 @@ def _template(cr: Object) -> Mapping[str, str]:
     return reference
 
 
-def _jobs(context: Context, cr: Object) -> tuple[JobFacts, ...]:
+def _jobs(state: OperatorState, cr: Object) -> tuple[JobFacts, ...]:
     key, uid = key_of(cr), cr["metadata"]["uid"]
-    jobs = context.store.children(key, "Job")
+    jobs = state.cache.children(key, "Job")
     if not jobs:
         return ()
-    pods = context.store.children(key, "Pod")
+    pods = state.cache.children(key, "Pod")
     return tuple(
         job_facts(
-            job, [pod for pod in pods if _owns(job, pod)], context.findings.get(key_of(job), "")
+            job,
+            [pod for pod in pods if _owns(job, pod)],
+            state.pollers.creation_warnings.get(key_of(job), ""),
         )
         for job in jobs
         if "deletionTimestamp" not in job["metadata"]
@@ -123,13 +125,13 @@ def _owns(job: Object, pod: Object) -> bool:
     return any(owner["uid"] == uid for owner in pod["metadata"].get("ownerReferences", ()))
 
 
-def _inspections(context: Context, cr: Object) -> tuple[Inspection, ...]:
+def _inspections(state: OperatorState, cr: Object) -> tuple[Inspection, ...]:
     """Return what the status has; each is parsed once."""
     key, entries = key_of(cr), (cr.get("status") or {}).get("inspected") or []
-    cached = context.inspected.get(key)
+    cached = state.inspected.get(key)
     if cached is None or cached[0] != entries:
         cached = (entries, tuple(_parsed(cr, entries)))
-        context.inspected[key] = cached
+        state.inspected[key] = cached
     return cached[1]
 
 

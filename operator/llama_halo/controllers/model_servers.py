@@ -23,7 +23,7 @@ def is_server(pod: Object) -> bool:
     return ours and ready and "deletionTimestamp" not in metadata
 
 
-def works(answer: Answer | None) -> bool:
+def is_busy(answer: Answer | None) -> bool:
     """Tell by what a server says of its slots whether it works; one that does not say so does."""
     if answer is None:
         return True

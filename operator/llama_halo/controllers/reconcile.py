@@ -12,12 +12,12 @@ from datetime import UTC, datetime
 
 from llama_halo.api.reasons import ConditionType
 from llama_halo.controllers import model, router
-from llama_halo.controllers.apply_plan import act, again_after
-from llama_halo.controllers.placement.controller import place_all
-from llama_halo.controllers.state import PLACEMENT, Context
-from llama_halo.controllers.triggers import is_news, wake
+from llama_halo.controllers.apply_plan import apply_plan, requeue_after
+from llama_halo.controllers.placement.controller import run_placement
+from llama_halo.controllers.state import PLACEMENT, OperatorState
+from llama_halo.controllers.triggers import changed_beyond_status, enqueue_dependents
 from llama_halo.controllers.verification import watch_serving
-from llama_halo.controllers.write_status import tell
+from llama_halo.controllers.write_status import write_status
 from llama_halo.errors import ClusterError, NotFound
 from llama_halo.kube.cache import Key, Object
 from llama_halo.kube.resources import LLAMAMODEL, MODELROUTER
@@ -29,46 +29,46 @@ GONE_SECONDS = 30
 _KINDS = {LLAMAMODEL.kind: model, MODELROUTER.kind: router}
 
 
-async def reconcile(context: Context, key: Key) -> float | None:
+async def reconcile(state: OperatorState, key: Key) -> float | None:
     """Work on one key; return after how many seconds to look again, None for only when woken."""
     if key == PLACEMENT:
-        return place_all(context)
-    cr = context.store.get(key)
+        return run_placement(state)
+    cr = state.cache.get(key)
     if cr is None or "deletionTimestamp" in cr["metadata"]:
-        context.forget(key)
+        state.forget(key)
         return None
     started = time.monotonic()
     kind = _KINDS[key.kind]
-    outcome = kind.consider(context, cr)
+    outcome = kind.build_plan(state, cr)
     if outcome is None:
         return None  # placement has yet to decide, and wakes the key when it has
     try:
-        applied, outcome = await act(context, cr, outcome)
-        if applied.changed and key not in context.unreported:
+        applied, outcome = await apply_plan(state, cr, outcome)
+        if applied.changed and key not in state.reporting.unreported:
             # Its status is told when the other keys that wait have had their turn: by then the
             # children say more, and of a thousand new models each has its children first.
-            context.unreported.add(key)
-            wake(context, cr)
+            state.reporting.unreported.add(key)
+            enqueue_dependents(state, cr)
             _log(cr, "Applied", applied.changed, started)
             return None
-        context.unreported.discard(key)
-        status = kind.derive(context, cr, outcome, applied, _now())
-        reply, kept_back_seconds = await tell(context, cr, status)
+        state.reporting.unreported.discard(key)
+        status = kind.build_status(state, cr, outcome, applied, _now())
+        reply, kept_back_seconds = await write_status(state, cr, status)
     except ClusterError as error:
         if "NamespaceTerminating" in error.causes or isinstance(error, NotFound):
             return GONE_SECONDS  # most likely it goes away, and is forgotten by then
         raise
     # Events of our own writes are no news to the store, whatever else they carry.
-    if applied.changed or (reply and is_news(cr, reply)):
-        wake(context, reply or cr)
+    if applied.changed or (reply and changed_beyond_status(cr, reply)):
+        enqueue_dependents(state, reply or cr)
     elif reply:
-        router.wake_routers(context, key)
+        router.enqueue_routers(state, key)
     if kind is model:
-        watch_serving(context, cr, status)
+        watch_serving(state, cr, status)
     ready = condition(status, ConditionType.READY)
-    context.metrics.reconciled(key, ready, time.monotonic() - started)
+    state.metrics.reconciled(key, ready, time.monotonic() - started)
     _log(cr, ready["reason"], applied.changed + (["status"] if reply else []), started)
-    return kept_back_seconds or again_after(outcome, ready["reason"])
+    return kept_back_seconds or requeue_after(outcome, ready["reason"])
 
 
 def _now() -> str:

@@ -12,8 +12,8 @@ import logging
 import random
 import time
 
-from llama_halo.controllers.state import Context
-from llama_halo.controllers.triggers import list_kind, selector_of, wake
+from llama_halo.controllers.state import OperatorState
+from llama_halo.controllers.triggers import enqueue_dependents, list_kind, selector_of
 from llama_halo.errors import ClusterError
 from llama_halo.kube.client import UNREACHABLE
 from llama_halo.kube.protocol import Json
@@ -31,8 +31,8 @@ RETRY_MOST_SECONDS = 5.0
 class Reflector:
     """Reflects one kind; `broken` says why it does not at the moment, empty when it does."""
 
-    def __init__(self, context: Context, resource: Resource, namespace: str | None) -> None:
-        self._context = context
+    def __init__(self, state: OperatorState, resource: Resource, namespace: str | None) -> None:
+        self._state = state
         self._resource = resource
         self._namespace = namespace
         self._version: int | None = None
@@ -43,7 +43,7 @@ class Reflector:
     async def list(self) -> None:
         """Read everything; what differs from the store is enqueued."""
         self._version = None
-        self._version = await list_kind(self._context, self._resource, self._namespace)
+        self._version = await list_kind(self._state, self._resource, self._namespace)
         self._listed_at = time.monotonic()
 
     async def run(self) -> None:
@@ -59,7 +59,7 @@ class Reflector:
     async def _watch(self) -> None:
         """Follow one watch to its end; one that ends at once is a failure, whatever it says."""
         opened, resource = time.monotonic(), self._resource
-        events = self._context.cluster.watch(
+        events = self._state.cluster.watch(
             resource,
             namespace=self._namespace,
             selector=selector_of(resource),
@@ -78,10 +78,10 @@ class Reflector:
         self._failures = 0 if time.monotonic() - opened >= SOUND_SECONDS else 1
 
     def _take_in(self, kind: str, obj: Json) -> None:
-        store = self._context.store
-        news = store.forget(obj) if kind == "DELETED" else store.observe(obj)
+        cache = self._state.cache
+        news = cache.forget(obj) if kind == "DELETED" else cache.observe(obj)
         for changed in news:
-            wake(self._context, changed)
+            enqueue_dependents(self._state, changed)
 
     def _is_old(self) -> bool:
         return time.monotonic() - self._listed_at > LIST_SECONDS
@@ -90,13 +90,13 @@ class Reflector:
         self._set_broken("")
         if self._failures:
             log.info("the API server answers again", extra={"kind": self._resource.kind})
-            self._context.queue.retry_failed()
-            self._context.probes.retry_failed()
+            self._state.queue.retry_failed()
+            self._state.pollers.queue.retry_failed()
 
     def _set_broken(self, reason: str) -> None:
         self.broken = reason
         if self._resource.kind == LEASE.kind:
-            self._context.activity.watched(self._namespace, sound=not reason)
+            self._state.placement.lease_activity.watched(self._namespace, sound=not reason)
 
     async def _pause(self, error: Exception) -> None:
         """Say why, and wait longer each time; the first time hardly at all."""
@@ -115,10 +115,10 @@ class Reflector:
         await asyncio.sleep(delay * random.uniform(0.8, 1.2))  # noqa: S311
 
 
-def reflectors(context: Context) -> list[Reflector]:
+def reflectors(state: OperatorState) -> list[Reflector]:
     """Return one for each watched kind and served namespace."""
     return [
-        Reflector(context, resource, namespace)
+        Reflector(state, resource, namespace)
         for resource in WATCHED
-        for namespace in ((resource.namespaced and context.settings.namespaces) or (None,))
+        for namespace in ((resource.namespaced and state.settings.namespaces) or (None,))
     ]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from llama_halo.api.modelrouter import ModelRouterSpec
-from llama_halo.controllers.facts import identity, router_facts
+from llama_halo.controllers.facts import build_router_facts, owner_of
 from llama_halo.controllers.model import requested_at
-from llama_halo.controllers.state import Context
+from llama_halo.controllers.state import OperatorState
 from llama_halo.controllers.validate import validate
 from llama_halo.kube.apply import Applied
 from llama_halo.kube.cache import Key, Object, key_of
@@ -18,57 +18,57 @@ from llama_halo.plan.outcome import Invalid, Outcome
 from llama_halo.status.modelrouter import ServedModel, modelrouter_status
 
 
-def consider(context: Context, cr: Object) -> Outcome:
+def build_plan(state: OperatorState, cr: Object) -> Outcome:
     """Decide what a ModelRouter needs."""
-    spec = validate(ModelRouterSpec, cr, context.specs)
+    spec = validate(ModelRouterSpec, cr, state.specs)
     if isinstance(spec, Invalid):
         return spec
-    return plan_modelrouter(spec, router_facts(context, cr))
+    return plan_modelrouter(spec, build_router_facts(state, cr))
 
 
-def derive(
-    context: Context, cr: Object, outcome: Outcome, applied: Applied, now: str
+def build_status(
+    state: OperatorState, cr: Object, outcome: Outcome, applied: Applied, now: str
 ) -> dict[str, Any]:
     """Derive the status from what was decided and what is there now."""
-    spec = validate(ModelRouterSpec, cr, context.specs)
+    spec = validate(ModelRouterSpec, cr, state.specs)
     key = key_of(cr)
     valid = None if isinstance(spec, Invalid) else spec
     deployment = Key("Deployment", key.namespace, labels.router_name(key.name))
     return modelrouter_status(
-        identity(cr),
+        owner_of(cr),
         spec=valid,
         outcome=outcome,
         conflict=applied.conflict,
-        deployment=context.store.get(deployment),
-        pods=context.store.children(key, "Pod"),
-        models=_served(context, key.namespace, valid) if valid else [],
+        deployment=state.cache.get(deployment),
+        pods=state.cache.children(key, "Pod"),
+        models=_served(state, key.namespace, valid) if valid else [],
         previous=cr.get("status") or {},
         requested_at=requested_at(cr),
-        cluster_domain=context.settings.cluster_domain,
+        cluster_domain=state.settings.cluster_domain,
         now=now,
     )
 
 
-def wake_routers(context: Context, key: Key) -> None:
+def enqueue_routers(state: OperatorState, key: Key) -> None:
     """Enqueue the routers of a LlamaModel's namespace: their status tells of its state."""
     if key.kind == LLAMAMODEL.kind:
-        for router in context.store.in_namespace(MODELROUTER.kind, key.namespace):
-            context.queue.add(key_of(router))
+        for router in state.cache.in_namespace(MODELROUTER.kind, key.namespace):
+            state.queue.add(key_of(router))
 
 
-def _served(context: Context, namespace: str, spec: ModelRouterSpec) -> list[ServedModel]:
+def _served(state: OperatorState, namespace: str, spec: ModelRouterSpec) -> list[ServedModel]:
     """Return the router's models by name: those it lists, then those its selector finds."""
     served = {}
     for model in spec.models or ():
         if model.model_ref:
-            cr = context.store.get(Key(LLAMAMODEL.kind, namespace, model.model_ref.name))
+            cr = state.cache.get(Key(LLAMAMODEL.kind, namespace, model.model_ref.name))
             status = None if cr is None else cr.get("status") or {}
             served[model.name] = ServedModel(model.name, model.model_ref.name, status)
         elif model.provider:
             served[model.name] = ServedModel(model.name, model.model or "", None, model.provider)
     if spec.model_selector:
         match_labels = spec.model_selector.match_labels.items()
-        for cr in context.store.in_namespace(LLAMAMODEL.kind, namespace):
+        for cr in state.cache.in_namespace(LLAMAMODEL.kind, namespace):
             name = cr["metadata"]["name"]
             if match_labels <= (cr["metadata"].get("labels") or {}).items():
                 served.setdefault(name, ServedModel(name, name, cr.get("status") or {}))

@@ -1,4 +1,7 @@
-"""What every reconcile shares; made once, by `wiring`."""
+"""What the controllers share: the cluster, the cache, and what each part of them has decided.
+
+`wiring` makes one `OperatorState`. Each part owns its fields and forgets a resource by itself.
+"""
 
 from __future__ import annotations
 
@@ -7,104 +10,139 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from llama_halo.controllers.placement.lease_activity import Activity
-from llama_halo.controllers.placement.reservations import Stakes
-from llama_halo.controllers.placement.rollout_turns import Rolls
-from llama_halo.kube.cache import Key, Store
+from llama_halo.controllers.placement.lease_activity import LeaseActivity
+from llama_halo.controllers.placement.reservations import ReservationIndex
+from llama_halo.controllers.placement.rollout_turns import RolloutTurns
+from llama_halo.kube.cache import Key, ObjectCache
 from llama_halo.kube.pods import PodClient
-from llama_halo.kube.protocol import Cluster
-from llama_halo.kube.repair_limiter import Repairs
+from llama_halo.kube.protocol import KubeApi
+from llama_halo.kube.repair_limiter import RepairLimiter
 from llama_halo.kube.workqueue import Queue
 from llama_halo.metrics import OperatorMetrics
-from llama_halo.plan.facts import Assignment, ClaimFacts, Demand, Inspection
+from llama_halo.plan.facts import Assignment, ClaimFacts, Inspection, ResourceDemand
 from llama_halo.settings import Settings
 from llama_halo.status.verification import Verification
 
 PLACEMENT = Key("Placement", "", "placement")
 """The one key of the decision over all models and nodes."""
+POLL_SECONDS = 5
 UNLOAD_SECONDS = 15
 VERIFY_SECONDS = 150
 
 
+@dataclass
+class PlacementState:
+    """Where models run, and what that decision reads; owned by `controllers.placement`."""
+
+    assignments: dict[Key, Assignment] = field(default_factory=dict)
+    demands: dict[Key, ResourceDemand | None] = field(default_factory=dict)
+    """By model; None while it may not ask for memory."""
+    reservations: ReservationIndex = field(default_factory=ReservationIndex)
+    lease_activity: LeaseActivity = field(default_factory=LeaseActivity)
+    rollout_turns: RolloutTurns = field(default_factory=RolloutTurns)
+    unload_queue: Queue = field(default_factory=lambda: Queue(timeout_seconds=UNLOAD_SECONDS))
+    """Models to unload; their servers are asked first, so it is no work for a reconcile."""
+    awaiting_idle: dict[Key, float] = field(default_factory=dict)
+    """Models whose change waits until they are idle; monotonic time of the first wait."""
+    not_before: float = 0.0
+    """Monotonic time before which placement does not run again."""
+
+    def forget(self, key: Key) -> None:
+        self.assignments.pop(key, None)
+        self.awaiting_idle.pop(key, None)
+
+
+@dataclass
+class PollerState:
+    """Results of the pollers, by the polled object; owned by `controllers.pollers`."""
+
+    queue: Queue = field(default_factory=lambda: Queue(timeout_seconds=POLL_SECONDS))
+    claims: dict[Key, ClaimFacts] = field(default_factory=dict)
+    templates: dict[Key, Mapping[str, str] | str | None] = field(default_factory=dict)
+    """ConfigMaps with chat templates: their data, None when absent, or why they are not read."""
+    templates_read: dict[Key, tuple[str, int, str]] = field(default_factory=dict)
+    """By model: uid, generation and reconcile request for which its template was read last."""
+    downloads: dict[Key, dict[str, int]] = field(default_factory=dict)
+    """Progress by the pod of a fetch Job."""
+    creation_warnings: dict[Key, str] = field(default_factory=dict)
+    """Newest warning Event of pods and Jobs that are stuck in creation."""
+
+    def forget(self, key: Key) -> None:
+        self.templates_read.pop(key, None)
+
+
 @dataclass(frozen=True)
-class Tries:
-    """What came of checking one pod of a model so far."""
+class Attempts:
+    """Tool-calling checks of one pod that have brought no result yet."""
 
     pod: str = ""
     failed: int = 0
-    """Checks that got no answer."""
+    """Checks without an answer."""
     silent: int = 0
-    """Times in a row that it did not even say whether it was busy."""
+    """Consecutive times that the pod did not even report whether it was busy."""
     not_before: float = 0.0
-    """When to look again, by the monotonic clock: a reconcile must not make it sooner."""
+    """Monotonic time of the next check: a reconcile must not bring it forward."""
 
-    def later(self, seconds: float, *, silent: int = 0) -> Tries:
-        """Return the same, to be looked at again in so many seconds."""
+    def later(self, seconds: float, *, silent: int = 0) -> Attempts:
+        """Return the same attempts with the next check in so many seconds."""
         return replace(self, silent=silent, not_before=time.monotonic() + seconds)
 
 
 @dataclass
-class Context:
-    """The cluster, what is known of it, and what has been decided."""
+class VerificationState:
+    """Tool-calling checks; owned by `controllers.verification`."""
 
-    cluster: Cluster
-    store: Store
-    queue: Queue
-    probes: Queue
-    """Looks at pods and their Events, apart from the reconciles."""
-    pods: PodClient
-    """Asks pods themselves; never from a reconcile."""
-    settings: Settings
-    metrics: OperatorMetrics
-    assignments: dict[Key, Assignment] = field(default_factory=dict)
-    specs: dict[Key, tuple[tuple[str, int], Any]] = field(default_factory=dict)
-    """Validated specs, with the uid and generation that they are of."""
-    activity: Activity = field(default_factory=Activity)
-    """What gateways say of the models that have Leases."""
-    unloads: Queue = field(default_factory=lambda: Queue(timeout_seconds=UNLOAD_SECONDS))
-    """Models that are asked to leave, apart from the reconciles: their pods are asked, too."""
-    verifications: Queue = field(default_factory=lambda: Queue(timeout_seconds=VERIFY_SECONDS))
-    """Models that are tried, apart from everything else: an answer takes its time."""
-    verified: dict[Key, Verification] = field(default_factory=dict)
-    """What the models showed that were tried."""
-    tries: dict[Key, Tries] = field(default_factory=dict)
-    """Checks of models that came to nothing yet."""
-    demands: dict[Key, Demand | None] = field(default_factory=dict)
-    """What each model asks of the nodes, kept as the store changes."""
-    inspected: dict[Key, tuple[Any, tuple[Inspection, ...]]] = field(default_factory=dict)
-    """What the status has of each model's files, with the entries that it was parsed from."""
-    claims: dict[Key, ClaimFacts] = field(default_factory=dict)
-    """Claims that models have their files on."""
-    awaiting_idle: dict[Key, float] = field(default_factory=dict)
-    """Models that are to roll when idle, and since when, by the monotonic clock."""
-    templates: dict[Key, Mapping[str, str] | str | None] = field(default_factory=dict)
-    """ConfigMaps with chat templates: their texts, None when not there, or why not read."""
-    templates_read: dict[Key, tuple[str, int, str]] = field(default_factory=dict)
-    """For which uid, generation and request of each model its template was read last."""
-    downloads: dict[Key, dict[str, int]] = field(default_factory=dict)
-    """How far the downloads of Jobs' pods are, by the pod."""
-    unreported: set[Key] = field(default_factory=set)
-    """Resources whose children were written and whose status is still to be told."""
-    told_at: dict[Key, float] = field(default_factory=dict)
-    """When each status was last written, by the monotonic clock."""
-    repairs: Repairs = field(default_factory=Repairs)
-    findings: dict[Key, str] = field(default_factory=dict)
-    """What the Events of pods say whose creation hangs."""
-    stakes: Stakes = field(default_factory=Stakes)
-    """What pods and Deployments have to do with nodes."""
-    rolls: Rolls = field(default_factory=Rolls)
-    """Whose turn it is to roll on each node."""
-    next_placement_at: float = 0.0
-    """When placement may run again, by the monotonic clock."""
+    queue: Queue = field(default_factory=lambda: Queue(timeout_seconds=VERIFY_SECONDS))
+    results: dict[Key, Verification] = field(default_factory=dict)
+    attempts: dict[Key, Attempts] = field(default_factory=dict)
 
     def forget(self, key: Key) -> None:
-        """Drop what is known of a resource that is gone."""
+        self.results.pop(key, None)
+        self.attempts.pop(key, None)
+
+
+@dataclass
+class ReportingState:
+    """Status writes that are held back; owned by `controllers.reconcile` and `write_status`."""
+
+    unreported: set[Key] = field(default_factory=set)
+    """Resources whose children were written and whose status was not."""
+    written_at: dict[Key, float] = field(default_factory=dict)
+    """Monotonic time of the last status write."""
+
+    def forget(self, key: Key) -> None:
+        self.unreported.discard(key)
+        self.written_at.pop(key, None)
+
+
+@dataclass
+class OperatorState:
+    """The cluster as it was seen, and the state of each part of the controllers."""
+
+    cluster: KubeApi
+    cache: ObjectCache
+    queue: Queue
+    pods: PodClient
+    """Asks pods directly; never from a reconcile."""
+    settings: Settings
+    metrics: OperatorMetrics
+    placement: PlacementState = field(default_factory=PlacementState)
+    pollers: PollerState = field(default_factory=PollerState)
+    verification: VerificationState = field(default_factory=VerificationState)
+    reporting: ReportingState = field(default_factory=ReportingState)
+    repair_limiter: RepairLimiter = field(default_factory=RepairLimiter)
+    specs: dict[Key, tuple[tuple[str, int], Any]] = field(default_factory=dict)
+    """Validated specs by resource, with the uid and generation they were validated at."""
+    inspected: dict[Key, tuple[Any, tuple[Inspection, ...]]] = field(default_factory=dict)
+    """Inspections by model, with the status entries they were parsed from."""
+
+    def forget(self, key: Key) -> None:
+        """Drop everything about a resource that is gone."""
         self.queue.forget(key)
         self.metrics.forget(key)
-        self.unreported.discard(key)
-        for cache in (self.assignments, self.specs, self.inspected, self.told_at):
-            cache.pop(key, None)
-        for waiting in (self.templates_read, self.awaiting_idle):
-            waiting.pop(key, None)
-        for results in (self.verified, self.tries):
-            results.pop(key, None)
+        self.placement.forget(key)
+        self.pollers.forget(key)
+        self.verification.forget(key)
+        self.reporting.forget(key)
+        self.specs.pop(key, None)
+        self.inspected.pop(key, None)

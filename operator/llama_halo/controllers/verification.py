@@ -1,4 +1,4 @@
-"""Tries whether a model that serves calls tools, while nobody uses it: once a configuration.
+"""Attempts whether a model that serves calls tools, while nobody uses it: once a configuration.
 
 Work for a queue of its own: an answer takes seconds, and no reconcile waits for it.
 """
@@ -11,8 +11,8 @@ from dataclasses import replace
 
 from llama_halo.api.llamamodel import LlamaModelSpec
 from llama_halo.api.reasons import ConditionType, Reason
-from llama_halo.controllers.model_servers import is_server, works
-from llama_halo.controllers.state import Context, Tries
+from llama_halo.controllers.model_servers import is_busy, is_server
+from llama_halo.controllers.state import Attempts, OperatorState
 from llama_halo.controllers.validate import validate
 from llama_halo.kube.cache import Key, Object, key_of
 from llama_halo.plan import labels
@@ -24,10 +24,10 @@ from llama_halo.status.verification import (
     NO_ANSWER,
     PATH,
     Verification,
-    is_wanted,
-    judge,
-    question,
-    remembered,
+    evaluate,
+    from_status,
+    is_enabled,
+    tool_call_request,
 )
 
 log = logging.getLogger(__name__)
@@ -41,40 +41,42 @@ MOST_TRIES = 3
 """Of a server that answers the check with an error, or not at all."""
 
 
-def watch_serving(context: Context, cr: Object, status: Object) -> None:
+def watch_serving(state: OperatorState, cr: Object, status: Object) -> None:
     """Try a model in a moment, if it serves and was not tried as it is."""
-    if _is_due(context, cr, status):
-        context.verifications.add(key_of(cr), after_seconds=FIRST_LOOK_SECONDS)
+    if _is_due(state, cr, status):
+        state.verification.queue.add(key_of(cr), after_seconds=FIRST_LOOK_SECONDS)
 
 
-async def verify(context: Context, key: Key) -> float | None:
+async def verify(state: OperatorState, key: Key) -> float | None:
     """Try one model if nobody uses it; return after how many seconds to look again."""
-    cr = context.store.get(key)
-    if cr is None or not _is_due(context, cr, cr.get("status") or {}):
-        context.tries.pop(key, None)
+    cr = state.cache.get(key)
+    if cr is None or not _is_due(state, cr, cr.get("status") or {}):
+        state.verification.attempts.pop(key, None)
         return None
     config_hash = cr["status"]["configHash"]
-    pod = _server(context, key, config_hash)
+    pod = _server(state, key, config_hash)
     if pod is None:
         return None  # the next one that is ready is news
-    tries = context.tries.get(key, Tries())
-    if tries.pod != pod["metadata"]["uid"]:
-        tries = Tries(pod["metadata"]["uid"])
-    pause = await _pause(context, key, pod, tries)
+    attempts = state.verification.attempts.get(key, Attempts())
+    if attempts.pod != pod["metadata"]["uid"]:
+        attempts = Attempts(pod["metadata"]["uid"])
+    pause = await _pause(state, key, pod, attempts)
     if pause:
         return pause
-    verification = await _ask(context, _address(pod), config_hash)
+    verification = await _ask(state, _address(pod), config_hash)
     if verification.reason == NO_ANSWER:
         log.warning(
             "the check of tool calling got no answer",
             extra={"key": str(key), "pod": pod["metadata"]["name"], "reason": verification.message},
         )
-        if tries.failed + 1 < MOST_TRIES:
-            context.tries[key] = replace(tries.later(AGAIN_SECONDS), failed=tries.failed + 1)
+        if attempts.failed + 1 < MOST_TRIES:
+            state.verification.attempts[key] = replace(
+                attempts.later(AGAIN_SECONDS), failed=attempts.failed + 1
+            )
             return AGAIN_SECONDS
-    context.tries.pop(key, None)
-    context.verified[key] = verification
-    context.queue.add(key)
+    state.verification.attempts.pop(key, None)
+    state.verification.results[key] = verification
+    state.queue.add(key)
     log.info(
         "tried whether the model calls tools",
         extra={"key": str(key), "tools": verification.status, "reason": verification.reason},
@@ -82,53 +84,53 @@ async def verify(context: Context, key: Key) -> float | None:
     return None
 
 
-async def _pause(context: Context, key: Key, pod: Object, tries: Tries) -> float:
+async def _pause(state: OperatorState, key: Key, pod: Object, attempts: Attempts) -> float:
     """Return how long to leave a model alone: somebody uses it, or may; 0 when nobody does."""
-    left = tries.not_before - time.monotonic()
+    left = attempts.not_before - time.monotonic()
     if left > 0:
         return left
-    usage = context.activity.usage(key)
+    usage = state.placement.lease_activity.usage(key)
     if usage.busy or usage.phase is Phase.UNLOADING:
         silent = 0
     else:
-        slots = await context.pods.get(_address(pod), PORT, "/slots")
-        if not works(slots):
+        slots = await state.pods.get(_address(pod), PORT, "/slots")
+        if not is_busy(slots):
             return 0
-        silent = 0 if slots else tries.silent + 1
+        silent = 0 if slots else attempts.silent + 1
     pause = min(BUSY_SECONDS * 2.0**silent, MOST_BUSY_SECONDS)
-    context.tries[key] = tries.later(pause, silent=silent)
+    state.verification.attempts[key] = attempts.later(pause, silent=silent)
     return pause
 
 
-async def _ask(context: Context, address: str, config_hash: str) -> Verification:
-    props = await context.pods.get(address, PORT, "/props")
-    answer = props and await context.pods.post(
-        address, PORT, PATH, question(), seconds=ANSWER_SECONDS
+async def _ask(state: OperatorState, address: str, config_hash: str) -> Verification:
+    props = await state.pods.get(address, PORT, "/props")
+    answer = props and await state.pods.post(
+        address, PORT, PATH, tool_call_request(), seconds=ANSWER_SECONDS
     )
     if props is None or answer is None:
         message = f"the server did not answer the check within {ANSWER_SECONDS:.0f} s"
         return Verification(config_hash, "Unknown", NO_ANSWER, message)
     properties = props.body if isinstance(props.body, dict) else {}
-    return judge(config_hash, properties, answer.status, answer.body)
+    return evaluate(config_hash, properties, answer.status, answer.body)
 
 
-def _is_due(context: Context, cr: Object, status: Object) -> bool:
+def _is_due(state: OperatorState, cr: Object, status: Object) -> bool:
     """Tell whether a model serves, is to be tried, and was not as it is now."""
     if condition(status, ConditionType.READY).get("reason") != Reason.SERVING:
         return False
-    spec = validate(LlamaModelSpec, cr, context.specs)
-    if isinstance(spec, Invalid) or not is_wanted(spec):
+    spec = validate(LlamaModelSpec, cr, state.specs)
+    if isinstance(spec, Invalid) or not is_enabled(spec):
         return False
     config_hash = status.get("configHash", "")
-    results = (context.verified.get(key_of(cr)), remembered(status))
+    results = (state.verification.results.get(key_of(cr)), from_status(status))
     return bool(config_hash) and not any(
         result and result.config_hash == config_hash for result in results
     )
 
 
-def _server(context: Context, key: Key, config_hash: str) -> Object | None:
+def _server(state: OperatorState, key: Key, config_hash: str) -> Object | None:
     """Return one of a model's current pods that is ready."""
-    for pod in context.store.children(key, "Pod"):
+    for pod in state.cache.children(key, "Pod"):
         annotations = pod["metadata"].get("annotations") or {}
         if is_server(pod) and annotations.get(labels.CONFIG_HASH) == config_hash:
             return pod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from llama_halo.controllers.state import Context
+from llama_halo.controllers.state import OperatorState
 from llama_halo.kube.apply import apply_status
 from llama_halo.kube.cache import Object, key_of
 from llama_halo.kube.events import report_transition
@@ -13,7 +13,9 @@ from llama_halo.status.conditions import is_next_step
 STEP_SECONDS = 1.0
 
 
-async def tell(context: Context, cr: Object, status: Object) -> tuple[Object | None, float]:
+async def write_status(
+    state: OperatorState, cr: Object, status: Object
+) -> tuple[Object | None, float]:
     """Post the Event of a transition, then write the status where it differs.
 
     Returns the API server's reply, and for how many seconds the status is kept back: a start or
@@ -22,12 +24,12 @@ async def tell(context: Context, cr: Object, status: Object) -> tuple[Object | N
     """
     key = key_of(cr)
     if is_next_step(cr.get("status") or {}, status):
-        pause = context.told_at.get(key, 0.0) + STEP_SECONDS - time.monotonic()
+        pause = state.reporting.written_at.get(key, 0.0) + STEP_SECONDS - time.monotonic()
         if pause > 0:
             return None, pause
     # The Event first: the status is what makes the transition past.
-    await report_transition(context.cluster, cr, status, instance=context.settings.identity)
-    reply = await apply_status(context.cluster, context.store, cr, status)
+    await report_transition(state.cluster, cr, status, instance=state.settings.identity)
+    reply = await apply_status(state.cluster, state.cache, cr, status)
     if reply:
-        context.told_at[key] = time.monotonic()
+        state.reporting.written_at[key] = time.monotonic()
     return reply, 0.0

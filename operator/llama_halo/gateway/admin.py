@@ -28,5 +28,5 @@ def admin_application(gateway: Gateway) -> web.Application:
         return web.Response(text="drained\n")
 
     app = web.Application()
-    app.add_routes([*gateway.service.admin_routes(), web.get("/drained", drained)])
+    app.add_routes([*gateway.info_routes.admin_routes(), web.get("/drained", drained)])
     return app

@@ -22,27 +22,27 @@ from llama_halo.gateway.apis import (
     openai_responses,
 )
 from llama_halo.gateway.apis.client_api import ANTHROPIC, OLLAMA, OPENAI, RESPONSES, Api
-from llama_halo.gateway.apis.exchange import Generation
+from llama_halo.gateway.apis.exchange import ApiExchange
 from llama_halo.gateway.apis.openai_embeddings import EMBEDDINGS, RERANK
-from llama_halo.gateway.apis.upstream_request import Question
+from llama_halo.gateway.apis.upstream_request import UpstreamRequest
 from llama_halo.gateway.apis.validation import checked_model, passed_on, session_of
 from llama_halo.gateway.auth import Keys
-from llama_halo.gateway.dispatch.client_stream import Line, send
-from llama_halo.gateway.dispatch.dispatcher import Held
-from llama_halo.gateway.dispatch.fast_path import Lane
-from llama_halo.gateway.dispatch.queue import Admission
+from llama_halo.gateway.dispatch.client_stream import ClientStream, send
+from llama_halo.gateway.dispatch.dispatcher import RequestDispatcher
+from llama_halo.gateway.dispatch.fast_path import FastPath
+from llama_halo.gateway.dispatch.queue import AdmissionQueue
 from llama_halo.gateway.http import bodies
 from llama_halo.gateway.http.errors import UNREADABLE, Failure, broken, ending, unreadable
 from llama_halo.gateway.http.json_codec import dumps
-from llama_halo.gateway.info_routes import Service, path_of, with_slashes
+from llama_halo.gateway.info_routes import InfoRoutes, path_of, with_slashes
 from llama_halo.gateway.metrics import GatewayMetrics
 from llama_halo.gateway.models.model import EMBEDDING, TRANSCRIPTION
 from llama_halo.gateway.models.model import RERANK as RERANKS
-from llama_halo.gateway.models.registry import ModelWatch
-from llama_halo.gateway.request_record import Call
+from llama_halo.gateway.models.registry import ModelRegistry
+from llama_halo.gateway.request_record import RequestRecord
 from llama_halo.gateway.routing.clients import client_of
-from llama_halo.gateway.routing.features import Traits, traits_of
-from llama_halo.gateway.routing.selector import Choice
+from llama_halo.gateway.routing.features import RequestFeatures, features_of
+from llama_halo.gateway.routing.selector import TargetSelector
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +51,8 @@ MOST_REQUESTS = 4096
 MOST_NAME_LETTERS = 100
 """Of the name that a client asked for, in the log."""
 Json = dict[str, Any]
-Handle = Callable[[web.Request, Call], Awaitable[web.StreamResponse]]
-Make = Callable[[Json], Generation]
+Handle = Callable[[web.Request, RequestRecord], Awaitable[web.StreamResponse]]
+Make = Callable[[Json], ApiExchange]
 
 
 class Gateway:
@@ -61,21 +61,21 @@ class Gateway:
     def __init__(
         self,
         config: GatewayConfig,
-        watch: ModelWatch,
-        held: Held,
-        admission: Admission,
+        registry: ModelRegistry,
+        dispatcher: RequestDispatcher,
+        admission: AdmissionQueue,
         keys: Keys,
         metrics: GatewayMetrics,
     ) -> None:
         self._config = config
-        self._watch = watch
-        self._held = held
+        self._registry = registry
+        self._dispatcher = dispatcher
         self._keys = keys
-        self._choice = Choice(config, watch, held)
-        self.service = Service(config, watch, metrics)
+        self._selector = TargetSelector(config, registry, dispatcher)
+        self.info_routes = InfoRoutes(config, registry, metrics)
         self.metrics = metrics
         self._admission = admission
-        self._calls: dict[str, Call] = {}
+        self._records: dict[str, RequestRecord] = {}
         """What is being answered, by the request's number."""
         self._body_bytes = 0
         self.idle = asyncio.Event()
@@ -83,29 +83,29 @@ class Gateway:
 
     @property
     def draining(self) -> bool:
-        return self.service.draining
+        return self.info_routes.draining
 
     @property
     def in_flight(self) -> int:
-        return len(self._calls)
+        return len(self._records)
 
     def drain(self) -> None:
         """Tell the Service and kept connections to go elsewhere."""
-        self.service.draining = True
+        self.info_routes.draining = True
 
     def cut(self) -> None:
         """End what is still open; each client is told."""
-        for call in self._calls.values():
-            call.cut = True
-            if call.task:
-                call.task.cancel()
+        for record in self._records.values():
+            record.aborted = True
+            if record.task:
+                record.task.cancel()
 
     def application(self) -> web.Application:
         """Return the aiohttp application."""
         app = web.Application(client_max_size=bodies.LIMIT_BYTES)
         app.on_response_prepare.append(self._prepare)
         post, get = self._post, self._get
-        generate, service = self._generate, self.service
+        generate, info = self._generate, self.info_routes
         app.add_routes(
             with_slashes(
                 post("/v1/messages", ANTHROPIC, generate(anthropic.validate, anthropic.generation)),
@@ -125,29 +125,33 @@ class Gateway:
                     RESPONSES,
                     generate(openai_responses.validate, openai_responses.generation),
                 ),
-                post(EMBEDDINGS, OPENAI, self._asking(EMBEDDINGS, openai_embeddings.checked)),
+                post(
+                    EMBEDDINGS, OPENAI, self._json_endpoint(EMBEDDINGS, openai_embeddings.checked)
+                ),
                 *(
-                    post(path, OPENAI, self._asking(RERANK, openai_embeddings.checked_rerank))
+                    post(
+                        path, OPENAI, self._json_endpoint(RERANK, openai_embeddings.checked_rerank)
+                    )
                     for path in (RERANK, "/rerank")
                 ),
-                *(post(path, OPENAI, self._write_down) for path in openai_audio.PATHS),
+                *(post(path, OPENAI, self._transcribe) for path in openai_audio.PATHS),
                 post("/api/chat", OLLAMA, generate(ollama.validate_chat, ollama.chat)),
                 post("/api/generate", OLLAMA, generate(ollama.validate_prompt, ollama.generate)),
                 post("/api/embed", OLLAMA, self._embed),
                 post("/api/embeddings", OLLAMA, self._embed),
-                post("/api/show", OLLAMA, service.show),
-                post("/api/pull", OLLAMA, service.pull),
-                get("/api/tags", OLLAMA, service.tags),
-                get("/api/ps", OLLAMA, service.running),
-                get("/v1/models", OPENAI, service.models),
-                get("/v1/models/{name:.+}", OPENAI, service.model),
-                get("/ui/data", OPENAI, self._seen),
-                *service.open_routes(),
+                post("/api/show", OLLAMA, info.show),
+                post("/api/pull", OLLAMA, info.pull),
+                get("/api/tags", OLLAMA, info.tags),
+                get("/api/ps", OLLAMA, info.running),
+                get("/v1/models", OPENAI, info.models),
+                get("/v1/models/{name:.+}", OPENAI, info.model),
+                get("/ui/data", OPENAI, self._ui_data),
+                *info.open_routes(),
                 web.route(
-                    "*", "/{path:(?:v1/)*messages.*}", self._handler(ANTHROPIC, service.unknown)
+                    "*", "/{path:(?:v1/)*messages.*}", self._handler(ANTHROPIC, info.unknown)
                 ),
-                web.route("*", "/api/{path:.*}", self._handler(OLLAMA, service.unknown)),
-                web.route("*", "/{path:.*}", self._handler(OPENAI, service.unknown)),
+                web.route("*", "/api/{path:.*}", self._handler(OLLAMA, info.unknown)),
+                web.route("*", "/{path:.*}", self._handler(OPENAI, info.unknown)),
             )
         )
         return app
@@ -166,29 +170,29 @@ class Gateway:
         async def handler(request: web.Request) -> web.StreamResponse:
             if request.method == "OPTIONS":
                 return self._preflight(request)
-            call = Call(api, client_of(request.headers), task=asyncio.current_task())
+            record = RequestRecord(api, client_of(request.headers), task=asyncio.current_task())
             status = 499  # unless an answer says otherwise, the client went away
-            self._entered(call)
+            self._entered(record)
             try:
                 self._keys.check(request.headers)
                 self._admit(request)
-                response = await handle(request, call)
+                response = await handle(request, record)
                 status = response.status
                 return response
             except (Failure, web.HTTPRequestEntityTooLarge, *UNREADABLE) as error:
-                call.failure = _failure_of(error, call)
-                return _failed(call.failure, call)
+                record.failure = _failure_of(error, record)
+                return _failed(record.failure, record)
             except asyncio.CancelledError:
-                if not call.cut:
+                if not record.aborted:
                     raise
-                call.failure = ending()
-                return _failed(call.failure, call)
+                record.failure = ending()
+                return _failed(record.failure, record)
             except ConnectionResetError:
                 raise asyncio.CancelledError from None  # the client went away while we wrote
             finally:
-                self._left(call)
-                self._account(call, request.path, status)
-                call.failure = call.task = None  # no cycle: those are collected seldom
+                self._left(record)
+                self._account(record, request.path, status)
+                record.failure = record.task = None  # no cycle: those are collected seldom
 
         return handler
 
@@ -199,12 +203,12 @@ class Gateway:
         if (request.content_length or 0) > bodies.LIMIT_BYTES:
             raise bodies.too_large()
 
-    def _weighing(self, call: Call) -> Callable[[int], None]:
-        """Return what is told of the bytes of a call's body: all that are in work have a limit."""
+    def _weighing(self, record: RequestRecord) -> Callable[[int], None]:
+        """Return a callback that counts the bytes of a body: all bodies together have a limit."""
 
         def taken(size: int) -> None:
             self._body_bytes += size
-            call.body_bytes += size
+            record.body_bytes += size
             if self._body_bytes > bodies.MOST_AT_ONCE_BYTES:
                 raise Failure(429, "too many large requests at once", retry_after_seconds=5)
 
@@ -219,14 +223,14 @@ class Gateway:
             response.headers["Access-Control-Allow-Origin"] = "*"
             response.headers["Access-Control-Expose-Headers"] = "request-id, x-model, x-route"
 
-    def _entered(self, call: Call) -> None:
-        self._calls[call.request_id] = call
+    def _entered(self, record: RequestRecord) -> None:
+        self._records[record.request_id] = record
         self.metrics.in_flight.inc()
         self.idle.clear()
 
-    def _left(self, call: Call) -> None:
-        del self._calls[call.request_id]
-        self._body_bytes -= call.body_bytes
+    def _left(self, record: RequestRecord) -> None:
+        del self._records[record.request_id]
+        self._body_bytes -= record.body_bytes
         self.metrics.in_flight.dec()
         if not self.in_flight:
             self.idle.set()
@@ -234,94 +238,108 @@ class Gateway:
     def _generate(self, validate: Callable[[Any], Json], make: Make) -> Handle:
         """Return the handler of an API that generates text."""
 
-        async def handle(request: web.Request, call: Call) -> web.StreamResponse:
-            body = validate(bodies.parsed(await bodies.read(request, self._weighing(call))))
-            call.asked = body["model"]
+        async def handle(request: web.Request, record: RequestRecord) -> web.StreamResponse:
+            body = validate(bodies.parsed(await bodies.read(request, self._weighing(record))))
+            record.requested_model = body["model"]
             if shortcut := ollama.without_prompt(path_of(request), body):
-                self._choice.named(call.asked)
-                return _answer(shortcut, call)
-            tag, body = anthropic.take_tag(body) if call.api is ANTHROPIC else ("", body)
+                self._selector.ensure_known(record.requested_model)
+                return _answer(shortcut, record)
+            tag, body = anthropic.take_tag(body) if record.api is ANTHROPIC else ("", body)
             exchange = make(body)
             session = session_of(request.headers, body)
-            count = Question(exchange.counts, exchange.body) if exchange.counts else None
-            targets = await self._choice.choose(
-                tag or call.asked,
-                traits_of(request.headers, body, call.body_bytes),
+            count = UpstreamRequest(exchange.counts, exchange.body) if exchange.counts else None
+            targets = await self._selector.select(
+                tag or record.requested_model,
+                features_of(request.headers, body, record.body_bytes),
                 session=session,
                 count=count,
             )
-            call.target = targets[0]
-            question = Question(
+            record.target = targets[0]
+            upstream_request = UpstreamRequest(
                 exchange.path,
                 exchange.body,
-                own=exchange.own,
-                given=body,
+                native_path=exchange.native_path,
+                client_body=body,
                 headers=passed_on(request.headers),
             )
-            lane = Lane(exchange.passes)
-            opened = self._held.stream(targets, question, lane, session=session)
+            fast_path = FastPath(exchange.passthrough)
+            opened = self._dispatcher.stream(targets, upstream_request, fast_path, session=session)
             if exchange.streams:
-                line = Line(request, exchange, call, self._config.ping_seconds)
-                return await send(line, opened, lane)
-            async with opened as (call.target, events):
+                client = ClientStream(request, exchange, record, self._config.ping_seconds)
+                return await send(client, opened, fast_path)
+            async with opened as (record.target, events):
                 try:
-                    return _answer(await exchange.collect(call.noting(events)), call)
+                    return _answer(await exchange.collect(record.count_tokens(events)), record)
                 except UNREADABLE as error:
                     raise unreadable(error) from error
 
         return handle
 
-    async def _count_tokens(self, request: web.Request, call: Call) -> web.StreamResponse:
-        data = await bodies.read(request, self._weighing(call))
+    async def _count_tokens(
+        self, request: web.Request, record: RequestRecord
+    ) -> web.StreamResponse:
+        data = await bodies.read(request, self._weighing(record))
         body = anthropic.validate(bodies.parsed(data))
-        call.asked = body["model"]
-        traits = traits_of(request.headers, body, call.body_bytes)
-        targets = await self._choice.choose(
-            call.asked, traits, session=session_of(request.headers, body), count=None
+        record.requested_model = body["model"]
+        features = features_of(request.headers, body, record.body_bytes)
+        targets = await self._selector.select(
+            record.requested_model, features, session=session_of(request.headers, body), count=None
         )
-        call.target = targets[0]
-        count = Question(anthropic.COUNT_PATH, anthropic.upstream_body(body))
-        return _answer({"input_tokens": await self._choice.tokens(targets[0], traits, count)}, call)
+        record.target = targets[0]
+        count = UpstreamRequest(anthropic.COUNT_PATH, anthropic.upstream_body(body))
+        return _answer(
+            {"input_tokens": await self._selector.count_tokens(targets[0], features, count)}, record
+        )
 
-    def _asking(self, path: str, check: Callable[[Any], Json]) -> Handle:
+    def _json_endpoint(self, path: str, check: Callable[[Any], Json]) -> Handle:
         """Return the handler of what is answered at once with one object."""
 
-        async def handle(request: web.Request, call: Call) -> web.StreamResponse:
-            body = check(bodies.parsed(await bodies.read(request, self._weighing(call))))
-            return _answer(await self._ask(request, call, path, body), call)
+        async def handle(request: web.Request, record: RequestRecord) -> web.StreamResponse:
+            body = check(bodies.parsed(await bodies.read(request, self._weighing(record))))
+            return _answer(await self._ask_model(request, record, path, body), record)
 
         return handle
 
-    async def _embed(self, request: web.Request, call: Call) -> web.StreamResponse:
-        body = checked_model(bodies.parsed(await bodies.read(request, self._weighing(call))))
-        asked = await self._ask(request, call, EMBEDDINGS, ollama.embedding(body))
-        return _answer(ollama.embedded(asked, body, path_of(request)), call)
+    async def _embed(self, request: web.Request, record: RequestRecord) -> web.StreamResponse:
+        body = checked_model(bodies.parsed(await bodies.read(request, self._weighing(record))))
+        asked = await self._ask_model(request, record, EMBEDDINGS, ollama.embedding(body))
+        return _answer(ollama.embedded(asked, body, path_of(request)), record)
 
-    async def _ask(self, request: web.Request, call: Call, path: str, body: Json) -> Json:
-        call.asked = body["model"]
+    async def _ask_model(
+        self, request: web.Request, record: RequestRecord, path: str, body: Json
+    ) -> Json:
+        record.requested_model = body["model"]
         session = session_of(request.headers, body)
         mode = EMBEDDING if path == EMBEDDINGS else RERANKS
-        targets = await self._choice.choose(
-            call.asked, Traits(), session=session, count=None, mode=mode
+        targets = await self._selector.select(
+            record.requested_model, RequestFeatures(), session=session, count=None, mode=mode
         )
-        question = Question(path, body)
-        call.target, answer = await self._held.ask(targets, question, session=session)
+        upstream_request = UpstreamRequest(path, body)
+        record.target, answer = await self._dispatcher.ask(
+            targets, upstream_request, session=session
+        )
         value = answer.value()
-        call.usage.note(value)
-        return {**value, "model": call.asked}
+        record.usage.note(value)
+        return {**value, "model": record.requested_model}
 
-    async def _write_down(self, request: web.Request, call: Call) -> web.StreamResponse:
+    async def _transcribe(self, request: web.Request, record: RequestRecord) -> web.StreamResponse:
         """Pass a recording on; what is said in it comes back in the form that was asked for."""
-        form = await bodies.read_form(request, self._weighing(call))
-        call.asked = openai_audio.checked(form)
-        session = session_of(request.headers, {"user": call.request_id})
-        targets = await self._choice.choose(
-            call.asked, Traits(), session=session, count=None, mode=TRANSCRIPTION
+        form = await bodies.read_form(request, self._weighing(record))
+        record.requested_model = openai_audio.checked(form)
+        session = session_of(request.headers, {"user": record.request_id})
+        targets = await self._selector.select(
+            record.requested_model,
+            RequestFeatures(),
+            session=session,
+            count=None,
+            mode=TRANSCRIPTION,
         )
-        question = Question(path_of(request), form=form)
-        call.target, answer = await self._held.ask(targets, question, session=session)
-        call.first_byte()
-        headers = {**call.headers(), "Content-Type": answer.content_type}
+        upstream_request = UpstreamRequest(path_of(request), form=form)
+        record.target, answer = await self._dispatcher.ask(
+            targets, upstream_request, session=session
+        )
+        record.first_byte()
+        headers = {**record.headers(), "Content-Type": answer.content_type}
         return web.Response(body=answer.data, headers=headers)
 
     def _preflight(self, request: web.Request) -> web.StreamResponse:
@@ -336,50 +354,50 @@ class Gateway:
         methods = {"Allow": "GET, HEAD, POST, OPTIONS"}
         return web.Response(status=204, headers=methods | (allowed if self._keys.required else {}))
 
-    async def _seen(self, _: web.Request, call: Call) -> web.StreamResponse:
+    async def _ui_data(self, _: web.Request, record: RequestRecord) -> web.StreamResponse:
         """`GET /ui/data`: what the status page shows."""
-        others = [record for record in self._calls.values() if record is not call]
+        others = [other for other in self._records.values() if other is not record]
         snapshot = ui.snapshot(
-            self._config, self._watch.models, self._admission, others, self.metrics.answered
+            self._config, self._registry.models, self._admission, others, self.metrics.answered
         )
-        return _answer(snapshot, call)
+        return _answer(snapshot, record)
 
-    def _account(self, call: Call, path: str, status: int) -> None:
-        model = call.target.name if call.target else ""
-        route = call.target.route if call.target else ""
-        failure = call.failure
+    def _account(self, record: RequestRecord, path: str, status: int) -> None:
+        model = record.target.name if record.target else ""
+        route = record.target.route if record.target else ""
+        failure = record.failure
         status = failure.status if failure else status
-        self.metrics.done(call, model, route, status)
+        self.metrics.done(record, model, route, status)
         log.info(
             "request",
             extra={
                 "path": path,
-                "api": call.api.name,
-                "client": call.client,
-                "asked": call.asked[:MOST_NAME_LETTERS],
+                "api": record.api.name,
+                "client": record.client,
+                "asked": record.requested_model[:MOST_NAME_LETTERS],
                 "model": model,
                 "route": route,
                 "status": status,
-                "request_id": call.request_id,
-                **({"error": failure.told, "code": failure.code} if failure else {}),
-                "duration_ms": round((time.monotonic() - call.started) * 1000, 1),
-                "first_byte_ms": call.first_byte_seconds
-                and round(call.first_byte_seconds * 1000, 1),
-                "prompt_tokens": call.usage.prompt,
-                "cached_tokens": call.usage.cached,
-                "answer_tokens": call.usage.answer,
+                "request_id": record.request_id,
+                **({"error": failure.log_message, "code": failure.code} if failure else {}),
+                "duration_ms": round((time.monotonic() - record.started) * 1000, 1),
+                "first_byte_ms": record.first_byte_seconds
+                and round(record.first_byte_seconds * 1000, 1),
+                "prompt_tokens": record.usage.prompt,
+                "cached_tokens": record.usage.cached,
+                "answer_tokens": record.usage.answer,
             },
         )
 
 
-def _answer(body: Json, call: Call) -> web.Response:
-    call.first_byte()
+def _answer(body: Json, record: RequestRecord) -> web.Response:
+    record.first_byte()
     return web.Response(
-        body=dumps(body), content_type="application/json", charset="utf-8", headers=call.headers()
+        body=dumps(body), content_type="application/json", charset="utf-8", headers=record.headers()
     )
 
 
-def _failure_of(error: Exception, call: Call) -> Failure:
+def _failure_of(error: Exception, record: RequestRecord) -> Failure:
     """Return what a client is told of an error."""
     if isinstance(error, Failure):
         return error
@@ -388,13 +406,13 @@ def _failure_of(error: Exception, call: Call) -> Failure:
     if isinstance(error, RecursionError):
         return Failure(400, "the request is nested too deeply")
     # Something that neither we nor the model's server should have sent or taken.
-    log.error("request failed", extra={"request_id": call.request_id}, exc_info=error)
+    log.error("request failed", extra={"request_id": record.request_id}, exc_info=error)
     return broken(error)
 
 
-def _failed(failure: Failure, call: Call) -> web.Response:
+def _failed(failure: Failure, record: RequestRecord) -> web.Response:
     return web.json_response(
-        call.api.error(failure, call.request_id),
+        record.api.error(failure, record.request_id),
         status=failure.status,
-        headers={**call.headers(), **failure.headers},
+        headers={**record.headers(), **failure.headers},
     )

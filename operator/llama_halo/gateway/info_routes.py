@@ -16,9 +16,9 @@ from llama_halo.gateway.http.bodies import read_object
 from llama_halo.gateway.http.errors import Failure
 from llama_halo.gateway.metrics import GatewayMetrics
 from llama_halo.gateway.models.model import Model
-from llama_halo.gateway.models.registry import ModelWatch
-from llama_halo.gateway.request_record import Call
-from llama_halo.gateway.routing.features import Traits
+from llama_halo.gateway.models.registry import ModelRegistry
+from llama_halo.gateway.request_record import RequestRecord
+from llama_halo.gateway.routing.features import RequestFeatures
 from llama_halo.gateway.routing.selector import no_such_model
 from llama_halo.gateway.routing.table import resolve
 
@@ -29,12 +29,14 @@ _MANAGED = "models are the cluster's: kubectl apply a LlamaModel instead"
 Json = dict[str, Any]
 
 
-class Service:
+class InfoRoutes:
     """Everything but the models' own answers."""
 
-    def __init__(self, config: GatewayConfig, watch: ModelWatch, metrics: GatewayMetrics) -> None:
+    def __init__(
+        self, config: GatewayConfig, registry: ModelRegistry, metrics: GatewayMetrics
+    ) -> None:
         self._config = config
-        self._watch = watch
+        self._registry = registry
         self._metrics = metrics
         self.draining = False
 
@@ -61,38 +63,40 @@ class Service:
             web.get("/metrics", self._metrics_text),
         ]
 
-    async def models(self, _: web.Request, call: Call) -> web.StreamResponse:
+    async def models(self, _: web.Request, record: RequestRecord) -> web.StreamResponse:
         """`GET /v1/models`."""
-        return _json(listing.listing(self._config, self._watch.models), call)
+        return _json(listing.listing(self._config, self._registry.models), record)
 
-    async def model(self, request: web.Request, call: Call) -> web.StreamResponse:
+    async def model(self, request: web.Request, record: RequestRecord) -> web.StreamResponse:
         """`GET /v1/models/NAME`."""
-        return _json(self._known(request.match_info["name"], listing.entry), call)
+        return _json(self._entry_of(request.match_info["name"], listing.entry), record)
 
-    async def tags(self, _: web.Request, call: Call) -> web.StreamResponse:
+    async def tags(self, _: web.Request, record: RequestRecord) -> web.StreamResponse:
         """`GET /api/tags`: Ollama's list of models."""
-        return _json(listing.tags(self._config, self._watch.models), call)
+        return _json(listing.tags(self._config, self._registry.models), record)
 
-    async def running(self, _: web.Request, call: Call) -> web.StreamResponse:
+    async def running(self, _: web.Request, record: RequestRecord) -> web.StreamResponse:
         """`GET /api/ps`: the models that answer now."""
-        return _json(listing.running(self._config, self._watch.models), call)
+        return _json(listing.running(self._config, self._registry.models), record)
 
-    async def show(self, request: web.Request, call: Call) -> web.StreamResponse:
+    async def show(self, request: web.Request, record: RequestRecord) -> web.StreamResponse:
         """`POST /api/show`: what a model is and can do."""
-        return _json(self._known(await _name(request), listing.show), call)
+        return _json(self._entry_of(await _name(request), listing.show), record)
 
-    async def pull(self, request: web.Request, call: Call) -> web.StreamResponse:
+    async def pull(self, request: web.Request, record: RequestRecord) -> web.StreamResponse:
         """`POST /api/pull`: a model that there is, is there; no other one comes by asking."""
         body = await read_object(request)
         name = str(body.get("model", body.get("name", "")))
-        self._known(name, listing.entry)
+        self._entry_of(name, listing.entry)
         lines = [{"status": "pulling manifest"}, {"status": "success"}]
         if body.get("stream") is False:
-            return _json(lines[-1], call)
+            return _json(lines[-1], record)
         text = "".join(json.dumps(line) + "\n" for line in lines)
-        return web.Response(text=text, content_type="application/x-ndjson", headers=call.headers())
+        return web.Response(
+            text=text, content_type="application/x-ndjson", headers=record.headers()
+        )
 
-    async def unknown(self, request: web.Request, _: Call) -> web.StreamResponse:
+    async def unknown(self, request: web.Request, _: RequestRecord) -> web.StreamResponse:
         """Say what is served, whatever else was asked for."""
         if request.path in ("/api/create", "/api/copy", "/api/delete", "/api/push"):
             raise Failure(501, f"{request.path} is not served: {_MANAGED}")
@@ -107,10 +111,10 @@ class Service:
             code=UNKNOWN_URL,
         )
 
-    def _known(self, name: str, entry: Callable[[str, Model | None], Json]) -> Json:
+    def _entry_of(self, name: str, entry: Callable[[str, Model | None], Json]) -> Json:
         """Return the entry of a model by any of its names."""
-        models = self._watch.models
-        models_by_name = listing.known(self._config, models)
+        models = self._registry.models
+        models_by_name = listing.models_by_name(self._config, models)
         exact = next(
             (
                 candidate
@@ -121,7 +125,7 @@ class Service:
         )
         if exact is not None:
             return entry(exact, models_by_name[exact])
-        target = resolve(self._config, models, name, Traits())  # what only a pattern knows
+        target = resolve(self._config, models, name, RequestFeatures())  # what only a pattern knows
         if target is None:
             raise no_such_model(name[:200])
         return entry(name, models.get(target.llama_model))
@@ -133,7 +137,7 @@ class Service:
     async def _readyz(self, _: web.Request) -> web.Response:
         if self.draining:
             return web.Response(status=503, text="draining\n")
-        if not self._watch.synced:
+        if not self._registry.synced:
             return web.Response(status=503, text="the models are not known yet\n")
         return web.Response(text="ok\n")
 
@@ -180,6 +184,6 @@ async def _name(request: web.Request) -> str:
     return str(body.get("model", body.get("name", "")))
 
 
-def _json(body: Json, call: Call) -> web.Response:
-    call.first_byte()
-    return web.json_response(body, headers=call.headers())
+def _json(body: Json, record: RequestRecord) -> web.Response:
+    record.first_byte()
+    return web.json_response(body, headers=record.headers())

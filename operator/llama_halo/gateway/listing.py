@@ -16,7 +16,7 @@ _EPOCH, _NEVER = "1970-01-01T00:00:00Z", "2318-01-01T00:00:00Z"
 
 def listing(config: GatewayConfig, models: Mapping[str, Model]) -> dict[str, Any]:
     """Return the list of every exact name, whether or not its model answers now."""
-    data = [entry(name, model) for name, model in known(config, models).items()]
+    data = [entry(name, model) for name, model in models_by_name(config, models).items()]
     return {
         "object": "list",
         "data": data,
@@ -26,7 +26,7 @@ def listing(config: GatewayConfig, models: Mapping[str, Model]) -> dict[str, Any
     }
 
 
-def known(config: GatewayConfig, models: Mapping[str, Model]) -> dict[str, Model | None]:
+def models_by_name(config: GatewayConfig, models: Mapping[str, Model]) -> dict[str, Model | None]:
     """Return every exact name with its model, if that is there: the router's own first, then the
     others, then those of the routes."""
     served = targets(config, models)
@@ -59,7 +59,7 @@ def entry(name: str, model: Model | None) -> dict[str, Any]:
 
 def tags(config: GatewayConfig, models: Mapping[str, Model]) -> dict[str, Any]:
     """Return Ollama's list; its names have a tag."""
-    return {"models": [_tag(name, model) for name, model in known(config, models).items()]}
+    return {"models": [_tag(name, model) for name, model in models_by_name(config, models).items()]}
 
 
 def running(config: GatewayConfig, models: Mapping[str, Model]) -> dict[str, Any]:

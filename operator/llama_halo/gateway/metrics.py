@@ -6,7 +6,7 @@ import time
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from llama_halo.gateway.request_record import Call
+from llama_halo.gateway.request_record import RequestRecord
 
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _TOKEN_SECONDS = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1, 2)
@@ -61,17 +61,17 @@ class GatewayMetrics:
             registry=self.registry,
         )
 
-    def done(self, call: Call, model: str, route: str, status: int) -> None:
+    def done(self, record: RequestRecord, model: str, route: str, status: int) -> None:
         """Count a request that is over."""
-        self.requests.labels(call.api.name, call.client, model, route, str(status)).inc()
+        self.requests.labels(record.api.name, record.client, model, route, str(status)).inc()
         if not model:
             return
-        if call.first_byte_seconds is not None:
-            self.first_byte_seconds.labels(model, route).observe(call.first_byte_seconds)
-            if call.usage.answer > 1:
-                after = time.monotonic() - call.started - call.first_byte_seconds
-                self.token_seconds.labels(model).observe(after / (call.usage.answer - 1))
-        self.answered[model] = self.answered.get(model, 0) + call.usage.answer
-        for kind, number in vars(call.usage).items():
+        if record.first_byte_seconds is not None:
+            self.first_byte_seconds.labels(model, route).observe(record.first_byte_seconds)
+            if record.usage.answer > 1:
+                after = time.monotonic() - record.started - record.first_byte_seconds
+                self.token_seconds.labels(model).observe(after / (record.usage.answer - 1))
+        self.answered[model] = self.answered.get(model, 0) + record.usage.answer
+        for kind, number in vars(record.usage).items():
             if number:
                 self.tokens.labels(model, kind).inc(number)

@@ -15,13 +15,13 @@ from llama_halo.gateway.admin import LEAVE_SECONDS, admin_application
 from llama_halo.gateway.app import Gateway
 from llama_halo.gateway.auth import Keys
 from llama_halo.gateway.dispatch.credentials import Credentials
-from llama_halo.gateway.dispatch.dispatcher import Held
-from llama_halo.gateway.dispatch.queue import Admission
+from llama_halo.gateway.dispatch.dispatcher import RequestDispatcher
+from llama_halo.gateway.dispatch.queue import AdmissionQueue
 from llama_halo.gateway.dispatch.upstream import Upstream
 from llama_halo.gateway.metrics import GatewayMetrics
 from llama_halo.gateway.models.leases import Leases
-from llama_halo.gateway.models.model import elsewhere
-from llama_halo.gateway.models.registry import ModelWatch
+from llama_halo.gateway.models.model import provider_models
+from llama_halo.gateway.models.registry import ModelRegistry
 
 log = logging.getLogger(__name__)
 
@@ -49,12 +49,12 @@ async def serve(  # noqa: PLR0913  (what a process is given, by name)
     for sign in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(sign, stop.set)
     upstream = Upstream(credentials, config.silence_seconds)
-    watch = ModelWatch(api_server, config.namespace, elsewhere(config))
-    leases = Leases(api_server, config.namespace, pod, watch.has_lease)
+    registry = ModelRegistry(api_server, config.namespace, provider_models(config))
+    leases = Leases(api_server, config.namespace, pod, registry.has_lease)
     metrics = GatewayMetrics()
-    admission = Admission()
-    held = Held(config, watch, leases, upstream, admission, metrics)
-    gateway = Gateway(config, watch, held, admission, keys, metrics)
+    admission = AdmissionQueue()
+    dispatcher = RequestDispatcher(config, registry, leases, upstream, admission, metrics)
+    gateway = Gateway(config, registry, dispatcher, admission, keys, metrics)
     # Without handler_cancellation a client that went away is noticed only at the next write.
     runner = web.AppRunner(
         gateway.application(),
@@ -63,7 +63,7 @@ async def serve(  # noqa: PLR0913  (what a process is given, by name)
         shutdown_timeout=SHUTDOWN_SECONDS,
     )
     admin = web.AppRunner(admin_application(gateway), access_log=None, shutdown_timeout=0)
-    watching = asyncio.create_task(watch.run())
+    watching = asyncio.create_task(registry.run())
     saying = asyncio.create_task(leases.run())
     try:
         await runner.setup()

@@ -16,7 +16,7 @@ from llama_halo.gateway.routing.table import Target
 
 
 @dataclass
-class Usage:
+class TokenUsage:
     """Tokens of one request, as its model's server counts them."""
 
     prompt: int = 0
@@ -45,7 +45,7 @@ class Usage:
 
 
 @dataclass(slots=True)
-class Call:
+class RequestRecord:
     """A request, from its arrival to its last byte."""
 
     api: Api
@@ -54,15 +54,15 @@ class Call:
     request_id: str = field(default_factory=lambda: f"req_{uuid.uuid4().hex}")
     started: float = field(default_factory=time.monotonic)
     first_byte_seconds: float | None = None
-    asked: str = ""
+    requested_model: str = ""
     """The name that the client asked for."""
     target: Target | None = None
     failure: Failure | None = None
     """What it ended with, in a stream that began well, too."""
-    usage: Usage = field(default_factory=Usage)
+    usage: TokenUsage = field(default_factory=TokenUsage)
     body_bytes: int = 0
     task: asyncio.Task[object] | None = None
-    cut: bool = False
+    aborted: bool = False
     """The gateway ends, and cannot wait for it."""
 
     def headers(self) -> dict[str, str]:
@@ -75,7 +75,7 @@ class Call:
         if self.first_byte_seconds is None:
             self.first_byte_seconds = time.monotonic() - self.started
 
-    async def noting(self, events: AsyncIterator[SseEvent]) -> AsyncIterator[SseEvent]:
+    async def count_tokens(self, events: AsyncIterator[SseEvent]) -> AsyncIterator[SseEvent]:
         """Yield events, and note the tokens that they tell of."""
         async for event in events:
             if b'"usage"' in event.raw:

@@ -8,9 +8,9 @@ from importlib.resources import files
 from typing import Any
 
 from llama_halo.contract.gateway_config import GatewayConfig
-from llama_halo.gateway.dispatch.queue import Admission
+from llama_halo.gateway.dispatch.queue import AdmissionQueue
 from llama_halo.gateway.models.model import Model
-from llama_halo.gateway.request_record import Call
+from llama_halo.gateway.request_record import RequestRecord
 from llama_halo.gateway.routing.table import route_models, targets
 
 Json = dict[str, Any]
@@ -34,8 +34,8 @@ def page() -> str:
 def snapshot(
     config: GatewayConfig,
     models: Mapping[str, Model],
-    admission: Admission,
-    calls: Iterable[Call],
+    admission: AdmissionQueue,
+    calls: Iterable[RequestRecord],
     answered: Mapping[str, int],
 ) -> Json:
     """Return what there is to see now; `answered` is the tokens of each model's answers so far."""
@@ -48,11 +48,11 @@ def snapshot(
             _model(name, models.get(llama), admission, answered.get(name, 0))
             for name, llama in served.items()
         ],
-        "calls": [_call(call, now) for call in sorted(calls, key=_started)[:MOST_CALLS]],
+        "calls": [_request(record, now) for record in sorted(calls, key=_started)[:MOST_CALLS]],
     }
 
 
-def _model(name: str, model: Model | None, admission: Admission, answered: int) -> Json:
+def _model(name: str, model: Model | None, admission: AdmissionQueue, answered: int) -> Json:
     if model is None:
         return {"name": name, "state": "not there", "answered": answered}
     return {
@@ -63,24 +63,24 @@ def _model(name: str, model: Model | None, admission: Admission, answered: int) 
         "memoryMiB": model.memory_mib if model.node else 0,
         "context": model.context_size_tokens,
         "what": " ".join(filter(None, (model.parameters, model.quantization))),
-        "working": admission.inside(model),
+        "working": admission.in_flight(model),
         "waiting": admission.waiting(model),
         "slots": model.parallel * max(len(model.serving), 1),
         "answered": answered,
     }
 
 
-def _call(call: Call, now: float) -> Json:
+def _request(record: RequestRecord, now: float) -> Json:
     return {
-        "id": call.request_id[-8:],
-        "api": call.api.name,
-        "client": call.client,
-        "model": call.target.name if call.target else "",
-        "route": call.target.route if call.target else "",
-        "seconds": round(now - call.started, 1),
-        "answering": call.first_byte_seconds is not None,
+        "id": record.request_id[-8:],
+        "api": record.api.name,
+        "client": record.client,
+        "model": record.target.name if record.target else "",
+        "route": record.target.route if record.target else "",
+        "seconds": round(now - record.started, 1),
+        "answering": record.first_byte_seconds is not None,
     }
 
 
-def _started(call: Call) -> float:
-    return call.started
+def _started(record: RequestRecord) -> float:
+    return record.started

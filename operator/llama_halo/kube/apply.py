@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llama_halo.errors import ClusterError, NotFound
-from llama_halo.kube.cache import Key, Object, Store, key_of
+from llama_halo.kube.cache import Key, Object, ObjectCache, key_of
 from llama_halo.kube.diff import difference
-from llama_halo.kube.protocol import Cluster
-from llama_halo.kube.repair_limiter import Repairs
+from llama_halo.kube.protocol import KubeApi
+from llama_halo.kube.repair_limiter import RepairLimiter
 from llama_halo.kube.resources import BY_KIND, PRUNED
 from llama_halo.plan import labels
 from llama_halo.plan.hashing import content_hash
@@ -38,8 +38,8 @@ class Applied:
     """What the API server said of an object that it will never take."""
 
 
-async def carry_out(
-    cluster: Cluster, store: Store, repairs: Repairs, owner: Object, plan: Plan
+async def apply_and_prune(
+    cluster: KubeApi, cache: ObjectCache, repairs: RepairLimiter, owner: Object, plan: Plan
 ) -> Applied:
     """Apply a plan's objects in order, then remove the other children of the owner.
 
@@ -47,19 +47,19 @@ async def carry_out(
     """
     applied = Applied()
     for desired in plan.objects:
-        await _apply_one(cluster, store, repairs, desired, applied)
+        await _apply_one(cluster, cache, repairs, desired, applied)
         if applied.conflict or applied.blocked or applied.refused:
             return applied
     desired_refs = {ref_of(desired) for desired in plan.objects} | plan.keep
-    await _prune(cluster, store, owner, desired_refs, applied)
+    await _prune(cluster, cache, owner, desired_refs, applied)
     return applied
 
 
 async def _apply_one(
-    cluster: Cluster, store: Store, repairs: Repairs, desired: Object, applied: Applied
+    cluster: KubeApi, cache: ObjectCache, repairs: RepairLimiter, desired: Object, applied: Applied
 ) -> None:
     key, body = key_of(desired), with_applied_hash(desired)
-    live = store.get(key) or await _look(cluster, store, key)
+    live = cache.get(key) or await _look(cluster, cache, key)
     drift = difference(body, live) if live else "absent"
     if drift is None or (live and not _may_change(live, desired, body, drift, repairs, applied)):
         return
@@ -70,7 +70,7 @@ async def _apply_one(
             raise
         applied.refused = f"the API server refuses {key.kind} {key.name}: {error}"
         return
-    store.observe(reply)
+    cache.observe(reply)
     applied.changed.append(f"{key.kind}/{key.name}: {drift}")
 
 
@@ -79,7 +79,7 @@ def _may_change(
     desired: Object,
     body: Object,
     drift: str,
-    repairs: Repairs,
+    repairs: RepairLimiter,
     applied: Applied,
 ) -> bool:
     """Tell whether a child that is there may be written, and note why it may not."""
@@ -92,7 +92,7 @@ def _may_change(
     applied.conflict = _conflict(desired, live)
     if applied.conflict:
         return False
-    if _applied_before(body, live) and not repairs.allows(key, time.monotonic()):
+    if _applied_before(body, live) and not repairs.try_acquire(key, time.monotonic()):
         applied.contested = (
             f"{key.kind} {key.name}: {drift} is changed by something else each time that it is"
             " put right (a webhook, an autoscaler, another controller?): end that, or leave"
@@ -102,7 +102,7 @@ def _may_change(
     return True
 
 
-async def _look(cluster: Cluster, store: Store, key: Key) -> Object | None:
+async def _look(cluster: KubeApi, cache: ObjectCache, key: Key) -> Object | None:
     """Read an object that the store lacks: it may be somebody else's, without our label."""
     try:
         return await cluster.get(BY_KIND[key.kind], key.namespace, key.name)
@@ -111,10 +111,14 @@ async def _look(cluster: Cluster, store: Store, key: Key) -> Object | None:
 
 
 async def _prune(
-    cluster: Cluster, store: Store, owner: Object, desired_refs: Iterable[Ref], applied: Applied
+    cluster: KubeApi,
+    cache: ObjectCache,
+    owner: Object,
+    desired_refs: Iterable[Ref],
+    applied: Applied,
 ) -> None:
     keep = set(desired_refs)
-    for child in store.children(key_of(owner)):
+    for child in cache.children(key_of(owner)):
         key = key_of(child)
         if key.kind not in PRUNED or Ref(key.kind, key.name) in keep:
             continue
@@ -122,11 +126,13 @@ async def _prune(
             continue
         uid = child["metadata"]["uid"]
         if await cluster.delete(BY_KIND[key.kind], key.namespace, key.name, uid=uid):
-            store.forget(child)
+            cache.forget(child)
         applied.changed.append(f"{key.kind}/{key.name}: removed")
 
 
-async def apply_status(cluster: Cluster, store: Store, owner: Object, status: Any) -> Object | None:
+async def apply_status(
+    cluster: KubeApi, cache: ObjectCache, owner: Object, status: Any
+) -> Object | None:
     """Write the status of a resource when it differs; return the API server's reply if it was."""
     current = owner.get("status") or {}
     same = difference(status, current) is None and _no_more(current, status)
@@ -144,7 +150,7 @@ async def apply_status(cluster: Cluster, store: Store, owner: Object, status: An
         "status": status,
     }
     reply = await cluster.apply_status(BY_KIND[key.kind], body, manager=STATUS_MANAGER)
-    store.observe(reply)
+    cache.observe(reply)
     return reply
 
 

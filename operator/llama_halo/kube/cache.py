@@ -59,7 +59,7 @@ def owner_key(obj: Object) -> Key | None:
     return None
 
 
-class Store:
+class ObjectCache:
     """Objects by key, and children by owner."""
 
     def __init__(self) -> None:

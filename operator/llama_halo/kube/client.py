@@ -46,14 +46,14 @@ _PATIENT = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=1800)
 """For an answer that a model has to be loaded for, or to a prompt that takes minutes to read."""
 
 
-class RestCluster:
+class KubeClient:
     """The API server that the environment points to; `connect` makes one."""
 
     def __init__(self, api: Any) -> None:
         self._api = api
 
     @classmethod
-    async def connect(cls) -> RestCluster:
+    async def connect(cls) -> KubeClient:
         """Use the pod's service account, else KUBECONFIG or ~/.kube/config."""
         configuration = client.Configuration()
         # A watch for each kind and namespace is open at any time: no bound on connections.

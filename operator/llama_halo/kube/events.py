@@ -15,7 +15,7 @@ from llama_halo.api import GROUP
 from llama_halo.api.reasons import FAILED_REASONS, STALLED_REASONS, ConditionType, Reason
 from llama_halo.errors import ClusterError, Conflict
 from llama_halo.kube.cache import Object, key_of
-from llama_halo.kube.protocol import Cluster
+from llama_halo.kube.protocol import KubeApi
 from llama_halo.kube.resources import EVENT
 from llama_halo.plan.hashing import content_hash
 from llama_halo.status.conditions import condition
@@ -31,7 +31,7 @@ _STEPS = (Reason.SCHEDULING, Reason.PULLING_IMAGE, Reason.LOADING, Reason.STARTI
 
 
 async def report_transition(
-    cluster: Cluster, owner: Object, status: Mapping[str, Any], *, instance: str
+    cluster: KubeApi, owner: Object, status: Mapping[str, Any], *, instance: str
 ) -> None:
     """Post an Event when Ready's status or reason differs notably from what the resource showed."""
     old = condition(owner.get("status") or {}, ConditionType.READY)

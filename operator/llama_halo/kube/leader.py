@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from llama_halo.errors import ClusterError
 from llama_halo.kube.client import UNREACHABLE
-from llama_halo.kube.protocol import Cluster
+from llama_halo.kube.protocol import KubeApi
 from llama_halo.kube.resources import LEASE
 
 log = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ MANAGER = "llama-halo-identity"
 RETRY_SECONDS = 5
 
 
-async def claim(cluster: Cluster, namespace: str, identity: str) -> None:
+async def claim(cluster: KubeApi, namespace: str, identity: str) -> None:
     """Write our identity into the Lease."""
     body = {
         "apiVersion": LEASE.api_version,
@@ -34,7 +34,7 @@ async def claim(cluster: Cluster, namespace: str, identity: str) -> None:
 
 
 async def watch_claim(
-    cluster: Cluster, namespace: str, identity: str, *, acts: Callable[[str | None], None]
+    cluster: KubeApi, namespace: str, identity: str, *, acts: Callable[[str | None], None]
 ) -> None:
     """Watch the Lease for ever; tell who else holds it, None when it is ours."""
     while True:

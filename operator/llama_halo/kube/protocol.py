@@ -10,7 +10,7 @@ from llama_halo.kube.resources import Resource
 Json = dict[str, Any]
 
 
-class Cluster(Protocol):
+class KubeApi(Protocol):
     """A Kubernetes API server.
 
     Methods raise `ClusterError` (and its children `NotFound`, `Conflict`) for error answers.

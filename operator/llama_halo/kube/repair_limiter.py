@@ -14,13 +14,13 @@ MOST = 5
 WINDOW_SECONDS = 60.0
 
 
-class Repairs:
+class RepairLimiter:
     """Times of the last repairs, by child."""
 
     def __init__(self) -> None:
         self._times: dict[Key, deque[float]] = {}
 
-    def allows(self, key: Key, now: float) -> bool:
+    def try_acquire(self, key: Key, now: float) -> bool:
         """Note one more repair at a monotonic time, unless there were too many in the window."""
         if len(self._times) > 10_000:
             self._times = {k: times for k, times in self._times.items() if self._recent(times, now)}

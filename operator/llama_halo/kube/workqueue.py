@@ -90,13 +90,13 @@ class Queue:
             key = await self._take()
             try:
                 async with asyncio.timeout(self._timeout_seconds):
-                    again_after = await handler(key)
+                    requeue_after = await handler(key)
             except Exception as error:
                 self._failed(key, error)
             else:
                 self._failures.pop(key, None)
-                if again_after is not None:
-                    self.add(key, after_seconds=again_after * random.uniform(1.0, 1.1))  # noqa: S311
+                if requeue_after is not None:
+                    self.add(key, after_seconds=requeue_after * random.uniform(1.0, 1.1))  # noqa: S311
             finally:
                 self._busy.discard(key)
                 if key in self._again:

@@ -11,7 +11,7 @@ from typing import Any
 from llama_halo.api.llamamodel import LlamaModelSpec
 from llama_halo.api.reasons import Reason
 from llama_halo.plan.config_maps import config_map
-from llama_halo.plan.facts import FileFacts, Identity
+from llama_halo.plan.facts import FileFacts, Owner
 from llama_halo.plan.hashing import content_hash
 from llama_halo.plan.outcome import Invalid, Object, Wait
 
@@ -47,7 +47,7 @@ def without_template(spec: LlamaModelSpec, files: FileFacts) -> Wait | None:
     return Wait(Reason.RETRYING, f"spec.chatTemplate: {files.chat_template.problem}")
 
 
-def copies(owner: Identity, spec: LlamaModelSpec, files: FileFacts) -> list[Object]:
+def copies(owner: Owner, spec: LlamaModelSpec, files: FileFacts) -> list[Object]:
     """Return the ConfigMap that a model's pods read the template from, none when it has its own."""
     if spec.chat_template is None:
         return []
@@ -55,7 +55,7 @@ def copies(owner: Identity, spec: LlamaModelSpec, files: FileFacts) -> list[Obje
     return [config_map(owner, _name(owner, text), {_FILE: text})]
 
 
-def volumes(owner: Identity, spec: LlamaModelSpec, files: FileFacts) -> list[dict[str, Any]]:
+def volumes(owner: Owner, spec: LlamaModelSpec, files: FileFacts) -> list[dict[str, Any]]:
     """Return the pod's volume of it."""
     if spec.chat_template is None:
         return []
@@ -77,5 +77,5 @@ def arguments(spec: LlamaModelSpec) -> list[str]:
     return ["--jinja", "--chat-template-file", f"{_MOUNT}/{_FILE}"]
 
 
-def _name(owner: Identity, text: str) -> str:
+def _name(owner: Owner, text: str) -> str:
     return f"{owner.name}-template-{content_hash(text)}"

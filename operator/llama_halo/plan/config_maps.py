@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from llama_halo.plan import labels
-from llama_halo.plan.facts import Identity
+from llama_halo.plan.facts import Owner
 
 
-def config_map(owner: Identity, name: str, files: Mapping[str, str]) -> dict[str, Any]:
+def config_map(owner: Owner, name: str, files: Mapping[str, str]) -> dict[str, Any]:
     """Return an immutable ConfigMap."""
     return {
         "apiVersion": "v1",

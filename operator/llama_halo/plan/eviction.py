@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from llama_halo.api.reasons import Reason
-from llama_halo.plan.facts import Demand, Phase, Usage
+from llama_halo.plan.facts import ModelUsage, Phase, ResourceDemand
 from llama_halo.plan.ledger import Ledger
 
-_UNUSED = Usage()
+_UNUSED = ModelUsage()
 
 
 class Eviction:
@@ -20,10 +20,10 @@ class Eviction:
 
     def __init__(
         self,
-        demands: Sequence[Demand],
+        demands: Sequence[ResourceDemand],
         ledgers: Mapping[str, Ledger],
         running: Mapping[str, frozenset[str]],
-        usage: Mapping[str, Usage],
+        usage: Mapping[str, ModelUsage],
     ) -> None:
         self._demands = demands
         self._ledgers = ledgers
@@ -31,25 +31,25 @@ class Eviction:
         self._usage = usage
         self.unload: set[str] = set()
         """Idle models, or models that are being unloaded already."""
-        self._resident: dict[str, tuple[Demand, str]] = {}
+        self._resident: dict[str, tuple[ResourceDemand, str]] = {}
         """Models on demand that have a node, and may be told to leave it."""
-        self._there: dict[str, dict[str, Demand]] = {name: {} for name in ledgers}
+        self._there: dict[str, dict[str, ResourceDemand]] = {name: {} for name in ledgers}
         """By node: models on demand that have it, or still hold memory there."""
         self._movable: dict[str, tuple[int, int]] = {}
         """By node: GPU and all memory of what could leave, as far as it was added up."""
 
-    def use(self, model: str) -> Usage:
+    def usage_of(self, model: str) -> ModelUsage:
         return self._usage.get(model, _UNUSED)
 
-    def stays(self, demand: Demand) -> bool:
+    def stays(self, demand: ResourceDemand) -> bool:
         """Tell whether a model keeps a place it has: one on demand only while it is loaded."""
-        phase = self.use(demand.model).phase
+        phase = self.usage_of(demand.model).phase
         if demand.on_demand is None or phase in (Phase.LOADED, Phase.UNLOADING):
             return True
         # It was always on until now, or somebody deleted its Lease.
         return phase is Phase.NEW and bool(self._running.get(demand.model))
 
-    def note_what_ends(self) -> None:
+    def mark_departing(self) -> None:
         """Note which models hold memory though nobody wants them any more: it comes free."""
         for demand in self._demands:
             if demand.on_demand is None:
@@ -57,15 +57,15 @@ class Eviction:
             for name, ledger in self._ledgers.items():
                 if demand.model in ledger.gpu:
                     self._there[name][demand.model] = demand
-                    if not self.stays(demand) and not self.use(demand.model).busy:
+                    if not self.stays(demand) and not self.usage_of(demand.model).busy:
                         ledger.leaving.add(demand.model)
 
-    def settle(self, demand: Demand, node: str) -> None:
+    def record_resident(self, demand: ResourceDemand, node: str) -> None:
         self._resident[demand.model] = (demand, node)
         self._there[node][demand.model] = demand
         self._movable.pop(node, None)
 
-    def mates(self, demand: Demand, ledger: Ledger) -> set[str]:
+    def group_members_on(self, demand: ResourceDemand, ledger: Ledger) -> set[str]:
         """Return the members of a model's group that are on a node, on their way out or not."""
         group = demand.on_demand.group if demand.on_demand else ""
         if not group:
@@ -76,22 +76,22 @@ class Eviction:
             if model != demand.model and other.on_demand and other.on_demand.group == group
         }
 
-    def may_leave(self, demand: Demand) -> bool:
-        wish, use = demand.on_demand, self.use(demand.model)
+    def may_leave(self, demand: ResourceDemand) -> bool:
+        wish, use = demand.on_demand, self.usage_of(demand.model)
         if wish is None or use.busy or not use.trusted:
             return False
         return use.resident_seconds >= wish.min_resident_seconds
 
-    def unload_what_is_done(self) -> None:
+    def unload_finished(self) -> None:
         """Tell models to leave that nobody has wanted for long, and those that are about to."""
         for model, (demand, name) in self._resident.items():
-            use = self.use(model)
+            use = self.usage_of(model)
             assert demand.on_demand is not None  # noqa: S101  (only such are resident)
             done = use.idle_seconds >= demand.on_demand.idle_timeout_seconds
             if use.phase is Phase.UNLOADING or (done and self.may_leave(demand)):
                 self._tell_to_leave(model, name)
 
-    def clear(self, demand: Demand, open_nodes: Sequence[Ledger]) -> Ledger | None:
+    def make_room(self, demand: ResourceDemand, open_nodes: Sequence[Ledger]) -> Ledger | None:
         """Return a node that idle models make room on, and tell those to leave."""
         options = [
             (victims, ledger)
@@ -106,15 +106,15 @@ class Eviction:
             self._tell_to_leave(model, ledger.name)
         return ledger
 
-    def victims(self, demand: Demand, ledger: Ledger) -> tuple[str, ...] | None:
+    def victims(self, demand: ResourceDemand, ledger: Ledger) -> tuple[str, ...] | None:
         """Return which models have to leave a node beside those that do already, as few as it
         takes; None when that is not enough."""
         leaving = frozenset(ledger.leaving)
         if not self._could_clear(demand, ledger):
             return None
         idle = self._idle_on(ledger) - {demand.model}
-        mates = self.mates(demand, ledger)
-        chosen = sorted(mates - leaving)
+        group_members_on = self.group_members_on(demand, ledger)
+        chosen = sorted(group_members_on - leaving)
         if not set(chosen) <= idle:
             return None
         for model in sorted(idle - set(chosen), key=self._worth):
@@ -123,7 +123,7 @@ class Eviction:
             chosen.append(model)
         if not ledger.would_fit(demand, leaving | set(chosen)):
             return None
-        for model in sorted(set(chosen) - mates, key=self._worth, reverse=True):
+        for model in sorted(set(chosen) - group_members_on, key=self._worth, reverse=True):
             rest = frozenset(chosen) - {model}
             if ledger.would_fit(demand, leaving | rest):
                 chosen.remove(model)
@@ -146,7 +146,7 @@ class Eviction:
             if use.next_change_seconds is not None
         ]
         for model, (demand, _) in self._resident.items():
-            wish, use = demand.on_demand, self.use(model)
+            wish, use = demand.on_demand, self.usage_of(model)
             if wish is None or use.busy or model in self.unload:
                 continue
             times += [
@@ -170,7 +170,7 @@ class Eviction:
             and self.may_leave(other)
         }
 
-    def _could_clear(self, demand: Demand, ledger: Ledger) -> bool:
+    def _could_clear(self, demand: ResourceDemand, ledger: Ledger) -> bool:
         """Tell, by sums alone, whether a demand would fit once all is gone that could go."""
         if ledger.name not in self._movable:
             gone = self._idle_on(ledger) | ledger.leaving
@@ -185,7 +185,7 @@ class Eviction:
     def _worth(self, model: str) -> tuple[int, float, str]:
         """Return by how much a model is missed: by its priority, then by how lately it was used."""
         wish = self._resident[model][0].on_demand
-        return wish.priority if wish else 0, -self.use(model).idle_seconds, model
+        return wish.priority if wish else 0, -self.usage_of(model).idle_seconds, model
 
     def _cost(self, victims: Sequence[str]) -> tuple[int, tuple[tuple[int, float, str], ...]]:
         return len(victims), tuple(

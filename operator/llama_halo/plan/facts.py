@@ -19,7 +19,7 @@ INSPECT, FETCH = "inspect", "fetch"
 
 
 @dataclass(frozen=True)
-class Identity:
+class Owner:
     """Which resource is planned for."""
 
     kind: str
@@ -179,7 +179,7 @@ class OnDemand:
 
 
 @dataclass(frozen=True)
-class Usage:
+class ModelUsage:
     """What a model with a Lease is used for now."""
 
     phase: Phase = Phase.NEW
@@ -197,7 +197,7 @@ class Usage:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wishes:
+class NodeConstraints:
     """Which nodes a model may run on, room aside."""
 
     needs_gpu: bool
@@ -206,7 +206,7 @@ class Wishes:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Demand(Wishes):
+class ResourceDemand(NodeConstraints):
     """What one model asks of the nodes."""
 
     model: str
@@ -237,7 +237,7 @@ class Demand(Wishes):
 
 
 @dataclass(frozen=True)
-class Held:
+class MemoryReservation:
     """Memory that pods of a model hold on a node now, whatever the spec says meanwhile."""
 
     model: str
@@ -275,7 +275,7 @@ class NodeFacts:
 class Assignment:
     """Where a model runs, by the placement's decision for one demand."""
 
-    demand: Demand
+    demand: ResourceDemand
     nodes: tuple[str, ...]
     reason: Reason | None = None
     message: str = ""
@@ -307,7 +307,7 @@ class DeploymentFacts:
 class ModelFacts:
     """All that a LlamaModel's plan depends on beside its spec."""
 
-    owner: Identity
+    owner: Owner
     defaults: Defaults
     assignment: Assignment | None
     deployments: tuple[DeploymentFacts, ...] = ()
@@ -318,7 +318,7 @@ class ModelFacts:
     """Its nodes where another model has its turn to roll."""
     phase: Phase = Phase.NEW
     """As its Lease has it, if it has one."""
-    usage: Usage = Usage()
+    usage: ModelUsage = ModelUsage()
     """Of a model that has a Lease."""
     awaited_seconds: float = 0.0
     """For how long a change has waited for the model to be idle."""
@@ -332,7 +332,7 @@ class ModelFacts:
 class RouterFacts:
     """All that a ModelRouter's plan depends on beside its spec."""
 
-    owner: Identity
+    owner: Owner
     defaults: Defaults
     referenced_configs: frozenset[str] = frozenset()
     """ConfigMaps that ReplicaSets of the router with pods still mount."""

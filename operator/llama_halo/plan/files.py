@@ -18,13 +18,13 @@ from llama_halo.plan.jobs import job
 from llama_halo.plan.model_files import (
     MODEL,
     Part,
-    has,
     inspection_of,
-    known,
-    looked_at,
-    needs_look,
-    on_claim,
+    inspections_by_role,
+    is_on_claim,
+    is_stored,
+    needs_inspection,
     parts,
+    parts_to_inspect,
 )
 from llama_halo.plan.outcome import Invalid, Object, Ref, Wait
 
@@ -46,7 +46,7 @@ class Files:
 
 
 @dataclass
-class _Looks:
+class _JobFindings:
     """What the Jobs of the parts have to say."""
 
     unknown: list[Wait | Invalid] = field(default_factory=list)
@@ -55,10 +55,14 @@ class _Looks:
 
 def plan_files(spec: LlamaModelSpec, facts: ModelFacts) -> Files:
     """Decide which Jobs are there, and what is known of the files."""
-    inspections, jobs, findings = known(spec, facts.files), _Jobs(facts), _Looks()
+    inspections, jobs, findings = (
+        inspections_by_role(spec, facts.files),
+        _Jobs(facts),
+        _JobFindings(),
+    )
     first = {inspection.path: role for role, inspection in reversed(inspections.items())}
-    for part in looked_at(spec):
-        _plan_looks(spec, facts, part, jobs, findings)
+    for part in parts_to_inspect(spec):
+        _plan_inspections(spec, facts, part, jobs, findings)
         inspection = inspections.get(part.role)
         # A file that two parts share is fetched for the first of them.
         if inspection and first[inspection.path] == part.role:
@@ -80,17 +84,17 @@ def plan_files(spec: LlamaModelSpec, facts: ModelFacts) -> Files:
     )
 
 
-def _plan_looks(
-    spec: LlamaModelSpec, facts: ModelFacts, part: Part, jobs: _Jobs, findings: _Looks
+def _plan_inspections(
+    spec: LlamaModelSpec, facts: ModelFacts, part: Part, jobs: _Jobs, findings: _JobFindings
 ) -> None:
     """Plan the Jobs that look at one part, and take in what they say."""
     inspection = inspection_of(part, facts.files)
-    looks = [
+    inspections_planned = [
         jobs.want(_inspect(spec, facts, part, node))
-        for node in _looks(spec, facts, part, inspection)
+        for node in _nodes_to_inspect(spec, facts, part, inspection)
     ]
     if inspection is None:
-        findings.unknown.append(_unknown(part, looks))
+        findings.unknown.append(_unknown(part, inspections_planned))
 
 
 def _plan_fetches(
@@ -99,7 +103,7 @@ def _plan_fetches(
     part: Part,
     inspection: Inspection,
     jobs: _Jobs,
-    findings: _Looks,
+    findings: _JobFindings,
 ) -> None:
     """Plan the Jobs that fetch one part, and take in what they say."""
     for node in _fetches(spec, facts, part, inspection):
@@ -113,7 +117,7 @@ def _paths(spec: LlamaModelSpec, inspections: Mapping[str, Inspection]) -> dict[
     local = {
         part.role: part.source.local.path
         for part in parts(spec)
-        if part.source.local and not needs_look(spec, part)
+        if part.source.local and not needs_inspection(spec, part)
     }
     return paths | local
 
@@ -147,19 +151,21 @@ class _Jobs:
         self.keep |= {Ref("Job", job_facts.name) for job_facts in answered}
 
 
-def _looks(
+def _nodes_to_inspect(
     spec: LlamaModelSpec, facts: ModelFacts, part: Part, inspection: Inspection | None
 ) -> tuple[str, ...]:
     """Return the nodes where a source is looked at; one without a name is any node."""
     asked = bool(
         inspection and facts.requested_at and inspection.requested_at != facts.requested_at
     )
-    if part.source.local is None or on_claim(spec):
+    if part.source.local is None or is_on_claim(spec):
         return (_claim_node(facts),) if inspection is None or asked else ()
     if inspection is None or asked:
         return facts.candidates
     # Some node has the file: the others are asked until they have it, too.
-    return tuple(node for node in facts.candidates if not has(facts.files, inspection.path, node))
+    return tuple(
+        node for node in facts.candidates if not is_stored(facts.files, inspection.path, node)
+    )
 
 
 def _fetches(
@@ -167,8 +173,8 @@ def _fetches(
 ) -> tuple[str, ...]:
     if part.source.local is not None:
         return ()
-    if on_claim(spec):
-        return () if has(facts.files, inspection.path) else (_claim_node(facts),)
+    if is_on_claim(spec):
+        return () if is_stored(facts.files, inspection.path) else (_claim_node(facts),)
     decided = facts.assignment
     if decided is None:
         return ()
@@ -179,7 +185,9 @@ def _fetches(
         if stored.path == inspection.path and stored.requested_at == inspection.requested_at
     }
     again = {node for node in decided.nodes if node not in verified_on}
-    lacking = {node for node in decided.fetch_to if not has(facts.files, inspection.path, node)}
+    lacking = {
+        node for node in decided.fetch_to if not is_stored(facts.files, inspection.path, node)
+    }
     return tuple(sorted(lacking | again))
 
 
@@ -189,13 +197,13 @@ def _claim_node(facts: ModelFacts) -> str:
     return next(iter(nodes)) if len(nodes) == 1 else ""
 
 
-def _unknown(part: Part, looks: Sequence[JobFacts | None]) -> Wait | Invalid:
+def _unknown(part: Part, inspections_planned: Sequence[JobFacts | None]) -> Wait | Invalid:
     """Tell why the source is not known yet, in a Job's own words if all have any."""
-    problems = [look.problem for look in looks if look and look.problem]
-    worst = _worst(problems) if len(problems) == len(looks) else None
+    problems = [look.problem for look in inspections_planned if look and look.problem]
+    worst = _worst(problems) if len(problems) == len(inspections_planned) else None
     if worst:
         return worst
-    if not looks:
+    if not inspections_planned:
         return Wait(
             Reason.WAITING_FOR_NODE,
             "no node may run the model, so there is none to look for its file on: label a node"

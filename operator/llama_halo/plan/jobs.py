@@ -7,7 +7,7 @@ from typing import Any
 from llama_halo.api.llamamodel import LlamaModelSpec, Source
 from llama_halo.api.schema import KeyReference
 from llama_halo.plan import labels, server
-from llama_halo.plan.facts import FETCH, INSPECT, Defaults, Identity
+from llama_halo.plan.facts import FETCH, INSPECT, Defaults, Owner
 from llama_halo.plan.hashing import content_hash
 from llama_halo.plan.pods import pinned, pod_additions
 
@@ -24,7 +24,7 @@ _RESOURCES = {
 
 
 def job(  # noqa: PLR0913  (all that a Job depends on, by name)
-    owner: Identity,
+    owner: Owner,
     spec: LlamaModelSpec,
     defaults: Defaults,
     *,
@@ -57,7 +57,7 @@ def job(  # noqa: PLR0913  (all that a Job depends on, by name)
     }
 
 
-def _pod_labels(owner: Identity, work: str) -> dict[str, str]:
+def _pod_labels(owner: Owner, work: str) -> dict[str, str]:
     pod_labels = labels.common(owner)
     del pod_labels[labels.MODEL]
     return {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from llama_halo.api import API_VERSION, GROUP, llamamodel, modelrouter
-from llama_halo.plan.facts import Identity
+from llama_halo.plan.facts import Owner
 from llama_halo.plan.hashing import content_hash
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
@@ -37,7 +37,7 @@ _OWNER_LABEL = {llamamodel.KIND: MODEL, modelrouter.KIND: ROUTER}
 _NAME = {llamamodel.KIND: "llama-server", modelrouter.KIND: "model-router"}
 
 
-def common(owner: Identity) -> dict[str, str]:
+def common(owner: Owner) -> dict[str, str]:
     """Return the labels that every child carries; the store finds the owner by them."""
     return {
         "app.kubernetes.io/name": _NAME[owner.kind],
@@ -48,12 +48,12 @@ def common(owner: Identity) -> dict[str, str]:
     }
 
 
-def selector(owner: Identity) -> dict[str, str]:
+def selector(owner: Owner) -> dict[str, str]:
     """Return the labels by which a Service selects the pods; they never change."""
     return {_OWNER_LABEL[owner.kind]: owner.name}
 
 
-def metadata(owner: Identity, name: str) -> dict[str, Any]:
+def metadata(owner: Owner, name: str) -> dict[str, Any]:
     """Return a child's metadata: name, labels, and the owner as controller."""
     return {
         "name": name,

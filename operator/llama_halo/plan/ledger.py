@@ -6,7 +6,7 @@ from collections.abc import Set
 from dataclasses import dataclass, field
 
 from llama_halo.plan import labels
-from llama_halo.plan.facts import Demand, NodeFacts, Taint, Wishes
+from llama_halo.plan.facts import NodeConstraints, NodeFacts, ResourceDemand, Taint
 
 # What tells a Strix Halo node where spec.pod.nodeSelector says nothing; any one suffices. Most of
 # these machines have PCI class 0380, not 0300.
@@ -36,12 +36,12 @@ class Ledger:
     def name(self) -> str:
         return self.node.name
 
-    def charge(self, demand: Demand) -> None:
+    def charge(self, demand: ResourceDemand) -> None:
         """Charge a demand; a larger old pod of the model counts until it is gone."""
         gpu, host = self.gpu.get(demand.model, 0), self.host.get(demand.model, 0)
-        self.hold(demand.model, max(demand.gpu_mib - gpu, 0), max(demand.host_mib - host, 0))
+        self.reserve(demand.model, max(demand.gpu_mib - gpu, 0), max(demand.host_mib - host, 0))
 
-    def hold(self, model: str, gpu_mib: int, host_mib: int) -> None:
+    def reserve(self, model: str, gpu_mib: int, host_mib: int) -> None:
         """Count what pods of a model hold, beside what is counted already."""
         self.gpu[model] = self.gpu.get(model, 0) + gpu_mib
         self.host[model] = self.host.get(model, 0) + host_mib
@@ -57,13 +57,13 @@ class Ledger:
         own = self.gpu.get(besides, 0) + self.host.get(besides, 0)
         return self.node.allocatable_mib - self.gpu_sum - self.host_sum + own
 
-    def fits(self, demand: Demand) -> bool:
+    def fits(self, demand: ResourceDemand) -> bool:
         """Tell whether a demand fits as it is."""
         return demand.gpu_mib <= self.gpu_free(
             demand.model
         ) and demand.total_mib <= self.total_free(demand.model)
 
-    def keeps(self, demand: Demand) -> bool:
+    def keeps(self, demand: ResourceDemand) -> bool:
         """Tell whether a model that is here may stay: what ends beside it is no reason to go, and
         it must not grow beyond what is free."""
         if self.fits(demand):
@@ -82,7 +82,7 @@ class Ledger:
             and demand.total_mib <= self.total_free(demand.model) + gpu + host
         )
 
-    def would_fit(self, demand: Demand, without: Set[str]) -> bool:
+    def would_fit(self, demand: ResourceDemand, without: Set[str]) -> bool:
         """Tell whether a demand would fit, should some models be gone."""
         gone = without - {demand.model}
         gpu = sum(self.gpu.get(model, 0) for model in gone)
@@ -92,7 +92,7 @@ class Ledger:
             and demand.total_mib <= self.total_free(demand.model) + gpu + host
         )
 
-    def could_hold(self, demand: Demand) -> bool:
+    def could_hold(self, demand: ResourceDemand) -> bool:
         """Tell whether the empty node would hold a demand."""
         return (
             demand.gpu_mib <= self.node.gpu_budget_mib
@@ -100,18 +100,18 @@ class Ledger:
         )
 
 
-def matches(wishes: Wishes, node: NodeFacts) -> bool:
+def matches(node_constraints: NodeConstraints, node: NodeFacts) -> bool:
     """Tell whether a model may run on a node at all, room aside."""
-    if wishes.node_selector:
-        chosen = all(node.labels.get(key) == value for key, value in wishes.node_selector)
+    if node_constraints.node_selector:
+        chosen = all(node.labels.get(key) == value for key, value in node_constraints.node_selector)
     else:
-        chosen = not wishes.needs_gpu or any(
+        chosen = not node_constraints.needs_gpu or any(
             node.labels.get(key) == value for key, value in GPU_NODE_LABELS
         )
-    return chosen and all(_tolerated(wishes, taint) for taint in node.taints)
+    return chosen and all(_tolerated(node_constraints, taint) for taint in node.taints)
 
 
-def _tolerated(wishes: Wishes, taint: Taint) -> bool:
+def _tolerated(node_constraints: NodeConstraints, taint: Taint) -> bool:
     if taint.effect == "PreferNoSchedule":
         return True
     return any(
@@ -127,5 +127,5 @@ def _tolerated(wishes: Wishes, taint: Taint) -> bool:
                 and (toleration.value or "") == taint.value
             )
         )
-        for toleration in wishes.tolerations
+        for toleration in node_constraints.tolerations
     )

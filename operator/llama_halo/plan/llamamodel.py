@@ -9,23 +9,23 @@ from llama_halo.api.reasons import Reason
 from llama_halo.plan import chat_template, labels, server
 from llama_halo.plan.facts import (
     Assignment,
-    Demand,
     FileFacts,
-    Identity,
     ModelFacts,
+    NodeConstraints,
     OnDemand,
+    Owner,
     Phase,
-    Wishes,
+    ResourceDemand,
 )
 from llama_halo.plan.files import Files, plan_files
 from llama_halo.plan.hashing import content_hash
 from llama_halo.plan.model_files import (
-    all_known,
+    all_inspected,
+    claim_has_files,
     claim_refusal,
     fetchable_to,
     fetching_on,
-    known,
-    on_claim_yet,
+    inspections_by_role,
     stored_on,
 )
 from llama_halo.plan.modes import mode_refusal
@@ -50,14 +50,14 @@ def plan_llamamodel(spec: LlamaModelSpec, facts: ModelFacts) -> Outcome:
     sizing = _sizing(spec, facts.files, files)
     untold = chat_template.without_template(spec, facts.files)
     if untold and not isinstance(sizing, Invalid):
-        return _hold(spec, facts, files, untold)
+        return _keep_running(spec, facts, files, untold)
     if not isinstance(sizing, Sizing):
-        return _hold(spec, facts, files, sizing)
+        return _keep_running(spec, facts, files, sizing)
     waiting, decided = _without_place(facts.assignment), facts.assignment
     if waiting and waiting.reason is Reason.DOWNLOADING and files.fetch_problem:
         waiting = files.fetch_problem
     if waiting and not (decided and (decided.nodes or decided.idle)):
-        return _hold(spec, facts, files, waiting)
+        return _keep_running(spec, facts, files, waiting)
     return _plan(spec, facts, files, sizing, waiting)
 
 
@@ -78,7 +78,7 @@ def _sizing(spec: LlamaModelSpec, facts: FileFacts, files: Files) -> Sizing | Wa
     if files.problem:
         return files.problem
     sizing = size(spec, files.known)
-    if isinstance(sizing, Sizing) and not on_claim_yet(spec, facts):
+    if isinstance(sizing, Sizing) and not claim_has_files(spec, facts):
         fetched = Wait(Reason.DOWNLOADING, "the model's files are being fetched to the claim")
         return files.fetch_problem or fetched
     return sizing
@@ -90,22 +90,22 @@ def _without_place(assignment: Assignment | None) -> Wait | Invalid | None:
     return Wait(assignment.reason, assignment.message) if assignment.reason else None
 
 
-def demand(owner: Identity, spec: LlamaModelSpec, files: FileFacts) -> Demand | None:
+def demand(owner: Owner, spec: LlamaModelSpec, files: FileFacts) -> ResourceDemand | None:
     """Return what the model asks of the nodes, None when it may not ask yet: it is suspended,
     refused, or its files are not known."""
-    if _refusal(spec, files) or not on_claim_yet(spec, files):
+    if _refusal(spec, files) or not claim_has_files(spec, files):
         return None
-    if not all_known(spec, files):
+    if not all_inspected(spec, files):
         return None
-    sizing = size(spec, known(spec, files))
+    sizing = size(spec, inspections_by_role(spec, files))
     if isinstance(sizing, Invalid):
         return None
-    return Demand(
+    return ResourceDemand(
         model=f"{owner.namespace}/{owner.name}",
         replicas=1 if spec.replicas is None else spec.replicas,
         gpu_mib=sizing.gpu_mib,
         host_mib=sizing.host_mib,
-        **vars(wishes(spec)),
+        **vars(node_constraints(spec)),
         stored_on=stored_on(spec, files),
         fetching_on=fetching_on(spec, files),
         fetchable_to=fetchable_to(spec, files),
@@ -126,16 +126,18 @@ def _on_demand(spec: LlamaModelSpec) -> OnDemand | None:
     )
 
 
-def wishes(spec: LlamaModelSpec) -> Wishes:
+def node_constraints(spec: LlamaModelSpec) -> NodeConstraints:
     """Return which nodes the model may run on, room aside."""
-    return Wishes(
+    return NodeConstraints(
         needs_gpu=server.backend_of(spec) is not Backend.CPU,
         node_selector=tuple(sorted(((spec.pod and spec.pod.node_selector) or {}).items())),
         tolerations=tuple((spec.pod and spec.pod.tolerations) or ()),
     )
 
 
-def _hold(spec: LlamaModelSpec, facts: ModelFacts, files: Files, outcome: Wait | Invalid) -> Plan:
+def _keep_running(
+    spec: LlamaModelSpec, facts: ModelFacts, files: Files, outcome: Wait | Invalid
+) -> Plan:
     """Leave what runs as it is while files are looked at or fetched, or room is awaited."""
     running = {Ref("Deployment", deployment.name) for deployment in facts.deployments}
     # Nothing runs that is not wanted, though what would run instead is not known.
@@ -228,7 +230,7 @@ def _standing(spec: LlamaModelSpec, facts: ModelFacts, phase: Phase) -> list[Obj
     return objects
 
 
-def lease(owner: Identity, phase: Phase) -> dict[str, Any]:
+def lease(owner: Owner, phase: Phase) -> dict[str, Any]:
     """Return the Lease of a model on demand, or of one that rolls when idle: gateways say there
     that they have requests for it."""
     metadata = labels.metadata(owner, labels.lease_name(owner.name))
@@ -237,7 +239,7 @@ def lease(owner: Identity, phase: Phase) -> dict[str, Any]:
     return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata}
 
 
-def _service(owner: Identity) -> dict[str, Any]:
+def _service(owner: Owner) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Service",
@@ -253,7 +255,7 @@ def _service(owner: Identity) -> dict[str, Any]:
 
 
 def _pod_spec(
-    owner: Identity, spec: LlamaModelSpec, facts: ModelFacts, files: Files, sizing: Sizing
+    owner: Owner, spec: LlamaModelSpec, facts: ModelFacts, files: Files, sizing: Sizing
 ) -> dict[str, Any]:
     """Return all of the pod that does not depend on the node."""
     pod: dict[str, Any] = {
@@ -276,7 +278,7 @@ def _pod_spec(
 
 
 def _deployment(  # noqa: PLR0913  (all that a Deployment depends on, by name)
-    owner: Identity,
+    owner: Owner,
     spec: LlamaModelSpec,
     *,
     node: str,

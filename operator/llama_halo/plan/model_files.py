@@ -35,7 +35,7 @@ class Part:
 
 def parts(spec: LlamaModelSpec) -> tuple[Part, ...]:
     """Return all that a server of the model loads, the model itself first."""
-    model_parts = [Part(MODEL, WHISPER if hears(spec) else MODEL, spec.source)]
+    model_parts = [Part(MODEL, WHISPER if is_transcription(spec) else MODEL, spec.source)]
     if spec.projector:
         model_parts.append(Part(PROJECTOR, PROJECTOR, spec.projector.source))
     if spec.draft and spec.draft.model:
@@ -49,7 +49,7 @@ def parts(spec: LlamaModelSpec) -> tuple[Part, ...]:
     )
 
 
-def hears(spec: LlamaModelSpec) -> bool:
+def is_transcription(spec: LlamaModelSpec) -> bool:
     """Tell whether a model is whisper.cpp's, which has a server and files of its own kind."""
     return spec.mode is Mode.TRANSCRIPTION
 
@@ -69,33 +69,33 @@ def source_key(source: Source) -> str:
     return content_hash(named)
 
 
-def needs_look(spec: LlamaModelSpec, part: Part) -> bool:
+def needs_inspection(spec: LlamaModelSpec, part: Part) -> bool:
     """Tell whether a header has to be read: not when all files are in the store and the spec says
     what they need. How a draft model drafts only its header tells."""
-    is_specified = says_all(spec) and all(part.source.local for part in parts(spec))
+    is_specified = has_explicit_sizes(spec) and all(part.source.local for part in parts(spec))
     return part.role == DRAFT or not is_specified
 
 
-def says_all(spec: LlamaModelSpec) -> bool:
+def has_explicit_sizes(spec: LlamaModelSpec) -> bool:
     """Tell whether the spec alone gives context and memory, so that no header has to be read."""
     memory = spec.memory or Memory()
     on_gpu = spec.backend is not Backend.CPU
     return bool(
-        (spec.context_size is not None or hears(spec))
+        (spec.context_size is not None or is_transcription(spec))
         and memory.host is not None
         and (memory.gpu is not None or not on_gpu)
     )
 
 
-def looked_at(spec: LlamaModelSpec) -> list[Part]:
+def parts_to_inspect(spec: LlamaModelSpec) -> list[Part]:
     """Return the parts whose headers have to be read."""
-    return [part for part in parts(spec) if needs_look(spec, part)]
+    return [part for part in parts(spec) if needs_inspection(spec, part)]
 
 
-def looks_on_nodes(spec: LlamaModelSpec) -> bool:
+def inspects_on_nodes(spec: LlamaModelSpec) -> bool:
     """Tell whether a header is read on the nodes themselves: of a file in a store that is
     theirs."""
-    return not on_claim(spec) and any(part.source.local for part in looked_at(spec))
+    return not is_on_claim(spec) and any(part.source.local for part in parts_to_inspect(spec))
 
 
 def inspection_of(part: Part, files: FileFacts) -> Inspection | None:
@@ -116,25 +116,25 @@ def _is_whispers(inspection: Inspection) -> bool:
     return inspection.companion is not None and inspection.companion.kind == WHISPER
 
 
-def known(spec: LlamaModelSpec, files: FileFacts) -> dict[str, Inspection]:
+def inspections_by_role(spec: LlamaModelSpec, files: FileFacts) -> dict[str, Inspection]:
     """Return by role what is known of the sources that the spec names now."""
-    by_role = {part.role: inspection_of(part, files) for part in looked_at(spec)}
+    by_role = {part.role: inspection_of(part, files) for part in parts_to_inspect(spec)}
     return {role: inspection for role, inspection in by_role.items() if inspection}
 
 
-def all_known(spec: LlamaModelSpec, files: FileFacts) -> bool:
+def all_inspected(spec: LlamaModelSpec, files: FileFacts) -> bool:
     """Tell whether every header that has to be read was."""
-    return len(known(spec, files)) == len(looked_at(spec))
+    return len(inspections_by_role(spec, files)) == len(parts_to_inspect(spec))
 
 
-def current(
+def still_relevant(
     spec: LlamaModelSpec, files: FileFacts, *, in_use_on: Set[str] = frozenset()
 ) -> FileFacts:
     """Return what is worth remembering: of the sources that the spec names now, and old files only
     where they may still be in use: on nodes where an earlier version runs, and on those that do
     not have all of the new ones yet."""
-    inspections = tuple(known(spec, files).values())
-    if not all_known(spec, files):
+    inspections = tuple(inspections_by_role(spec, files).values())
+    if not all_inspected(spec, files):
         return FileFacts(inspections=inspections, stored=files.stored)
     paths = {inspection.path for inspection in inspections}
     renewed = _nodes_with(paths, files) - in_use_on
@@ -146,9 +146,9 @@ def current(
 
 def stored_on(spec: LlamaModelSpec, files: FileFacts) -> frozenset[str] | None:
     """Return the nodes that have all files, None when the model does not depend on it."""
-    if on_claim(spec):
+    if is_on_claim(spec):
         return files.claim.nodes
-    inspections = known(spec, files)
+    inspections = inspections_by_role(spec, files)
     return (
         _nodes_with((inspection.path for inspection in inspections.values()), files)
         if inspections
@@ -160,23 +160,25 @@ def fetchable_to(spec: LlamaModelSpec, files: FileFacts) -> frozenset[str] | Non
     """Return the nodes to which the missing files can be fetched, None when to any: what is local
     has to be there already."""
     remote = [part for part in parts(spec) if part.source.local is None]
-    if on_claim(spec) or not remote:
+    if is_on_claim(spec) or not remote:
         return frozenset()
-    inspections = known(spec, files)
-    local = [inspections[part.role].path for part in looked_at(spec) if part.source.local]
+    inspections = inspections_by_role(spec, files)
+    local = [inspections[part.role].path for part in parts_to_inspect(spec) if part.source.local]
     return _nodes_with(local, files) if local else None
 
 
 def fetching_on(spec: LlamaModelSpec, files: FileFacts) -> frozenset[str]:
     """Return the nodes to which files are on their way."""
-    paths = {inspection.path for inspection in known(spec, files).values()}
+    paths = {inspection.path for inspection in inspections_by_role(spec, files).values()}
     return frozenset(job.node for job in files.jobs if job.work == FETCH and job.source in paths)
 
 
-def on_claim_yet(spec: LlamaModelSpec, files: FileFacts) -> bool:
+def claim_has_files(spec: LlamaModelSpec, files: FileFacts) -> bool:
     """Tell whether a claim that is to have the files has them."""
-    inspections = known(spec, files).values()
-    return not on_claim(spec) or all(has(files, inspection.path) for inspection in inspections)
+    inspections = inspections_by_role(spec, files).values()
+    return not is_on_claim(spec) or all(
+        is_stored(files, inspection.path) for inspection in inspections
+    )
 
 
 def claim_refusal(spec: LlamaModelSpec, files: FileFacts) -> Invalid | None:
@@ -192,12 +194,12 @@ def claim_refusal(spec: LlamaModelSpec, files: FileFacts) -> Invalid | None:
     )
 
 
-def on_claim(spec: LlamaModelSpec) -> bool:
+def is_on_claim(spec: LlamaModelSpec) -> bool:
     """Tell whether the store is a PersistentVolumeClaim, which belongs to no node by its name."""
     return bool(spec.store and spec.store.persistent_volume_claim)
 
 
-def has(files: FileFacts, path: str, node: str | None = None) -> bool:
+def is_stored(files: FileFacts, path: str, node: str | None = None) -> bool:
     """Tell whether a file is on a node, or anywhere."""
     return any(stored.path == path and node in (None, stored.node) for stored in files.stored)
 

@@ -9,7 +9,7 @@ from llama_halo.api.reasons import Reason
 from llama_halo.plan import labels
 from llama_halo.plan.config_maps import config_map
 from llama_halo.plan.engines.choice import engine_of
-from llama_halo.plan.facts import Identity, RouterFacts
+from llama_halo.plan.facts import Owner, RouterFacts
 from llama_halo.plan.hashing import content_hash
 from llama_halo.plan.outcome import Invalid, Object, Outcome, Plan, Ref, Wait
 from llama_halo.plan.pods import extra_annotations, extra_labels, pod_additions
@@ -49,14 +49,14 @@ def plan_modelrouter(spec: ModelRouterSpec, facts: RouterFacts) -> Outcome:
     )
 
 
-def url(owner: Identity, spec: ModelRouterSpec, cluster_domain: str) -> str:
+def url(owner: Owner, spec: ModelRouterSpec, cluster_domain: str) -> str:
     """Return the address inside the cluster; the domain is left out where it is the usual one."""
     port = (spec.service and spec.service.port) or DEFAULT_PORT
     suffix = "" if cluster_domain == "cluster.local" else f".{cluster_domain}"
     return f"http://{labels.router_name(owner.name)}.{owner.namespace}.svc{suffix}:{port}"
 
 
-def _service_account(owner: Identity) -> dict[str, Any]:
+def _service_account(owner: Owner) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "ServiceAccount",
@@ -64,7 +64,7 @@ def _service_account(owner: Identity) -> dict[str, Any]:
     }
 
 
-def _role_binding(owner: Identity, spec: ModelRouterSpec) -> dict[str, Any]:
+def _role_binding(owner: Owner, spec: ModelRouterSpec) -> dict[str, Any]:
     name = labels.router_name(owner.name)
     account = (spec.pod and spec.pod.service_account_name) or name
     return {
@@ -80,7 +80,7 @@ def _role_binding(owner: Identity, spec: ModelRouterSpec) -> dict[str, Any]:
     }
 
 
-def _service(owner: Identity, spec: ModelRouterSpec) -> dict[str, Any]:
+def _service(owner: Owner, spec: ModelRouterSpec) -> dict[str, Any]:
     options = spec.service
     metadata = labels.metadata(owner, labels.router_name(owner.name))
     if options and options.annotations:
@@ -104,7 +104,7 @@ def _service(owner: Identity, spec: ModelRouterSpec) -> dict[str, Any]:
 
 
 def _deployment(
-    owner: Identity,
+    owner: Owner,
     spec: ModelRouterSpec,
     facts: RouterFacts,
     *,
@@ -155,7 +155,7 @@ def _strategy(spec: ModelRouterSpec) -> dict[str, Any]:
     return {"type": "RollingUpdate", "rollingUpdate": rolling}
 
 
-def _disruption_budget(owner: Identity) -> dict[str, Any]:
+def _disruption_budget(owner: Owner) -> dict[str, Any]:
     return {
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",

@@ -16,7 +16,15 @@ from dataclasses import dataclass, replace
 
 from llama_halo.api.reasons import Reason
 from llama_halo.plan.eviction import Eviction
-from llama_halo.plan.facts import Assignment, Demand, Held, NodeFacts, Phase, Usage, Wishes
+from llama_halo.plan.facts import (
+    Assignment,
+    MemoryReservation,
+    ModelUsage,
+    NodeConstraints,
+    NodeFacts,
+    Phase,
+    ResourceDemand,
+)
 from llama_halo.plan.ledger import Ledger, matches
 from llama_halo.plan.shortage import why_unplaced
 
@@ -33,13 +41,13 @@ class Decision:
 
 
 def place(
-    demands: Sequence[Demand],
+    demands: Sequence[ResourceDemand],
     nodes: Sequence[NodeFacts],
     *,
     current: Mapping[str, Sequence[str]],
     running: Mapping[str, frozenset[str]],
-    held: Sequence[Held],
-    usage: Mapping[str, Usage] | None = None,
+    held: Sequence[MemoryReservation],
+    usage: Mapping[str, ModelUsage] | None = None,
     refused: Mapping[str, frozenset[str]] | None = None,
 ) -> Decision:
     """Assign nodes to models.
@@ -53,7 +61,7 @@ def place(
     ledgers = {node.name: Ledger(node) for node in sorted(nodes, key=lambda node: node.name)}
     for reservation in held:
         if reservation.node in ledgers:
-            ledgers[reservation.node].hold(
+            ledgers[reservation.node].reserve(
                 reservation.model, reservation.gpu_mib, reservation.host_mib
             )
             if reservation.ending_gpu_mib or reservation.ending_host_mib:
@@ -67,11 +75,11 @@ class _Placing:
 
     def __init__(
         self,
-        demands: Sequence[Demand],
+        demands: Sequence[ResourceDemand],
         ledgers: Mapping[str, Ledger],
         current: Mapping[str, Sequence[str]],
         running: Mapping[str, frozenset[str]],
-        usage: Mapping[str, Usage],
+        usage: Mapping[str, ModelUsage],
         refused: Mapping[str, frozenset[str]],
     ) -> None:
         self._refused = refused
@@ -81,21 +89,21 @@ class _Placing:
         self._running = running
         self._usage = usage
         self._eviction = Eviction(demands, ledgers, running, usage)
-        self._matching: dict[Wishes, list[Ledger]] = {}
-        """The nodes that may take anything new with such wishes, as far as it was asked."""
+        self._matching: dict[NodeConstraints, list[Ledger]] = {}
+        """The nodes that may take anything new within such constraints, filled on demand."""
 
     def decide(self) -> Decision:
         assignments: dict[str, Assignment] = {}
-        self._eviction.note_what_ends()
+        self._eviction.mark_departing()
         kept = {
             demand.model: self._keep(demand)
             for demand in self._demands
             if self._eviction.stays(demand)
         }
-        self._eviction.unload_what_is_done()
+        self._eviction.unload_finished()
         for demand in self._in_order():
             model = demand.model
-            if demand.on_demand is None or self._eviction.use(model).busy:
+            if demand.on_demand is None or self._eviction.usage_of(model).busy:
                 assignments[model] = self._assign(demand, kept.get(model, ()))
             elif kept.get(model):
                 assignments[model] = Assignment(demand, kept[model])
@@ -104,18 +112,18 @@ class _Placing:
             else:
                 assignments[model] = self._rest(demand)
         assignments = {
-            model: replace(assignment, phase=self._eviction.use(model).phase)
+            model: replace(assignment, phase=self._eviction.usage_of(model).phase)
             for model, assignment in assignments.items()
         }
         return Decision(
             assignments, frozenset(self._eviction.unload), self._eviction.again_seconds()
         )
 
-    def _in_order(self) -> list[Demand]:
+    def _in_order(self) -> list[ResourceDemand]:
         """Return the demands as they are served: who has waited longest for a model first."""
 
-        def rank(demand: Demand) -> tuple[int, int, float]:
-            wish, use = demand.on_demand, self._eviction.use(demand.model)
+        def rank(demand: ResourceDemand) -> tuple[int, int, float]:
+            wish, use = demand.on_demand, self._eviction.usage_of(demand.model)
             if wish is None:
                 return 0, 0, 0.0
             if not use.busy:
@@ -124,7 +132,7 @@ class _Placing:
 
         return sorted(self._demands, key=rank)
 
-    def _keep(self, demand: Demand) -> tuple[str, ...]:
+    def _keep(self, demand: ResourceDemand) -> tuple[str, ...]:
         """Charge the nodes where a model is and still fits, up to its replicas."""
         kept: list[str] = []
         running = self._running.get(demand.model, frozenset())
@@ -143,10 +151,10 @@ class _Placing:
                 ledger.charge(demand)
                 kept.append(name)
                 if demand.on_demand:
-                    self._eviction.settle(demand, name)
+                    self._eviction.record_resident(demand, name)
         return tuple(kept)
 
-    def _elsewhere(self, demand: Demand) -> bool:
+    def _elsewhere(self, demand: ResourceDemand) -> bool:
         """Tell whether another node would take a model that the scheduler refuses where it is."""
         refused = tuple(self._refused.get(demand.model, ()))
         taken = (*refused, *self._current.get(demand.model, ()))
@@ -155,7 +163,7 @@ class _Placing:
             for ledger in self._open(demand, taken)
         )
 
-    def _assign(self, demand: Demand, kept: tuple[str, ...]) -> Assignment:
+    def _assign(self, demand: ResourceDemand, kept: tuple[str, ...]) -> Assignment:
         chosen, fetch_to, awaited = list(kept), list[str](), list[str]()
         while len(chosen) + len(fetch_to) + len(awaited) < demand.replicas:
             taken = (*chosen, *fetch_to, *awaited)
@@ -167,7 +175,7 @@ class _Placing:
                 chosen.append(best.name)
             elif best is not None:
                 fetch_to.append(best.name)
-            elif (cleared := self._eviction.clear(demand, open_nodes)) is not None:
+            elif (cleared := self._eviction.make_room(demand, open_nodes)) is not None:
                 # It is counted there already: what leaves, leaves for this one.
                 cleared.charge(demand)
                 awaited.append(cleared.name)
@@ -181,25 +189,25 @@ class _Placing:
             where = f"the model's files are being fetched to {', '.join(sorted(fetch_to))}"
             return Assignment(demand, nodes, Reason.DOWNLOADING, where, tuple(sorted(fetch_to)))
         if demand.on_demand and nodes:
-            self._eviction.settle(demand, nodes[0])
+            self._eviction.record_resident(demand, nodes[0])
         return Assignment(demand, nodes)
 
-    def _leave(self, demand: Demand) -> Assignment:
+    def _leave(self, demand: ResourceDemand) -> Assignment:
         """Unload a model that lost its place: by the steps, for it may be wanted just now."""
         if (
             self._eviction.may_leave(demand)
-            or self._eviction.use(demand.model).phase is Phase.UNLOADING
+            or self._eviction.usage_of(demand.model).phase is Phase.UNLOADING
         ):
             self._eviction.unload.add(demand.model)
         message = "it can stay where it is no longer (memory, labels, taints): it is to be unloaded"
         return Assignment(demand, (), Reason.ROLLING, message)
 
-    def _rest(self, demand: Demand) -> Assignment:
+    def _rest(self, demand: ResourceDemand) -> Assignment:
         """Return what becomes of a model on demand that nobody wants: its files are fetched, and
         one to be preloaded is loaded once if that is in nobody's way."""
         wish = demand.on_demand
         assert wish is not None  # noqa: S101  (the others are always wanted)
-        preload = wish.preload and self._eviction.use(demand.model).phase is Phase.NEW
+        preload = wish.preload and self._eviction.usage_of(demand.model).phase is Phase.NEW
         if not preload and any(demand.has_files(name) for name in self._ledgers):
             return Assignment(demand, (), idle=True)
         best = self._best(demand, self._open(demand))
@@ -208,29 +216,29 @@ class _Placing:
             return Assignment(demand, (), Reason.DOWNLOADING, where, (best.name,))
         if best is not None and preload:
             best.charge(demand)
-            self._eviction.settle(demand, best.name)
+            self._eviction.record_resident(demand, best.name)
             return Assignment(demand, (best.name,))
         return Assignment(demand, (), idle=True)
 
-    def _open(self, demand: Demand, taken: Sequence[str] = ()) -> list[Ledger]:
+    def _open(self, demand: ResourceDemand, taken: Sequence[str] = ()) -> list[Ledger]:
         """Return the nodes that may take a model, room aside."""
-        wishes = Wishes(
+        node_constraints = NodeConstraints(
             needs_gpu=demand.needs_gpu,
             node_selector=demand.node_selector,
             tolerations=demand.tolerations,
         )
-        matching = self._matching.get(wishes)
+        matching = self._matching.get(node_constraints)
         if matching is None:
             ledgers = self._ledgers.values()
             matching = [
                 ledger
                 for ledger in ledgers
-                if ledger.node.takes_new and matches(wishes, ledger.node)
+                if ledger.node.takes_new and matches(node_constraints, ledger.node)
             ]
-            self._matching[wishes] = matching
+            self._matching[node_constraints] = matching
         return [ledger for ledger in matching if ledger.name not in taken] if taken else matching
 
-    def _best(self, demand: Demand, open_nodes: Sequence[Ledger]) -> Ledger | None:
+    def _best(self, demand: ResourceDemand, open_nodes: Sequence[Ledger]) -> Ledger | None:
         """Return the best node for one more replica, to run it or to get its files first."""
         ready = [ledger for ledger in open_nodes if demand.has_files(ledger.name)]
         fitting = [ledger for ledger in ready if self._fits_now(demand, ledger)]
@@ -259,23 +267,27 @@ class _Placing:
             default=None,
         )
 
-    def _on_its_way(self, demand: Demand, ready: Sequence[Ledger]) -> bool:
+    def _on_its_way(self, demand: ResourceDemand, ready: Sequence[Ledger]) -> bool:
         """Tell whether room can be made where the files are, so that none need be fetched."""
         return demand.on_demand is not None and any(
             self._eviction.victims(demand, ledger) is not None for ledger in ready
         )
 
-    def _fits_now(self, demand: Demand, ledger: Ledger) -> bool:
+    def _fits_now(self, demand: ResourceDemand, ledger: Ledger) -> bool:
         ending = (
             demand.on_demand is not None
             and (ledger.gpu.get(demand.model, 0) or ledger.host.get(demand.model, 0))
             and ledger.name not in self._running.get(demand.model, ())
-            and self._eviction.use(demand.model).phase in (Phase.NEW, Phase.IDLE)
+            and self._eviction.usage_of(demand.model).phase in (Phase.NEW, Phase.IDLE)
         )
-        return not ending and ledger.fits(demand) and not self._eviction.mates(demand, ledger)
+        return (
+            not ending
+            and ledger.fits(demand)
+            and not self._eviction.group_members_on(demand, ledger)
+        )
 
 
-def _room(ledger: Ledger, demand: Demand) -> int:
+def _room(ledger: Ledger, demand: ResourceDemand) -> int:
     if demand.needs_gpu:
         return ledger.gpu_free(demand.model) - demand.gpu_mib
     return ledger.total_free(demand.model) - demand.total_mib

@@ -15,7 +15,7 @@ from llama_halo.api.pod import EnvVar
 from llama_halo.gguf.companions import PROJECTOR
 from llama_halo.plan import chat_template, whisper
 from llama_halo.plan.facts import Defaults, ImageProfile
-from llama_halo.plan.model_files import DRAFT, MODEL, adapter_role, hears
+from llama_halo.plan.model_files import DRAFT, MODEL, adapter_role, is_transcription
 from llama_halo.plan.quantity import canonical_memory, canonical_quantity
 from llama_halo.plan.sizing import Sizing, batch_sizes, drafted_tokens, prompt_cache_mib
 
@@ -118,7 +118,7 @@ def _draft(spec: LlamaModelSpec, paths: Mapping[str, str], sizing: Sizing) -> li
 def _arguments(
     name: str, spec: LlamaModelSpec, paths: Mapping[str, str], sizing: Sizing
 ) -> list[str]:
-    if not hears(spec):
+    if not is_transcription(spec):
         return arguments(name, spec, paths, sizing)
     return whisper.arguments(spec, paths, mount=MODELS_MOUNT, port=PORT, threads=_threads(spec))
 
@@ -127,9 +127,9 @@ def environment(spec: LlamaModelSpec) -> list[dict[str, Any]]:
     """Return the container's environment; an entry of the spec replaces ours of the same name."""
     backend = backend_of(spec)
     ours = {"HOME": "/tmp"}  # noqa: S108  (an emptyDir)
-    if not hears(spec):
+    if not is_transcription(spec):
         ours["LLAMA_ARG_DEVICE"] = DEVICE[backend]
-    if not hears(spec) and backend is not Backend.CPU:
+    if not is_transcription(spec) and backend is not Backend.CPU:
         ours |= _LOAD_MODE
     theirs = {entry.name: _env_entry(entry) for entry in spec.env or ()}
     merged = {name: {"name": name, "value": value} for name, value in ours.items()} | theirs
@@ -146,10 +146,10 @@ def container(
 ) -> dict[str, Any]:
     """Return the complete server's container; the paths are those of its files, by role, below the
     store."""
-    images = defaults.whisper_images if hears(spec) else defaults.images
+    images = defaults.whisper_images if is_transcription(spec) else defaults.images
     profile = images.get(backend_of(spec), NO_IMAGE)
     return {
-        "name": "whisper-server" if hears(spec) else "llama-server",
+        "name": "whisper-server" if is_transcription(spec) else "llama-server",
         "image": spec.image or profile.image,
         "imagePullPolicy": "IfNotPresent",
         "command": list(spec.command or profile.command),
@@ -160,7 +160,7 @@ def container(
         "startupProbe": _probe(period=1, failures=defaults.startup_seconds),
         "readinessProbe": _probe(period=5, failures=3),
         # whisper-server has a few threads, and one recording after another.
-        "livenessProbe": _probe(period=30, failures=20 if hears(spec) else 6),
+        "livenessProbe": _probe(period=30, failures=20 if is_transcription(spec) else 6),
         "resources": _resources(spec, sizing),
         "securityContext": _container_security(spec),
         # Carries the last log lines of a crash into the pod's status.

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from llama_halo.api.reasons import Reason
 from llama_halo.plan import labels
-from llama_halo.plan.facts import Demand, NodeFacts, Usage
+from llama_halo.plan.facts import ModelUsage, NodeFacts, ResourceDemand
 from llama_halo.plan.ledger import GPU_NODE_LABELS, Ledger, matches
 from llama_halo.plan.quantity import human_gib
 
@@ -14,11 +14,11 @@ NODES_TOLD = 3
 
 
 def why_unplaced(
-    demand: Demand,
+    demand: ResourceDemand,
     ledgers: Mapping[str, Ledger],
     open_nodes: Sequence[Ledger],
     chosen: Sequence[str],
-    usage: Mapping[str, Usage],
+    usage: Mapping[str, ModelUsage],
 ) -> tuple[Reason, str]:
     """Return the reason and the sentence for a replica that no open node can take now."""
     have = f"{len(chosen)} of {demand.replicas} replicas have a node; " if chosen else ""
@@ -51,7 +51,7 @@ def why_unplaced(
     return Reason.WAITING_FOR_NODE, have + _no_node(demand, ledgers)
 
 
-def _no_node(demand: Demand, ledgers: Mapping[str, Ledger]) -> str:
+def _no_node(demand: ResourceDemand, ledgers: Mapping[str, Ledger]) -> str:
     if demand.node_selector:
         selector = ",".join(f"{key}={value}" for key, value in demand.node_selector)
     elif demand.needs_gpu:
@@ -67,7 +67,7 @@ def _no_node(demand: Demand, ledgers: Mapping[str, Ledger]) -> str:
     )
 
 
-def _too_large(demand: Demand, node: NodeFacts) -> str:
+def _too_large(demand: ResourceDemand, node: NodeFacts) -> str:
     if demand.gpu_mib > node.gpu_budget_mib:
         need, have, memory = demand.gpu_mib, node.gpu_budget_mib, "of GPU memory"
     else:
@@ -79,7 +79,7 @@ def _too_large(demand: Demand, node: NodeFacts) -> str:
     )
 
 
-def _shortage(demand: Demand, ledger: Ledger, usage: Mapping[str, Usage]) -> str:
+def _shortage(demand: ResourceDemand, ledger: Ledger, usage: Mapping[str, ModelUsage]) -> str:
     gpu_free = ledger.gpu_free(demand.model)
     if demand.gpu_mib > gpu_free:
         memory, need, free = "GPU memory", demand.gpu_mib, gpu_free
@@ -99,7 +99,7 @@ def _shortage(demand: Demand, ledger: Ledger, usage: Mapping[str, Usage]) -> str
     )
 
 
-def _doing(model: str, ledger: Ledger, usage: Mapping[str, Usage]) -> str:
+def _doing(model: str, ledger: Ledger, usage: Mapping[str, ModelUsage]) -> str:
     if model in ledger.leaving:
         return " on its way out"
     return " busy" if model in usage and usage[model].busy else ""

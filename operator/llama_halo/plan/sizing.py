@@ -15,7 +15,7 @@ from llama_halo.gguf.companions import PROJECTOR, Companion
 from llama_halo.gguf.memory import MIB, Estimate, Method, Serving
 from llama_halo.gguf.profile import Profile
 from llama_halo.plan.facts import Inspection
-from llama_halo.plan.model_files import DRAFT, MODEL, adapter_role, hears
+from llama_halo.plan.model_files import DRAFT, MODEL, adapter_role, is_transcription
 from llama_halo.plan.outcome import Invalid
 from llama_halo.plan.quantity import mebibytes
 
@@ -53,7 +53,7 @@ class Sizing:
 def size(spec: LlamaModelSpec, inspections: Mapping[str, Inspection]) -> Sizing | Invalid:
     """Return the sizes of a model; of what is not known by its role the spec must say all."""
     model = inspections.get(MODEL)
-    if hears(spec) and model and model.companion:
+    if is_transcription(spec) and model and model.companion:
         return _whisper(spec, model.companion)
     bundle = bundle_of(spec, inspections)
     if bundle is None:

@@ -13,7 +13,15 @@ from llama_halo.gguf.companions import PROJECTOR
 from llama_halo.gguf.memory import MIB, Estimate
 from llama_halo.gguf.profile import speaks_of_tools
 from llama_halo.plan.facts import FileFacts, Inspection
-from llama_halo.plan.model_files import MODEL, Part, all_known, current, inspection_of, known, parts
+from llama_halo.plan.model_files import (
+    MODEL,
+    Part,
+    all_inspected,
+    inspection_of,
+    inspections_by_role,
+    parts,
+    still_relevant,
+)
 from llama_halo.plan.quantity import human_gib
 from llama_halo.plan.sizing import Sizing, size
 from llama_halo.status.conditions import Detail
@@ -28,9 +36,9 @@ def model_status(spec: LlamaModelSpec, files: FileFacts, *, in_use_on: Set[str])
 
     `in_use_on` are the nodes where an earlier version of the model runs, with files of its own.
     """
-    inspections = known(spec, files)
-    sizing = size(spec, inspections) if all_known(spec, files) else None
-    kept = current(spec, files, in_use_on=in_use_on)
+    inspections = inspections_by_role(spec, files)
+    sizing = size(spec, inspections) if all_inspected(spec, files) else None
+    kept = still_relevant(spec, files, in_use_on=in_use_on)
     status: Json = {
         "model": _model(spec, files, inspections, sizing if isinstance(sizing, Sizing) else None)
     }
@@ -82,7 +90,7 @@ def memory_reserved(pods: Sequence[PodState]) -> Detail:
     if not held:
         return kind, "False", "NotHeld", "no pod holds memory"
     by_node = ", ".join(f"{human_gib(mib)} on {node}" for node, mib in sorted(held.items()))
-    return kind, "True", "Held", by_node
+    return kind, "True", "MemoryReservation", by_node
 
 
 def download_status(downloads: Sequence[Mapping[str, int]]) -> Json:
@@ -132,9 +140,9 @@ def _model(
     if context:
         model["contextSize"] = context
     if model_inspection and model_inspection.companion:
-        hears = {"capabilities": ["Audio"]} if model_inspection.companion.hears else {}
+        audio = {"capabilities": ["Audio"]} if model_inspection.companion.hears else {}
         size = {"sizeMiB": math.ceil(model_inspection.bytes / MIB)}
-        return model | {"architecture": model_inspection.companion.architecture} | size | hears
+        return model | {"architecture": model_inspection.companion.architecture} | size | audio
     if model_inspection is None or model_inspection.profile is None:
         return model
     model |= {

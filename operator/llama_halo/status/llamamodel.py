@@ -9,7 +9,7 @@ from typing import Any
 from llama_halo.api.llamamodel import LlamaModelSpec
 from llama_halo.api.reasons import FAILED_REASONS, STALLED_REASONS, Reason
 from llama_halo.plan import labels, server
-from llama_halo.plan.facts import FileFacts, Identity
+from llama_halo.plan.facts import FileFacts, Owner
 from llama_halo.plan.outcome import Invalid, Outcome, Plan, Wait
 from llama_halo.status.conditions import Detail, Verdict, conditions, failure_of, not_ready_since
 from llama_halo.status.files import (
@@ -30,7 +30,7 @@ from llama_halo.status.pods import (
 from llama_halo.status.verification import (
     NOT_YET,
     Verification,
-    is_wanted,
+    is_enabled,
     verification_status,
 )
 
@@ -56,7 +56,7 @@ class Children:
 
 
 def llamamodel_status(  # noqa: PLR0913  (everything a status is made of, by name)
-    owner: Identity,
+    owner: Owner,
     *,
     spec: LlamaModelSpec | None,
     outcome: Outcome,
@@ -121,7 +121,7 @@ def llamamodel_status(  # noqa: PLR0913  (everything a status is made of, by nam
         status["nodeSummary"] = ",".join(nodes)
     if config_hash:
         status["configHash"] = config_hash
-    if tried and spec is not None and is_wanted(spec):
+    if tried and spec is not None and is_enabled(spec):
         status |= verification_status(tried)
     if spec is not None:
         status |= model_status(spec, files, in_use_on=_earlier_on(states, outcome))
@@ -143,7 +143,7 @@ def _details(
     tried: Verification | None,
 ) -> list[Detail]:
     details = [files_verified(spec, files), memory_reserved(pods)]
-    return [*details, tried.detail if tried else NOT_YET] if is_wanted(spec) else details
+    return [*details, tried.detail if tried else NOT_YET] if is_enabled(spec) else details
 
 
 def _earlier_on(pods: Sequence[PodState], outcome: Outcome) -> frozenset[str]:

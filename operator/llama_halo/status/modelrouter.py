@@ -10,7 +10,7 @@ from llama_halo.api.modelrouter import ModelRouterSpec
 from llama_halo.api.reasons import FAILED_REASONS, STALLED_REASONS, ConditionType, Reason
 from llama_halo.plan.engines import gateway
 from llama_halo.plan.engines.choice import engine_of
-from llama_halo.plan.facts import Identity
+from llama_halo.plan.facts import Owner
 from llama_halo.plan.modelrouter import url
 from llama_halo.plan.outcome import Invalid, Outcome, Plan, Wait
 from llama_halo.status.conditions import Verdict, condition, conditions, not_ready_since
@@ -39,7 +39,7 @@ class ServedModel:
 
 
 def modelrouter_status(  # noqa: PLR0913  (everything a status is made of, by name)
-    owner: Identity,
+    owner: Owner,
     *,
     spec: ModelRouterSpec | None,
     outcome: Outcome,

@@ -1,4 +1,4 @@
-"""Whether a model calls tools, and how quick it is: the question, and what its answer shows; pure.
+"""Whether a model calls tools, and how fast it is: the request, and what its answer shows; pure.
 
 A coding agent is of no use with a model that tells what it would do instead of calling a tool, and
 whether one does depends on its file, its chat template and the server's version together. So it is
@@ -42,14 +42,14 @@ class Verification:
         return ConditionType.TOOL_CALLING, self.status, self.reason, self.message
 
 
-def is_wanted(spec: LlamaModelSpec) -> bool:
+def is_enabled(spec: LlamaModelSpec) -> bool:
     """Tell whether a model is to be tried: one that chats, and is not exempt."""
     return spec.mode in (None, "Chat") and (
         spec.verify is None or spec.verify.tool_calling != "Off"
     )
 
 
-def question() -> Json:
+def tool_call_request() -> Json:
     """Return the request: a tool, and a reason to call it. It ends soon whatever the model does."""
     parameters = {
         "type": "object",
@@ -73,7 +73,7 @@ def question() -> Json:
     }
 
 
-def judge(config_hash: str, props: Json, status: int, body: Any) -> Verification:
+def evaluate(config_hash: str, props: Json, status: int, body: Any) -> Verification:
     """Return what the server's properties and its answer show."""
     answer = body if isinstance(body, dict) else {}
     verdict, reason, message = _judge(props, status, answer)
@@ -175,7 +175,7 @@ def _short(text: str) -> str:
     return line if len(line) <= TOLD_CHARACTERS else f"{line[:TOLD_CHARACTERS]}…"
 
 
-def remembered(status: Mapping[str, Any]) -> Verification | None:
+def from_status(status: Mapping[str, Any]) -> Verification | None:
     """Return what an earlier status says of a check, None when there was none."""
     config_hash = status.get("verifiedConfigHash", "")
     tool_calling, speed = condition(status, ConditionType.TOOL_CALLING), status.get("speed") or {}

@@ -15,7 +15,7 @@ from llama_halo.gateway.apis.validation import session_of
 from llama_halo.gateway.http.errors import Failure, anthropic_error, from_upstream, openai_error
 from llama_halo.gateway.http.sse import SseEvent, encode, events
 from llama_halo.gateway.models.model import Model, model_of, servers, urls
-from llama_halo.gateway.routing.features import Traits, traits_of
+from llama_halo.gateway.routing.features import RequestFeatures, features_of
 from llama_halo.gateway.routing.table import resolve
 
 CONFIG = GatewayConfig.model_validate(
@@ -44,7 +44,7 @@ MODELS = {
         model("large", "qwen", "gpt-4o-mini"),
         model("little", "gpt-4o-mini"),
         model("found", "vision", labels={"tier": "agents", "x": "y"}),
-        model("other", "elsewhere", labels={"tier": "none"}),
+        model("other", "provider_models", labels={"tier": "none"}),
     )
 }
 
@@ -59,7 +59,7 @@ MODELS = {
         ("gpt-4o-mini", False, "big explicit"),
         ("found", False, "found explicit"),
         ("vision", False, "found explicit"),
-        ("elsewhere", False, None),
+        ("provider_models", False, None),
         ("default", False, "small default"),
         ("background", False, "small background"),
         ("think", False, None),
@@ -71,13 +71,13 @@ MODELS = {
     ],
 )
 def test_a_name_becomes_a_model(name: str, background: bool, target: str | None) -> None:
-    value = resolve(CONFIG, MODELS, name, Traits(background=background))
+    value = resolve(CONFIG, MODELS, name, RequestFeatures(background=background))
     assert (value and f"{value.name} {value.route}") == target
 
 
 def test_without_a_pattern_claude_goes_to_the_default_route() -> None:
     config = CONFIG.model_copy(update={"models": (), "routes": Routes(default="found")})
-    target = resolve(config, MODELS, "claude-sonnet-5", Traits())
+    target = resolve(config, MODELS, "claude-sonnet-5", RequestFeatures())
     assert target is not None
     assert (target.name, target.route) == ("found", "default")
 
@@ -116,7 +116,7 @@ PARTS = {"model": "x", "messages": [{"role": "user", "content": [{"text": "### T
 def test_a_side_task_is_told_by_its_shape_and_not_taken_for_a_first_question(
     headers: dict[str, str], body: dict[str, Any], background: bool
 ) -> None:
-    assert traits_of(headers, body, 0).background is background
+    assert features_of(headers, body, 0).background is background
 
 
 def text(arguments: str) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llama_halo.kube.cache import Key, Store, key_of
+from llama_halo.kube.cache import Key, ObjectCache, key_of
 
 
 def pod(name: str = "p", *, uid: str = "u1", version: int = 1, model: str = "m") -> dict[str, Any]:
@@ -29,7 +29,7 @@ OWNER = Key("LlamaModel", "llm", "m")
 
 
 def test_an_older_version_of_the_same_object_is_ignored() -> None:
-    store = Store()
+    store = ObjectCache()
     assert store.observe(pod(version=5))
     assert not store.observe(pod(version=4))
     assert not store.observe(pod(version=5))
@@ -37,7 +37,7 @@ def test_an_older_version_of_the_same_object_is_ignored() -> None:
 
 
 def test_a_deleted_object_does_not_come_back_by_a_late_event() -> None:
-    store = Store()
+    store = ObjectCache()
     store.observe(pod(version=5))
     assert store.forget(pod(version=6))
     assert not store.observe(pod(version=5))
@@ -45,7 +45,7 @@ def test_a_deleted_object_does_not_come_back_by_a_late_event() -> None:
 
 
 def test_an_object_that_lost_its_label_and_got_it_back_is_seen_again() -> None:
-    store = Store()
+    store = ObjectCache()
     store.observe(pod(version=5))
     assert store.forget(pod(version=6)), "the labelled watch calls it deleted"
     assert store.observe(pod(version=7))
@@ -54,7 +54,7 @@ def test_an_object_that_lost_its_label_and_got_it_back_is_seen_again() -> None:
 
 
 def test_an_object_made_anew_under_the_same_name_replaces_the_old_one() -> None:
-    store = Store()
+    store = ObjectCache()
     store.observe(pod(uid="u1", version=5))
     assert store.observe(pod(uid="u2", version=9))
     assert not store.forget(pod(uid="u1", version=8)), "the old one's end is old news"
@@ -65,7 +65,7 @@ def test_an_object_made_anew_under_the_same_name_replaces_the_old_one() -> None:
 
 
 def test_a_list_removes_what_it_lacks_but_not_what_is_newer_than_it() -> None:
-    store = Store()
+    store = ObjectCache()
     store.observe(pod("old", uid="u1", version=5))
     store.observe(pod("new", uid="u2", version=50))
     changed = store.replace("Pod", [], 20)
@@ -74,7 +74,7 @@ def test_a_list_removes_what_it_lacks_but_not_what_is_newer_than_it() -> None:
 
 
 def test_children_are_found_by_their_owner_and_leave_with_their_label() -> None:
-    store = Store()
+    store = ObjectCache()
     store.observe(pod(version=1))
     assert len(store.children(OWNER)) == 1
     store.observe(pod(version=2, model="other"))
@@ -83,7 +83,7 @@ def test_children_are_found_by_their_owner_and_leave_with_their_label() -> None:
 
 
 def test_managed_fields_are_not_kept() -> None:
-    store = Store()
+    store = ObjectCache()
     store.observe(pod())
     assert "managedFields" not in store.all("Pod")[0]["metadata"]
 
@@ -99,7 +99,7 @@ def test_the_order_of_news_does_not_matter_when_versions_differ(
     events: list[tuple[str, str, int]], random: Any
 ) -> None:
     def final(order: list[tuple[str, str, int]]) -> set[tuple[str, str]]:
-        store = Store()
+        store = ObjectCache()
         for action, name, version in order:
             obj = pod(name, uid=name, version=version)
             store.forget(obj) if action == "forget" else store.observe(obj)

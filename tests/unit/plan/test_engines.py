@@ -15,13 +15,13 @@ from llama_halo.api.modelrouter import ModelRouterSpec
 from llama_halo.cli import env
 from llama_halo.plan.engines import claude_code_router, litellm, llama_swap, sidecar
 from llama_halo.plan.engines.choice import engine_of
-from llama_halo.plan.facts import Identity, RouterFacts
+from llama_halo.plan.facts import Owner, RouterFacts
 from llama_halo.plan.modelrouter import plan_modelrouter
 from llama_halo.settings import DEFAULT_ENGINE_IMAGES
 from llama_halo.status.modelrouter import modelrouter_status
 from tests.support.golden import DEFAULTS
 
-OWNER = Identity("ModelRouter", "llm", "main", "uid", 1)
+OWNER = Owner("ModelRouter", "llm", "main", "uid", 1)
 Json = dict[str, Any]
 CCR, LITELLM, SWAP = ({name: {}} for name in ("claudeCodeRouter", "liteLLM", "llamaSwap"))
 ONE_KEY = {"secretRef": {"name": "keys", "keys": ["alice"]}}

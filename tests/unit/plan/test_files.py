@@ -18,21 +18,21 @@ from llama_halo.plan.facts import (
     ClaimFacts,
     DeploymentFacts,
     FileFacts,
-    Identity,
     Inspection,
     JobFacts,
     ModelFacts,
+    Owner,
     Problem,
     StoredAt,
 )
 from llama_halo.plan.llamamodel import demand, plan_llamamodel
-from llama_halo.plan.model_files import current, source_key
+from llama_halo.plan.model_files import source_key, still_relevant
 from llama_halo.plan.outcome import Invalid, Outcome, Plan, Ref, Wait
 from tests.support.gguf_files import header_bytes
 from tests.support.gguf_models import MODELS
 from tests.support.golden import DEFAULTS
 
-OWNER = Identity("LlamaModel", "llm", "coder", "uid-1", 1)
+OWNER = Owner("LlamaModel", "llm", "coder", "uid-1", 1)
 HUB = {"huggingFace": {"repo": "o/r", "file": "x-Q4_K_M.gguf"}}
 LOCAL = {"local": {"path": "x.gguf"}}
 CLAIM = {"persistentVolumeClaim": {"claimName": "models"}}
@@ -333,9 +333,9 @@ def test_old_files_are_remembered_until_the_new_ones_are_there() -> None:
     spec = LlamaModelSpec.model_validate({"source": HUB})
     old = StoredAt("n1", "hf/o/r/old/x.gguf", 1)
     expected = replace(INSPECTED, stored=(old,))
-    assert current(spec, expected).stored == (old,)
+    assert still_relevant(spec, expected).stored == (old,)
     new = StoredAt("n1", inspection().path, 1)
-    assert current(spec, replace(expected, stored=(new, old))).stored == (new,)
+    assert still_relevant(spec, replace(expected, stored=(new, old))).stored == (new,)
 
 
 def test_names_and_labels_keep_jobs_out_of_the_models_service() -> None:
@@ -479,10 +479,10 @@ def test_while_any_part_is_unknown_nothing_that_may_run_is_forgotten() -> None:
     files = FileFacts(inspections=(model, projector), stored=stored)
     other = {"source": {"huggingFace": {"repo": "o/r", "file": "y.gguf"}}}
     changed = LlamaModelSpec.model_validate({**other, "projector": PARTS["projector"]})
-    assert current(changed, files).stored == stored
+    assert still_relevant(changed, files).stored == stored
     alone = LlamaModelSpec.model_validate({"source": HUB})
-    assert current(alone, files, in_use_on={"n1"}).stored == stored, "an old pod has it open"
-    assert current(alone, files).stored == stored[:1]
+    assert still_relevant(alone, files, in_use_on={"n1"}).stored == stored, "an old pod has it open"
+    assert still_relevant(alone, files).stored == stored[:1]
 
 
 def test_a_file_that_two_parts_share_is_fetched_once() -> None:

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from llama_halo.api.llamamodel import LlamaModelSpec
 from llama_halo.api.reasons import Reason
 from llama_halo.plan import labels
-from llama_halo.plan.facts import Assignment, DeploymentFacts, FileFacts, Identity, ModelFacts
+from llama_halo.plan.facts import Assignment, DeploymentFacts, FileFacts, ModelFacts, Owner
 from llama_halo.plan.llamamodel import demand, plan_llamamodel
 from llama_halo.plan.outcome import Invalid, Outcome, Plan, Ref, Wait, ref_of
 from tests.support.golden import DEFAULTS
 
-OWNER = Identity("LlamaModel", "llm", "coder", "uid-1", 1)
+OWNER = Owner("LlamaModel", "llm", "coder", "uid-1", 1)
 BASE: dict[str, Any] = {
     "source": {"local": {"path": "x.gguf"}},
     "contextSize": 4096,

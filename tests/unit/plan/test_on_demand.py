@@ -9,18 +9,18 @@ import pytest
 
 from llama_halo.api.llamamodel import LlamaModelSpec
 from llama_halo.api.reasons import Reason
-from llama_halo.controllers.placement.lease_activity import Activity
+from llama_halo.controllers.placement.lease_activity import LeaseActivity
 from llama_halo.kube.cache import Key
 from llama_halo.plan import labels
 from llama_halo.plan.facts import (
     Assignment,
-    Demand,
     FileFacts,
-    Held,
+    MemoryReservation,
     ModelFacts,
+    ModelUsage,
     OnDemand,
     Phase,
-    Usage,
+    ResourceDemand,
 )
 from llama_halo.plan.llamamodel import demand, plan_llamamodel
 from llama_halo.plan.outcome import Plan
@@ -29,18 +29,18 @@ from tests.support.golden import DEFAULTS
 from tests.unit.plan.test_llamamodel import BASE, OWNER, live
 from tests.unit.plan.test_placement import node, wants
 
-IDLE = Usage(phase=Phase.LOADED, idle_seconds=100, resident_seconds=100)
-BUSY = Usage(phase=Phase.LOADED, busy=True, resident_seconds=100)
-ASLEEP = Usage(phase=Phase.IDLE)
-WANTED = Usage(phase=Phase.IDLE, busy=True, wanted_since=1)
+IDLE = ModelUsage(phase=Phase.LOADED, idle_seconds=100, resident_seconds=100)
+BUSY = ModelUsage(phase=Phase.LOADED, busy=True, resident_seconds=100)
+ASLEEP = ModelUsage(phase=Phase.IDLE)
+WANTED = ModelUsage(phase=Phase.IDLE, busy=True, wanted_since=1)
 
 
-def comes(model: str, gib: int, **more: Any) -> Demand:
+def comes(model: str, gib: int, **more: Any) -> ResourceDemand:
     wish = OnDemand(idle_timeout_seconds=900, min_resident_seconds=60)
     return wants(model, gib, on_demand=replace(wish, **more))
 
 
-def decide(*demands: Demand, **usage: Usage) -> Decision:
+def decide(*demands: ResourceDemand, **usage: ModelUsage) -> Decision:
     """Decide on one node of 112 GiB, where every loaded model is."""
     present = [
         assignment for assignment in demands if usage.get(assignment.model, IDLE).phase in LOADED
@@ -50,7 +50,7 @@ def decide(*demands: Demand, **usage: Usage) -> Decision:
         [node("n1")],
         current={item.model: ["n1"] for item in present},
         running={item.model: frozenset({"n1"}) for item in present},
-        held=[Held(item.model, "n1", item.gpu_mib, item.host_mib) for item in present],
+        held=[MemoryReservation(item.model, "n1", item.gpu_mib, item.host_mib) for item in present],
         usage=usage,
     )
 
@@ -86,7 +86,7 @@ def test_for_one_that_is_wanted_idle_ones_go_as_few_as_it_takes() -> None:
     ],
     ids=["the longest idle one", "whichever it is"],
 )
-def test_the_longest_idle_one_goes_first(first: Usage, second: Usage) -> None:
+def test_the_longest_idle_one_goes_first(first: ModelUsage, second: ModelUsage) -> None:
     demands = comes("first", 50), comes("second", 50), comes("new", 50)
     assert decide(*demands, first=first, second=second, new=WANTED).unload == {"first"}
 
@@ -102,7 +102,7 @@ def test_the_lowest_priority_goes_first_however_lately_it_was_used() -> None:
     [BUSY, replace(IDLE, resident_seconds=59), replace(IDLE, trusted=False)],
     ids=["busy", "not resident for long enough", "perhaps not heard of"],
 )
-def test_who_may_not_go_stays_and_the_other_one_waits(usage: Usage) -> None:
+def test_who_may_not_go_stays_and_the_other_one_waits(usage: ModelUsage) -> None:
     assignments = decide(comes("a", 70), comes("new", 70), a=usage, new=WANTED)
     assert assignments.unload == frozenset()
     assert assignments.assignments["a"].nodes == ("n1",)
@@ -123,7 +123,10 @@ def test_the_pod_of_one_that_was_unloaded_is_waited_for_too() -> None:
         [node("n1")],
         current={"gone": ["n1"], "b": ["n1"]},
         running={"b": frozenset({"n1"})},
-        held=[Held("gone", "n1", 50 * 1024, 1024, 50 * 1024, 1024), Held("b", "n1", 50 * 1024, 0)],
+        held=[
+            MemoryReservation("gone", "n1", 50 * 1024, 1024, 50 * 1024, 1024),
+            MemoryReservation("b", "n1", 50 * 1024, 0),
+        ],
         usage={"gone": ASLEEP, "b": IDLE, "new": WANTED},
     )
     assert decision.unload == frozenset()
@@ -131,7 +134,7 @@ def test_the_pod_of_one_that_was_unloaded_is_waited_for_too() -> None:
 
 
 def test_an_always_on_model_makes_idle_ones_go() -> None:
-    assignments = decide(comes("a", 70), wants("always", 70), a=IDLE, always=Usage())
+    assignments = decide(comes("a", 70), wants("always", 70), a=IDLE, always=ModelUsage())
     assert assignments.unload == {"a"}
 
 
@@ -152,7 +155,7 @@ def test_after_its_timeout_an_idle_model_goes_unasked_and_that_is_looked_for_in_
 
 
 def test_a_model_to_be_preloaded_is_loaded_once_and_makes_nobody_go() -> None:
-    new = Usage(phase=Phase.NEW)
+    new = ModelUsage(phase=Phase.NEW)
     assignments = decide(comes("a", 50, preload=True), a=new)
     assert assignments.assignments["a"].nodes == ("n1",)
     assignments = decide(comes("a", 50, preload=True), a=ASLEEP)
@@ -230,8 +233,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def activity(clock: Clock) -> Activity:
-    lease_activity = Activity(clock)
+def activity(clock: Clock) -> LeaseActivity:
+    lease_activity = LeaseActivity(clock)
     lease_activity.watched(None, sound=True)
     clock.now += 20
     return lease_activity
@@ -243,7 +246,7 @@ def lease(phase: str = "Loaded", **gateways: str) -> dict[str, Any]:
 
 
 def test_a_gateway_with_requests_in_flight_is_busy_for_15_seconds_after_each_word(
-    activity: Activity, clock: Clock
+    activity: LeaseActivity, clock: Clock
 ) -> None:
     assert activity.note(KEY, lease(a="1/2"))
     assert activity.usage(KEY).busy
@@ -258,7 +261,7 @@ def test_a_gateway_with_requests_in_flight_is_busy_for_15_seconds_after_each_wor
 
 
 def test_its_last_word_ends_it_at_once_unless_another_gateway_is_busy(
-    activity: Activity, clock: Clock
+    activity: LeaseActivity, clock: Clock
 ) -> None:
     activity.note(KEY, lease(a="1/1", b="1/1"))
     assert not activity.note(KEY, lease(a="2/0", b="1/1"))
@@ -268,7 +271,7 @@ def test_its_last_word_ends_it_at_once_unless_another_gateway_is_busy(
     assert activity.usage(KEY).idle_seconds == pytest.approx(3)
 
 
-def test_a_word_that_is_none_makes_nobody_busy(activity: Activity) -> None:
+def test_a_word_that_is_none_makes_nobody_busy(activity: LeaseActivity) -> None:
     activity.note(KEY, lease(a="", b="x/y", c="5", d="1/-3"))
     assert activity.usage(KEY).busy is True, "a bare number is a count of requests"
     activity.note(KEY, lease(a="", b="x/y", d="1/-3"))
@@ -276,7 +279,7 @@ def test_a_word_that_is_none_makes_nobody_busy(activity: Activity) -> None:
 
 
 def test_nobody_is_judged_until_the_watch_was_sound_for_15_seconds(clock: Clock) -> None:
-    activity = Activity(clock)
+    activity = LeaseActivity(clock)
     activity.note(KEY, lease(a="1/0"))
     assert not activity.usage(KEY).trusted
     activity.watched(None, sound=True)
@@ -290,7 +293,7 @@ def test_nobody_is_judged_until_the_watch_was_sound_for_15_seconds(clock: Clock)
     assert not activity.usage(KEY).trusted
 
 
-def test_who_goes_past_the_gateways_counts(activity: Activity, clock: Clock) -> None:
+def test_who_goes_past_the_gateways_counts(activity: LeaseActivity, clock: Clock) -> None:
     activity.note(KEY, lease(a="1/0"))
     activity.seen_busy(KEY)
     assert activity.usage(KEY).busy
@@ -298,7 +301,7 @@ def test_who_goes_past_the_gateways_counts(activity: Activity, clock: Clock) -> 
     assert not activity.usage(KEY).busy
 
 
-def test_residence_begins_with_the_load(activity: Activity, clock: Clock) -> None:
+def test_residence_begins_with_the_load(activity: LeaseActivity, clock: Clock) -> None:
     activity.note(KEY, lease("Idle"))
     clock.now += 100
     activity.note(KEY, lease("Loaded", a="1/1"))
@@ -308,7 +311,7 @@ def test_residence_begins_with_the_load(activity: Activity, clock: Clock) -> Non
     assert activity.usage(KEY).resident_seconds == pytest.approx(5)
 
 
-def test_a_model_whose_lease_is_gone_is_forgotten(activity: Activity) -> None:
+def test_a_model_whose_lease_is_gone_is_forgotten(activity: LeaseActivity) -> None:
     activity.note(KEY, lease(a="1/1"))
     assert activity.note(KEY, None)
     assert activity.phase(KEY) is Phase.NEW

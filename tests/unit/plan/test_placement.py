@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from llama_halo.api.pod import Toleration
 from llama_halo.api.reasons import Reason
-from llama_halo.plan.facts import Assignment, Demand, Held, NodeFacts, Taint
+from llama_halo.plan.facts import Assignment, MemoryReservation, NodeFacts, ResourceDemand, Taint
 from llama_halo.plan.placement import place
 
 HALO = {"llama-halo.dev/strix-halo": "true"}
@@ -23,19 +23,19 @@ def node(name: str, gib: int = 120, **more: object) -> NodeFacts:
     return replace(facts, **more)  # type: ignore[arg-type]
 
 
-def wants(model: str, gib: int, replicas: int = 1, **more: object) -> Demand:
-    demand = Demand(
+def wants(model: str, gib: int, replicas: int = 1, **more: object) -> ResourceDemand:
+    demand = ResourceDemand(
         model=model, replicas=replicas, gpu_mib=gib * 1024, host_mib=1024, needs_gpu=True
     )
     return replace(demand, **more)  # type: ignore[arg-type]
 
 
 def decide(
-    *demands: Demand,
+    *demands: ResourceDemand,
     nodes: list[NodeFacts],
     current: dict[str, list[str]] | None = None,
     running: dict[str, frozenset[str]] | None = None,
-    held: tuple[Held, ...] = (),
+    held: tuple[MemoryReservation, ...] = (),
 ) -> dict[str, Assignment]:
     return place(
         demands, nodes, current=current or {}, running=running or {}, held=held
@@ -77,7 +77,10 @@ def test_a_model_that_fits_nowhere_waits_and_is_told_the_numbers() -> None:
     value = decide(
         wants("llm/big", 71),
         nodes=[node("halo-1", 112)],
-        held=(Held("llm/coder", "halo-1", 46182, 1024), Held("llm/small", "halo-1", 21401, 1024)),
+        held=(
+            MemoryReservation("llm/coder", "halo-1", 46182, 1024),
+            MemoryReservation("llm/small", "halo-1", 21401, 1024),
+        ),
     )["llm/big"]
     assert value.nodes == ()
     assert value.reason is Reason.WAITING_FOR_MEMORY
@@ -87,7 +90,7 @@ def test_a_model_that_fits_nowhere_waits_and_is_told_the_numbers() -> None:
 
 def test_memory_of_a_terminating_pod_is_not_given_twice() -> None:
     assignments = decide(
-        wants("b", 80), nodes=[node("n1")], held=(Held("gone", "n1", 60 * 1024, 0),)
+        wants("b", 80), nodes=[node("n1")], held=(MemoryReservation("gone", "n1", 60 * 1024, 0),)
     )
     assert assignments["b"].reason is Reason.WAITING_FOR_MEMORY
 
@@ -97,7 +100,7 @@ def test_a_model_that_outgrows_its_node_moves() -> None:
         wants("a", 60),
         nodes=[node("small", 40), node("big")],
         current={"a": ["small"]},
-        held=(Held("a", "small", 20 * 1024, 1024),),
+        held=(MemoryReservation("a", "small", 20 * 1024, 1024),),
     )
     assert assignments["a"].nodes == ("big",)
 
@@ -189,7 +192,7 @@ def test_a_model_that_shrinks_holds_what_it_held_until_its_old_pod_is_gone() -> 
         wants("b", 70),
         nodes=[node("n1", 112)],
         current={"a": ["n1"]},
-        held=(Held("a", "n1", 70 * 1024, 1024),),
+        held=(MemoryReservation("a", "n1", 70 * 1024, 1024),),
     )
     assert assignments["a"].nodes == ("n1",)
     assert assignments["b"].reason is Reason.WAITING_FOR_MEMORY
@@ -227,7 +230,7 @@ current_ = st.dictionaries(
 
 @given(demands_, nodes_, current_)
 def test_no_node_is_ever_given_more_than_it_has(
-    demands: list[Demand], nodes: list[NodeFacts], current: dict[str, list[str]]
+    demands: list[ResourceDemand], nodes: list[NodeFacts], current: dict[str, list[str]]
 ) -> None:
     assignments = place(demands, nodes, current=current, running={}, held=()).assignments
     by_name = {demand.model: demand for demand in demands}
@@ -243,7 +246,7 @@ def test_no_node_is_ever_given_more_than_it_has(
 
 @given(demands_, nodes_, current_)
 def test_the_same_input_gives_the_same_decision_in_any_order_of_nodes(
-    demands: list[Demand], nodes: list[NodeFacts], current: dict[str, list[str]]
+    demands: list[ResourceDemand], nodes: list[NodeFacts], current: dict[str, list[str]]
 ) -> None:
     once = place(demands, nodes, current=current, running={}, held=()).assignments
     turned = list(reversed(nodes))
@@ -253,7 +256,7 @@ def test_the_same_input_gives_the_same_decision_in_any_order_of_nodes(
 
 @given(demands_, nodes_)
 def test_a_decision_that_is_carried_out_is_made_again(
-    demands: list[Demand], nodes: list[NodeFacts]
+    demands: list[ResourceDemand], nodes: list[NodeFacts]
 ) -> None:
     once = place(demands, nodes, current={}, running={}, held=()).assignments
     carried_out = {model: demand.nodes for model, demand in once.items()}
@@ -265,7 +268,7 @@ def test_a_decision_that_is_carried_out_is_made_again(
 
 @given(demands_, nodes_, current_)
 def test_every_model_has_its_replicas_or_a_reason(
-    demands: list[Demand], nodes: list[NodeFacts], current: dict[str, list[str]]
+    demands: list[ResourceDemand], nodes: list[NodeFacts], current: dict[str, list[str]]
 ) -> None:
     for demand in demands:
         decided = place(demands, nodes, current=current, running={}, held=())
@@ -273,7 +276,7 @@ def test_every_model_has_its_replicas_or_a_reason(
         assert len(assignments.nodes) == demand.replicas or assignments.message
 
 
-def stored(model: str, gib: int, *nodes: str, **more: object) -> Demand:
+def stored(model: str, gib: int, *nodes: str, **more: object) -> ResourceDemand:
     """Return a demand whose files are on these nodes, and can be fetched to others."""
     facts = {"stored_on": frozenset(nodes), "fetchable_to": None, **more}
     return wants(model, gib, **facts)  # type: ignore[arg-type]
@@ -292,26 +295,26 @@ def test_files_that_are_nowhere_are_fetched_and_hold_no_memory() -> None:
 
 
 def test_a_download_goes_on_where_it_began_though_the_node_filled_up() -> None:
-    held = (Held("other", "n1", 100 * 1024, 0),)
+    held = (MemoryReservation("other", "n1", 100 * 1024, 0),)
     demand = stored("a", 70, fetching_on=frozenset({"n1"}))
     assignments = decide(demand, nodes=[node("n1"), node("n2")], held=held)
     assert assignments["a"].fetch_to == ("n1",)
 
 
 def test_with_room_nowhere_files_are_fetched_where_the_model_could_run_one_day() -> None:
-    held = (Held("other", "n1", 100 * 1024, 0),)
+    held = (MemoryReservation("other", "n1", 100 * 1024, 0),)
     assignments = decide(stored("a", 70), nodes=[node("n1"), node("small", 40)], held=held)
     assert assignments["a"].fetch_to == ("n1",)
 
 
 def test_what_is_in_the_way_of_a_model_whose_files_are_there_is_told() -> None:
-    held = (Held("other", "n1", 100 * 1024, 0),)
+    held = (MemoryReservation("other", "n1", 100 * 1024, 0),)
     assignments = decide(stored("a", 70, "n1"), nodes=[node("n1")], held=held)
     assert (assignments["a"].fetch_to, assignments["a"].reason) == ((), Reason.WAITING_FOR_MEMORY)
 
 
 def test_a_node_with_room_gets_the_files_when_the_one_that_has_them_is_full() -> None:
-    held = (Held("other", "n1", 100 * 1024, 0),)
+    held = (MemoryReservation("other", "n1", 100 * 1024, 0),)
     assignments = decide(stored("a", 70, "n1"), nodes=[node("n1"), node("n2")], held=held)
     assert assignments["a"].fetch_to == ("n2",)
 
@@ -321,7 +324,7 @@ def test_new_files_are_fetched_to_where_the_old_ones_serve() -> None:
         stored("a", 20),
         nodes=[node("n1"), node("small", 40)],
         current={"a": ["n1"]},
-        held=(Held("a", "n1", 20 * 1024, 1024),),
+        held=(MemoryReservation("a", "n1", 20 * 1024, 1024),),
     )
     assert (assignments["a"].nodes, assignments["a"].fetch_to) == ((), ("n1",))
 
@@ -339,7 +342,7 @@ def test_a_node_whose_memory_others_use_is_left_for_one_that_has_room() -> None:
     """The scheduler counts pods that are not ours."""
     demands, nodes, current = [wants("a", 20)], [node("n1"), node("n2")], {"a": ["n1"]}
     refused = {"a": frozenset({"n1"})}
-    held = [Held("a", "n1", 20 * 1024, 1024)]
+    held = [MemoryReservation("a", "n1", 20 * 1024, 1024)]
     decision = place(demands, nodes, current=current, running={}, held=held, refused=refused)
     assert decision.assignments["a"].nodes == ("n2",)
     decision = place(demands, nodes[:1], current=current, running={}, held=held, refused=refused)

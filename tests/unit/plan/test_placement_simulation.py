@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from llama_halo.controllers.placement.reservations import Stakes
+from llama_halo.controllers.placement.reservations import ReservationIndex
 from llama_halo.kube.cache import Key
-from llama_halo.plan.facts import Demand, NodeFacts, OnDemand, Phase, Usage
+from llama_halo.plan.facts import ModelUsage, NodeFacts, OnDemand, Phase, ResourceDemand
 from llama_halo.plan.ledger import matches
 from llama_halo.plan.placement import Decision, place
 
@@ -41,7 +41,7 @@ class Pod:
 class Model:
     """One LlamaModel, its Lease and its Deployments."""
 
-    demand: Demand
+    demand: ResourceDemand
     deployments: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Replicas and GPU memory by node."""
     phase: Phase = Phase.NEW
@@ -65,12 +65,12 @@ class World:
         self.count = 0
         self.unloads = self.moves = self.loads = 0
 
-    def demands(self) -> list[Demand]:
+    def demands(self) -> list[ResourceDemand]:
         return [model.demand for model in self.models.values()]
 
-    def usage(self) -> dict[str, Usage]:
+    def usage(self) -> dict[str, ModelUsage]:
         return {
-            name: Usage(
+            name: ModelUsage(
                 phase=model.phase,
                 busy=model.busy,
                 wanted_since=model.wanted_since,
@@ -82,8 +82,8 @@ class World:
             if model.demand.on_demand
         }
 
-    def stakes(self) -> Stakes:
-        index = Stakes()
+    def stakes(self) -> ReservationIndex:
+        index = ReservationIndex()
         for pod in self.pods:
             index.note(Key("Pod", "ns", pod.name), pod_object(pod))
         for name, model in self.models.items():
@@ -105,7 +105,7 @@ class World:
 
     # What the operator does with a decision.
 
-    def carry_out(self, decision: Decision) -> None:
+    def apply_and_prune(self, decision: Decision) -> None:
         for name, model in self.models.items():
             assignments = decision.assignments[model.demand.model]
             was_on = {on for on, (replicas, _) in model.deployments.items() if replicas}
@@ -196,7 +196,7 @@ class World:
                 preload=self.chance.random() < 0.2,
                 group=self.chance.choice(["", "", "big"]),
             )
-        demand = Demand(
+        demand = ResourceDemand(
             model=f"ns/{name}",
             replicas=1 if wish else self.chance.choice([1, 1, 2]),
             gpu_mib=gib * GIB,
@@ -382,7 +382,7 @@ def may_go(world: World, pod: Pod) -> bool:
     return bool(model and model.demand.on_demand and not model.busy)
 
 
-def mate_of(world: World, demand: Demand, models: set[str]) -> bool:
+def mate_of(world: World, demand: ResourceDemand, models: set[str]) -> bool:
     group = demand.on_demand.group if demand.on_demand else ""
     others = [world.models[model].demand for model in models if model in world.models]
     return any(
@@ -398,7 +398,7 @@ def settle(world: World, step: int) -> Decision:
         world.progress(all_of_it=True)
         decision = world.decide()
         check_unloads(world, decision, step)
-        world.carry_out(decision)
+        world.apply_and_prune(decision)
         check_budgets(world, step)
         world.now += 1
     return world.decide()
@@ -415,7 +415,7 @@ def test_ten_thousand_steps_break_no_rule(seed: int) -> None:
         decision = world.decide()
         check_unloads(world, decision, step)
         check_moves(world, decision, step)
-        world.carry_out(decision)
+        world.apply_and_prune(decision)
         check_budgets(world, step)
         if step % 100 == 99:
             world.find_node()

@@ -11,14 +11,15 @@ import pytest
 from llama_halo.api.llamamodel import LlamaModelSpec
 from llama_halo.api.reasons import Reason
 from llama_halo.controllers.model import note_waiting
+from llama_halo.controllers.state import PlacementState
 from llama_halo.plan import labels
 from llama_halo.plan.facts import (
     Assignment,
     DeploymentFacts,
     FileFacts,
     ModelFacts,
+    ModelUsage,
     Phase,
-    Usage,
 )
 from llama_halo.plan.llamamodel import demand, plan_llamamodel
 from llama_halo.plan.outcome import Invalid, Plan, Ref, ref_of
@@ -27,7 +28,7 @@ from tests.unit.plan.test_llamamodel import BASE, OWNER
 
 WHEN_IDLE = {"update": {"mode": "WhenIdle"}}
 HUB = {"huggingFace": {"repo": "a/b", "file": "c.gguf"}}
-QUIET = Usage(phase=Phase.LOADED, resident_seconds=60.0)
+QUIET = ModelUsage(phase=Phase.LOADED, resident_seconds=60.0)
 BUSY = replace(QUIET, busy=True)
 
 
@@ -38,7 +39,7 @@ def old(node: str = "n1", **more: Any) -> DeploymentFacts:
 
 def plan(
     update: Any,
-    usage: Usage,
+    usage: ModelUsage,
     *running: DeploymentFacts,
     nodes: tuple[str, ...] = (),
     **more: Any,
@@ -66,7 +67,7 @@ def plan(
             WHEN_IDLE, replace(QUIET, resident_seconds=14), {}, True, id="a new Lease says nothing"
         ),
         pytest.param(
-            WHEN_IDLE, Usage(trusted=False), {}, True, id="nor does one that is not there"
+            WHEN_IDLE, ModelUsage(trusted=False), {}, True, id="nor does one that is not there"
         ),
         pytest.param(
             WHEN_IDLE, BUSY, {"awaited_seconds": 599.0}, True, id="ten minutes, unless told else"
@@ -81,7 +82,7 @@ def plan(
         ),
     ],
 )
-def test_a_change_waits(update: Any, usage: Usage, more: Any, waits: bool) -> None:
+def test_a_change_waits(update: Any, usage: ModelUsage, more: Any, waits: bool) -> None:
     outcome = plan(update, usage, old(), **more)
     assert bool(outcome.awaits_idle) is waits
     assert outcome.rolls == (frozenset() if waits else {"n1"})
@@ -151,7 +152,7 @@ def test_only_what_takes_the_place_of_a_busy_one_comes_later() -> None:
     ],
 )
 def test_it_is_not_rolled_before_all_that_runs_is_new(
-    usage: Usage, more: Any, rolled: bool
+    usage: ModelUsage, more: Any, rolled: bool
 ) -> None:
     """So long the time runs for which a change waits."""
     assert plan(WHEN_IDLE, usage, old(), **more).is_rolled is rolled
@@ -159,8 +160,8 @@ def test_it_is_not_rolled_before_all_that_runs_is_new(
     assert plan(WHEN_IDLE, usage, replace(old(), config_hash=new)).is_rolled
 
 
-@pytest.mark.parametrize("usage", [BUSY, Usage(trusted=False), Usage(phase=Phase.IDLE)])
-def test_its_lease_says_that_it_may_be_sent_to(usage: Usage) -> None:
+@pytest.mark.parametrize("usage", [BUSY, ModelUsage(trusted=False), ModelUsage(phase=Phase.IDLE)])
+def test_its_lease_says_that_it_may_be_sent_to(usage: ModelUsage) -> None:
     """A gateway that reads anything else there holds its requests."""
     outcome = plan(WHEN_IDLE, usage, old(), phase=usage.phase)
     (lease,) = [obj for obj in outcome.objects if obj["kind"] == "Lease"]
@@ -176,10 +177,10 @@ def test_it_has_the_lease_also_while_room_or_files_are_awaited() -> None:
 
 def test_the_time_runs_from_the_first_wait_until_the_change_is_there() -> None:
     """Neither another model's turn nor a write that failed begins it anew."""
-    context: Any = SimpleNamespace(awaiting_idle={})
+    state: Any = SimpleNamespace(placement=PlacementState())
     cr = {"kind": "LlamaModel", "metadata": {"namespace": "llm", "name": "coder"}}
-    note_waiting(context, cr, plan(WHEN_IDLE, BUSY, old()))
-    ((key, since),) = context.awaiting_idle.items()
+    note_waiting(state, cr, plan(WHEN_IDLE, BUSY, old()))
+    ((key, since),) = state.placement.awaiting_idle.items()
     for detour in (
         plan(WHEN_IDLE, BUSY, old(), rolling_elsewhere=frozenset({"n1"})),
         plan(WHEN_IDLE, BUSY, old(), assignment=None),
@@ -187,8 +188,8 @@ def test_the_time_runs_from_the_first_wait_until_the_change_is_there() -> None:
         plan(WHEN_IDLE, BUSY, old(), awaited_seconds=600.0, nodes=("n2",)),
         plan(WHEN_IDLE, BUSY, old()),
     ):
-        note_waiting(context, cr, detour)
-        assert context.awaiting_idle == {key: since}
+        note_waiting(state, cr, detour)
+        assert state.placement.awaiting_idle == {key: since}
     new = replace(old(), config_hash=plan(WHEN_IDLE, BUSY, old()).config_hash)
     other_file = plan(
         {**WHEN_IDLE, "contextSize": None, "memory": None, "source": HUB},
@@ -201,6 +202,6 @@ def test_the_time_runs_from_the_first_wait_until_the_change_is_there() -> None:
         Invalid(Reason.INVALID_SPEC, "a mistake"),
         other_file,  # which is another change, once it is known
     ):
-        note_waiting(context, cr, plan(WHEN_IDLE, BUSY, old()))
-        note_waiting(context, cr, end)
-        assert not context.awaiting_idle
+        note_waiting(state, cr, plan(WHEN_IDLE, BUSY, old()))
+        note_waiting(state, cr, end)
+        assert not state.placement.awaiting_idle

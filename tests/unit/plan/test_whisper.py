@@ -13,7 +13,7 @@ from llama_halo.api.llamamodel import LlamaModelSpec
 from llama_halo.artifacts.inspect import MODEL
 from llama_halo.errors import GGUFError, NotAGGUF
 from llama_halo.gateway.apis.openai_audio import for_whisper
-from llama_halo.gateway.apis.upstream_request import Part, Question
+from llama_halo.gateway.apis.upstream_request import FormField, UpstreamRequest
 from llama_halo.gguf import whisper
 from llama_halo.gguf.companions import Companion, from_json, to_json
 from llama_halo.plan.facts import FileFacts, Inspection
@@ -156,8 +156,12 @@ def test_a_text_fits_in_one_batch(more: dict[str, Any], sizes: tuple[int, int]) 
 
 
 def test_how_hard_it_tries_is_not_a_clients_to_say() -> None:
-    form = (Part("file", b"x", "a.wav"), Part("beam_size", b"100"), Part("language", b"de"))
-    plain = for_whisper(Question("/v1/audio/transcriptions", form=form))
+    form = (
+        FormField("file", b"x", "a.wav"),
+        FormField("beam_size", b"100"),
+        FormField("language", b"de"),
+    )
+    plain = for_whisper(UpstreamRequest("/v1/audio/transcriptions", form=form))
     assert [item.name for item in plain] == ["file", "language"]
-    translated = for_whisper(Question("/v1/audio/translations", form=form))
+    translated = for_whisper(UpstreamRequest("/v1/audio/translations", form=form))
     assert [item.name for item in translated] == ["file", "language", "translate"]

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from llama_halo.api.llamamodel import LlamaModelSpec
 from llama_halo.api.reasons import READY_REASONS, Reason
-from llama_halo.plan.facts import FileFacts, Identity
+from llama_halo.plan.facts import FileFacts, Owner
 from llama_halo.plan.outcome import Invalid, Outcome, Plan, Wait
 from llama_halo.status.conditions import Verdict, conditions, is_next_step
 from llama_halo.status.llamamodel import Children, llamamodel_status
 from llama_halo.status.pods import pod_state
 
-OWNER = Identity("LlamaModel", "llm", "coder", "uid", 7)
+OWNER = Owner("LlamaModel", "llm", "coder", "uid", 7)
 NOW, THEN = "2026-11-21T10:00:00Z", "2026-11-20T10:00:00Z"
 SPEC = LlamaModelSpec.model_validate(
     {

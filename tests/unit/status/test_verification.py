@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from llama_halo.api.llamamodel import LlamaModelSpec
 from llama_halo.status.verification import (
     Verification,
-    is_wanted,
-    judge,
-    remembered,
+    evaluate,
+    from_status,
+    is_enabled,
     verification_status,
 )
 
@@ -133,14 +133,14 @@ ANSWERS: dict[str, tuple[Json, int, Any, str, str]] = {
     ("props", "status", "body", "shown", "says"), ANSWERS.values(), ids=ANSWERS
 )
 def test_an_answer_shows(props: Json, status: int, body: Any, shown: str, says: str) -> None:
-    verification = judge("abc", props, status, body)
+    verification = evaluate("abc", props, status, body)
     assert f"{verification.status} {verification.reason}" == shown
     assert says in verification.message
     assert verification.config_hash == "abc"
 
 
 def test_its_speed_is_told_and_all_of_it_is_read_back() -> None:
-    verification = judge("abc", KNOWS, 200, call('{"city": "Paris"}'))
+    verification = evaluate("abc", KNOWS, 200, call('{"city": "Paris"}'))
     assert (verification.prompt_tokens_per_second, verification.tokens_per_second) == (
         "512.3",
         "41.0",
@@ -148,9 +148,10 @@ def test_its_speed_is_told_and_all_of_it_is_read_back() -> None:
     kind, status, reason, message = verification.detail
     condition = {"type": kind, "status": status, "reason": reason, "message": message}
     assert (
-        remembered({**verification_status(verification), "conditions": [condition]}) == verification
+        from_status({**verification_status(verification), "conditions": [condition]})
+        == verification
     )
-    assert remembered({}) is None
+    assert from_status({}) is None
 
 
 @given(
@@ -179,7 +180,7 @@ def test_its_speed_is_told_and_all_of_it_is_read_back() -> None:
     ),
 )
 def test_whatever_a_server_says_is_judged(status: int, body: Any) -> None:
-    verification = judge("abc", {"chat_template_caps": body}, status, body)
+    verification = evaluate("abc", {"chat_template_caps": body}, status, body)
     assert isinstance(verification, Verification)
     assert verification.status in ("True", "False", "Unknown")
     assert len(verification.message) < 600
@@ -197,4 +198,4 @@ def test_whatever_a_server_says_is_judged(status: int, body: Any) -> None:
 )
 def test_who_is_tried(spec: Json, expected: bool) -> None:
     source = {"local": {"path": "a.gguf"}}
-    assert is_wanted(LlamaModelSpec.model_validate({"source": source, **spec})) is expected
+    assert is_enabled(LlamaModelSpec.model_validate({"source": source, **spec})) is expected

@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 
 from llama_halo.api.llamamodel import LlamaModelSpec
-from llama_halo.controllers.facts import identity, node_facts, patience_ends
-from llama_halo.controllers.file_facts import file_facts
-from llama_halo.controllers.state import PLACEMENT, Context
+from llama_halo.controllers.facts import build_node_facts, owner_of, patience_ends
+from llama_halo.controllers.file_facts import build_file_facts
+from llama_halo.controllers.state import PLACEMENT, OperatorState
 from llama_halo.controllers.validate import validate
 from llama_halo.kube.cache import Key, Object, key_of, owner_key
 from llama_halo.kube.resources import LEASE, LLAMAMODEL, NODE
 from llama_halo.plan import labels
-from llama_halo.plan.facts import FETCH, Demand, FileFacts, Held, NodeFacts
+from llama_halo.plan.facts import FETCH, FileFacts, MemoryReservation, NodeFacts, ResourceDemand
 from llama_halo.plan.llamamodel import demand
 from llama_halo.plan.outcome import Invalid
 from llama_halo.plan.placement import place
@@ -23,27 +23,31 @@ SHARE_OF_TIME = 0.1
 LONGEST_INTERVAL_SECONDS = 5.0
 
 
-def notice(context: Context, key: Key, obj: Object | None) -> None:
+def on_change(state: OperatorState, key: Key, obj: Object | None) -> None:
     """Ask for a decision when a change of the store touches what placement reads."""
     if key.kind == LLAMAMODEL.kind:
-        changed = _demand_changed(context, key, obj)
+        changed = _demand_changed(state, key, obj)
     elif key.kind == NODE.kind:
         changed = True
     elif key.kind == LEASE.kind:
         model = _model_of(key)
-        changed = model is not None and context.activity.note(model, obj) and _comes(context, model)
+        changed = (
+            model is not None
+            and state.placement.lease_activity.note(model, obj)
+            and _comes(state, model)
+        )
     elif _is_of_files(key, obj):
         owner = owner_key(obj) if obj else None
-        changed = owner is not None and _demand_changed(context, owner, context.store.get(owner))
+        changed = owner is not None and _demand_changed(state, owner, state.cache.get(owner))
     else:
-        changed = context.stakes.note(key, obj)
+        changed = state.placement.reservations.note(key, obj)
     if changed:
-        wake_placement(context)
+        request_placement(state)
 
 
-def _comes(context: Context, model: Key) -> bool:
+def _comes(state: OperatorState, model: Key) -> bool:
     """Tell whether a model comes and goes by its Lease; one that only rolls by it stays."""
-    model_demand = context.demands.get(model)
+    model_demand = state.placement.demands.get(model)
     return model_demand is None or model_demand.on_demand is not None
 
 
@@ -55,11 +59,11 @@ def _model_of(lease: Key) -> Key | None:
     return Key(LLAMAMODEL.kind, lease.namespace, name)
 
 
-def refresh(context: Context, key: Key) -> None:
+def refresh_demand(state: OperatorState, key: Key) -> None:
     """Look again at what a model asks for: something changed that is not in the store."""
-    if _demand_changed(context, key, context.store.get(key)):
-        wake_placement(context)
-    context.queue.add(key)
+    if _demand_changed(state, key, state.cache.get(key)):
+        request_placement(state)
+    state.queue.add(key)
 
 
 def _is_of_files(key: Key, obj: Object | None) -> bool:
@@ -69,54 +73,56 @@ def _is_of_files(key: Key, obj: Object | None) -> bool:
     return obj is not None and labels.FILES_OF in (obj["metadata"].get("labels") or {})
 
 
-def _demand_changed(context: Context, key: Key, cr: Object | None) -> bool:
-    before, after = context.demands.get(key), None
+def _demand_changed(state: OperatorState, key: Key, cr: Object | None) -> bool:
+    before, after = state.placement.demands.get(key), None
     if cr is None or "deletionTimestamp" in cr["metadata"]:
-        context.demands.pop(key, None)
+        state.placement.demands.pop(key, None)
     else:
-        context.demands[key] = after = _demand(context, cr)
+        state.placement.demands[key] = after = _demand(state, cr)
     return before != after
 
 
-def wake_placement(context: Context) -> None:
+def request_placement(state: OperatorState) -> None:
     """Ask for a decision: at once, or when the last one is long enough ago."""
-    due = context.next_placement_at - time.monotonic()
-    context.queue.add(PLACEMENT, after_seconds=max(due, 0.0))
+    due = state.placement.not_before - time.monotonic()
+    state.queue.add(PLACEMENT, after_seconds=max(due, 0.0))
 
 
-def place_all(context: Context) -> float | None:
+def run_placement(state: OperatorState) -> float | None:
     """Decide where every model runs; a model whose assignment changed is reconciled.
 
     Returns after how many seconds to decide again although nothing may happen: when a node that
     is not ready will have been so for too long, or a model idle for long enough.
     """
     started, worked = time.monotonic(), time.thread_time()
-    context.next_placement_at = started + INTERVAL_SECONDS
-    store, stakes = context.store, context.stakes
+    state.placement.not_before = started + INTERVAL_SECONDS
+    cache, reservations = state.cache, state.placement.reservations
     demands = {
         key_of(cr): model_demand
-        for cr in _by_age(store.all(LLAMAMODEL.kind))
-        if (model_demand := context.demands.get(key_of(cr)))
+        for cr in _by_age(cache.all(LLAMAMODEL.kind))
+        if (model_demand := state.placement.demands.get(key_of(cr)))
     }
-    nodes = node_facts(store, gpu_reserve_mib=context.settings.gpu_reserve_mib)
-    held = stakes.held()
+    nodes = build_node_facts(cache, gpu_reserve_mib=state.settings.gpu_reserve_mib)
+    held = reservations.held()
     decided = place(
         list(demands.values()),
         nodes,
         current={
-            model_demand.model: stakes.current_nodes(key) for key, model_demand in demands.items()
+            model_demand.model: reservations.current_nodes(key)
+            for key, model_demand in demands.items()
         },
         running={
-            model_demand.model: stakes.running_nodes(key) for key, model_demand in demands.items()
+            model_demand.model: reservations.running_nodes(key)
+            for key, model_demand in demands.items()
         },
         held=held,
         refused={
             model_demand.model: refused_nodes
             for key, model_demand in demands.items()
-            if (refused_nodes := stakes.refused_nodes(key))
+            if (refused_nodes := reservations.refused_nodes(key))
         },
         usage={
-            model_demand.model: context.activity.usage(key)
+            model_demand.model: state.placement.lease_activity.usage(key)
             for key, model_demand in demands.items()
             if model_demand.on_demand
         },
@@ -124,43 +130,45 @@ def place_all(context: Context) -> float | None:
     for key, model_demand in demands.items():
         assignment = decided.assignments[model_demand.model]
         if model_demand.model in decided.unload:
-            context.unloads.add(key)
-        if context.assignments.get(key) != assignment:
-            context.assignments[key] = assignment
-            context.queue.add(key)
-    for key in context.assignments.keys() - demands.keys():
-        del context.assignments[key]
-    _publish(context, nodes, held)
+            state.placement.unload_queue.add(key)
+        if state.placement.assignments.get(key) != assignment:
+            state.placement.assignments[key] = assignment
+            state.queue.add(key)
+    for key in state.placement.assignments.keys() - demands.keys():
+        del state.placement.assignments[key]
+    _publish(state, nodes, held)
     pause = (time.thread_time() - worked) / SHARE_OF_TIME
     pause = min(max(pause, INTERVAL_SECONDS), LONGEST_INTERVAL_SECONDS)
-    context.next_placement_at = started + pause
-    times = (patience_ends(store), decided.again_seconds)
+    state.placement.not_before = started + pause
+    times = (patience_ends(cache), decided.again_seconds)
     return min((seconds for seconds in times if seconds is not None), default=None)
 
 
-def _demand(context: Context, cr: Object) -> Demand | None:
+def _demand(state: OperatorState, cr: Object) -> ResourceDemand | None:
     """Return what a model asks of the nodes, None when it may not ask (yet)."""
-    spec = validate(LlamaModelSpec, cr, context.specs)
+    spec = validate(LlamaModelSpec, cr, state.specs)
     if isinstance(spec, Invalid):
         return None
-    files = file_facts(context, cr)
-    if files.chat_template.problem and not _has_begun(context, key_of(cr), files):
+    files = build_file_facts(state, cr)
+    if files.chat_template.problem and not _has_begun(state, key_of(cr), files):
         return None
-    return demand(identity(cr), spec, files)
+    return demand(owner_of(cr), spec, files)
 
 
-def _has_begun(context: Context, key: Key, files: FileFacts) -> bool:
+def _has_begun(state: OperatorState, key: Key, files: FileFacts) -> bool:
     """Tell whether a model runs or its files are on their way: nothing is begun without its chat
     template."""
-    return context.stakes.is_to_run(key) or any(job.work == FETCH for job in files.jobs)
+    return state.placement.reservations.is_to_run(key) or any(
+        job.work == FETCH for job in files.jobs
+    )
 
 
-def _publish(context: Context, nodes: list[NodeFacts], held: list[Held]) -> None:
+def _publish(state: OperatorState, nodes: list[NodeFacts], held: list[MemoryReservation]) -> None:
     sums = {node.name: 0 for node in nodes}
     for reservation in held:
         if reservation.node in sums:
             sums[reservation.node] += reservation.gpu_mib
-    context.metrics.memory({node.name: (node.gpu_budget_mib, sums[node.name]) for node in nodes})
+    state.metrics.memory({node.name: (node.gpu_budget_mib, sums[node.name]) for node in nodes})
 
 
 def _by_age(crs: list[Object]) -> list[Object]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from llama_halo.kube.cache import Key, Object
 from llama_halo.plan import labels
-from llama_halo.plan.facts import BUSY_SECONDS, Phase, Usage
+from llama_halo.plan.facts import BUSY_SECONDS, ModelUsage, Phase
 
 
 @dataclass
@@ -30,7 +30,7 @@ class _Lease:
     """When its server was busy with clients that no gateway told of."""
 
 
-class Activity:
+class LeaseActivity:
     """All Leases; changes are noted as the store tells them."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -75,15 +75,15 @@ class Activity:
         lease = self._leases.get(key)
         return lease.phase if lease else Phase.NEW
 
-    def usage(self, key: Key) -> Usage:
+    def usage(self, key: Key) -> ModelUsage:
         """Return what a model is used for now."""
         lease, now = self._leases.get(key), self._clock()
         if lease is None:
-            return Usage(trusted=False)
+            return ModelUsage(trusted=False)
         busy = self._busy(lease, now)
         in_flight_at = [at for text, at in lease.entries.values() if _in_flight(text)]
         ends = max([*in_flight_at, lease.seen_busy_at]) + BUSY_SECONDS - now
-        return Usage(
+        return ModelUsage(
             phase=lease.phase,
             busy=busy,
             wanted_since=lease.wanted_at or 0.0,

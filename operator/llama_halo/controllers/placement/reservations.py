@@ -13,7 +13,7 @@ from typing import Any
 
 from llama_halo.kube.cache import Key, Object, owner_key
 from llama_halo.plan import labels
-from llama_halo.plan.facts import Held
+from llama_halo.plan.facts import MemoryReservation
 from llama_halo.plan.pods import pinned_to
 
 _ENDED = ("Succeeded", "Failed")
@@ -22,40 +22,40 @@ _Place = tuple[str, str, str]
 
 
 @dataclass(frozen=True)
-class Stake:
+class Reservation:
     """What one pod or Deployment of ours has to do with a node."""
 
     owner: Key | None
     place: _Place
     runs: bool
     """Wants to run: a Deployment that is not at 0, a pod that is neither ended nor ending."""
-    held: Held | None
+    held: MemoryReservation | None
     """What it holds there, None when nothing."""
     refused: bool = False
     """The scheduler sees no memory for it there, whatever the ledger says: others use it, too."""
 
 
-class Stakes:
+class ReservationIndex:
     """The records of all pods and Deployments, by owner and by place."""
 
     def __init__(self) -> None:
-        self._stakes: dict[Key, Stake] = {}
-        self._by_owner: dict[Key, dict[Key, Stake]] = defaultdict(dict)
-        self._by_place: dict[_Place, dict[Key, Held]] = defaultdict(dict)
-        self._held: dict[_Place, Held] = {}
+        self._reservations: dict[Key, Reservation] = {}
+        self._by_owner: dict[Key, dict[Key, Reservation]] = defaultdict(dict)
+        self._by_place: dict[_Place, dict[Key, MemoryReservation]] = defaultdict(dict)
+        self._held: dict[_Place, MemoryReservation] = {}
 
     def note(self, key: Key, obj: Object | None) -> bool:
         """Take in a change of the store; tell whether it is one for placement."""
-        old, new = self._stakes.get(key), stake_of(key, obj) if obj else None
+        old, new = self._reservations.get(key), reservation_of(key, obj) if obj else None
         if old == new:
             return False
         if old:
-            del self._stakes[key]
+            del self._reservations[key]
             _remove(self._by_owner, old.owner, key)
             _remove(self._by_place, old.place, key)
             self._add_up(old.place)
         if new:
-            self._stakes[key] = new
+            self._reservations[key] = new
             if new.owner:
                 self._by_owner[new.owner][key] = new
             if new.held:
@@ -63,7 +63,7 @@ class Stakes:
                 self._add_up(new.place)
         return True
 
-    def held(self) -> list[Held]:
+    def held(self) -> list[MemoryReservation]:
         """Return what pods hold, ending ones too, and what Deployments just written will hold."""
         return list(self._held.values())
 
@@ -84,7 +84,7 @@ class Stakes:
         """Return the nodes where the scheduler has no memory for a model's pod."""
         return frozenset(stake.place[2] for stake in self._of(owner, "Pod") if stake.refused)
 
-    def _of(self, owner: Key, kind: str) -> list[Stake]:
+    def _of(self, owner: Key, kind: str) -> list[Reservation]:
         owned = self._by_owner.get(owner)
         if not owned:
             return []
@@ -103,17 +103,17 @@ class Stakes:
             return
         pods = {key: held for key, held in by_key.items() if key.kind == "Pod"}
         written = [held for key, held in by_key.items() if key.kind != "Pod"]
-        staying = [held for key, held in pods.items() if self._stakes[key].runs]
+        staying = [held for key, held in pods.items() if self._reservations[key].runs]
         sides = {}
         for side in ("gpu_mib", "host_mib"):
             planned = _sum(written, side)
             sides[side] = max(_sum(pods.values(), side), planned)
             sides[f"ending_{side}"] = sides[side] - max(_sum(staying, side), planned)
         # The Deployment comes first, and knows its model though a pod may have lost the label.
-        self._held[place] = Held(reserved[0].model, reserved[0].node, **sides)
+        self._held[place] = MemoryReservation(reserved[0].model, reserved[0].node, **sides)
 
 
-def stake_of(key: Key, obj: Object) -> Stake | None:
+def reservation_of(key: Key, obj: Object) -> Reservation | None:
     """Return what a pod or Deployment has to do with a node, None when it has no node."""
     if key.kind == "Deployment":
         node = (obj["metadata"].get("annotations") or {}).get(labels.NODE)
@@ -129,7 +129,7 @@ def stake_of(key: Key, obj: Object) -> Stake | None:
         return _refused(key, obj) if key.kind == "Pod" else None
     pod_labels = template.get("labels") or {}
     name = pod_labels.get(labels.DEPLOYMENT)
-    return Stake(
+    return Reservation(
         owner=owner_key(obj),
         place=(key.namespace, name or key.name, node),
         runs=runs,
@@ -137,7 +137,7 @@ def stake_of(key: Key, obj: Object) -> Stake | None:
     )
 
 
-def _refused(key: Key, pod: Object) -> Stake | None:
+def _refused(key: Key, pod: Object) -> Reservation | None:
     """Return the record of a pod that waits for memory on the one node it may run on."""
     waits = any(
         condition["type"] == "PodScheduled"
@@ -150,17 +150,17 @@ def _refused(key: Key, pod: Object) -> Stake | None:
         return None
     name = (pod["metadata"].get("labels") or {}).get(labels.DEPLOYMENT, key.name)
     place = (key.namespace, name, node)
-    return Stake(owner_key(pod), place, runs=False, held=None, refused=True)
+    return Reservation(owner_key(pod), place, runs=False, held=None, refused=True)
 
 
-def _held(namespace: str, deployment: str, node: str, metadata: Object) -> Held:
+def _held(namespace: str, deployment: str, node: str, metadata: Object) -> MemoryReservation:
     # Without its model label a pod is out of the Service, and still holds its memory.
     model = metadata["labels"].get(labels.MODEL, deployment)
     annotations = metadata.get("annotations") or {}
     gpu, host = (
         _whole(annotations.get(annotation)) for annotation in (labels.GPU_MIB, labels.HOST_MIB)
     )
-    return Held(model=f"{namespace}/{model}", node=node, gpu_mib=gpu, host_mib=host)
+    return MemoryReservation(model=f"{namespace}/{model}", node=node, gpu_mib=gpu, host_mib=host)
 
 
 def _remove(index: dict[Any, dict[Key, Any]], group: Any, key: Key) -> None:
@@ -171,7 +171,7 @@ def _remove(index: dict[Any, dict[Key, Any]], group: Any, key: Key) -> None:
             del index[group]
 
 
-def _sum(reservations: Iterable[Held], side: str) -> int:
+def _sum(reservations: Iterable[MemoryReservation], side: str) -> int:
     return sum(getattr(reservation, side) for reservation in reservations)
 
 

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Set
 
 from llama_halo.api.reasons import FAILED_REASONS, STALLED_REASONS, ConditionType
-from llama_halo.kube.cache import Key, Object, Store, owner_key
+from llama_halo.kube.cache import Key, Object, ObjectCache, owner_key
 from llama_halo.plan import labels
 from llama_halo.status.conditions import condition
 
@@ -21,7 +21,7 @@ CLAIM_SECONDS = 10
 """For a plan to become a Deployment."""
 
 
-class Rolls:
+class RolloutTurns:
     """The Deployments on their way, by node, and who has asked to be next."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -35,7 +35,7 @@ class Rolls:
         self._waiting: dict[str, set[Key]] = defaultdict(set)
 
     def note(self, key: Key, obj: Object | None) -> Set[Key]:
-        """Take in a change of the store; return the models whose turn may have come."""
+        """Take in a change of the cache; return the models whose turn may have come."""
         if key.kind != "Deployment":
             return frozenset()
         owner, node = (owner_key(obj), _node(obj)) if obj else (None, "")
@@ -60,11 +60,11 @@ class Rolls:
         now = self._generations[key] = obj["metadata"].get("generation", 0)
         return bool(before != now)
 
-    def taken(self, model: Key, nodes: Iterable[str], store: Store) -> frozenset[str]:
+    def nodes_taken(self, model: Key, nodes: Iterable[str], cache: ObjectCache) -> frozenset[str]:
         """Return the nodes where another model has its turn."""
-        return frozenset(node for node in nodes if self._is_taken(model, node, store))
+        return frozenset(node for node in nodes if self._is_taken(model, node, cache))
 
-    def plan(self, model: Key, *, rolls: Iterable[str], waits: Iterable[str]) -> None:
+    def request(self, model: Key, *, rolls: Iterable[str], waits: Iterable[str]) -> None:
         """Note that a model is about to roll on some nodes, and waits for its turn on others."""
         now = self._clock()
         for node in rolls:
@@ -75,13 +75,13 @@ class Rolls:
         for node in waits:
             self._waiting[node].add(model)
 
-    def _is_taken(self, model: Key, node: str, store: Store) -> bool:
+    def _is_taken(self, model: Key, node: str, cache: ObjectCache) -> bool:
         now = self._clock()
         claimed_by, claimed_at = self._claims.get(node, (model, now))
         if claimed_by != model and now - claimed_at < CLAIM_SECONDS:
             return True
         return any(
-            owner != model and now - since < PATIENCE_SECONDS and not _fails(store.get(owner))
+            owner != model and now - since < PATIENCE_SECONDS and not _fails(cache.get(owner))
             for _, owner, since in (
                 self._since[deployment] for deployment in self._on.get(node, ())
             )

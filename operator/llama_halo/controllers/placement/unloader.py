@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import logging
 
-from llama_halo.controllers.facts import identity
-from llama_halo.controllers.model_servers import is_server, works
-from llama_halo.controllers.state import Context
+from llama_halo.controllers.facts import owner_of
+from llama_halo.controllers.model_servers import is_busy, is_server
+from llama_halo.controllers.state import OperatorState
 from llama_halo.errors import Conflict
 from llama_halo.kube.apply import MANAGER, with_applied_hash
 from llama_halo.kube.cache import Key
@@ -25,56 +25,62 @@ from llama_halo.plan.server import PORT
 log = logging.getLogger(__name__)
 
 
-async def unload(context: Context, key: Key) -> float | None:
+async def unload(state: OperatorState, key: Key) -> float | None:
     """Take one model through the steps, from wherever it is."""
-    phase = context.activity.phase(key)
+    phase = state.placement.lease_activity.phase(key)
     if phase is Phase.LOADED:
-        if context.activity.usage(key).busy or not await _write(context, key, Phase.UNLOADING):
+        if state.placement.lease_activity.usage(key).busy or not await _write(
+            state, key, Phase.UNLOADING
+        ):
             return None  # somebody wants it: that is the news which placement is woken by
         phase = Phase.UNLOADING
     if phase is not Phase.UNLOADING:
         return None
-    works = context.activity.usage(key).busy or await _works(context, key)
+    busy = state.placement.lease_activity.usage(key).busy or await _has_busy_server(state, key)
     # Asked again: a gateway's word that came meanwhile is known to the store, and no conflict.
-    if works or context.activity.usage(key).busy or not await _write(context, key, Phase.IDLE):
+    if (
+        busy
+        or state.placement.lease_activity.usage(key).busy
+        or not await _write(state, key, Phase.IDLE)
+    ):
         log.info("stays loaded: it is wanted", extra={"key": str(key)})
-        await _write(context, key, Phase.LOADED, whatever=True)
+        await _write(state, key, Phase.LOADED, whatever=True)
     else:
-        context.metrics.unloaded(key)
+        state.metrics.unloaded(key)
     return None
 
 
-async def _write(context: Context, key: Key, phase: Phase, *, whatever: bool = False) -> bool:
+async def _write(state: OperatorState, key: Key, phase: Phase, *, whatever: bool = False) -> bool:
     """Write a phase; tell whether that was possible: not when somebody wrote since we looked."""
-    cr, live = context.store.get(key), context.store.get(lease_key(key))
+    cr, live = state.cache.get(key), state.cache.get(lease_key(key))
     if cr is None or live is None:
         return False
-    body = with_applied_hash(lease_object(identity(cr), phase))
+    body = with_applied_hash(lease_object(owner_of(cr), phase))
     if not whatever:
         version = live["metadata"]["resourceVersion"]
         body = {**body, "metadata": {**body["metadata"], "resourceVersion": version}}
     try:
-        reply = await context.cluster.apply(LEASE, body, manager=MANAGER)
+        reply = await state.cluster.apply(LEASE, body, manager=MANAGER)
     except Conflict:
         return False
-    context.store.observe(reply)
+    state.cache.observe(reply)
     return True
 
 
-async def _works(context: Context, key: Key) -> bool:
+async def _has_busy_server(state: OperatorState, key: Key) -> bool:
     """Tell whether one of a model's servers works for somebody."""
-    for pod in context.store.children(key, "Pod"):
+    for pod in state.cache.children(key, "Pod"):
         if not is_server(pod):
             continue
-        answer = await context.pods.get(pod["status"].get("podIP", ""), PORT, "/slots")
+        answer = await state.pods.get(pod["status"].get("podIP", ""), PORT, "/slots")
         if answer is None:
             log.warning(
                 "the server does not say whether it works, and counts as busy: may the operator"
                 " reach it (NetworkPolicy)?",
                 extra={"key": str(key), "pod": pod["metadata"]["name"]},
             )
-        if works(answer):
-            context.activity.seen_busy(key)
+        if is_busy(answer):
+            state.placement.lease_activity.seen_busy(key)
             return True
     return False
 

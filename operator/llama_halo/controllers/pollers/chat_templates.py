@@ -10,8 +10,8 @@ import logging
 from collections.abc import Mapping
 
 from llama_halo.controllers.file_facts import template_facts, template_key
-from llama_halo.controllers.placement.controller import refresh
-from llama_halo.controllers.state import Context
+from llama_halo.controllers.placement.controller import refresh_demand
+from llama_halo.controllers.state import OperatorState
 from llama_halo.errors import ClusterError, NotFound
 from llama_halo.kube.cache import Key, Object, key_of
 from llama_halo.kube.client import UNREACHABLE
@@ -24,52 +24,52 @@ NEXT_LOOK_SECONDS = 30
 AWAITED_LOOK_SECONDS = 5
 
 
-def is_read(context: Context, cr: Object) -> bool:
+def is_read(state: OperatorState, cr: Object) -> bool:
     """Tell whether a model's template has been read for its present spec; have it read if not, and
     the model looked at again then."""
     config_map = template_key(cr)
-    if config_map is None or context.templates_read.get(key_of(cr)) == _asking(cr):
+    if config_map is None or state.pollers.templates_read.get(key_of(cr)) == _asking(cr):
         return True
-    context.probes.add(config_map)
+    state.pollers.queue.add(config_map)
     return False
 
 
-async def look(context: Context, key: Key) -> float | None:
+async def poll(state: OperatorState, key: Key) -> float | None:
     """Ask for one ConfigMap; models are looked at again that wait for it or find another text."""
     users = [
         cr
-        for cr in context.store.in_namespace(LLAMAMODEL.kind, key.namespace)
+        for cr in state.cache.in_namespace(LLAMAMODEL.kind, key.namespace)
         if template_key(cr) == key
     ]
     if not users:
-        context.templates.pop(key, None)
+        state.pollers.templates.pop(key, None)
         return None
     try:
-        texts = await _read(context, key)
+        texts = await _read(state, key)
     except UNREACHABLE as error:
         log.info("chat template not read", extra={"key": str(key), "reason": repr(error)})
         return AWAITED_LOOK_SECONDS
-    changed = key not in context.templates or context.templates[key] != texts
-    context.templates[key] = texts
+    changed = key not in state.pollers.templates or state.pollers.templates[key] != texts
+    state.pollers.templates[key] = texts
     for cr in users:
-        now = context.store.get(key_of(cr))
+        now = state.cache.get(key_of(cr))
         if now is None or _asking(now) != _asking(cr):
-            context.probes.add(key)  # it was asked for anew meanwhile
-        elif changed or context.templates_read.get(key_of(cr)) != _asking(cr):
-            context.templates_read[key_of(cr)] = _asking(cr)
-            refresh(context, key_of(cr))
-    awaited = any(template_facts(context, cr).problem for cr in users)
+            state.pollers.queue.add(key)  # it was asked for anew meanwhile
+        elif changed or state.pollers.templates_read.get(key_of(cr)) != _asking(cr):
+            state.pollers.templates_read[key_of(cr)] = _asking(cr)
+            refresh_demand(state, key_of(cr))
+    awaited = any(template_facts(state, cr).problem for cr in users)
     return AWAITED_LOOK_SECONDS if awaited else NEXT_LOOK_SECONDS
 
 
-async def _read(context: Context, key: Key) -> Mapping[str, str] | str | None:
+async def _read(state: OperatorState, key: Key) -> Mapping[str, str] | str | None:
     """Return the texts of a ConfigMap, None when there is none, else why it may not be read.
 
     Raises what `UNREACHABLE` names, and `ConnectionError` for an API server with troubles of its
     own: what was read before stays good meanwhile.
     """
     try:
-        config_map = await context.cluster.get(CONFIG_MAP, key.namespace, key.name)
+        config_map = await state.cluster.get(CONFIG_MAP, key.namespace, key.name)
     except NotFound:
         return None
     except ClusterError as error:

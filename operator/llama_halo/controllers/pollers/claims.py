@@ -10,8 +10,8 @@ import logging
 from typing import Any
 
 from llama_halo.controllers.file_facts import claim_key
-from llama_halo.controllers.placement.controller import refresh
-from llama_halo.controllers.state import Context
+from llama_halo.controllers.placement.controller import refresh_demand
+from llama_halo.controllers.state import OperatorState
 from llama_halo.errors import ClusterError
 from llama_halo.kube.cache import Key, Object, key_of
 from llama_halo.kube.resources import CLAIM, LLAMAMODEL, NODE, POD, VOLUME
@@ -24,29 +24,29 @@ SELECTED_NODE = "volume.kubernetes.io/selected-node"
 ONCE, ONCE_POD = "ReadWriteOnce", "ReadWriteOncePod"
 
 
-async def look(context: Context, key: Key) -> float | None:
+async def poll(state: OperatorState, key: Key) -> float | None:
     """Ask for one claim; the models that use it are looked at again when it allows another thing
     than before."""
     users = [
         key_of(cr)
-        for cr in context.store.in_namespace(LLAMAMODEL.kind, key.namespace)
+        for cr in state.cache.in_namespace(LLAMAMODEL.kind, key.namespace)
         if claim_key(cr) == key
     ]
     if not users:
-        context.claims.pop(key, None)
+        state.pollers.claims.pop(key, None)
         return None
-    facts = await _facts(context, key)
-    if context.claims.get(key) != facts:
-        context.claims[key] = facts
+    facts = await _facts(state, key)
+    if state.pollers.claims.get(key) != facts:
+        state.pollers.claims[key] = facts
         for user in users:
-            refresh(context, user)
+            refresh_demand(state, user)
     return NEXT_LOOK_SECONDS
 
 
-async def _facts(context: Context, key: Key) -> ClaimFacts:
+async def _facts(state: OperatorState, key: Key) -> ClaimFacts:
     try:
-        claim = await context.cluster.get(CLAIM, key.namespace, key.name)
-        by_volume = await _by_volume(context, claim)
+        claim = await state.cluster.get(CLAIM, key.namespace, key.name)
+        by_volume = await _by_volume(state, claim)
     except ClusterError as error:
         # The Job's pod will say what is wrong, in the scheduler's words.
         log.warning("claim not read", extra={"key": str(key), "reason": str(error)})
@@ -56,32 +56,32 @@ async def _facts(context: Context, key: Key) -> ClaimFacts:
         return ClaimFacts(once_pod=True)
     nodes = by_volume
     if nodes is None and modes <= {ONCE}:
-        nodes = _by_use(context, key, claim)
+        nodes = _by_use(state, key, claim)
     return ClaimFacts(nodes=nodes)
 
 
-async def _by_volume(context: Context, claim: Object) -> frozenset[str] | None:
+async def _by_volume(state: OperatorState, claim: Object) -> frozenset[str] | None:
     """Return the nodes that the claim's volume names, None when it is bound to none."""
     name = claim["spec"].get("volumeName")
     if not name:
         return None
-    volume = await context.cluster.get(VOLUME, None, name)
+    volume = await state.cluster.get(VOLUME, None, name)
     required = (volume["spec"].get("nodeAffinity") or {}).get("required")
     if not required:
         return None
     return frozenset(
         node["metadata"]["name"]
-        for node in context.store.all(NODE.kind)
+        for node in state.cache.all(NODE.kind)
         if any(_matches(node, term) for term in required.get("nodeSelectorTerms", ()))
     )
 
 
-def _by_use(context: Context, key: Key, claim: Object) -> frozenset[str] | None:
+def _by_use(state: OperatorState, key: Key, claim: Object) -> frozenset[str] | None:
     """Return the node that a volume is tied to which one node at a time can use."""
     selected = (claim["metadata"].get("annotations") or {}).get(SELECTED_NODE)
     if selected:
         return frozenset({selected})
-    for pod in context.store.in_namespace(POD.kind, key.namespace):
+    for pod in state.cache.in_namespace(POD.kind, key.namespace):
         ended = pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
         node = pod.get("spec", {}).get("nodeName")
         if node and not ended and key.name in _claims_of(pod):

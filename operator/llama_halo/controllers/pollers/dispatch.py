@@ -4,19 +4,19 @@ reconciles."""
 from __future__ import annotations
 
 from llama_halo.controllers.pollers import chat_templates, claims, downloads, pod_creation
-from llama_halo.controllers.state import Context
+from llama_halo.controllers.state import OperatorState
 from llama_halo.kube.cache import Key
 from llama_halo.kube.resources import CLAIM, CONFIG_MAP
 
 
-async def look(context: Context, key: Key) -> float | None:
+async def poll(state: OperatorState, key: Key) -> float | None:
     """Look at one of them; return after how many seconds to look again."""
     if key.kind == CLAIM.kind:
-        return await claims.look(context, key)
+        return await claims.poll(state, key)
     if key.kind == CONFIG_MAP.kind:
-        return await chat_templates.look(context, key)
-    pod = context.store.get(key)
+        return await chat_templates.poll(state, key)
+    pod = state.cache.get(key)
     if pod is not None and downloads.fetches(pod):
-        return await downloads.look(context, key)
-    context.downloads.pop(key, None)
-    return await pod_creation.look(context, key)
+        return await downloads.poll(state, key)
+    state.pollers.downloads.pop(key, None)
+    return await pod_creation.poll(state, key)

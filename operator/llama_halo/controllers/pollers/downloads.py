@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llama_halo.controllers.state import Context
+from llama_halo.controllers.state import OperatorState
 from llama_halo.kube.cache import Key, Object, key_of, owner_key
 from llama_halo.kube.resources import POD
 from llama_halo.plan import labels
@@ -16,14 +16,14 @@ NEXT_LOOK_SECONDS = 3
 _FIELDS = ("bytes", "totalBytes", "bytesPerSecond", "remainingSeconds")
 
 
-def watch_download(context: Context, obj: Object) -> None:
+def watch_download(state: OperatorState, obj: Object) -> None:
     """Ask a pod that fetches how far it is, in a moment."""
     if obj["kind"] != POD.kind:
         return
     if fetches(obj):
-        context.probes.add(key_of(obj), after_seconds=FIRST_LOOK_SECONDS)
+        state.pollers.queue.add(key_of(obj), after_seconds=FIRST_LOOK_SECONDS)
     else:
-        context.downloads.pop(key_of(obj), None)
+        state.pollers.downloads.pop(key_of(obj), None)
 
 
 def fetches(pod: Object) -> bool:
@@ -39,20 +39,20 @@ def fetches(pod: Object) -> bool:
     )
 
 
-async def look(context: Context, key: Key) -> float | None:
+async def poll(state: OperatorState, key: Key) -> float | None:
     """Ask one pod; its model is reconciled when it got further."""
-    pod = context.store.get(key)
+    pod = state.cache.get(key)
     if pod is None or not fetches(pod):
-        context.downloads.pop(key, None)
+        state.pollers.downloads.pop(key, None)
         return None
-    answer = await context.pods.get(pod["status"].get("podIP", ""), PORT, "/progress")
+    answer = await state.pods.get(pod["status"].get("podIP", ""), PORT, "/progress")
     progress = _progress(answer.body if answer else None)
-    if progress and context.downloads.get(key) != progress:
-        context.downloads[key] = progress
+    if progress and state.pollers.downloads.get(key) != progress:
+        state.pollers.downloads[key] = progress
         owner = owner_key(pod)
         if owner:
-            context.metrics.downloaded(owner, progress["bytes"])
-            context.queue.add(owner)
+            state.metrics.downloaded(owner, progress["bytes"])
+            state.queue.add(owner)
     return NEXT_LOOK_SECONDS
 
 

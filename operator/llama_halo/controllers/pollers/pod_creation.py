@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llama_halo.controllers.state import Context
+from llama_halo.controllers.state import OperatorState
 from llama_halo.kube.cache import Key, Object, key_of, owner_key
 from llama_halo.kube.resources import EVENT, JOB, POD
 from llama_halo.status.jobs import has_no_pod
@@ -19,32 +19,32 @@ FIRST_LOOK_SECONDS = 3
 NEXT_LOOK_SECONDS = 30
 
 
-def watch_creation(context: Context, obj: Object) -> None:
+def watch_creation(state: OperatorState, obj: Object) -> None:
     """Have a look at the Events of a pod or Job in a while, should it still hang then."""
-    if _hangs(context, obj):
-        context.probes.add(key_of(obj), after_seconds=FIRST_LOOK_SECONDS)
+    if _hangs(state, obj):
+        state.pollers.queue.add(key_of(obj), after_seconds=FIRST_LOOK_SECONDS)
 
 
-async def look(context: Context, key: Key) -> float | None:
+async def poll(state: OperatorState, key: Key) -> float | None:
     """Read the Events of what hangs; its owner is reconciled when they say something new."""
-    obj = context.store.get(key)
-    if obj is None or not _hangs(context, obj):
-        context.findings.pop(key, None)
+    obj = state.cache.get(key)
+    if obj is None or not _hangs(state, obj):
+        state.pollers.creation_warnings.pop(key, None)
         return None
     uid = obj["metadata"]["uid"]
-    events, _ = await context.cluster.list(
+    events, _ = await state.cluster.list(
         EVENT, namespace=key.namespace, fields=f"regarding.uid={uid}"
     )
     warning = newest_warning(events)
-    if context.findings.get(key, "") != warning:
-        context.findings[key] = warning
+    if state.pollers.creation_warnings.get(key, "") != warning:
+        state.pollers.creation_warnings[key] = warning
         owner = owner_key(obj)
         if owner:
-            context.queue.add(owner)
+            state.queue.add(owner)
     return NEXT_LOOK_SECONDS
 
 
-def _hangs(context: Context, obj: Object) -> bool:
+def _hangs(state: OperatorState, obj: Object) -> bool:
     if obj["kind"] == POD.kind:
         return in_creation(obj)
     return obj["kind"] == JOB.kind and has_no_pod(obj)

@@ -10,11 +10,11 @@ import uuid
 from collections.abc import AsyncIterable, AsyncIterator
 from typing import Any
 
-from llama_halo.gateway.apis.exchange import Generation
+from llama_halo.gateway.apis.exchange import ApiExchange
 from llama_halo.gateway.apis.openai_chat import PATH as CHAT_PATH
 from llama_halo.gateway.apis.validation import checked
 from llama_halo.gateway.convert import anthropic_to_chat
-from llama_halo.gateway.convert.anthropic_to_chat import messages_of
+from llama_halo.gateway.convert.anthropic_to_chat import events_to_anthropic
 from llama_halo.gateway.http.errors import Failure, ended_early, in_band
 from llama_halo.gateway.http.sse import SseEvent, encode
 
@@ -56,37 +56,37 @@ def upstream_body(body: Json) -> Json:
     return mended
 
 
-def generation(body: Json) -> Generation:
+def generation(body: Json) -> ApiExchange:
     """Return a request to `/v1/messages`, which llama-server has a route for, too."""
     model = body["model"]
     stops = body.get("stop_sequences")
     if _wants_schema(body):
         # Its Anthropic route passes the schema of an answer over, its chat route keeps to it.
-        chat = {**anthropic_to_chat.chat_of(upstream_body(body)), "stream": True}
-        return Generation(
+        chat = {**anthropic_to_chat.request_to_chat(upstream_body(body)), "stream": True}
+        return ApiExchange(
             path=CHAT_PATH,
             body={**chat, "stream_options": {"include_usage": True}},
             streams=bool(body.get("stream")),
-            stream=lambda events: stream(messages_of(events), model=model, stops=stops),
-            collect=lambda events: collect(messages_of(events), model=model, stops=stops),
+            stream=lambda events: stream(events_to_anthropic(events), model=model, stops=stops),
+            collect=lambda events: collect(events_to_anthropic(events), model=model, stops=stops),
             heartbeat=HEARTBEAT,
-            own=PATH,
+            native_path=PATH,
             counts=f"{CHAT_PATH}/input_tokens",
         )
-    return Generation(
+    return ApiExchange(
         path=PATH,
         body={**upstream_body(body), "stream": True},
         streams=bool(body.get("stream")),
         stream=lambda events: stream(events, model=model, stops=stops),
         collect=lambda events: collect(events, model=model, stops=stops),
         heartbeat=HEARTBEAT,
-        own=PATH,
+        native_path=PATH,
         counts=COUNT_PATH,
-        passes=_passes,
+        passthrough=_passthrough,
     )
 
 
-def _passes(event: bytes) -> bytes | None:
+def _passthrough(event: bytes) -> bytes | None:
     """Nothing of a delta is mended, and deltas are nearly all that comes."""
     return event if event.startswith(_DELTA) else None
 
@@ -135,7 +135,7 @@ async def stream(
     for an error among them, and when they end early."""
     begun = finished = False
     async for event in upstream:
-        if passed := _passes(event.wire):
+        if passed := _passthrough(event.encoded):
             yield passed
             continue
         data = event.value

@@ -14,7 +14,7 @@ SSE, NDJSON = "text/event-stream; charset=utf-8", "application/x-ndjson"
 
 
 @dataclass(frozen=True, slots=True)
-class Generation:
+class ApiExchange:
     """A request in the words of llama-server; always for a stream, since it does not notice that
     the client of any other request has gone."""
 
@@ -26,11 +26,11 @@ class Generation:
     collect: Callable[[Events], Awaitable[Json]]
     heartbeat: bytes
     """Legal before and among the events, and skipped by every client that was tried."""
-    own: str = ""
+    native_path: str = ""
     """The path of the client's own API, if servers elsewhere may speak it."""
     content_type: str = SSE
     counts: str = ""
     """The path that counts the body's tokens."""
-    passes: Callable[[bytes], bytes | None] = lambda _: None
+    passthrough: Callable[[bytes], bytes | None] = lambda _: None
     """Returns what `stream` makes of one event of llama-server's (its bytes, the empty line
     included) when that depends on nothing else, and the event tells of no tokens; else None."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from llama_halo.gateway.apis.exchange import NDJSON, Generation
+from llama_halo.gateway.apis.exchange import NDJSON, ApiExchange
 from llama_halo.gateway.apis.openai_chat import PATH as CHAT_PATH
 from llama_halo.gateway.apis.openai_chat import add_call, normal_roles, until_done
 from llama_halo.gateway.apis.validation import checked, checked_model
@@ -70,7 +70,7 @@ def without_prompt(path: str, body: Json) -> Json | None:
     return {**_head(body["model"]), **text, "done": True, "done_reason": reason}
 
 
-def chat(body: Json) -> Generation:
+def chat(body: Json) -> ApiExchange:
     """Return a chat as a request to llama-server's chat completions."""
     mended = {"messages": normal_roles(_messages(body["messages"])), **_common(body)}
     if isinstance(body.get("tools"), list):
@@ -78,7 +78,7 @@ def chat(body: Json) -> Generation:
     return _generation(CHAT_PATH, mended, body, _message)
 
 
-def generate(body: Json) -> Generation:
+def generate(body: Json) -> ApiExchange:
     """Return a prompt as a request: plain, between two pieces of text, or as a chat."""
     prompt, suffix = body.get("prompt", ""), body.get("suffix")
     if isinstance(suffix, str) and suffix:
@@ -205,11 +205,11 @@ def _picture(data: Any) -> str:
 
 def _generation(
     path: str, mended: Json, body: Json, piece: Callable[[str, str, list[Json]], Json]
-) -> Generation:
+) -> ApiExchange:
     name = body["model"]
     quiet = {**_head(name), **piece("", "", []), "done": False}
     sent = {**mended, "model": name, "stream": True, "stream_options": {"include_usage": True}}
-    return Generation(
+    return ApiExchange(
         path=path,
         body=sent,
         streams=body.get("stream", True) is not False,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llama_halo.gateway.apis.upstream_request import Part, Question
+from llama_halo.gateway.apis.upstream_request import FormField, UpstreamRequest
 from llama_halo.gateway.http.errors import Failure
 
 TRANSLATIONS = "/v1/audio/translations"
@@ -13,7 +13,7 @@ PATHS = ("/v1/audio/transcriptions", TRANSLATIONS)
 _OUT_OF_REACH = ("beam_size", "best_of", "processors", "n_processors")
 
 
-def checked(parts: Sequence[Part]) -> str:
+def checked(parts: Sequence[FormField]) -> str:
     """Return the name of the model that a form asks for."""
     texts = {part.name: part.data for part in parts if part.filename is None}
     if not any(part.name == "file" for part in parts):
@@ -26,16 +26,16 @@ def checked(parts: Sequence[Part]) -> str:
     return model
 
 
-def for_model(parts: Sequence[Part], name: str) -> tuple[Part, ...]:
+def for_model(parts: Sequence[FormField], name: str) -> tuple[FormField, ...]:
     """Return a form that asks for a model by another name."""
     others = [part for part in parts if part.name != "model"]
-    return (Part("model", name.encode()), *others)
+    return (FormField("model", name.encode()), *others)
 
 
-def for_whisper(question: Question) -> tuple[Part, ...]:
+def for_whisper(upstream_request: UpstreamRequest) -> tuple[FormField, ...]:
     """Return a form for whisper.cpp's server, which has one path: whether it is to translate is
     one of its fields. How hard it tries is not the client's to say: memory depends on it."""
-    kept = [part for part in question.form if part.name not in _OUT_OF_REACH]
-    if question.path == TRANSLATIONS:
-        kept.append(Part("translate", b"true"))
+    kept = [part for part in upstream_request.form if part.name not in _OUT_OF_REACH]
+    if upstream_request.path == TRANSLATIONS:
+        kept.append(FormField("translate", b"true"))
     return tuple(kept)

@@ -7,7 +7,7 @@ import re
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from typing import Any
 
-from llama_halo.gateway.apis.exchange import Generation
+from llama_halo.gateway.apis.exchange import ApiExchange
 from llama_halo.gateway.apis.validation import checked
 from llama_halo.gateway.http import errors
 from llama_halo.gateway.http.errors import Failure, ended_early
@@ -33,20 +33,20 @@ def validate(body: Any) -> Json:
     return request
 
 
-def generation(body: Json) -> Generation:
+def generation(body: Json) -> ApiExchange:
     """Return a request to `/v1/chat/completions`."""
     model, usage = body["model"], wants_usage(body)
     mended = {**body, "messages": normal_roles(body["messages"]), **chosen_tool(body)}
-    return Generation(
+    return ApiExchange(
         path=PATH,
         body={**mended, "stream": True, "stream_options": {"include_usage": True}},
         streams=bool(body.get("stream")),
         stream=lambda events: stream(events, model=model, usage=usage),
         collect=lambda events: collect(events, model=model),
         heartbeat=HEARTBEAT,
-        own=PATH,
+        native_path=PATH,
         counts=f"{PATH}/input_tokens",
-        passes=_renaming(model),
+        passthrough=_renaming(model),
     )
 
 
@@ -55,12 +55,12 @@ def _renaming(model: str) -> Callable[[bytes], bytes | None]:
     quicker than to read and write the chunk, and chunks are nearly all that comes."""
     named = b'"model":' + json.dumps(model).encode()
 
-    def passes(event: bytes) -> bytes | None:
+    def passthrough(event: bytes) -> bytes | None:
         if not event.startswith(_CHOICE) or _USAGE in event:
             return None
         return _MODEL.sub(lambda _: named, event, count=1)
 
-    return passes
+    return passthrough
 
 
 def chosen_tool(body: Json) -> Json:
@@ -137,9 +137,9 @@ async def stream(
 ) -> AsyncIterator[bytes]:
     """Yield the client's chunks; raises `Failure` for an error among them, and when they end
     early."""
-    passes = _renaming(model)
+    passthrough = _renaming(model)
     async for event in upstream:
-        if passed := passes(event.wire):
+        if passed := passthrough(event.encoded):
             yield passed
             continue
         if event.data == DONE:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator
 from typing import Any
 
-from llama_halo.gateway.apis.exchange import Generation
+from llama_halo.gateway.apis.exchange import ApiExchange
 from llama_halo.gateway.apis.openai_chat import DONE, HEARTBEAT, until_done, wants_usage
 from llama_halo.gateway.apis.validation import checked_model
 from llama_halo.gateway.http.errors import Failure
@@ -23,17 +23,17 @@ def validate(body: Any) -> Json:
     return request
 
 
-def generation(body: Json) -> Generation:
+def generation(body: Json) -> ApiExchange:
     """Return a request to `/v1/completions`."""
     model, usage = body["model"], wants_usage(body)
-    return Generation(
+    return ApiExchange(
         path=PATH,
         body={**body, "stream": True, "stream_options": {"include_usage": True}},
         streams=bool(body.get("stream")),
         stream=lambda events: stream(events, model=model, usage=usage),
         collect=lambda events: collect(events, model=model),
         heartbeat=HEARTBEAT,
-        own=PATH,
+        native_path=PATH,
     )
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from typing import Any
 
-from llama_halo.gateway.apis.exchange import Generation
+from llama_halo.gateway.apis.exchange import ApiExchange
 from llama_halo.gateway.apis.openai_chat import HEARTBEAT, chosen_tool, in_band
 from llama_halo.gateway.apis.validation import checked_model
 from llama_halo.gateway.http.errors import Failure, ended_early
@@ -35,10 +35,10 @@ def validate(body: Any) -> Json:
     return request
 
 
-def generation(body: Json) -> Generation:
+def generation(body: Json) -> ApiExchange:
     """Return a request to `/v1/responses`."""
     model = body["model"]
-    return Generation(
+    return ApiExchange(
         path=PATH,
         body={**upstream_body(body), "stream": True},
         streams=bool(body.get("stream")),

@@ -10,7 +10,7 @@ Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Part:
+class FormField:
     """One field of a form."""
 
     name: str
@@ -20,17 +20,17 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class UpstreamRequest:
     """One request to a model's server."""
 
     path: str
     """Of llama-server."""
     body: Json = field(default_factory=dict)
-    form: tuple[Part, ...] = ()
+    form: tuple[FormField, ...] = ()
     """Instead of a body."""
-    own: str = ""
+    native_path: str = ""
     """The path of the client's own API, if servers elsewhere may speak it."""
-    given: Json = field(default_factory=dict)
+    client_body: Json = field(default_factory=dict)
     """As the client sent it, for such a server."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """Those of the client that such a server has to see."""

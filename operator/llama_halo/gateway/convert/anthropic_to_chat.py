@@ -12,11 +12,11 @@ from typing import Any
 
 from llama_halo.gateway.convert.common import (
     Calls,
+    encode_events,
     kept,
     mapping,
     new_id,
     objects,
-    retold,
     text_of,
     tokens,
 )
@@ -27,7 +27,7 @@ _STOPS = {"length": "max_tokens", "tool_calls": "tool_use", "content_filter": "r
 _CHOICES = {"any": "required", "auto": "auto", "none": "none"}
 
 
-def chat_of(body: Json) -> Json:
+def request_to_chat(body: Json) -> Json:
     """Return a request, mended as for llama-server, as one of Chat Completions."""
     system = text_of(body.get("system"))
     messages: list[Json] = [{"role": "system", "content": system}] if system else []
@@ -204,9 +204,9 @@ class _Message:
         yield _event("message_stop")
 
 
-def messages_of(upstream: AsyncIterable[SseEvent]) -> AsyncIterator[SseEvent]:
+def events_to_anthropic(upstream: AsyncIterable[SseEvent]) -> AsyncIterator[SseEvent]:
     """Return the events of a chat as those of a message."""
-    return retold(upstream, _Message())
+    return encode_events(upstream, _Message())
 
 
 def _begin(data: Json) -> SseEvent:

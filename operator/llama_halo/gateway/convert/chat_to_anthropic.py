@@ -28,7 +28,7 @@ _REASONS = {"max_tokens": "length", "tool_use": "tool_calls", "refusal": "conten
 _CHOICES = {"required": "any", "auto": "auto", "none": "none"}
 
 
-def message_of(body: Json) -> Json:
+def request_to_anthropic(body: Json) -> Json:
     """Return a chat as a request for a message."""
     system = [
         text_of(message.get("content")) for message in body["messages"] if _is_system(message)
@@ -61,7 +61,7 @@ def message_of(body: Json) -> Json:
     return request
 
 
-def signed(messages: list[Json]) -> list[Json]:
+def sign_thinking(messages: list[Json]) -> list[Json]:
     """Return messages without the thoughts of models that sign none, which this API refuses."""
     messages_signed = []
     for message in messages:
@@ -150,7 +150,7 @@ def _choice(body: Json) -> Json:
 
 
 @dataclass
-class _Seen:
+class _StreamState:
     """What of a message has come."""
 
     calls: dict[int, int] = field(default_factory=dict)
@@ -167,9 +167,9 @@ class _Seen:
         self.answer = max(self.answer, tokens(usage, "output_tokens"))
 
 
-async def chat_of(upstream: AsyncIterable[SseEvent]) -> AsyncIterator[SseEvent]:
+async def events_to_chat(upstream: AsyncIterable[SseEvent]) -> AsyncIterator[SseEvent]:
     """Yield the events of a message as those of a chat."""
-    state = _Seen()
+    state = _StreamState()
     async for event in upstream:
         data = event.value
         if not isinstance(data, dict):
@@ -178,7 +178,7 @@ async def chat_of(upstream: AsyncIterable[SseEvent]) -> AsyncIterator[SseEvent]:
         if kind == "error":
             yield SseEvent.of({"error": data.get("error")})
             return
-        for converted in _told(state, data):
+        for converted in _events_of(state, data):
             yield converted
         if kind == "message_stop":
             yield usage_chunk(state.prompt, state.answer, state.cached)
@@ -186,7 +186,7 @@ async def chat_of(upstream: AsyncIterable[SseEvent]) -> AsyncIterator[SseEvent]:
             return
 
 
-def _told(state: _Seen, data: Json) -> Iterator[SseEvent]:
+def _events_of(state: _StreamState, data: Json) -> Iterator[SseEvent]:
     kind, delta = data.get("type"), mapping(data.get("delta"))
     block = mapping(data.get("content_block"))
     if kind == "message_start":
@@ -205,7 +205,7 @@ def _told(state: _Seen, data: Json) -> Iterator[SseEvent]:
         yield chunk({}, _REASONS.get(str(delta.get("stop_reason")), "stop"))
 
 
-def _piece(state: _Seen, index: int, delta: Json) -> Json:
+def _piece(state: _StreamState, index: int, delta: Json) -> Json:
     if isinstance(delta.get("text"), str):
         return {"content": delta["text"]}
     if isinstance(delta.get("thinking"), str):

@@ -30,7 +30,7 @@ _OPTIONS = (
 )
 
 
-def chat_of(body: Json) -> Json:
+def request_to_ollama(body: Json) -> Json:
     """Return a chat as Ollama has it."""
     names = {
         str(call.get("id")): mapping(call.get("function")).get("name")
@@ -113,7 +113,7 @@ def _object(line: bytes) -> Json | None:
     return value if isinstance(value, dict) else None
 
 
-async def chat_events_of(chunks: AsyncIterable[bytes]) -> AsyncIterator[SseEvent]:
+async def events_to_chat(chunks: AsyncIterable[bytes]) -> AsyncIterator[SseEvent]:
     """Yield the lines of a chat as the events of one."""
     calls = 0
     async for line in lines(chunks):

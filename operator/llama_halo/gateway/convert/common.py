@@ -106,7 +106,7 @@ def choices(data: Any) -> Iterator[Json]:
             yield choice
 
 
-class Told(Protocol):
+class ResponseEncoder(Protocol):
     """An answer in another API's words, as far as it was told to the client."""
 
     usage: Any
@@ -118,7 +118,9 @@ class Told(Protocol):
     def end(self) -> Iterator[SseEvent]: ...
 
 
-async def retold(upstream: AsyncIterable[SseEvent], answer: Told) -> AsyncIterator[SseEvent]:
+async def encode_events(
+    upstream: AsyncIterable[SseEvent], answer: ResponseEncoder
+) -> AsyncIterator[SseEvent]:
     """Yield the events of a chat as those of another answer."""
     begun = False
     async for event in upstream:

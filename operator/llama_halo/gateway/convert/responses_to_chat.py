@@ -8,11 +8,11 @@ from typing import Any
 
 from llama_halo.gateway.convert.common import (
     Calls,
+    encode_events,
     kept,
     mapping,
     new_id,
     objects,
-    retold,
     text_of,
     tokens,
 )
@@ -21,7 +21,7 @@ from llama_halo.gateway.http.sse import SseEvent
 Json = dict[str, Any]
 
 
-def chat_of(body: Json) -> Json:
+def request_to_chat(body: Json) -> Json:
     """Return a request, mended as for llama-server, as one of Chat Completions."""
     instructions = body.get("instructions")
     messages: list[Json] = [{"role": "system", "content": instructions}] if instructions else []
@@ -183,9 +183,9 @@ class _Response:
         }
 
 
-def responses_of(upstream: AsyncIterable[SseEvent]) -> AsyncIterator[SseEvent]:
+def events_to_responses(upstream: AsyncIterable[SseEvent]) -> AsyncIterator[SseEvent]:
     """Return the events of a chat as those of a response; its thoughts stay where they are."""
-    return retold(upstream, _Response())
+    return encode_events(upstream, _Response())
 
 
 def _usage(usage: Any) -> Json:

@@ -11,10 +11,10 @@ from contextlib import AbstractAsyncContextManager, suppress
 
 from aiohttp import HttpVersion11, web
 
-from llama_halo.gateway.apis.exchange import Events, Generation
-from llama_halo.gateway.dispatch.fast_path import Lane
+from llama_halo.gateway.apis.exchange import ApiExchange, Events
+from llama_halo.gateway.dispatch.fast_path import FastPath
 from llama_halo.gateway.http.errors import UNREADABLE, Failure, broken, ending, unreadable
-from llama_halo.gateway.request_record import Call
+from llama_halo.gateway.request_record import RequestRecord
 from llama_halo.gateway.routing.table import Target
 
 log = logging.getLogger(__name__)
@@ -29,48 +29,52 @@ _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 Opened = AbstractAsyncContextManager[tuple[Target, Events]]
 
 
-async def send(line: Line, opened: Opened, lane: Lane) -> web.StreamResponse:
+async def send(client: ClientStream, opened: Opened, fast_path: FastPath) -> web.StreamResponse:
     """Send a stream as it comes.
 
     Until the first event, an error still has its own HTTP status, unless that takes long: then the
     client is told that it is not forgotten, and an error comes in the stream.
     """
-    call, chunks = line.call, _chunks(opened, line.made, line.call)
-    at_once = line.write_at_once if line.is_chunked else None
-    line.watch()
+    record, chunks = client.record, _chunks(opened, client.exchange, client.record)
+    at_once = client.write_at_once if client.is_chunked else None
+    client.watch()
     try:
         async for chunk in chunks:
-            call.first_byte()
-            await line.write(chunk)
-            lane.write = at_once
-        if call.first_byte_seconds is None:
+            record.first_byte()
+            await client.write(chunk)
+            fast_path.write = at_once
+        if record.first_byte_seconds is None:
             raise Failure(502, "the model's server ended without an answer")
     except Failure as failure:
-        call.failure = failure
-        if line.response is None:
+        record.failure = failure
+        if client.response is None:
             raise
-        await line.write(call.api.in_band(failure, call.request_id))
+        await client.write(record.api.in_band(failure, record.request_id))
     except asyncio.CancelledError:
-        if not call.cut or line.response is None:
+        if not record.aborted or client.response is None:
             raise
-        call.failure = ending()
-        await line.write(call.api.in_band(call.failure, call.request_id))
+        record.failure = ending()
+        await client.write(record.api.in_band(record.failure, record.request_id))
     finally:
-        line.end()
+        client.end()
         await chunks.aclose()
-    assert line.response is not None  # noqa: S101  (something was written)
-    await line.response.write_eof()
-    return line.response
+    assert client.response is not None  # noqa: S101  (something was written)
+    await client.response.write_eof()
+    return client.response
 
 
-class Line:
+class ClientStream:
     """The way to one client: begun with the first bytes, and never silent for long."""
 
     def __init__(
-        self, request: web.Request, exchange: Generation, call: Call, ping_seconds: float
+        self,
+        request: web.Request,
+        exchange: ApiExchange,
+        record: RequestRecord,
+        ping_seconds: float,
     ) -> None:
         self.response: web.StreamResponse | None = None
-        self.made, self.call = exchange, call
+        self.exchange, self.record = exchange, record
         self._request = request
         self._ping_seconds = ping_seconds
         self._written_at = time.monotonic()
@@ -134,13 +138,13 @@ class Line:
     async def _ping(self) -> None:
         with suppress(ConnectionError):
             response = self.response or await self._begin()
-            await response.write(self.made.heartbeat)
+            await response.write(self.exchange.heartbeat)
 
     async def _begin(self) -> web.StreamResponse:
         async with self._beginning:
             if self.response is None:
-                kind, call = self.made.content_type, self.call
-                headers = {"Content-Type": kind, **_HEADERS, **call.headers()}
+                kind, record = self.exchange.content_type, self.record
+                headers = {"Content-Type": kind, **_HEADERS, **record.headers()}
                 response = web.StreamResponse(headers=headers)
                 await response.prepare(self._request)
                 self.response = response
@@ -154,17 +158,19 @@ def next_look_seconds(quiet: float, patience: float, *, writing: bool) -> float:
     return max(min(stalled, patience - (0.0 if writing else quiet)), LEAST_LOOK_SECONDS)
 
 
-async def _chunks(opened: Opened, exchange: Generation, call: Call) -> AsyncGenerator[bytes, None]:
+async def _chunks(
+    opened: Opened, exchange: ApiExchange, record: RequestRecord
+) -> AsyncGenerator[bytes, None]:
     """Yield what the client gets. All that goes wrong is a `Failure`: the status may be sent."""
     try:
-        async with opened as (call.target, events):
+        async with opened as (record.target, events):
             try:
-                async for chunk in exchange.stream(call.noting(events)):
+                async for chunk in exchange.stream(record.count_tokens(events)):
                     yield chunk
             except UNREADABLE as error:
                 raise unreadable(error) from error
     except RecursionError as error:
         raise Failure(400, "the request is nested too deeply") from error
     except UNREADABLE as error:
-        log.error("request failed", extra={"request_id": call.request_id}, exc_info=error)
+        log.error("request failed", extra={"request_id": record.request_id}, exc_info=error)
         raise broken(error) from error

@@ -14,16 +14,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from llama_halo.contract.gateway_config import GatewayConfig
-from llama_halo.gateway.apis.upstream_request import Question
-from llama_halo.gateway.dispatch.fast_path import Lane
-from llama_halo.gateway.dispatch.queue import Admission
+from llama_halo.gateway.apis.upstream_request import UpstreamRequest
+from llama_halo.gateway.dispatch.fast_path import FastPath
+from llama_halo.gateway.dispatch.queue import AdmissionQueue
 from llama_halo.gateway.dispatch.upstream import Answer, Upstream, lost
 from llama_halo.gateway.http.errors import LOADING, LOST, Failure, loading
 from llama_halo.gateway.http.sse import SseEvent
 from llama_halo.gateway.metrics import GatewayMetrics
 from llama_halo.gateway.models.leases import Leases
 from llama_halo.gateway.models.model import Model, comes_up
-from llama_halo.gateway.models.registry import ModelWatch
+from llama_halo.gateway.models.registry import ModelRegistry
 from llama_halo.gateway.routing.table import Target
 
 LOOK_SECONDS = 1.0
@@ -33,20 +33,20 @@ MOST_LOST = 1
 """Times that a server goes away with a request before that is thought to be the request's doing."""
 
 
-class Held:
+class RequestDispatcher:
     """The way to all models."""
 
     def __init__(
         self,
         config: GatewayConfig,
-        watch: ModelWatch,
+        registry: ModelRegistry,
         leases: Leases,
         upstream: Upstream,
-        admission: Admission,
+        admission: AdmissionQueue,
         metrics: GatewayMetrics,
     ) -> None:
         self._config = config
-        self._watch = watch
+        self._registry = registry
         self._leases = leases
         self._upstream = upstream
         self._admission = admission
@@ -54,7 +54,12 @@ class Held:
 
     @asynccontextmanager
     async def stream(
-        self, targets: Sequence[Target], question: Question, lane: Lane, *, session: str
+        self,
+        targets: Sequence[Target],
+        upstream_request: UpstreamRequest,
+        fast_path: FastPath,
+        *,
+        session: str,
     ) -> AsyncIterator[tuple[Target, AsyncIterator[SseEvent]]]:
         """Yield which of the targets answers, and the events of its answer, the first of which has
         come.
@@ -66,41 +71,48 @@ class Held:
             for target in targets:
                 patience.has_others = target is not targets[-1]
                 try:
-                    opened = self._stream(target, question, lane, session, patience)
+                    opened = self._stream(target, upstream_request, fast_path, session, patience)
                     events = await stack.enter_async_context(opened)
                     break
                 except Failure as failure:
-                    if not (failure.elsewhere_too and patience.has_others):
+                    if not (failure.allows_fallback and patience.has_others):
                         raise
             yield target, events
 
     async def ask(
-        self, targets: Sequence[Target], question: Question, *, session: str
+        self, targets: Sequence[Target], upstream_request: UpstreamRequest, *, session: str
     ) -> tuple[Target, Answer]:
         """Return which of the targets answers, and its answer, which is not streamed."""
         patience = _Patience(time.monotonic() + self._config.hold_seconds)
         for target in targets:
             patience.has_others = target is not targets[-1]
             try:
-                return target, await self._ask(target, question, session, patience)
+                return target, await self._ask(target, upstream_request, session, patience)
             except Failure as failure:
-                if not (failure.elsewhere_too and patience.has_others):
+                if not (failure.allows_fallback and patience.has_others):
                     raise
         raise AssertionError  # there is a last target
 
-    async def ask_now(self, model: Model, question: Question) -> dict[str, Any] | None:
+    async def ask_now(
+        self, model: Model, upstream_request: UpstreamRequest
+    ) -> dict[str, Any] | None:
         """Return an answer that costs nothing, None when the model does not give it now: it is
         neither woken nor waited for."""
         if not model.available or model.provider:
             return None
         with suppress(Failure, TimeoutError):
             async with asyncio.timeout(NOW_SECONDS):
-                return (await self._upstream.ask(model, model.endpoint, question)).value()
+                return (await self._upstream.ask(model, model.endpoint, upstream_request)).value()
         return None
 
     @asynccontextmanager
     async def _stream(
-        self, target: Target, question: Question, lane: Lane, session: str, patience: _Patience
+        self,
+        target: Target,
+        upstream_request: UpstreamRequest,
+        fast_path: FastPath,
+        session: str,
+        patience: _Patience,
     ) -> AsyncIterator[AsyncIterator[SseEvent]]:
         async with self._arrived(target, session):
             while True:
@@ -114,7 +126,7 @@ class Held:
                             continue
                         model, server = turn
                         events = await attempt.enter_async_context(
-                            self._upstream.stream(model, server, question, lane)
+                            self._upstream.stream(model, server, upstream_request, fast_path)
                         )
                         first = await anext(events, None)
                         if first is None:
@@ -130,7 +142,7 @@ class Held:
                 return
 
     async def _ask(
-        self, target: Target, question: Question, session: str, patience: _Patience
+        self, target: Target, upstream_request: UpstreamRequest, session: str, patience: _Patience
     ) -> Answer:
         async with self._arrived(target, session):
             while True:
@@ -139,7 +151,7 @@ class Held:
                     async with self._turn(model, session, patience.deadline) as turn:
                         if turn is not None:
                             model, server = turn
-                            return await self._upstream.ask(model, server, question)
+                            return await self._upstream.ask(model, server, upstream_request)
                 except Failure as failure:
                     if not self._goes_on(failure, model, patience):
                         raise
@@ -148,13 +160,13 @@ class Held:
     @asynccontextmanager
     async def _arrived(self, target: Target, session: str) -> AsyncIterator[None]:
         """Count a request for as long as it is held or runs."""
-        model = self._watch.models.get(target.llama_model)
+        model = self._registry.models.get(target.llama_model)
         if model is None:
             raise loading(
                 f"model {target.name}: there is no LlamaModel {target.llama_model} in namespace"
                 f" {self._config.namespace} (yet)"
             )
-        with self._admission.coming(model, session):
+        with self._admission.admit(model, session):
             async with self._leases.request(model.name):
                 yield
 
@@ -164,7 +176,7 @@ class Held:
         """Return the way to a slot of a model for as long as that can be sent to."""
 
         def look() -> Model | None:
-            now = self._watch.models.get(model.name)
+            now = self._registry.models.get(model.name)
             return now if now is not None and _may_be_asked(now) else None
 
         return self._admission.slot(look, session, deadline=deadline)
@@ -172,7 +184,7 @@ class Held:
     async def _answering(self, target: Target, deadline: float) -> Model:
         """Return a model once it answers and may be sent to."""
         while True:
-            model = self._watch.models.get(target.llama_model)
+            model = self._registry.models.get(target.llama_model)
             if model is None:
                 raise loading(f"model {target.name}: its LlamaModel was deleted")
             allowed = not model.on_demand or await self._leases.may_send(model.name)
@@ -182,11 +194,11 @@ class Held:
             if not passes or time.monotonic() > deadline:
                 raise loading(f"model {target.name} does not answer now: {model.state}")
             with self._waiting.track_inprogress():
-                await self._watch.changed(model.name, within_seconds=LOOK_SECONDS)
+                await self._registry.wait_for_change(model.name, within_seconds=LOOK_SECONDS)
 
     def _goes_on(self, failure: Failure, model: Model, patience: _Patience) -> bool:
         """Tell whether a request is sent again after a failure, to the same model."""
-        now = self._watch.models.get(model.name, model)
+        now = self._registry.models.get(model.name, model)
         if failure.code == LOST:
             patience.lost += 1
             if patience.lost > MOST_LOST:
@@ -202,7 +214,7 @@ class Held:
             or model.on_demand
             or comes_up(now)
         )
-        return failure.passes and passes and time.monotonic() <= patience.deadline
+        return failure.is_transient and passes and time.monotonic() <= patience.deadline
 
 
 @dataclass

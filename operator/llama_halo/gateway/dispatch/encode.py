@@ -16,7 +16,7 @@ from llama_halo.gateway.apis.openai_chat import PATH as CHAT
 from llama_halo.gateway.apis.openai_completions import PATH as COMPLETIONS
 from llama_halo.gateway.apis.openai_embeddings import EMBEDDINGS, RERANK
 from llama_halo.gateway.apis.openai_responses import PATH as RESPONSES
-from llama_halo.gateway.apis.upstream_request import Part, Question
+from llama_halo.gateway.apis.upstream_request import FormField, UpstreamRequest
 from llama_halo.gateway.convert import (
     anthropic_to_chat,
     chat_to_anthropic,
@@ -42,58 +42,67 @@ _OURS = frozenset(
 
 
 @dataclass(frozen=True)
-class Wire:
+class EncodedRequest:
     """A request as it is sent, and how its stream is read as llama-server's."""
 
     path: str
     body: Json = field(default_factory=dict)
-    form: tuple[Part, ...] = ()
+    form: tuple[FormField, ...] = ()
     headers: dict[str, str] = field(default_factory=dict)
     read: Callable[[Bytes], Events] = events
 
 
-def wire(model: Model, question: Question, key: str) -> Wire:
+def encode_request(model: Model, upstream_request: UpstreamRequest, key: str) -> EncodedRequest:
     """Return what a model's server is sent; `key` is the provider's API key, if it has one.
 
     Raises `Failure` for what the provider's protocol has no words for.
     """
-    if model.provider is None and question.form and model.mode == TRANSCRIPTION:
-        return Wire(openai_audio.PATHS[0], form=openai_audio.for_whisper(question))
+    if model.provider is None and upstream_request.form and model.mode == TRANSCRIPTION:
+        return EncodedRequest(
+            openai_audio.PATHS[0], form=openai_audio.for_whisper(upstream_request)
+        )
     if model.provider is None:
-        return Wire(question.path, question.body, question.form)
-    own = _in_its_own_words(model.provider, model.provider_name, question, key)
-    return own or _as_a_chat(model.provider, model.provider_name, question, key)
+        return EncodedRequest(upstream_request.path, upstream_request.body, upstream_request.form)
+    own = _in_its_own_words(model.provider, model.provider_name, upstream_request, key)
+    return own or _as_a_chat(model.provider, model.provider_name, upstream_request, key)
 
 
-def _in_its_own_words(provider: Provider, name: str, question: Question, key: str) -> Wire | None:
+def _in_its_own_words(
+    provider: Provider, name: str, upstream_request: UpstreamRequest, key: str
+) -> EncodedRequest | None:
     """Return a request that needs no translation, None when it does."""
-    path, client_body = question.path, {**question.given, "model": name, "stream": True}
-    if provider.protocol == "Anthropic" and question.own == MESSAGES:
-        headers = {**_anthropic(key), **question.headers}
-        client_body["messages"] = chat_to_anthropic.signed(client_body["messages"])
+    path, client_body = (
+        upstream_request.path,
+        {**upstream_request.client_body, "model": name, "stream": True},
+    )
+    if provider.protocol == "Anthropic" and upstream_request.native_path == MESSAGES:
+        headers = {**_anthropic(key), **upstream_request.headers}
+        client_body["messages"] = chat_to_anthropic.sign_thinking(client_body["messages"])
         as_asked = events if path == MESSAGES else _messages_as_chat
-        return Wire(_messages_path(provider), client_body, headers=headers, read=as_asked)
-    if provider.protocol == "OpenAI" and question.form:
-        form = openai_audio.for_model(question.form, name)
-        return Wire(path.removeprefix("/v1"), form=form, headers=_bearer(key))
-    if provider.protocol == "OpenAI" and question.own in (CHAT, COMPLETIONS):
+        return EncodedRequest(_messages_path(provider), client_body, headers=headers, read=as_asked)
+    if provider.protocol == "OpenAI" and upstream_request.form:
+        form = openai_audio.for_model(upstream_request.form, name)
+        return EncodedRequest(path.removeprefix("/v1"), form=form, headers=_bearer(key))
+    if provider.protocol == "OpenAI" and upstream_request.native_path in (CHAT, COMPLETIONS):
         body = {**client_body, "stream_options": {"include_usage": True}}
-        return Wire(path.removeprefix("/v1"), body, headers=_bearer(key))
-    body = {**question.body, "model": name}
+        return EncodedRequest(path.removeprefix("/v1"), body, headers=_bearer(key))
+    body = {**upstream_request.body, "model": name}
     if provider.protocol == "OpenAI" and path in (COMPLETIONS, EMBEDDINGS, RERANK):
         fields = {name: value for name, value in body.items() if name not in _OURS}
-        return Wire(path.removeprefix("/v1"), fields, headers=_bearer(key))
+        return EncodedRequest(path.removeprefix("/v1"), fields, headers=_bearer(key))
     if provider.protocol == "Ollama" and path == EMBEDDINGS:
-        return Wire(path, body, headers=_bearer(key))  # it serves OpenAI's, too
+        return EncodedRequest(path, body, headers=_bearer(key))  # it serves OpenAI's, too
     return None
 
 
 def _messages_as_chat(data: Bytes) -> Events:
-    return chat_to_anthropic.chat_of(events(data))
+    return chat_to_anthropic.events_to_chat(events(data))
 
 
-def _as_a_chat(provider: Provider, name: str, question: Question, key: str) -> Wire:
-    chat, answer = _chat_of(question, provider)
+def _as_a_chat(
+    provider: Provider, name: str, upstream_request: UpstreamRequest, key: str
+) -> EncodedRequest:
+    chat, answer = _chat_of(upstream_request, provider)
     chat = {**chat, "model": name}
     if provider.protocol == "OpenAI":
         fields = {name: value for name, value in chat.items() if name not in _OURS}
@@ -101,39 +110,45 @@ def _as_a_chat(provider: Provider, name: str, question: Question, key: str) -> W
             fields["max_completion_tokens"] = fields.pop(
                 "max_tokens"
             )  # its newer models ask for it
-        return Wire(
+        return EncodedRequest(
             "/chat/completions",
             {**fields, "stream": True, "stream_options": {"include_usage": True}},
             headers=_bearer(key),
             read=lambda data: answer(events(data)),
         )
     if provider.protocol == "Anthropic":
-        return Wire(
+        return EncodedRequest(
             _messages_path(provider),
-            {**chat_to_anthropic.message_of(chat), "stream": True},
+            {**chat_to_anthropic.request_to_anthropic(chat), "stream": True},
             headers=_anthropic(key),
-            read=lambda data: answer(chat_to_anthropic.chat_of(events(data))),
+            read=lambda data: answer(chat_to_anthropic.events_to_chat(events(data))),
         )
-    return Wire(
+    return EncodedRequest(
         "/api/chat",
-        chat_to_ollama.chat_of(chat),
+        chat_to_ollama.request_to_ollama(chat),
         headers=_bearer(key),
-        read=lambda data: answer(chat_to_ollama.chat_events_of(data)),
+        read=lambda data: answer(chat_to_ollama.events_to_chat(data)),
     )
 
 
-def _chat_of(question: Question, provider: Provider) -> tuple[Json, Callable[[Events], Events]]:
+def _chat_of(
+    upstream_request: UpstreamRequest, provider: Provider
+) -> tuple[Json, Callable[[Events], Events]]:
     """Return a request as a chat, and how the chat's events become those that it expects."""
-    if question.path == CHAT:
-        return question.body, _same
-    if question.path == MESSAGES:
-        return anthropic_to_chat.chat_of(question.body), anthropic_to_chat.messages_of
-    if question.path == RESPONSES:
-        return responses_to_chat.chat_of(question.body), responses_to_chat.responses_of
+    if upstream_request.path == CHAT:
+        return upstream_request.body, _same
+    if upstream_request.path == MESSAGES:
+        return anthropic_to_chat.request_to_chat(
+            upstream_request.body
+        ), anthropic_to_chat.events_to_anthropic
+    if upstream_request.path == RESPONSES:
+        return responses_to_chat.request_to_chat(
+            upstream_request.body
+        ), responses_to_chat.events_to_responses
     raise Failure(
         400,
         f"provider {provider.name} speaks the {provider.protocol} API, which has no"
-        f" {question.path}: ask a model of the cluster, or for a chat",
+        f" {upstream_request.path}: ask a model of the cluster, or for a chat",
     )
 
 

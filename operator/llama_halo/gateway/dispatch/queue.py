@@ -23,43 +23,43 @@ MOST_OF_ONE = 16
 """Of them, of one session: it does not fill the queue for the others."""
 FULL_RETRY_SECONDS = 5
 LOOK_SECONDS = 1.0
-Turn = asyncio.Future[str]
-Look = Callable[[], Model | None]
+SlotFuture = asyncio.Future[str]
+ModelLookup = Callable[[], Model | None]
 """Returns the model as it is now, None when it cannot be sent to."""
 
 
 @dataclass
-class _Door:
-    """One model's: who has come, who is at which of its servers, and who waits, by session."""
+class _ModelQueue:
+    """One model's: who has arrived, who is at which of its servers, and who waits, by session."""
 
     limit: int = 1
     servers: Sequence[str] = ()
-    come: int = 0
+    arrived: int = 0
     sessions: Counter[str] = field(default_factory=Counter)
-    """How many of each have come."""
-    inside: Counter[str] = field(default_factory=Counter)
-    waiting: OrderedDict[str, deque[Turn]] = field(default_factory=OrderedDict)
+    """How many of each have arrived."""
+    in_flight: Counter[str] = field(default_factory=Counter)
+    waiting: OrderedDict[str, deque[SlotFuture]] = field(default_factory=OrderedDict)
 
     @property
-    def width(self) -> int:
+    def capacity(self) -> int:
         return self.limit * max(len(self.servers), 1)
 
     @property
-    def working(self) -> int:
-        return self.inside.total()
+    def in_flight_total(self) -> int:
+        return self.in_flight.total()
 
-    def widen(self, model: Model | None) -> None:
+    def refresh_capacity(self, model: Model | None) -> None:
         """Be as wide as the model's servers are now."""
         if model is not None:
             self.limit, self.servers = model.parallel, servers(model, "")
 
-    def with_room(self, preferred: Sequence[str]) -> str | None:
+    def first_free(self, preferred: Sequence[str]) -> str | None:
         """Return the first of some servers that has a slot left, None when none has."""
-        return next((server for server in preferred if self.inside[server] < self.limit), None)
+        return next((server for server in preferred if self.in_flight[server] < self.limit), None)
 
-    def let_in(self) -> None:
+    def dispatch(self) -> None:
         """Let in who is next, as many as there is room for."""
-        while self.waiting and (server := self.with_room(self.servers)) is not None:
+        while self.waiting and (server := self.first_free(self.servers)) is not None:
             session, line = next(iter(self.waiting.items()))
             turn = line.popleft()
             if line:
@@ -67,20 +67,20 @@ class _Door:
             else:
                 del self.waiting[session]
             if not turn.done():
-                self.inside[server] += 1
+                self.in_flight[server] += 1
                 turn.set_result(server)
 
-    def leave(self, server: str) -> None:
+    def release(self, server: str) -> None:
         """Take back a slot, and give it on."""
-        self.inside[server] -= 1
-        if not self.inside[server]:
-            del self.inside[server]
-        self.let_in()
+        self.in_flight[server] -= 1
+        if not self.in_flight[server]:
+            del self.in_flight[server]
+        self.dispatch()
 
-    def leave_line(self, session: str, turn: Turn) -> None:
+    def withdraw(self, session: str, turn: SlotFuture) -> None:
         """Take back a turn that is no longer wanted."""
         if turn.done() and not turn.cancelled():
-            self.leave(turn.result())  # it had just been let in
+            self.release(turn.result())  # it had just been let in
         line = self.waiting.get(session)
         if line and turn in line:
             line.remove(turn)
@@ -88,36 +88,36 @@ class _Door:
                 del self.waiting[session]
 
 
-class Admission:
+class AdmissionQueue:
     """The doors of all models, and of all providers."""
 
     def __init__(self) -> None:
-        self._doors: dict[str, _Door] = {}
+        self._queues: dict[str, _ModelQueue] = {}
 
     @contextmanager
-    def coming(self, model: Model, session: str) -> Iterator[None]:
+    def admit(self, model: Model, session: str) -> Iterator[None]:
         """Count a request from its arrival on; raises `Failure` when too many wait already, of all
         or of this session."""
-        door = self._door(model)
-        if door.come - door.working >= MOST_WAITING:
-            raise _full(model, door)
-        if door.sessions[session] >= door.width + MOST_OF_ONE:
-            raise _full(model, door)
-        door.come += 1
-        door.sessions[session] += 1
+        queue = self._queue(model)
+        if queue.arrived - queue.in_flight_total >= MOST_WAITING:
+            raise _full(model, queue)
+        if queue.sessions[session] >= queue.capacity + MOST_OF_ONE:
+            raise _full(model, queue)
+        queue.arrived += 1
+        queue.sessions[session] += 1
         try:
             yield
         finally:
-            door.come -= 1
-            door.sessions[session] -= 1
-            if not door.sessions[session]:
-                del door.sessions[session]
-            if not door.come:
-                self._doors.pop(model.door, None)
+            queue.arrived -= 1
+            queue.sessions[session] -= 1
+            if not queue.sessions[session]:
+                del queue.sessions[session]
+            if not queue.arrived:
+                self._queues.pop(model.concurrency_key, None)
 
     @asynccontextmanager
     async def slot(
-        self, look: Look, session: str, *, deadline: float
+        self, lookup: ModelLookup, session: str, *, deadline: float
     ) -> AsyncIterator[tuple[Model, str] | None]:
         """Wait for a turn; yield the model as it is then, and the URL of the server that has a slot
         for it. A session goes to the same one for as long as that has room.
@@ -125,69 +125,72 @@ class Admission:
         Yields None when the model can no longer be sent to; raises `Failure` when the time is over,
         by the monotonic clock.
         """
-        model, server = look(), None
+        model, server = lookup(), None
         if model is not None:
-            door = self._door(model)
-            server = None if door.waiting else door.with_room(servers(model, session))
+            queue = self._queue(model)
+            server = None if queue.waiting else queue.first_free(servers(model, session))
             if server is None:
-                server = await self._turn(door, look, session, deadline)
+                server = await self._turn(queue, lookup, session, deadline)
             else:
-                door.inside[server] += 1
+                queue.in_flight[server] += 1
         if server is None:
             yield None
             return
         try:
-            current = look()
+            current = lookup()
             yield (current, server) if current else None
         finally:
-            door.widen(look())
-            door.leave(server)
+            queue.refresh_capacity(lookup())
+            queue.release(server)
 
-    async def _turn(self, door: _Door, look: Look, session: str, deadline: float) -> str | None:
+    async def _turn(
+        self, queue: _ModelQueue, lookup: ModelLookup, session: str, deadline: float
+    ) -> str | None:
         """Wait in line for a server; None when the model can no longer be sent to."""
-        turn: Turn = asyncio.get_running_loop().create_future()
-        door.waiting.setdefault(session, deque()).append(turn)
-        door.let_in()
+        turn: SlotFuture = asyncio.get_running_loop().create_future()
+        queue.waiting.setdefault(session, deque()).append(turn)
+        queue.dispatch()
         admitted = False
         try:
             while not turn.done():
                 await asyncio.wait({turn}, timeout=LOOK_SECONDS)
-                model = look()
+                model = lookup()
                 if model is None:
                     return None
                 if time.monotonic() > deadline and not turn.done():
-                    raise _full(model, door)
-                door.widen(model)
-                door.let_in()
+                    raise _full(model, queue)
+                queue.refresh_capacity(model)
+                queue.dispatch()
             admitted = True
             return turn.result()
         finally:
             if not admitted:
-                door.leave_line(session, turn)
+                queue.withdraw(session, turn)
 
     def waiting(self, model: Model) -> int:
         """Return how many requests wait for a model."""
-        door = self._doors.get(model.door)
-        return max(door.come - door.working, 0) if door else 0
+        queue = self._queues.get(model.concurrency_key)
+        return max(queue.arrived - queue.in_flight_total, 0) if queue else 0
 
-    def inside(self, model: Model) -> int:
+    def in_flight(self, model: Model) -> int:
         """Return how many requests a model works on."""
-        door = self._doors.get(model.door)
-        return door.working if door else 0
+        queue = self._queues.get(model.concurrency_key)
+        return queue.in_flight_total if queue else 0
 
-    def _door(self, model: Model) -> _Door:
-        """Return a model's door."""
-        door = self._doors.setdefault(model.door, _Door())
-        door.widen(model)
-        door.let_in()
-        return door
+    def _queue(self, model: Model) -> _ModelQueue:
+        """Return a model's queue."""
+        queue = self._queues.setdefault(model.concurrency_key, _ModelQueue())
+        queue.refresh_capacity(model)
+        queue.dispatch()
+        return queue
 
 
-def _full(model: Model, door: _Door) -> Failure:
-    waiting = max(door.come - door.working, 0)
+def _full(model: Model, queue: _ModelQueue) -> Failure:
+    waiting = max(queue.arrived - queue.in_flight_total, 0)
     return Failure(
         429,
-        f"model {model.name} works on {door.working} requests, and {waiting} wait: try again later",
+        f"model {model.name} works on {queue.in_flight_total} requests, and {waiting} wait: try"
+        " again later",
         code=QUEUE_FULL,
         retry_after_seconds=FULL_RETRY_SECONDS,
     )

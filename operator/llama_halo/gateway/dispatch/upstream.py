@@ -14,10 +14,10 @@ from typing import Any
 
 import aiohttp
 
-from llama_halo.gateway.apis.upstream_request import Question
+from llama_halo.gateway.apis.upstream_request import UpstreamRequest
 from llama_halo.gateway.dispatch.credentials import Credentials
-from llama_halo.gateway.dispatch.encode import Wire, wire
-from llama_halo.gateway.dispatch.fast_path import Lane
+from llama_halo.gateway.dispatch.encode import EncodedRequest, encode_request
+from llama_halo.gateway.dispatch.fast_path import FastPath
 from llama_halo.gateway.http.errors import (
     CONNECT_RETRY_SECONDS,
     LOST,
@@ -92,26 +92,26 @@ class Upstream:
 
     @asynccontextmanager
     async def stream(
-        self, model: Model, server: str, question: Question, lane: Lane
+        self, model: Model, server: str, upstream_request: UpstreamRequest, fast_path: FastPath
     ) -> AsyncIterator[AsyncIterator[SseEvent]]:
         """Post a request that asks for a stream and yield its events, as llama-server has them, but
-        for those that go by the lane.
+        for those that go by the fast path.
 
         Leaving the context early closes the connection, by which llama-server frees the slot.
         """
-        sent = self._wire(model, question)
+        sent = self._encode(model, upstream_request)
         response = await self._open(model, server, sent)
         try:
             if model.provider is None:
-                lane.open(response)
-            yield sent.read(_chunks(response, self._silence_seconds, lane))
+                fast_path.open(response)
+            yield sent.read(_chunks(response, self._silence_seconds, fast_path))
         finally:
-            lane.close()
+            fast_path.close()
             response.close()
 
-    async def ask(self, model: Model, server: str, question: Question) -> Answer:
+    async def ask(self, model: Model, server: str, upstream_request: UpstreamRequest) -> Answer:
         """Post a request that is answered at once."""
-        response = await self._open(model, server, self._wire(model, question))
+        response = await self._open(model, server, self._encode(model, upstream_request))
         async with response:
             try:
                 async with asyncio.timeout(FIRST_BYTE_SECONDS):
@@ -122,11 +122,13 @@ class Upstream:
                 raise ended_early() from error
             return Answer(response.content_type, data)
 
-    def _wire(self, model: Model, question: Question) -> Wire:
+    def _encode(self, model: Model, upstream_request: UpstreamRequest) -> EncodedRequest:
         key = self._credentials.key_of(model.provider) if model.provider else ""
-        return wire(model, question, key)
+        return encode_request(model, upstream_request, key)
 
-    async def _open(self, model: Model, server: str, sent: Wire) -> aiohttp.ClientResponse:
+    async def _open(
+        self, model: Model, server: str, sent: EncodedRequest
+    ) -> aiohttp.ClientResponse:
         """Return an answer that is not an error.
 
         A connection that is refused is tried again for a moment, with every replica in turn: a
@@ -154,10 +156,10 @@ class Upstream:
                 raise await _failure(model, response)
         raise AssertionError  # the URLs have no end
 
-    async def _post(self, model: Model, url: str, sent: Wire) -> aiohttp.ClientResponse:
+    async def _post(self, model: Model, url: str, sent: EncodedRequest) -> aiohttp.ClientResponse:
         """Post, and once again when the connection was a kept one and is lost at once."""
-        connection, started = _Way(), time.monotonic()
-        _WAY.set(connection)
+        connection, started = _ConnectionUse(), time.monotonic()
+        _CONNECTION_USE.set(connection)
         try:
             return await self._post_once(url, sent)
         except aiohttp.ClientConnectorError:
@@ -168,7 +170,7 @@ class Upstream:
                 raise
         return await self._post_once(url, sent)
 
-    async def _post_once(self, url: str, sent: Wire) -> aiohttp.ClientResponse:
+    async def _post_once(self, url: str, sent: EncodedRequest) -> aiohttp.ClientResponse:
         payload, headers = _payload(sent), dict(sent.headers)
         if isinstance(payload, bytes):
             headers["Content-Type"] = "application/json"
@@ -185,20 +187,20 @@ class Upstream:
 
 
 @dataclass
-class _Way:
+class _ConnectionUse:
     """How a request got to its server."""
 
     was_kept: bool = True
     """By a connection that had been used before: no socket was made for it."""
 
 
-_WAY: ContextVar[_Way] = ContextVar("way")
+_CONNECTION_USE: ContextVar[_ConnectionUse] = ContextVar("connection_use")
 
 
 def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
     """Return a socket that notices within half a minute that its other end is gone: a node that
     loses its power says no word, and the answer to a long prompt may take minutes."""
-    _WAY.get().was_kept = False
+    _CONNECTION_USE.get().was_kept = False
     family, kind, protocol, _, _ = address
     connection = socket.socket(family=family, type=kind, proto=protocol)
     connection.setblocking(False)
@@ -209,7 +211,7 @@ def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
 
 
 async def _chunks(
-    response: aiohttp.ClientResponse, silence_seconds: float, lane: Lane
+    response: aiohttp.ClientResponse, silence_seconds: float, fast_path: FastPath
 ) -> AsyncIterator[bytes]:
     """Yield bytes as they come; a connection that breaks ends the stream, and who reads it sees
     that the last event is missing. Raises `Failure` for one that falls silent."""
@@ -219,7 +221,7 @@ async def _chunks(
 
     def look() -> None:
         nonlocal silent, patience
-        due = max(heard_at, lane.heard_at) + silence_seconds
+        due = max(heard_at, fast_path.heard_at) + silence_seconds
         silent = loop.time() >= due
         if silent:
             response.close()
@@ -229,9 +231,9 @@ async def _chunks(
     patience = loop.call_later(silence_seconds, look)
     try:
         while True:
-            lane.is_idle = chunk.endswith(END)
+            fast_path.is_idle = chunk.endswith(END)
             chunk = await response.content.readany()
-            lane.is_idle, heard_at = False, loop.time()
+            fast_path.is_idle, heard_at = False, loop.time()
             if not chunk:
                 break
             for start in range(0, len(chunk), PIECE_BYTES):
@@ -244,7 +246,7 @@ async def _chunks(
             raise _silent(silence_seconds) from None
         return
     finally:
-        lane.is_idle = False
+        fast_path.is_idle = False
         patience.cancel()
     if silent:
         raise _silent(silence_seconds)
@@ -254,7 +256,7 @@ def _silent(seconds: float) -> Failure:
     return Failure(504, f"the model's server said nothing for {seconds:g} s")
 
 
-def _payload(sent: Wire) -> bytes | aiohttp.FormData:
+def _payload(sent: EncodedRequest) -> bytes | aiohttp.FormData:
     if not sent.form:
         return dumps(sent.body)
     form = aiohttp.FormData()

@@ -9,7 +9,7 @@ from typing import Any
 
 from aiohttp import BodyPartReader, web
 
-from llama_halo.gateway.apis.upstream_request import Part
+from llama_halo.gateway.apis.upstream_request import FormField
 from llama_halo.gateway.http.errors import Failure
 from llama_halo.gateway.http.json_codec import loads
 
@@ -59,7 +59,7 @@ async def read_object(request: web.Request) -> dict[str, Any]:
     return value
 
 
-async def read_form(request: web.Request, taken: Callable[[int], None]) -> tuple[Part, ...]:
+async def read_form(request: web.Request, taken: Callable[[int], None]) -> tuple[FormField, ...]:
     """Return the fields of a form, files included: in memory, for a pod has no disk."""
     if not request.content_type.startswith("multipart/"):
         raise Failure(400, "the request body must be a form (multipart/form-data)")
@@ -72,8 +72,8 @@ async def read_form(request: web.Request, taken: Callable[[int], None]) -> tuple
         raise Failure(400, f"the request body is not a form: {error}") from error
 
 
-async def _parts(request: web.Request, taken: Callable[[int], None]) -> tuple[Part, ...]:
-    parts: list[Part] = []
+async def _parts(request: web.Request, taken: Callable[[int], None]) -> tuple[FormField, ...]:
+    parts: list[FormField] = []
     size = 0
     async for part in await request.multipart():
         if len(parts) >= MOST_PARTS:
@@ -88,7 +88,7 @@ async def _parts(request: web.Request, taken: Callable[[int], None]) -> tuple[Pa
             if size > LIMIT_BYTES:
                 raise too_large()
         kind = part.headers.get("Content-Type", "application/octet-stream")
-        parts.append(Part(part.name, bytes(data), part.filename, kind))
+        parts.append(FormField(part.name, bytes(data), part.filename, kind))
     return tuple(parts)
 
 

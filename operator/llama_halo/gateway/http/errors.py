@@ -55,25 +55,25 @@ class Failure(Exception):
     code: str | None = None
     """OpenAI's machine-readable code."""
     retry_after_seconds: int | None = None
-    what: str = ""
+    model_name: str = ""
     """The name that was not found."""
     tokens: tuple[int, int] | None = None
     """(prompt tokens, context) when the prompt does not fit."""
 
     @property
-    def told(self) -> str:
+    def log_message(self) -> str:
         """What the log may say: a client's mistake is told in words that may be its own."""
         return self.message[:300] if self.status >= 500 or self.code else ""
 
     @property
-    def passes(self) -> bool:
+    def is_transient(self) -> bool:
         """Whether the model's server just went away or is not up yet: nothing was answered."""
         return self.code in (LOADING, UNAVAILABLE, LOST)
 
     @property
-    def elsewhere_too(self) -> bool:
+    def allows_fallback(self) -> bool:
         """Whether what answers in a model's place is to be asked."""
-        return self.passes or self.code == PROVIDER
+        return self.is_transient or self.code == PROVIDER
 
     @property
     def headers(self) -> dict[str, str]:
@@ -118,7 +118,7 @@ def ollama_error(failure: Failure) -> dict[str, Any]:
             f" ({failure.tokens[1]} tokens)"
         }
     if failure.code == MODEL_NOT_FOUND:
-        return {"error": f"model '{failure.what}' not found"}
+        return {"error": f"model '{failure.model_name}' not found"}
     return {"error": failure.message}
 
 

@@ -28,7 +28,7 @@ class SseEvent:
         return cls(encode(data, name).removesuffix(END))
 
     @property
-    def wire(self) -> bytes:
+    def encoded(self) -> bytes:
         """The event as it is sent."""
         return self.raw + END
 

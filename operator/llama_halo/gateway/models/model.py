@@ -27,7 +27,7 @@ class Model:
     context_size_tokens: int = 0
     created: str = ""
     labels: frozenset[tuple[str, str]] = frozenset()
-    sees: bool | None = None
+    accepts_images: bool | None = None
     """Takes images; None while that is not known."""
     mode: str = CHAT
     """What its server is for: Chat, Embedding, Rerank or Transcription."""
@@ -54,7 +54,7 @@ class Model:
     """The provider's own name for it."""
 
     @property
-    def door(self) -> str:
+    def concurrency_key(self) -> str:
         """What its requests are counted under: a provider's models have one limit together."""
         return f"{self.provider.name}/" if self.provider else self.name
 
@@ -102,7 +102,7 @@ def urls(model: Model, server: str) -> list[str]:
     return list(dict.fromkeys([server, *others, model.endpoint or server]))
 
 
-def elsewhere(config: GatewayConfig) -> dict[str, Model]:
+def provider_models(config: GatewayConfig) -> dict[str, Model]:
     """Return the models of providers by their keys: whether they answer shows when they are
     asked."""
     providers = {provider.name: provider for provider in config.providers}
@@ -135,7 +135,7 @@ def model_of(cr: Mapping[str, Any]) -> Model:
     on_demand = "onDemand" in (spec.get("activation") or {})
     return Model(
         name=metadata["name"],
-        sees="Vision" in capabilities if "architecture" in about else None,
+        accepts_images="Vision" in capabilities if "architecture" in about else None,
         mode=spec.get("mode") or CHAT,
         parallel=spec.get("parallel") or 1,
         architecture=about.get("architecture", ""),

@@ -31,19 +31,19 @@ _LIVED_SECONDS = 5.0
 and again without a pause."""
 
 
-class ModelWatch:
+class ModelRegistry:
     """The models by name, kept current by `run`."""
 
     def __init__(
         self,
         server: ApiServer,
         namespace: str,
-        elsewhere: Mapping[str, Model] = MappingProxyType({}),
+        provider_models: Mapping[str, Model] = MappingProxyType({}),
     ) -> None:
         self._server = server
-        self._elsewhere = elsewhere
+        self._elsewhere = provider_models
         self._path = f"apis/llama-halo.dev/v1alpha1/namespaces/{namespace}/llamamodels"
-        self.models: dict[str, Model] = {**elsewhere}
+        self.models: dict[str, Model] = {**provider_models}
         """Those of providers too, which nothing changes."""
         self._synced = asyncio.Event()
         self._awaited: dict[str, asyncio.Event] = {}
@@ -53,14 +53,14 @@ class ModelWatch:
         model = self.models.get(name)
         return model is not None and model.has_lease
 
-    async def changed(self, name: str, *, within_seconds: float) -> None:
+    async def wait_for_change(self, name: str, *, within_seconds: float) -> None:
         """Wait for a change of one model, but no longer than so long."""
         event = self._awaited.setdefault(name, asyncio.Event())
         with suppress(TimeoutError):
             async with asyncio.timeout(within_seconds):
                 await event.wait()
 
-    async def known(self, *, within_seconds: float) -> None:
+    async def wait_until_synced(self, *, within_seconds: float) -> None:
         """Wait until the models have been read once, but no longer than so long."""
         with suppress(TimeoutError):
             async with asyncio.timeout(within_seconds):

@@ -28,42 +28,42 @@ _TASKS = (
 
 
 @dataclass(frozen=True)
-class Traits:
+class RequestFeatures:
     """How a request is built."""
 
     background: bool = False
     """A side task, such as naming a session."""
-    thinks: bool = False
+    wants_thinking: bool = False
     """Asks for much thinking."""
-    searches: bool = False
+    wants_web_search: bool = False
     """Asks for a search of the web by the server."""
-    sees: bool = False
+    has_image: bool = False
     """Has an image anywhere."""
-    fetches: bool = False
+    has_remote_url: bool = False
     """A picture or a file of it is only an address."""
     subagent: bool = False
-    letters: int = 0
+    text_bytes: int = 0
     """Bytes of the request without its images and files, which its tokens grow with."""
 
 
-def traits_of(headers: Mapping[str, str], body: Json, size_bytes: int) -> Traits:
+def features_of(headers: Mapping[str, str], body: Json, size_bytes: int) -> RequestFeatures:
     """Return how a request of any API is built; `size_bytes` is that of its body."""
     tools = [tool for tool in _listed(body.get("tools")) if isinstance(tool, Mapping)]
     # Codex has the tool in every request, among its own.
-    searches = bool(tools) and all(
+    wants_web_search = bool(tools) and all(
         str(tool.get("type", "")).startswith("web_search") for tool in tools
     )
     files = list(_files(body))
-    return Traits(
+    return RequestFeatures(
         background=_is_background(headers, body),
-        thinks=_thinks_hard(body),
-        searches=searches,
-        sees=any(is_image for is_image, _ in files),
-        fetches=any(
+        wants_thinking=_thinks_hard(body),
+        wants_web_search=wants_web_search,
+        has_image=any(is_image for is_image, _ in files),
+        has_remote_url=any(
             not address.startswith("data:") for _, file in files for address in file.addresses
         ),
         subagent=SUBAGENT_HEADER in headers,
-        letters=max(size_bytes - sum(file.letters for _, file in files), 0),
+        text_bytes=max(size_bytes - sum(file.data_bytes for _, file in files), 0),
     )
 
 
@@ -117,7 +117,7 @@ def _thinks_hard(body: Json) -> bool:
 class _File:
     """Where a file's data is: inline, or at addresses."""
 
-    letters: int = 0
+    data_bytes: int = 0
     addresses: tuple[str, ...] = ()
 
 
@@ -146,18 +146,18 @@ def _file(part: Json) -> _File:
     """Return what a part of a message has of a file, wherever the API keeps it: all of it, for
     nobody knows which of it a server looks at."""
     holders = (part, *(part.get(holder) for holder in _HOLDERS))
-    letters, addresses = 0, []
+    data_bytes, addresses = 0, []
     for holder in holders:
         if not isinstance(holder, Mapping):
             continue
         for name in ("data", "file_data"):
-            letters += len(holder[name]) if isinstance(holder.get(name), str) else 0
+            data_bytes += len(holder[name]) if isinstance(holder.get(name), str) else 0
         for name in ("url", "image_url", "audio_url", "video_url", "file_url"):
             address = holder.get(name)
             if isinstance(address, str):
-                letters += len(address)
+                data_bytes += len(address)
                 addresses.append(address)
-    return _File(letters, tuple(addresses))
+    return _File(data_bytes, tuple(addresses))
 
 
 def _listed(value: Any) -> list[Any]:

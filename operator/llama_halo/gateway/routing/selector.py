@@ -6,12 +6,12 @@ from collections import OrderedDict
 from typing import Any
 
 from llama_halo.contract.gateway_config import GatewayConfig
-from llama_halo.gateway.apis.upstream_request import Question
-from llama_halo.gateway.dispatch.dispatcher import Held
+from llama_halo.gateway.apis.upstream_request import UpstreamRequest
+from llama_halo.gateway.dispatch.dispatcher import RequestDispatcher
 from llama_halo.gateway.http.errors import MODEL_NOT_FOUND, Failure
 from llama_halo.gateway.models.model import CHAT, EMBEDDING, RERANK, TRANSCRIPTION, serves
-from llama_halo.gateway.models.registry import ModelWatch
-from llama_halo.gateway.routing.features import Traits
+from llama_halo.gateway.models.registry import ModelRegistry
+from llama_halo.gateway.routing.features import RequestFeatures
 from llama_halo.gateway.routing.table import IMAGE, Target, fallbacks, long_context, resolve
 
 Json = dict[str, Any]
@@ -22,27 +22,29 @@ STAYS_ABOVE = 0.8
 """Of the threshold: a conversation that was long stays where it is down to that."""
 
 
-class Choice:
+class TargetSelector:
     """The routes of one router, and which conversations went to the long one."""
 
-    def __init__(self, config: GatewayConfig, watch: ModelWatch, held: Held) -> None:
+    def __init__(
+        self, config: GatewayConfig, registry: ModelRegistry, dispatcher: RequestDispatcher
+    ) -> None:
         self._config = config
-        self._watch = watch
-        self._held = held
+        self._registry = registry
+        self._dispatcher = dispatcher
         self._long: OrderedDict[str, None] = OrderedDict()
 
-    def named(self, name: str) -> None:
+    def ensure_known(self, name: str) -> None:
         """Raise `Failure` when nothing has a name."""
-        if resolve(self._config, self._watch.models, name, Traits()) is None:
+        if resolve(self._config, self._registry.models, name, RequestFeatures()) is None:
             raise no_such_model(name)
 
-    async def choose(
+    async def select(
         self,
         name: str,
-        traits: Traits,
+        features: RequestFeatures,
         *,
         session: str,
-        count: Question | None,
+        count: UpstreamRequest | None,
         mode: str = CHAT,
     ) -> list[Target]:
         """Return the targets of a request, the best first.
@@ -50,15 +52,15 @@ class Choice:
         Raises `Failure` when nothing has the name, or none of its models is for what is asked, or
         takes what it shows.
         """
-        await self._watch.known(within_seconds=self._config.hold_seconds)
-        models = self._watch.models
-        target = resolve(self._config, models, name, traits)
+        await self._registry.wait_until_synced(within_seconds=self._config.hold_seconds)
+        models = self._registry.models
+        target = resolve(self._config, models, name, features)
         if target is None:
             raise no_such_model(name)
-        asked = None if traits.fetches else count  # nothing is fetched to count, either
-        if target.by_task and await self._is_long(target, traits, session, asked):
+        asked = None if features.has_remote_url else count  # nothing is fetched to count, either
+        if target.by_task and await self._is_long(target, features, session, asked):
             long = long_context(self._config, models)
-            if long and (not traits.sees or self._may_see(long)):
+            if long and (not features.has_image or self._may_see(long)):
                 target = long
         able = [
             fallback
@@ -69,37 +71,39 @@ class Choice:
             raise _is_for_something_else(target, models[target.llama_model].mode, mode)
         first, *others = able
         chosen = [first, *others]
-        if traits.sees:
+        if features.has_image:
             chosen = [other for other in others if self._may_see(other)]
             if first.route == IMAGE or self._may_see(first):
                 chosen = [first, *chosen]
             if not chosen:
                 raise _takes_no_images(target)
-        if traits.fetches:
+        if features.has_remote_url:
             chosen = [candidate for candidate in chosen if self._may_fetch(candidate)]
             if not chosen:
                 raise _nothing_is_fetched()
         return chosen
 
-    async def tokens(self, target: Target, traits: Traits, count: Question | None) -> int:
+    async def count_tokens(
+        self, target: Target, features: RequestFeatures, count: UpstreamRequest | None
+    ) -> int:
         """Return the tokens of a request as its model counts them, and a guess when that does not
         answer now: nothing is loaded to count."""
-        model = self._watch.models.get(target.llama_model)
-        exact = await self._held.ask_now(model, count) if model and count else None
+        model = self._registry.models.get(target.llama_model)
+        exact = await self._dispatcher.ask_now(model, count) if model and count else None
         counted = (exact or {}).get("input_tokens")
-        return counted if isinstance(counted, int) else round(traits.letters / LETTERS_A_TOKEN)
+        return counted if isinstance(counted, int) else round(features.text_bytes / LETTERS_A_TOKEN)
 
     def _may_see(self, target: Target) -> bool:
-        model = self._watch.models.get(target.llama_model)
-        return model is None or model.sees is not False
+        model = self._registry.models.get(target.llama_model)
+        return model is None or model.accepts_images is not False
 
     def _may_fetch(self, target: Target) -> bool:
-        model = self._watch.models.get(target.llama_model)
+        model = self._registry.models.get(target.llama_model)
         provider = model.provider if model else None
         return provider is not None and provider.protocol != "Ollama"  # which fetches nothing
 
     async def _is_long(
-        self, target: Target, traits: Traits, session: str, count: Question | None
+        self, target: Target, features: RequestFeatures, session: str, count: UpstreamRequest | None
     ) -> bool:
         """Tell whether a prompt is long; it is counted only when a guess leaves that open.
 
@@ -108,13 +112,13 @@ class Choice:
         long = self._config.routes.long_context
         if long is None:
             return False
-        conversation = f"{session} {traits.subagent}"
-        stays = conversation in self._long and not traits.background
+        conversation = f"{session} {features.subagent}"
+        stays = conversation in self._long and not features.background
         threshold = long.threshold_tokens * (STAYS_ABOVE if stays else 1)
-        guess = traits.letters / LETTERS_A_TOKEN
+        guess = features.text_bytes / LETTERS_A_TOKEN
         if threshold / 2 < guess < threshold * 2:
-            guess = await self.tokens(target, traits, count)
-        if traits.background:
+            guess = await self.count_tokens(target, features, count)
+        if features.background:
             return guess > threshold
         if guess <= threshold:
             self._long.pop(conversation, None)
@@ -132,7 +136,7 @@ def no_such_model(name: str) -> Failure:
         404,
         f"The model '{name}' does not exist; GET /v1/models lists what does",
         code=MODEL_NOT_FOUND,
-        what=name,
+        model_name=name,
     )
 
 

@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 
 from llama_halo.contract.gateway_config import GatewayConfig, Routes
 from llama_halo.gateway.models.model import Model
-from llama_halo.gateway.routing.features import Traits
+from llama_halo.gateway.routing.features import RequestFeatures
 
 LATEST = ":latest"
 """What Ollama's clients put after a name that has no tag."""
@@ -33,25 +33,25 @@ class Target:
 
 
 def resolve(
-    config: GatewayConfig, models: Mapping[str, Model], name: str, traits: Traits
+    config: GatewayConfig, models: Mapping[str, Model], name: str, features: RequestFeatures
 ) -> Target | None:
     """Return the target of a request for a model name, None when nothing has that name."""
     served = targets(config, models)
     exact = _exact(config, models, served, name)
     if exact is not None:
-        return _seeing(config, models, Target(exact, served[exact], EXPLICIT), traits)
+        return _seeing(config, models, Target(exact, served[exact], EXPLICIT), features)
     named, asked, name = route_models(config.routes), name, name.removesuffix(LATEST)
     if name in named and name != DEFAULT:
-        return _seeing(config, models, _routed(served, named[name], name), traits)
+        return _seeing(config, models, _routed(served, named[name], name), features)
     by_pattern = _by_pattern(config, asked) or _by_pattern(config, name)
     if by_pattern is None and not name.startswith("claude") and name != DEFAULT:
         return None
-    target = _by_task(config.routes, served, traits)
+    target = _by_task(config.routes, served, features)
     if target is None and by_pattern is not None:
         target = Target(by_pattern, served[by_pattern], EXPLICIT, by_task=True)
     if target is None and config.routes.default:
         target = _routed(served, config.routes.default, DEFAULT, by_task=True)
-    return _seeing(config, models, target, traits) if target else None
+    return _seeing(config, models, target, features) if target else None
 
 
 def long_context(config: GatewayConfig, models: Mapping[str, Model]) -> Target | None:
@@ -134,14 +134,14 @@ def _exact(
     return None
 
 
-def _by_task(routes: Routes, served: Mapping[str, str], traits: Traits) -> Target | None:
+def _by_task(routes: Routes, served: Mapping[str, str], features: RequestFeatures) -> Target | None:
     """Return the target of the first task that a request is for and that has a route."""
     tasks = (
-        (IMAGE, traits.sees),
-        ("webSearch", traits.searches),
-        ("background", traits.background),
-        ("subagent", traits.subagent),
-        ("think", traits.thinks),
+        (IMAGE, features.has_image),
+        ("webSearch", features.wants_web_search),
+        ("background", features.background),
+        ("subagent", features.subagent),
+        ("think", features.wants_thinking),
     )
     named = route_models(routes)
     for route, is_it in tasks:
@@ -151,12 +151,12 @@ def _by_task(routes: Routes, served: Mapping[str, str], traits: Traits) -> Targe
 
 
 def _seeing(
-    config: GatewayConfig, models: Mapping[str, Model], target: Target, traits: Traits
+    config: GatewayConfig, models: Mapping[str, Model], target: Target, features: RequestFeatures
 ) -> Target:
     """Return a target that can see what a request shows, where the routes have one."""
     model = models.get(target.llama_model)
-    blind = model is not None and model.sees is False
-    if traits.sees and blind and config.routes.image:
+    blind = model is not None and model.accepts_images is False
+    if features.has_image and blind and config.routes.image:
         return _routed(targets(config, models), config.routes.image, IMAGE)
     return target
 

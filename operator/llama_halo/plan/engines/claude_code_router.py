@@ -14,7 +14,7 @@ from typing import Any
 from llama_halo.api.modelrouter import ClaudeCodeRouterEngine, ModelRouterSpec, RoutedModel
 from llama_halo.plan.engines import gateway, sidecar
 from llama_halo.plan.engines.engine import CONFIG_FOLDER, PORT, Taken, routed
-from llama_halo.plan.facts import Defaults, Identity
+from llama_halo.plan.facts import Defaults, Owner
 from llama_halo.plan.quantity import seconds
 
 NAME = "claudeCodeRouter"
@@ -100,7 +100,7 @@ def _bad_providers(spec: ModelRouterSpec) -> str | None:
     return None
 
 
-def files(owner: Identity, spec: ModelRouterSpec) -> dict[str, str]:
+def files(owner: Owner, spec: ModelRouterSpec) -> dict[str, str]:
     """Return its config.json, and the policy of the gateway beside it."""
     timeout = _engine(spec).api_timeout
     config = {
@@ -165,7 +165,7 @@ def _router(spec: ModelRouterSpec) -> dict[str, Any]:
 
 
 def pod(
-    owner: Identity, spec: ModelRouterSpec, defaults: Defaults, config_name: str
+    owner: Owner, spec: ModelRouterSpec, defaults: Defaults, config_name: str
 ) -> dict[str, Any]:
     """Return Claude Code Router and the gateway beside it."""
     version = _engine(spec).version or DEFAULT_VERSION

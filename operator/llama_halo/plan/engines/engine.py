@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from llama_halo.api.modelrouter import ROUTES, ModelRouterSpec
-from llama_halo.plan.facts import Defaults, Identity
+from llama_halo.plan.facts import Defaults, Owner
 
 PORT = 8080
 CONFIG_FOLDER = "/etc/llama-halo"
@@ -30,11 +30,11 @@ class Engine(Protocol):
     def refusal(self, spec: ModelRouterSpec) -> str | None:
         """Return what of a spec this engine cannot do, and what to do instead."""
 
-    def files(self, owner: Identity, spec: ModelRouterSpec) -> dict[str, str]:
+    def files(self, owner: Owner, spec: ModelRouterSpec) -> dict[str, str]:
         """Return the configuration: all that a pod reads at its start, and nothing secret."""
 
     def pod(
-        self, owner: Identity, spec: ModelRouterSpec, defaults: Defaults, config_name: str
+        self, owner: Owner, spec: ModelRouterSpec, defaults: Defaults, config_name: str
     ) -> dict[str, Any]:
         """Return the containers and volumes of a pod that has the configuration mounted."""
 

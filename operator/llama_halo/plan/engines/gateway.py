@@ -8,7 +8,7 @@ from llama_halo.api.modelrouter import ModelRouterSpec, Provider
 from llama_halo.contract import gateway_config
 from llama_halo.contract.gateway_config import GatewayConfig, LongContext, RoutedName, Routes
 from llama_halo.plan.engines.engine import CONFIG_FOLDER, PORT, Taken, routed
-from llama_halo.plan.facts import Defaults, Identity
+from llama_halo.plan.facts import Defaults, Owner
 from llama_halo.plan.quantity import canonical_quantity, seconds
 
 NAME = "gateway"
@@ -58,17 +58,17 @@ def routes(spec: ModelRouterSpec) -> list[Taken]:
     return [Taken(route, model) for route, model in routed(spec).items()]
 
 
-def files(owner: Identity, spec: ModelRouterSpec) -> dict[str, str]:
+def files(owner: Owner, spec: ModelRouterSpec) -> dict[str, str]:
     """Return the gateway's configuration: policy only, nothing that changes without it."""
     return {CONFIG_FILE: _policy(owner, spec, _routes(spec)).to_json()}
 
 
-def files_beside(owner: Identity, spec: ModelRouterSpec) -> dict[str, str]:
+def files_beside(owner: Owner, spec: ModelRouterSpec) -> dict[str, str]:
     """Return its configuration beside an engine, which chooses the model itself."""
     return {CONFIG_FILE: _policy(owner, spec, Routes()).to_json()}
 
 
-def _policy(owner: Identity, spec: ModelRouterSpec, routes: Routes) -> GatewayConfig:
+def _policy(owner: Owner, spec: ModelRouterSpec, routes: Routes) -> GatewayConfig:
     return GatewayConfig(
         router=owner.name,
         namespace=owner.namespace,
@@ -125,7 +125,7 @@ def _hold(spec: ModelRouterSpec) -> dict[str, float]:
 
 
 def pod(
-    owner: Identity, spec: ModelRouterSpec, defaults: Defaults, config_name: str
+    owner: Owner, spec: ModelRouterSpec, defaults: Defaults, config_name: str
 ) -> dict[str, Any]:
     """Return the gateway's container and its volumes."""
     return {

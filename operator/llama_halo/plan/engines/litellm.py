@@ -14,7 +14,7 @@ import yaml
 from llama_halo.api.modelrouter import LiteLLMEngine, ModelRouterSpec
 from llama_halo.plan.engines import gateway, sidecar
 from llama_halo.plan.engines.engine import CONFIG_FOLDER, PORT, Taken, routed
-from llama_halo.plan.facts import Defaults, Identity
+from llama_halo.plan.facts import Defaults, Owner
 
 NAME = "liteLLM"
 DEFAULT_VERSION = "1.106.2"
@@ -50,7 +50,7 @@ def _back_door(version: str, image: str) -> str | None:
     )
 
 
-def files(owner: Identity, spec: ModelRouterSpec) -> dict[str, str]:
+def files(owner: Owner, spec: ModelRouterSpec) -> dict[str, str]:
     """Return its config.yaml, and the policy of the gateway beside it."""
     config = {
         "model_list": [_entry(name, model) for name, model in _names(spec).items()],
@@ -110,7 +110,7 @@ def _entry(name: str, model: str) -> dict[str, Any]:
 
 
 def pod(
-    owner: Identity, spec: ModelRouterSpec, defaults: Defaults, config_name: str
+    owner: Owner, spec: ModelRouterSpec, defaults: Defaults, config_name: str
 ) -> dict[str, Any]:
     """Return LiteLLM and the gateway beside it."""
     version = _engine(spec).version or DEFAULT_VERSION

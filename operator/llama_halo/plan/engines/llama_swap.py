@@ -11,7 +11,7 @@ from typing import Any
 from llama_halo.api.modelrouter import LlamaSwapEngine, ModelRouterSpec
 from llama_halo.plan.engines import gateway, sidecar
 from llama_halo.plan.engines.engine import CONFIG_FOLDER, PORT, Taken, routed
-from llama_halo.plan.facts import Defaults, Identity
+from llama_halo.plan.facts import Defaults, Owner
 
 NAME = "llamaSwap"
 DEFAULT_VERSION = "v250"
@@ -47,7 +47,7 @@ def _pattern(spec: ModelRouterSpec) -> str | None:
     )
 
 
-def files(owner: Identity, spec: ModelRouterSpec) -> dict[str, str]:
+def files(owner: Owner, spec: ModelRouterSpec) -> dict[str, str]:
     """Return its config.yaml, and the policy of the gateway beside it."""
     names = _names(spec)
     config: dict[str, Any] = {
@@ -95,7 +95,7 @@ def _key_names(spec: ModelRouterSpec) -> list[str]:
 
 
 def pod(
-    owner: Identity, spec: ModelRouterSpec, defaults: Defaults, config_name: str
+    owner: Owner, spec: ModelRouterSpec, defaults: Defaults, config_name: str
 ) -> dict[str, Any]:
     """Return llama-swap and the gateway beside it."""
     version = _engine(spec).version or DEFAULT_VERSION

@@ -13,7 +13,7 @@ from llama_halo.api.modelrouter import ModelRouterSpec
 from llama_halo.contract.gateway_config import LEAST_LETTERS
 from llama_halo.plan.engines import gateway
 from llama_halo.plan.engines.engine import CONFIG_FOLDER, PORT, routed
-from llama_halo.plan.facts import Defaults, Identity
+from llama_halo.plan.facts import Defaults, Owner
 
 UPSTREAM = f"http://127.0.0.1:{gateway.INNER_PORT}"
 NO_KEY = "llama-halo"
@@ -144,7 +144,7 @@ def container(
 
 def pod(
     engine: dict[str, Any],
-    owner: Identity,
+    owner: Owner,
     spec: ModelRouterSpec,
     defaults: Defaults,
     config_name: str,

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llama_halo.controllers.placement.reservations import Stakes
-from llama_halo.kube.cache import Key, Store, key_of
-from llama_halo.plan.facts import Held
+from llama_halo.controllers.placement.reservations import ReservationIndex
+from llama_halo.kube.cache import Key, ObjectCache, key_of
+from llama_halo.plan.facts import MemoryReservation
 from llama_halo.plan.pods import pinned
 
 OWNER = Key("LlamaModel", "llm", "coder")
@@ -43,21 +43,23 @@ def deployment(*, replicas: int = 1, gpu: str = "1000", **more: Any) -> dict[str
     }
 
 
-def after(*objects: dict[str, Any]) -> Stakes:
-    stakes = Stakes()
+def after(*objects: dict[str, Any]) -> ReservationIndex:
+    stakes = ReservationIndex()
     for obj in objects:
         stakes.note(key_of(obj), obj)
     return stakes
 
 
 def test_a_deployment_and_its_pod_hold_once_what_the_larger_of_them_needs() -> None:
-    assert after(pod(), deployment(gpu="3000")).held() == [Held("llm/coder", "n1", 3000, 100)]
+    assert after(pod(), deployment(gpu="3000")).held() == [
+        MemoryReservation("llm/coder", "n1", 3000, 100)
+    ]
 
 
 def test_a_pod_that_ends_and_one_that_begins_hold_both() -> None:
     ending = pod(metadata={"name": "coder-1-old", "uid": "o", "deletionTimestamp": "2026"})
     assert after(ending, pod(), deployment()).held() == [
-        Held("llm/coder", "n1", 2000, 200, ending_gpu_mib=1000, ending_host_mib=100)
+        MemoryReservation("llm/coder", "n1", 2000, 200, ending_gpu_mib=1000, ending_host_mib=100)
     ]
 
 
@@ -72,7 +74,7 @@ def test_a_pod_that_the_scheduler_has_no_memory_for_is_told_by_its_node() -> Non
 
 def test_a_pod_holds_until_it_has_ended_or_is_gone() -> None:
     ending = pod(metadata={"deletionTimestamp": "2026"})
-    assert after(ending).held() == [Held("llm/coder", "n1", 1000, 100, 1000, 100)]
+    assert after(ending).held() == [MemoryReservation("llm/coder", "n1", 1000, 100, 1000, 100)]
     assert after(ending).running_nodes(OWNER) == frozenset()
     assert after(pod(status={"phase": "Failed"})).held() == []
     stakes = after(pod())
@@ -89,14 +91,14 @@ def test_a_deployment_at_zero_holds_nothing_and_keeps_its_node() -> None:
 
 def test_a_pod_that_lost_its_model_label_still_holds() -> None:
     lost = pod(metadata={"labels": {"llama-halo.dev/deployment": "coder-1"}})
-    assert after(lost).held() == [Held("llm/coder-1", "n1", 1000, 100)]
+    assert after(lost).held() == [MemoryReservation("llm/coder-1", "n1", 1000, 100)]
     assert after(lost).running_nodes(OWNER) == frozenset()
 
 
 def test_what_a_pod_without_its_model_label_holds_is_its_deployments_in_any_order() -> None:
     lost = pod(metadata={"labels": {"llama-halo.dev/deployment": "coder-1"}})
     for objects in ([lost, deployment()], [deployment(), lost]):
-        assert after(*objects).held() == [Held("llm/coder", "n1", 1000, 100)]
+        assert after(*objects).held() == [MemoryReservation("llm/coder", "n1", 1000, 100)]
 
 
 @pytest.mark.parametrize(
@@ -134,7 +136,7 @@ _PODS = st.builds(
 def test_after_any_changes_the_records_are_those_of_what_is_there(
     changes: list[tuple[dict[str, Any], bool]],
 ) -> None:
-    store, stakes = Store(), Stakes()
+    store, stakes = ObjectCache(), ReservationIndex()
     store.listen(stakes.note)
     for version, (obj, gone) in enumerate(changes, start=1):
         obj["metadata"]["resourceVersion"] = str(version)

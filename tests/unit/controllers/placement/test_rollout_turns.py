@@ -9,10 +9,10 @@ import pytest
 from llama_halo.controllers.placement.rollout_turns import (
     CLAIM_SECONDS,
     PATIENCE_SECONDS,
-    Rolls,
+    RolloutTurns,
     on_its_way,
 )
-from llama_halo.kube.cache import Key, Store
+from llama_halo.kube.cache import Key, ObjectCache
 from llama_halo.plan import labels
 
 ONE, TWO = (Key("LlamaModel", "llm", name) for name in ("one", "two"))
@@ -54,8 +54,8 @@ class World:
 
     def __init__(self, reason: str = "Loading") -> None:
         self.now = 100.0
-        self.rolls = Rolls(lambda: self.now)
-        self.store = Store()
+        self.rolls = RolloutTurns(lambda: self.now)
+        self.store = ObjectCache()
         for model in (ONE, TWO):
             self.store.observe(cr(model, reason))
 
@@ -64,7 +64,7 @@ class World:
         return set(self.rolls.note(key, deployment(model, **state)))
 
     def taken(self, model: Key) -> bool:
-        return bool(self.rolls.taken(model, ["n1"], self.store))
+        return bool(self.rolls.nodes_taken(model, ["n1"], self.store))
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_while_one_is_on_its_way_the_other_waits_and_is_woken_when_it_may() -> N
     world.note(ONE)
     assert world.taken(TWO)
     assert not world.taken(ONE), "its own roll goes on"
-    world.rolls.plan(TWO, rolls=(), waits=("n1",))
+    world.rolls.request(TWO, rolls=(), waits=("n1",))
     assert world.note(ONE, ready=1) == {TWO}
     assert not world.taken(TWO)
 
@@ -97,7 +97,7 @@ def test_while_one_is_on_its_way_the_other_waits_and_is_woken_when_it_may() -> N
 def test_of_two_that_begin_at_once_one_has_the_turn() -> None:
     world = World()
     assert not world.taken(ONE)
-    world.rolls.plan(ONE, rolls=("n1",), waits=())
+    world.rolls.request(ONE, rolls=("n1",), waits=())
     assert world.taken(TWO), "before the first one's Deployment is there"
     assert not world.taken(ONE)
     world.now += CLAIM_SECONDS
@@ -117,7 +117,7 @@ def test_what_fails_or_takes_very_long_gives_its_turn_away() -> None:
 def test_what_is_deleted_gives_its_turn_away() -> None:
     world = World()
     world.note(ONE)
-    world.rolls.plan(TWO, rolls=(), waits=("n1",))
+    world.rolls.request(TWO, rolls=(), waits=("n1",))
     assert world.rolls.note(Key("Deployment", "llm", "one-x"), None) == {TWO}
 
 
@@ -127,7 +127,7 @@ def test_a_roll_that_is_refused_again_and_again_starves_nobody() -> None:
     for second in range(3600):
         world.now += 1
         if second % 10 == 0 and not world.taken(ONE):
-            world.rolls.plan(ONE, rolls=("n1",), waits=())
+            world.rolls.request(ONE, rolls=("n1",), waits=())
         turns += second % 15 == 0 and not world.taken(TWO)
     assert turns > 60
 
@@ -136,8 +136,8 @@ def test_without_a_controller_a_roll_is_over_as_soon_as_it_is_written() -> None:
     """As in a control plane that has none: nothing would ever settle."""
     world = World()
     world.note(ONE, observed=None)
-    world.rolls.plan(ONE, rolls=("n1",), waits=())
-    world.rolls.plan(TWO, rolls=(), waits=("n1",))
+    world.rolls.request(ONE, rolls=("n1",), waits=())
+    world.rolls.request(TWO, rolls=(), waits=("n1",))
     assert world.note(ONE, observed=None) == set(), "only its status changed"
     assert world.taken(TWO)
     assert world.note(ONE, observed=None, generation=2) == {TWO}

@@ -19,16 +19,16 @@ from llama_halo.gateway.apis import (
     openai_responses,
 )
 from llama_halo.gateway.apis.client_api import ANTHROPIC, OLLAMA, OPENAI, RESPONSES
-from llama_halo.gateway.apis.exchange import Generation
-from llama_halo.gateway.apis.upstream_request import Question
+from llama_halo.gateway.apis.exchange import ApiExchange
+from llama_halo.gateway.apis.upstream_request import UpstreamRequest
 from llama_halo.gateway.apis.validation import session_of
-from llama_halo.gateway.dispatch.encode import wire
+from llama_halo.gateway.dispatch.encode import encode_request
 from llama_halo.gateway.http.errors import Failure
 from llama_halo.gateway.http.sse import SseEvent
 from llama_halo.gateway.models.model import Model
-from llama_halo.gateway.request_record import Usage
+from llama_halo.gateway.request_record import TokenUsage
 from llama_halo.gateway.routing.clients import client_of
-from llama_halo.gateway.routing.features import traits_of
+from llama_halo.gateway.routing.features import features_of
 
 Json = dict[str, Any]
 
@@ -38,7 +38,7 @@ async def upstream(*values: Any) -> AsyncIterator[SseEvent]:
         yield SseEvent.of(value)
 
 
-async def streamed(built: Generation, *values: Any) -> list[bytes]:
+async def streamed(built: ApiExchange, *values: Any) -> list[bytes]:
     return [chunk async for chunk in built.stream(upstream(*values))]
 
 
@@ -345,7 +345,7 @@ def test_each_api_has_its_own_words_for_what_went_wrong(api: Any) -> None:
     ],
 )
 def test_tokens_are_read_in_each_apis_words(data: Any, value: tuple[int, int, int]) -> None:
-    usage = Usage()
+    usage = TokenUsage()
     usage.note(data)
     assert (usage.prompt, usage.cached, usage.answer) == value
 
@@ -359,7 +359,16 @@ def test_clients_are_of_a_closed_list() -> None:
 NAMES = st.sampled_from(
     [
         *("type", "role", "content", "text", "messages", "tools", "input", "function", "name"),
-        *("tool_calls", "images", "options", "think", "format", "system", "tool_choice", "prompt"),
+        *(
+            "tool_calls",
+            "images",
+            "options",
+            "think",
+            "format",
+            "system",
+            "tool_choice",
+            "prompt",
+        ),
     ]
 )
 JSON = st.recursive(
@@ -418,7 +427,7 @@ NO_ID = [{"role": "user", "type": "custom_tool_call", "content": []}, {"role": "
 def test_whatever_is_sent_becomes_a_request_or_a_refusal(body: Json) -> None:
     """Each parser, with JSON of the right words in the wrong places."""
     assert session_of({}, body)
-    traits_of({}, body, 100)
+    features_of({}, body, 100)
     for validate, make in (
         (anthropic.validate, anthropic.generation),
         (openai_chat.validate, openai_chat.generation),
@@ -436,9 +445,11 @@ def test_whatever_is_sent_becomes_a_request_or_a_refusal(body: Json) -> None:
             exchange = make(checked)
             json.dumps(exchange.body)
             for model in ELSEWHERE:
-                question = Question(exchange.path, exchange.body, given=checked)
+                upstream_request = UpstreamRequest(
+                    exchange.path, exchange.body, client_body=checked
+                )
                 try:
-                    json.dumps(wire(model, question, "key").body)
+                    json.dumps(encode_request(model, upstream_request, "key").body)
                 except Failure as failure:
                     assert "has no /" in failure.message
         except Failure as failure:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from llama_halo.contract.gateway_config import Provider
 from llama_halo.gateway.apis import anthropic, ollama, openai_chat, openai_responses
-from llama_halo.gateway.apis.upstream_request import Question
+from llama_halo.gateway.apis.upstream_request import UpstreamRequest
 from llama_halo.gateway.convert import (
     anthropic_to_chat,
     chat_to_anthropic,
@@ -20,7 +20,7 @@ from llama_halo.gateway.convert import (
     responses_to_chat,
 )
 from llama_halo.gateway.convert.common import Calls
-from llama_halo.gateway.dispatch.encode import Wire, wire
+from llama_halo.gateway.dispatch.encode import EncodedRequest, encode_request
 from llama_halo.gateway.http.errors import UNREADABLE, Failure
 from llama_halo.gateway.http.sse import encode
 from llama_halo.gateway.models.model import Model
@@ -100,11 +100,11 @@ CHAT: Json = {
 
 
 def test_a_message_is_a_chat_in_all_that_it_says() -> None:
-    assert anthropic_to_chat.chat_of(ANTHROPIC) == CHAT
+    assert anthropic_to_chat.request_to_chat(ANTHROPIC) == CHAT
 
 
 def test_a_chat_is_a_message_in_all_that_it_says() -> None:
-    message = chat_to_anthropic.message_of(CHAT)
+    message = chat_to_anthropic.request_to_anthropic(CHAT)
     expected = json.loads(json.dumps(ANTHROPIC))
     expected["system"] = "Be brief."
     del expected["messages"][1]["content"][0]  # a thought is nobody else's
@@ -112,7 +112,7 @@ def test_a_chat_is_a_message_in_all_that_it_says() -> None:
 
 
 def test_a_response_is_a_chat_in_all_that_it_says() -> None:
-    chat = responses_to_chat.chat_of(
+    chat = responses_to_chat.request_to_chat(
         {
             "model": "m",
             "instructions": "Be brief.",
@@ -148,7 +148,9 @@ def test_a_response_is_a_chat_in_all_that_it_says() -> None:
 
 
 def test_a_chat_is_ollamas_in_all_that_it_says() -> None:
-    chat = chat_to_ollama.chat_of({**CHAT, "chat_template_kwargs": {"enable_thinking": False}})
+    chat = chat_to_ollama.request_to_ollama(
+        {**CHAT, "chat_template_kwargs": {"enable_thinking": False}}
+    )
     assert chat["options"] == {"temperature": 0.5, "num_predict": 9, "stop": ["END"]}
     assert chat["think"] is False
     user, assistant, tool = chat["messages"][1:]
@@ -160,10 +162,12 @@ def test_a_chat_is_ollamas_in_all_that_it_says() -> None:
 def test_a_schema_of_the_answer_reaches_each() -> None:
     schema = {"type": "object"}
     body = {**ANTHROPIC, "output_config": {"format": {"type": "json_schema", "schema": schema}}}
-    chat = anthropic_to_chat.chat_of(body)
+    chat = anthropic_to_chat.request_to_chat(body)
     assert chat["response_format"]["json_schema"]["schema"] == schema
-    assert chat_to_anthropic.message_of(chat)["output_config"]["format"]["schema"] == schema
-    assert chat_to_ollama.chat_of(chat)["format"] == schema
+    assert (
+        chat_to_anthropic.request_to_anthropic(chat)["output_config"]["format"]["schema"] == schema
+    )
+    assert chat_to_ollama.request_to_ollama(chat)["format"] == schema
 
 
 @pytest.mark.parametrize(
@@ -179,7 +183,13 @@ def test_the_version_is_in_an_anthropic_address_once(base: str, path: str) -> No
     provider = Provider(name="p", protocol="Anthropic", base_url=base)
     model = Model("p/m", base, True, "Elsewhere", provider=provider)
     assert (
-        wire(model, Question("/v1/messages", own="/v1/messages", given={"messages": []}), "").path
+        encode_request(
+            model,
+            UpstreamRequest(
+                "/v1/messages", native_path="/v1/messages", client_body={"messages": []}
+            ),
+            "",
+        ).path
         == path
     )
 
@@ -188,7 +198,9 @@ def test_a_server_of_chats_alone_is_sent_no_words_of_llama_server() -> None:
     options = {"num_keep": 3, "repeat_penalty": 1.1, "top_k": 4, "temperature": 0.5}
     chat = {"model": "m", "messages": [{"role": "user", "content": "x"}], "think": True}
     exchange = ollama.chat({**chat, "options": options})
-    sent = to("OpenAI", Question(exchange.path, exchange.body, own=exchange.own)).body
+    sent = to(
+        "OpenAI", UpstreamRequest(exchange.path, exchange.body, native_path=exchange.native_path)
+    ).body
     names = {"model", "messages", "temperature", "stream", "stream_options"}
     assert set(sent) == names
     assert sent["model"] == "theirs"
@@ -202,7 +214,10 @@ def test_a_server_of_the_clients_own_api_is_sent_the_clients_own_words() -> None
     }
     exchange = openai_chat.generation(supplied)
     sent = to(
-        "OpenAI", Question(exchange.path, exchange.body, own=exchange.own, given=supplied)
+        "OpenAI",
+        UpstreamRequest(
+            exchange.path, exchange.body, native_path=exchange.native_path, client_body=supplied
+        ),
     ).body
     whole = {"model": "theirs", "stream": True, "stream_options": {"include_usage": True}}
     assert sent == {**supplied, **whole}
@@ -212,8 +227,13 @@ async def test_a_schema_for_an_anthropic_server_is_asked_in_the_clients_own_word
     form = {"format": {"type": "json_schema", "schema": {"type": "object"}}}
     supplied = {**ANTHROPIC, "output_config": form, "thinking": {"type": "adaptive"}}
     exchange = anthropic.generation(supplied)
-    sent = to("Anthropic", Question(exchange.path, exchange.body, own=exchange.own, given=supplied))
-    signed = chat_to_anthropic.signed(supplied["messages"])
+    sent = to(
+        "Anthropic",
+        UpstreamRequest(
+            exchange.path, exchange.body, native_path=exchange.native_path, client_body=supplied
+        ),
+    )
+    signed = chat_to_anthropic.sign_thinking(supplied["messages"])
     assert "hm" not in str(signed), "a thought that nobody signed is refused there"
     assert sent.body == {**supplied, "messages": signed, "model": "theirs", "stream": True}
     lines = [
@@ -254,7 +274,7 @@ async def test_two_calls_of_one_index_and_a_stop_are_two_calls() -> None:
         anthropic.generation(ANTHROPIC),
         openai_responses.generation({"model": "m", "input": "x"}),
     ):
-        read = to("OpenAI", Question(built.path, built.body)).read(_pieces(lines))
+        read = to("OpenAI", UpstreamRequest(built.path, built.body)).read(_pieces(lines))
         answer = await built.collect(read)
         content = answer.get("content") or answer["output"]
         assert [block.get("call_id") or block["id"] for block in content] == ["a", "b"]
@@ -265,8 +285,10 @@ def test_openais_own_servers_are_told_the_length_by_its_newer_name() -> None:
     url = "https://api.openai.com/v1"
     provider = Provider(name="p", protocol="OpenAI", base_url=url)
     exchange = anthropic.generation(ANTHROPIC)
-    sent = wire(
-        Model("p/m", url, True, "x", provider=provider), Question(exchange.path, exchange.body), ""
+    sent = encode_request(
+        Model("p/m", url, True, "x", provider=provider),
+        UpstreamRequest(exchange.path, exchange.body),
+        "",
     )
     assert sent.body["max_completion_tokens"] == 9
     assert "max_tokens" not in sent.body
@@ -278,7 +300,7 @@ def test_pictures_of_results_follow_all_results_of_a_turn() -> None:
         {"type": "tool_result", "tool_use_id": name, "content": [image]} for name in ("a", "b")
     ]
     body = {"model": "m", "messages": [{"role": "user", "content": results}]}
-    roles = [message["role"] for message in anthropic_to_chat.chat_of(body)["messages"]]
+    roles = [message["role"] for message in anthropic_to_chat.request_to_chat(body)["messages"]]
     assert roles == ["tool", "tool", "user"]
     shown = [{"type": "input_image", "image_url": "data:,"}]
     supplied = [
@@ -288,11 +310,11 @@ def test_pictures_of_results_follow_all_results_of_a_turn() -> None:
     assert [item["type"] for item in items] == [*["function_call_output"] * 2, "message"]
 
 
-def to(protocol: Any, question: Question) -> Wire:
+def to(protocol: Any, upstream_request: UpstreamRequest) -> EncodedRequest:
     provider = Provider(name="p", protocol=protocol, base_url="http://p")
-    return wire(
+    return encode_request(
         Model("p/m", "http://p", True, "x", provider=provider, provider_name="theirs"),
-        question,
+        upstream_request,
         "key",
     )
 
@@ -300,7 +322,16 @@ def to(protocol: Any, question: Question) -> Wire:
 NAMES = st.sampled_from(
     [
         *("type", "index", "delta", "content", "text", "message", "choices", "usage", "error"),
-        *("tool_calls", "function", "arguments", "name", "id", "partial_json", "thinking", "done"),
+        *(
+            "tool_calls",
+            "function",
+            "arguments",
+            "name",
+            "id",
+            "partial_json",
+            "thinking",
+            "done",
+        ),
         *("content_block", "finish_reason", "output_tokens", "stop_reason", "input_tokens"),
     ]
 )
@@ -338,7 +369,7 @@ async def test_whatever_a_server_answers_is_an_answer_or_a_failure(
         openai_responses.generation({"model": "m", "input": "x"}),
         ollama.chat({"model": "m", "messages": [{"role": "user", "content": "x"}]}),
     ):
-        read = to(protocol, Question(built.path, built.body)).read(_pieces(lines))
+        read = to(protocol, UpstreamRequest(built.path, built.body)).read(_pieces(lines))
         try:
             if whole:
                 json.dumps(await built.collect(read))

@@ -17,18 +17,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llama_halo.gateway.apis.client_api import OPENAI
-from llama_halo.gateway.apis.exchange import Generation
-from llama_halo.gateway.apis.upstream_request import Question
-from llama_halo.gateway.dispatch.client_stream import Line, next_look_seconds, send
+from llama_halo.gateway.apis.exchange import ApiExchange
+from llama_halo.gateway.apis.upstream_request import UpstreamRequest
+from llama_halo.gateway.dispatch.client_stream import ClientStream, next_look_seconds, send
 from llama_halo.gateway.dispatch.credentials import Credentials
-from llama_halo.gateway.dispatch.fast_path import Lane
+from llama_halo.gateway.dispatch.fast_path import FastPath
 from llama_halo.gateway.dispatch.fast_path import _passed as passed
-from llama_halo.gateway.dispatch.fast_path import _Tap as Tap
+from llama_halo.gateway.dispatch.fast_path import _PassthroughProtocol as Tap
 from llama_halo.gateway.dispatch.upstream import Upstream
 from llama_halo.gateway.dispatch.upstream import _chunks as chunks_of
 from llama_halo.gateway.http.sse import SseEvent, events
 from llama_halo.gateway.models.model import Model
-from llama_halo.gateway.request_record import Call
+from llama_halo.gateway.request_record import RequestRecord
 from llama_halo.gateway.routing.table import Target
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -38,7 +38,7 @@ TURNS = 20
 PLAIN, OTHER = b"data: token %d\n\n", b"data: other %d\n\n"
 
 
-def passes(event: bytes) -> bytes | None:
+def passthrough(event: bytes) -> bytes | None:
     return event if event.startswith(b"data: token") else None
 
 
@@ -88,7 +88,7 @@ PASSED = {
 @pytest.mark.parametrize("case", PASSED)
 def test_only_whole_events_that_need_no_mending_go_the_short_way(case: str) -> None:
     data, goes = PASSED[case]
-    assert passed(data, passes) == (data if goes else None)
+    assert passed(data, passthrough) == (data if goes else None)
 
 
 def test_what_is_changed_gets_a_size_of_its_own() -> None:
@@ -99,7 +99,7 @@ def test_what_is_changed_gets_a_size_of_its_own() -> None:
 @given(st.lists(st.booleans(), max_size=5), st.binary(max_size=9))
 def test_nothing_is_lost_or_added(kinds: list[bool], more: bytes) -> None:
     sent = framed(*((PLAIN if kind else OTHER) % n for n, kind in enumerate(kinds))) + more
-    chunks = passed(sent, passes)
+    chunks = passed(sent, passthrough)
     assert chunks is None or unframed(chunks) == unframed(sent)
 
 
@@ -146,15 +146,15 @@ class Client:
             self.at_once += 1
         return self._takes
 
-    async def read(self, url: str, lane: Lane, silence_seconds: float = 5) -> None:
+    async def read(self, url: str, fast_path: FastPath, silence_seconds: float = 5) -> None:
         async with aiohttp.ClientSession() as session, session.get(url) as response:
-            lane.open(response)
-            async for event in events(chunks_of(response, silence_seconds, lane)):
-                lane.write = self.write_at_once
-                self.got += event.wire
+            fast_path.open(response)
+            async for event in events(chunks_of(response, silence_seconds, fast_path)):
+                fast_path.write = self.write_at_once
+                self.got += event.encoded
                 await turns(self._pause)
                 await asyncio.sleep(self._pause_seconds)
-            lane.close()
+            fast_path.close()
 
 
 STREAM = [OTHER % 0, *(PLAIN % n for n in range(1, 40)), OTHER % 40, PLAIN % 41, OTHER % 42]
@@ -170,7 +170,7 @@ async def test_a_client_gets_everything_in_order_however_it_is_cut(
     sent, client = b"".join(ONE_BY_ONE), Client(pauses[1])
     pieces = [sent[start : start + size] for start in range(0, len(sent), size)]
     async with serving(pieces, pauses[0]) as url:
-        await client.read(url, Lane(passes))
+        await client.read(url, FastPath(passthrough))
     assert client.got == b"".join(STREAM)
 
 
@@ -178,7 +178,7 @@ async def test_a_client_gets_everything_in_order_however_it_is_cut(
 async def test_tokens_that_come_one_by_one_go_the_short_way_where_the_client(takes: bool) -> None:
     client = Client(takes=takes)
     async with serving(ONE_BY_ONE, TURNS) as url:
-        await client.read(url, Lane(passes))
+        await client.read(url, FastPath(passthrough))
     assert client.got == b"".join(STREAM)
     assert (client.at_once > 20) == takes
 
@@ -188,7 +188,7 @@ async def test_it_may_be_cut_anywhere_before_what_comes_whole() -> None:
     for cut in range(len(ONE_BY_ONE[0]), len(first) + 1):
         client = Client()
         async with serving([first[:cut], first[cut:] + rest[0], *rest[1:], LAST], TURNS) as url:
-            await client.read(url, Lane(passes))
+            await client.read(url, FastPath(passthrough))
         assert client.got == b"".join(STREAM[:6]), cut
 
 
@@ -196,7 +196,7 @@ async def test_a_client_that_reads_slowly_is_no_silence_of_the_servers() -> None
     large = [b"data: other " + b"x" * 400 + b"%d\n\n" % n for n in range(40)]
     client = Client(pause_seconds=0.015)
     async with serving([framed(*large) + LAST], 0) as url:
-        await client.read(url, Lane(passes), silence_seconds=0.4)
+        await client.read(url, FastPath(passthrough), silence_seconds=0.4)
     assert client.got == b"".join(large)
 
 
@@ -204,14 +204,14 @@ async def test_an_event_in_two_chunks_stays_one() -> None:
     """The second chunk alone would be an event that needs no mending."""
     sent, client = [OTHER % 0, b"event: x\n", PLAIN % 1, PLAIN % 2], Client()
     async with serving([*map(framed, sent), LAST], TURNS) as url:
-        await client.read(url, Lane(passes))
+        await client.read(url, FastPath(passthrough))
     assert client.got == b"".join(sent)
 
 
 async def test_what_comes_after_something_that_was_not_read_yet_waits_its_turn() -> None:
-    lane, parser, client = Lane(passes), Parser(), Client()
-    lane.write, lane.is_idle = client.write_at_once, True
-    tap = Tap(lane, parser)
+    fast_path, parser, client = FastPath(passthrough), Parser(), Client()
+    fast_path.write, fast_path.is_idle = client.write_at_once, True
+    tap = Tap(fast_path, parser)
     for chunk in (PLAIN % 1, OTHER % 2, PLAIN % 3):
         tap.data_received(framed(chunk))
     assert client.got == PLAIN % 1
@@ -244,7 +244,7 @@ def test_a_stream_is_looked_at_again_in_time(case: str) -> None:
     assert next_look_seconds(quiet, patience, writing=writing) == expected
 
 
-class CountingLine(Line):
+class CountingLine(ClientStream):
     """Counts what went the short way."""
 
     at_once = 0
@@ -263,21 +263,25 @@ async def through(url: str) -> tuple[list[bytes], int]:
 
     async def as_it_is(value: AsyncIterator[SseEvent]) -> AsyncIterator[bytes]:
         async for event in value:
-            yield event.wire
+            yield event.encoded
 
     async def nothing(_: object) -> dict[str, object]:
         return {}
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        built = Generation("/", {}, True, as_it_is, nothing, b": ping\n\n", passes=passes)
-        lane, model = Lane(passes), Model("m", url, True, "Serving")
+        built = ApiExchange(
+            "/", {}, True, as_it_is, nothing, b": ping\n\n", passthrough=passthrough
+        )
+        fast_path, model = FastPath(passthrough), Model("m", url, True, "Serving")
 
         @asynccontextmanager
         async def opened() -> AsyncIterator[tuple[Target, AsyncIterator[SseEvent]]]:
-            async with upstream.stream(model, url, Question("/"), lane) as value:
+            async with upstream.stream(model, url, UpstreamRequest("/"), fast_path) as value:
                 yield Target("m", "m", "default"), value
 
-        return await send(CountingLine(request, built, Call(OPENAI), 5), opened(), lane)
+        return await send(
+            CountingLine(request, built, RequestRecord(OPENAI), 5), opened(), fast_path
+        )
 
     app = web.Application()
     app.router.add_get("/", handle)

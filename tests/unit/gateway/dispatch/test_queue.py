@@ -1,4 +1,4 @@
-"""The door to a model: slots, a fair queue, and who may come in at all."""
+"""The admission to a model: slots, a fair queue, and who may come in at all."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from llama_halo.gateway import auth, ui
 from llama_halo.gateway.apis.client_api import ANTHROPIC
 from llama_halo.gateway.auth import Keys
 from llama_halo.gateway.dispatch import queue
-from llama_halo.gateway.dispatch.queue import MOST_OF_ONE, MOST_WAITING, Admission
+from llama_halo.gateway.dispatch.queue import MOST_OF_ONE, MOST_WAITING, AdmissionQueue
 from llama_halo.gateway.http.errors import Failure
 from llama_halo.gateway.models.model import Model, servers
-from llama_halo.gateway.request_record import Call
+from llama_halo.gateway.request_record import RequestRecord
 from llama_halo.gateway.routing.table import Target
 from tests.support.virtual_time import in_virtual_time
 
@@ -33,7 +33,7 @@ def model(parallel: int = 1, replicas: int = 1) -> Model:
 class Visitors:
     """Requests that come and stay until they are told to go."""
 
-    def __init__(self, admission: Admission, which: Model) -> None:
+    def __init__(self, admission: AdmissionQueue, which: Model) -> None:
         self.admission, self.model = admission, which
         self.order: list[str] = []
         self.servers: list[str] = []
@@ -42,7 +42,7 @@ class Visitors:
 
     async def come(self, session: str) -> None:
         async def visit() -> None:
-            with self.admission.coming(self.model, session):
+            with self.admission.admit(self.model, session):
                 async with self.admission.slot(
                     lambda: self.model, session, deadline=math.inf
                 ) as turn:
@@ -60,7 +60,7 @@ class Visitors:
 
     @property
     def inside(self) -> int:
-        return self.admission.inside(self.model)
+        return self.admission.in_flight(self.model)
 
     async def all_go(self) -> None:
         self.go.set()
@@ -69,7 +69,7 @@ class Visitors:
 
 @in_virtual_time
 async def test_as_many_come_in_as_there_are_slots_of_all_replicas() -> None:
-    visitors = Visitors(Admission(), model(parallel=2, replicas=2))
+    visitors = Visitors(AdmissionQueue(), model(parallel=2, replicas=2))
     for _ in range(6):
         await visitors.come("a")
     assert (len(visitors.order), visitors.waiting) == (4, 2)
@@ -81,7 +81,7 @@ async def test_as_many_come_in_as_there_are_slots_of_all_replicas() -> None:
 
 @in_virtual_time
 async def test_sessions_take_turns() -> None:
-    visitors = Visitors(Admission(), model())
+    visitors = Visitors(AdmissionQueue(), model())
     for session in ("a", "a", "a", "a", "b", "c"):
         await visitors.come(session)
     await visitors.all_go()
@@ -90,7 +90,7 @@ async def test_sessions_take_turns() -> None:
 
 @in_virtual_time
 async def test_who_leaves_the_line_or_is_cut_keeps_nobody_out() -> None:
-    visitors = Visitors(Admission(), model())
+    visitors = Visitors(AdmissionQueue(), model())
     for session in ("a", "b", "c", "d"):
         await visitors.come(session)
     visitors.tasks[1].cancel()
@@ -104,7 +104,7 @@ async def test_who_leaves_the_line_or_is_cut_keeps_nobody_out() -> None:
 
 @in_virtual_time
 async def test_who_is_cancelled_as_it_is_let_in_gives_its_slot_on() -> None:
-    visitors = Visitors(Admission(), model())
+    visitors = Visitors(AdmissionQueue(), model())
     for session in ("a", "b", "c"):
         await visitors.come(session)
     visitors.tasks[0].cancel()
@@ -117,10 +117,10 @@ async def test_who_is_cancelled_as_it_is_let_in_gives_its_slot_on() -> None:
 
 @in_virtual_time
 async def test_a_queue_that_is_full_says_so() -> None:
-    visitors = Visitors(Admission(), model())
+    visitors = Visitors(AdmissionQueue(), model())
     for number in range(MOST_WAITING + 1):
         await visitors.come(f"a {number % 8}")
-    with pytest.raises(Failure) as full, visitors.admission.coming(visitors.model, "b"):
+    with pytest.raises(Failure) as full, visitors.admission.admit(visitors.model, "b"):
         pass
     assert (full.value.status, full.value.retry_after_seconds) == (429, 5)
     await visitors.all_go()
@@ -128,7 +128,7 @@ async def test_a_queue_that_is_full_says_so() -> None:
 
 @in_virtual_time
 async def test_a_session_goes_to_its_own_server_for_as_long_as_that_has_room() -> None:
-    visitors = Visitors(Admission(), model(parallel=1, replicas=4))
+    visitors = Visitors(AdmissionQueue(), model(parallel=1, replicas=4))
     own = servers(visitors.model, "a")
     for _ in range(4):
         await visitors.come("a")
@@ -139,12 +139,12 @@ async def test_a_session_goes_to_its_own_server_for_as_long_as_that_has_room() -
 @in_virtual_time
 async def test_who_waits_is_told_when_there_are_more_servers_and_when_there_are_none() -> None:
     now: list[Model | None] = [model()]
-    door = Admission()
+    admission = AdmissionQueue()
     value: list[object] = []
     go = asyncio.Event()
 
     async def visit() -> None:
-        async with door.slot(lambda: now[0], "a", deadline=math.inf) as turn:
+        async with admission.slot(lambda: now[0], "a", deadline=math.inf) as turn:
             value.append(turn and turn[1])
             await go.wait()
 
@@ -159,16 +159,16 @@ async def test_who_waits_is_told_when_there_are_more_servers_and_when_there_are_
     assert value == ["http://0", "http://1", None]
     go.set()
     await asyncio.gather(*tasks)
-    assert door.inside(model()) == 0
+    assert admission.in_flight(model()) == 0
 
 
 @in_virtual_time
 async def test_a_server_that_is_gone_gets_nobody_by_a_slot_that_it_gives_back() -> None:
-    door = Admission()
+    admission = AdmissionQueue()
     now = [model()]
     first, second = (
-        door.slot(lambda: now[0], "a", deadline=math.inf),
-        door.slot(lambda: now[0], "b", deadline=math.inf),
+        admission.slot(lambda: now[0], "a", deadline=math.inf),
+        admission.slot(lambda: now[0], "b", deadline=math.inf),
     )
     await first.__aenter__()
     waiting = asyncio.create_task(second.__aenter__())
@@ -183,10 +183,10 @@ async def test_a_server_that_is_gone_gets_nobody_by_a_slot_that_it_gives_back() 
 
 @in_virtual_time
 async def test_one_session_leaves_room_in_the_queue_for_others() -> None:
-    visitors = Visitors(Admission(), model(parallel=2))
+    visitors = Visitors(AdmissionQueue(), model(parallel=2))
     for _ in range(2 + MOST_OF_ONE):
         await visitors.come("a")
-    with pytest.raises(Failure) as full, visitors.admission.coming(visitors.model, "a"):
+    with pytest.raises(Failure) as full, visitors.admission.admit(visitors.model, "a"):
         pass
     assert full.value.status == 429
     await visitors.come("b")
@@ -199,28 +199,28 @@ async def test_nobody_waits_in_line_for_longer_than_requests_are_held(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(queue, "LOOK_SECONDS", 0.01)
-    door, busy = Admission(), model()
-    async with door.slot(lambda: busy, "a", deadline=math.inf):
+    admission, busy = AdmissionQueue(), model()
+    async with admission.slot(lambda: busy, "a", deadline=math.inf):
         with pytest.raises(Failure) as over:
-            async with door.slot(lambda: busy, "b", deadline=time.monotonic() + 0.05):
+            async with admission.slot(lambda: busy, "b", deadline=time.monotonic() + 0.05):
                 pass
         assert over.value.status == 429
-    async with door.slot(lambda: busy, "b", deadline=0) as turn:
+    async with admission.slot(lambda: busy, "b", deadline=0) as turn:
         assert turn is not None, "who need not wait has come in time"
 
 
 @in_virtual_time
 async def test_a_model_that_comes_up_has_no_more_waiting_for_it_than_one_that_works() -> None:
-    door = Admission()
+    admission = AdmissionQueue()
     loading = replace(model(), available=False, serving=(), state="Loading")
     with ExitStack() as stack:
         for number in range(MOST_WAITING):
-            stack.enter_context(door.coming(loading, str(number % 8)))
-        with pytest.raises(Failure) as full, door.coming(loading, "z"):
+            stack.enter_context(admission.admit(loading, str(number % 8)))
+        with pytest.raises(Failure) as full, admission.admit(loading, "z"):
             pass
         assert full.value.status == 429
-    with door.coming(loading, "z"):
-        assert door.waiting(loading) == 1
+    with admission.admit(loading, "z"):
+        assert admission.waiting(loading) == 1
 
 
 @in_virtual_time
@@ -230,9 +230,11 @@ async def test_the_models_of_a_provider_have_one_limit_together() -> None:
         Model(f"p/{name}", "http://p", True, "Elsewhere", parallel=1, provider=provider)
         for name in ("one", "other")
     )
-    door = Admission()
-    async with door.slot(lambda: one, "a", deadline=math.inf):
-        waiting = asyncio.create_task(door.slot(lambda: other, "b", deadline=math.inf).__aenter__())
+    admission = AdmissionQueue()
+    async with admission.slot(lambda: one, "a", deadline=math.inf):
+        waiting = asyncio.create_task(
+            admission.slot(lambda: other, "b", deadline=math.inf).__aenter__()
+        )
         await asyncio.sleep(0)
         assert not waiting.done()
         waiting.cancel()
@@ -248,11 +250,11 @@ async def test_the_status_page_is_told_what_there_is() -> None:
             "routes": {"default": "m"},
         }
     )
-    visitors = Visitors(Admission(), model(parallel=2))
+    visitors = Visitors(AdmissionQueue(), model(parallel=2))
     for _ in range(3):
         await visitors.come("a")
-    call = Call(ANTHROPIC, "claude-code", target=Target("m", "m", "default"))
-    snapshot = ui.snapshot(config, {"m": visitors.model}, visitors.admission, [call], {"m": 7})
+    record = RequestRecord(ANTHROPIC, "claude-code", target=Target("m", "m", "default"))
+    snapshot = ui.snapshot(config, {"m": visitors.model}, visitors.admission, [record], {"m": 7})
     first, second = snapshot["models"]
     assert (first["working"], first["slots"], first["waiting"], first["answered"]) == (2, 2, 1, 7)
     assert second["state"] == "not there"

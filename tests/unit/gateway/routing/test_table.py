@@ -10,7 +10,7 @@ import pytest
 from llama_halo.contract.gateway_config import GatewayConfig
 from llama_halo.gateway.apis.anthropic import take_tag
 from llama_halo.gateway.models.model import Model
-from llama_halo.gateway.routing.features import SUBAGENT_HEADER, Traits, traits_of
+from llama_halo.gateway.routing.features import SUBAGENT_HEADER, RequestFeatures, features_of
 from llama_halo.gateway.routing.table import fallbacks, long_context, resolve
 
 Json = dict[str, Any]
@@ -39,34 +39,43 @@ CONFIG = GatewayConfig.model_validate(
 )
 
 
-def model_named(name: str, *, sees: bool | None = False) -> Model:
-    return Model(name, f"http://{name}", True, "Serving", sees=sees)
+def model_named(name: str, *, accepts_images: bool | None = False) -> Model:
+    return Model(name, f"http://{name}", True, "Serving", accepts_images=accepts_images)
 
 
 MODELS = {name: model_named(name) for name in ("coder", "small", "big", "long", "finder", "helper")}
-MODELS["seer"] = model_named("seer", sees=True)
+MODELS["seer"] = model_named("seer", accepts_images=True)
 
 
 @pytest.mark.parametrize(
     "name", ["claude-opus-5-5", "claude-sonnet-5", "default", "default:latest"]
 )
 @pytest.mark.parametrize(
-    ("traits", "model", "route"),
+    ("features", "model", "route"),
     [
         ({}, "coder", None),
         ({"background": True}, "small", "background"),
-        ({"thinks": True}, "big", "think"),
-        ({"searches": True, "thinks": True}, "finder", "webSearch"),
+        ({"wants_thinking": True}, "big", "think"),
+        ({"wants_web_search": True, "wants_thinking": True}, "finder", "webSearch"),
         ({"subagent": True}, "helper", "subagent"),
         ({"subagent": True, "background": True}, "small", "background"),
-        ({"sees": True}, "seer", "image"),
-        ({"sees": True, "background": True, "thinks": True, "searches": True}, "seer", "image"),
+        ({"has_image": True}, "seer", "image"),
+        (
+            {
+                "has_image": True,
+                "background": True,
+                "wants_thinking": True,
+                "wants_web_search": True,
+            },
+            "seer",
+            "image",
+        ),
     ],
 )
 def test_a_name_that_says_no_model_goes_by_its_task(
-    name: str, traits: Json, model: str, route: str | None
+    name: str, features: Json, model: str, route: str | None
 ) -> None:
-    target = resolve(CONFIG, MODELS, name, Traits(**traits))
+    target = resolve(CONFIG, MODELS, name, RequestFeatures(**features))
     assert target is not None
     assert target.name == model
     assert route in (None, target.route)
@@ -86,7 +95,7 @@ def test_a_name_that_says_no_model_goes_by_its_task(
     ],
 )
 def test_a_name_that_says_its_model_has_it_whatever_the_task(name: str, model: str | None) -> None:
-    target = resolve(CONFIG, MODELS, name, Traits(background=True, thinks=True))
+    target = resolve(CONFIG, MODELS, name, RequestFeatures(background=True, wants_thinking=True))
     assert (target and f"{target.name} {target.route}") == model
 
 
@@ -96,32 +105,32 @@ def test_a_pattern_is_for_the_name_as_it_was_asked_for() -> None:
     ]
     config = CONFIG.model_copy(update={"models": tagged[1:2]})
     for name in ("qwen3:latest", "qwen3:8b", "llama-8b:latest"):
-        target = resolve(config, MODELS, name, Traits())
+        target = resolve(config, MODELS, name, RequestFeatures())
         assert target is not None
         assert target.name == tagged[1].name
-    assert resolve(config, MODELS, "llama-8b:q4", Traits()) is None
+    assert resolve(config, MODELS, "llama-8b:q4", RequestFeatures()) is None
 
 
 def test_a_model_that_sees_nothing_never_gets_an_image_that_another_can_see() -> None:
-    traits = Traits(sees=True)
-    target = resolve(CONFIG, MODELS, "coder", traits)
+    features = RequestFeatures(has_image=True)
+    target = resolve(CONFIG, MODELS, "coder", features)
     assert target is not None
     assert (target.name, target.route) == ("seer", "image")
-    unknown = {**MODELS, "coder": replace(MODELS["coder"], sees=None)}
-    target = resolve(CONFIG, unknown, "coder", traits)
+    unknown = {**MODELS, "coder": replace(MODELS["coder"], accepts_images=None)}
+    target = resolve(CONFIG, unknown, "coder", features)
     assert target is not None
     assert target.name == "coder", "nobody knows, so llama-server says"
 
 
 def test_without_a_route_a_task_is_the_defaults() -> None:
     plain = CONFIG.model_copy(update={"routes": CONFIG.routes.model_copy(update={"think": None})})
-    target = resolve(plain, MODELS, "claude-opus-5", Traits(thinks=True))
+    target = resolve(plain, MODELS, "claude-opus-5", RequestFeatures(wants_thinking=True))
     assert target is not None
     assert (target.name, target.route) == ("coder", "default")
 
 
 def test_in_place_of_a_model_others_answer_in_order() -> None:
-    target = resolve(CONFIG, MODELS, "coder", Traits())
+    target = resolve(CONFIG, MODELS, "coder", RequestFeatures())
     assert target is not None
     assert [fallback.name for fallback in fallbacks(CONFIG, MODELS, target)] == [
         "coder",
@@ -142,7 +151,7 @@ def turn(*content: Any, role: str = "user") -> Json:
 
 
 @pytest.mark.parametrize(
-    ("body", "sees"),
+    ("body", "has_image"),
     [
         ({"messages": [turn(IMAGE)]}, True),
         ({"messages": [turn(RESULT), turn({"type": "text", "text": "x"})]}, True),
@@ -153,20 +162,22 @@ def turn(*content: Any, role: str = "user") -> Json:
         ({"messages": "image", "input": {"type": "image"}}, False),
     ],
 )
-def test_an_image_is_seen_wherever_it_is_and_counts_for_no_letters(body: Json, sees: bool) -> None:
-    traits = traits_of({}, body, 1000)
-    assert (traits.sees, traits.letters) == (sees, 960 if sees else 1000)
+def test_an_image_is_seen_wherever_it_is_and_counts_for_no_letters(
+    body: Json, has_image: bool
+) -> None:
+    features = features_of({}, body, 1000)
+    assert (features.has_image, features.text_bytes) == (has_image, 960 if has_image else 1000)
 
 
 def test_nesting_without_end_is_not_followed() -> None:
     deep: Any = [IMAGE]
     for _ in range(500):
         deep = [{"type": "tool_result", "content": deep}]
-    assert traits_of({}, {"messages": [{"role": "user", "content": deep}]}, 10).sees is False
+    assert features_of({}, {"messages": [{"role": "user", "content": deep}]}, 10).has_image is False
 
 
 @pytest.mark.parametrize(
-    ("body", "thinks"),
+    ("body", "wants_thinking"),
     [
         ({"thinking": {"type": "adaptive"}, "output_config": {"effort": "medium"}}, False),
         ({"thinking": {"type": "adaptive"}, "output_config": {"effort": "high"}}, True),
@@ -179,16 +190,16 @@ def test_nesting_without_end_is_not_followed() -> None:
         ({"think": "high"}, True),
     ],
 )
-def test_much_thinking_is_told_in_each_apis_words(body: Json, thinks: bool) -> None:
-    assert traits_of({}, body, 0).thinks is thinks
+def test_much_thinking_is_told_in_each_apis_words(body: Json, wants_thinking: bool) -> None:
+    assert features_of({}, body, 0).wants_thinking is wants_thinking
 
 
 def test_a_search_and_a_subagent_are_told_by_tool_and_header() -> None:
     search = {"type": "web_search_20250305", "name": "web_search"}
-    assert traits_of({}, {"tools": [search, 7]}, 0).searches
+    assert features_of({}, {"tools": [search, 7]}, 0).wants_web_search
     codex = {"tools": [{"type": "function", "name": "shell"}, {"type": "web_search"}]}
-    assert not traits_of({}, codex, 0).searches, "Codex has it in every request"
-    assert traits_of({SUBAGENT_HEADER: "a1"}, {}, 0).subagent
+    assert not features_of({}, codex, 0).wants_web_search, "Codex has it in every request"
+    assert features_of({SUBAGENT_HEADER: "a1"}, {}, 0).subagent
 
 
 TAG = "<CCR-SUBAGENT-MODEL>local,big</CCR-SUBAGENT-MODEL>"
@@ -219,7 +230,7 @@ def test_a_tag_elsewhere_is_text(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("part", "fetches"),
+    ("part", "has_remote_url"),
     [
         ({"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}, False),
         ({"type": "image_url", "image_url": {"url": "http://169.254.169.254/"}}, True),
@@ -231,8 +242,8 @@ def test_a_tag_elsewhere_is_text(text: str) -> None:
         ({"type": "image_url", "data": "AA", "image_url": {"url": "http://host"}}, True),
     ],
 )
-def test_an_image_that_would_have_to_be_fetched_is_told(part: Json, fetches: bool) -> None:
+def test_an_image_that_would_have_to_be_fetched_is_told(part: Json, has_remote_url: bool) -> None:
     body = {"messages": [{"role": "user", "content": [part]}]}
-    traits = traits_of({}, body, 1000)
-    assert traits.sees
-    assert traits.fetches is fetches
+    features = features_of({}, body, 1000)
+    assert features.has_image
+    assert features.has_remote_url is has_remote_url
