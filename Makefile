@@ -88,6 +88,7 @@ check: setup ## format, lint, types, layers, generated files
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m hack.check_names
 	$(BIN)/python -m hack.check_generated
 
 format: setup ## format and mend what can be mended

@@ -22,7 +22,7 @@ from typing import Any
 
 from hack.bench import load
 from hack.bench.plot import draw
-from hack.bench.sight import Sight
+from hack.bench.sight import WatchObserver
 from hack.testbed import audit, control_plane, operator_process, processes, tools
 from hack.testbed.cluster import Testbed
 from hack.testbed.layout import Ports
@@ -45,7 +45,7 @@ class Bench:
     def __init__(self, testbed: Testbed, client: load.Client, folder: Path, models: int) -> None:
         self.testbed, self.client, self.folder, self.models = testbed, client, folder, models
         self.kubeconfig = operator_process.write_kubeconfig(testbed, folder / "operator.kubeconfig")
-        self.sight = Sight()
+        self.sight = WatchObserver()
         self.samples: list[tuple[float, int, int]] = []
         self.children: list[dict[str, Any]] = []
         self.writes: list[dict[str, Any]] = []

@@ -8,7 +8,7 @@ from typing import Any
 
 
 @dataclass
-class Sight:
+class WatchObserver:
     """What the benchmark's own watches see."""
 
     deployments: dict[str, int] = field(default_factory=dict)

@@ -164,7 +164,7 @@ def _roll_the_router(kube: Kubectl, before: Pods) -> None:
         ThreadPoolExecutor(19) as pool,
     ):
         eventually(lambda: len(stream.lines) > 3, seconds=60)
-        others = [pool.submit(_told, url, number) for number in range(19)]
+        others = [pool.submit(_answer, url, number) for number in range(19)]
         kube.apply(router(routes={"default": "two"}))
         eventually(lambda: rolled(kube, ROUTER, before.router), seconds=60)
         kube.wait_ready("modelrouter/main")
@@ -180,7 +180,7 @@ def _roll_the_router(kube: Kubectl, before: Pods) -> None:
         assert httpx.post(f"{url}/v1/messages", json=asked, timeout=60).status_code == 200
 
 
-def _told(url: str, number: int) -> str:
+def _answer(url: str, number: int) -> str:
     """Ask for one of many streams, each somebody else's; return the event that it ended with."""
     question = {"role": "user", "content": f"Tell story {number}."}
     body = {"model": "one", "max_tokens": 40, "stream": True, "messages": [question]}

@@ -74,7 +74,7 @@ class Download:
         if manifest and self._file.sha256 in (None, manifest.sha256):
             return manifest
         try:
-            store.reopen(self._path)
+            store.prepare_partial(self._path)
         except OSError as error:
             raise self._of_disk(error) from error
         if not (self._file.sha256 or self._file.version):
@@ -174,7 +174,7 @@ class Download:
                     f"{self._name}: more bytes come than the {self._file.size} expected"
                 )
             if have // CHECKED_BYTES > (have - len(part)) // CHECKED_BYTES:
-                store.make_room(self._path.parent, 0)
+                store.ensure_free_space(self._path.parent, 0)
             left = memoryview(part)
             while left:
                 left = left[os.write(target, left) :]

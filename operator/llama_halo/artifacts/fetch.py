@@ -14,7 +14,7 @@ from typing import Any
 
 from llama_halo.artifacts import store
 from llama_halo.artifacts.download import Download, RemoteFile
-from llama_halo.artifacts.inspect import digest
+from llama_halo.artifacts.inspect import combined_checksum
 from llama_halo.errors import StoreError
 
 Json = dict[str, Any]
@@ -32,11 +32,11 @@ def fetch(root: Path, folder: str, files: Sequence[RemoteFile], headers: Mapping
     target = root / folder
     with store.locked(target):
         missing = sum(max(file.size - store.bytes_there(target / file.name), 0) for file in files)
-        store.make_room(root, missing)
+        store.ensure_free_space(root, missing)
         manifests = [Download(file, target, headers).run() for file in files]
     return {
         "bytes": sum(manifest.bytes for manifest in manifests),
-        "sha256": digest([e.sha256 for e in manifests]),
+        "sha256": combined_checksum([e.sha256 for e in manifests]),
     }
 
 

@@ -48,11 +48,11 @@ class HubSource:
     def inspect(self, kind: str) -> Json:
         """Resolve the revision to a commit, and read the header there."""
         pinned = hub.at_commit(self.place)
-        about, files = look(str(pinned), pinned.file, kind)
+        about, files = read_source(str(pinned), pinned.file, kind)
         blobs = hub.blobs(pinned, [hub.parse(file.source).file for file in files])
         checksums = [blob.sha256 or "" for blob in blobs]
-        named = digest(checksums) if all(checksums) else None
-        content = (named or digest([str(pinned)]))[:DIGITS]
+        named = combined_checksum(checksums) if all(checksums) else None
+        content = (named or combined_checksum([str(pinned)]))[:DIGITS]
         return {
             "folder": f"hf/{pinned.repo}/{content}",
             "file": pinned.file,
@@ -67,7 +67,7 @@ class HubSource:
         """Return what to download; the place has a commit, whose checksums must be as inspected."""
         blobs = hub.blobs(self.place, shard_files(self.place.file, shards))
         checksums = [blob.sha256 or "" for blob in blobs]
-        if sha256 and digest(checksums) != sha256:
+        if sha256 and combined_checksum(checksums) != sha256:
             raise SourceChanged(
                 f"{self.place}: the Hub's checksums of this commit are not those it gave when the"
                 " model was inspected"
@@ -93,14 +93,14 @@ class UrlSource:
 
     def inspect(self, kind: str) -> Json:
         """Read the header, and what tells this file from another under the same URL."""
-        about, files = look(self.url, self.url.partition("?")[0], kind, self.headers)
+        about, files = read_source(self.url, self.url.partition("?")[0], kind, self.headers)
         if self.sha256 and len(files) > 1:
             raise UnsupportedModel(
                 f"http.sha256 is of one file, and the model has {len(files)}: delete it, or merge"
                 " the shards (llama-gguf-split --merge)"
             )
         file_versions = versions(files)
-        named = self.sha256 or digest(
+        named = self.sha256 or combined_checksum(
             [self.url, *(f"{file.size}" for file in files), file_versions]
         )
         return {
@@ -115,7 +115,7 @@ class UrlSource:
 
     def files(self, shards: int, version: str, sha256: str | None) -> list[RemoteFile]:
         """Return what to download, when it is what was inspected."""
-        files = [self._look(url) for url in shard_files(self.url, shards)]
+        files = [self._read_part(url) for url in shard_files(self.url, shards)]
         if version and not self.sha256 and versions(files) != version:
             raise SourceChanged(
                 f"{shown(files[0].source)}: the file is not the one that was inspected:"
@@ -132,7 +132,7 @@ class UrlSource:
             for file in files
         ]
 
-    def _look(self, url: str) -> FileFacts:
+    def _read_part(self, url: str) -> FileFacts:
         with open_file(url, self.headers) as file:
             return FileFacts(url, file.size, file.version)
 
@@ -152,7 +152,7 @@ class LocalSource:
             raise SourceMissing(f"there is no {self.path} in the store")
         if not whole.resolve().is_relative_to(self.store.resolve()):
             raise SourceError(f"{self.path} leads out of the store, where no server can follow")
-        about, files = look(str(whole), self.path, kind)
+        about, files = read_source(str(whole), self.path, kind)
         size = sum(file.size for file in files)
         return {
             "folder": "",
@@ -163,7 +163,7 @@ class LocalSource:
         }
 
 
-def look(
+def read_source(
     source: str, file: str, kind: str, headers: Mapping[str, str] | None = None
 ) -> tuple[Json, list[FileFacts]]:
     """Return what is kept of a file's header, and what its files are."""
@@ -171,10 +171,10 @@ def look(
         companion, facts = read_whisper(source, headers)
         return {"companion": companions.to_json(companion)}, facts
     header, facts = read_model(source, headers)
-    return described(header, file, kind), facts
+    return header_entry(header, file, kind), facts
 
 
-def described(header: Header, file: str, kind: str) -> Json:
+def header_entry(header: Header, file: str, kind: str) -> Json:
     """Return what is kept of a header, by what the file has to be: a model, or what goes with one.
 
     Raises `UnsupportedModel` when it is something else.
@@ -193,7 +193,7 @@ def file_name(url: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]", "_", last).lstrip(".")[-200:] or "model.gguf"
 
 
-def digest(checksums: Sequence[str]) -> str:
+def combined_checksum(checksums: Sequence[str]) -> str:
     """Return one checksum for several; that of a single file stays as it is."""
     if len(checksums) == 1 and len(checksums[0]) == 64:
         return checksums[0]
@@ -205,7 +205,7 @@ def versions(files: Sequence[FileFacts]) -> str:
     file_versions = [file.version for file in files]
     if not all(file_versions):
         return ""
-    return file_versions[0] if len(file_versions) == 1 else digest(file_versions)
+    return file_versions[0] if len(file_versions) == 1 else combined_checksum(file_versions)
 
 
 def shard_files(first: str, shards: int) -> list[str]:

@@ -68,7 +68,7 @@ def finish(partial: Path, file: Path, manifest: Manifest) -> None:
     _sync(file.parent)
 
 
-def reopen(file: Path) -> None:
+def prepare_partial(file: Path) -> None:
     """Make ready for a download: a file without its manifest is one that is still to be verified,
     such as after a power cut between the two."""
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -89,7 +89,7 @@ def bytes_there(file: Path) -> int:
     return 0
 
 
-def make_room(store: Path, needed: int) -> None:
+def ensure_free_space(store: Path, needed: int) -> None:
     """Refuse what the disk would not hold; raises `StoreFull`."""
     usage = os.statvfs(store)
     free = usage.f_bavail * usage.f_frsize - RESERVE_BYTES

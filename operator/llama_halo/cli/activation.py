@@ -36,7 +36,7 @@ class Target:
         self._cluster, self.namespace, self.name = cluster, namespace, name
         self._timeout = timeout
         self._deadline = time.monotonic() + timeout
-        self._told = ""
+        self._printed = ""
 
     async def model(self) -> Json:
         try:
@@ -82,9 +82,9 @@ class Target:
         model = await self.model()
         ready = _ready(model)
         shown = f"{ready.get('reason', '')}: {ready.get('message', '')}"
-        if shown != self._told:
+        if shown != self._printed:
             print(shown, flush=True)
-            self._told = shown
+            self._printed = shown
         if time.monotonic() > self._deadline:
             raise SettingsError(
                 f"not within {self._timeout:g} s: kubectl -n {self.namespace} describe llamamodel"

@@ -25,7 +25,9 @@ def run(argv: list[str]) -> int:
     """Answer one question, or a conversation until the end of input."""
     arguments = _parser().parse_intermixed_args(argv)
     with asyncio.Runner() as runner:
-        talk = runner.run(Talk.with_whom(arguments.namespace, arguments.name, arguments.model))
+        talk = runner.run(
+            Conversation.connect(arguments.namespace, arguments.name, arguments.model)
+        )
         try:
             if arguments.question:
                 runner.run(talk.ask(" ".join(arguments.question)))
@@ -38,7 +40,7 @@ def run(argv: list[str]) -> int:
     return 0
 
 
-def _converse(runner: asyncio.Runner, talk: Talk) -> None:
+def _converse(runner: asyncio.Runner, talk: Conversation) -> None:
     """Read a line, print an answer, again and again; an answer that fails ends nothing."""
     while True:
         question = input("> ").strip()
@@ -50,7 +52,7 @@ def _converse(runner: asyncio.Runner, talk: Talk) -> None:
             print(f"\n{error}", file=sys.stderr)
 
 
-class Talk:
+class Conversation:
     """A conversation with one Service."""
 
     def __init__(self, cluster: KubeClient, namespace: str, service: str, model: str) -> None:
@@ -59,7 +61,7 @@ class Talk:
         self._messages: list[Json] = []
 
     @classmethod
-    async def with_whom(cls, namespace: str, name: str, model: str | None) -> Talk:
+    async def connect(cls, namespace: str, name: str, model: str | None) -> Conversation:
         """Find a router of this name, or else a model."""
         cluster = await KubeClient.connect()
         try:
@@ -96,7 +98,7 @@ class Talk:
                     answer += word
                     print(f"{_DIM}{thought}{_PLAIN}" if thought else word, end="", flush=True)
         except (ClusterError, *UNREACHABLE) as error:
-            raise SettingsError(why(error, self._service, key is not None)) from error
+            raise SettingsError(failure_message(error, self._service, key is not None)) from error
         print()
         if not whole:
             raise SettingsError("the answer was cut off")
@@ -125,7 +127,7 @@ def words_of(line: bytes) -> tuple[str, str]:
     return str(delta.get("reasoning_content") or ""), str(delta.get("content") or "")
 
 
-def why(error: Exception, service: str, has_key: bool) -> str:
+def failure_message(error: Exception, service: str, has_key: bool) -> str:
     """Return what to tell of a request that came to nothing: what was said, and what may help."""
     message = f"{service} did not answer: {error}"
     if "no endpoints available" in str(error):

@@ -27,7 +27,7 @@ def run(argv: list[str]) -> int:
     if arguments.output == "json":
         print(json.dumps({name: _report(machine) for name, machine in machines.items()}, indent=2))
     else:
-        print("\n\n".join(_told(name, machine) for name, machine in machines.items()))
+        print("\n\n".join(_findings_text(name, machine) for name, machine in machines.items()))
     # Of all nodes those that are no Strix Halo are there for something else.
     asked = arguments.nodes != []
     parts_to_inspect = [machine for machine in machines.values() if asked or machine.strix_halo]
@@ -40,13 +40,13 @@ def _report(machine: Machine) -> dict[str, object]:
     return {"machine": asdict(machine), "findings": rows}
 
 
-def _told(name: str, machine: Machine) -> str:
+def _findings_text(name: str, machine: Machine) -> str:
     lines = [f"{name}: {_summary(machine)}"]
     problems = findings(machine)
     if not problems:
         lines.append(f"  ok: nothing to mend; models may take {_gib(gpu_budget_mib(machine))}")
     for problem in problems:
-        lines += [f"  {problem.level}: {problem.check}: {problem.seen}", f"    {problem.remedy}"]
+        lines += [f"  {problem.level}: {problem.check}: {problem.symptom}", f"    {problem.remedy}"]
     return "\n".join(lines)
 
 

@@ -80,10 +80,10 @@ async def _find(requested: str | None, name: str, url: str | None) -> Router:
         raise SettingsError(f"ModelRouter {namespace}/{name}: {error}") from error
     finally:
         await cluster.close()
-    return known(cr, llamas, url)
+    return router_of(cr, llamas, url)
 
 
-def known(cr: Json, llamas: list[Any], url: str | None) -> Router:
+def router_of(cr: Json, llamas: list[Any], url: str | None) -> Router:
     """Return what clients have to know, of a ModelRouter and the LlamaModels beside it."""
     metadata, status = cr["metadata"], cr.get("status") or {}
     address = url or status.get("url")

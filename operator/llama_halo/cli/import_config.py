@@ -9,8 +9,8 @@ from pathlib import Path
 
 from llama_halo.api.modelrouter import ENGINES
 from llama_halo.errors import SettingsError
-from llama_halo.importers.resources import Wanted, resources
-from llama_halo.importers.result import Found, Verdict
+from llama_halo.importers.resources import ImportOptions, resources
+from llama_halo.importers.result import ImportResult, Outcome
 from llama_halo.importers.text import manifests, order, read, report
 
 
@@ -19,12 +19,12 @@ def run(argv: list[str]) -> int:
     left to do for a person."""
     arguments = _parser().parse_args(argv)
     texts = {path: _text(path) for path in arguments.files}
-    result = Found()
+    result = ImportResult()
     for path in sorted(texts, key=lambda path: order(path, texts[path])):
         kind = read(result, path, texts[path], arguments.models)
         print(f"{path}: {kind}", file=sys.stderr)
     sources = dict(_pair(text) for text in arguments.source)
-    options = Wanted(router=arguments.router, engine=arguments.engine, sources=sources)
+    options = ImportOptions(router=arguments.router, engine=arguments.engine, sources=sources)
     unknown = sources.keys() - result.models.keys() - {"*"}
     if unknown:
         names = ", ".join(result.models) or "none"
@@ -37,7 +37,7 @@ def run(argv: list[str]) -> int:
     sys.stdout.write(manifests(result, objects))
     sys.stdout.flush()
     sys.stderr.write(report(result, every=arguments.verbose))
-    return 2 if any(note.verdict is Verdict.TODO for note in result.notes) else 0
+    return 2 if any(note.verdict is Outcome.TODO for note in result.notes) else 0
 
 
 def _text(path: str) -> str:

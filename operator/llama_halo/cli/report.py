@@ -23,7 +23,7 @@ NEWEST_EVENTS = 6
 
 
 @dataclass(frozen=True)
-class Seen:
+class ClusterSnapshot:
     """The objects that there are, as lists."""
 
     models: Sequence[Json] = ()
@@ -33,7 +33,7 @@ class Seen:
     events: Sequence[Json] = ()
 
 
-def report(snapshot: Seen) -> Json:
+def report(snapshot: ClusterSnapshot) -> Json:
     """Return all that is shown, as numbers and words."""
     return {
         "nodes": [_node(node, snapshot.pods) for node in snapshot.nodes],

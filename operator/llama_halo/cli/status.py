@@ -9,7 +9,7 @@ import shutil
 import sys
 from datetime import UTC, datetime
 
-from llama_halo.cli.report import Seen, report, text
+from llama_halo.cli.report import ClusterSnapshot, report, text
 from llama_halo.errors import ClusterError, SettingsError
 from llama_halo.kube.client import UNREACHABLE, KubeClient
 from llama_halo.kube.events import CONTROLLER
@@ -72,7 +72,7 @@ async def _text(cluster: KubeClient, namespace: str | None) -> str:
     return text(summary, now=datetime.now(UTC), columns=columns or MOST_COLUMNS)
 
 
-async def _look(cluster: KubeClient, namespace: str | None) -> Seen:
+async def _look(cluster: KubeClient, namespace: str | None) -> ClusterSnapshot:
     """Return what there is to see. Nodes hold the models of all namespaces; they are left out for
     who may not list both."""
     try:
@@ -84,7 +84,7 @@ async def _look(cluster: KubeClient, namespace: str | None) -> Seen:
     routers, _ = await cluster.list(MODELROUTER, namespace=namespace)
     ours = f"reportingController={CONTROLLER}"
     events, _ = await cluster.list(EVENT, namespace=namespace, fields=ours)
-    return Seen(models, routers, nodes, pods, events)
+    return ClusterSnapshot(models, routers, nodes, pods, events)
 
 
 def _parser() -> argparse.ArgumentParser:

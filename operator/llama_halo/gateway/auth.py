@@ -37,10 +37,12 @@ class Keys:
         """Let a request pass that has any of the keys; raises `Failure` for all others."""
         if self._folder is None:
             return
-        candidates = _given(headers)
+        candidates = _candidates_of(headers)
         # All are compared, whichever of them fits.
         fits = [
-            hmac.compare_digest(candidate, key) for candidate in candidates for key in self._known()
+            hmac.compare_digest(candidate, key)
+            for candidate in candidates
+            for key in self._current_keys()
         ]
         if not any(fits):
             problem = (
@@ -52,7 +54,7 @@ class Keys:
                 code="invalid_api_key",
             )
 
-    def _known(self) -> tuple[bytes, ...]:
+    def _current_keys(self) -> tuple[bytes, ...]:
         now = time.monotonic()
         if now - self._looked_at > LOOK_SECONDS:
             self._looked_at = now
@@ -80,7 +82,7 @@ class Keys:
         return tuple(keys)
 
 
-def _given(headers: Mapping[str, str]) -> list[bytes]:
+def _candidates_of(headers: Mapping[str, str]) -> list[bytes]:
     """Return the keys that a request has, in any of the APIs' ways."""
     kind, _, token = headers.get("authorization", "").partition(" ")
     candidates = [token] if kind.lower() == "bearer" else []

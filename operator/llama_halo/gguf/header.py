@@ -128,11 +128,11 @@ def _metadata(cursor: Cursor, count: int) -> tuple[dict[str, Value], dict[str, i
             letters += len(value) if isinstance(value, str) else 0
             _at_most("letters of text", letters, MOST_KEPT_TEXT)
             continue
-        found, lengths[key] = _array(cursor, key, left, keep=min(kept, KEPT_ITEMS))
+        items, lengths[key] = _array(cursor, key, left, keep=min(kept, KEPT_ITEMS))
         left -= lengths[key]
-        if found is not None:
-            metadata[key] = found
-            kept -= len(found)
+        if items is not None:
+            metadata[key] = items
+            kept -= len(items)
     return metadata, lengths
 
 

@@ -119,7 +119,7 @@ class _Reader:
         value = self._header.metadata.get(f"{self.architecture}.{key}", default)
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
             raise DamagedGGUF(
-                f"{self.architecture}.{key} is {_told(value)}, not a number from {least} to {most}"
+                f"{self.architecture}.{key} is {_shown(value)}, not a number from {least} to {most}"
             )
         return value
 
@@ -343,5 +343,5 @@ def _width(values: int) -> int:
     return values
 
 
-def _told(value: object) -> str:
+def _shown(value: object) -> str:
     return "missing" if value is None else repr(value)[:60]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llama_halo.importers.providers import here, provider_at
-from llama_halo.importers.result import Found, Settings, Verdict
+from llama_halo.importers.result import ImportResult, Outcome, SettingsReader
 from llama_halo.importers.secrets import cleaned
 
 _ROUTES = ("default", "background", "think", "longContext", "webSearch", "image")
@@ -49,9 +49,9 @@ def is_it(document: Any) -> bool:
     )
 
 
-def read(result: Found, file: str, document: Mapping[str, Any]) -> None:
+def read(result: ImportResult, file: str, document: Mapping[str, Any]) -> None:
     """Read a whole configuration; what is on this machine first, for its names come first."""
-    top = Settings(result, file, document)
+    top = SettingsReader(result, file, document)
     names: dict[str, str] = {}
     providers = [
         _Provider.of(entry)
@@ -70,7 +70,7 @@ def read(result: Found, file: str, document: Mapping[str, Any]) -> None:
     timeout = top.number("API_TIMEOUT_MS")
     if timeout:
         result.api_timeout = f"{max(timeout // 1000, 1)}s"
-        top.note("API_TIMEOUT_MS", Verdict.CHANGED, "of --engine claudeCodeRouter alone")
+        top.note("API_TIMEOUT_MS", Outcome.CHANGED, "of --engine claudeCodeRouter alone")
     for name, reason in _OF_THE_PROGRAM.items():
         top.drop(name, reason)
     for name, task in _ASKED.items():
@@ -85,10 +85,10 @@ class _Provider:
     name: str
     address: str
     models: tuple[str, ...]
-    values: Settings
+    values: SettingsReader
 
     @classmethod
-    def of(cls, values: Settings) -> _Provider:
+    def of(cls, values: SettingsReader) -> _Provider:
         name, address = values.text("name"), values.text("api_base_url")
         return cls(name, address, tuple(values.texts("models")), values)
 
@@ -97,7 +97,7 @@ class _Provider:
         return here(self.address) not in (None, _OLLAMA)
 
 
-def _local(result: Found, provider: _Provider, names: dict[str, str]) -> None:
+def _local(result: ImportResult, provider: _Provider, names: dict[str, str]) -> None:
     """Its models are LlamaModels; a server that is known by its port answers to every name."""
     values = provider.values
     for model in provider.models:
@@ -105,30 +105,30 @@ def _local(result: Found, provider: _Provider, names: dict[str, str]) -> None:
         llama = result.known_as(model) or alone or result.model(model)
         result.add_alias(llama.name, model)
         names[f"{provider.name},{model}"] = llama.name
-    values.note("api_base_url", Verdict.MAPPED, f"LlamaModels: {', '.join(provider.models)}")
+    values.note("api_base_url", Outcome.MAPPED, f"LlamaModels: {', '.join(provider.models)}")
     values.drop("api_key", "models of the cluster have none")
     values.drop("transformer", "llama-server speaks Anthropic's API itself")
 
 
-def _elsewhere(result: Found, provider: _Provider, names: dict[str, str]) -> None:
+def _elsewhere(result: ImportResult, provider: _Provider, names: dict[str, str]) -> None:
     values = provider.values
     key, transformer = values.take("api_key"), values.take("transformer")
     passed = "anthropic" in str(transformer or "").lower() and "/v1/messages" in provider.address
     protocol = "Anthropic" if passed else "OpenAI"
     label = provider_at(result, provider.name, provider.address, protocol=protocol, key=bool(key))
     for model in provider.models:
-        names[f"{provider.name},{model}"] = result.add_elsewhere(model, label, model)
-    values.note("api_base_url", Verdict.MAPPED, f"providers: {label}")
+        names[f"{provider.name},{model}"] = result.add_provider_model(model, label, model)
+    values.note("api_base_url", Outcome.MAPPED, f"providers: {label}")
     if transformer:
         result.transformers[label] = cleaned(transformer)
         text = "of --engine claudeCodeRouter alone; the gateway translates by itself"
-        values.note("transformer", Verdict.CHANGED, text)
+        values.note("transformer", Outcome.CHANGED, text)
 
 
 _OLLAMA = 11434
 
 
-def _router(result: Found, router: Settings, names: Mapping[str, str]) -> None:
+def _router(result: ImportResult, router: SettingsReader, names: Mapping[str, str]) -> None:
     for route in _ROUTES:
         value = router.text(route, f"routes.{route}")
         if value:
@@ -138,13 +138,13 @@ def _router(result: Found, router: Settings, names: Mapping[str, str]) -> None:
     long = result.routes.get("longContext")
     if threshold and isinstance(long, dict):
         long["thresholdTokens"] = threshold
-        router.note("longContextThreshold", Verdict.MAPPED, "routes.longContext.thresholdTokens")
+        router.note("longContextThreshold", Outcome.MAPPED, "routes.longContext.thresholdTokens")
     elif threshold:
-        router.note("longContextThreshold", Verdict.DROPPED, "there is no route for long prompts")
+        router.note("longContextThreshold", Outcome.DROPPED, "there is no route for long prompts")
     router.end()
 
 
-def _fallbacks(result: Found, top: Settings, names: Mapping[str, str]) -> None:
+def _fallbacks(result: ImportResult, top: SettingsReader, names: Mapping[str, str]) -> None:
     """Its fallbacks are of a route, these are of the route's model."""
     fallback = top.inner("fallback")
     for route in fallback.peek():
@@ -153,9 +153,9 @@ def _fallbacks(result: Found, top: Settings, names: Mapping[str, str]) -> None:
         others = [_named(text, names) for text in fallback.texts(route)]
         if model and others:
             result.fallbacks.setdefault(model, others)
-            fallback.note(route, Verdict.CHANGED, f"fallbacks of {model}, whoever asks")
+            fallback.note(route, Outcome.CHANGED, f"fallbacks of {model}, whoever asks")
         else:
-            fallback.note(route, Verdict.DROPPED, "there is no such route")
+            fallback.note(route, Outcome.DROPPED, "there is no such route")
 
 
 def _named(text: str, names: Mapping[str, str]) -> str:

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from llama_halo.api.server_flags import OWNED_ENV, OWNED_FLAGS, REMOVED_FLAGS
-from llama_halo.importers.result import Found, FoundModel, Note, Verdict
+from llama_halo.importers.result import FoundModel, ImportResult, Note, Outcome
 from llama_halo.importers.secrets import is_secret, without_secrets
 from llama_halo.importers.shell import WHISPER, Command
 
@@ -130,8 +130,8 @@ def local_path(path: str, root: str) -> str:
 class CommandLine:
     """One command line, read into one model."""
 
-    def __init__(self, result: Found, model: FoundModel, where: str, root: str) -> None:
-        self._found, self._model, self._where, self._root = result, model, where, root
+    def __init__(self, result: ImportResult, model: FoundModel, where: str, root: str) -> None:
+        self._result, self._model, self._where, self._root = result, model, where, root
         self._repo = self._file = ""
         self._extra: list[str] = []
         self._hears = self._drafts_itself = self._hides = False
@@ -140,16 +140,16 @@ class CommandLine:
     def start(self, command: Command, more_variables: list[str]) -> None:
         """Read a command that starts a server."""
         if not command.program:
-            first = command.words[0] if command.words else "nothing"
+            first = command.argv[0] if command.argv else "nothing"
             text = f"it starts {first}, which is no llama-server: write down what that would start"
-            self._note("", Verdict.TODO, text)
+            self._note("", Outcome.TODO, text)
             return
         if command.before:
-            self._note("", Verdict.DROPPED, f"before the server: {' '.join(command.before)}")
+            self._note("", Outcome.DROPPED, f"before the server: {' '.join(command.before)}")
         self._hears = command.program == WHISPER
         if self._hears:
             self._model.spec["mode"] = "Transcription"
-        self.read(command.words, [*more_variables, *command.variables])
+        self.read(command.argv, [*more_variables, *command.variables])
 
     def read(self, argv: list[str], variables: list[str]) -> None:
         """Read the environment and then the words, which win."""
@@ -171,13 +171,13 @@ class CommandLine:
             self._set(flag, "backend", "CPU")
         elif self._hears and flag in _WHISPERS and rest:
             rest.pop(0)
-            self._note(flag, Verdict.DROPPED, _WHISPERS[flag])
+            self._note(flag, Outcome.DROPPED, _WHISPERS[flag])
         elif flag in ("-fa", "--flash-attn"):
             self._flash_attention(flag, rest)
         elif flag in _SWITCHES:
             self._set(flag, *_SWITCHES[flag])
         elif flag in _NEEDLESS:
-            self._note(flag, Verdict.DROPPED, _NEEDLESS[flag])
+            self._note(flag, Outcome.DROPPED, _NEEDLESS[flag])
         elif flag in _VALUED and rest:
             self._valued(flag, rest.pop(0), rest)
         else:
@@ -189,37 +189,37 @@ class CommandLine:
         shown = " ".join(option)
         if flag in OWNED_FLAGS or flag in _ASKED:
             text = _ASKED.get(flag) or f"set {OWNED_FLAGS[flag]} yourself"
-            self._note(flag, Verdict.TODO, text)
+            self._note(flag, Outcome.TODO, text)
         elif not flag.startswith("-"):
-            self._note("", Verdict.TODO, f"{shown}: no flag of a server: look what it was to be")
+            self._note("", Outcome.TODO, f"{shown}: no flag of a server: look what it was to be")
         elif without_secrets(shown) != shown:
             self._note(
-                flag, Verdict.TODO, "it has a secret in it: give it by spec.env from a Secret"
+                flag, Outcome.TODO, "it has a secret in it: give it by spec.env from a Secret"
             )
         elif "$" in shown:
-            self._note(flag, Verdict.TODO, f"{shown}: a variable that is not known: write it out")
+            self._note(flag, Outcome.TODO, f"{shown}: a variable that is not known: write it out")
         else:
             self._extra += option
-            self._note(flag, Verdict.MAPPED, f"spec.extraArgs: {shown}")
+            self._note(flag, Outcome.MAPPED, f"spec.extraArgs: {shown}")
 
     def _valued(self, flag: str, value: str, rest: list[str]) -> None:
         if "$" in value and flag not in _DROPPED:
-            self._note(flag, Verdict.TODO, f"{value}: a variable that is not known: write it out")
+            self._note(flag, Outcome.TODO, f"{value}: a variable that is not known: write it out")
         elif flag in _NUMBERS:
             self._number(flag, _NUMBERS[flag], value)
         elif flag in _TEXTS:
             self._set(flag, _TEXTS[flag], value)
         elif flag in _FILES:
             if ".." in value.split("/"):
-                self._note(flag, Verdict.TODO, f"{value}: say where in the store that is")
+                self._note(flag, Outcome.TODO, f"{value}: say where in the store that is")
             self._set(flag, _FILES[flag], {"local": {"path": local_path(value, self._root)}})
         elif flag in _URLS:
             self._address(flag, value)
         elif flag in _DROPPED:
-            self._note(flag, Verdict.DROPPED, _DROPPED[flag])
+            self._note(flag, Outcome.DROPPED, _DROPPED[flag])
         elif flag in _ASKED:
-            self._found.needs_key |= flag.startswith("--api-key")
-            self._note(flag, Verdict.TODO, _ASKED[flag])
+            self._result.needs_key |= flag.startswith("--api-key")
+            self._note(flag, Outcome.TODO, _ASKED[flag])
         elif flag == "--lora-scaled" and ":" not in value:
             self._adapter(flag, f"{value}:{rest.pop(0)}" if rest else value)
         else:
@@ -231,7 +231,7 @@ class CommandLine:
             text = (
                 "its address has a secret: source.http.headersSecretRef takes headers of a Secret"
             )
-            self._note(flag, Verdict.TODO, text)
+            self._note(flag, Outcome.TODO, text)
         self._set(flag, _URLS[flag], {"http": {"url": url}})
 
     def _set(self, flag: str, path: str, value: Any) -> None:
@@ -241,15 +241,15 @@ class CommandLine:
         for name in outer:
             target = target.setdefault(name, {})
         target[last] = value
-        self._note(flag, Verdict.MAPPED, f"spec.{path}: {_shown(value)}")
+        self._note(flag, Outcome.MAPPED, f"spec.{path}: {_shown(value)}")
 
     def _number(self, flag: str, path: str, value: str) -> None:
         if path == "contextSize" and value == "0":
-            self._note(flag, Verdict.CHANGED, "0 is the trained length: here at most 32768 of it")
+            self._note(flag, Outcome.CHANGED, "0 is the trained length: here at most 32768 of it")
         elif re.fullmatch(r"-?\d+", value) and (int(value) >= 0 or path.startswith("reasoning")):
             self._set(flag, path, int(value))
         else:
-            self._note(flag, Verdict.DROPPED, f"{value}: spec.{path} takes no such number")
+            self._note(flag, Outcome.DROPPED, f"{value}: spec.{path} takes no such number")
 
     def _flash_attention(self, flag: str, rest: list[str]) -> None:
         values = {"on": "On", "1": "On", "off": "Off", "0": "Off", "auto": "Auto"}
@@ -272,7 +272,7 @@ class CommandLine:
         file = f"{stem}-{quantization or 'Q4_K_M'}.gguf"
         self._model.spec["source"] = {"huggingFace": {"repo": repo, "file": file}}
         self._note(
-            "-hf", Verdict.TODO, f"the file in {repo} is a guess, {file}: look whether it is there"
+            "-hf", Outcome.TODO, f"the file in {repo} is a guess, {file}: look whether it is there"
         )
 
     def _draft_tokens(self, _: str, value: str) -> None:
@@ -281,16 +281,16 @@ class CommandLine:
     def _drafting(self, flag: str, value: str) -> None:
         if value == "draft-mtp":
             self._drafts_itself = True
-            self._note(flag, Verdict.MAPPED, "spec.draft.mtp")
+            self._note(flag, Outcome.MAPPED, "spec.draft.mtp")
         else:
-            self._note(flag, Verdict.DROPPED, "the draft's own header says how it drafts")
+            self._note(flag, Outcome.DROPPED, "the draft's own header says how it drafts")
 
     def _draft(self) -> None:
         """A draft model drafts, or the model itself; without either there is nothing to count."""
         draft = self._model.spec.get("draft", {})
         kind = "model" if "model" in draft else "mtp" if self._drafts_itself else ""
         if not kind:
-            self._note("--draft-max", Verdict.DROPPED, "nothing drafts")
+            self._note("--draft-max", Outcome.DROPPED, "nothing drafts")
             return
         self._model.spec.setdefault("draft", {}).setdefault(kind, {})
         if self._drafted:
@@ -307,11 +307,11 @@ class CommandLine:
             names.add(name)
             local = {"local": {"path": local_path(path, self._root)}}
             adapters.append({"name": name, "source": local} | ({"scale": scale} if scale else {}))
-            self._note(flag, Verdict.MAPPED, f"spec.adapters: {name}")
+            self._note(flag, Outcome.MAPPED, f"spec.adapters: {name}")
 
     def _alias(self, flag: str, value: str) -> None:
         self._model.aliases += [alias for alias in value.split(",") if alias]
-        self._note(flag, Verdict.MAPPED, f"alias {value} of the ModelRouter")
+        self._note(flag, Outcome.MAPPED, f"alias {value} of the ModelRouter")
 
     def _layers(self, flag: str, value: str) -> None:
         """Of a flag that is there twice the last one counts."""
@@ -321,10 +321,10 @@ class CommandLine:
         if value == "0":
             self._set(flag, "backend", "CPU")
         elif self._hidden():
-            self._note(flag, Verdict.DROPPED, "the GPU is hidden: backend CPU")
+            self._note(flag, Outcome.DROPPED, "the GPU is hidden: backend CPU")
         elif value in ("all", "auto", "-1") or (value.isdecimal() and int(value) >= ALL_LAYERS):
             text = "all layers are on the GPU when spec.gpuLayers is absent"
-            self._note(flag, Verdict.MAPPED, text)
+            self._note(flag, Outcome.MAPPED, text)
         else:
             self._number(flag, "gpuLayers", value)
 
@@ -336,19 +336,19 @@ class CommandLine:
         if backend:
             self._set(flag, "backend", backend)
         else:
-            self._note(flag, Verdict.DROPPED, f"{value}: no device of a Strix Halo")
+            self._note(flag, Outcome.DROPPED, f"{value}: no device of a Strix Halo")
 
     def _reasoning_format(self, flag: str, value: str) -> None:
         formats = {"none": "None", "auto": "Auto", "deepseek": "DeepSeek"}
         if value in formats:
             self._set(flag, "reasoning.format", formats[value])
         else:
-            self._note(flag, Verdict.DROPPED, f"{value}: Auto tells thoughts from the answer")
+            self._note(flag, Outcome.DROPPED, f"{value}: Auto tells thoughts from the answer")
 
     def _port(self, flag: str, value: str) -> None:
         if value.isdecimal():
             self._model.port = int(value)
-        self._note(flag, Verdict.DROPPED, "the Service is the address")
+        self._note(flag, Outcome.DROPPED, "the Service is the address")
 
     def _variable(self, name: str, value: str) -> None:
         if name in _HIDES_THE_GPU and value in ("-1", ""):
@@ -357,18 +357,18 @@ class CommandLine:
         elif name in _VARIABLES:
             self._flag([_VARIABLES[name], value])
         elif name in OWNED_ENV:
-            self._note(name, Verdict.TODO, "the operator sets it: use the field of spec for it")
+            self._note(name, Outcome.TODO, "the operator sets it: use the field of spec for it")
         elif is_secret(name) or without_secrets(value) != value:
             text = "put it into a Secret: spec.env takes valueFrom.secretKeyRef"
-            self._note(name, Verdict.TODO, text)
+            self._note(name, Outcome.TODO, text)
         else:
             env = [e for e in self._model.spec.get("env", []) if e["name"] != name]
             self._model.spec["env"] = [*env, {"name": name, "value": value}]
-            self._note(name, Verdict.MAPPED, f"spec.env: {name}")
+            self._note(name, Outcome.MAPPED, f"spec.env: {name}")
 
-    def _note(self, flag: str, verdict: Verdict, text: str) -> None:
+    def _note(self, flag: str, verdict: Outcome, text: str) -> None:
         where = f"{self._where} {flag}".rstrip()
-        self._found.notes.append(Note(where, verdict, text, self._model.name))
+        self._result.notes.append(Note(where, verdict, text, self._model.name))
 
 
 def _spelled(argv: list[str]) -> list[str]:

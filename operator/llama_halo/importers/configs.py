@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from llama_halo.importers.command_line import ALL_LAYERS
-from llama_halo.importers.result import Found, FoundModel, Settings, Verdict
+from llama_halo.importers.result import FoundModel, ImportResult, Outcome, SettingsReader
 
 _KNOWN = {"ctx_size", "gpu_layers", "batch_size"}
 _FIELDS = {"ctx_size": "contextSize", "batch_size": "batchSize", "threads": "threads"}
@@ -22,11 +22,11 @@ def is_it(document: Any) -> bool:
     )
 
 
-def read(result: Found, file: str, document: Mapping[str, Any]) -> None:
+def read(result: ImportResult, file: str, document: Mapping[str, Any]) -> None:
     """Read settings by a model's name."""
     for name, values in document.items():
         model = result.model(str(name))
-        settings = Settings(result, f"{file}: {name}", values, model.name)
+        settings = SettingsReader(result, f"{file}: {name}", values, model.name)
         for setting, field in _FIELDS.items():
             number = settings.number(setting, f"spec.{field}")
             if number:
@@ -38,16 +38,16 @@ def read(result: Found, file: str, document: Mapping[str, Any]) -> None:
         settings.end()
 
 
-def _layers(model: FoundModel, settings: Settings) -> None:
+def _layers(model: FoundModel, settings: SettingsReader) -> None:
     if "gpu_layers" not in settings:
         return
     layers = settings.number("gpu_layers")
     if layers == 0:
         model.spec["backend"] = "CPU"
-        settings.note("gpu_layers", Verdict.MAPPED, "spec.backend: CPU")
+        settings.note("gpu_layers", Outcome.MAPPED, "spec.backend: CPU")
     elif layers is not None and layers < ALL_LAYERS:
         model.spec["gpuLayers"] = layers
         text = "spec.gpuLayers; without it all are on the GPU, and what fits is computed"
-        settings.note("gpu_layers", Verdict.MAPPED, text)
+        settings.note("gpu_layers", Outcome.MAPPED, text)
     else:
-        settings.note("gpu_layers", Verdict.MAPPED, "all layers: spec.gpuLayers is absent")
+        settings.note("gpu_layers", Outcome.MAPPED, "all layers: spec.gpuLayers is absent")

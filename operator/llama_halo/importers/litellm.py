@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llama_halo.importers.providers import here, provider_at
-from llama_halo.importers.result import Found, Settings, Verdict
+from llama_halo.importers.result import ImportResult, Outcome, SettingsReader
 
 _PROTOCOLS = {"anthropic": "Anthropic", "ollama": "Ollama", "ollama_chat": "Ollama"}
 """All others that can be had by an address speak OpenAI's."""
@@ -43,9 +43,9 @@ def is_it(document: Any) -> bool:
     return isinstance(document, Mapping) and "model_list" in document
 
 
-def read(result: Found, file: str, document: Mapping[str, Any]) -> None:
+def read(result: ImportResult, file: str, document: Mapping[str, Any]) -> None:
     """Read a whole configuration; what is on this machine first, for its names come first."""
-    top = Settings(result, file, document)
+    top = SettingsReader(result, file, document)
     entries = [_Entry.of(entry) for entry in top.several("model_list")]
     for entry in sorted(entries, key=lambda entry: not entry.is_here):
         _entry(result, entry)
@@ -54,9 +54,9 @@ def read(result: Found, file: str, document: Mapping[str, Any]) -> None:
         model = _behind(result, str(target.get("model") if isinstance(target, Mapping) else target))
         if model:
             result.add_alias(model, alias)
-            router.note(f"model_group_alias.{alias}", Verdict.MAPPED, f"{alias}: {model}")
+            router.note(f"model_group_alias.{alias}", Outcome.MAPPED, f"{alias}: {model}")
         else:
-            router.note(f"model_group_alias.{alias}", Verdict.TODO, "means no model of the list")
+            router.note(f"model_group_alias.{alias}", Outcome.TODO, "means no model of the list")
     settings = top.inner("litellm_settings")
     for section in (router, settings):
         for kind in ("fallbacks", "context_window_fallbacks", "default_fallbacks"):
@@ -87,11 +87,11 @@ class _Entry:
     prefix: str
     model: str
     address: str
-    values: Settings
-    parameters: Settings
+    values: SettingsReader
+    parameters: SettingsReader
 
     @classmethod
-    def of(cls, values: Settings) -> _Entry:
+    def of(cls, values: SettingsReader) -> _Entry:
         name = values.text("model_name")
         parameters = values.inner("litellm_params")
         prefix, _, model = parameters.text("model").partition("/")
@@ -105,11 +105,11 @@ class _Entry:
         return here(self.address) is not None and self.prefix not in ("ollama", "ollama_chat")
 
 
-def _entry(result: Found, entry: _Entry) -> None:
+def _entry(result: ImportResult, entry: _Entry) -> None:
     values, parameters = entry.values, entry.parameters
     key = parameters.take("api_key")
     if not entry.model or not entry.name:
-        values.note("", Verdict.TODO, "it has no model or no name")
+        values.note("", Outcome.TODO, "it has no model or no name")
     elif entry.is_here:
         # A server that is known by its port answers to every name.
         known_as = result.known_as(entry.model) or result.known_as(entry.name)
@@ -120,12 +120,12 @@ def _entry(result: Found, entry: _Entry) -> None:
         _named(result, llama.name, entry.name, values)
     elif not entry.address:
         text = f"{entry.prefix}/ has no address here: write api_base, one that speaks OpenAI's API"
-        values.note("", Verdict.TODO, text)
+        values.note("", Outcome.TODO, text)
     else:
         protocol = _PROTOCOLS.get(entry.prefix, "OpenAI")
         has_key = bool(key) and key not in ("dummy", "none", "sk-none")
         provider = provider_at(result, entry.prefix, entry.address, protocol=protocol, key=has_key)
-        model = result.add_elsewhere(entry.model, provider, entry.model)
+        model = result.add_provider_model(entry.model, provider, entry.model)
         _named(result, model, entry.name, values)
     for name in _BY_THE_GATEWAY:
         parameters.drop(name, "hold.timeout of the ModelRouter")
@@ -137,17 +137,17 @@ def _entry(result: Found, entry: _Entry) -> None:
     values.end()
 
 
-def _named(result: Found, model: str, name: str, values: Settings) -> None:
+def _named(result: ImportResult, model: str, name: str, values: SettingsReader) -> None:
     """Give a model the name by which clients ask for it."""
     if name == "*":
         result.routes.setdefault("default", model)
-        values.note("model_name", Verdict.MAPPED, f"routes.default: {model}")
+        values.note("model_name", Outcome.MAPPED, f"routes.default: {model}")
         return
     result.add_alias(model, name)
-    values.note("model_name", Verdict.MAPPED, f"{name} is a name of {model}")
+    values.note("model_name", Outcome.MAPPED, f"{name} is a name of {model}")
 
 
-def _behind(result: Found, name: str) -> str:
+def _behind(result: ImportResult, name: str) -> str:
     """Return the model that a name of LiteLLM's list stands for, nothing when none does."""
     known_as = result.known_as(name)
     if known_as:
@@ -157,7 +157,7 @@ def _behind(result: Found, name: str) -> str:
     return next((model for model, names in result.aliases.items() if name in names), "")
 
 
-def _fallbacks(result: Found, settings: Settings, kind: str) -> None:
+def _fallbacks(result: ImportResult, settings: SettingsReader, kind: str) -> None:
     if kind == "default_fallbacks":
         settings.ask(kind, "fallbacks are of one model each: spec.fallbacks")
         return
@@ -166,11 +166,11 @@ def _fallbacks(result: Found, settings: Settings, kind: str) -> None:
             others = [_behind(result, other) for other in entry.texts(name)]
             model, fallbacks = _behind(result, name), [other for other in others if other]
             if not model or len(fallbacks) < len(others) or not fallbacks:
-                entry.note(name, Verdict.TODO, "names a model that is not in the list")
+                entry.note(name, Outcome.TODO, "names a model that is not in the list")
             elif kind == "fallbacks":
                 result.fallbacks.setdefault(model, fallbacks)
-                entry.note(name, Verdict.MAPPED, f"fallbacks of {model}")
+                entry.note(name, Outcome.MAPPED, f"fallbacks of {model}")
             else:
                 result.routes.setdefault("longContext", {"model": fallbacks[0]})
                 text = f"routes.longContext: {fallbacks[0]}, for every model's long prompts"
-                entry.note(name, Verdict.CHANGED, text)
+                entry.note(name, Outcome.CHANGED, text)

@@ -8,7 +8,7 @@ from typing import Any
 
 from llama_halo.importers.command_line import CommandLine
 from llama_halo.importers.providers import provider_at
-from llama_halo.importers.result import Found, FoundModel, Note, Settings, Verdict
+from llama_halo.importers.result import FoundModel, ImportResult, Note, Outcome, SettingsReader
 from llama_halo.importers.shell import parse
 
 _FOREVER = "8760h"
@@ -63,9 +63,9 @@ def is_it(document: Any) -> bool:
     return has_commands or "peers" in document
 
 
-def read(result: Found, file: str, document: Mapping[str, Any], root: str) -> None:
+def read(result: ImportResult, file: str, document: Mapping[str, Any], root: str) -> None:
     """Read a whole configuration."""
-    top = Settings(result, file, document)
+    top = SettingsReader(result, file, document)
     macros = _macros(top.inner("macros"), {})
     default_ttl = top.number("globalTTL", "activation.onDemand.idleTimeout of every model") or 0
     top.drop("healthCheckTimeout", "the operator's STARTUP_TIMEOUT is for all models")
@@ -77,17 +77,17 @@ def read(result: Found, file: str, document: Mapping[str, Any], root: str) -> No
         where = f"{file}: models.{name}"
         model = result.define(name, where)
         names[name] = model.name
-        settings = Settings(result, where, values, model.name)
+        settings = SettingsReader(result, where, values, model.name)
         _model(result, model, settings, macros, root)
         _activation(model, settings, default_ttl, name in preloaded, groups.get(name))
         if name in priorities and "activation" in model.spec:
             model.spec["activation"]["onDemand"].setdefault("priority", priorities[name])
         settings.end()
     for missing in sorted((preloaded | set(groups) | set(priorities)) - set(names)):
-        note = Note(f"{file}: {missing}", Verdict.TODO, "is in a group or hook, and is no model")
+        note = Note(f"{file}: {missing}", Outcome.TODO, "is in a group or hook, and is no model")
         result.notes.append(note)
     for name, values in top.inner("peers").items():
-        _peer(result, Settings(result, f"{file}: peers.{name}", values), name)
+        _peer(result, SettingsReader(result, f"{file}: peers.{name}", values), name)
     _selectors(result, top, names)
     if top.ask("apiKeys", "put the keys into a Secret and name it in spec.auth of the ModelRouter"):
         result.needs_key = True
@@ -98,7 +98,11 @@ def read(result: Found, file: str, document: Mapping[str, Any], root: str) -> No
 
 
 def _model(
-    result: Found, model: FoundModel, where: Settings, macros: Mapping[str, str], root: str
+    result: ImportResult,
+    model: FoundModel,
+    where: SettingsReader,
+    macros: Mapping[str, str],
+    root: str,
 ) -> None:
     own = _macros(where.inner("macros"), macros)
     substitutions = {**macros, **own, "MODEL_ID": model.name, "PORT": "8080", "PID": ""}
@@ -131,17 +135,22 @@ def _model(
 
 
 def _command(
-    result: Found, model: FoundModel, where: Settings, text: str, variables: list[str], root: str
+    result: ImportResult,
+    model: FoundModel,
+    where: SettingsReader,
+    text: str,
+    variables: list[str],
+    root: str,
 ) -> None:
     try:
         parsed = parse(text)
     except ValueError as error:
-        where.note("cmd", Verdict.TODO, f"cannot be read ({error}): write its flags down")
+        where.note("cmd", Outcome.TODO, f"cannot be read ({error}): write its flags down")
         return
     CommandLine(result, model, f"{where.where}.cmd", root).start(parsed, variables)
     model.port = None  # ${PORT} is another one for each
     for unknown in sorted(set(_MACRO.findall(text)) | set(_ENVIRONMENT.findall(text))):
-        where.note("cmd", Verdict.TODO, f"${{{unknown}}} is not known: write it out")
+        where.note("cmd", Outcome.TODO, f"${{{unknown}}} is not known: write it out")
 
 
 def _without_comments(command: str) -> str:
@@ -150,7 +159,7 @@ def _without_comments(command: str) -> str:
 
 def _activation(
     model: FoundModel,
-    where: Settings,
+    where: SettingsReader,
     default_ttl: int,
     preload: bool,
     group: tuple[str, bool] | None,
@@ -161,23 +170,23 @@ def _activation(
     seconds = default_ttl if own is None else own
     if group is None:
         text = "in no group, where it took turns with all others: here memory says who stays"
-        where.note("", Verdict.CHANGED, text)
+        where.note("", Outcome.CHANGED, text)
     if persistent and not seconds:
-        where.note("", Verdict.CHANGED, "persistent: always on, so activation is absent")
+        where.note("", Outcome.CHANGED, "persistent: always on, so activation is absent")
         return
     on_demand: dict[str, Any] = {"idleTimeout": f"{seconds}s" if seconds else _FOREVER}
     if turns:
         on_demand["group"] = turns
     if persistent:
         on_demand["priority"] = _LAST_TO_GO
-        where.note("", Verdict.CHANGED, f"persistent, with a ttl: priority {_LAST_TO_GO}")
+        where.note("", Outcome.CHANGED, f"persistent, with a ttl: priority {_LAST_TO_GO}")
     if preload:
         on_demand["preload"] = True
-        where.note("", Verdict.MAPPED, "activation.onDemand.preload")
+        where.note("", Outcome.MAPPED, "activation.onDemand.preload")
     model.spec["activation"] = {"onDemand": on_demand}
 
 
-def _preloaded(top: Settings) -> set[str]:
+def _preloaded(top: SettingsReader) -> set[str]:
     hooks = top.inner("hooks")
     start = hooks.inner("on_startup")
     names = set(start.texts("preload"))
@@ -186,7 +195,7 @@ def _preloaded(top: Settings) -> set[str]:
     return names
 
 
-def _routing(top: Settings) -> tuple[dict[str, tuple[str, bool]], dict[str, int]]:
+def _routing(top: SettingsReader) -> tuple[dict[str, tuple[str, bool]], dict[str, int]]:
     """Return for each model the group whose members take turns and whether it is to stay; and who
     goes first."""
     routing = top.inner("routing")
@@ -206,16 +215,16 @@ def _routing(top: Settings) -> tuple[dict[str, tuple[str, bool]], dict[str, int]
     }
     for name in priorities:
         text = "activation.onDemand.priority: also who stays longest"
-        first.note(f"priority.{name}", Verdict.CHANGED, text)
+        first.note(f"priority.{name}", Outcome.CHANGED, text)
     for section in (first, settings, order, router, scheduler, routing):
         section.end()
     members: dict[str, tuple[str, bool]] = {}
     for name, values in groups.items():
-        members |= _group(Settings(top.found, f"{top.where}: groups.{name}", values), name)
+        members |= _group(SettingsReader(top.result, f"{top.where}: groups.{name}", values), name)
     return members, priorities
 
 
-def _group(values: Settings, name: str) -> dict[str, tuple[str, bool]]:
+def _group(values: SettingsReader, name: str) -> dict[str, tuple[str, bool]]:
     swap = values.take("swap", "activation.onDemand.group: one of them at a time")
     values.change("exclusive", "what is loaded beside it follows from memory")
     persistent = values.take("persistent") is True
@@ -226,40 +235,40 @@ def _group(values: Settings, name: str) -> dict[str, tuple[str, bool]]:
     return {member: (turns, persistent) for member in members}
 
 
-def _peer(result: Found, values: Settings, name: str) -> None:
+def _peer(result: ImportResult, values: SettingsReader, name: str) -> None:
     address = values.text("proxy", "providers: baseURL")
     key = values.ask("apiKey", "put the key into a Secret: providers[].apiKeySecretRef names it")
     address = f"{address.rstrip('/').removesuffix('/v1')}/v1"
     provider = provider_at(result, name, address, protocol="OpenAI", key=bool(key))
     for peer_model in values.texts("models", "models of the router"):
-        result.add_elsewhere(peer_model, provider, peer_model)
+        result.add_provider_model(peer_model, provider, peer_model)
     values.drop("timeouts", "a stream may be silent for 5 minutes")
     values.ask("filters", "what clients send goes on as it is")
     values.end()
 
 
-def _selectors(result: Found, top: Settings, names: Mapping[str, str]) -> None:
+def _selectors(result: ImportResult, top: SettingsReader, names: Mapping[str, str]) -> None:
     for name, value in top.inner("selectors").items():
-        values = Settings(result, f"{top.where}: selectors.{name}", value)
+        values = SettingsReader(result, f"{top.where}: selectors.{name}", value)
         targets = [_target(result, name, names) for name in values.texts("targets")]
         resolved = [target for target in targets if target]
         strategy = values.text("strategy")
         if len(resolved) < len(targets) or not resolved:
-            values.note("targets", Verdict.TODO, "a target is no model here: give it an alias")
+            values.note("targets", Outcome.TODO, "a target is no model here: give it an alias")
         if resolved:
             result.add_alias(resolved[0], name)
         if resolved and strategy == "pin":
-            values.note("", Verdict.MAPPED, f"alias {name} of {resolved[0]}")
+            values.note("", Outcome.MAPPED, f"alias {name} of {resolved[0]}")
         elif resolved:
             result.fallbacks.setdefault(resolved[0], resolved[1:])
             text = f"{strategy}: alias of {resolved[0]} alone; the others are its fallbacks"
-            values.note("", Verdict.CHANGED, text)
+            values.note("", Outcome.CHANGED, text)
         for setting in ("settings", "name", "description", "metadata", "unlisted"):
             values.drop(setting, "an alias has none")
         values.end()
 
 
-def _target(result: Found, name: str, names: Mapping[str, str]) -> str:
+def _target(result: ImportResult, name: str, names: Mapping[str, str]) -> str:
     """Return the model that a selector means, by its own name or with its peer's before it."""
     if name in names:
         return names[name]
@@ -269,7 +278,7 @@ def _target(result: Found, name: str, names: Mapping[str, str]) -> str:
     return ""
 
 
-def _macros(own: Settings, outer: Mapping[str, str]) -> dict[str, str]:
+def _macros(own: SettingsReader, outer: Mapping[str, str]) -> dict[str, str]:
     """Return macros by name; each may use those before it."""
     macros: dict[str, str] = {}
     for name in own.peek():

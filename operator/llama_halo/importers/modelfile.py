@@ -6,7 +6,7 @@ import re
 from pathlib import PurePath
 
 from llama_halo.importers.command_line import ALL_LAYERS, CommandLine, local_path
-from llama_halo.importers.result import Found, FoundModel, Note, Verdict
+from llama_halo.importers.result import FoundModel, ImportResult, Note, Outcome
 
 _NUMBERS = {"num_ctx": "contextSize", "num_batch": "batchSize", "num_thread": "threads"}
 _SAMPLING = {
@@ -43,7 +43,7 @@ def is_it(text: str) -> bool:
     return bool(keywords) and keywords[0] == "FROM" and all(word in _KNOWN for word in keywords)
 
 
-def read(result: Found, file: str, text: str, root: str) -> None:
+def read(result: ImportResult, file: str, text: str, root: str) -> None:
     """Read a Modelfile; the model is called like the file, or like what it is made from."""
     instructions = _instructions(text)
     base = next(value for word, value in instructions if word == "FROM")
@@ -65,44 +65,44 @@ def _name(file: str, base: str) -> str:
 
 
 def _instruction(
-    result: Found, model: FoundModel, where: str, word: str, value: str, root: str
+    result: ImportResult, model: FoundModel, where: str, word: str, value: str, root: str
 ) -> None:
-    def note(verdict: Verdict, text: str) -> None:
+    def note(verdict: Outcome, text: str) -> None:
         result.notes.append(Note(where, verdict, text, model.name))
 
     if word == "FROM" and value.endswith(".gguf"):
         model.spec["source"] = {"local": {"path": local_path(value, root)}}
-        note(Verdict.MAPPED, f"spec.source: {value}")
+        note(Outcome.MAPPED, f"spec.source: {value}")
     elif word == "FROM" and value.startswith(("hf.co/", "huggingface.co/")):
         CommandLine(result, model, where, root).read(["-hf", value.partition("/")[2]], [])
     elif word == "FROM" and "/blobs/" in value:
-        note(Verdict.TODO, f"{value} is a GGUF: copy it into the store, and name it in spec.source")
+        note(Outcome.TODO, f"{value} is a GGUF: copy it into the store, and name it in spec.source")
     elif word == "FROM":
-        note(Verdict.TODO, f"{value} is of Ollama's own library: name a GGUF in spec.source")
+        note(Outcome.TODO, f"{value} is of Ollama's own library: name a GGUF in spec.source")
     elif word == "ADAPTER":
         CommandLine(result, model, where, root).read(["--lora", value], [])
     elif word == "PARAMETER":
         name, _, value_text = value.partition(" ")
         _parameter(result, model, where, name, value_text.strip().strip('"'))
     else:
-        note(Verdict.DROPPED, _PASSED_OVER[word])
+        note(Outcome.DROPPED, _PASSED_OVER[word])
 
 
-def _parameter(result: Found, model: FoundModel, where: str, name: str, value: str) -> None:
-    verdict, text = Verdict.DROPPED, f"{name} {value}: llama-server has no such default"
+def _parameter(result: ImportResult, model: FoundModel, where: str, name: str, value: str) -> None:
+    verdict, text = Outcome.DROPPED, f"{name} {value}: llama-server has no such default"
     if name in _NUMBERS and value.isdecimal():
         model.spec[_NUMBERS[name]] = int(value)
-        verdict, text = Verdict.MAPPED, f"spec.{_NUMBERS[name]}: {value}"
+        verdict, text = Outcome.MAPPED, f"spec.{_NUMBERS[name]}: {value}"
     elif name == "num_gpu" and value == "0":
         model.spec["backend"] = "CPU"
-        verdict, text = Verdict.MAPPED, "spec.backend: CPU"
+        verdict, text = Outcome.MAPPED, "spec.backend: CPU"
     elif name == "num_gpu" and value.isdecimal() and int(value) < ALL_LAYERS:
         model.spec["gpuLayers"] = int(value)
-        verdict, text = Verdict.MAPPED, f"spec.gpuLayers: {value}"
+        verdict, text = Outcome.MAPPED, f"spec.gpuLayers: {value}"
     elif name == "num_gpu":
-        verdict, text = Verdict.MAPPED, "all layers are on the GPU when spec.gpuLayers is absent"
+        verdict, text = Outcome.MAPPED, "all layers are on the GPU when spec.gpuLayers is absent"
     elif name in _SAMPLING:
         model.spec.setdefault("extraArgs", []).extend([_SAMPLING[name], value])
-        verdict = Verdict.MAPPED
+        verdict = Outcome.MAPPED
         text = f"spec.extraArgs: {_SAMPLING[name]} {value}, where a client says nothing"
     result.notes.append(Note(where, verdict, text, model.name))

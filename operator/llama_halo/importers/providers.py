@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
-from llama_halo.importers.result import Found, Json, Note, Verdict
+from llama_halo.importers.result import ImportResult, Json, Note, Outcome
 from llama_halo.importers.secrets import without_secrets
 
 _HERE = (
@@ -40,7 +40,7 @@ def base_url(address: str, protocol: str) -> str:
     return text if protocol == "OpenAI" else text.removesuffix("/v1")
 
 
-def provider_at(result: Found, name: str, address: str, *, protocol: str, key: bool) -> str:
+def provider_at(result: ImportResult, name: str, address: str, *, protocol: str, key: bool) -> str:
     """Add a provider, or find the one that it is, and return what it is called here."""
     stem = re.sub(r"[^a-z0-9.-]+", "-", name.lower()).strip("-.") or "provider"
     url = base_url(without_secrets(address), protocol)
@@ -60,9 +60,9 @@ def provider_at(result: Found, name: str, address: str, *, protocol: str, key: b
     return label
 
 
-def _ask(result: Found, label: str, address: str, url: str, *, key: bool) -> None:
+def _ask(result: ImportResult, label: str, address: str, url: str, *, key: bool) -> None:
     def ask(text: str) -> None:
-        result.notes.append(Note(f"provider {label}", Verdict.TODO, text))
+        result.notes.append(Note(f"provider {label}", Outcome.TODO, text))
 
     if key:
         ask(f"kubectl create secret generic {label} --from-literal=key=… (its API key)")

@@ -12,7 +12,7 @@ from llama_halo.api import API_VERSION
 from llama_halo.api.llamamodel import LlamaModelSpec
 from llama_halo.api.modelrouter import ModelRouterSpec
 from llama_halo.errors import SettingsError
-from llama_halo.importers.result import Found, FoundModel, Json, Note, Verdict
+from llama_halo.importers.result import FoundModel, ImportResult, Json, Note, Outcome
 from llama_halo.importers.secrets import cleaned
 from llama_halo.plan.engines.choice import engine_of
 
@@ -23,7 +23,7 @@ _KEYS = "me"
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ImportOptions:
     """What a person says beside the files."""
 
     router: str = "main"
@@ -32,7 +32,7 @@ class Wanted:
     """By a model's name, or `*`: local:PATH, hf:REPO/FILE or a URL."""
 
 
-def resources(result: Found, options: Wanted) -> list[Json]:
+def resources(result: ImportResult, options: ImportOptions) -> list[Json]:
     """Return the resources; what is missing or would be refused is noted for a person. Raises
     `SettingsError` for a name that no router can have."""
     if not re.fullmatch(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?", options.router):
@@ -60,7 +60,7 @@ def source_of(text: str) -> Json:
     )
 
 
-def _names(result: Found) -> dict[str, str]:
+def _names(result: ImportResult) -> dict[str, str]:
     """Return the name of each model's resource, which is a part of a host's name."""
     names: dict[str, str] = {}
     for model in result.models:
@@ -76,7 +76,7 @@ def _names(result: Found) -> dict[str, str]:
 
 
 def _llama_model(
-    result: Found, model: FoundModel, names: Mapping[str, str], options: Wanted
+    result: ImportResult, model: FoundModel, names: Mapping[str, str], options: ImportOptions
 ) -> Json:
     spec = dict(model.spec)
     source = options.sources.get(model.name) or options.sources.get("*")
@@ -98,7 +98,7 @@ def _llama_model(
     return _resource("LlamaModel", names[model.name], ordered)
 
 
-def _router(result: Found, names: Mapping[str, str], options: Wanted) -> Json | None:
+def _router(result: ImportResult, names: Mapping[str, str], options: ImportOptions) -> Json | None:
     if not result.models and not result.elsewhere:
         return None
     spec: Json = {}
@@ -147,7 +147,7 @@ def _router(result: Found, names: Mapping[str, str], options: Wanted) -> Json | 
     return _resource("ModelRouter", options.router, spec)
 
 
-def _engine(result: Found, engine: str) -> Json:
+def _engine(result: ImportResult, engine: str) -> Json:
     if engine != "claudeCodeRouter":
         return {}
     found_options: Json = {}
@@ -158,7 +158,7 @@ def _engine(result: Found, engine: str) -> Json:
     return found_options
 
 
-def _routed(result: Found, name: str, behind: Json, aliases: list[str]) -> Json:
+def _routed(result: ImportResult, name: str, behind: Json, aliases: list[str]) -> Json:
     unique = [alias for alias in dict.fromkeys(aliases) if alias != name]
     for left_out in unique[_MOST_ALIASES:]:
         _ask(result, name, f"alias {left_out} is one too many: {_MOST_ALIASES} are the most")
@@ -166,7 +166,7 @@ def _routed(result: Found, name: str, behind: Json, aliases: list[str]) -> Json:
     return {"name": name, **behind, **more}
 
 
-def _routes(result: Found, names: set[str]) -> Json:
+def _routes(result: ImportResult, names: set[str]) -> Json:
     routes: Json = {}
     for route, value in result.routes.items():
         model = value["model"] if isinstance(value, dict) else value
@@ -178,7 +178,10 @@ def _routes(result: Found, names: set[str]) -> Json:
 
 
 def _checked(
-    result: Found, name: str, schema: type[LlamaModelSpec] | type[ModelRouterSpec], spec: Json
+    result: ImportResult,
+    name: str,
+    schema: type[LlamaModelSpec] | type[ModelRouterSpec],
+    spec: Json,
 ) -> None:
     try:
         schema.model_validate(spec)
@@ -189,7 +192,7 @@ def _checked(
             _ask(result, name, f"spec.{path}: {value!r} would be refused: {detail['msg']}")
 
 
-def _checked_router(result: Found, spec: Json) -> None:
+def _checked_router(result: ImportResult, spec: Json) -> None:
     before = len(result.notes)
     _checked(result, "", ModelRouterSpec, spec)
     if len(result.notes) == before:
@@ -199,8 +202,8 @@ def _checked_router(result: Found, spec: Json) -> None:
             _ask(result, "", refusal)
 
 
-def _ask(result: Found, about: str, text: str) -> None:
-    result.notes.append(Note(about or "the router", Verdict.TODO, text, about))
+def _ask(result: ImportResult, about: str, text: str) -> None:
+    result.notes.append(Note(about or "the router", Outcome.TODO, text, about))
 
 
 def _resource(kind: str, name: str, spec: Json) -> Json:

@@ -17,7 +17,7 @@ Json = dict[str, Any]
 _EMPTY: tuple[Any, ...] = (None, "", [], {}, False)
 
 
-class Verdict(StrEnum):
+class Outcome(StrEnum):
     """What became of a setting."""
 
     MAPPED = "mapped"
@@ -34,7 +34,7 @@ class Note:
 
     where: str
     """`config.yaml: models.qwen.ttl`."""
-    verdict: Verdict
+    verdict: Outcome
     text: str
     about: str = ""
     """The model it is of, if it is of one."""
@@ -66,7 +66,7 @@ class Elsewhere:
 
 
 @dataclass
-class Found:
+class ImportResult:
     """All that the files say."""
 
     models: dict[str, FoundModel] = field(default_factory=dict)
@@ -93,7 +93,7 @@ class Found:
             number += 1
         if chosen != name:
             text = f"there is a {name} already: this one is called {chosen}"
-            self.notes.append(Note(where, Verdict.TODO, text, chosen))
+            self.notes.append(Note(where, Outcome.TODO, text, chosen))
         return self.model(chosen)
 
     def known_as(self, name: str) -> FoundModel | None:
@@ -107,7 +107,7 @@ class Found:
         models = [model for model in self.models.values() if model.port == port]
         return models[0] if len(models) == 1 else None
 
-    def add_elsewhere(self, name: str, provider: str, model: str) -> str:
+    def add_provider_model(self, name: str, provider: str, model: str) -> str:
         """Add a model of a provider, under a name that is free, and return that."""
         existing = self.elsewhere.get(name)
         if name in self.models or (
@@ -126,17 +126,17 @@ class Found:
             names.append(alias)
 
 
-class Settings:
+class SettingsReader:
     """A mapping of a file, whose settings are taken one by one; what is of another type than it
     has to be is for a person to look at."""
 
-    def __init__(self, result: Found, where: str, values: Any, about: str = "") -> None:
-        self.found, self.where, self._about = result, where, about
+    def __init__(self, result: ImportResult, where: str, values: Any, about: str = "") -> None:
+        self.result, self.where, self._about = result, where, about
         self._left: Json = {}
         if isinstance(values, Mapping):
             self._left = {str(name): value for name, value in values.items()}
         elif values is not None:
-            self.note("", Verdict.TODO, "is no mapping: look what it was to be")
+            self.note("", Outcome.TODO, "is no mapping: look what it was to be")
 
     def __contains__(self, name: str) -> bool:
         return name in self._left
@@ -151,7 +151,7 @@ class Settings:
             return None
         value = self._left.pop(name)
         if became:
-            self.note(name, Verdict.MAPPED, became)
+            self.note(name, Outcome.MAPPED, became)
         return value
 
     def text(self, name: str, became: str = "") -> str:
@@ -159,7 +159,7 @@ class Settings:
         value = self.take(name, became)
         if value is None or isinstance(value, str | int | float):
             return "" if value is None else str(value)
-        self.note(name, Verdict.TODO, "is no text: look what it was to be")
+        self.note(name, Outcome.TODO, "is no text: look what it was to be")
         return ""
 
     def number(self, name: str, became: str = "") -> int | None:
@@ -171,10 +171,10 @@ class Settings:
             number = None
         if number is None or number < 0:
             if value is not None and number != -1:
-                self.note(name, Verdict.TODO, "is no number that can be used: write one")
+                self.note(name, Outcome.TODO, "is no number that can be used: write one")
             return None
         if became:
-            self.note(name, Verdict.MAPPED, became)
+            self.note(name, Outcome.MAPPED, became)
         return number
 
     def texts(self, name: str, became: str = "") -> list[str]:
@@ -184,56 +184,56 @@ class Settings:
             return []
         items = value if isinstance(value, list) else [value]
         if not all(isinstance(item, str | int | float) for item in items):
-            self.note(name, Verdict.TODO, "is no list of texts: look what it was to be")
+            self.note(name, Outcome.TODO, "is no list of texts: look what it was to be")
             return []
         if became:
-            self.note(name, Verdict.MAPPED, became)
+            self.note(name, Outcome.MAPPED, became)
         return [str(item) for item in items]
 
-    def inner(self, name: str, about: str = "") -> Settings:
+    def inner(self, name: str, about: str = "") -> SettingsReader:
         """Take a mapping."""
         value = self._left.pop(name, None)
         where = f"{self.where}.{name}"
-        return Settings(self.found, where, value, about or self._about)
+        return SettingsReader(self.result, where, value, about or self._about)
 
-    def several(self, name: str) -> list[Settings]:
+    def several(self, name: str) -> list[SettingsReader]:
         """Take a list of mappings."""
         value = self._left.pop(name, None)
         items = value if isinstance(value, list) else [] if value is None else [value]
         return [
-            Settings(self.found, f"{self.where}: {name}[{at}]", item, self._about)
+            SettingsReader(self.result, f"{self.where}: {name}[{at}]", item, self._about)
             for at, item in enumerate(items)
         ]
 
     def change(self, name: str, became: str) -> Any:
         """Take a setting that became something not quite the same."""
-        return self._noted(name, Verdict.CHANGED, became)
+        return self._noted(name, Outcome.CHANGED, became)
 
     def drop(self, name: str, reason: str) -> Any:
         """Take a setting that nothing here needs."""
-        return self._noted(name, Verdict.DROPPED, reason)
+        return self._noted(name, Outcome.DROPPED, reason)
 
     def ask(self, name: str, task: str) -> Any:
         """Take a setting that a person has to do something about, unless it is empty."""
         empty = self._left.get(name) in _EMPTY
-        return self._noted(name, Verdict.DROPPED if empty else Verdict.TODO, "" if empty else task)
+        return self._noted(name, Outcome.DROPPED if empty else Outcome.TODO, "" if empty else task)
 
     def items(self) -> Iterator[tuple[str, Any]]:
         """Take all that is left."""
         left, self._left = self._left, {}
         yield from left.items()
 
-    def note(self, name: str, verdict: Verdict, text: str) -> None:
+    def note(self, name: str, verdict: Outcome, text: str) -> None:
         """Note what became of something in here."""
         where = f"{self.where}.{name}" if name else self.where
-        self.found.notes.append(Note(where, verdict, text or "it is empty", self._about))
+        self.result.notes.append(Note(where, verdict, text or "it is empty", self._about))
 
     def end(self) -> None:
         """Report what nobody took."""
         for name, _ in self.items():
-            self.note(name, Verdict.TODO, "not known to the importer: look whether you need it")
+            self.note(name, Outcome.TODO, "not known to the importer: look whether you need it")
 
-    def _noted(self, name: str, verdict: Verdict, text: str) -> Any:
+    def _noted(self, name: str, verdict: Outcome, text: str) -> Any:
         if name not in self._left:
             return None
         value = self._left.pop(name)

@@ -6,7 +6,7 @@ import re
 from pathlib import PurePath
 
 from llama_halo.importers.command_line import CommandLine
-from llama_halo.importers.result import Found, FoundModel, Note, Verdict
+from llama_halo.importers.result import FoundModel, ImportResult, Note, Outcome
 from llama_halo.importers.shell import Command, parse, starts_a_server
 
 _STARTED = re.compile(r"""["']([A-Za-z0-9][-A-Za-z0-9._]*):(\d{2,5}):([A-Za-z]+)["']""")
@@ -32,7 +32,7 @@ def is_started(text: str) -> bool:
     return bool(_STARTED.search(text))
 
 
-def read_started(result: Found, file: str, text: str) -> None:
+def read_started(result: ImportResult, file: str, text: str) -> None:
     """Read which model is at which port, and what it is for."""
     for name, port, role in _STARTED.findall(text):
         model = result.model(name)
@@ -40,22 +40,22 @@ def read_started(result: Found, file: str, text: str) -> None:
         route = _ROLES.get(role.lower())
         where = f"{file}: {name}:{port}:{role}"
         if route is None:
-            result.notes.append(Note(where, Verdict.TODO, f"no route is like {role}", name))
+            result.notes.append(Note(where, Outcome.TODO, f"no route is like {role}", name))
             continue
         result.routes.setdefault(route, {"model": name} if route == "longContext" else name)
-        result.notes.append(Note(where, Verdict.MAPPED, f"routes.{route}: {name}", name))
+        result.notes.append(Note(where, Outcome.MAPPED, f"routes.{route}: {name}", name))
 
 
 def is_commands(text: str) -> bool:
     """Tell whether a text starts servers."""
-    return any(True for _ in _commands(Found(), "", text))
+    return any(True for _ in _commands(ImportResult(), "", text))
 
 
-def read_commands(result: Found, file: str, text: str, root: str) -> None:
+def read_commands(result: ImportResult, file: str, text: str, root: str) -> None:
     """Read each start of a server in a text."""
     for number, command, variables in _commands(result, file, text):
         where = f"{file}:{number}"
-        read, reader = FoundModel(""), Found()
+        read, reader = FoundModel(""), ImportResult()
         CommandLine(reader, read, where, root).start(command, variables)
         model = result.define(_name_of(read, f"model-{number}"), where)
         model.spec |= read.spec
@@ -65,7 +65,7 @@ def read_commands(result: Found, file: str, text: str, root: str) -> None:
         result.notes += [Note(n.where, n.verdict, n.text, model.name) for n in reader.notes]
 
 
-def _commands(result: Found, file: str, text: str) -> list[tuple[int, Command, list[str]]]:
+def _commands(result: ImportResult, file: str, text: str) -> list[tuple[int, Command, list[str]]]:
     """Return line number, command and environment of each start; what a script sets before, it
     uses."""
     variables: dict[str, str] = {}
@@ -91,7 +91,7 @@ def _commands(result: Found, file: str, text: str) -> list[tuple[int, Command, l
         except ValueError:
             if "llama-server" in line:
                 note = Note(
-                    f"{file}:{number}", Verdict.TODO, "cannot be read: write it on one line"
+                    f"{file}:{number}", Outcome.TODO, "cannot be read: write it on one line"
                 )
                 result.notes.append(note)
             continue

@@ -27,7 +27,7 @@ class Command:
 
     program: str
     """llama-server, whisper-server, or nothing when it is another."""
-    words: list[str]
+    argv: list[str]
     variables: list[str] = field(default_factory=list)
     before: list[str] = field(default_factory=list)
     """What is left out: the words before the program that are no assignments."""
@@ -39,7 +39,7 @@ def parse(text: str, known_variables: Mapping[str, str] | None = None) -> Comman
     Comments and what follows a shell's operator are left out; variables that are known are written
     out.
     """
-    argv = [_written_out(word, known_variables or {}) for word in _words(text)]
+    argv = [_written_out(word, known_variables or {}) for word in _tokens(text)]
     start = next((at for at, word in enumerate(argv) if server_of(word)), None)
     if start is None:
         inner = _in_a_shell(argv)
@@ -64,7 +64,7 @@ def starts_a_server(command: Command) -> bool:
     return bool(command.program) and (not first or PurePosixPath(first).name in _WRAPPERS)
 
 
-def _words(text: str) -> list[str]:
+def _tokens(text: str) -> list[str]:
     joined = re.sub(r"\\\r?\n", " ", text)
     lexer = shlex.shlex(joined, posix=True, punctuation_chars=_OPERATORS)
     lexer.whitespace_split = True

@@ -1,4 +1,4 @@
-"""Files to `Found`, resources to YAML with comments, and the report for a person; pure."""
+"""Files to `ImportResult`, resources to YAML with comments, and the report for a person; pure."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from llama_halo.importers import (
     modelfile,
     scripts,
 )
-from llama_halo.importers.result import Found, Json, Note, Verdict
+from llama_halo.importers.result import ImportResult, Json, Note, Outcome
 
 _HEADINGS = {
-    Verdict.TODO: "To do, by you",
-    Verdict.CHANGED: "Changed: not quite the same here",
-    Verdict.DROPPED: "Dropped: nothing here needs it",
-    Verdict.MAPPED: "Mapped",
+    Outcome.TODO: "To do, by you",
+    Outcome.CHANGED: "Changed: not quite the same here",
+    Outcome.DROPPED: "Dropped: nothing here needs it",
+    Outcome.MAPPED: "Mapped",
 }
 _SYSTEMS = (
     ("Claude Code Router", claude_code_router.is_it, claude_code_router.read),
@@ -34,7 +34,7 @@ _SYSTEMS = (
 )
 
 
-def read(result: Found, path: str, text: str, root: str) -> str:
+def read(result: ImportResult, path: str, text: str, root: str) -> str:
     """Read one file, whatever it is, and return what it was taken for."""
     file = PurePath(path).name
     try:
@@ -43,14 +43,14 @@ def read(result: Found, path: str, text: str, root: str) -> str:
         raise SettingsError(f"{path}: it is nested too deeply to be a configuration") from error
 
 
-def _read(result: Found, file: str, text: str, root: str) -> str:
+def _read(result: ImportResult, file: str, text: str, root: str) -> str:
     document = _document(file, text)
     if isinstance(document, dict):
         return _read_document(result, file, text, document, root)
     return _read_text(result, file, text, root)
 
 
-def _read_document(result: Found, file: str, text: str, document: Json, root: str) -> str:
+def _read_document(result: ImportResult, file: str, text: str, document: Json, root: str) -> str:
     for name, is_it, read_it in _SYSTEMS:
         if is_it(document):
             read_it(result, file, document)
@@ -67,7 +67,7 @@ def _read_document(result: Found, file: str, text: str, document: Json, root: st
     return _read_text(result, file, text, root)
 
 
-def _read_text(result: Found, file: str, text: str, root: str) -> str:
+def _read_text(result: ImportResult, file: str, text: str, root: str) -> str:
     if modelfile.is_it(text):
         modelfile.read(result, file, text, root)
         return "Modelfile"
@@ -85,7 +85,7 @@ def _read_text(result: Found, file: str, text: str, root: str) -> str:
     )
 
 
-def _config_map(result: Found, file: str, document: Json, root: str) -> str:
+def _config_map(result: ImportResult, file: str, document: Json, root: str) -> str:
     data = document.get("data")
     entries = data.items() if isinstance(data, dict) else ()
     kinds = [_read(result, f"{name}", str(text), root) for name, text in entries]
@@ -135,11 +135,11 @@ def _without_comments(text: str) -> str:
     return re.sub(r",(\s*[}\]])", r"\1", plain)
 
 
-def manifests(result: Found, objects: Sequence[Json]) -> str:
+def manifests(result: ImportResult, objects: Sequence[Json]) -> str:
     """Return resources as YAML, each with the notes that are of it."""
     by_name: dict[str, list[Note]] = {name: [] for name in ("", *result.models)}
     for note in result.notes:
-        if note.verdict is not Verdict.MAPPED:
+        if note.verdict is not Outcome.MAPPED:
             by_name.setdefault(note.about, []).append(note)
     names = list(result.models)
     parts = []
@@ -149,7 +149,7 @@ def manifests(result: Found, objects: Sequence[Json]) -> str:
     return "---\n".join(parts)
 
 
-def report(result: Found, *, every: bool) -> str:
+def report(result: ImportResult, *, every: bool) -> str:
     """Return what became of every setting; of those that were mapped only how many, unless `every`
     is wanted."""
     lines = []
@@ -158,7 +158,7 @@ def report(result: Found, *, every: bool) -> str:
         if not notes:
             continue
         lines.append(f"{heading} ({len(notes)})")
-        if verdict is not Verdict.MAPPED or every:
+        if verdict is not Outcome.MAPPED or every:
             lines += [f"  {note.where}: {note.text}" for note in notes]
     return "\n".join(lines) + "\n"
 

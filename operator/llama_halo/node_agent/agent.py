@@ -150,8 +150,8 @@ class Watch:
     def __init__(self, root: Path, nodes: Nodes, metrics: AgentMetrics) -> None:
         self._root, self._nodes, self._metrics = root, nodes, metrics
         self._looked_at = time.monotonic()
-        self._told: Machine | None = None
-        self._told_at = 0.0
+        self._published: Machine | None = None
+        self._published_at = 0.0
 
     @property
     def stuck_seconds(self) -> float:
@@ -164,7 +164,7 @@ class Watch:
             machine = await asyncio.to_thread(read_machine, self._root)
             self._metrics.note(machine, await asyncio.to_thread(read_now, self._root))
             self._looked_at = time.monotonic()
-            if machine != self._told or self._looked_at - self._told_at > AGAIN_SECONDS:
+            if machine != self._published or self._looked_at - self._published_at > AGAIN_SECONDS:
                 await self._tell(machine)
             await asyncio.sleep(LOOK_SECONDS)
 
@@ -175,7 +175,7 @@ class Watch:
             reason = certificate_problem(error) or f"{type(error).__name__}: {error}"
             log.warning("the node was not told", extra={"reason": reason})
             return
-        if machine != self._told:
-            problems = [f"{finding.check}: {finding.seen}" for finding in findings(machine)]
+        if machine != self._published:
+            problems = [f"{finding.check}: {finding.symptom}" for finding in findings(machine)]
             log.info("the node was told", extra={"findings": problems})
-        self._told, self._told_at = machine, time.monotonic()
+        self._published, self._published_at = machine, time.monotonic()

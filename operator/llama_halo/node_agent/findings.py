@@ -32,7 +32,7 @@ class Finding:
     check: str
     level: str
     """`problem`: models fail or the machine can freeze; `advice`: it would be faster."""
-    seen: str
+    symptom: str
     remedy: str
 
 

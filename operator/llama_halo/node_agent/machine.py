@@ -59,7 +59,7 @@ def read_machine(root: Path) -> Machine:
     version = _text(gpu / "fw_version/mes_fw_version") if gpu else ""
     return Machine(
         kernel=_text(root / "proc/sys/kernel/osrelease"),
-        command_line=_told(_text(root / "proc/cmdline")),
+        command_line=_relevant_arguments(_text(root / "proc/cmdline")),
         memory_mib=_memory_mib(_text(root / "proc/meminfo")),
         strix_halo=gpu is not None,
         driver=(gpu / "driver").resolve().name if gpu and (gpu / "driver").exists() else "",
@@ -121,7 +121,7 @@ def _date(version: str) -> str:
     return match[0] if match else ""
 
 
-def _told(command_line: str) -> str:
+def _relevant_arguments(command_line: str) -> str:
     return " ".join(word for word in command_line.split() if word.startswith(_TOLD_WORDS))
 
 

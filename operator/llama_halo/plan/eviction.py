@@ -33,7 +33,7 @@ class Eviction:
         """Idle models, or models that are being unloaded already."""
         self._resident: dict[str, tuple[ResourceDemand, str]] = {}
         """Models on demand that have a node, and may be told to leave it."""
-        self._there: dict[str, dict[str, ResourceDemand]] = {name: {} for name in ledgers}
+        self._present: dict[str, dict[str, ResourceDemand]] = {name: {} for name in ledgers}
         """By node: models on demand that have it, or still hold memory there."""
         self._movable: dict[str, tuple[int, int]] = {}
         """By node: GPU and all memory of what could leave, as far as it was added up."""
@@ -56,13 +56,13 @@ class Eviction:
                 continue
             for name, ledger in self._ledgers.items():
                 if demand.model in ledger.gpu:
-                    self._there[name][demand.model] = demand
+                    self._present[name][demand.model] = demand
                     if not self.stays(demand) and not self.usage_of(demand.model).busy:
                         ledger.leaving.add(demand.model)
 
     def record_resident(self, demand: ResourceDemand, node: str) -> None:
         self._resident[demand.model] = (demand, node)
-        self._there[node][demand.model] = demand
+        self._present[node][demand.model] = demand
         self._movable.pop(node, None)
 
     def group_members_on(self, demand: ResourceDemand, ledger: Ledger) -> set[str]:
@@ -72,7 +72,7 @@ class Eviction:
             return set()
         return {
             model
-            for model, other in self._there[ledger.name].items()
+            for model, other in self._present[ledger.name].items()
             if model != demand.model and other.on_demand and other.on_demand.group == group
         }
 
@@ -164,7 +164,7 @@ class Eviction:
         """Return the models that could be told to leave a node."""
         return {
             model
-            for model, other in self._there[ledger.name].items()
+            for model, other in self._present[ledger.name].items()
             if self._resident.get(model, (None, ""))[1] == ledger.name
             and model not in ledger.leaving
             and self.may_leave(other)

@@ -35,7 +35,7 @@ class Files:
 
     paths: Mapping[str, str]
     """Of the first file of each part, by its role, below the store."""
-    known: Mapping[str, Inspection]
+    inspections: Mapping[str, Inspection]
     """By role; without those of which the spec says all."""
     objects: tuple[Object, ...] = ()
     keep: frozenset[Ref] = frozenset()
@@ -74,7 +74,7 @@ def plan_files(spec: LlamaModelSpec, facts: ModelFacts) -> Files:
         jobs.keep_answered(about)
     return Files(
         paths=_paths(spec, inspections),
-        known=inspections,
+        inspections=inspections,
         objects=tuple(jobs.objects),
         keep=frozenset(jobs.keep),
         problem=min(
@@ -126,7 +126,7 @@ class _Jobs:
     """Collects the Jobs of a plan: new ones as objects, those that are there as they are."""
 
     def __init__(self, facts: ModelFacts) -> None:
-        self._there: Mapping[str, JobFacts] = {
+        self._existing: Mapping[str, JobFacts] = {
             facts_of_job.name: facts_of_job for facts_of_job in facts.files.jobs
         }
         self.objects: list[Object] = []
@@ -134,7 +134,7 @@ class _Jobs:
 
     def want(self, desired: Object) -> JobFacts | None:
         """Plan a Job; return what is known of it, None when it is new."""
-        job_facts = self._there.get(desired["metadata"]["name"])
+        job_facts = self._existing.get(desired["metadata"]["name"])
         if job_facts is None:
             self.objects.append(desired)
         elif not job_facts.failed:
@@ -145,7 +145,7 @@ class _Jobs:
         """Leave the Jobs whose answers are still of use, and not in the status yet."""
         answered = [
             job_facts
-            for job_facts in self._there.values()
+            for job_facts in self._existing.values()
             if job_facts.answer and job_facts.source in about
         ]
         self.keep |= {Ref("Job", job_facts.name) for job_facts in answered}
@@ -233,7 +233,7 @@ def _inspect(spec: LlamaModelSpec, facts: ModelFacts, part: Part, node: str) -> 
         source=source,
         about=part.key,
         requested_at=facts.requested_at,
-        arguments=_words(source, revision=hub.revision if hub else None) + kind,
+        arguments=_source_arguments(source, revision=hub.revision if hub else None) + kind,
     )
 
 
@@ -253,12 +253,14 @@ def _fetch(
         source=part.source,
         about=inspection.path,
         requested_at=inspection.requested_at,
-        arguments=_words(part.source, revision=inspection.revision, sha256=inspection.sha256)
+        arguments=_source_arguments(
+            part.source, revision=inspection.revision, sha256=inspection.sha256
+        )
         + more,
     )
 
 
-def _words(source: Source, *, revision: str | None, sha256: str = "") -> list[str]:
+def _source_arguments(source: Source, *, revision: str | None, sha256: str = "") -> list[str]:
     if source.hugging_face:
         arguments = ["--repo", source.hugging_face.repo, "--file", source.hugging_face.file]
         arguments += ["--revision", revision or "main"]

@@ -77,7 +77,7 @@ def _sizing(spec: LlamaModelSpec, facts: FileFacts, files: Files) -> Sizing | Wa
     """Return what the model takes, once its files are known and where they must be."""
     if files.problem:
         return files.problem
-    sizing = size(spec, files.known)
+    sizing = size(spec, files.inspections)
     if isinstance(sizing, Sizing) and not claim_has_files(spec, facts):
         fetched = Wait(Reason.DOWNLOADING, "the model's files are being fetched to the claim")
         return files.fetch_problem or fetched

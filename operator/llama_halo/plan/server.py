@@ -70,7 +70,7 @@ def arguments(
         "--no-webui",
         *_MODE_WORDS.get(spec.mode or Mode.CHAT, ()),
     ]
-    argv += _beside_the_model(spec, paths, sizing)
+    argv += _companion_arguments(spec, paths, sizing)
     threads = _threads(spec)
     if threads:
         argv += ["--threads", str(threads)]
@@ -82,7 +82,9 @@ def arguments(
     return argv + list(spec.extra_args or [])
 
 
-def _beside_the_model(spec: LlamaModelSpec, paths: Mapping[str, str], sizing: Sizing) -> list[str]:
+def _companion_arguments(
+    spec: LlamaModelSpec, paths: Mapping[str, str], sizing: Sizing
+) -> list[str]:
     """Return the arguments of projector, draft and adapters."""
     argv: list[str] = []
     if PROJECTOR in paths:

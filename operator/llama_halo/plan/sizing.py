@@ -57,7 +57,7 @@ def size(spec: LlamaModelSpec, inspections: Mapping[str, Inspection]) -> Sizing 
         return _whisper(spec, model.companion)
     bundle = bundle_of(spec, inspections)
     if bundle is None:
-        gpu, host = _given(spec, "gpu"), _given(spec, "host")
+        gpu, host = _specified_mib(spec, "gpu"), _specified_mib(spec, "host")
         return Sizing(spec.context_size or 0, gpu, host, _draft_type(spec, inspections))
     serving = serving_of(spec, bundle.model)
     try:
@@ -196,7 +196,7 @@ def _draft_type(spec: LlamaModelSpec, inspections: Mapping[str, Inspection]) -> 
     return draft_type(draft.profile, None) if draft and draft.profile else ""
 
 
-def _given(spec: LlamaModelSpec, side: str) -> int:
+def _specified_mib(spec: LlamaModelSpec, side: str) -> int:
     return mebibytes(getattr(spec.memory, side) or 0) if spec.memory else 0
 
 

@@ -21,7 +21,7 @@ class Crash:
     """Why a container ended, and what to do about it."""
 
     reason: Reason
-    seen: str
+    evidence: str
     advice: str
     is_cut: bool = False
     """Whether the last words name no cause at all, which those of llama-server always do: on a busy
@@ -29,7 +29,7 @@ class Crash:
 
     @property
     def message(self) -> str:
-        return f"{self.seen}: {self.advice}" if self.advice else self.seen
+        return f"{self.evidence}: {self.advice}" if self.advice else self.evidence
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class _Class:
     """Lines that contain one of the words tell of this."""
 
     reason: Reason
-    words: tuple[str, ...]
+    phrases: tuple[str, ...]
     advice: str
 
 
@@ -155,7 +155,7 @@ def explain(pod: str, namespace: str, terminated: Mapping[str, Any]) -> Crash:
         )
     ended = f"pod {pod} ended with code {code}"
     for candidate in _CLASSES:
-        line = _line_with(message, candidate.words)
+        line = _line_with(message, candidate.phrases)
         if line:
             return Crash(candidate.reason, f"{ended}: {line}", candidate.advice)
     logs = f"kubectl logs -n {namespace} {pod} --previous"

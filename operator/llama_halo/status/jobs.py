@@ -55,7 +55,7 @@ def _facts(job: Object, pods: Sequence[Object], finding: str) -> JobFacts:
         if _true(condition)
     }
     newest_first = sorted(pods, key=_created, reverse=True)
-    answers = [answer for pod in newest_first if (answer := _words(pod, ended_well=True))]
+    answers = [answer for pod in newest_first if (answer := _report_of(pod, ended_well=True))]
     if "error" in (answers[0] if answers else {}):
         return JobFacts(**facts, problem=_problem(answers[0], final=True))
     if answers:
@@ -136,7 +136,7 @@ def _answer(
     )
 
 
-def _words(pod: Object, *, ended_well: bool) -> dict[str, Any] | None:
+def _report_of(pod: Object, *, ended_well: bool) -> dict[str, Any] | None:
     """Return the JSON that a pod's container left: its answer, or why it will try again."""
     container, work = _container(pod), _work(pod)
     ends = [container.get(field, {}).get("terminated") for field in ("state", "lastState")]
@@ -180,7 +180,7 @@ def _trouble(pod: Object) -> Problem | None:
         return Problem(*waiting)
     if _work(pod) == FETCH and "running" in container.get("state", {}):
         return None  # its progress is the news
-    report = _words(pod, ended_well=False)
+    report = _report_of(pod, ended_well=False)
     if report:
         return _problem(report)
     end = container.get("state", {}).get("terminated") or container.get("lastState", {}).get(

@@ -84,7 +84,7 @@ def llamamodel_status(  # noqa: PLR0913  (everything a status is made of, by nam
     live = sorted(
         (state for state in states if not state.terminating), key=lambda state: state.name
     )
-    observed = _Seen(live, len(states) > len(live), children, not_ready_since(previous), now)
+    observed = _Observed(live, len(states) > len(live), children, not_ready_since(previous), now)
     verdict = _verdict(outcome, conflict, observed)
     planned = outcome.config_hash if isinstance(outcome, Plan) else ""
     config_hash = planned or previous.get("configHash", "")
@@ -153,7 +153,7 @@ def _earlier_on(pods: Sequence[PodState], outcome: Outcome) -> frozenset[str]:
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _Observed:
     """The pods as they are judged."""
 
     pods: Sequence[PodState]
@@ -163,7 +163,7 @@ class _Seen:
     now: str
 
 
-def _verdict(outcome: Outcome, conflict: str | None, observed: _Seen) -> Verdict:
+def _verdict(outcome: Outcome, conflict: str | None, observed: _Observed) -> Verdict:
     answering = [pod for pod in observed.pods if pod.ready]
     reason, message, stalled = _judge(outcome, conflict, observed)
     return Verdict(
@@ -175,7 +175,7 @@ def _verdict(outcome: Outcome, conflict: str | None, observed: _Seen) -> Verdict
     )
 
 
-def _judge(outcome: Outcome, conflict: str | None, observed: _Seen) -> tuple[Reason, str, bool]:
+def _judge(outcome: Outcome, conflict: str | None, observed: _Observed) -> tuple[Reason, str, bool]:
     match outcome:
         case Invalid(reason, message):
             return reason, message, reason in STALLED_REASONS
@@ -187,7 +187,7 @@ def _judge(outcome: Outcome, conflict: str | None, observed: _Seen) -> tuple[Rea
             return _judge_rest(outcome, observed) or _judge_pods(outcome, observed)
 
 
-def _judge_rest(plan: Plan, observed: _Seen) -> tuple[Reason, str, bool] | None:
+def _judge_rest(plan: Plan, observed: _Observed) -> tuple[Reason, str, bool] | None:
     """Tell of a model that is not to run, None of one that is."""
     some = bool(observed.pods or observed.terminating)
     if plan.replicas == 0 and plan.idle:
@@ -202,7 +202,7 @@ def _judge_rest(plan: Plan, observed: _Seen) -> tuple[Reason, str, bool] | None:
     return None
 
 
-def _judge_pods(plan: Plan, observed: _Seen) -> tuple[Reason, str, bool]:
+def _judge_pods(plan: Plan, observed: _Observed) -> tuple[Reason, str, bool]:
     current = [pod for pod in observed.pods if pod.config_hash == plan.config_hash]
     serving = [pod for pod in current if pod.ready]
     if plan.waiting:
@@ -251,12 +251,12 @@ def _awaited(plan: Plan) -> str:
     return ""
 
 
-def _lasts(reason: Reason, observed: _Seen) -> bool:
+def _lasts(reason: Reason, observed: _Observed) -> bool:
     """Tell whether what is waited for has failed for so long that a person has to look."""
     return reason in FAILED_REASONS and failing_long(observed.not_ready_since, observed.now)
 
 
-def _judge_absence(observed: _Seen, config_hash: str) -> tuple[Reason, str, bool]:
+def _judge_absence(observed: _Observed, config_hash: str) -> tuple[Reason, str, bool]:
     """Tell why there is no pod at all."""
     refusals = [
         creation_failure

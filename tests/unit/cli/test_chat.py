@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llama_halo.cli.chat import why, words_of
+from llama_halo.cli.chat import failure_message, words_of
 from llama_halo.errors import ClusterError, SettingsError
 
 
@@ -53,4 +53,4 @@ def test_an_error_in_a_stream_is_told(line: bytes) -> None:
 def test_what_is_told_of_an_answer_that_did_not_come(
     error: Exception, has_key: bool, message: str
 ) -> None:
-    assert message in why(error, "a", has_key)
+    assert message in failure_message(error, "a", has_key)

@@ -19,8 +19,8 @@ from llama_halo.api.modelrouter import ModelRouterSpec
 from llama_halo.cli import main
 from llama_halo.errors import SettingsError
 from llama_halo.importers.command_line import CommandLine
-from llama_halo.importers.resources import Wanted, resources
-from llama_halo.importers.result import Found, FoundModel, Verdict
+from llama_halo.importers.resources import ImportOptions, resources
+from llama_halo.importers.result import FoundModel, ImportResult, Outcome
 from llama_halo.importers.shell import parse
 from llama_halo.importers.text import manifests, order, read, report
 
@@ -33,12 +33,14 @@ SECRETS = (
 Json = dict[str, Any]
 
 
-def imported(*texts: tuple[str, str], root: str = "/models", **expected: Any) -> tuple[Found, str]:
+def imported(
+    *texts: tuple[str, str], root: str = "/models", **expected: Any
+) -> tuple[ImportResult, str]:
     """Return what was found in files and the manifests."""
-    result = Found()
+    result = ImportResult()
     for file, text in sorted(texts, key=lambda item: order(*item)):
         read(result, file, text, root)
-    return result, manifests(result, resources(result, Wanted(**expected)))
+    return result, manifests(result, resources(result, ImportOptions(**expected)))
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda path: path.name)
@@ -124,7 +126,7 @@ def test_a_command_line_becomes_typed_fields(case: str) -> None:
     line, expected = MODEL[case]
     line = line if "llama-server" in line else f"llama-server {line}"
     model = FoundModel("a")
-    CommandLine(Found(), model, "x", "/models").start(parse(line), [])
+    CommandLine(ImportResult(), model, "x", "/models").start(parse(line), [])
     assert model.spec == {"source": {"local": {"path": "a.gguf"}}, **expected}
     LlamaModelSpec.model_validate(model.spec)
 
@@ -142,7 +144,7 @@ def test_a_modelfile() -> None:
         "backend": "CPU",
         "adapters": [{"name": "lora", "source": {"local": {"path": "lora.gguf"}}}],
     }
-    dropped = [note.where for note in value.notes if note.verdict is Verdict.DROPPED]
+    dropped = [note.where for note in value.notes if note.verdict is Outcome.DROPPED]
     assert dropped == ["coder.modelfile: PARAMETER", "coder.modelfile: SYSTEM"]
 
 
@@ -167,7 +169,7 @@ def test_no_setting_is_lost_without_a_word(extra: Json) -> None:
         ("g.json", {"m": {"ctx_size": 512, **extra}}),
     ]
     for file, document in files:
-        result = Found()
+        result = ImportResult()
         read(result, file, json.dumps(document), "/models")
         rpartitions = {note.where.rpartition(".")[2] for note in result.notes}
         assert extra.keys() <= rpartitions, file
@@ -181,7 +183,7 @@ FLAGS = st.sampled_from(
 @given(st.lists(st.one_of(FLAGS, st.text(max_size=20)), max_size=12))
 def test_any_words_are_read_without_an_error(arguments: list[str]) -> None:
     model = FoundModel("a")
-    CommandLine(Found(), model, "x", "/models").read(arguments, [])
+    CommandLine(ImportResult(), model, "x", "/models").read(arguments, [])
 
 
 @given(st.text(max_size=200))
@@ -309,7 +311,7 @@ def test_a_script_starts_what_it_starts() -> None:
     assert one.name == "one"
     assert one.spec == {"source": {"local": {"path": "one.gguf"}}, "contextSize": 4096}
     assert other.spec == {"contextSize": 2048}
-    asked = [note.text for note in value.notes if note.verdict is Verdict.TODO]
+    asked = [note.text for note in value.notes if note.verdict is Outcome.TODO]
     assert any("$UNKNOWN: a variable that is not known" in text for text in asked)
 
 

@@ -88,7 +88,7 @@ def test_a_box_has_exactly_what_is_wrong_with_it(
     value = findings(read_machine(build(tmp_path, **changes)))
     assert [item.check for item in value] == [check for check, _, _ in expected]
     for item, (_, observed, remedy) in zip(value, expected, strict=True):
-        assert observed in item.seen
+        assert observed in item.symptom
         assert remedy in item.remedy
 
 

@@ -306,7 +306,7 @@ def client_settings(client: str, engine: Json, **more: Any) -> str:
     model_dump = spec(engine, **more).model_dump(by_alias=True, exclude_none=True)
     metadata = {"namespace": "llm", "name": "main"}
     cr = {"metadata": metadata, "spec": model_dump, "status": {"url": "http://main-router:8080"}}
-    return env.CLIENTS[client](env.known(cr, [], None))
+    return env.CLIENTS[client](env.router_of(cr, [], None))
 
 
 def test_claude_code_asks_an_engine_for_names_that_it_knows() -> None:

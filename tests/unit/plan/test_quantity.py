@@ -32,7 +32,7 @@ def test_memory_is_counted_in_mib_rounded_up(quantity: int | str, mib: int) -> N
 
 
 @pytest.mark.parametrize(
-    ("given_", "kept"),
+    ("quantity", "kept"),
     [
         ("26624Mi", "26Gi"),
         ("1000m", "1"),
@@ -46,8 +46,8 @@ def test_memory_is_counted_in_mib_rounded_up(quantity: int | str, mib: int) -> N
         ("1.5Gi", "1536Mi"),
     ],
 )
-def test_a_quantity_is_spelled_as_the_api_server_spells_it(given_: int | str, kept: str) -> None:
-    assert canonical_quantity(given_) == kept
+def test_a_quantity_is_spelled_as_the_api_server_spells_it(quantity: int | str, kept: str) -> None:
+    assert canonical_quantity(quantity) == kept
 
 
 @given(st.integers(min_value=0, max_value=10**7))

@@ -68,7 +68,7 @@ UNSCHEDULED = [
 
 
 @pytest.mark.parametrize(
-    ("given_", "reason", "says"),
+    ("pod_object", "reason", "says"),
     [
         (pod(ready=True), Reason.SERVING, "answers"),
         (pod(node=""), Reason.SCHEDULING, "waits for the scheduler"),
@@ -89,8 +89,10 @@ UNSCHEDULED = [
         (pod(container=crashed("")), Reason.CRASH_LOOPING, "no output"),
     ],
 )
-def test_a_pod_is_told_in_one_reason_and_sentence(given_: Json, reason: Reason, says: str) -> None:
-    state = pod_state(given_)
+def test_a_pod_is_told_in_one_reason_and_sentence(
+    pod_object: Json, reason: Reason, says: str
+) -> None:
+    state = pod_state(pod_object)
     assert state.reason is reason
     assert says in state.message
 

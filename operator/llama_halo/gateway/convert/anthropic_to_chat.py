@@ -137,7 +137,7 @@ class _Message:
     blocks: int = 0
     kind: str = ""
     """Of the block that grows now, if it is no tool's."""
-    seen: Calls = field(default_factory=Calls)
+    calls_seen: Calls = field(default_factory=Calls)
     calls: list[int] = field(default_factory=list)
     """Blocks of the tool calls."""
     reason: str = "end_turn"
@@ -172,7 +172,7 @@ class _Message:
 
     def call(self, piece: Json) -> Iterator[SseEvent]:
         """Tell a piece of a tool call; its block stays open: pieces of several may alternate."""
-        (index, is_new), function = self.seen.place(piece), mapping(piece.get("function"))
+        (index, is_new), function = self.calls_seen.place(piece), mapping(piece.get("function"))
         if is_new:
             yield from self.close()
             self.calls.append(self.blocks)

@@ -54,18 +54,18 @@ class Calls:
     every call the same index, or none."""
 
     def __init__(self) -> None:
-        self._known: list[tuple[Any, str]] = []
+        self._numbers: list[tuple[Any, str]] = []
 
     def place(self, piece: Json) -> tuple[int, bool]:
         """Return which call a piece belongs to, and whether that is a new one."""
         index, number = piece.get("index"), str(piece.get("id") or "")
-        for place in reversed(range(len(self._known))):
-            known_index, known_number = self._known[place]
+        for place in reversed(range(len(self._numbers))):
+            known_index, known_number = self._numbers[place]
             same_place = index is None or index == known_index
             if number == known_number or (same_place and not (number and known_number)):
                 return place, False
-        self._known.append((index, number))
-        return len(self._known) - 1, True
+        self._numbers.append((index, number))
+        return len(self._numbers) - 1, True
 
 
 def chunk(delta: Json, finish_reason: str | None = None) -> SseEvent:

@@ -99,7 +99,7 @@ class _Response:
     output: list[Json] = field(default_factory=list)
     text: Json | None = None
     """The item of the message that grows now."""
-    seen: Calls = field(default_factory=Calls)
+    calls_seen: Calls = field(default_factory=Calls)
     calls: list[Json] = field(default_factory=list)
     cut: bool = False
     usage: Any = None
@@ -131,7 +131,7 @@ class _Response:
         yield _event("response.output_text.delta", item_id=self.text["id"], delta=text)
 
     def call(self, piece: Json) -> Iterator[SseEvent]:
-        (index, is_new), function = self.seen.place(piece), mapping(piece.get("function"))
+        (index, is_new), function = self.calls_seen.place(piece), mapping(piece.get("function"))
         if is_new:
             yield from self.close()
             number = str(piece.get("id") or new_id("call"))

@@ -13,7 +13,7 @@ from typing import Any
 
 from llama_halo.api.modelrouter import ClaudeCodeRouterEngine, ModelRouterSpec, RoutedModel
 from llama_halo.plan.engines import gateway, sidecar
-from llama_halo.plan.engines.engine import CONFIG_FOLDER, PORT, Taken, routed
+from llama_halo.plan.engines.engine import CONFIG_FOLDER, PORT, RouteMapping, routed
 from llama_halo.plan.facts import Defaults, Owner
 from llama_halo.plan.quantity import seconds
 
@@ -114,7 +114,7 @@ def files(owner: Owner, spec: ModelRouterSpec) -> dict[str, str]:
         "Router": _router(spec),
     }
     text = json.dumps(config, indent=1, ensure_ascii=False) + "\n"
-    return {CONFIG_FILE: text, **gateway.files_beside(owner, spec)}
+    return {CONFIG_FILE: text, **gateway.sidecar_files(owner, spec)}
 
 
 def _providers(spec: ModelRouterSpec) -> list[dict[str, Any]]:
@@ -190,13 +190,15 @@ _NOTES = {
 }
 
 
-def routes(spec: ModelRouterSpec) -> list[Taken]:
+def routes(spec: ModelRouterSpec) -> list[RouteMapping]:
     """Return what its rules make of the routes with Claude Code of today."""
     routes_by_name = routed(spec)
     notes = dict(_NOTES)
     if "think" in routes_by_name:
         notes["default"] = "what has no thinking; Claude Code's main requests go to think"
-    return [Taken(route, model, notes.get(route, "")) for route, model in routes_by_name.items()]
+    return [
+        RouteMapping(route, model, notes.get(route, "")) for route, model in routes_by_name.items()
+    ]
 
 
 def _engine(spec: ModelRouterSpec) -> ClaudeCodeRouterEngine:

@@ -13,7 +13,7 @@ CONFIG_FOLDER = "/etc/llama-halo"
 
 
 @dataclass(frozen=True)
-class Taken:
+class RouteMapping:
     """What an engine makes of one route: the model, and what a person has to know about it."""
 
     route: str
@@ -38,7 +38,7 @@ class Engine(Protocol):
     ) -> dict[str, Any]:
         """Return the containers and volumes of a pod that has the configuration mounted."""
 
-    def routes(self, spec: ModelRouterSpec) -> list[Taken]:
+    def routes(self, spec: ModelRouterSpec) -> list[RouteMapping]:
         """Return the routes as this engine takes them."""
 
 

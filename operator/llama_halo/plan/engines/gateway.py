@@ -7,7 +7,7 @@ from typing import Any
 from llama_halo.api.modelrouter import ModelRouterSpec, Provider
 from llama_halo.contract import gateway_config
 from llama_halo.contract.gateway_config import GatewayConfig, LongContext, RoutedName, Routes
-from llama_halo.plan.engines.engine import CONFIG_FOLDER, PORT, Taken, routed
+from llama_halo.plan.engines.engine import CONFIG_FOLDER, PORT, RouteMapping, routed
 from llama_halo.plan.facts import Defaults, Owner
 from llama_halo.plan.quantity import canonical_quantity, seconds
 
@@ -53,9 +53,9 @@ def token_volume() -> dict[str, Any]:
     }
 
 
-def routes(spec: ModelRouterSpec) -> list[Taken]:
+def routes(spec: ModelRouterSpec) -> list[RouteMapping]:
     """Return every route as it is."""
-    return [Taken(route, model) for route, model in routed(spec).items()]
+    return [RouteMapping(route, model) for route, model in routed(spec).items()]
 
 
 def files(owner: Owner, spec: ModelRouterSpec) -> dict[str, str]:
@@ -63,7 +63,7 @@ def files(owner: Owner, spec: ModelRouterSpec) -> dict[str, str]:
     return {CONFIG_FILE: _policy(owner, spec, _routes(spec)).to_json()}
 
 
-def files_beside(owner: Owner, spec: ModelRouterSpec) -> dict[str, str]:
+def sidecar_files(owner: Owner, spec: ModelRouterSpec) -> dict[str, str]:
     """Return its configuration beside an engine, which chooses the model itself."""
     return {CONFIG_FILE: _policy(owner, spec, Routes()).to_json()}
 
@@ -149,7 +149,7 @@ def _container(spec: ModelRouterSpec, defaults: Defaults) -> dict[str, Any]:
     }
 
 
-def beside_container(spec: ModelRouterSpec, defaults: Defaults) -> dict[str, Any]:
+def gateway_sidecar(spec: ModelRouterSpec, defaults: Defaults) -> dict[str, Any]:
     """Return the gateway as a native sidecar: its models on loopback, its probes outside."""
     started = probe("/healthz", port="admin", period=1, failures=60)
     return {

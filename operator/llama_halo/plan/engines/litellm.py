@@ -13,7 +13,7 @@ import yaml
 
 from llama_halo.api.modelrouter import LiteLLMEngine, ModelRouterSpec
 from llama_halo.plan.engines import gateway, sidecar
-from llama_halo.plan.engines.engine import CONFIG_FOLDER, PORT, Taken, routed
+from llama_halo.plan.engines.engine import CONFIG_FOLDER, PORT, RouteMapping, routed
 from llama_halo.plan.facts import Defaults, Owner
 
 NAME = "liteLLM"
@@ -73,7 +73,7 @@ def files(owner: Owner, spec: ModelRouterSpec) -> dict[str, str]:
         },
     }
     text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
-    return {CONFIG_FILE: text, **gateway.files_beside(owner, spec)}
+    return {CONFIG_FILE: text, **gateway.sidecar_files(owner, spec)}
 
 
 def _names(spec: ModelRouterSpec) -> dict[str, str]:
@@ -142,14 +142,14 @@ def pod(
     return sidecar.pod(engine, owner, spec, defaults, config_name)
 
 
-def routes(spec: ModelRouterSpec) -> list[Taken]:
+def routes(spec: ModelRouterSpec) -> list[RouteMapping]:
     """Return the routes as names that a client may ask for."""
     notes = {
         "default": "every name that no model has",
         "background": "names with claude and haiku in them, and the name background",
         **{route: f"only for who asks for the name {route}" for route in ("think", "subagent")},
     }
-    return [Taken(route, model, notes[route]) for route, model in routed(spec).items()]
+    return [RouteMapping(route, model, notes[route]) for route, model in routed(spec).items()]
 
 
 def _engine(spec: ModelRouterSpec) -> LiteLLMEngine:

@@ -10,7 +10,7 @@ from typing import Any
 
 from llama_halo.api.modelrouter import LlamaSwapEngine, ModelRouterSpec
 from llama_halo.plan.engines import gateway, sidecar
-from llama_halo.plan.engines.engine import CONFIG_FOLDER, PORT, Taken, routed
+from llama_halo.plan.engines.engine import CONFIG_FOLDER, PORT, RouteMapping, routed
 from llama_halo.plan.facts import Defaults, Owner
 
 NAME = "llamaSwap"
@@ -74,7 +74,7 @@ def files(owner: Owner, spec: ModelRouterSpec) -> dict[str, str]:
     # JSON is YAML, with every text in quotes: a key that is empty and not in quotes is no key at
     # all, and opens the door.
     text = json.dumps(config, indent=1, ensure_ascii=False) + "\n"
-    return {CONFIG_FILE: text, **gateway.files_beside(owner, spec)}
+    return {CONFIG_FILE: text, **gateway.sidecar_files(owner, spec)}
 
 
 def _names(spec: ModelRouterSpec) -> dict[str, str]:
@@ -117,10 +117,10 @@ def pod(
     return sidecar.pod(engine, owner, spec, defaults, config_name)
 
 
-def routes(spec: ModelRouterSpec) -> list[Taken]:
+def routes(spec: ModelRouterSpec) -> list[RouteMapping]:
     """Return the routes as names that a client may ask for."""
     return [
-        Taken(route, model, f"only for who asks for the name {route}")
+        RouteMapping(route, model, f"only for who asks for the name {route}")
         for route, model in routed(spec).items()
     ]
 

@@ -153,7 +153,7 @@ def pod(
 
     The gateway alone has the ServiceAccount's token and the providers' keys.
     """
-    beside = gateway.beside_container(spec, defaults)
+    beside = gateway.gateway_sidecar(spec, defaults)
     return {
         "initContainers": [beside],
         "containers": [engine],

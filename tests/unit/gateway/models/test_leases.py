@@ -20,20 +20,20 @@ class Words(Leases):
     def __init__(self) -> None:
         clock = asyncio.get_running_loop().time
         super().__init__(ApiServer(), "ns", "pod", lambda name: name == "calm", clock)
-        self._said = asyncio.Queue[str | None]()
+        self._written = asyncio.Queue[str | None]()
         self.open = asyncio.Event()
         self.open.set()
 
     async def _patch(self, name: str, text: str | None) -> Json:
         assert name == "calm"
-        self._said.put_nowait(text)
+        self._written.put_nowait(text)
         await self.open.wait()
         return {"metadata": {"annotations": {"llama-halo.dev/phase": "Loaded"}}}
 
     async def next(self, within_seconds: float = 5.0) -> str | None:
         """Return the next word."""
         async with asyncio.timeout(within_seconds):
-            return await self._said.get()
+            return await self._written.get()
 
 
 @asynccontextmanager
