@@ -10,8 +10,8 @@ from typing import Any
 from aiohttp import web
 from prometheus_client import generate_latest
 
-from llama_halo.contract.gateway_config import GatewayConfig
 from llama_halo.gateway import listing, ui
+from llama_halo.gateway.handler import RequestHandler
 from llama_halo.gateway.http.bodies import read_object
 from llama_halo.gateway.http.errors import Failure
 from llama_halo.gateway.metrics import GatewayMetrics
@@ -19,8 +19,7 @@ from llama_halo.gateway.models.model import Model
 from llama_halo.gateway.models.registry import ModelRegistry
 from llama_halo.gateway.request_record import RequestRecord
 from llama_halo.gateway.routing.features import RequestFeatures
-from llama_halo.gateway.routing.selector import no_such_model
-from llama_halo.gateway.routing.table import resolve
+from llama_halo.gateway.routing.selector import TargetSelector, no_such_model
 
 UNKNOWN_URL = "unknown_url"
 OLLAMA_VERSION = "0.13.0"
@@ -33,12 +32,16 @@ class InfoRoutes:
     """Everything but the models' own answers."""
 
     def __init__(
-        self, config: GatewayConfig, registry: ModelRegistry, metrics: GatewayMetrics
+        self,
+        registry: ModelRegistry,
+        selector: TargetSelector,
+        handler: RequestHandler,
+        metrics: GatewayMetrics,
     ) -> None:
-        self._config = config
         self._registry = registry
+        self._selector = selector
+        self._handler = handler
         self._metrics = metrics
-        self.draining = False
 
     def open_routes(self) -> list[web.RouteDef]:
         """Return what needs no key: probes, and what clients call before they have one."""
@@ -65,7 +68,7 @@ class InfoRoutes:
 
     async def models(self, _: web.Request, record: RequestRecord) -> web.StreamResponse:
         """`GET /v1/models`."""
-        return _json(listing.listing(self._config, self._registry.models), record)
+        return _json(listing.listing(self._selector.table), record)
 
     async def model(self, request: web.Request, record: RequestRecord) -> web.StreamResponse:
         """`GET /v1/models/NAME`."""
@@ -73,11 +76,11 @@ class InfoRoutes:
 
     async def tags(self, _: web.Request, record: RequestRecord) -> web.StreamResponse:
         """`GET /api/tags`: Ollama's list of models."""
-        return _json(listing.tags(self._config, self._registry.models), record)
+        return _json(listing.tags(self._selector.table), record)
 
     async def running(self, _: web.Request, record: RequestRecord) -> web.StreamResponse:
         """`GET /api/ps`: the models that answer now."""
-        return _json(listing.running(self._config, self._registry.models), record)
+        return _json(listing.running(self._selector.table), record)
 
     async def show(self, request: web.Request, record: RequestRecord) -> web.StreamResponse:
         """`POST /api/show`: what a model is and can do."""
@@ -113,8 +116,8 @@ class InfoRoutes:
 
     def _entry_of(self, name: str, entry: Callable[[str, Model | None], Json]) -> Json:
         """Return the entry of a model by any of its names."""
-        models = self._registry.models
-        models_by_name = listing.models_by_name(self._config, models)
+        table = self._selector.table
+        models_by_name = table.models_by_name()
         exact = next(
             (
                 candidate
@@ -125,17 +128,19 @@ class InfoRoutes:
         )
         if exact is not None:
             return entry(exact, models_by_name[exact])
-        target = resolve(self._config, models, name, RequestFeatures())  # what only a pattern knows
+        target = table.resolve(name, RequestFeatures())  # what only a pattern knows
         if target is None:
             raise no_such_model(name[:200])
-        return entry(name, models.get(target.llama_model))
+        return entry(name, table.model_of(target))
 
     async def _root(self, _: web.Request) -> web.Response:
         # Ollama's clients look for these words.
-        return web.Response(text=f"Ollama is running (llama-halo router {self._config.router})\n")
+        return web.Response(
+            text=f"Ollama is running (llama-halo router {self._selector.table.config.router})\n"
+        )
 
     async def _readyz(self, _: web.Request) -> web.Response:
-        if self.draining:
+        if self._handler.draining:
             return web.Response(status=503, text="draining\n")
         if not self._registry.synced:
             return web.Response(status=503, text="the models are not known yet\n")

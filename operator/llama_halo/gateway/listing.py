@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
-from llama_halo.contract.gateway_config import GatewayConfig
 from llama_halo.gateway.models.model import CHAT, EMBEDDING, Model
-from llama_halo.gateway.routing.table import exact_names, route_models, targets
+from llama_halo.gateway.routing.table import RoutingTable
 
 _EPOCH, _NEVER = "1970-01-01T00:00:00Z", "2318-01-01T00:00:00Z"
 
 
-def listing(config: GatewayConfig, models: Mapping[str, Model]) -> dict[str, Any]:
+def listing(table: RoutingTable) -> dict[str, Any]:
     """Return the list of every exact name, whether or not its model answers now."""
-    data = [entry(name, model) for name, model in models_by_name(config, models).items()]
+    data = [entry(name, model) for name, model in table.models_by_name().items()]
     return {
         "object": "list",
         "data": data,
@@ -24,18 +22,6 @@ def listing(config: GatewayConfig, models: Mapping[str, Model]) -> dict[str, Any
         "first_id": data[0]["id"] if data else None,
         "last_id": data[-1]["id"] if data else None,
     }
-
-
-def models_by_name(config: GatewayConfig, models: Mapping[str, Model]) -> dict[str, Model | None]:
-    """Return every exact name with its model, if that is there: the router's own first, then the
-    others, then those of the routes."""
-    served = targets(config, models)
-    listed = {name: models.get(key) for name, key in served.items()}
-    for alias, name in exact_names(config, models).items():
-        listed.setdefault(alias, models.get(served[name]))
-    for route, name in route_models(config.routes).items():
-        listed.setdefault(route, models.get(served.get(name, name)))
-    return listed
 
 
 def entry(name: str, model: Model | None) -> dict[str, Any]:
@@ -57,14 +43,14 @@ def entry(name: str, model: Model | None) -> dict[str, Any]:
     return fields
 
 
-def tags(config: GatewayConfig, models: Mapping[str, Model]) -> dict[str, Any]:
+def tags(table: RoutingTable) -> dict[str, Any]:
     """Return Ollama's list; its names have a tag."""
-    return {"models": [_tag(name, model) for name, model in models_by_name(config, models).items()]}
+    return {"models": [_tag(name, model) for name, model in table.models_by_name().items()]}
 
 
-def running(config: GatewayConfig, models: Mapping[str, Model]) -> dict[str, Any]:
+def running(table: RoutingTable) -> dict[str, Any]:
     """Return Ollama's list of what is in memory."""
-    own = {name: models.get(key) for name, key in targets(config, models).items()}
+    own = {name: table.models.get(key) for name, key in table.served.items()}
     return {
         "models": [
             {

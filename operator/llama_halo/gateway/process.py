@@ -109,5 +109,5 @@ async def _drain(gateway: Gateway, site: web.TCPSite, grace_seconds: float) -> N
             await gateway.idle.wait()
     except TimeoutError:
         log.warning("requests cut at the end of the grace period", extra={"n": gateway.in_flight})
-        gateway.cut()
+        gateway.abort()
         await asyncio.sleep(SHUTDOWN_SECONDS)  # for the clients to be told

@@ -7,11 +7,10 @@ from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from typing import Any
 
-from llama_halo.contract.gateway_config import GatewayConfig
 from llama_halo.gateway.dispatch.queue import AdmissionQueue
 from llama_halo.gateway.models.model import Model
 from llama_halo.gateway.request_record import RequestRecord
-from llama_halo.gateway.routing.table import route_models, targets
+from llama_halo.gateway.routing.table import RoutingTable
 
 Json = dict[str, Any]
 MOST_CALLS = 200
@@ -32,21 +31,20 @@ def page() -> str:
 
 
 def snapshot(
-    config: GatewayConfig,
-    models: Mapping[str, Model],
+    table: RoutingTable,
     admission: AdmissionQueue,
     calls: Iterable[RequestRecord],
     answered: Mapping[str, int],
 ) -> Json:
     """Return what there is to see now; `answered` is the tokens of each model's answers so far."""
-    now, served = time.monotonic(), targets(config, models)
+    now = time.monotonic()
     return {
-        "router": config.router,
-        "namespace": config.namespace,
-        "routes": route_models(config.routes),
+        "router": table.config.router,
+        "namespace": table.config.namespace,
+        "routes": dict(table.routes),
         "models": [
-            _model(name, models.get(llama), admission, answered.get(name, 0))
-            for name, llama in served.items()
+            _model(name, table.models.get(key), admission, answered.get(name, 0))
+            for name, key in table.served.items()
         ],
         "calls": [_request(record, now) for record in sorted(calls, key=_started)[:MOST_CALLS]],
     }

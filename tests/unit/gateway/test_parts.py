@@ -16,7 +16,7 @@ from llama_halo.gateway.http.errors import Failure, anthropic_error, from_upstre
 from llama_halo.gateway.http.sse import SseEvent, encode, events
 from llama_halo.gateway.models.model import Model, model_of, servers, urls
 from llama_halo.gateway.routing.features import RequestFeatures, features_of
-from llama_halo.gateway.routing.table import resolve
+from llama_halo.gateway.routing.table import RoutingTable
 
 CONFIG = GatewayConfig.model_validate(
     {
@@ -71,13 +71,13 @@ MODELS = {
     ],
 )
 def test_a_name_becomes_a_model(name: str, background: bool, target: str | None) -> None:
-    value = resolve(CONFIG, MODELS, name, RequestFeatures(background=background))
+    value = RoutingTable.build(CONFIG, MODELS).resolve(name, RequestFeatures(background=background))
     assert (value and f"{value.name} {value.route}") == target
 
 
 def test_without_a_pattern_claude_goes_to_the_default_route() -> None:
     config = CONFIG.model_copy(update={"models": (), "routes": Routes(default="found")})
-    target = resolve(config, MODELS, "claude-sonnet-5", RequestFeatures())
+    target = RoutingTable.build(config, MODELS).resolve("claude-sonnet-5", RequestFeatures())
     assert target is not None
     assert (target.name, target.route) == ("found", "default")
 

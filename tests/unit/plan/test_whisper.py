@@ -13,7 +13,8 @@ from llama_halo.api.llamamodel import LlamaModelSpec
 from llama_halo.artifacts.inspect import MODEL
 from llama_halo.errors import GGUFError, NotAGGUF
 from llama_halo.gateway.apis.openai_audio import for_whisper
-from llama_halo.gateway.apis.upstream_request import FormField, UpstreamRequest
+from llama_halo.gateway.apis.upstream_request import UpstreamRequest
+from llama_halo.gateway.http.bodies import FormField
 from llama_halo.gguf import whisper
 from llama_halo.gguf.companions import Companion, from_json, to_json
 from llama_halo.plan.facts import FileFacts, Inspection

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llama_halo.gateway.apis.upstream_request import FormField, UpstreamRequest
+from llama_halo.gateway.apis.upstream_request import UpstreamRequest
+from llama_halo.gateway.http.bodies import FormField
 from llama_halo.gateway.http.errors import Failure
 
 TRANSLATIONS = "/v1/audio/translations"

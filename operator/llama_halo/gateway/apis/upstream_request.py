@@ -6,17 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from llama_halo.gateway.http.bodies import FormField
+
 Json = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class FormField:
-    """One field of a form."""
-
-    name: str
-    data: bytes
-    filename: str | None = None
-    content_type: str = "application/octet-stream"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,13 +16,14 @@ from llama_halo.gateway.apis.openai_chat import PATH as CHAT
 from llama_halo.gateway.apis.openai_completions import PATH as COMPLETIONS
 from llama_halo.gateway.apis.openai_embeddings import EMBEDDINGS, RERANK
 from llama_halo.gateway.apis.openai_responses import PATH as RESPONSES
-from llama_halo.gateway.apis.upstream_request import FormField, UpstreamRequest
+from llama_halo.gateway.apis.upstream_request import UpstreamRequest
 from llama_halo.gateway.convert import (
     anthropic_to_chat,
     chat_to_anthropic,
     chat_to_ollama,
     responses_to_chat,
 )
+from llama_halo.gateway.http.bodies import FormField
 from llama_halo.gateway.http.errors import Failure
 from llama_halo.gateway.http.sse import SseEvent, events
 from llama_halo.gateway.models.model import TRANSCRIPTION, Model

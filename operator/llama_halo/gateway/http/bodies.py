@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import BodyPartReader, web
 
-from llama_halo.gateway.apis.upstream_request import FormField
 from llama_halo.gateway.http.errors import Failure
 from llama_halo.gateway.http.json_codec import loads
 
@@ -21,6 +21,16 @@ MOST_VALUES = 300_000
 MOST_PARTS = 64
 MOST_SECONDS = 120.0
 """For a body to come."""
+
+
+@dataclass(frozen=True)
+class FormField:
+    """One field of a form."""
+
+    name: str
+    data: bytes
+    filename: str | None = None
+    content_type: str = "application/octet-stream"
 
 
 async def read(request: web.Request, taken: Callable[[int], None]) -> bytes:

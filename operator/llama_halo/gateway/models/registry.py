@@ -43,8 +43,9 @@ class ModelRegistry:
         self._server = server
         self._elsewhere = provider_models
         self._path = f"apis/llama-halo.dev/v1alpha1/namespaces/{namespace}/llamamodels"
-        self.models: dict[str, Model] = {**provider_models}
-        """Those of providers too, which nothing changes."""
+        self.models: Mapping[str, Model] = {**provider_models}
+        """Those of providers too. Never changed, but replaced: who holds one may keep what it made
+        of it for as long as it is the same."""
         self._synced = asyncio.Event()
         self._awaited: dict[str, asyncio.Event] = {}
 
@@ -128,9 +129,10 @@ class ModelRegistry:
     def _take(self, kind: str, cr: dict[str, Any]) -> None:
         if kind in ("ADDED", "MODIFIED"):
             model = model_of(cr)
-            self.models[model.name] = model
+            self.models = {**self.models, model.name: model}
         elif kind == "DELETED":
-            self.models.pop(cr["metadata"]["name"], None)
+            gone = cr["metadata"]["name"]
+            self.models = {name: model for name, model in self.models.items() if name != gone}
         else:
             return
         self._wake(cr["metadata"]["name"])

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from llama_halo.contract.gateway_config import GatewayConfig
 from llama_halo.gateway.apis.upstream_request import UpstreamRequest
-from llama_halo.gateway.dispatch.dispatcher import RequestDispatcher
 from llama_halo.gateway.http.errors import MODEL_NOT_FOUND, Failure
-from llama_halo.gateway.models.model import CHAT, EMBEDDING, RERANK, TRANSCRIPTION, serves
+from llama_halo.gateway.models.model import (
+    CHAT,
+    EMBEDDING,
+    RERANK,
+    TRANSCRIPTION,
+    Model,
+    serves,
+)
 from llama_halo.gateway.models.registry import ModelRegistry
 from llama_halo.gateway.routing.features import RequestFeatures
-from llama_halo.gateway.routing.table import IMAGE, Target, fallbacks, long_context, resolve
+from llama_halo.gateway.routing.table import IMAGE, RoutingTable, Target
 
 Json = dict[str, Any]
+AskNow = Callable[[Model, UpstreamRequest], Awaitable[Json | None]]
+"""Asks a model that answers now; None for one that does not."""
 LETTERS_A_TOKEN = 3.6
 """Of the prompts of coding agents, as their models count them."""
 MOST_SESSIONS = 10_000
@@ -25,17 +34,23 @@ STAYS_ABOVE = 0.8
 class TargetSelector:
     """The routes of one router, and which conversations went to the long one."""
 
-    def __init__(
-        self, config: GatewayConfig, registry: ModelRegistry, dispatcher: RequestDispatcher
-    ) -> None:
+    def __init__(self, config: GatewayConfig, registry: ModelRegistry, ask_now: AskNow) -> None:
         self._config = config
         self._registry = registry
-        self._dispatcher = dispatcher
+        self._ask_now = ask_now
+        self._table = RoutingTable.build(config, registry.models)
         self._long: OrderedDict[str, None] = OrderedDict()
+
+    @property
+    def table(self) -> RoutingTable:
+        """The routing table of the models that there are now."""
+        if self._table.models is not self._registry.models:
+            self._table = RoutingTable.build(self._config, self._registry.models)
+        return self._table
 
     def ensure_known(self, name: str) -> None:
         """Raise `Failure` when nothing has a name."""
-        if resolve(self._config, self._registry.models, name, RequestFeatures()) is None:
+        if self.table.resolve(name, RequestFeatures()) is None:
             raise no_such_model(name)
 
     async def select(
@@ -53,22 +68,22 @@ class TargetSelector:
         takes what it shows.
         """
         await self._registry.wait_until_synced(within_seconds=self._config.hold_seconds)
-        models = self._registry.models
-        target = resolve(self._config, models, name, features)
+        table = self.table
+        target = table.resolve(name, features)
         if target is None:
             raise no_such_model(name)
         asked = None if features.has_remote_url else count  # nothing is fetched to count, either
         if target.by_task and await self._is_long(target, features, session, asked):
-            long = long_context(self._config, models)
+            long = table.long_context()
             if long and (not features.has_image or self._may_see(long)):
                 target = long
         able = [
             fallback
-            for fallback in fallbacks(self._config, models, target)
-            if serves(models.get(fallback.llama_model), mode)
+            for fallback in table.with_fallbacks(target)
+            if serves(table.model_of(fallback), mode)
         ]
         if not able:
-            raise _is_for_something_else(target, models[target.llama_model].mode, mode)
+            raise _is_for_something_else(target, table.models[target.llama_model].mode, mode)
         first, *others = able
         chosen = [first, *others]
         if features.has_image:
@@ -88,17 +103,17 @@ class TargetSelector:
     ) -> int:
         """Return the tokens of a request as its model counts them, and a guess when that does not
         answer now: nothing is loaded to count."""
-        model = self._registry.models.get(target.llama_model)
-        exact = await self._dispatcher.ask_now(model, count) if model and count else None
+        model = self.table.model_of(target)
+        exact = await self._ask_now(model, count) if model and count else None
         counted = (exact or {}).get("input_tokens")
         return counted if isinstance(counted, int) else round(features.text_bytes / LETTERS_A_TOKEN)
 
     def _may_see(self, target: Target) -> bool:
-        model = self._registry.models.get(target.llama_model)
+        model = self.table.model_of(target)
         return model is None or model.accepts_images is not False
 
     def _may_fetch(self, target: Target) -> bool:
-        model = self._registry.models.get(target.llama_model)
+        model = self.table.model_of(target)
         provider = model.provider if model else None
         return provider is not None and provider.protocol != "Ollama"  # which fetches nothing
 

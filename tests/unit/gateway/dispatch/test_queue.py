@@ -21,7 +21,7 @@ from llama_halo.gateway.dispatch.queue import MOST_OF_ONE, MOST_WAITING, Admissi
 from llama_halo.gateway.http.errors import Failure
 from llama_halo.gateway.models.model import Model, servers
 from llama_halo.gateway.request_record import RequestRecord
-from llama_halo.gateway.routing.table import Target
+from llama_halo.gateway.routing.table import RoutingTable, Target
 from tests.support.virtual_time import in_virtual_time
 
 
@@ -254,7 +254,9 @@ async def test_the_status_page_is_told_what_there_is() -> None:
     for _ in range(3):
         await visitors.come("a")
     record = RequestRecord(ANTHROPIC, "claude-code", target=Target("m", "m", "default"))
-    snapshot = ui.snapshot(config, {"m": visitors.model}, visitors.admission, [record], {"m": 7})
+    snapshot = ui.snapshot(
+        RoutingTable.build(config, {"m": visitors.model}), visitors.admission, [record], {"m": 7}
+    )
     first, second = snapshot["models"]
     assert (first["working"], first["slots"], first["waiting"], first["answered"]) == (2, 2, 1, 7)
     assert second["state"] == "not there"

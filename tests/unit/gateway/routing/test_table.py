@@ -11,7 +11,7 @@ from llama_halo.contract.gateway_config import GatewayConfig
 from llama_halo.gateway.apis.anthropic import take_tag
 from llama_halo.gateway.models.model import Model
 from llama_halo.gateway.routing.features import SUBAGENT_HEADER, RequestFeatures, features_of
-from llama_halo.gateway.routing.table import fallbacks, long_context, resolve
+from llama_halo.gateway.routing.table import RoutingTable
 
 Json = dict[str, Any]
 CONFIG = GatewayConfig.model_validate(
@@ -75,7 +75,7 @@ MODELS["seer"] = model_named("seer", accepts_images=True)
 def test_a_name_that_says_no_model_goes_by_its_task(
     name: str, features: Json, model: str, route: str | None
 ) -> None:
-    target = resolve(CONFIG, MODELS, name, RequestFeatures(**features))
+    target = RoutingTable.build(CONFIG, MODELS).resolve(name, RequestFeatures(**features))
     assert target is not None
     assert target.name == model
     assert route in (None, target.route)
@@ -95,7 +95,9 @@ def test_a_name_that_says_no_model_goes_by_its_task(
     ],
 )
 def test_a_name_that_says_its_model_has_it_whatever_the_task(name: str, model: str | None) -> None:
-    target = resolve(CONFIG, MODELS, name, RequestFeatures(background=True, wants_thinking=True))
+    target = RoutingTable.build(CONFIG, MODELS).resolve(
+        name, RequestFeatures(background=True, wants_thinking=True)
+    )
     assert (target and f"{target.name} {target.route}") == model
 
 
@@ -105,41 +107,47 @@ def test_a_pattern_is_for_the_name_as_it_was_asked_for() -> None:
     ]
     config = CONFIG.model_copy(update={"models": tagged[1:2]})
     for name in ("qwen3:latest", "qwen3:8b", "llama-8b:latest"):
-        target = resolve(config, MODELS, name, RequestFeatures())
+        target = RoutingTable.build(config, MODELS).resolve(name, RequestFeatures())
         assert target is not None
         assert target.name == tagged[1].name
-    assert resolve(config, MODELS, "llama-8b:q4", RequestFeatures()) is None
+    assert RoutingTable.build(config, MODELS).resolve("llama-8b:q4", RequestFeatures()) is None
 
 
 def test_a_model_that_sees_nothing_never_gets_an_image_that_another_can_see() -> None:
     features = RequestFeatures(has_image=True)
-    target = resolve(CONFIG, MODELS, "coder", features)
+    target = RoutingTable.build(CONFIG, MODELS).resolve("coder", features)
     assert target is not None
     assert (target.name, target.route) == ("seer", "image")
     unknown = {**MODELS, "coder": replace(MODELS["coder"], accepts_images=None)}
-    target = resolve(CONFIG, unknown, "coder", features)
+    target = RoutingTable.build(CONFIG, unknown).resolve("coder", features)
     assert target is not None
     assert target.name == "coder", "nobody knows, so llama-server says"
 
 
 def test_without_a_route_a_task_is_the_defaults() -> None:
     plain = CONFIG.model_copy(update={"routes": CONFIG.routes.model_copy(update={"think": None})})
-    target = resolve(plain, MODELS, "claude-opus-5", RequestFeatures(wants_thinking=True))
+    target = RoutingTable.build(plain, MODELS).resolve(
+        "claude-opus-5", RequestFeatures(wants_thinking=True)
+    )
     assert target is not None
     assert (target.name, target.route) == ("coder", "default")
 
 
 def test_in_place_of_a_model_others_answer_in_order() -> None:
-    target = resolve(CONFIG, MODELS, "coder", RequestFeatures())
+    target = RoutingTable.build(CONFIG, MODELS).resolve("coder", RequestFeatures())
     assert target is not None
-    assert [fallback.name for fallback in fallbacks(CONFIG, MODELS, target)] == [
+    assert [
+        fallback.name for fallback in RoutingTable.build(CONFIG, MODELS).with_fallbacks(target)
+    ] == [
         "coder",
         "big",
         "small",
     ]
-    long = long_context(CONFIG, MODELS)
+    long = RoutingTable.build(CONFIG, MODELS).long_context()
     assert long is not None
-    assert [fallback.name for fallback in fallbacks(CONFIG, MODELS, long)] == ["long"]
+    assert [
+        fallback.name for fallback in RoutingTable.build(CONFIG, MODELS).with_fallbacks(long)
+    ] == ["long"]
 
 
 IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "A" * 40}}

@@ -1,0 +1,171 @@
+"""The endpoints that a model answers: text, token counts, embeddings, rerankings, recordings.
+
+`app` routes to them; each validates a body, selects a target, and has the dispatcher send it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import web
+
+from llama_halo.contract.gateway_config import GatewayConfig
+from llama_halo.gateway.apis import anthropic, ollama, openai_audio
+from llama_halo.gateway.apis.client_api import ANTHROPIC
+from llama_halo.gateway.apis.exchange import ApiExchange
+from llama_halo.gateway.apis.openai_embeddings import EMBEDDINGS
+from llama_halo.gateway.apis.upstream_request import UpstreamRequest
+from llama_halo.gateway.apis.validation import checked_model, passed_on, session_of
+from llama_halo.gateway.dispatch.client_stream import ClientStream, send
+from llama_halo.gateway.dispatch.dispatcher import RequestDispatcher
+from llama_halo.gateway.dispatch.fast_path import FastPath
+from llama_halo.gateway.handler import Endpoint, RequestHandler
+from llama_halo.gateway.http import bodies
+from llama_halo.gateway.http.errors import UNREADABLE, unreadable
+from llama_halo.gateway.http.json_codec import dumps
+from llama_halo.gateway.info_routes import path_of
+from llama_halo.gateway.models.model import EMBEDDING, TRANSCRIPTION
+from llama_halo.gateway.models.model import RERANK as RERANKS
+from llama_halo.gateway.request_record import RequestRecord
+from llama_halo.gateway.routing.features import RequestFeatures, features_of
+from llama_halo.gateway.routing.selector import TargetSelector
+
+Json = dict[str, Any]
+Make = Callable[[Json], ApiExchange]
+
+
+class Endpoints:
+    """One router's data path."""
+
+    def __init__(
+        self,
+        config: GatewayConfig,
+        handler: RequestHandler,
+        selector: TargetSelector,
+        dispatcher: RequestDispatcher,
+    ) -> None:
+        self._config = config
+        self._handler = handler
+        self._selector = selector
+        self._dispatcher = dispatcher
+
+    def generate(self, validate: Callable[[Any], Json], make: Make) -> Endpoint:
+        """Return the handler of an API that generates text."""
+
+        async def handle(request: web.Request, record: RequestRecord) -> web.StreamResponse:
+            body = validate(
+                bodies.parsed(await bodies.read(request, self._handler.body_counter(record)))
+            )
+            record.requested_model = body["model"]
+            if shortcut := ollama.without_prompt(path_of(request), body):
+                self._selector.ensure_known(record.requested_model)
+                return json_response(shortcut, record)
+            tag, body = anthropic.take_tag(body) if record.api is ANTHROPIC else ("", body)
+            exchange = make(body)
+            session = session_of(request.headers, body)
+            count = UpstreamRequest(exchange.counts, exchange.body) if exchange.counts else None
+            targets = await self._selector.select(
+                tag or record.requested_model,
+                features_of(request.headers, body, record.body_bytes),
+                session=session,
+                count=count,
+            )
+            record.target = targets[0]
+            upstream_request = UpstreamRequest(
+                exchange.path,
+                exchange.body,
+                native_path=exchange.native_path,
+                client_body=body,
+                headers=passed_on(request.headers),
+            )
+            fast_path = FastPath(exchange.passthrough)
+            opened = self._dispatcher.stream(targets, upstream_request, fast_path, session=session)
+            if exchange.streams:
+                client = ClientStream(request, exchange, record, self._config.ping_seconds)
+                return await send(client, opened, fast_path)
+            async with opened as (record.target, events):
+                try:
+                    return json_response(
+                        await exchange.collect(record.count_tokens(events)), record
+                    )
+                except UNREADABLE as error:
+                    raise unreadable(error) from error
+
+        return handle
+
+    async def count_tokens(self, request: web.Request, record: RequestRecord) -> web.StreamResponse:
+        data = await bodies.read(request, self._handler.body_counter(record))
+        body = anthropic.validate(bodies.parsed(data))
+        record.requested_model = body["model"]
+        features = features_of(request.headers, body, record.body_bytes)
+        targets = await self._selector.select(
+            record.requested_model, features, session=session_of(request.headers, body), count=None
+        )
+        record.target = targets[0]
+        count = UpstreamRequest(anthropic.COUNT_PATH, anthropic.upstream_body(body))
+        return json_response(
+            {"input_tokens": await self._selector.count_tokens(targets[0], features, count)}, record
+        )
+
+    def json_endpoint(self, path: str, check: Callable[[Any], Json]) -> Endpoint:
+        """Return the handler of what is answered at once with one object."""
+
+        async def handle(request: web.Request, record: RequestRecord) -> web.StreamResponse:
+            body = check(
+                bodies.parsed(await bodies.read(request, self._handler.body_counter(record)))
+            )
+            return json_response(await self._ask_model(request, record, path, body), record)
+
+        return handle
+
+    async def embed(self, request: web.Request, record: RequestRecord) -> web.StreamResponse:
+        body = checked_model(
+            bodies.parsed(await bodies.read(request, self._handler.body_counter(record)))
+        )
+        asked = await self._ask_model(request, record, EMBEDDINGS, ollama.embedding(body))
+        return json_response(ollama.embedded(asked, body, path_of(request)), record)
+
+    async def _ask_model(
+        self, request: web.Request, record: RequestRecord, path: str, body: Json
+    ) -> Json:
+        record.requested_model = body["model"]
+        session = session_of(request.headers, body)
+        mode = EMBEDDING if path == EMBEDDINGS else RERANKS
+        targets = await self._selector.select(
+            record.requested_model, RequestFeatures(), session=session, count=None, mode=mode
+        )
+        upstream_request = UpstreamRequest(path, body)
+        record.target, answer = await self._dispatcher.ask(
+            targets, upstream_request, session=session
+        )
+        value = answer.value()
+        record.usage.note(value)
+        return {**value, "model": record.requested_model}
+
+    async def transcribe(self, request: web.Request, record: RequestRecord) -> web.StreamResponse:
+        """Pass a recording on; what is said in it comes back in the form that was asked for."""
+        form = await bodies.read_form(request, self._handler.body_counter(record))
+        record.requested_model = openai_audio.checked(form)
+        session = session_of(request.headers, {"user": record.request_id})
+        targets = await self._selector.select(
+            record.requested_model,
+            RequestFeatures(),
+            session=session,
+            count=None,
+            mode=TRANSCRIPTION,
+        )
+        upstream_request = UpstreamRequest(path_of(request), form=form)
+        record.target, answer = await self._dispatcher.ask(
+            targets, upstream_request, session=session
+        )
+        record.first_byte()
+        headers = {**record.headers(), "Content-Type": answer.content_type}
+        return web.Response(body=answer.data, headers=headers)
+
+
+def json_response(body: Json, record: RequestRecord) -> web.Response:
+    record.first_byte()
+    return web.Response(
+        body=dumps(body), content_type="application/json", charset="utf-8", headers=record.headers()
+    )

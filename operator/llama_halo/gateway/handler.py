@@ -1,0 +1,192 @@
+"""What every request passes, whichever API it came by: keys, limits, errors, and the log line.
+
+`app` wraps each endpoint with `RequestHandler.wrap`. Knows no API's bodies and no model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from llama_halo.gateway.apis.client_api import Api
+from llama_halo.gateway.auth import Keys
+from llama_halo.gateway.http import bodies
+from llama_halo.gateway.http.errors import UNREADABLE, Failure, broken, ending
+from llama_halo.gateway.metrics import GatewayMetrics
+from llama_halo.gateway.request_record import RequestRecord
+from llama_halo.gateway.routing.clients import client_of
+
+log = logging.getLogger(__name__)
+
+MOST_REQUESTS = 4096
+"""At once, open streams and held ones included."""
+MOST_NAME_LETTERS = 100
+"""Of the name that a client asked for, in the log."""
+Endpoint = Callable[[web.Request, RequestRecord], Awaitable[web.StreamResponse]]
+
+
+class RequestHandler:
+    """All requests that are being answered, and the limits that they share."""
+
+    def __init__(self, keys: Keys, metrics: GatewayMetrics) -> None:
+        self._keys = keys
+        self._metrics = metrics
+        self._records: dict[str, RequestRecord] = {}
+        """By the request's number."""
+        self._body_bytes = 0
+        self.draining = False
+        """The Service and kept connections are to go elsewhere."""
+        self.idle = asyncio.Event()
+        self.idle.set()
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._records)
+
+    def others(self, record: RequestRecord) -> list[RequestRecord]:
+        """Return all requests in flight but one."""
+        return [other for other in self._records.values() if other is not record]
+
+    def abort(self) -> None:
+        """End every open request; each client gets an error."""
+        for record in self._records.values():
+            record.aborted = True
+            if record.task:
+                record.task.cancel()
+
+    def wrap(
+        self, api: Api, endpoint: Endpoint
+    ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        """Return an aiohttp handler that runs an endpoint of one API."""
+
+        async def handler(request: web.Request) -> web.StreamResponse:
+            if request.method == "OPTIONS":
+                return self._preflight(request)
+            record = RequestRecord(api, client_of(request.headers), task=asyncio.current_task())
+            status = 499  # unless an answer says otherwise, the client went away
+            self._enter(record)
+            try:
+                self._keys.check(request.headers)
+                self._check_limits(request)
+                response = await endpoint(request, record)
+                status = response.status
+                return response
+            except (Failure, web.HTTPRequestEntityTooLarge, *UNREADABLE) as error:
+                record.failure = _failure_of(error, record)
+                return _error_response(record.failure, record)
+            except asyncio.CancelledError:
+                if not record.aborted:
+                    raise
+                record.failure = ending()
+                return _error_response(record.failure, record)
+            except ConnectionResetError:
+                raise asyncio.CancelledError from None  # the client went away while we wrote
+            finally:
+                self._leave(record)
+                self._account(record, request.path, status)
+                record.failure = record.task = None  # no cycle: those are collected seldom
+
+        return handler
+
+    def body_counter(self, record: RequestRecord) -> Callable[[int], None]:
+        """Return a callback that counts the bytes of a body: all bodies together have a limit."""
+
+        def count(size: int) -> None:
+            self._body_bytes += size
+            record.body_bytes += size
+            if self._body_bytes > bodies.MOST_AT_ONCE_BYTES:
+                raise Failure(429, "too many large requests at once", retry_after_seconds=5)
+
+        return count
+
+    async def prepare_response(self, _: web.Request, response: web.StreamResponse) -> None:
+        """Close kept connections while draining; let pages of any site read answers that need a
+        key, and no others."""
+        if self.draining:
+            response.force_close()
+        if self._keys.required:
+            response.headers["Access-Control-Allow-Origin"] = "*"
+            response.headers["Access-Control-Expose-Headers"] = "request-id, x-model, x-route"
+
+    def _check_limits(self, request: web.Request) -> None:
+        """Refuse more requests than there is memory for, and a body that says it is too large."""
+        if self.in_flight > MOST_REQUESTS:
+            raise Failure(429, "too many requests at once", retry_after_seconds=5)
+        if (request.content_length or 0) > bodies.LIMIT_BYTES:
+            raise bodies.too_large()
+
+    def _enter(self, record: RequestRecord) -> None:
+        self._records[record.request_id] = record
+        self._metrics.in_flight.inc()
+        self.idle.clear()
+
+    def _leave(self, record: RequestRecord) -> None:
+        del self._records[record.request_id]
+        self._body_bytes -= record.body_bytes
+        self._metrics.in_flight.dec()
+        if not self.in_flight:
+            self.idle.set()
+
+    def _preflight(self, request: web.Request) -> web.StreamResponse:
+        """Answer what a browser asks before it lets a page of another site send a request."""
+        allowed = {
+            "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
+            "Access-Control-Allow-Headers": request.headers.get(
+                "Access-Control-Request-Headers", "authorization, content-type, x-api-key"
+            ),
+            "Access-Control-Max-Age": "86400",
+        }
+        methods = {"Allow": "GET, HEAD, POST, OPTIONS"}
+        return web.Response(status=204, headers=methods | (allowed if self._keys.required else {}))
+
+    def _account(self, record: RequestRecord, path: str, status: int) -> None:
+        model = record.target.name if record.target else ""
+        route = record.target.route if record.target else ""
+        failure = record.failure
+        status = failure.status if failure else status
+        self._metrics.done(record, model, route, status)
+        log.info(
+            "request",
+            extra={
+                "path": path,
+                "api": record.api.name,
+                "client": record.client,
+                "asked": record.requested_model[:MOST_NAME_LETTERS],
+                "model": model,
+                "route": route,
+                "status": status,
+                "request_id": record.request_id,
+                **({"error": failure.log_message, "code": failure.code} if failure else {}),
+                "duration_ms": round((time.monotonic() - record.started) * 1000, 1),
+                "first_byte_ms": record.first_byte_seconds
+                and round(record.first_byte_seconds * 1000, 1),
+                "prompt_tokens": record.usage.prompt,
+                "cached_tokens": record.usage.cached,
+                "answer_tokens": record.usage.answer,
+            },
+        )
+
+
+def _failure_of(error: Exception, record: RequestRecord) -> Failure:
+    """Return the failure that a client gets for an error."""
+    if isinstance(error, Failure):
+        return error
+    if isinstance(error, web.HTTPRequestEntityTooLarge):
+        return bodies.too_large()
+    if isinstance(error, RecursionError):
+        return Failure(400, "the request is nested too deeply")
+    # Something that neither we nor the model's server should have sent or taken.
+    log.error("request failed", extra={"request_id": record.request_id}, exc_info=error)
+    return broken(error)
+
+
+def _error_response(failure: Failure, record: RequestRecord) -> web.Response:
+    return web.json_response(
+        record.api.error(failure, record.request_id),
+        status=failure.status,
+        headers={**record.headers(), **failure.headers},
+    )
