@@ -11,15 +11,9 @@ import random
 import statistics
 import time
 
-from llama_halo.plan import labels
-from llama_halo.plan.facts import (
-    MemoryReservation,
-    ModelUsage,
-    NodeFacts,
-    OnDemand,
-    Phase,
-    ResourceDemand,
-)
+from llama_halo.contract import labels
+from llama_halo.contract.lease import Phase
+from llama_halo.plan.facts import MemoryReservation, ModelUsage, NodeFacts, OnDemand, ResourceDemand
 from llama_halo.plan.placement import place
 
 GIB = 1024

@@ -19,6 +19,7 @@ import pytest
 
 from hack.testbed.cluster import Testbed
 from llama_halo.contract.gateway_config import GatewayConfig
+from llama_halo.contract.lease import Phase
 from llama_halo.controllers.placement import unloader
 from llama_halo.controllers.placement.controller import on_change
 from llama_halo.controllers.state import OperatorState
@@ -28,7 +29,6 @@ from llama_halo.kube.pods import PodClient
 from llama_halo.kube.resources import LEASE, LLAMAMODEL
 from llama_halo.kube.workqueue import Queue
 from llama_halo.metrics import OperatorMetrics
-from llama_halo.plan.facts import Phase
 from llama_halo.settings import Settings
 from tests.gateway.conftest import NAMESPACE, Process, StartGateway
 from tests.support.api import Api, administrators, eventually

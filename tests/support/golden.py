@@ -9,7 +9,7 @@ import yaml
 
 from llama_halo.api.llamamodel import LlamaModelSpec
 from llama_halo.api.modelrouter import ModelRouterSpec
-from llama_halo.plan import labels
+from llama_halo.plan import children
 from llama_halo.plan.facts import (
     Assignment,
     ChatTemplateFacts,
@@ -61,7 +61,7 @@ def plan(resource: dict[str, Any], *, uid: str = UID) -> Outcome:
     template = ChatTemplateFacts(TEMPLATE if spec.chat_template else "")
     model_demand = demand(owner, spec, FileFacts())
     assert model_demand is not None
-    name = labels.deployment_name(owner.name, NODES[0])
+    name = children.deployment_name(owner.name, NODES[0])
     old = DeploymentFacts(name=name, node=NODES[0], config_hash="", settled=True)
     facts = ModelFacts(
         owner=owner,

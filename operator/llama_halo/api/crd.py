@@ -10,9 +10,10 @@ import hashlib
 import json
 from typing import Any
 
-from llama_halo.api import GROUP, VERSION, llamamodel, modelrouter
+from llama_halo.api import llamamodel, modelrouter
 from llama_halo.api.llamamodel_status import LlamaModelStatus
 from llama_halo.api.schema import Schema
+from llama_halo.contract.labels import GROUP, VERSION
 from llama_halo.errors import SchemaError
 
 HASH_ANNOTATION = f"{GROUP}/schema-hash"

@@ -31,9 +31,10 @@ from llama_halo.api.schema import (
     rules,
 )
 from llama_halo.api.server_flags import ENV_RULES, EXTRA_ARGS_RULES
+from llama_halo.contract.labels import LLAMAMODELS
 
 KIND = "LlamaModel"
-PLURAL = "llamamodels"
+PLURAL = LLAMAMODELS
 
 
 class Backend(StrEnum):

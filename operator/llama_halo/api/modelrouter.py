@@ -27,9 +27,10 @@ from llama_halo.api.schema import (
     rule,
     rules,
 )
+from llama_halo.contract.labels import MODELROUTERS
 
 KIND = "ModelRouter"
-PLURAL = "modelrouters"
+PLURAL = MODELROUTERS
 
 ENGINES = ("gateway", "claudeCodeRouter", "liteLLM", "llamaSwap")
 ROUTES = ("default", "background", "think", "longContext", "webSearch", "image", "subagent")

@@ -9,14 +9,13 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from llama_halo.api.reasons import ConditionType, Reason
+from llama_halo.contract.lease import GATEWAY_PREFIX, PHASE_ANNOTATION, Phase, lease_name
+from llama_halo.contract.reasons import ConditionType, Reason
 from llama_halo.controllers.facts import owner_of
 from llama_halo.errors import ClusterError, Conflict, NotFound, SettingsError
 from llama_halo.kube.apply import MANAGER, with_applied_hash
 from llama_halo.kube.client import UNREACHABLE, KubeClient, current_namespace
 from llama_halo.kube.resources import LEASE, LLAMAMODEL
-from llama_halo.plan import labels
-from llama_halo.plan.facts import Phase
 from llama_halo.plan.llamamodel import lease
 from llama_halo.status.conditions import condition
 
@@ -26,7 +25,7 @@ SAY_SECONDS = 5.0
 ASK_SECONDS, MOST_ASKED = 5.0, 6
 """Who was just answered counts as somebody who uses the model for a quarter of a minute."""
 LOOK_SECONDS = 0.5
-ENTRY = f"{labels.GATEWAY_PREFIX}llama-halo-cli"
+ENTRY = f"{GATEWAY_PREFIX}llama-halo-cli"
 
 
 class Target:
@@ -55,13 +54,13 @@ class Target:
     async def say(self, text: str | None) -> None:
         """Say how many requests for the model are in flight here, as a gateway does."""
         body = {"metadata": {"annotations": {ENTRY: text}}}
-        await self._cluster.merge(LEASE, self.namespace, labels.lease_name(self.name), body)
+        await self._cluster.merge(LEASE, self.namespace, lease_name(self.name), body)
 
     async def phase(self) -> tuple[str, str]:
         """Return the phase of its Lease and the Lease's version."""
-        name = labels.lease_name(self.name)
+        name = lease_name(self.name)
         metadata = (await self._cluster.get(LEASE, self.namespace, name))["metadata"]
-        phase = (metadata.get("annotations") or {}).get(labels.PHASE, "")
+        phase = (metadata.get("annotations") or {}).get(PHASE_ANNOTATION, "")
         return phase, metadata["resourceVersion"]
 
     async def move(self, model: Json, old: Phase, new: Phase) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from llama_halo.api import API_VERSION
+from llama_halo.contract.labels import API_VERSION
 from llama_halo.errors import SettingsError
 from llama_halo.plan.quantity import human_gib, mebibytes
 

@@ -14,7 +14,7 @@ from llama_halo.cli.env import KEY_VARIABLE
 from llama_halo.errors import ClusterError, NotFound, SettingsError
 from llama_halo.kube.client import UNREACHABLE, KubeClient, current_namespace
 from llama_halo.kube.resources import LLAMAMODEL, MODELROUTER, Resource
-from llama_halo.plan.labels import router_name
+from llama_halo.plan.children import router_name
 
 Json = dict[str, Any]
 PATH = "/v1/chat/completions"

@@ -9,9 +9,9 @@ import os
 from dataclasses import asdict, fields
 from pathlib import Path
 
+from llama_halo.contract.labels import MACHINE as MACHINE_ANNOTATION
 from llama_halo.errors import SettingsError
 from llama_halo.kube.resources import NODE
-from llama_halo.node_agent.agent import MACHINE_ANNOTATION
 from llama_halo.node_agent.findings import PROBLEM, findings, gpu_budget_mib
 from llama_halo.node_agent.machine import Machine, read_machine
 

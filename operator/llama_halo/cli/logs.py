@@ -7,9 +7,9 @@ import os
 import shutil
 import subprocess
 
+from llama_halo.contract.labels import FILES_OF, MODEL, ROUTER
 from llama_halo.errors import SettingsError
 from llama_halo.kube.client import current_namespace
-from llama_halo.plan.labels import FILES_OF, MODEL, ROUTER
 
 OF = {"server": f"{MODEL}={{}}", "router": f"{ROUTER}={{}}", "files": f"{FILES_OF}={{}}"}
 

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from textwrap import wrap
 from typing import Any
 
-from llama_halo.api.reasons import ConditionType
-from llama_halo.plan import labels
+from llama_halo.contract import labels
+from llama_halo.contract.reasons import ConditionType
 from llama_halo.plan.quantity import human_gib, mebibytes
 from llama_halo.settings import Settings
 from llama_halo.status.conditions import condition

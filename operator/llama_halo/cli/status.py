@@ -10,11 +10,11 @@ import sys
 from datetime import UTC, datetime
 
 from llama_halo.cli.report import ClusterSnapshot, report, text
+from llama_halo.contract.labels import MODEL
 from llama_halo.errors import ClusterError, SettingsError
 from llama_halo.kube.client import UNREACHABLE, KubeClient
 from llama_halo.kube.events import CONTROLLER
 from llama_halo.kube.resources import EVENT, LLAMAMODEL, MODELROUTER, NODE, POD
-from llama_halo.plan.labels import MODEL
 
 EVERY_SECONDS = 2
 MOST_COLUMNS = 10_000

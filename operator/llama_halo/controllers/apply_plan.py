@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llama_halo.api.reasons import FAILED_REASONS, Reason
+from llama_halo.contract.reasons import FAILED_REASONS, Reason
 from llama_halo.controllers.state import OperatorState
 from llama_halo.errors import ClusterError
 from llama_halo.kube.apply import Applied, apply_and_prune

@@ -9,10 +9,11 @@ from datetime import datetime
 from itertools import chain
 
 from llama_halo.api.llamamodel import LlamaModelSpec
+from llama_halo.contract import labels
 from llama_halo.controllers.file_facts import build_file_facts
 from llama_halo.controllers.state import OperatorState
 from llama_halo.kube.cache import Object, ObjectCache, key_of
-from llama_halo.plan import chat_template, labels
+from llama_halo.plan import chat_template
 from llama_halo.plan.facts import (
     DeploymentFacts,
     ModelFacts,

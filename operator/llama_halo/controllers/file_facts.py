@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 
+from llama_halo.contract import labels
 from llama_halo.controllers.state import OperatorState
 from llama_halo.errors import DamagedGGUF
 from llama_halo.kube.cache import Key, Object, key_of
 from llama_halo.kube.resources import CLAIM, CONFIG_MAP
-from llama_halo.plan import labels
 from llama_halo.plan.facts import (
     ChatTemplateFacts,
     ClaimFacts,

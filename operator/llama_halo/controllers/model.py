@@ -6,6 +6,8 @@ import time
 from typing import Any
 
 from llama_halo.api.llamamodel import LlamaModelSpec
+from llama_halo.contract import labels
+from llama_halo.contract.lease import Phase
 from llama_halo.controllers.facts import build_model_facts, owner_of
 from llama_halo.controllers.file_facts import build_file_facts, claim_key
 from llama_halo.controllers.placement.controller import request_placement
@@ -14,8 +16,7 @@ from llama_halo.controllers.state import OperatorState
 from llama_halo.controllers.validate import validate
 from llama_halo.kube.apply import Applied
 from llama_halo.kube.cache import Object, key_of
-from llama_halo.plan import labels
-from llama_halo.plan.facts import ModelFacts, Phase
+from llama_halo.plan.facts import ModelFacts
 from llama_halo.plan.llamamodel import plan_llamamodel
 from llama_halo.plan.outcome import Invalid, Outcome, Plan
 from llama_halo.status.llamamodel import Children, llamamodel_status

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from llama_halo.contract import labels
 from llama_halo.kube.cache import Object
 from llama_halo.kube.pods import Answer
-from llama_halo.plan import labels
 
 NO_SUCH_PAGE = (404, 501)
 """Answers of a server that was started without its list of slots."""

@@ -10,7 +10,7 @@ import logging
 import time
 from datetime import UTC, datetime
 
-from llama_halo.api.reasons import ConditionType
+from llama_halo.contract.reasons import ConditionType
 from llama_halo.controllers import model, router
 from llama_halo.controllers.apply_plan import apply_plan, requeue_after
 from llama_halo.controllers.placement.controller import run_placement

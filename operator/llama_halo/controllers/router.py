@@ -12,7 +12,7 @@ from llama_halo.controllers.validate import validate
 from llama_halo.kube.apply import Applied
 from llama_halo.kube.cache import Key, Object, key_of
 from llama_halo.kube.resources import LLAMAMODEL, MODELROUTER
-from llama_halo.plan import labels
+from llama_halo.plan import children
 from llama_halo.plan.modelrouter import plan_modelrouter
 from llama_halo.plan.outcome import Invalid, Outcome
 from llama_halo.status.modelrouter import ServedModel, modelrouter_status
@@ -33,7 +33,7 @@ def build_status(
     spec = validate(ModelRouterSpec, cr, state.specs)
     key = key_of(cr)
     valid = None if isinstance(spec, Invalid) else spec
-    deployment = Key("Deployment", key.namespace, labels.router_name(key.name))
+    deployment = Key("Deployment", key.namespace, children.router_name(key.name))
     return modelrouter_status(
         owner_of(cr),
         spec=valid,

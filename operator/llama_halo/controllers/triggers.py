@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from llama_halo.api import GROUP
+from llama_halo.contract import labels
+from llama_halo.contract.labels import GROUP
 from llama_halo.controllers.pollers.downloads import watch_download
 from llama_halo.controllers.pollers.pod_creation import watch_creation
 from llama_halo.controllers.router import enqueue_routers
 from llama_halo.controllers.state import OperatorState
 from llama_halo.kube.cache import Object, key_of, owner_key
 from llama_halo.kube.resources import LABELLED, Resource
-from llama_halo.plan import labels
 
 OWN_LABEL = f"{labels.MANAGED_BY}={labels.PART_OF}"
 

@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from llama_halo.api.reasons import Reason
 from llama_halo.api.schema import Schema
+from llama_halo.contract.reasons import Reason
 from llama_halo.kube.cache import Key, key_of
 from llama_halo.plan.outcome import Invalid
 

@@ -10,13 +10,13 @@ import time
 from dataclasses import replace
 
 from llama_halo.api.llamamodel import LlamaModelSpec
-from llama_halo.api.reasons import ConditionType, Reason
+from llama_halo.contract import labels
+from llama_halo.contract.lease import Phase
+from llama_halo.contract.reasons import ConditionType, Reason
 from llama_halo.controllers.model_servers import is_busy, is_server
 from llama_halo.controllers.state import Attempts, OperatorState
 from llama_halo.controllers.validate import validate
 from llama_halo.kube.cache import Key, Object, key_of
-from llama_halo.plan import labels
-from llama_halo.plan.facts import Phase
 from llama_halo.plan.outcome import Invalid
 from llama_halo.plan.server import PORT
 from llama_halo.status.conditions import condition

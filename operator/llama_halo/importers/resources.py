@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
-from llama_halo.api import API_VERSION
 from llama_halo.api.llamamodel import LlamaModelSpec
 from llama_halo.api.modelrouter import ModelRouterSpec
+from llama_halo.contract.labels import API_VERSION
 from llama_halo.errors import SettingsError
 from llama_halo.importers.result import FoundModel, ImportResult, Json, Note, Outcome
 from llama_halo.importers.secrets import cleaned

@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from llama_halo.contract import labels
 from llama_halo.errors import ClusterError, NotFound
 from llama_halo.kube.cache import Key, Object, ObjectCache, key_of
 from llama_halo.kube.diff import difference
 from llama_halo.kube.protocol import KubeApi
 from llama_halo.kube.repair_limiter import RepairLimiter
 from llama_halo.kube.resources import BY_KIND, PRUNED
-from llama_halo.plan import labels
 from llama_halo.plan.hashing import content_hash
 from llama_halo.plan.outcome import Plan, Ref, ref_of
 

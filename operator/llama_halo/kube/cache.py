@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from llama_halo.api import llamamodel, modelrouter
-from llama_halo.plan import labels
+from llama_halo.contract import labels
 
 Object = Mapping[str, Any]
 TOMBSTONES = 10_000

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from llama_halo.api import GROUP
-from llama_halo.api.reasons import FAILED_REASONS, STALLED_REASONS, ConditionType, Reason
+from llama_halo.contract.labels import GROUP
+from llama_halo.contract.reasons import FAILED_REASONS, STALLED_REASONS, ConditionType, Reason
 from llama_halo.errors import ClusterError, Conflict
 from llama_halo.kube.cache import Object, key_of
 from llama_halo.kube.protocol import KubeApi

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llama_halo.api import API_VERSION, llamamodel, modelrouter
+from llama_halo.api import llamamodel, modelrouter
+from llama_halo.contract.labels import API_VERSION
 
 
 @dataclass(frozen=True)

@@ -17,14 +17,12 @@ import aiohttp
 from prometheus_client import CollectorRegistry, Gauge, Info
 
 from llama_halo.api_server import FAILED, ApiServer, certificate_problem, checked
+from llama_halo.contract import labels
 from llama_halo.node_agent.findings import PROBLEM, findings, gpu_budget_mib
 from llama_halo.node_agent.machine import Machine, Readings, read_machine, read_now
 
 log = logging.getLogger(__name__)
 
-STRIX_HALO_LABEL = "llama-halo.dev/strix-halo"
-GPU_MEMORY_ANNOTATION = "llama-halo.dev/gpu-memory"
-MACHINE_ANNOTATION = "llama-halo.dev/machine"
 MANAGER = "llama-halo-node-agent"
 LOOK_SECONDS = 30
 _TIMEOUT = aiohttp.ClientTimeout(total=10)
@@ -36,11 +34,11 @@ def node_patches(node: str, machine: Machine) -> dict[str, dict[str, Any]]:
     """Return what is applied to a Node, by field manager: what the machine is, the label that it is
     a Strix Halo, and the budget of GPU memory. A GPU that does not work has a budget of nothing."""
     strix_halo = machine.strix_halo
-    budget = {GPU_MEMORY_ANNOTATION: f"{gpu_budget_mib(machine)}Mi"} if strix_halo else {}
-    node_annotations = {MACHINE_ANNOTATION: json.dumps(asdict(machine), sort_keys=True)}
+    budget = {labels.GPU_MEMORY: f"{gpu_budget_mib(machine)}Mi"} if strix_halo else {}
+    node_annotations = {labels.MACHINE: json.dumps(asdict(machine), sort_keys=True)}
     return {
         MANAGER: _patch(node, annotations=node_annotations),
-        f"{MANAGER}-label": _patch(node, labels={STRIX_HALO_LABEL: "true"} if strix_halo else {}),
+        f"{MANAGER}-label": _patch(node, labels={labels.STRIX_HALO: "true"} if strix_halo else {}),
         f"{MANAGER}-budget": _patch(node, annotations=budget),
     }
 

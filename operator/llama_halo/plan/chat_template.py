@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from llama_halo.api.llamamodel import LlamaModelSpec
-from llama_halo.api.reasons import Reason
+from llama_halo.contract.reasons import Reason
 from llama_halo.plan.config_maps import config_map
 from llama_halo.plan.facts import FileFacts, Owner
 from llama_halo.plan.hashing import content_hash

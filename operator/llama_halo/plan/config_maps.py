@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from llama_halo.plan import labels
+from llama_halo.plan import children
 from llama_halo.plan.facts import Owner
 
 
@@ -14,7 +14,7 @@ def config_map(owner: Owner, name: str, files: Mapping[str, str]) -> dict[str, A
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": labels.metadata(owner, name),
+        "metadata": children.child_metadata(owner, name),
         "immutable": True,
         "data": dict(files),
     }

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from llama_halo.api.reasons import Reason
-from llama_halo.plan.facts import ModelUsage, Phase, ResourceDemand
+from llama_halo.contract.lease import Phase
+from llama_halo.contract.reasons import Reason
+from llama_halo.plan.facts import ModelUsage, ResourceDemand
 from llama_halo.plan.ledger import Ledger
 
 _UNUSED = ModelUsage()

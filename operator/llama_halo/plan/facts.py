@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 from llama_halo.api.llamamodel import Backend
 from llama_halo.api.pod import Toleration
-from llama_halo.api.reasons import Reason
+from llama_halo.contract.lease import Phase
+from llama_halo.contract.reasons import Reason
 from llama_halo.gguf.companions import Companion
 from llama_halo.gguf.profile import Profile
 
-BUSY_SECONDS = 15.0
-"""A gateway with requests in flight writes every 5 s; after three times that it is gone."""
 INSPECT, FETCH = "inspect", "fetch"
 """What a Job does about a file."""
 
@@ -155,16 +153,6 @@ class FileFacts:
     """Of a spec that names one."""
     recorded: bool = True
     """Whether the status has all of it: until then the Jobs that say so stay."""
-
-
-class Phase(StrEnum):
-    """What a model is told to be; kept on its Lease, where gateways read it."""
-
-    NEW = ""
-    IDLE = "Idle"
-    LOADED = "Loaded"
-    UNLOADING = "Unloading"
-    """Being asked whether it is really idle: nobody sends it anything new."""
 
 
 @dataclass(frozen=True)

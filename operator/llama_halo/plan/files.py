@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llama_halo.api.llamamodel import LlamaModelSpec, Source
-from llama_halo.api.reasons import Reason
-from llama_halo.plan import labels
+from llama_halo.contract import labels
+from llama_halo.contract.reasons import Reason
 from llama_halo.plan.facts import FETCH, INSPECT, Inspection, JobFacts, ModelFacts, Problem
 from llama_halo.plan.jobs import job
 from llama_halo.plan.model_files import (

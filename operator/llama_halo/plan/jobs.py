@@ -6,7 +6,8 @@ from typing import Any
 
 from llama_halo.api.llamamodel import LlamaModelSpec, Source
 from llama_halo.api.schema import KeyReference
-from llama_halo.plan import labels, server
+from llama_halo.contract import labels
+from llama_halo.plan import children, server
 from llama_halo.plan.facts import FETCH, INSPECT, Defaults, Owner
 from llama_halo.plan.hashing import content_hash
 from llama_halo.plan.pods import pinned, pod_additions
@@ -40,7 +41,7 @@ def job(  # noqa: PLR0913  (all that a Job depends on, by name)
     pod = _pod(spec, defaults, work=work, node=node, source=source, arguments=arguments)
     depends_on = [role, node, about, requested_at, arguments, _secret_names(source)]
     name = f"{owner.name}-{work}-{content_hash(depends_on, 5)}"
-    metadata = labels.metadata(owner, name)
+    metadata = children.child_metadata(owner, name)
     metadata["labels"] |= {labels.WORK: work, labels.ROLE: role}
     metadata["annotations"] = {labels.SOURCE: about} | (
         ({labels.NODE: node} if node else {})
@@ -58,7 +59,7 @@ def job(  # noqa: PLR0913  (all that a Job depends on, by name)
 
 
 def _pod_labels(owner: Owner, work: str) -> dict[str, str]:
-    pod_labels = labels.common(owner)
+    pod_labels = children.common_labels(owner)
     del pod_labels[labels.MODEL]
     return {
         **pod_labels,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Set
 from dataclasses import dataclass, field
 
-from llama_halo.plan import labels
+from llama_halo.contract import labels
 from llama_halo.plan.facts import NodeConstraints, NodeFacts, ResourceDemand, Taint
 
 # What tells a Strix Halo node where spec.pod.nodeSelector says nothing; any one suffices. Most of

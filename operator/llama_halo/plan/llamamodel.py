@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from llama_halo.api.llamamodel import Backend, LlamaModelSpec
-from llama_halo.api.reasons import Reason
-from llama_halo.plan import chat_template, labels, server
+from llama_halo.contract import labels
+from llama_halo.contract.lease import PHASE_ANNOTATION, Phase, lease_name
+from llama_halo.contract.reasons import Reason
+from llama_halo.plan import chat_template, children, server
 from llama_halo.plan.facts import (
     Assignment,
     FileFacts,
@@ -14,7 +16,6 @@ from llama_halo.plan.facts import (
     NodeConstraints,
     OnDemand,
     Owner,
-    Phase,
     ResourceDemand,
 )
 from llama_halo.plan.files import Files, plan_files
@@ -233,9 +234,9 @@ def _standing(spec: LlamaModelSpec, facts: ModelFacts, phase: Phase) -> list[Obj
 def lease(owner: Owner, phase: Phase) -> dict[str, Any]:
     """Return the Lease of a model on demand, or of one that rolls when idle: gateways say there
     that they have requests for it."""
-    metadata = labels.metadata(owner, labels.lease_name(owner.name))
+    metadata = children.child_metadata(owner, lease_name(owner.name))
     if phase:
-        metadata["annotations"] = {labels.PHASE: str(phase)}
+        metadata["annotations"] = {PHASE_ANNOTATION: str(phase)}
     return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata}
 
 
@@ -243,10 +244,10 @@ def _service(owner: Owner) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": labels.metadata(owner, owner.name),
+        "metadata": children.child_metadata(owner, owner.name),
         "spec": {
             "type": "ClusterIP",
-            "selector": labels.selector(owner),
+            "selector": children.selector_labels(owner),
             "ports": [
                 {"name": "http", "port": server.PORT, "targetPort": "http", "protocol": "TCP"}
             ],
@@ -288,12 +289,12 @@ def _deployment(  # noqa: PLR0913  (all that a Deployment depends on, by name)
     sizing: Sizing,
     patience: int,
 ) -> dict[str, Any]:
-    name = labels.deployment_name(owner.name, node)
+    name = children.deployment_name(owner.name, node)
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         "metadata": {
-            **labels.metadata(owner, name),
+            **children.child_metadata(owner, name),
             "annotations": {labels.NODE: node},
         },
         "spec": {
@@ -307,7 +308,7 @@ def _deployment(  # noqa: PLR0913  (all that a Deployment depends on, by name)
                 "metadata": {
                     "labels": {
                         **extra_labels(spec.pod),
-                        **labels.common(owner),
+                        **children.common_labels(owner),
                         labels.DEPLOYMENT: name,
                     },
                     "annotations": {

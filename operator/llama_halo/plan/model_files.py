@@ -6,7 +6,7 @@ from collections.abc import Iterable, Set
 from dataclasses import dataclass
 
 from llama_halo.api.llamamodel import Backend, LlamaModelSpec, Memory, Mode, Source
-from llama_halo.api.reasons import Reason
+from llama_halo.contract.reasons import Reason
 from llama_halo.gguf.companions import ADAPTER, PROJECTOR
 from llama_halo.gguf.whisper import WHISPER
 from llama_halo.plan.facts import FETCH, FileFacts, Inspection

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from llama_halo.api.modelrouter import ModelRouterSpec
-from llama_halo.api.reasons import Reason
-from llama_halo.plan import labels
+from llama_halo.contract import labels
+from llama_halo.contract.reasons import Reason
+from llama_halo.plan import children
 from llama_halo.plan.config_maps import config_map
 from llama_halo.plan.engines.choice import engine_of
 from llama_halo.plan.facts import Owner, RouterFacts
@@ -29,7 +30,7 @@ def plan_modelrouter(spec: ModelRouterSpec, facts: RouterFacts) -> Outcome:
         return Invalid(Reason.INVALID_SPEC, refusal)
     files = engine.files(owner, spec)
     config_hash = content_hash(files)
-    config_name = f"{labels.router_name(owner.name)}-config-{config_hash}"
+    config_name = f"{children.router_name(owner.name)}-config-{config_hash}"
     replicas = 1 if spec.replicas is None else spec.replicas
     objects: list[Object] = [
         config_map(owner, config_name, files),
@@ -53,24 +54,24 @@ def url(owner: Owner, spec: ModelRouterSpec, cluster_domain: str) -> str:
     """Return the address inside the cluster; the domain is left out where it is the usual one."""
     port = (spec.service and spec.service.port) or DEFAULT_PORT
     suffix = "" if cluster_domain == "cluster.local" else f".{cluster_domain}"
-    return f"http://{labels.router_name(owner.name)}.{owner.namespace}.svc{suffix}:{port}"
+    return f"http://{children.router_name(owner.name)}.{owner.namespace}.svc{suffix}:{port}"
 
 
 def _service_account(owner: Owner) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "ServiceAccount",
-        "metadata": labels.metadata(owner, labels.router_name(owner.name)),
+        "metadata": children.child_metadata(owner, children.router_name(owner.name)),
     }
 
 
 def _role_binding(owner: Owner, spec: ModelRouterSpec) -> dict[str, Any]:
-    name = labels.router_name(owner.name)
+    name = children.router_name(owner.name)
     account = (spec.pod and spec.pod.service_account_name) or name
     return {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "RoleBinding",
-        "metadata": labels.metadata(owner, name),
+        "metadata": children.child_metadata(owner, name),
         "roleRef": {
             "apiGroup": "rbac.authorization.k8s.io",
             "kind": "ClusterRole",
@@ -82,7 +83,7 @@ def _role_binding(owner: Owner, spec: ModelRouterSpec) -> dict[str, Any]:
 
 def _service(owner: Owner, spec: ModelRouterSpec) -> dict[str, Any]:
     options = spec.service
-    metadata = labels.metadata(owner, labels.router_name(owner.name))
+    metadata = children.child_metadata(owner, children.router_name(owner.name))
     if options and options.annotations:
         metadata["annotations"] = dict(options.annotations)
     port: dict[str, Any] = {
@@ -95,7 +96,7 @@ def _service(owner: Owner, spec: ModelRouterSpec) -> dict[str, Any]:
         port["nodePort"] = options.node_port
     service: dict[str, Any] = {
         "type": (options and options.type) or "ClusterIP",
-        "selector": labels.selector(owner),
+        "selector": children.selector_labels(owner),
         "ports": [port],
     }
     if options and options.load_balancer_class:
@@ -111,12 +112,12 @@ def _deployment(
     config_name: str,
     config_hash: str,
 ) -> dict[str, Any]:
-    name = labels.router_name(owner.name)
-    selector = labels.selector(owner)
+    name = children.router_name(owner.name)
+    selector = children.selector_labels(owner)
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": labels.metadata(owner, name),
+        "metadata": children.child_metadata(owner, name),
         "spec": {
             "replicas": 1 if spec.replicas is None else spec.replicas,
             "strategy": _strategy(spec),
@@ -124,7 +125,7 @@ def _deployment(
             "selector": {"matchLabels": selector},
             "template": {
                 "metadata": {
-                    "labels": {**extra_labels(spec.pod), **labels.common(owner)},
+                    "labels": {**extra_labels(spec.pod), **children.common_labels(owner)},
                     "annotations": {
                         **extra_annotations(spec.pod),
                         labels.CONFIG_HASH: config_hash,
@@ -159,6 +160,6 @@ def _disruption_budget(owner: Owner) -> dict[str, Any]:
     return {
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",
-        "metadata": labels.metadata(owner, labels.router_name(owner.name)),
-        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": labels.selector(owner)}},
+        "metadata": children.child_metadata(owner, children.router_name(owner.name)),
+        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": children.selector_labels(owner)}},
     }

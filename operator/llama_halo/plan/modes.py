@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from llama_halo.api.llamamodel import Backend, LlamaModelSpec, Mode
-from llama_halo.api.reasons import Reason
+from llama_halo.contract.reasons import Reason
 from llama_halo.plan.outcome import Invalid
 
 _LLAMA_SERVERS_OWN = (

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from llama_halo.api.reasons import Reason
+from llama_halo.contract.reasons import Reason
 
 Object = Mapping[str, Any]
 """A Kubernetes object as the API server takes it."""

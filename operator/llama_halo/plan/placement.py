@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from llama_halo.api.reasons import Reason
+from llama_halo.contract.lease import Phase
+from llama_halo.contract.reasons import Reason
 from llama_halo.plan.eviction import Eviction
 from llama_halo.plan.facts import (
     Assignment,
@@ -22,7 +23,6 @@ from llama_halo.plan.facts import (
     ModelUsage,
     NodeConstraints,
     NodeFacts,
-    Phase,
     ResourceDemand,
 )
 from llama_halo.plan.ledger import Ledger, matches

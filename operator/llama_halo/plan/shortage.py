@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from llama_halo.api.reasons import Reason
-from llama_halo.plan import labels
+from llama_halo.contract import labels
+from llama_halo.contract.reasons import Reason
 from llama_halo.plan.facts import ModelUsage, NodeFacts, ResourceDemand
 from llama_halo.plan.ledger import GPU_NODE_LABELS, Ledger, matches
 from llama_halo.plan.quantity import human_gib

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from llama_halo.api.llamamodel import Backend, LlamaModelSpec, Memory, Mode
-from llama_halo.api.reasons import Reason
+from llama_halo.contract.reasons import Reason
 from llama_halo.errors import UnsupportedModel
 from llama_halo.gguf.bundle import DRAFTED_TOKENS, MTP, Bundle, draft_type
 from llama_halo.gguf.companions import PROJECTOR, Companion

@@ -10,7 +10,7 @@ from functools import cache
 from pydantic import BaseModel
 
 from llama_halo.api.llamamodel import LlamaModelSpec
-from llama_halo.api.reasons import Reason
+from llama_halo.contract.reasons import Reason
 from llama_halo.plan.outcome import Invalid
 
 # path in YAML -> what to do instead

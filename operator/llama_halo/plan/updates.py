@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from llama_halo.api.llamamodel import LlamaModelSpec
-from llama_halo.plan.facts import BUSY_SECONDS, ModelFacts
+from llama_halo.contract.lease import BUSY_SECONDS
+from llama_halo.plan.facts import ModelFacts
 from llama_halo.plan.quantity import seconds
 
 WHEN_IDLE = "WhenIdle"

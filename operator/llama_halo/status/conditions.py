@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llama_halo.api.reasons import (
+from llama_halo.contract.reasons import (
     FAILED_REASONS,
     READY_REASONS,
     STALLED_REASONS,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from llama_halo.api.reasons import Reason
+from llama_halo.contract.reasons import Reason
 
 LINE_LIMIT = 300
 

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from llama_halo.api.llamamodel import LlamaModelSpec
-from llama_halo.api.reasons import ConditionType
+from llama_halo.contract.reasons import ConditionType
 from llama_halo.gguf.companions import PROJECTOR
 from llama_halo.gguf.memory import MIB, Estimate
 from llama_halo.gguf.profile import speaks_of_tools

@@ -6,10 +6,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llama_halo.api.reasons import Reason
+from llama_halo.contract import labels
+from llama_halo.contract.reasons import Reason
 from llama_halo.errors import DamagedGGUF
 from llama_halo.gguf import companions, profile
-from llama_halo.plan import labels
 from llama_halo.plan.facts import FETCH, INSPECT, Inspection, JobFacts, Problem, StoredAt
 from llama_halo.status.pods import waits_for
 

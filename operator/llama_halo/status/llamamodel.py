@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llama_halo.api.llamamodel import LlamaModelSpec
-from llama_halo.api.reasons import FAILED_REASONS, STALLED_REASONS, Reason
-from llama_halo.plan import labels, server
+from llama_halo.contract import labels
+from llama_halo.contract.reasons import FAILED_REASONS, STALLED_REASONS, Reason
+from llama_halo.plan import server
 from llama_halo.plan.facts import FileFacts, Owner
 from llama_halo.plan.outcome import Invalid, Outcome, Plan, Wait
 from llama_halo.status.conditions import Detail, Verdict, conditions, failure_of, not_ready_since

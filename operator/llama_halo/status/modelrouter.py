@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llama_halo.api.modelrouter import ModelRouterSpec
-from llama_halo.api.reasons import FAILED_REASONS, STALLED_REASONS, ConditionType, Reason
+from llama_halo.contract.reasons import FAILED_REASONS, STALLED_REASONS, ConditionType, Reason
 from llama_halo.plan.engines import gateway
 from llama_halo.plan.engines.choice import engine_of
 from llama_halo.plan.facts import Owner

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from llama_halo.api.reasons import FAILED_REASONS, STALLED_REASONS, Reason
-from llama_halo.plan import labels
+from llama_halo.contract import labels
+from llama_halo.contract.reasons import FAILED_REASONS, STALLED_REASONS, Reason
 from llama_halo.plan.server import PORT
 from llama_halo.status.crash import explain
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llama_halo.api.llamamodel import LlamaModelSpec
-from llama_halo.api.reasons import ConditionType
+from llama_halo.contract.reasons import ConditionType
 from llama_halo.status.conditions import Detail, condition
 
 Json = dict[str, Any]

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llama_halo.api.llamamodel import LlamaModelSpec
-from llama_halo.api.reasons import Reason
-from llama_halo.plan import labels
+from llama_halo.contract.reasons import Reason
+from llama_halo.plan import children
 from llama_halo.plan.chat_template import template_refusal
 from llama_halo.plan.facts import (
     Assignment,
@@ -26,7 +26,7 @@ from tests.support.golden import DEFAULTS
 from tests.unit.plan.test_llamamodel import BASE, OWNER
 
 NAMED = {"chatTemplate": {"configMapKeyRef": {"name": "templates", "key": "coder"}}}
-RUNS = DeploymentFacts(labels.deployment_name("coder", "n1"), "n1", "old", settled=True)
+RUNS = DeploymentFacts(children.deployment_name("coder", "n1"), "n1", "old", settled=True)
 
 
 def plan(text: str = "", problem: str = "", *, mounted: tuple[str, ...] = (), **more: Any) -> Plan:

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from llama_halo.api.llamamodel import LlamaModelSpec, Source
-from llama_halo.api.reasons import Reason
+from llama_halo.contract import labels
+from llama_halo.contract.reasons import Reason
 from llama_halo.gguf.companions import Companion
 from llama_halo.gguf.header import read_header
 from llama_halo.gguf.profile import profile
-from llama_halo.plan import labels
+from llama_halo.plan import children
 from llama_halo.plan.facts import (
     Assignment,
     ClaimFacts,
@@ -82,7 +83,7 @@ def plan(
         if model_demand
         else None,
         deployments=tuple(
-            DeploymentFacts(labels.deployment_name("coder", entry), entry, "old", settled=True)
+            DeploymentFacts(children.deployment_name("coder", entry), entry, "old", settled=True)
             for entry in running
         ),
         files=files,
@@ -136,7 +137,7 @@ def test_an_unknown_source_is_looked_at_and_what_runs_goes_on() -> None:
         *("inspect", "--repo", "o/r", "--file", "x-Q4_K_M.gguf", "--revision", "main")
     ]
     assert waits(outcome) is Reason.INSPECTING
-    assert Ref("Deployment", labels.deployment_name("coder", "n1")) in kept(outcome)
+    assert Ref("Deployment", children.deployment_name("coder", "n1")) in kept(outcome)
 
 
 def test_a_job_that_is_there_is_left_as_it_is() -> None:
@@ -206,7 +207,7 @@ def test_files_are_fetched_where_placement_wants_them_by_commit_and_checksum() -
     assert arguments_of(job)[9:13] == ["--folder", inspection().folder, "--shards", "1"]
     assert node_of(job) == "n1"
     assert waits(outcome) is Reason.DOWNLOADING
-    assert Ref("Deployment", labels.deployment_name("coder", "n1")) in kept(outcome)
+    assert Ref("Deployment", children.deployment_name("coder", "n1")) in kept(outcome)
 
 
 def test_a_replica_whose_files_are_on_their_way_goes_on_beside_one_that_rolls() -> None:
@@ -216,7 +217,7 @@ def test_a_replica_whose_files_are_on_their_way_goes_on_beside_one_that_rolls() 
         "n2",
         "n1",
     ]
-    assert Ref("Deployment", labels.deployment_name("coder", "n2")) in kept(outcome)
+    assert Ref("Deployment", children.deployment_name("coder", "n2")) in kept(outcome)
 
 
 def test_the_server_reads_the_file_by_the_path_that_names_its_bytes() -> None:
@@ -326,7 +327,7 @@ def test_a_stopped_model_needs_no_file() -> None:
     outcome = plan(FileFacts(), {"replicas": 0}, running=("n1",))
     assert isinstance(outcome, Plan)
     assert outcome.replicas == 0
-    assert Ref("Deployment", labels.deployment_name("coder", "n1")) not in kept(outcome)
+    assert Ref("Deployment", children.deployment_name("coder", "n1")) not in kept(outcome)
 
 
 def test_old_files_are_remembered_until_the_new_ones_are_there() -> None:

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llama_halo.api.llamamodel import LlamaModelSpec
-from llama_halo.api.reasons import Reason
-from llama_halo.plan import labels
+from llama_halo.contract.reasons import Reason
+from llama_halo.plan import children
 from llama_halo.plan.facts import Assignment, DeploymentFacts, FileFacts, ModelFacts, Owner
 from llama_halo.plan.llamamodel import demand, plan_llamamodel
 from llama_halo.plan.outcome import Invalid, Outcome, Plan, Ref, Wait, ref_of
@@ -46,7 +46,7 @@ def the_plan(*arguments: Any, **more: Any) -> Plan:
 
 
 def live(node: str, config_hash: str, *, settled: bool = True) -> DeploymentFacts:
-    return DeploymentFacts(labels.deployment_name("coder", node), node, config_hash, settled)
+    return DeploymentFacts(children.deployment_name("coder", node), node, config_hash, settled)
 
 
 @pytest.mark.parametrize(
@@ -101,8 +101,8 @@ def test_replicas_roll_one_after_another() -> None:
     new = the_plan(more, nodes=nodes).config_hash
     first = the_plan(more, nodes=nodes, deployments=(live("n1", "old"), live("n2", "old")))
     names = {obj["metadata"]["name"] for obj in first.objects}
-    assert labels.deployment_name("coder", "n1") in names
-    assert first.keep == {Ref("Deployment", labels.deployment_name("coder", "n2"))}
+    assert children.deployment_name("coder", "n1") in names
+    assert first.keep == {Ref("Deployment", children.deployment_name("coder", "n2"))}
     waiting = the_plan(
         more, nodes=nodes, deployments=(live("n1", new, settled=False), live("n2", "old"))
     )

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from llama_halo.api.llamamodel import LlamaModelSpec
-from llama_halo.api.reasons import Reason
+from llama_halo.contract.lease import GATEWAY_PREFIX, PHASE_ANNOTATION, Phase
+from llama_halo.contract.reasons import Reason
 from llama_halo.controllers.placement.lease_activity import LeaseActivity
 from llama_halo.kube.cache import Key
-from llama_halo.plan import labels
 from llama_halo.plan.facts import (
     Assignment,
     FileFacts,
@@ -19,7 +19,6 @@ from llama_halo.plan.facts import (
     ModelFacts,
     ModelUsage,
     OnDemand,
-    Phase,
     ResourceDemand,
 )
 from llama_halo.plan.llamamodel import demand, plan_llamamodel
@@ -190,7 +189,7 @@ def planned(assignment: dict[str, Any], phase: Phase, *, deployed: bool = True) 
 
 def phase_in(value: Plan) -> str:
     lease = next(obj for obj in value.objects if obj["kind"] == "Lease")
-    return str(lease["metadata"].get("annotations", {}).get(labels.PHASE, ""))
+    return str(lease["metadata"].get("annotations", {}).get(PHASE_ANNOTATION, ""))
 
 
 def replicas_in(value: Plan) -> list[int]:
@@ -241,8 +240,8 @@ def activity(clock: Clock) -> LeaseActivity:
 
 
 def lease(phase: str = "Loaded", **gateways: str) -> dict[str, Any]:
-    text = {f"{labels.GATEWAY_PREFIX}{name}": text for name, text in gateways.items()}
-    return {"metadata": {"annotations": {labels.PHASE: phase, **text}}}
+    text = {f"{GATEWAY_PREFIX}{name}": text for name, text in gateways.items()}
+    return {"metadata": {"annotations": {PHASE_ANNOTATION: phase, **text}}}
 
 
 def test_a_gateway_with_requests_in_flight_is_busy_for_15_seconds_after_each_word(

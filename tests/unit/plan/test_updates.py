@@ -9,18 +9,13 @@ from typing import Any
 import pytest
 
 from llama_halo.api.llamamodel import LlamaModelSpec
-from llama_halo.api.reasons import Reason
+from llama_halo.contract import labels
+from llama_halo.contract.lease import PHASE_ANNOTATION, Phase
+from llama_halo.contract.reasons import Reason
 from llama_halo.controllers.model import note_waiting
 from llama_halo.controllers.state import PlacementState
-from llama_halo.plan import labels
-from llama_halo.plan.facts import (
-    Assignment,
-    DeploymentFacts,
-    FileFacts,
-    ModelFacts,
-    ModelUsage,
-    Phase,
-)
+from llama_halo.plan import children
+from llama_halo.plan.facts import Assignment, DeploymentFacts, FileFacts, ModelFacts, ModelUsage
 from llama_halo.plan.llamamodel import demand, plan_llamamodel
 from llama_halo.plan.outcome import Invalid, Plan, Ref, ref_of
 from tests.support.golden import DEFAULTS
@@ -33,7 +28,7 @@ BUSY = replace(QUIET, busy=True)
 
 
 def old(node: str = "n1", **more: Any) -> DeploymentFacts:
-    name = labels.deployment_name("coder", node)
+    name = children.deployment_name("coder", node)
     return DeploymentFacts(name, node, "old", **{"settled": True, **more})
 
 
@@ -116,7 +111,7 @@ def test_the_turn_of_another_model_is_told_first() -> None:
 
 
 def test_a_model_moves_when_its_requests_are_done() -> None:
-    here, moved = old("n1"), Ref("Deployment", labels.deployment_name("coder", "n2"))
+    here, moved = old("n1"), Ref("Deployment", children.deployment_name("coder", "n2"))
     busy = plan(WHEN_IDLE, BUSY, here, nodes=("n2",))
     assert Ref("Deployment", here.name) in busy.keep
     assert busy.awaits_idle
@@ -165,14 +160,14 @@ def test_its_lease_says_that_it_may_be_sent_to(usage: ModelUsage) -> None:
     """A gateway that reads anything else there holds its requests."""
     outcome = plan(WHEN_IDLE, usage, old(), phase=usage.phase)
     (lease,) = [obj for obj in outcome.objects if obj["kind"] == "Lease"]
-    assert lease["metadata"]["annotations"] == {labels.PHASE: "Loaded"}
+    assert lease["metadata"]["annotations"] == {PHASE_ANNOTATION: "Loaded"}
     assert not [obj for obj in plan({}, usage, old()).objects if obj["kind"] == "Lease"]
 
 
 def test_it_has_the_lease_also_while_room_or_files_are_awaited() -> None:
     outcome = plan(WHEN_IDLE, BUSY, old(), assignment=None)
     (lease,) = [obj for obj in outcome.objects if obj["kind"] == "Lease"]
-    assert lease["metadata"]["annotations"] == {labels.PHASE: "Loaded"}
+    assert lease["metadata"]["annotations"] == {PHASE_ANNOTATION: "Loaded"}
 
 
 def test_the_time_runs_from_the_first_wait_until_the_change_is_there() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llama_halo.api.reasons import Reason
+from llama_halo.contract.reasons import Reason
 from llama_halo.status.crash import explain
 
 # Every failed load ends with these.

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from llama_halo.api.reasons import Reason
+from llama_halo.contract import labels
+from llama_halo.contract.reasons import Reason
 from llama_halo.gguf.companions import Companion
-from llama_halo.plan import labels
 from llama_halo.plan.facts import Inspection, JobFacts, StoredAt
 from llama_halo.status.jobs import inspection_entry, inspection_from, job_facts
 from tests.unit.plan.test_files import SEES, inspection

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llama_halo.api.llamamodel import LlamaModelSpec
-from llama_halo.api.reasons import READY_REASONS, Reason
+from llama_halo.contract.reasons import READY_REASONS, Reason
 from llama_halo.plan.facts import FileFacts, Owner
 from llama_halo.plan.outcome import Invalid, Outcome, Plan, Wait
 from llama_halo.status.conditions import Verdict, conditions, is_next_step

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 
 from llama_halo.api.llamamodel import LlamaModelSpec
+from llama_halo.contract import labels
+from llama_halo.contract.lease import lease_name
 from llama_halo.controllers.facts import build_node_facts, owner_of, patience_ends
 from llama_halo.controllers.file_facts import build_file_facts
 from llama_halo.controllers.state import PLACEMENT, OperatorState
 from llama_halo.controllers.validate import validate
 from llama_halo.kube.cache import Key, Object, key_of, owner_key
 from llama_halo.kube.resources import LEASE, LLAMAMODEL, NODE
-from llama_halo.plan import labels
 from llama_halo.plan.facts import FETCH, FileFacts, MemoryReservation, NodeFacts, ResourceDemand
 from llama_halo.plan.llamamodel import demand
 from llama_halo.plan.outcome import Invalid
@@ -53,7 +54,7 @@ def _comes(state: OperatorState, model: Key) -> bool:
 
 def _model_of(lease: Key) -> Key | None:
     """Return the model that a Lease is of, by the Lease's name."""
-    name = lease.name.removeprefix(labels.lease_name(""))
+    name = lease.name.removeprefix(lease_name(""))
     if name == lease.name:
         return None
     return Key(LLAMAMODEL.kind, lease.namespace, name)

@@ -11,9 +11,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from llama_halo.contract.lease import (
+    BUSY_SECONDS,
+    GATEWAY_PREFIX,
+    PHASE_ANNOTATION,
+    Phase,
+    has_requests,
+)
 from llama_halo.kube.cache import Key, Object
-from llama_halo.plan import labels
-from llama_halo.plan.facts import BUSY_SECONDS, ModelUsage, Phase
+from llama_halo.plan.facts import ModelUsage
 
 
 @dataclass
@@ -49,9 +55,7 @@ class LeaseActivity:
         lease = self._leases.setdefault(key, _Lease(changed_at=now, loaded_at=now))
         before = (lease.phase, self._busy(lease, now))
         entries = {
-            name: text
-            for name, text in annotations.items()
-            if name.startswith(labels.GATEWAY_PREFIX)
+            name: text for name, text in annotations.items() if name.startswith(GATEWAY_PREFIX)
         }
         for name, text in entries.items():
             if lease.entries.get(name, ("",))[0] != text:
@@ -59,7 +63,7 @@ class LeaseActivity:
                 lease.changed_at = now
         for name in lease.entries.keys() - entries.keys():
             del lease.entries[name]
-        phase = annotations.get(labels.PHASE, "")
+        phase = annotations.get(PHASE_ANNOTATION, "")
         lease.phase = Phase(phase) if phase in set(Phase) else Phase.NEW
         if lease.phase is Phase.LOADED and before[0] in (Phase.NEW, Phase.IDLE):
             lease.loaded_at = lease.changed_at = now
@@ -81,7 +85,7 @@ class LeaseActivity:
         if lease is None:
             return ModelUsage(trusted=False)
         busy = self._busy(lease, now)
-        in_flight_at = [at for text, at in lease.entries.values() if _in_flight(text)]
+        in_flight_at = [at for text, at in lease.entries.values() if has_requests(text)]
         ends = max([*in_flight_at, lease.seen_busy_at]) + BUSY_SECONDS - now
         return ModelUsage(
             phase=lease.phase,
@@ -119,11 +123,5 @@ class LeaseActivity:
         if now - lease.seen_busy_at < BUSY_SECONDS:
             return True
         return any(
-            _in_flight(text) and now - at < BUSY_SECONDS for text, at in lease.entries.values()
+            has_requests(text) and now - at < BUSY_SECONDS for text, at in lease.entries.values()
         )
-
-
-def _in_flight(text: str) -> bool:
-    """Tell whether a gateway's word says that it has requests in flight."""
-    count = text.rpartition("/")[2]
-    return count.isdecimal() and int(count) > 0

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from llama_halo.contract import labels
 from llama_halo.kube.cache import Key, Object, owner_key
-from llama_halo.plan import labels
 from llama_halo.plan.facts import MemoryReservation
 from llama_halo.plan.pods import pinned_to
 

@@ -10,9 +10,9 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Set
 
-from llama_halo.api.reasons import FAILED_REASONS, STALLED_REASONS, ConditionType
+from llama_halo.contract import labels
+from llama_halo.contract.reasons import FAILED_REASONS, STALLED_REASONS, ConditionType
 from llama_halo.kube.cache import Key, Object, ObjectCache, owner_key
-from llama_halo.plan import labels
 from llama_halo.status.conditions import condition
 
 PATIENCE_SECONDS = 900

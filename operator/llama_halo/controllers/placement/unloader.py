@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 
+from llama_halo.contract.lease import Phase, lease_name
 from llama_halo.controllers.facts import owner_of
 from llama_halo.controllers.model_servers import is_busy, is_server
 from llama_halo.controllers.state import OperatorState
@@ -17,8 +18,6 @@ from llama_halo.errors import Conflict
 from llama_halo.kube.apply import MANAGER, with_applied_hash
 from llama_halo.kube.cache import Key
 from llama_halo.kube.resources import LEASE
-from llama_halo.plan import labels
-from llama_halo.plan.facts import Phase
 from llama_halo.plan.llamamodel import lease as lease_object
 from llama_halo.plan.server import PORT
 
@@ -87,4 +86,4 @@ async def _has_busy_server(state: OperatorState, key: Key) -> bool:
 
 def lease_key(model: Key) -> Key:
     """Return the key of a model's Lease."""
-    return Key(LEASE.kind, model.namespace, labels.lease_name(model.name))
+    return Key(LEASE.kind, model.namespace, lease_name(model.name))

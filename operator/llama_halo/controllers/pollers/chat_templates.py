@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
+from llama_halo.contract import labels
 from llama_halo.controllers.file_facts import template_facts, template_key
 from llama_halo.controllers.placement.controller import refresh_demand
 from llama_halo.controllers.state import OperatorState
@@ -16,7 +17,6 @@ from llama_halo.errors import ClusterError, NotFound
 from llama_halo.kube.cache import Key, Object, key_of
 from llama_halo.kube.client import UNREACHABLE
 from llama_halo.kube.resources import CONFIG_MAP, LLAMAMODEL
-from llama_halo.plan import labels
 
 log = logging.getLogger(__name__)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from llama_halo.contract import labels
 from llama_halo.controllers.state import OperatorState
 from llama_halo.kube.cache import Key, Object, key_of, owner_key
 from llama_halo.kube.resources import POD
-from llama_halo.plan import labels
 from llama_halo.plan.facts import FETCH
 from llama_halo.plan.jobs import PORT
 

@@ -20,13 +20,17 @@ from typing import Any
 import aiohttp
 
 from llama_halo.api_server import FAILED, ApiServer, checked
+from llama_halo.contract.lease import (
+    GATEWAY_PREFIX,
+    PHASE_ANNOTATION,
+    WRITE_SECONDS,
+    Phase,
+    entry,
+    lease_name,
+)
 
 log = logging.getLogger(__name__)
 
-PREFIX = "gateway.llama-halo.dev/"
-PHASE = "llama-halo.dev/phase"
-LOADED = "Loaded"
-FRESH_SECONDS = 5.0
 HELD_SECONDS = 0.5
 """Between two looks at a model that is not loaded, however many requests wait for it."""
 QUIET_SECONDS = 1.0
@@ -67,8 +71,8 @@ class Leases:
         self._clock = clock
         self._has_lease = has_lease
         self._news = asyncio.Event()
-        self._path = f"apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/llama-halo-"
-        self._entry = PREFIX + pod[-_MOST_LETTERS:].strip("-.")
+        self._path = f"apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/"
+        self._entry = GATEWAY_PREFIX + pod[-_MOST_LETTERS:].strip("-.")
         self._models: dict[str, _Model] = {}
         self._client: aiohttp.ClientSession | None = None
 
@@ -94,7 +98,7 @@ class Leases:
         async with model.lock:
             if not self._is_known(model):
                 await self._say(name, model)
-        return model.phase in (None, LOADED)
+        return model.phase in (None, Phase.LOADED)
 
     async def run(self) -> None:
         """Say what is so for as long as it is so, for ever; of a first request at once."""
@@ -122,10 +126,10 @@ class Leases:
         """Tell whether nothing new would be said, or heard, by asking again already."""
         since = self._clock() - model.said_at
         if model.phase is None:
-            return since < FRESH_SECONDS  # nobody answers: not every request waits for that
+            return since < WRITE_SECONDS  # nobody answers: not every request waits for that
         if model.said_in_flight == 0:
             return False  # the operator may unload it at any moment
-        return since < (FRESH_SECONDS if model.phase == LOADED else HELD_SECONDS)
+        return since < (WRITE_SECONDS if model.phase == Phase.LOADED else HELD_SECONDS)
 
     def _is_due(self, name: str, model: _Model) -> bool:
         now = self._clock()
@@ -133,7 +137,7 @@ class Leases:
             return False
         if model.in_flight:
             first = model.said_in_flight == 0 and model.phase is not None
-            return first or now - model.said_at >= FRESH_SECONDS
+            return first or now - model.said_at >= WRITE_SECONDS
         return model.said_in_flight > 0 and now - model.empty_since >= QUIET_SECONDS
 
     async def _repeat(self, name: str, model: _Model) -> None:
@@ -144,7 +148,7 @@ class Leases:
     async def _say(self, name: str, model: _Model) -> None:
         """Write the counter and the requests in flight, and keep the phase of the reply."""
         model.counter += 1
-        in_flight, value = model.in_flight, f"{model.counter}/{model.in_flight}"
+        in_flight, value = model.in_flight, entry(model.counter, model.in_flight)
         model.said_at = self._clock()
         try:
             lease = await self._patch(name, value)
@@ -158,7 +162,7 @@ class Leases:
         except asyncio.CancelledError:
             model.said_at = float("-inf")  # nobody knows what was heard of it
             raise
-        model.phase = annotations.get(PHASE, "")
+        model.phase = annotations.get(PHASE_ANNOTATION, "")
         model.said_in_flight = in_flight
         if model.in_flight and not in_flight:
             self._news.set()  # one came while it was said that there is none
@@ -167,7 +171,7 @@ class Leases:
         if self._client is None:
             self._client = self._server.client(_TIMEOUT)
         async with self._client.patch(
-            self._path + name,
+            self._path + lease_name(name),
             data=json.dumps({"metadata": {"annotations": {self._entry: value}}}),
             headers={**self._server.headers(), "Content-Type": "application/merge-patch+json"},
             allow_redirects=False,

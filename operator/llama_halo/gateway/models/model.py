@@ -8,6 +8,7 @@ from hashlib import sha256
 from typing import Any
 
 from llama_halo.contract.gateway_config import GatewayConfig, Provider
+from llama_halo.contract.reasons import ConditionType, Reason
 
 CHAT, EMBEDDING, RERANK, TRANSCRIPTION = "Chat", "Embedding", "Rerank", "Transcription"
 
@@ -62,8 +63,9 @@ class Model:
 # What a request waits for: it passes by itself. With other states a client is told at once.
 _PASSING = frozenset(
     {
-        *("Scheduling", "PullingImage", "Loading", "Rolling", "Draining", "Starting", "Serving"),
-        *("Idle", "WaitingForMemory", "Retrying"),
+        *(Reason.SCHEDULING, Reason.PULLING_IMAGE, Reason.LOADING, Reason.ROLLING),
+        *(Reason.DRAINING, Reason.STARTING, Reason.SERVING, Reason.IDLE),
+        *(Reason.WAITING_FOR_MEMORY, Reason.RETRYING),
     }
 )
 
@@ -126,7 +128,7 @@ def model_of(cr: Mapping[str, Any]) -> Model:
     metadata, spec, status = cr["metadata"], cr.get("spec", {}), cr.get("status", {})
     conditions = {condition["type"]: condition for condition in status.get("conditions", ())}
     servers = [
-        (placement.get("reason") == "Serving", f"http://{placement['address']}")
+        (placement.get("reason") == Reason.SERVING, f"http://{placement['address']}")
         for placement in status.get("placements", ())
         if placement.get("address")
     ]
@@ -146,8 +148,8 @@ def model_of(cr: Mapping[str, Any]) -> Model:
         node=status.get("nodeSummary", ""),
         memory_mib=memory.get("totalMiB", 0),
         endpoint=status.get("endpoint", ""),
-        available=conditions.get("Available", {}).get("status") == "True",
-        state=conditions.get("Ready", {}).get("reason", "not seen by the operator yet"),
+        available=conditions.get(ConditionType.AVAILABLE, {}).get("status") == "True",
+        state=conditions.get(ConditionType.READY, {}).get("reason", "not seen by the operator yet"),
         on_demand=on_demand,
         has_lease=on_demand or (spec.get("update") or {}).get("mode") == "WhenIdle",
         aliases=tuple(spec.get("aliases", ())),

@@ -17,6 +17,7 @@ from typing import Any
 import aiohttp
 
 from llama_halo.api_server import FAILED, ApiServer, certificate_problem, checked, lines
+from llama_halo.contract.labels import API_VERSION, LLAMAMODELS
 from llama_halo.gateway.models.model import Model, model_of
 
 log = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ class ModelRegistry:
     ) -> None:
         self._server = server
         self._elsewhere = provider_models
-        self._path = f"apis/llama-halo.dev/v1alpha1/namespaces/{namespace}/llamamodels"
+        self._path = f"apis/{API_VERSION}/namespaces/{namespace}/{LLAMAMODELS}"
         self.models: Mapping[str, Model] = {**provider_models}
         """Those of providers too. Never changed, but replaced: who holds one may keep what it made
         of it for as long as it is the same."""

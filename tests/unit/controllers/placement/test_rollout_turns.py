@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from llama_halo.contract import labels
 from llama_halo.controllers.placement.rollout_turns import (
     CLAIM_SECONDS,
     PATIENCE_SECONDS,
@@ -13,7 +14,6 @@ from llama_halo.controllers.placement.rollout_turns import (
     on_its_way,
 )
 from llama_halo.kube.cache import Key, ObjectCache
-from llama_halo.plan import labels
 
 ONE, TWO = (Key("LlamaModel", "llm", name) for name in ("one", "two"))
 Json = dict[str, Any]

@@ -1,0 +1,46 @@
+"""How gateways and the operator agree on a model that is in use: one Lease for each such model.
+
+A gateway writes an annotation of its own, `COUNTER/IN_FLIGHT`, before it sends a first request and
+every `WRITE_SECONDS` while requests run. The operator writes the phase, which the gateway reads in
+the reply. Neither compares clocks of two machines: the operator times the changes that it sees.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from llama_halo.contract.labels import GROUP
+
+PHASE_ANNOTATION = f"{GROUP}/phase"
+GATEWAY_PREFIX = f"gateway.{GROUP}/"
+"""Of the annotations of gateways; the pod's name follows."""
+WRITE_SECONDS = 5.0
+"""Between two writes of a gateway with requests in flight."""
+BUSY_SECONDS = 3 * WRITE_SECONDS
+"""A gateway whose annotation has not changed for so long is gone, and its requests with it."""
+
+
+class Phase(StrEnum):
+    """What the operator does with a model's server."""
+
+    NEW = ""
+    IDLE = "Idle"
+    LOADED = "Loaded"
+    UNLOADING = "Unloading"
+    """The operator is about to unload it: requests wait."""
+
+
+def lease_name(model: str) -> str:
+    """Return the name of a model's Lease."""
+    return f"llama-halo-{model}"
+
+
+def entry(counter: int, in_flight: int) -> str:
+    """Return the value of a gateway's annotation."""
+    return f"{counter}/{in_flight}"
+
+
+def has_requests(entry_value: str) -> bool:
+    """Tell whether a gateway's annotation says that it has requests in flight."""
+    count = entry_value.rpartition("/")[2]
+    return count.isdecimal() and int(count) > 0
