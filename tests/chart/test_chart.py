@@ -8,13 +8,13 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
-from llama_halo.contract.labels import GATEWAY_CLUSTER_ROLE
 
 from hack.manifests import CHART, PLAIN, crd_copies, plain, stamped
 from hack.testbed.layout import REPOSITORY, VERSION
 from llama_halo import __version__
 from llama_halo.api.crd import all_crds
 from llama_halo.api.llamamodel import LlamaModelSpec
+from llama_halo.contract.labels import GATEWAY_CLUSTER_ROLE
 from llama_halo.contract.reasons import FAILED_REASONS, STALLED_REASONS
 from llama_halo.plan.facts import FETCH, Owner
 from llama_halo.plan.jobs import job
