@@ -15,6 +15,7 @@ from typing import Any
 
 from llama_halo.contract.gateway_config import GatewayConfig
 from llama_halo.gateway.apis.upstream_request import UpstreamRequest
+from llama_halo.gateway.dispatch.encode import EncodedRequest
 from llama_halo.gateway.dispatch.fast_path import FastPath
 from llama_halo.gateway.dispatch.queue import AdmissionQueue
 from llama_halo.gateway.dispatch.upstream import Answer, Upstream, lost
@@ -102,7 +103,8 @@ class RequestDispatcher:
             return None
         with suppress(Failure, TimeoutError):
             async with asyncio.timeout(NOW_SECONDS):
-                return (await self._upstream.ask(model, model.endpoint, upstream_request)).value()
+                sent = self._upstream.encode(model, upstream_request)
+                return (await self._upstream.ask(model, model.endpoint, sent)).value()
         return None
 
     @asynccontextmanager
@@ -125,8 +127,9 @@ class RequestDispatcher:
                         if turn is None:
                             continue
                         model, server = turn
+                        sent = self._encoded(model, upstream_request, patience)
                         events = await attempt.enter_async_context(
-                            self._upstream.stream(model, server, upstream_request, fast_path)
+                            self._upstream.stream(model, server, sent, fast_path)
                         )
                         first = await anext(events, None)
                         if first is None:
@@ -151,11 +154,21 @@ class RequestDispatcher:
                     async with self._turn(model, session, patience.deadline) as turn:
                         if turn is not None:
                             model, server = turn
-                            return await self._upstream.ask(model, server, upstream_request)
+                            sent = self._encoded(model, upstream_request, patience)
+                            return await self._upstream.ask(model, server, sent)
                 except Failure as failure:
                     if not self._goes_on(failure, model, patience):
                         raise
                     await asyncio.sleep(AGAIN_SECONDS)
+
+    def _encoded(
+        self, model: Model, upstream_request: UpstreamRequest, patience: _Patience
+    ) -> EncodedRequest:
+        """Encode a request for a model: once, unless a provider's key may have changed."""
+        if model.provider or patience.encoded is None or patience.encoded_for != model.name:
+            patience.encoded = self._upstream.encode(model, upstream_request)
+            patience.encoded_for = model.name
+        return patience.encoded
 
     @asynccontextmanager
     async def _arrived(self, target: Target, session: str) -> AsyncIterator[None]:
@@ -225,6 +238,9 @@ class _Patience:
     lost: int = 0
     has_others: bool = False
     """There are models that answer in place of this one."""
+    encoded: EncodedRequest | None = None
+    encoded_for: str = ""
+    """The model that it was encoded for."""
 
 
 def _may_be_asked(model: Model) -> bool:

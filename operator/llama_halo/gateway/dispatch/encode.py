@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from llama_halo.contract.gateway_config import Provider
@@ -25,6 +26,7 @@ from llama_halo.gateway.convert import (
 )
 from llama_halo.gateway.http.bodies import FormField
 from llama_halo.gateway.http.errors import Failure
+from llama_halo.gateway.http.json_codec import dumps
 from llama_halo.gateway.http.sse import SseEvent, events
 from llama_halo.gateway.models.model import TRANSCRIPTION, Model
 
@@ -51,6 +53,11 @@ class EncodedRequest:
     form: tuple[FormField, ...] = ()
     headers: dict[str, str] = field(default_factory=dict)
     read: Callable[[Bytes], Events] = events
+
+    @cached_property
+    def json(self) -> bytes:
+        """The body's JSON: encoded once, however often it is sent."""
+        return dumps(self.body)
 
 
 def encode_request(model: Model, upstream_request: UpstreamRequest, key: str) -> EncodedRequest:

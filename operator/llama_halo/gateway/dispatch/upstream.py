@@ -29,7 +29,7 @@ from llama_halo.gateway.http.errors import (
     unreachable,
     unreadable,
 )
-from llama_halo.gateway.http.json_codec import dumps, loads
+from llama_halo.gateway.http.json_codec import loads
 from llama_halo.gateway.http.sse import END, SseEvent
 from llama_halo.gateway.models.model import Model, urls
 
@@ -92,14 +92,13 @@ class Upstream:
 
     @asynccontextmanager
     async def stream(
-        self, model: Model, server: str, upstream_request: UpstreamRequest, fast_path: FastPath
+        self, model: Model, server: str, sent: EncodedRequest, fast_path: FastPath
     ) -> AsyncIterator[AsyncIterator[SseEvent]]:
         """Post a request that asks for a stream and yield its events, as llama-server has them, but
         for those that go by the fast path.
 
         Leaving the context early closes the connection, by which llama-server frees the slot.
         """
-        sent = self._encode(model, upstream_request)
         response = await self._open(model, server, sent)
         try:
             if model.provider is None:
@@ -109,9 +108,9 @@ class Upstream:
             fast_path.close()
             response.close()
 
-    async def ask(self, model: Model, server: str, upstream_request: UpstreamRequest) -> Answer:
+    async def ask(self, model: Model, server: str, sent: EncodedRequest) -> Answer:
         """Post a request that is answered at once."""
-        response = await self._open(model, server, self._encode(model, upstream_request))
+        response = await self._open(model, server, sent)
         async with response:
             try:
                 async with asyncio.timeout(FIRST_BYTE_SECONDS):
@@ -122,7 +121,8 @@ class Upstream:
                 raise ended_early() from error
             return Answer(response.content_type, data)
 
-    def _encode(self, model: Model, upstream_request: UpstreamRequest) -> EncodedRequest:
+    def encode(self, model: Model, upstream_request: UpstreamRequest) -> EncodedRequest:
+        """Return a request as a model's server takes it, with the provider's key if it has one."""
         key = self._credentials.key_of(model.provider) if model.provider else ""
         return encode_request(model, upstream_request, key)
 
@@ -258,7 +258,7 @@ def _silent(seconds: float) -> Failure:
 
 def _payload(sent: EncodedRequest) -> bytes | aiohttp.FormData:
     if not sent.form:
-        return dumps(sent.body)
+        return sent.json
     form = aiohttp.FormData()
     for part in sent.form:
         if part.filename is None:

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from llama_halo.gateway.apis.client_api import OPENAI
 from llama_halo.gateway.apis.exchange import ApiExchange
-from llama_halo.gateway.apis.upstream_request import UpstreamRequest
 from llama_halo.gateway.dispatch.client_stream import ClientStream, next_look_seconds, send
 from llama_halo.gateway.dispatch.credentials import Credentials
+from llama_halo.gateway.dispatch.encode import EncodedRequest
 from llama_halo.gateway.dispatch.fast_path import FastPath
 from llama_halo.gateway.dispatch.fast_path import _passed as passed
 from llama_halo.gateway.dispatch.fast_path import _PassthroughProtocol as Tap
@@ -276,7 +276,7 @@ async def through(url: str) -> tuple[list[bytes], int]:
 
         @asynccontextmanager
         async def opened() -> AsyncIterator[tuple[Target, AsyncIterator[SseEvent]]]:
-            async with upstream.stream(model, url, UpstreamRequest("/"), fast_path) as value:
+            async with upstream.stream(model, url, EncodedRequest("/"), fast_path) as value:
                 yield Target("m", "m", "default"), value
 
         return await send(
