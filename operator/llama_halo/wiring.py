@@ -8,23 +8,26 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+from functools import partial
 
 from llama_halo import selfcheck
+from llama_halo.contract.labels import MANAGED_BY, PART_OF
+from llama_halo.controllers import triggers
 from llama_halo.controllers.file_facts import template_key
-from llama_halo.controllers.placement.controller import on_change, refresh_demand
+from llama_halo.controllers.placement.controller import refresh_demand
 from llama_halo.controllers.placement.unloader import unload
 from llama_halo.controllers.pollers import dispatch
 from llama_halo.controllers.reconcile import reconcile
-from llama_halo.controllers.reflector import Reflector, reflectors
 from llama_halo.controllers.state import OperatorState
 from llama_halo.controllers.verification import verify
 from llama_halo.errors import ClusterError, StartupError
 from llama_halo.health import serve_health
 from llama_halo.kube import leader
-from llama_halo.kube.cache import Key, Object, ObjectCache, key_of
+from llama_halo.kube.cache import ObjectCache, key_of
 from llama_halo.kube.client import UNREACHABLE, KubeClient
 from llama_halo.kube.pods import PodClient
-from llama_halo.kube.resources import LLAMAMODEL
+from llama_halo.kube.reflector import Reflector
+from llama_halo.kube.resources import LABELLED, LEASE, LLAMAMODEL, WATCHED, Resource
 from llama_halo.kube.workqueue import Queue
 from llama_halo.metrics import OperatorMetrics
 from llama_halo.settings import Settings
@@ -34,6 +37,7 @@ log = logging.getLogger(__name__)
 START_RETRY_SECONDS = 5
 POLL_WORKERS = 4
 VERIFY_WORKERS = 2
+OWN_LABEL = f"{MANAGED_BY}={PART_OF}"
 
 
 class Operator:
@@ -52,16 +56,12 @@ class Operator:
             pods=PodClient(),
             settings=settings,
             metrics=self._metrics,
+            handle_change=triggers.handle,
         )
-        self._state.cache.listen(lambda key, obj: on_change(self._state, key, obj))
-        self._state.cache.listen(self._next_in_turn)
+        triggers.listen(self._state)
         self._reflectors: list[Reflector] = []
         self._unfit = "starting"
         self._other = ""
-
-    def _next_in_turn(self, key: Key, obj: Object | None) -> None:
-        for model in self._state.placement.rollout_turns.note(key, obj):
-            self._queue.add(model)
 
     def why_not_ready(self) -> str:
         """Return what keeps the operator from its work."""
@@ -100,6 +100,7 @@ class Operator:
         log.info("the operator works", extra={"models": len(self._state.cache.all("LlamaModel"))})
         settings = self._settings
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._state.changes.run())
             for reflector in self._reflectors:
                 tasks.create_task(reflector.run())
             for _ in range(settings.workers):
@@ -144,7 +145,7 @@ class Operator:
         await selfcheck.check_crds(state.cluster)
         for namespace in settings.namespaces or (settings.own_namespace,):
             await selfcheck.check_permissions(state.cluster, namespace)
-        self._reflectors = reflectors(state)
+        self._reflectors = self._make_reflectors()
         for reflector in self._reflectors:
             await reflector.list()
         # Whether such a model runs was not known yet when it was listed.
@@ -153,6 +154,30 @@ class Operator:
                 refresh_demand(state, key_of(cr))
         # Last: an operator that cannot start must not send one that works to rest.
         await leader.claim(state.cluster, settings.own_namespace, settings.identity)
+
+    def _make_reflectors(self) -> list[Reflector]:
+        """Return one for each watched kind and served namespace."""
+        return [
+            Reflector(
+                self._state.cluster,
+                self._state.cache,
+                resource,
+                namespace,
+                selector=OWN_LABEL if resource.kind in LABELLED else "",
+                on_health=partial(self._note_health, resource, namespace),
+                on_recovery=self._retry_failed,
+            )
+            for resource in WATCHED
+            for namespace in ((resource.namespaced and self._settings.namespaces) or (None,))
+        ]
+
+    def _note_health(self, resource: Resource, namespace: str | None, broken: str) -> None:
+        if resource.kind == LEASE.kind:
+            self._state.placement.lease_activity.watched(namespace, sound=not broken)
+
+    def _retry_failed(self) -> None:
+        self._queue.retry_failed()
+        self._state.pollers.queue.retry_failed()
 
     def _acts(self, other: str | None) -> None:
         """Rest while another operator acts, and act again when the Lease is ours again."""

@@ -20,8 +20,8 @@ import pytest
 from hack.testbed.cluster import Testbed
 from llama_halo.contract.gateway_config import GatewayConfig
 from llama_halo.contract.lease import Phase
+from llama_halo.controllers import triggers
 from llama_halo.controllers.placement import unloader
-from llama_halo.controllers.placement.controller import on_change
 from llama_halo.controllers.state import OperatorState
 from llama_halo.kube.cache import Key, ObjectCache
 from llama_halo.kube.client import KubeClient
@@ -363,8 +363,9 @@ class Racer:
             pods=PodClient(),
             settings=Settings(),
             metrics=OperatorMetrics(),
+            handle_change=triggers.handle,
         )
-        state.cache.listen(lambda key, obj: on_change(state, key, obj))
+        triggers.listen(state)
         key = Key(LLAMAMODEL.kind, NAMESPACE, self.operator.name)
         try:
             for resource, name in ((LLAMAMODEL, key.name), (LEASE, f"llama-halo-{key.name}")):

@@ -15,7 +15,11 @@ from llama_halo.controllers import model, router
 from llama_halo.controllers.apply_plan import apply_plan, requeue_after
 from llama_halo.controllers.placement.controller import run_placement
 from llama_halo.controllers.state import PLACEMENT, OperatorState
-from llama_halo.controllers.triggers import changed_beyond_status, enqueue_dependents
+from llama_halo.controllers.triggers import (
+    changed_beyond_status,
+    enqueue_after_write,
+    enqueue_routers,
+)
 from llama_halo.controllers.verification import watch_serving
 from llama_halo.controllers.write_status import write_status
 from llama_halo.errors import ClusterError, NotFound
@@ -48,7 +52,7 @@ async def reconcile(state: OperatorState, key: Key) -> float | None:
             # Its status is told when the other keys that wait have had their turn: by then the
             # children say more, and of a thousand new models each has its children first.
             state.reporting.unreported.add(key)
-            enqueue_dependents(state, cr)
+            enqueue_after_write(state, cr)
             _log(cr, "Applied", applied.changed, started)
             return None
         state.reporting.unreported.discard(key)
@@ -58,11 +62,10 @@ async def reconcile(state: OperatorState, key: Key) -> float | None:
         if "NamespaceTerminating" in error.causes or isinstance(error, NotFound):
             return GONE_SECONDS  # most likely it goes away, and is forgotten by then
         raise
-    # Events of our own writes are no news to the store, whatever else they carry.
     if applied.changed or (reply and changed_beyond_status(cr, reply)):
-        enqueue_dependents(state, reply or cr)
+        enqueue_after_write(state, reply or cr)
     elif reply:
-        router.enqueue_routers(state, key)
+        enqueue_routers(state, key)
     if kind is model:
         watch_serving(state, cr, status)
     ready = condition(status, ConditionType.READY)

@@ -11,7 +11,7 @@ from llama_halo.controllers.state import OperatorState
 from llama_halo.controllers.validate import validate
 from llama_halo.kube.apply import Applied
 from llama_halo.kube.cache import Key, Object, key_of
-from llama_halo.kube.resources import LLAMAMODEL, MODELROUTER
+from llama_halo.kube.resources import LLAMAMODEL
 from llama_halo.plan import children
 from llama_halo.plan.modelrouter import plan_modelrouter
 from llama_halo.plan.outcome import Invalid, Outcome
@@ -47,13 +47,6 @@ def build_status(
         cluster_domain=state.settings.cluster_domain,
         now=now,
     )
-
-
-def enqueue_routers(state: OperatorState, key: Key) -> None:
-    """Enqueue the routers of a LlamaModel's namespace: their status tells of its state."""
-    if key.kind == LLAMAMODEL.kind:
-        for router in state.cache.in_namespace(MODELROUTER.kind, key.namespace):
-            state.queue.add(key_of(router))
 
 
 def _served(state: OperatorState, namespace: str, spec: ModelRouterSpec) -> list[ServedModel]:

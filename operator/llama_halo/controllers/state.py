@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from llama_halo.controllers.placement.lease_activity import LeaseActivity
 from llama_halo.controllers.placement.reservations import ReservationIndex
 from llama_halo.controllers.placement.rollout_turns import RolloutTurns
 from llama_halo.kube.cache import Key, ObjectCache
+from llama_halo.kube.changes import Change, ChangeFeed
 from llama_halo.kube.pods import PodClient
 from llama_halo.kube.protocol import KubeApi
 from llama_halo.kube.repair_limiter import RepairLimiter
@@ -115,6 +116,10 @@ class ReportingState:
         self.written_at.pop(key, None)
 
 
+def _ignore(_: OperatorState, __: Change) -> None:
+    return
+
+
 @dataclass
 class OperatorState:
     """The cluster as it was seen, and the state of each part of the controllers."""
@@ -126,7 +131,9 @@ class OperatorState:
     """Asks pods directly; never from a reconcile."""
     settings: Settings
     metrics: OperatorMetrics
-    placement: PlacementState = field(default_factory=PlacementState)
+    handle_change: Callable[[OperatorState, Change], None] = _ignore
+    """What acts on a change of the cache: `triggers.handle`."""
+    _placement: PlacementState = field(default_factory=PlacementState)
     pollers: PollerState = field(default_factory=PollerState)
     verification: VerificationState = field(default_factory=VerificationState)
     reporting: ReportingState = field(default_factory=ReportingState)
@@ -135,6 +142,15 @@ class OperatorState:
     """Validated specs by resource, with the uid and generation they were validated at."""
     inspected: dict[Key, tuple[Any, tuple[Inspection, ...]]] = field(default_factory=dict)
     """Inspections by model, with the status entries they were parsed from."""
+
+    def __post_init__(self) -> None:
+        self.changes = ChangeFeed(lambda change: self.handle_change(self, change))
+
+    @property
+    def placement(self) -> PlacementState:
+        """The placement's state, with every change of the cache taken in."""
+        self.changes.drain()
+        return self._placement
 
     def forget(self, key: Key) -> None:
         """Drop everything about a resource that is gone."""

@@ -1,33 +1,149 @@
-"""What wakes what, and the lists that fill the store."""
+"""Which change enqueues which keys: one table.
+
+The cache's listener only adds to `OperatorState.changes`; `handle` runs the table's rows for one
+change. Some rows keep an index that placement reads, so they run for our own writes, too.
+"""
 
 from __future__ import annotations
 
-from llama_halo.contract import labels
-from llama_halo.contract.labels import GROUP
-from llama_halo.controllers.pollers.downloads import watch_download
-from llama_halo.controllers.pollers.pod_creation import watch_creation
-from llama_halo.controllers.router import enqueue_routers
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from llama_halo.contract.labels import FILES_OF
+from llama_halo.controllers.placement import controller as placement
+from llama_halo.controllers.pollers import downloads, pod_creation
 from llama_halo.controllers.state import OperatorState
-from llama_halo.kube.cache import Object, key_of, owner_key
-from llama_halo.kube.resources import LABELLED, Resource
+from llama_halo.kube.cache import Key, Object, key_of
+from llama_halo.kube.changes import Change
+from llama_halo.kube.resources import JOB, LEASE, LLAMAMODEL, MODELROUTER, NODE, POD
 
-OWN_LABEL = f"{labels.MANAGED_BY}={labels.PART_OF}"
-
-
-def selector_of(resource: Resource) -> str:
-    """Return the label selector under which a kind is listed and watched."""
-    return OWN_LABEL if resource.kind in LABELLED else ""
+_DEPLOYMENT = "Deployment"
 
 
-def enqueue_dependents(state: OperatorState, obj: Object) -> None:
-    """Enqueue everything that depends on an object that changed; placement listens to the store."""
-    key = key_of(obj)
-    owner = key if obj["apiVersion"].startswith(f"{GROUP}/") else owner_key(obj)
-    if owner is not None:
+@dataclass(frozen=True)
+class Trigger:
+    """One row: what to do when an object of these kinds changed."""
+
+    kinds: frozenset[str] | None
+    """None: any kind."""
+    apply: Callable[[OperatorState, Change, Object | None], None]
+    on_own_writes: bool
+    """Also run for changes that are replies to our own writes."""
+
+
+def _row(
+    *kinds: str,
+    apply: Callable[[OperatorState, Change, Object | None], None],
+    on_own_writes: bool = False,
+) -> Trigger:
+    return Trigger(frozenset(kinds) if kinds else None, apply, on_own_writes)
+
+
+def _owners(state: OperatorState, change: Change, _: Object | None) -> None:
+    for owner in change.owners:
         state.queue.add(owner)
-    enqueue_routers(state, key)
-    watch_creation(state, obj)
-    watch_download(state, obj)
+
+
+def _itself(state: OperatorState, change: Change, _: Object | None) -> None:
+    state.queue.add(change.key)
+
+
+def _routers(state: OperatorState, change: Change, _: Object | None) -> None:
+    enqueue_routers(state, change.key)
+
+
+def _demand(state: OperatorState, change: Change, cr: Object | None) -> None:
+    if placement.update_demand(state, change.key, cr):
+        placement.request_placement(state)
+
+
+def _demand_of_owner(state: OperatorState, change: Change, obj: Object | None) -> None:
+    """A Job, or its pod, may have answered; that one is gone changes no demand."""
+    if obj is None or (obj["kind"] == POD.kind and not _is_of_files(obj)):
+        return
+    changed = [placement.update_demand(state, key, state.cache.get(key)) for key in change.owners]
+    if any(changed):
+        placement.request_placement(state)
+
+
+def _nodes(state: OperatorState, _: Change, __: Object | None) -> None:
+    placement.request_placement(state)
+
+
+def _lease(state: OperatorState, change: Change, lease: Object | None) -> None:
+    if placement.note_lease(state, change.key, lease):
+        placement.request_placement(state)
+
+
+def _reservation(state: OperatorState, change: Change, obj: Object | None) -> None:
+    if state.placement.reservations.note(change.key, obj):
+        placement.request_placement(state)
+
+
+def _rollout_turn(state: OperatorState, change: Change, deployment: Object | None) -> None:
+    for model in state.placement.rollout_turns.note(change.key, deployment):
+        state.queue.add(model)
+
+
+def _creation(state: OperatorState, _: Change, obj: Object | None) -> None:
+    if obj is not None:
+        pod_creation.watch_creation(state, obj)
+
+
+def _download(state: OperatorState, _: Change, pod: Object | None) -> None:
+    if pod is not None:
+        downloads.watch_download(state, pod)
+
+
+TRIGGERS = (
+    # What placement reads, kept as it changes.
+    _row(LLAMAMODEL.kind, apply=_demand, on_own_writes=True),
+    _row(JOB.kind, POD.kind, apply=_demand_of_owner, on_own_writes=True),
+    _row(NODE.kind, apply=_nodes, on_own_writes=True),
+    _row(LEASE.kind, apply=_lease, on_own_writes=True),
+    _row(POD.kind, _DEPLOYMENT, apply=_reservation, on_own_writes=True),
+    _row(_DEPLOYMENT, apply=_rollout_turn, on_own_writes=True),
+    # What is reconciled.
+    _row(LLAMAMODEL.kind, MODELROUTER.kind, apply=_itself),
+    _row(apply=_owners),
+    _row(LLAMAMODEL.kind, apply=_routers),
+    # What is polled.
+    _row(POD.kind, JOB.kind, apply=_creation),
+    _row(POD.kind, apply=_download),
+)
+
+
+def listen(state: OperatorState) -> None:
+    """Add every change of the cache to the feed."""
+
+    def add(key: Key, owners: frozenset[Key], is_own_write: bool) -> None:
+        state.changes.add(Change(key, owners, is_own_write))
+
+    state.cache.listen(add)
+
+
+def handle(state: OperatorState, change: Change) -> None:
+    """Run every row of the table that a change meets, on the object as it is now."""
+    obj = state.cache.get(change.key)
+    for trigger in TRIGGERS:
+        if change.is_own_write and not trigger.on_own_writes:
+            continue
+        if trigger.kinds is None or change.key.kind in trigger.kinds:
+            trigger.apply(state, change, obj)
+
+
+def enqueue_after_write(state: OperatorState, cr: Object) -> None:
+    """Enqueue what depends on a resource that we wrote ourselves: the cache holds the reply to our
+    write, so its watch event changes nothing."""
+    state.queue.add(key_of(cr))
+    enqueue_routers(state, key_of(cr))
+
+
+def enqueue_routers(state: OperatorState, key: Key) -> None:
+    """Enqueue the routers of a LlamaModel's namespace: their status shows its state."""
+    if key.kind == LLAMAMODEL.kind:
+        for router in state.cache.in_namespace(MODELROUTER.kind, key.namespace):
+            state.queue.add(key_of(router))
 
 
 def changed_beyond_status(old: Object, new: Object) -> bool:
@@ -36,11 +152,5 @@ def changed_beyond_status(old: Object, new: Object) -> bool:
     return any(old["metadata"].get(field) != new["metadata"].get(field) for field in fields)
 
 
-async def list_kind(state: OperatorState, resource: Resource, namespace: str | None) -> int:
-    """Read one kind into the store, enqueue what differs, and return the list's version."""
-    items, version = await state.cluster.list(
-        resource, namespace=namespace, selector=selector_of(resource)
-    )
-    for obj in state.cache.replace(resource.kind, items, version, namespace=namespace):
-        enqueue_dependents(state, obj)
-    return version
+def _is_of_files(pod: Object) -> bool:
+    return FILES_OF in (pod["metadata"].get("labels") or {})

@@ -70,7 +70,7 @@ async def _apply_one(
             raise
         applied.refused = f"the API server refuses {key.kind} {key.name}: {error}"
         return
-    cache.observe(reply)
+    cache.observe(reply, is_own_write=True)
     applied.changed.append(f"{key.kind}/{key.name}: {drift}")
 
 
@@ -126,7 +126,7 @@ async def _prune(
             continue
         uid = child["metadata"]["uid"]
         if await cluster.delete(BY_KIND[key.kind], key.namespace, key.name, uid=uid):
-            cache.forget(child)
+            cache.forget(child, is_own_write=True)
         applied.changed.append(f"{key.kind}/{key.name}: removed")
 
 
@@ -150,7 +150,7 @@ async def apply_status(
         "status": status,
     }
     reply = await cluster.apply_status(BY_KIND[key.kind], body, manager=STATUS_MANAGER)
-    cache.observe(reply)
+    cache.observe(reply, is_own_write=True)
     return reply
 
 

@@ -22,8 +22,8 @@ _OWNER_LABELS = (
     (labels.ROUTER, modelrouter.KIND),
     (labels.FILES_OF, llamamodel.KIND),
 )
-Listener = Callable[["Key", Object | None], object]
-"""Is told what an object is now, None when it is gone."""
+Listener = Callable[["Key", frozenset["Key"], bool], None]
+"""Gets the key of a changed object, its owners before and after, and whether we wrote it."""
 
 
 class Key(NamedTuple):
@@ -70,55 +70,54 @@ class ObjectCache:
         self._listeners: list[Listener] = []
 
     def listen(self, listener: Listener) -> None:
-        """Have every change told at once, whoever made it: a watch, a list or our own write."""
+        """Call a listener for every change, whoever made it; it must only take note."""
         self._listeners.append(listener)
 
-    def observe(self, obj: Object) -> tuple[Object, ...]:
-        """Take in an object as seen; return what is news: it, and what it was for another owner."""
+    def observe(self, obj: Object, *, is_own_write: bool = False) -> bool:
+        """Take in an object as seen; return whether it changed anything."""
         uid, version = obj["metadata"]["uid"], _version(obj)
         key = key_of(obj)
         old = self._objects.get(key)
         if version <= self._deleted.get(uid, -1):
-            return ()
+            return False
         if old is not None:
             if old["metadata"]["uid"] == uid and _version(old) >= version:
-                return ()
+                return False
             # Another uid under this name: the later created one counts, and later has the
             # higher version.
             if old["metadata"]["uid"] != uid and _version(old) > version:
-                return ()
+                return False
         self._deleted.pop(uid, None)
-        self._put(key, obj)
-        return _with_former(obj, old)
+        self._put(key, obj, is_own_write)
+        return True
 
-    def forget(self, obj: Object) -> tuple[Object, ...]:
-        """Take in that an object was deleted; return what is news, as `observe` does."""
+    def forget(self, obj: Object, *, is_own_write: bool = False) -> bool:
+        """Take in that an object was deleted; return whether that changed anything."""
         key, uid = key_of(obj), obj["metadata"]["uid"]
         old = self._objects.get(key)
         if old is not None and old["metadata"]["uid"] == uid and _version(old) > _version(obj):
-            return ()
+            return False
         self._bury(uid, _version(obj))
         if old is None or old["metadata"]["uid"] != uid:
-            return ()
-        self._drop(key)
-        return _with_former(obj, old)
+            return False
+        self._drop(key, is_own_write)
+        return True
 
     def replace(
         self, kind: str, items: Iterable[Object], version: int, *, namespace: str | None = None
-    ) -> list[Object]:
-        """Take in a full list at a resourceVersion; return every object that differs.
+    ) -> None:
+        """Take in a full list at a resourceVersion.
 
         Only objects that are not newer than the list are removed when it lacks them.
         """
         listed = {key_of(item): item for item in items}
-        changed = [news for item in listed.values() for news in self.observe(item)]
+        for item in listed.values():
+            self.observe(item)
         for key, old in list(self._by_kind[kind].items()):
             gone = key not in listed and _version(old) <= version
             if gone and namespace in (None, key.namespace):
                 self._bury(old["metadata"]["uid"], version)
                 self._drop(key)
-                changed.append(old)
-        return changed
 
     def get(self, key: Key) -> Object | None:
         """Return an object, None when it is not there."""
@@ -137,8 +136,8 @@ class ObjectCache:
         children = self._by_owner.get(owner, {})
         return [children[key] for key in sorted(children) if kind in (None, key.kind)]
 
-    def _put(self, key: Key, obj: Object) -> None:
-        self._take_out(key)
+    def _put(self, key: Key, obj: Object, is_own_write: bool) -> None:
+        former = self._take_out(key)
         slim = {**obj, "metadata": dict(obj["metadata"])}
         slim["metadata"].pop("managedFields", None)
         self._objects[key] = slim
@@ -146,20 +145,21 @@ class ObjectCache:
         owner = owner_key(slim)
         if owner is not None:
             self._by_owner[owner][key] = slim
-        self._tell(key, slim)
+        self._notify(key, {former, owner}, is_own_write)
 
-    def _drop(self, key: Key) -> None:
-        self._take_out(key)
-        self._tell(key, None)
+    def _drop(self, key: Key, is_own_write: bool = False) -> None:
+        self._notify(key, {self._take_out(key)}, is_own_write)
 
-    def _tell(self, key: Key, obj: Object | None) -> None:
+    def _notify(self, key: Key, owners: set[Key | None], is_own_write: bool) -> None:
+        affected = frozenset(owner for owner in owners if owner is not None)
         for listener in self._listeners:
-            listener(key, obj)
+            listener(key, affected, is_own_write)
 
-    def _take_out(self, key: Key) -> None:
+    def _take_out(self, key: Key) -> Key | None:
+        """Remove an object from all indexes; return its owner."""
         old = self._objects.pop(key, None)
         if old is None:
-            return
+            return None
         self._by_kind[key.kind].pop(key, None)
         owner = owner_key(old)
         if owner is not None:
@@ -167,6 +167,7 @@ class ObjectCache:
             siblings.pop(key, None)
             if not siblings:
                 del self._by_owner[owner]
+        return owner
 
     def _bury(self, uid: str, version: int) -> None:
         """Remember when a uid left, so that a late event does not bring it back.
@@ -176,13 +177,6 @@ class ObjectCache:
         self._deleted[uid] = max(version, self._deleted.pop(uid, -1))
         while len(self._deleted) > TOMBSTONES:
             self._deleted.pop(next(iter(self._deleted)))
-
-
-def _with_former(obj: Object, old: Object | None) -> tuple[Object, ...]:
-    """Return an object, and its former self if that belonged to somebody else."""
-    if old is None or owner_key(old) == owner_key(obj):
-        return (obj,)
-    return (obj, old)
 
 
 def _version(obj: Object) -> int:

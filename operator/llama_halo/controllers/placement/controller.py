@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 
 from llama_halo.api.llamamodel import LlamaModelSpec
-from llama_halo.contract import labels
 from llama_halo.contract.lease import lease_name
 from llama_halo.controllers.facts import build_node_facts, owner_of, patience_ends
 from llama_halo.controllers.file_facts import build_file_facts
 from llama_halo.controllers.state import PLACEMENT, OperatorState
 from llama_halo.controllers.validate import validate
-from llama_halo.kube.cache import Key, Object, key_of, owner_key
-from llama_halo.kube.resources import LEASE, LLAMAMODEL, NODE
+from llama_halo.kube.cache import Key, Object, key_of
+from llama_halo.kube.resources import LLAMAMODEL
 from llama_halo.plan.facts import FETCH, FileFacts, MemoryReservation, NodeFacts, ResourceDemand
 from llama_halo.plan.llamamodel import demand
 from llama_halo.plan.outcome import Invalid
@@ -24,26 +23,14 @@ SHARE_OF_TIME = 0.1
 LONGEST_INTERVAL_SECONDS = 5.0
 
 
-def on_change(state: OperatorState, key: Key, obj: Object | None) -> None:
-    """Ask for a decision when a change of the store touches what placement reads."""
-    if key.kind == LLAMAMODEL.kind:
-        changed = _demand_changed(state, key, obj)
-    elif key.kind == NODE.kind:
-        changed = True
-    elif key.kind == LEASE.kind:
-        model = _model_of(key)
-        changed = (
-            model is not None
-            and state.placement.lease_activity.note(model, obj)
-            and _comes(state, model)
-        )
-    elif _is_of_files(key, obj):
-        owner = owner_key(obj) if obj else None
-        changed = owner is not None and _demand_changed(state, owner, state.cache.get(owner))
-    else:
-        changed = state.placement.reservations.note(key, obj)
-    if changed:
-        request_placement(state)
+def note_lease(state: OperatorState, key: Key, lease: Object | None) -> bool:
+    """Take in a Lease; tell whether placement has to decide anew."""
+    model = _model_of(key)
+    return (
+        model is not None
+        and state.placement.lease_activity.note(model, lease)
+        and _comes(state, model)
+    )
 
 
 def _comes(state: OperatorState, model: Key) -> bool:
@@ -61,20 +48,14 @@ def _model_of(lease: Key) -> Key | None:
 
 
 def refresh_demand(state: OperatorState, key: Key) -> None:
-    """Look again at what a model asks for: something changed that is not in the store."""
-    if _demand_changed(state, key, state.cache.get(key)):
+    """Look again at what a model asks for: something changed that is not in the cache."""
+    if update_demand(state, key, state.cache.get(key)):
         request_placement(state)
     state.queue.add(key)
 
 
-def _is_of_files(key: Key, obj: Object | None) -> bool:
-    """Tell whether something is a Job or its pod; that one is gone changes no demand."""
-    if key.kind == "Job":
-        return True
-    return obj is not None and labels.FILES_OF in (obj["metadata"].get("labels") or {})
-
-
-def _demand_changed(state: OperatorState, key: Key, cr: Object | None) -> bool:
+def update_demand(state: OperatorState, key: Key, cr: Object | None) -> bool:
+    """Take in what a model asks of the nodes now; tell whether that changed."""
     before, after = state.placement.demands.get(key), None
     if cr is None or "deletionTimestamp" in cr["metadata"]:
         state.placement.demands.pop(key, None)

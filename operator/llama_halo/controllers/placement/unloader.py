@@ -62,7 +62,7 @@ async def _write(state: OperatorState, key: Key, phase: Phase, *, whatever: bool
         reply = await state.cluster.apply(LEASE, body, manager=MANAGER)
     except Conflict:
         return False
-    state.cache.observe(reply)
+    state.cache.observe(reply, is_own_write=True)
     return True
 
 

@@ -137,7 +137,7 @@ def test_after_any_changes_the_records_are_those_of_what_is_there(
     changes: list[tuple[dict[str, Any], bool]],
 ) -> None:
     store, stakes = ObjectCache(), ReservationIndex()
-    store.listen(stakes.note)
+    store.listen(lambda key, _, __: stakes.note(key, store.get(key)))
     for version, (obj, gone) in enumerate(changes, start=1):
         obj["metadata"]["resourceVersion"] = str(version)
         store.forget(obj) if gone else store.observe(obj)

@@ -1,4 +1,4 @@
-"""Keeps the store like the cluster: list, watch from there on, list again after a gap; for ever.
+"""Keeps the cache like the cluster: list, watch from there on, list again after a gap; for ever.
 
 One of these runs for each watched kind (and namespace, where the operator serves only some). A
 watch that resumes after a gap replays what exists and says nothing of what was deleted meanwhile;
@@ -11,13 +11,13 @@ import asyncio
 import logging
 import random
 import time
+from collections.abc import Callable
 
-from llama_halo.controllers.state import OperatorState
-from llama_halo.controllers.triggers import enqueue_dependents, list_kind, selector_of
 from llama_halo.errors import ClusterError
+from llama_halo.kube.cache import ObjectCache
 from llama_halo.kube.client import UNREACHABLE
-from llama_halo.kube.protocol import Json
-from llama_halo.kube.resources import LEASE, WATCHED, Resource
+from llama_halo.kube.protocol import Json, KubeApi
+from llama_halo.kube.resources import Resource
 
 log = logging.getLogger(__name__)
 
@@ -31,20 +31,42 @@ RETRY_MOST_SECONDS = 5.0
 class Reflector:
     """Reflects one kind; `broken` says why it does not at the moment, empty when it does."""
 
-    def __init__(self, state: OperatorState, resource: Resource, namespace: str | None) -> None:
-        self._state = state
+    def __init__(  # noqa: PLR0913  (what it reflects, and whom it tells, by name)
+        self,
+        cluster: KubeApi,
+        cache: ObjectCache,
+        resource: Resource,
+        namespace: str | None,
+        *,
+        selector: str = "",
+        on_health: Callable[[str], None],
+        on_recovery: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Reflect one kind into the cache; `on_health` gets `broken` whenever it is set, and
+        `on_recovery` is called when the API server answers again."""
+        self._cluster = cluster
+        self._cache = cache
         self._resource = resource
         self._namespace = namespace
+        self._selector = selector
+        self._on_health = on_health
+        self._on_recovery = on_recovery
+        self._clock = clock
         self._version: int | None = None
         self._listed_at = 0.0
         self._failures = 0
         self.broken = "not listed yet"
 
     async def list(self) -> None:
-        """Read everything; what differs from the store is enqueued."""
+        """Read everything into the cache."""
         self._version = None
-        self._version = await list_kind(self._state, self._resource, self._namespace)
-        self._listed_at = time.monotonic()
+        items, version = await self._cluster.list(
+            self._resource, namespace=self._namespace, selector=self._selector
+        )
+        self._cache.replace(self._resource.kind, items, version, namespace=self._namespace)
+        self._version = version
+        self._listed_at = self._clock()
 
     async def run(self) -> None:
         """List when there is a reason to, and watch, for ever."""
@@ -58,11 +80,11 @@ class Reflector:
 
     async def _watch(self) -> None:
         """Follow one watch to its end; one that ends at once is a failure, whatever it says."""
-        opened, resource = time.monotonic(), self._resource
-        events = self._state.cluster.watch(
-            resource,
+        opened = self._clock()
+        events = self._cluster.watch(
+            self._resource,
             namespace=self._namespace,
-            selector=selector_of(resource),
+            selector=self._selector,
             version=self._version,
         )
         async for kind, obj in events:
@@ -73,30 +95,28 @@ class Reflector:
             if kind != "BOOKMARK":
                 self._take_in(kind, obj)
             self._version = int(obj["metadata"]["resourceVersion"])
-        if time.monotonic() - opened < SOUND_SECONDS and self._failures:
+        if self._clock() - opened < SOUND_SECONDS and self._failures:
             raise ConnectionError("the watch ends as soon as it begins")
-        self._failures = 0 if time.monotonic() - opened >= SOUND_SECONDS else 1
+        self._failures = 0 if self._clock() - opened >= SOUND_SECONDS else 1
 
     def _take_in(self, kind: str, obj: Json) -> None:
-        cache = self._state.cache
-        news = cache.forget(obj) if kind == "DELETED" else cache.observe(obj)
-        for changed in news:
-            enqueue_dependents(self._state, changed)
+        if kind == "DELETED":
+            self._cache.forget(obj)
+        else:
+            self._cache.observe(obj)
 
     def _is_old(self) -> bool:
-        return time.monotonic() - self._listed_at > LIST_SECONDS
+        return self._clock() - self._listed_at > LIST_SECONDS
 
     def _mended(self) -> None:
         self._set_broken("")
         if self._failures:
             log.info("the API server answers again", extra={"kind": self._resource.kind})
-            self._state.queue.retry_failed()
-            self._state.pollers.queue.retry_failed()
+            self._on_recovery()
 
     def _set_broken(self, reason: str) -> None:
         self.broken = reason
-        if self._resource.kind == LEASE.kind:
-            self._state.placement.lease_activity.watched(self._namespace, sound=not reason)
+        self._on_health(reason)
 
     async def _pause(self, error: Exception) -> None:
         """Say why, and wait longer each time; the first time hardly at all."""
@@ -113,12 +133,3 @@ class Reflector:
             extra={"kind": self._resource.kind, "reason": reason, "retry_seconds": delay},
         )
         await asyncio.sleep(delay * random.uniform(0.8, 1.2))  # noqa: S311
-
-
-def reflectors(state: OperatorState) -> list[Reflector]:
-    """Return one for each watched kind and served namespace."""
-    return [
-        Reflector(state, resource, namespace)
-        for resource in WATCHED
-        for namespace in ((resource.namespaced and state.settings.namespaces) or (None,))
-    ]
