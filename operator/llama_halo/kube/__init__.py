@@ -1,1 +1,1 @@
-"""Everything that talks to the API server, and the store of what it said. Decides nothing."""
+"""Everything that talks to the API server, and the cache of what it said. Decides nothing."""

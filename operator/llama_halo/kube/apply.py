@@ -103,7 +103,7 @@ def _may_change(
 
 
 async def _look(cluster: KubeApi, cache: ObjectCache, key: Key) -> Object | None:
-    """Read an object that the store lacks: it may be somebody else's, without our label."""
+    """Read an object that the cache lacks: it may be somebody else's, without our label."""
     try:
         return await cluster.get(BY_KIND[key.kind], key.namespace, key.name)
     except NotFound:

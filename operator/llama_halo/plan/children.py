@@ -14,7 +14,7 @@ _NAME = {llamamodel.KIND: "llama-server", modelrouter.KIND: "model-router"}
 
 
 def common_labels(owner: Owner) -> dict[str, str]:
-    """Return the labels that every child carries; the store finds the owner by them."""
+    """Return the labels that every child carries; the cache finds the owner by them."""
     return {
         "app.kubernetes.io/name": _NAME[owner.kind],
         "app.kubernetes.io/instance": owner.name,

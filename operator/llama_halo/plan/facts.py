@@ -65,7 +65,7 @@ class Inspection:
     bytes: int
     shards: int
     folder: str = ""
-    """Below the store, named by the bytes; empty for what is in the store already."""
+    """Below the cache, named by the bytes; empty for what is in the cache already."""
     sha256: str = ""
     revision: str = ""
     version: str = ""
@@ -78,7 +78,7 @@ class Inspection:
 
     @property
     def path(self) -> str:
-        """The first file's path below the store."""
+        """The first file's path below the cache."""
         return f"{self.folder}/{self.file}" if self.folder else self.file
 
 
@@ -106,7 +106,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class JobFacts:
-    """One Job that looks at a source or fetches it, as the store has it."""
+    """One Job that looks at a source or fetches it, as the cache has it."""
 
     name: str
     work: str
@@ -278,7 +278,7 @@ class Assignment:
 
 @dataclass(frozen=True)
 class DeploymentFacts:
-    """One Deployment of ours as the store has it."""
+    """One Deployment of ours as the cache has it."""
 
     name: str
     node: str

@@ -1,4 +1,4 @@
-"""The store: late, repeated and contradicting news."""
+"""The cache: late, repeated and contradicting news."""
 
 from __future__ import annotations
 
@@ -29,65 +29,65 @@ OWNER = Key("LlamaModel", "llm", "m")
 
 
 def test_an_older_version_of_the_same_object_is_ignored() -> None:
-    store = ObjectCache()
-    assert store.observe(pod(version=5))
-    assert not store.observe(pod(version=4))
-    assert not store.observe(pod(version=5))
-    assert store.observe(pod(version=6))
+    cache = ObjectCache()
+    assert cache.observe(pod(version=5))
+    assert not cache.observe(pod(version=4))
+    assert not cache.observe(pod(version=5))
+    assert cache.observe(pod(version=6))
 
 
 def test_a_deleted_object_does_not_come_back_by_a_late_event() -> None:
-    store = ObjectCache()
-    store.observe(pod(version=5))
-    assert store.forget(pod(version=6))
-    assert not store.observe(pod(version=5))
-    assert store.get(key_of(pod())) is None
+    cache = ObjectCache()
+    cache.observe(pod(version=5))
+    assert cache.forget(pod(version=6))
+    assert not cache.observe(pod(version=5))
+    assert cache.get(key_of(pod())) is None
 
 
 def test_an_object_that_lost_its_label_and_got_it_back_is_seen_again() -> None:
-    store = ObjectCache()
-    store.observe(pod(version=5))
-    assert store.forget(pod(version=6)), "the labelled watch calls it deleted"
-    assert store.observe(pod(version=7))
-    assert not store.forget(pod(version=6)), "old news"
-    assert len(store.children(OWNER)) == 1
+    cache = ObjectCache()
+    cache.observe(pod(version=5))
+    assert cache.forget(pod(version=6)), "the labelled watch calls it deleted"
+    assert cache.observe(pod(version=7))
+    assert not cache.forget(pod(version=6)), "old news"
+    assert len(cache.children(OWNER)) == 1
 
 
 def test_an_object_made_anew_under_the_same_name_replaces_the_old_one() -> None:
-    store = ObjectCache()
-    store.observe(pod(uid="u1", version=5))
-    assert store.observe(pod(uid="u2", version=9))
-    assert not store.forget(pod(uid="u1", version=8)), "the old one's end is old news"
-    assert not store.observe(pod(uid="u1", version=7))
-    live = store.get(key_of(pod()))
+    cache = ObjectCache()
+    cache.observe(pod(uid="u1", version=5))
+    assert cache.observe(pod(uid="u2", version=9))
+    assert not cache.forget(pod(uid="u1", version=8)), "the old one's end is old news"
+    assert not cache.observe(pod(uid="u1", version=7))
+    live = cache.get(key_of(pod()))
     assert live is not None
     assert live["metadata"]["uid"] == "u2"
 
 
 def test_a_list_removes_what_it_lacks_but_not_what_is_newer_than_it() -> None:
-    store = ObjectCache()
-    store.observe(pod("old", uid="u1", version=5))
-    store.observe(pod("new", uid="u2", version=50))
+    cache = ObjectCache()
+    cache.observe(pod("old", uid="u1", version=5))
+    cache.observe(pod("new", uid="u2", version=50))
     changed = []
-    store.listen(lambda key, _, __: changed.append(key.name))
-    store.replace("Pod", [], 20)
+    cache.listen(lambda key, _, __: changed.append(key.name))
+    cache.replace("Pod", [], 20)
     assert changed == ["old"]
-    assert [item["metadata"]["name"] for item in store.all("Pod")] == ["new"]
+    assert [item["metadata"]["name"] for item in cache.all("Pod")] == ["new"]
 
 
 def test_children_are_found_by_their_owner_and_leave_with_their_label() -> None:
-    store = ObjectCache()
-    store.observe(pod(version=1))
-    assert len(store.children(OWNER)) == 1
-    store.observe(pod(version=2, model="other"))
-    assert store.children(OWNER) == []
-    assert len(store.children(Key("LlamaModel", "llm", "other"), "Pod")) == 1
+    cache = ObjectCache()
+    cache.observe(pod(version=1))
+    assert len(cache.children(OWNER)) == 1
+    cache.observe(pod(version=2, model="other"))
+    assert cache.children(OWNER) == []
+    assert len(cache.children(Key("LlamaModel", "llm", "other"), "Pod")) == 1
 
 
 def test_managed_fields_are_not_kept() -> None:
-    store = ObjectCache()
-    store.observe(pod())
-    assert "managedFields" not in store.all("Pod")[0]["metadata"]
+    cache = ObjectCache()
+    cache.observe(pod())
+    assert "managedFields" not in cache.all("Pod")[0]["metadata"]
 
 
 news = st.lists(
@@ -101,13 +101,13 @@ def test_the_order_of_news_does_not_matter_when_versions_differ(
     events: list[tuple[str, str, int]], random: Any
 ) -> None:
     def final(order: list[tuple[str, str, int]]) -> set[tuple[str, str]]:
-        store = ObjectCache()
+        cache = ObjectCache()
         for action, name, version in order:
             obj = pod(name, uid=name, version=version)
-            store.forget(obj) if action == "forget" else store.observe(obj)
+            cache.forget(obj) if action == "forget" else cache.observe(obj)
         return {
             (item["metadata"]["name"], item["metadata"]["resourceVersion"])
-            for item in store.all("Pod")
+            for item in cache.all("Pod")
         }
 
     events = list({version: (action, name, version) for action, name, version in events}.values())

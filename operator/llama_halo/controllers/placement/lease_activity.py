@@ -37,7 +37,7 @@ class _Lease:
 
 
 class LeaseActivity:
-    """All Leases; changes are noted as the store tells them."""
+    """All Leases; changes are noted as the cache tells them."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

@@ -1,4 +1,4 @@
-"""What placement reads of pods and Deployments: one small record each, kept as the store changes.
+"""What placement reads of pods and Deployments: one small record each, kept as the cache changes.
 
 Placement is asked for only when a record changed: most events of a pod tell it nothing. It adds up
 the records instead of walking through every object.
@@ -45,7 +45,7 @@ class ReservationIndex:
         self._held: dict[_Place, MemoryReservation] = {}
 
     def note(self, key: Key, obj: Object | None) -> bool:
-        """Take in a change of the store; tell whether it is one for placement."""
+        """Take in a change of the cache; tell whether it is one for placement."""
         old, new = self._reservations.get(key), reservation_of(key, obj) if obj else None
         if old == new:
             return False

@@ -36,7 +36,7 @@ async def unload(state: OperatorState, key: Key) -> float | None:
     if phase is not Phase.UNLOADING:
         return None
     busy = state.placement.lease_activity.usage(key).busy or await _has_busy_server(state, key)
-    # Asked again: a gateway's word that came meanwhile is known to the store, and no conflict.
+    # Asked again: a gateway's word that came meanwhile is known to the cache, and no conflict.
     if (
         busy
         or state.placement.lease_activity.usage(key).busy

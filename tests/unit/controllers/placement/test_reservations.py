@@ -44,10 +44,10 @@ def deployment(*, replicas: int = 1, gpu: str = "1000", **more: Any) -> dict[str
 
 
 def after(*objects: dict[str, Any]) -> ReservationIndex:
-    stakes = ReservationIndex()
+    index = ReservationIndex()
     for obj in objects:
-        stakes.note(key_of(obj), obj)
-    return stakes
+        index.note(key_of(obj), obj)
+    return index
 
 
 def test_a_deployment_and_its_pod_hold_once_what_the_larger_of_them_needs() -> None:
@@ -77,16 +77,16 @@ def test_a_pod_holds_until_it_has_ended_or_is_gone() -> None:
     assert after(ending).held() == [MemoryReservation("llm/coder", "n1", 1000, 100, 1000, 100)]
     assert after(ending).running_nodes(OWNER) == frozenset()
     assert after(pod(status={"phase": "Failed"})).held() == []
-    stakes = after(pod())
-    assert stakes.running_nodes(OWNER) == {"n1"}
-    assert stakes.note(key_of(pod()), None)
-    assert stakes.held() == []
+    index = after(pod())
+    assert index.running_nodes(OWNER) == {"n1"}
+    assert index.note(key_of(pod()), None)
+    assert index.held() == []
 
 
 def test_a_deployment_at_zero_holds_nothing_and_keeps_its_node() -> None:
-    stakes = after(deployment(replicas=0))
-    assert stakes.held() == []
-    assert stakes.current_nodes(OWNER) == ("n1",)
+    index = after(deployment(replicas=0))
+    assert index.held() == []
+    assert index.current_nodes(OWNER) == ("n1",)
 
 
 def test_a_pod_that_lost_its_model_label_still_holds() -> None:
@@ -136,11 +136,11 @@ _PODS = st.builds(
 def test_after_any_changes_the_records_are_those_of_what_is_there(
     changes: list[tuple[dict[str, Any], bool]],
 ) -> None:
-    store, stakes = ObjectCache(), ReservationIndex()
-    store.listen(lambda key, _, __: stakes.note(key, store.get(key)))
+    cache, index = ObjectCache(), ReservationIndex()
+    cache.listen(lambda key, _, __: index.note(key, cache.get(key)))
     for version, (obj, gone) in enumerate(changes, start=1):
         obj["metadata"]["resourceVersion"] = str(version)
-        store.forget(obj) if gone else store.observe(obj)
-    fresh = after(*store.all("Pod"))  # type: ignore[arg-type]
-    assert sorted(stakes.held(), key=str) == sorted(fresh.held(), key=str)
-    assert stakes.running_nodes(OWNER) == fresh.running_nodes(OWNER)
+        cache.forget(obj) if gone else cache.observe(obj)
+    fresh = after(*cache.all("Pod"))  # type: ignore[arg-type]
+    assert sorted(index.held(), key=str) == sorted(fresh.held(), key=str)
+    assert index.running_nodes(OWNER) == fresh.running_nodes(OWNER)
