@@ -65,7 +65,7 @@ class Inspection:
     bytes: int
     shards: int
     folder: str = ""
-    """Below the cache, named by the bytes; empty for what is in the cache already."""
+    """Below the store, named by the bytes; empty for what is in the store already."""
     sha256: str = ""
     revision: str = ""
     version: str = ""
@@ -78,7 +78,7 @@ class Inspection:
 
     @property
     def path(self) -> str:
-        """The first file's path below the cache."""
+        """The first file's path below the store."""
         return f"{self.folder}/{self.file}" if self.folder else self.file
 
 
