@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -82,6 +83,15 @@ class Scripted:
     most_working: int = 0
     url: str = ""
     lock: threading.Lock = field(default_factory=threading.Lock)
+    connections: set[socket.socket] = field(default_factory=set)
+    """Open ones; a client may keep them."""
+
+    def drop_connections(self) -> None:
+        """Close every connection that a client keeps: the next request comes by a new one."""
+        with self.lock:
+            for connection in self.connections:
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
 
     @property
     def last(self) -> Json:
@@ -96,6 +106,16 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     script: Scripted
     works = False
+
+    def setup(self) -> None:
+        super().setup()
+        with self.script.lock:
+            self.script.connections.add(self.connection)
+
+    def finish(self) -> None:
+        with self.script.lock:
+            self.script.connections.discard(self.connection)
+        super().finish()
 
     def do_GET(self) -> None:
         self._answer(200, {"status": "ok"})
