@@ -26,7 +26,7 @@ APIS: dict[str, Json] = {
 }
 
 
-def provider(protocol: str, name: str) -> Json:
+def provider_entry(protocol: str, name: str) -> Json:
     """Return the service by one of its protocols; the Secret has the provider's name."""
     return {
         "name": name,
@@ -53,8 +53,8 @@ def providers_applied(kube: Kubectl) -> Iterator[None]:
         {"name": "covered", "provider": "anthropic", "model": "x"},
         {"name": "keyless", "provider": "keyless", "model": "x"},
     ]
-    providers = [provider(entry, entry.lower()) for entry in PROTOCOLS]
-    providers.append(provider("OpenAI", "keyless"))
+    providers = [provider_entry(entry, entry.lower()) for entry in PROTOCOLS]
+    providers.append(provider_entry("OpenAI", "keyless"))
     routes = {"default": "Anthropic", "background": "one"}
     fallbacks = {"covered": ["one"]}
     kube.apply(router(models=models, providers=providers, routes=routes, fallbacks=fallbacks))

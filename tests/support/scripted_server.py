@@ -61,6 +61,8 @@ class Scripted:
     mode: str = "ok"
     """ok, loading, die (after some events), silent (after some events), overflow, broken, busy,
     locked, moved, garble, hang up."""
+    hang_ups: int = 0
+    """Hangs up on so many requests, then answers."""
     calls: bool = False
     """Answers with a call of a function instead of text."""
     ready_at: float = 0.0
@@ -172,7 +174,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _stream(self) -> None:
         script = self.script
         time.sleep(script.pause_seconds)
-        if script.mode == "hang up":
+        with script.lock:
+            hangs_up = script.mode == "hang up" or script.hang_ups > 0
+            script.hang_ups = max(script.hang_ups - 1, 0)
+        if hangs_up:
             self.close_connection = True
             return
         self.send_response(200)
