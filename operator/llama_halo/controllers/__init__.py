@@ -1,1 +1,1 @@
-"""From a key to a cluster that is as the resource says. `loop.reconcile` is the front door."""
+"""From a key to a cluster that is as the resource says. `reconcile.reconcile` is the front door."""

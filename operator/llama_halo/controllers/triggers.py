@@ -6,6 +6,7 @@ change. Some rows keep an index that placement reads, so they run for our own wr
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,6 +17,8 @@ from llama_halo.controllers.state import OperatorState
 from llama_halo.kube.cache import Key, Object, key_of
 from llama_halo.kube.changes import Change
 from llama_halo.kube.resources import JOB, LEASE, LLAMAMODEL, MODELROUTER, NODE, POD
+
+log = logging.getLogger(__name__)
 
 _DEPLOYMENT = "Deployment"
 
@@ -123,13 +126,21 @@ def listen(state: OperatorState) -> None:
 
 
 def handle(state: OperatorState, change: Change) -> None:
-    """Run every row of the table that a change meets, on the object as it is now."""
+    """Run every row of the table that a change meets, on the object as it is now.
+
+    A row that fails keeps no other from running: a resource that placement cannot read is still
+    reconciled, which fails with backoff where people look for it.
+    """
     obj = state.cache.get(change.key)
     for trigger in TRIGGERS:
         if change.is_own_write and not trigger.on_own_writes:
             continue
         if trigger.kinds is None or change.key.kind in trigger.kinds:
-            trigger.apply(state, change, obj)
+            try:
+                trigger.apply(state, change, obj)
+            except Exception:
+                row = trigger.apply.__name__.strip("_")
+                log.exception("trigger failed", extra={"key": str(change.key), "trigger": row})
 
 
 def enqueue_after_write(state: OperatorState, cr: Object) -> None:
