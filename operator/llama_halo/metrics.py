@@ -1,4 +1,4 @@
-"""The operator's metrics: made once by `wiring`, written by the loop, served by `health`."""
+"""The operator's metrics: made once by `wiring`, written by the controllers, served by `health`."""
 
 from __future__ import annotations
 

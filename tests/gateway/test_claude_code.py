@@ -224,7 +224,5 @@ def test_a_real_model_reads_claude_codes_conversations_from_its_prompt_cache(
             f" the cache; another conversation {other:.0f}, {cached_of_other:.0f} from the cache"
         )
     assert value["with"][0] > 0.95
-    assert value["with"][1] > 0.8, (
-        "all up to the request_upstream, which the environment comes after"
-    )
+    assert value["with"][1] > 0.8, "all up to the question, which the environment comes after"
     assert value["without"][1] < 0.5

@@ -552,7 +552,7 @@ class TestWaiting:
         assert status == 200
         assert ending in "\n".join(lines[-4:])
         assert "[DONE]" not in lines
-        assert not world["spare"].asked, "nothing is begun anew provider_models"
+        assert not world["spare"].asked, "nothing is begun anew elsewhere"
 
     def test_one_that_leaves_frees_what_it_waited_for(self, world: World) -> None:
         """In the queue, while it is held, and while its prompt is processed."""

@@ -61,7 +61,7 @@ def providers(
             (keys / protocol.lower()).write_text(f"{SECRET}\n")
         config = GatewayConfig.model_validate(
             {
-                "router": "provider_models",
+                "router": "elsewhere",
                 "namespace": NAMESPACE,
                 "models": [
                     {"name": entry, "provider": entry.lower(), "model": f"maker/{entry.lower()}-1"}

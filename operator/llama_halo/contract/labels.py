@@ -1,4 +1,7 @@
-"""Names that several processes write or read on objects: API group, labels, annotations."""
+"""Names that several processes write or read on objects: API group, labels, annotations.
+
+Those of a model's Lease are in `lease`.
+"""
 
 GROUP = "llama-halo.dev"
 VERSION = "v1alpha1"

@@ -94,10 +94,10 @@ def build_router_facts(state: OperatorState, cr: Object) -> RouterFacts:
 def _mounted(volume: str, *pods: Iterable[Object]) -> frozenset[str]:
     """Return the ConfigMaps that pods, or templates of pods, have as one of their volumes."""
     return frozenset(
-        mount["configMap"]["name"]
+        volume_spec["configMap"]["name"]
         for pod in chain(*pods)
-        for mount in pod.get("spec", {}).get("volumes", ())
-        if mount.get("name") == volume and "configMap" in mount
+        for volume_spec in pod.get("spec", {}).get("volumes", ())
+        if volume_spec.get("name") == volume and "configMap" in volume_spec
     )
 
 

@@ -1,4 +1,4 @@
-"""LlamaModel in the loop: validate, gather, plan; and afterwards its status."""
+"""Reconciling a LlamaModel: its plan, and afterwards its status."""
 
 from __future__ import annotations
 

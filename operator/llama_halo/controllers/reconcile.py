@@ -1,4 +1,4 @@
-"""The front door: one key in, a cluster that is as the resource says out.
+"""Reconciles one key: afterwards the cluster is as the resource says.
 
 Data flows one way: CR -> validated spec -> facts -> plan (pure) -> apply and prune -> status
 (pure) -> the one write to the CR. Called by the queue's workers, which catch what goes wrong.

@@ -1,4 +1,4 @@
-"""ModelRouter in the loop: validate, gather, plan; and afterwards its status."""
+"""Reconciling a ModelRouter: its plan, and afterwards its status."""
 
 from __future__ import annotations
 

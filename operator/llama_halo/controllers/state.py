@@ -26,9 +26,9 @@ from llama_halo.status.verification import Verification
 
 PLACEMENT = Key("Placement", "", "placement")
 """The one key of the decision over all models and nodes."""
-POLL_SECONDS = 5
-UNLOAD_SECONDS = 15
-VERIFY_SECONDS = 150
+POLL_TIMEOUT_SECONDS = 5
+UNLOAD_TIMEOUT_SECONDS = 15
+VERIFY_TIMEOUT_SECONDS = 150
 
 
 @dataclass
@@ -41,7 +41,9 @@ class PlacementState:
     reservations: ReservationIndex = field(default_factory=ReservationIndex)
     lease_activity: LeaseActivity = field(default_factory=LeaseActivity)
     rollout_turns: RolloutTurns = field(default_factory=RolloutTurns)
-    unload_queue: Queue = field(default_factory=lambda: Queue(timeout_seconds=UNLOAD_SECONDS))
+    unload_queue: Queue = field(
+        default_factory=lambda: Queue(timeout_seconds=UNLOAD_TIMEOUT_SECONDS)
+    )
     """Models to unload; their servers are asked first, so it is no work for a reconcile."""
     awaiting_idle: dict[Key, float] = field(default_factory=dict)
     """Models whose change waits until they are idle; monotonic time of the first wait."""
@@ -57,7 +59,7 @@ class PlacementState:
 class PollerState:
     """Results of the pollers, by the polled object; owned by `controllers.pollers`."""
 
-    queue: Queue = field(default_factory=lambda: Queue(timeout_seconds=POLL_SECONDS))
+    queue: Queue = field(default_factory=lambda: Queue(timeout_seconds=POLL_TIMEOUT_SECONDS))
     claims: dict[Key, ClaimFacts] = field(default_factory=dict)
     templates: dict[Key, Mapping[str, str] | str | None] = field(default_factory=dict)
     """ConfigMaps with chat templates: their data, None when absent, or why they are not read."""
@@ -93,7 +95,7 @@ class Attempts:
 class VerificationState:
     """Tool-calling checks; owned by `controllers.verification`."""
 
-    queue: Queue = field(default_factory=lambda: Queue(timeout_seconds=VERIFY_SECONDS))
+    queue: Queue = field(default_factory=lambda: Queue(timeout_seconds=VERIFY_TIMEOUT_SECONDS))
     results: dict[Key, Verification] = field(default_factory=dict)
     attempts: dict[Key, Attempts] = field(default_factory=dict)
 

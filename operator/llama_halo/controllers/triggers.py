@@ -1,4 +1,4 @@
-"""Which change enqueues which keys: one table.
+"""What each change of the cache does: one table.
 
 The cache's listener only adds to `OperatorState.changes`; `handle` runs the table's rows for one
 change. Some rows keep an index that placement reads, so they run for our own writes, too.

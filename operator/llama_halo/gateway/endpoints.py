@@ -51,7 +51,7 @@ class Endpoints:
         self._dispatcher = dispatcher
 
     def generate(self, validate: Callable[[Any], Json], make: Make) -> Endpoint:
-        """Return the handler of an API that generates text."""
+        """Return the endpoint of an API that generates text."""
 
         async def handle(request: web.Request, record: RequestRecord) -> web.StreamResponse:
             body = validate(
@@ -109,7 +109,7 @@ class Endpoints:
         )
 
     def json_endpoint(self, path: str, check: Callable[[Any], Json]) -> Endpoint:
-        """Return the handler of what is answered at once with one object."""
+        """Return the endpoint of what is answered at once with one object."""
 
         async def handle(request: web.Request, record: RequestRecord) -> web.StreamResponse:
             body = check(
@@ -123,8 +123,8 @@ class Endpoints:
         body = checked_model(
             bodies.parsed(await bodies.read(request, self._handler.body_counter(record)))
         )
-        asked = await self._ask_model(request, record, EMBEDDINGS, ollama.embedding(body))
-        return json_response(ollama.embedded(asked, body, path_of(request)), record)
+        answer = await self._ask_model(request, record, EMBEDDINGS, ollama.embedding(body))
+        return json_response(ollama.embedded(answer, body, path_of(request)), record)
 
     async def _ask_model(
         self, request: web.Request, record: RequestRecord, path: str, body: Json

@@ -36,7 +36,7 @@ class RequestHandler:
         self._keys = keys
         self._metrics = metrics
         self._records: dict[str, RequestRecord] = {}
-        """By the request's number."""
+        """By request id."""
         self._body_bytes = 0
         self.draining = False
         """The Service and kept connections are to go elsewhere."""

@@ -59,7 +59,7 @@ async def _apply_one(
     cluster: KubeApi, cache: ObjectCache, repairs: RepairLimiter, desired: Object, applied: Applied
 ) -> None:
     key, body = key_of(desired), with_applied_hash(desired)
-    live = cache.get(key) or await _look(cluster, cache, key)
+    live = cache.get(key) or await _read_live(cluster, cache, key)
     drift = difference(body, live) if live else "absent"
     if drift is None or (live and not _may_change(live, desired, body, drift, repairs, applied)):
         return
@@ -102,7 +102,7 @@ def _may_change(
     return True
 
 
-async def _look(cluster: KubeApi, cache: ObjectCache, key: Key) -> Object | None:
+async def _read_live(cluster: KubeApi, cache: ObjectCache, key: Key) -> Object | None:
     """Read an object that the cache lacks: it may be somebody else's, without our label."""
     try:
         return await cluster.get(BY_KIND[key.kind], key.namespace, key.name)

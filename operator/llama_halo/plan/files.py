@@ -127,7 +127,7 @@ class _Jobs:
 
     def __init__(self, facts: ModelFacts) -> None:
         self._existing: Mapping[str, JobFacts] = {
-            facts_of_job.name: facts_of_job for facts_of_job in facts.files.jobs
+            existing.name: existing for existing in facts.files.jobs
         }
         self.objects: list[Object] = []
         self.keep: set[Ref] = set()

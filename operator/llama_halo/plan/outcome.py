@@ -1,4 +1,4 @@
-"""The three outcomes of planning, as types; `controllers.reconcile` matches on them."""
+"""The three outcomes of planning, as types; `controllers` and `status` match on them."""
 
 from __future__ import annotations
 

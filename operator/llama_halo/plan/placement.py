@@ -138,14 +138,14 @@ class _Placing:
         running = self._running.get(demand.model, frozenset())
         # Of too many those go first whose pod is gone already.
         for name in sorted(
-            self._current.get(demand.model, ()), key=lambda ledger: ledger not in running
+            self._current.get(demand.model, ()), key=lambda name: name not in running
         ):
             ledger = self._ledgers.get(name)
             if ledger is None or len(kept) == demand.replicas or not matches(demand, ledger.node):
                 continue
             if not ledger.node.takes_new and name not in running:
                 continue  # what was evicted from there is placed elsewhere
-            if name in self._refused.get(demand.model, ()) and self._elsewhere(demand):
+            if name in self._refused.get(demand.model, ()) and self._fits_elsewhere(demand):
                 continue
             if demand.has_files(name) and ledger.keeps(demand):
                 ledger.charge(demand)
@@ -154,7 +154,7 @@ class _Placing:
                     self._eviction.record_resident(demand, name)
         return tuple(kept)
 
-    def _elsewhere(self, demand: ResourceDemand) -> bool:
+    def _fits_elsewhere(self, demand: ResourceDemand) -> bool:
         """Tell whether another node would take a model that the scheduler refuses where it is."""
         refused = tuple(self._refused.get(demand.model, ()))
         taken = (*refused, *self._current.get(demand.model, ()))

@@ -178,16 +178,16 @@ def container(
 
 def volumes(spec: LlamaModelSpec, defaults: Defaults) -> list[dict[str, Any]]:
     """Return the pod's volumes: the store, scratch space, and the devices of a privileged pod."""
-    volume_list: list[dict[str, Any]] = [
+    pod_volumes: list[dict[str, Any]] = [
         store_volume(spec, defaults),
         {"name": "tmp", "emptyDir": {}},
     ]
     if _privileged(spec):
-        volume_list += [
+        pod_volumes += [
             {"name": "kfd", "hostPath": {"path": "/dev/kfd", "type": "CharDevice"}},
             {"name": "dri", "hostPath": {"path": "/dev/dri", "type": "Directory"}},
         ]
-    return volume_list
+    return pod_volumes
 
 
 def store_volume(spec: LlamaModelSpec, defaults: Defaults) -> dict[str, Any]:

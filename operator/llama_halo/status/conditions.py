@@ -50,7 +50,7 @@ def conditions(
     details: Sequence[Detail] = (),
 ) -> list[dict[str, Any]]:
     """Return the full list of conditions; a transition time moves only when a status changes."""
-    details_in_order: list[Detail] = [
+    all_details: list[Detail] = [
         (ConditionType.READY, _text(verdict.ready), verdict.reason, verdict.message),
         (
             ConditionType.AVAILABLE,
@@ -61,8 +61,8 @@ def conditions(
     ]
     if not verdict.ready:
         kind = ConditionType.STALLED if verdict.stalled else ConditionType.RECONCILING
-        details_in_order.append((kind, "True", verdict.reason, verdict.message))
-    details_in_order += details
+        all_details.append((kind, "True", verdict.reason, verdict.message))
+    all_details += details
     old = {earlier["type"]: earlier for earlier in previous.get("conditions", ())}
     return [
         {
@@ -73,7 +73,7 @@ def conditions(
             "observedGeneration": generation,
             "lastTransitionTime": _since(old.get(kind), status, now),
         }
-        for kind, status, reason, message in details_in_order
+        for kind, status, reason, message in all_details
     ]
 
 
@@ -98,8 +98,8 @@ def is_next_step(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
         same_generation
         and _answers(old) == _answers(new)
         and all(
-            condition(conditions_of_status, ConditionType.READY).get("reason") in STEP_REASONS
-            for conditions_of_status in (old, new)
+            condition(status, ConditionType.READY).get("reason") in STEP_REASONS
+            for status in (old, new)
         )
         and not any(condition(ready, ConditionType.STALLED) for ready in (old, new))
     )

@@ -168,8 +168,8 @@ def _problem(report: Mapping[str, Any], *, final: bool = False) -> Problem:
     error = report.get("error")
     error = error if isinstance(error, dict) else {}
     reason = error.get("reason", "")
-    known_reason = Reason(reason) if str(reason) in set(Reason) else Reason.RETRYING
-    return Problem(known_reason, str(error.get("message", "it failed without a word")), final)
+    reason_or_retrying = Reason(reason) if str(reason) in set(Reason) else Reason.RETRYING
+    return Problem(reason_or_retrying, str(error.get("message", "it failed without a word")), final)
 
 
 def _trouble(pod: Object) -> Problem | None:

@@ -156,9 +156,9 @@ def _container(status: Mapping[str, Any]) -> Mapping[str, Any]:
     A router's engine starts after the gateway beside it: until then that one is the news.
     """
     before = [
-        status_of_init
-        for status_of_init in status.get("initContainerStatuses", ())
-        if not status_of_init.get("started")
+        init_status
+        for init_status in status.get("initContainerStatuses", ())
+        if not init_status.get("started")
     ]
     statuses = [*before, *status.get("containerStatuses", ())]
     return next((container for container in statuses if container.get("name") in CONTAINERS), {})

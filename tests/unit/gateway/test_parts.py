@@ -44,7 +44,7 @@ MODELS = {
         model("large", "qwen", "gpt-4o-mini"),
         model("little", "gpt-4o-mini"),
         model("found", "vision", labels={"tier": "agents", "x": "y"}),
-        model("other", "provider_models", labels={"tier": "none"}),
+        model("other", "elsewhere", labels={"tier": "none"}),
     )
 }
 
@@ -59,7 +59,7 @@ MODELS = {
         ("gpt-4o-mini", False, "big explicit"),
         ("found", False, "found explicit"),
         ("vision", False, "found explicit"),
-        ("provider_models", False, None),
+        ("elsewhere", False, None),
         ("default", False, "small default"),
         ("background", False, "small background"),
         ("think", False, None),

@@ -29,11 +29,11 @@ def note_lease(state: OperatorState, key: Key, lease: Object | None) -> bool:
     return (
         model is not None
         and state.placement.lease_activity.note(model, lease)
-        and _comes(state, model)
+        and _is_on_demand(state, model)
     )
 
 
-def _comes(state: OperatorState, model: Key) -> bool:
+def _is_on_demand(state: OperatorState, model: Key) -> bool:
     """Tell whether a model comes and goes by its Lease; one that only rolls by it stays."""
     model_demand = state.placement.demands.get(model)
     return model_demand is None or model_demand.on_demand is not None

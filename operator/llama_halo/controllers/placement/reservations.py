@@ -69,20 +69,27 @@ class ReservationIndex:
 
     def current_nodes(self, owner: Key) -> tuple[str, ...]:
         """Return the nodes that a model's Deployments are for; those that run come first."""
-        stakes = self._of(owner, "Deployment")
-        return tuple(stake.place[2] for stake in sorted(stakes, key=lambda stake: not stake.runs))
+        reservations = self._of(owner, "Deployment")
+        return tuple(
+            reservation.place[2]
+            for reservation in sorted(reservations, key=lambda reservation: not reservation.runs)
+        )
 
     def running_nodes(self, owner: Key) -> frozenset[str]:
         """Return the nodes where a model has pods that are neither ended nor ending."""
-        return frozenset(stake.place[2] for stake in self._of(owner, "Pod") if stake.runs)
+        return frozenset(
+            reservation.place[2] for reservation in self._of(owner, "Pod") if reservation.runs
+        )
 
     def is_to_run(self, owner: Key) -> bool:
         """Tell whether a model has a Deployment that is not at 0."""
-        return any(stake.runs for stake in self._of(owner, "Deployment"))
+        return any(reservation.runs for reservation in self._of(owner, "Deployment"))
 
     def refused_nodes(self, owner: Key) -> frozenset[str]:
         """Return the nodes where the scheduler has no memory for a model's pod."""
-        return frozenset(stake.place[2] for stake in self._of(owner, "Pod") if stake.refused)
+        return frozenset(
+            reservation.place[2] for reservation in self._of(owner, "Pod") if reservation.refused
+        )
 
     def _of(self, owner: Key, kind: str) -> list[Reservation]:
         owned = self._by_owner.get(owner)

@@ -95,9 +95,9 @@ def _claims_of(pod: Object) -> set[Any]:
 
 
 def _matches(node: Object, term: Object) -> bool:
-    labels, name = node["metadata"].get("labels") or {}, node["metadata"]["name"]
+    node_labels, name = node["metadata"].get("labels") or {}, node["metadata"]["name"]
     return all(
-        _meets(labels.get(expression["key"]), expression)
+        _meets(node_labels.get(expression["key"]), expression)
         for expression in term.get("matchExpressions", ())
     ) and all(_meets(name, expression) for expression in term.get("matchFields", ()))
 

@@ -1,5 +1,4 @@
-"""The probes' front door: what is asked about a pod, a claim or a chat template, apart from the
-reconciles."""
+"""Which poller handles a key: pod, Job, claim or chat template."""
 
 from __future__ import annotations
 

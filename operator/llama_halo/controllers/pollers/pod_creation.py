@@ -1,8 +1,8 @@
 """Pods whose creation hangs, and Jobs that get none: why is only in their Events, so those are
 read, and only then.
 
-This is work for the probe queue, which has its own workers and a short patience: what cannot be
-reached must never slow a reconcile.
+Polled on the pollers' queue, which has its own workers and a short timeout: what cannot be reached
+must never slow a reconcile.
 """
 
 from __future__ import annotations

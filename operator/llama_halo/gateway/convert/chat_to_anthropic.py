@@ -63,14 +63,14 @@ def request_to_anthropic(body: Json) -> Json:
 
 def sign_thinking(messages: list[Json]) -> list[Json]:
     """Return messages without the thoughts of models that sign none, which this API refuses."""
-    messages_signed = []
+    signed_messages = []
     for message in messages:
         content = message.get("content")
         if not isinstance(content, list):
-            messages_signed.append(message)
+            signed_messages.append(message)
         elif kept_blocks := [block for block in content if not _is_unsigned(block)]:
-            messages_signed.append({**message, "content": kept_blocks})
-    return messages_signed
+            signed_messages.append({**message, "content": kept_blocks})
+    return signed_messages
 
 
 def _is_unsigned(block: Any) -> bool:

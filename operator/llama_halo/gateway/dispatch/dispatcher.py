@@ -51,7 +51,7 @@ class RequestDispatcher:
         self._leases = leases
         self._upstream = upstream
         self._admission = admission
-        self._waiting = metrics.held
+        self._held_gauge = metrics.held
 
     @asynccontextmanager
     async def stream(
@@ -67,16 +67,16 @@ class RequestDispatcher:
 
         Raises `Failure` when none of them comes up in time, or one refuses the request.
         """
-        patience = _Patience(time.monotonic() + self._config.hold_seconds)
+        retry = _RetryState(time.monotonic() + self._config.hold_seconds)
         async with AsyncExitStack() as stack:
             for target in targets:
-                patience.has_others = target is not targets[-1]
+                retry.has_others = target is not targets[-1]
                 try:
-                    opened = self._stream(target, upstream_request, fast_path, session, patience)
+                    opened = self._stream(target, upstream_request, fast_path, session, retry)
                     events = await stack.enter_async_context(opened)
                     break
                 except Failure as failure:
-                    if not (failure.allows_fallback and patience.has_others):
+                    if not (failure.allows_fallback and retry.has_others):
                         raise
             yield target, events
 
@@ -84,13 +84,13 @@ class RequestDispatcher:
         self, targets: Sequence[Target], upstream_request: UpstreamRequest, *, session: str
     ) -> tuple[Target, Answer]:
         """Return which of the targets answers, and its answer, which is not streamed."""
-        patience = _Patience(time.monotonic() + self._config.hold_seconds)
+        retry = _RetryState(time.monotonic() + self._config.hold_seconds)
         for target in targets:
-            patience.has_others = target is not targets[-1]
+            retry.has_others = target is not targets[-1]
             try:
-                return target, await self._ask(target, upstream_request, session, patience)
+                return target, await self._ask(target, upstream_request, session, retry)
             except Failure as failure:
-                if not (failure.allows_fallback and patience.has_others):
+                if not (failure.allows_fallback and retry.has_others):
                     raise
         raise AssertionError  # there is a last target
 
@@ -114,20 +114,20 @@ class RequestDispatcher:
         upstream_request: UpstreamRequest,
         fast_path: FastPath,
         session: str,
-        patience: _Patience,
+        retry: _RetryState,
     ) -> AsyncIterator[AsyncIterator[SseEvent]]:
         async with self._arrived(target, session):
             while True:
-                model = await self._answering(target, patience.deadline)
+                model = await self._answering(target, retry.deadline)
                 try:
                     async with AsyncExitStack() as attempt:
                         turn = await attempt.enter_async_context(
-                            self._turn(model, session, patience.deadline)
+                            self._slot(model, session, retry.deadline)
                         )
                         if turn is None:
                             continue
                         model, server = turn
-                        sent = self._encoded(model, upstream_request, patience)
+                        sent = self._encoded(model, upstream_request, retry)
                         events = await attempt.enter_async_context(
                             self._upstream.stream(model, server, sent, fast_path)
                         )
@@ -136,7 +136,7 @@ class RequestDispatcher:
                             raise lost(model)
                         opened = attempt.pop_all()
                 except Failure as failure:
-                    if not self._goes_on(failure, model, patience):
+                    if not self._goes_on(failure, model, retry):
                         raise
                     await asyncio.sleep(AGAIN_SECONDS)
                     continue
@@ -145,30 +145,30 @@ class RequestDispatcher:
                 return
 
     async def _ask(
-        self, target: Target, upstream_request: UpstreamRequest, session: str, patience: _Patience
+        self, target: Target, upstream_request: UpstreamRequest, session: str, retry: _RetryState
     ) -> Answer:
         async with self._arrived(target, session):
             while True:
-                model = await self._answering(target, patience.deadline)
+                model = await self._answering(target, retry.deadline)
                 try:
-                    async with self._turn(model, session, patience.deadline) as turn:
+                    async with self._slot(model, session, retry.deadline) as turn:
                         if turn is not None:
                             model, server = turn
-                            sent = self._encoded(model, upstream_request, patience)
+                            sent = self._encoded(model, upstream_request, retry)
                             return await self._upstream.ask(model, server, sent)
                 except Failure as failure:
-                    if not self._goes_on(failure, model, patience):
+                    if not self._goes_on(failure, model, retry):
                         raise
                     await asyncio.sleep(AGAIN_SECONDS)
 
     def _encoded(
-        self, model: Model, upstream_request: UpstreamRequest, patience: _Patience
+        self, model: Model, upstream_request: UpstreamRequest, retry: _RetryState
     ) -> EncodedRequest:
         """Encode a request for a model: once, unless a provider's key may have changed."""
-        if model.provider or patience.encoded is None or patience.encoded_for != model.name:
-            patience.encoded = self._upstream.encode(model, upstream_request)
-            patience.encoded_for = model.name
-        return patience.encoded
+        if model.provider or retry.encoded is None or retry.encoded_for != model.name:
+            retry.encoded = self._upstream.encode(model, upstream_request)
+            retry.encoded_for = model.name
+        return retry.encoded
 
     @asynccontextmanager
     async def _arrived(self, target: Target, session: str) -> AsyncIterator[None]:
@@ -183,16 +183,16 @@ class RequestDispatcher:
             async with self._leases.request(model.name):
                 yield
 
-    def _turn(
+    def _slot(
         self, model: Model, session: str, deadline: float
     ) -> AbstractAsyncContextManager[tuple[Model, str] | None]:
         """Return the way to a slot of a model for as long as that can be sent to."""
 
-        def look() -> Model | None:
+        def current_model() -> Model | None:
             now = self._registry.models.get(model.name)
             return now if now is not None and _may_be_asked(now) else None
 
-        return self._admission.slot(look, session, deadline=deadline)
+        return self._admission.slot(current_model, session, deadline=deadline)
 
     async def _answering(self, target: Target, deadline: float) -> Model:
         """Return a model once it answers and may be sent to."""
@@ -206,15 +206,15 @@ class RequestDispatcher:
             passes = model.available or comes_up(model)
             if not passes or time.monotonic() > deadline:
                 raise loading(f"model {target.name} does not answer now: {model.state}")
-            with self._waiting.track_inprogress():
+            with self._held_gauge.track_inprogress():
                 await self._registry.wait_for_change(model.name, within_seconds=LOOK_SECONDS)
 
-    def _goes_on(self, failure: Failure, model: Model, patience: _Patience) -> bool:
+    def _goes_on(self, failure: Failure, model: Model, retry: _RetryState) -> bool:
         """Tell whether a request is sent again after a failure, to the same model."""
         now = self._registry.models.get(model.name, model)
         if failure.code == LOST:
-            patience.lost += 1
-            if patience.lost > MOST_LOST:
+            retry.lost += 1
+            if retry.lost > MOST_LOST:
                 message = (
                     f"{failure.message}, and another one before: the request may be the reason"
                 )
@@ -223,15 +223,15 @@ class RequestDispatcher:
         # is gone still answers, as far as anybody knows.
         passes = (
             failure.code == LOADING
-            or (failure.code == LOST and (len(now.serving) > 1 or not patience.has_others))
+            or (failure.code == LOST and (len(now.serving) > 1 or not retry.has_others))
             or model.on_demand
             or comes_up(now)
         )
-        return failure.is_transient and passes and time.monotonic() <= patience.deadline
+        return failure.is_transient and passes and time.monotonic() <= retry.deadline
 
 
 @dataclass
-class _Patience:
+class _RetryState:
     """How long a request is sent again, and how often a server has gone away with it."""
 
     deadline: float

@@ -60,9 +60,9 @@ class _ModelQueue:
     def dispatch(self) -> None:
         """Let in who is next, as many as there is room for."""
         while self.waiting and (server := self.first_free(self.servers)) is not None:
-            session, line = next(iter(self.waiting.items()))
-            turn = line.popleft()
-            if line:
+            session, session_queue = next(iter(self.waiting.items()))
+            turn = session_queue.popleft()
+            if session_queue:
                 self.waiting.move_to_end(session)
             else:
                 del self.waiting[session]
@@ -81,15 +81,15 @@ class _ModelQueue:
         """Take back a turn that is no longer wanted."""
         if turn.done() and not turn.cancelled():
             self.release(turn.result())  # it had just been let in
-        line = self.waiting.get(session)
-        if line and turn in line:
-            line.remove(turn)
-            if not line:
+        session_queue = self.waiting.get(session)
+        if session_queue and turn in session_queue:
+            session_queue.remove(turn)
+            if not session_queue:
                 del self.waiting[session]
 
 
 class AdmissionQueue:
-    """The doors of all models, and of all providers."""
+    """The queues of all models, and of all providers."""
 
     def __init__(self) -> None:
         self._queues: dict[str, _ModelQueue] = {}

@@ -217,18 +217,18 @@ async def _chunks(
     that the last event is missing. Raises `Failure` for one that falls silent."""
     loop = asyncio.get_running_loop()
     heard_at, silent, chunk = loop.time(), False, b""
-    patience: asyncio.TimerHandle
+    silence_timer: asyncio.TimerHandle
 
-    def look() -> None:
-        nonlocal silent, patience
+    def check_silence() -> None:
+        nonlocal silent, silence_timer
         due = max(heard_at, fast_path.heard_at) + silence_seconds
         silent = loop.time() >= due
         if silent:
             response.close()
         else:
-            patience = loop.call_at(due, look)
+            silence_timer = loop.call_at(due, check_silence)
 
-    patience = loop.call_later(silence_seconds, look)
+    silence_timer = loop.call_later(silence_seconds, check_silence)
     try:
         while True:
             fast_path.is_idle = chunk.endswith(END)
@@ -247,7 +247,7 @@ async def _chunks(
         return
     finally:
         fast_path.is_idle = False
-        patience.cancel()
+        silence_timer.cancel()
     if silent:
         raise _silent(silence_seconds)
 

@@ -161,11 +161,11 @@ def from_provider(
     """
     error = body.get("error")
     detail = error.get("message") if isinstance(error, Mapping) else error
-    message_of_provider = str(detail or body.get("message") or f"it answered {status}")[:500]
-    message = f"provider {provider}: {message_of_provider}"
+    provider_message = str(detail or body.get("message") or f"it answered {status}")[:500]
+    message = f"provider {provider}: {provider_message}"
     if status in (400, 413, 415, 422):
         # In its own words: clients know some of them, such as those for a prompt that is too long.
-        return Failure(413 if status == 413 else 400, message_of_provider)
+        return Failure(413 if status == 413 else 400, provider_message)
     if status == 429:
         return Failure(429, message, code=PROVIDER, retry_after_seconds=retry_after_seconds or 5)
     return Failure(502, message, code=PROVIDER, retry_after_seconds=retry_after_seconds)

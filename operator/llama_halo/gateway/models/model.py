@@ -93,8 +93,8 @@ def servers(model: Model, session: str) -> list[str]:
     def rank(url: str) -> str:
         return sha256(f"{session} {url}".encode(errors="replace")).hexdigest()
 
-    urls_known = model.serving if model.available else model.starting
-    return sorted(urls_known, key=rank) or ([model.endpoint] if model.endpoint else [])
+    candidates = model.serving if model.available else model.starting
+    return sorted(candidates, key=rank) or ([model.endpoint] if model.endpoint else [])
 
 
 def urls(model: Model, server: str) -> list[str]:

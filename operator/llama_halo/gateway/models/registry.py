@@ -42,7 +42,7 @@ class ModelRegistry:
         provider_models: Mapping[str, Model] = MappingProxyType({}),
     ) -> None:
         self._server = server
-        self._elsewhere = provider_models
+        self._provider_models = provider_models
         self._path = f"apis/{API_VERSION}/namespaces/{namespace}/{LLAMAMODELS}"
         self.models: Mapping[str, Model] = {**provider_models}
         """Those of providers too. Never changed, but replaced: who holds one may keep what it made
@@ -103,7 +103,7 @@ class ModelRegistry:
         ) as response:
             answer = await (await checked(response)).json()
         models = map(model_of, answer["items"])
-        self.models = {**{model.name: model for model in models}, **self._elsewhere}
+        self.models = {**{model.name: model for model in models}, **self._provider_models}
         self._synced.set()
         for name in list(self._awaited):
             self._wake(name)

@@ -18,7 +18,7 @@ SUBAGENT_HEADER = "x-claude-code-agent-id"
 _HARD = ("high", "xhigh", "max")
 _IMAGES = ("image", "image_url", "input_image")
 _OTHERS = ("document", "file", "input_file", "input_audio", "audio_url", "video_url")
-_HOLDERS = ("source", "image_url", "audio_url", "video_url", "input_audio", "file")
+_FILE_FIELDS = ("source", "image_url", "audio_url", "video_url", "input_audio", "file")
 _NESTED = ("content", "messages", "input", "output")
 _TASKS = (
     *("### Task:", "Your task is to reflect the speaker's likely facial expression"),
@@ -145,7 +145,7 @@ def _files(value: Any, depth: int = 0) -> Iterator[tuple[bool, _File]]:
 def _file(part: Json) -> _File:
     """Return what a part of a message has of a file, wherever the API keeps it: all of it, for
     nobody knows which of it a server looks at."""
-    holders = (part, *(part.get(holder) for holder in _HOLDERS))
+    holders = (part, *(part.get(holder) for holder in _FILE_FIELDS))
     data_bytes, addresses = 0, []
     for holder in holders:
         if not isinstance(holder, Mapping):

@@ -72,8 +72,9 @@ class TargetSelector:
         target = table.resolve(name, features)
         if target is None:
             raise no_such_model(name)
-        asked = None if features.has_remote_url else count  # nothing is fetched to count, either
-        if target.by_task and await self._is_long(target, features, session, asked):
+        # Nothing is fetched to count, either.
+        count_request = None if features.has_remote_url else count
+        if target.by_task and await self._is_long(target, features, session, count_request):
             long = table.long_context()
             if long and (not features.has_image or self._may_see(long)):
                 target = long

@@ -87,8 +87,8 @@ def _bad_providers(spec: ModelRouterSpec) -> str | None:
         )
     for name, chosen in (_engine(spec).transformers or {}).items():
         if name not in names | {LOCAL}:
-            names_known = ", ".join(sorted(names | {LOCAL}))
-            return f"engine.{NAME}.transformers.{name} is no provider: {names_known} are"
+            provider_names = ", ".join(sorted(names | {LOCAL}))
+            return f"engine.{NAME}.transformers.{name} is no provider: {provider_names} are"
         if not isinstance(chosen, dict) or not all(
             isinstance(transformer, dict) or (key == "use" and isinstance(transformer, list))
             for key, transformer in chosen.items()

@@ -198,16 +198,16 @@ def _mounts(spec: ModelRouterSpec) -> list[dict[str, Any]]:
 
 def volumes(spec: ModelRouterSpec, config_name: str, *, with_keys: bool) -> list[dict[str, Any]]:
     """Return the pod's volumes: the policy, and the keys where clients and providers need one."""
-    volume_list: list[dict[str, Any]] = [{"name": "config", "configMap": {"name": config_name}}]
+    pod_volumes: list[dict[str, Any]] = [{"name": "config", "configMap": {"name": config_name}}]
     if spec.auth and with_keys:
         secret = spec.auth.secret_ref
         items = [{"key": key, "path": key} for key in secret.keys or ()]
         chosen = {"items": items} if items else {}
-        volume_list.append({"name": "keys", "secret": {"secretName": secret.name, **chosen}})
+        pod_volumes.append({"name": "keys", "secret": {"secretName": secret.name, **chosen}})
     keys = _provider_keys(spec)
     if keys:
-        volume_list.append({"name": "provider-keys", "projected": {"sources": keys}})
-    return volume_list
+        pod_volumes.append({"name": "provider-keys", "projected": {"sources": keys}})
+    return pod_volumes
 
 
 def _provider_keys(spec: ModelRouterSpec) -> list[dict[str, Any]]:
