@@ -181,9 +181,9 @@ def terminal(environment: Environment, command: str) -> Iterator[Any]:
 def test_the_live_status_follows_in_a_real_terminal(
     kube: Kubectl, environment: Environment, tmp_path: Path
 ) -> None:
+    halo(environment, "sleep", "sleeper", "-n", NAMESPACE)
     with terminal(environment, "llama-halo status -w") as (screen, _):
-        shown = eventually(screen, until=lambda text: "Serving" in text, seconds=60)
-        assert f"{NAMESPACE}/sleeper  Idle" in shown
+        eventually(screen, until=lambda text: f"{NAMESPACE}/sleeper  Idle" in text, seconds=60)
         halo(environment, "wake", "sleeper", "-n", NAMESPACE)
         shown = eventually(
             screen, until=lambda text: f"{NAMESPACE}/sleeper  Serving" in text, seconds=30

@@ -44,6 +44,7 @@ UNREACHABLE = (aiohttp.ClientError, OSError, TimeoutError, ValueError)
 _APPLY, _MERGE = "application/apply-patch+yaml", "application/merge-patch+json"
 _PATIENT = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=1800)
 """For an answer that a model has to be loaded for, or to a prompt that takes minutes to read."""
+_PROXIED = ":http/proxy"
 
 
 class KubeClient:
@@ -60,7 +61,10 @@ class KubeClient:
         configuration.connection_pool_maxsize = 0
         # Told to trust the environment, aiohttp reads ~/.netrc and the proxy variables in a thread
         # for every single request: a quarter of the operator's CPU.
-        configuration.client_session_kwargs = {"trust_env": False}
+        configuration.client_session_kwargs = {
+            "trust_env": False,
+            "middlewares": (_send_proxied_body_in_chunks,),
+        }
         try:
             await _load(configuration)
         except _UNREADABLE as error:
@@ -114,7 +118,7 @@ class KubeClient:
         self, service: str, namespace: str, path: str, body: Json, headers: dict[str, str]
     ) -> AsyncGenerator[bytes, None]:
         """Post to a Service by way of the API server, and yield the lines of the answer."""
-        proxied = f"/api/v1/namespaces/{namespace}/services/{service}:http/proxy{path}"
+        proxied = f"/api/v1/namespaces/{namespace}/services/{service}{_PROXIED}{path}"
         response = await self._call("POST", proxied, body=body, headers=headers, timeout=_PATIENT)
         try:
             async for line in _lines(response):
@@ -243,6 +247,22 @@ class KubeClient:
             if response.status != 401 or fresh:
                 raise refusal
         return response
+
+
+async def _send_proxied_body_in_chunks(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Let a proxied request end with a last chunk instead of a Content-Length.
+
+    The API server's reverse proxy reads on after the last byte of a Content-Length. A backend that
+    answers before that read has ended makes its HTTP/1.1 server close the body under it: the read
+    fails, and the proxy drops the answer (net/http, `transferWriter.writeBody`). The last chunk
+    goes to the backend only after everything is read.
+    """
+    if request.method == "POST" and _PROXIED in request.url.path:
+        request.chunked = True
+        await request.update_body(request.body)
+    return await handler(request)
 
 
 _UNREADABLE = (config.ConfigException, OSError, ValueError, KeyError, yaml.YAMLError)
