@@ -17,7 +17,9 @@
     - SourceChanged       its bytes are not those that were promised
   x StoreError            a model file cannot be kept
     - StoreFull           the disk would not hold it
+  x MalformedAnswer       a server's answer is not what its API has
   x SettingsError         an environment variable of the operator cannot be used
+  x CliError              a command cannot do what its arguments ask
   x StartupError          the cluster lacks what the operator needs; the process ends
 """
 
@@ -101,8 +103,16 @@ class StoreFull(StoreError):
     """The disk of the store would not hold the file."""
 
 
+class MalformedAnswer(LlamaHaloError):
+    """A server's answer is not what its API has."""
+
+
 class SettingsError(LlamaHaloError):
     """An environment variable of the operator cannot be used."""
+
+
+class CliError(LlamaHaloError):
+    """A command cannot do what its arguments ask: of a file, a cluster, or a model."""
 
 
 class StartupError(LlamaHaloError):

@@ -24,7 +24,7 @@ from llama_halo.errors import ClusterError, StartupError
 from llama_halo.health import serve_health
 from llama_halo.kube import leader
 from llama_halo.kube.cache import ObjectCache, key_of
-from llama_halo.kube.client import UNREACHABLE, KubeClient
+from llama_halo.kube.client import REQUEST_ERRORS, KubeClient
 from llama_halo.kube.pods import PodClient
 from llama_halo.kube.reflector import Reflector
 from llama_halo.kube.resources import LABELLED, LEASE, LLAMAMODEL, WATCHED, Resource
@@ -129,7 +129,7 @@ class Operator:
                 await self._start()
             except StartupError as error:
                 reason = str(error)
-            except (ClusterError, *UNREACHABLE) as error:
+            except (ClusterError, *REQUEST_ERRORS) as error:
                 reason = (
                     f"the API server does not answer as it should: {error or type(error).__name__}"
                 )

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from llama_halo.controllers.verification import FIRST_LOOK_SECONDS
+from llama_halo.controllers.verification import FIRST_POLL_SECONDS
 from tests.component.conftest import Json, StartOperator, model, pods, wait_state
 from tests.support.api import Api, eventually
 
@@ -163,7 +163,7 @@ class TestVerification:
     def test_not_when_it_is_off(self, api: Api, namespace: str, server: Server) -> None:
         api.apply(tried(namespace, verify={"toolCalling": "Off"}))
         serve_at(api, namespace)
-        time.sleep(2 * FIRST_LOOK_SECONDS + 1)
+        time.sleep(2 * FIRST_POLL_SECONDS + 1)
         assert not tools(api, namespace)
         assert (server.looked, server.asked) == (0, [])
 
@@ -189,6 +189,6 @@ class TestVerification:
         serve_at(api, namespace)
         eventually(lambda: len(server.asked) == 1)
         api.apply(tried(namespace, aliases=["gpt-4o"]))
-        time.sleep(2 * FIRST_LOOK_SECONDS + 1)
+        time.sleep(2 * FIRST_POLL_SECONDS + 1)
         assert len(server.asked) == 1, "a reconcile makes it no sooner"
         assert reason(api, namespace) == "Unknown NotChecked"

@@ -13,8 +13,8 @@ from llama_halo.errors import NotAllowed, SourceError, SourceMissing
 
 TIMEOUT_SECONDS = 30
 MOST_REDIRECTS = 10
-UNREADABLE = (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, ImportError)
-"""What httpx raises for a server, an address or a proxy that cannot be used."""
+REQUEST_ERRORS = (httpx.HTTPError, httpx.InvalidURL, OSError)
+"""What a request raises that gets no answer."""
 _SPAN = re.compile(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18})$")
 _REASONS = {
     200: "the server ignores ranges, and would send the whole file: download it first",
@@ -29,8 +29,11 @@ _KINDS = {401: NotAllowed, 403: NotAllowed, 404: SourceMissing, 410: SourceMissi
 
 
 def connect() -> httpx.Client:
-    """Return a client that takes files as they are."""
-    return httpx.Client(headers={"Accept-Encoding": "identity"}, timeout=TIMEOUT_SECONDS)
+    """Return a client that asks for files without a Content-Encoding."""
+    try:
+        return httpx.Client(headers={"Accept-Encoding": "identity"}, timeout=TIMEOUT_SECONDS)
+    except (ValueError, ImportError) as error:
+        raise SourceError(f"the proxy of the environment cannot be used: {error}") from error
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import httpx
 
-from llama_halo.artifacts.http import UNREADABLE, connect, refusal
+from llama_halo.artifacts.http import REQUEST_ERRORS, connect, refusal
 from llama_halo.errors import NotAllowed, SourceError, SourceMissing
 
 HUB = "https://huggingface.co"
@@ -115,8 +115,11 @@ def _ask(method: str, path: str, name: str, body: Json = None) -> Json:
             )
             if response.status_code != 200:
                 raise _refusal(name, response)
-            return response.json()
-    except UNREADABLE as error:
+            try:
+                return response.json()
+            except ValueError as error:
+                raise SourceError(f"{name}: the Hub's answer is no JSON: {error}") from error
+    except REQUEST_ERRORS as error:
         raise SourceError(f"{name}: {str(error)[:200] or type(error).__name__}") from error
 
 

@@ -17,7 +17,7 @@ import httpx
 
 from llama_halo.artifacts import hub
 from llama_halo.artifacts.http import (
-    UNREADABLE,
+    REQUEST_ERRORS,
     connect,
     content_span,
     get,
@@ -115,6 +115,8 @@ def open_file(source: str, headers: Mapping[str, str] | None = None) -> Iterator
 
 @contextmanager
 def _open_path(path: Path) -> Iterator[ModelFile]:
+    if "\0" in str(path):
+        raise SourceError(f"{str(path)!r}: no path has a NUL character")
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise SourceError(f"{path}: it is no file")
@@ -125,8 +127,8 @@ def _open_path(path: Path) -> Iterator[ModelFile]:
                 return os.pread(stream.fileno(), count, offset)
 
             yield ModelFile(size, read_at)
-    except (OSError, ValueError) as error:
-        raise SourceError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+    except OSError as error:
+        raise SourceError(f"{path}: {error.strerror or error}") from error
 
 
 @contextmanager
@@ -138,7 +140,7 @@ def _open_url(url: str, name: str, headers: Mapping[str, str]) -> Iterator[Model
             yield ModelFile(
                 size, lambda offset, count: ranges.get(offset, count)[0], current_version
             )
-    except UNREADABLE as error:
+    except REQUEST_ERRORS as error:
         raise SourceError(f"{name}: {str(error)[:200] or type(error).__name__}") from error
 
 

@@ -12,9 +12,9 @@ from typing import Any
 from llama_halo.contract.lease import GATEWAY_PREFIX, PHASE_ANNOTATION, Phase, lease_name
 from llama_halo.contract.reasons import ConditionType, Reason
 from llama_halo.controllers.facts import owner_of
-from llama_halo.errors import ClusterError, Conflict, NotFound, SettingsError
+from llama_halo.errors import CliError, ClusterError, Conflict, NotFound
 from llama_halo.kube.apply import MANAGER, with_applied_hash
-from llama_halo.kube.client import UNREACHABLE, KubeClient, current_namespace
+from llama_halo.kube.client import REQUEST_ERRORS, KubeClient, current_namespace
 from llama_halo.kube.resources import LEASE, LLAMAMODEL
 from llama_halo.plan.llamamodel import lease
 from llama_halo.status.conditions import condition
@@ -24,7 +24,7 @@ Act = Callable[["Target"], Awaitable[str]]
 SAY_SECONDS = 5.0
 ASK_SECONDS, MOST_ASKED = 5.0, 6
 """Who was just answered counts as somebody who uses the model for a quarter of a minute."""
-LOOK_SECONDS = 0.5
+POLL_SECONDS = 0.5
 ENTRY = f"{GATEWAY_PREFIX}llama-halo-cli"
 
 
@@ -41,7 +41,7 @@ class Target:
         try:
             return await self._cluster.get(LLAMAMODEL, self.namespace, self.name)
         except NotFound as error:
-            raise SettingsError(
+            raise CliError(
                 f"there is no LlamaModel {self.name} in namespace {self.namespace}: llama-halo"
                 " status lists them, -n names another namespace"
             ) from error
@@ -85,11 +85,11 @@ class Target:
             print(shown, flush=True)
             self._printed = shown
         if time.monotonic() > self._deadline:
-            raise SettingsError(
+            raise CliError(
                 f"not within {self._timeout:g} s: kubectl -n {self.namespace} describe llamamodel"
                 f" {self.name} says more"
             )
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(POLL_SECONDS)
         return model, str(ready.get("reason", ""))
 
 
@@ -110,9 +110,9 @@ def _refuse_what_rests(model: Json, name: str) -> None:
     """Raise for a model that nothing here can move."""
     stalled = condition(model.get("status") or {}, ConditionType.STALLED)
     if stalled.get("status") == "True":
-        raise SettingsError(f"{name} needs a person: {stalled['reason']}: {stalled['message']}")
+        raise CliError(f"{name} needs a person: {stalled['reason']}: {stalled['message']}")
     if model["spec"].get("suspend"):
-        raise SettingsError(f"{name} is suspended (spec.suspend): the operator touches nothing")
+        raise CliError(f"{name} is suspended (spec.suspend): the operator touches nothing")
 
 
 async def wake(target: Target) -> str:
@@ -157,7 +157,7 @@ async def sleep(target: Target) -> str:
         return await _stop(target, model)
     _refuse_what_rests(model, target.name)
     if state != Reason.SERVING:
-        raise SettingsError(f"{target.name} does not serve ({state}): there is nothing to unload")
+        raise CliError(f"{target.name} does not serve ({state}): there is nothing to unload")
     await _unload(target, model)
     while (await target.look())[1] != Reason.IDLE:
         pass
@@ -177,7 +177,7 @@ async def _unload(target: Target, model: Json) -> None:
                     return
     finally:
         await target.move(model, Phase.UNLOADING, Phase.LOADED)
-    raise SettingsError(f"somebody uses {target.name}: it stays loaded")
+    raise CliError(f"somebody uses {target.name}: it stays loaded")
 
 
 async def _stop(target: Target, model: Json) -> str:
@@ -207,7 +207,7 @@ async def _run(act: Act, arguments: argparse.Namespace) -> str:
     cluster = await KubeClient.connect()
     try:
         return await act(Target(cluster, arguments.namespace, arguments.model, arguments.timeout))
-    except (ClusterError, *UNREACHABLE) as error:
-        raise SettingsError(f"the cluster does not answer as it should: {error}") from error
+    except (ClusterError, *REQUEST_ERRORS) as error:
+        raise CliError(f"the cluster does not answer as it should: {error}") from error
     finally:
         await cluster.close()

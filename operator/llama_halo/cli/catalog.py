@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from llama_halo.contract.labels import API_VERSION
-from llama_halo.errors import SettingsError
+from llama_halo.errors import CliError
 from llama_halo.plan.quantity import human_gib, mebibytes
 
 Json = dict[str, Any]
@@ -70,9 +70,7 @@ def run(argv: list[str]) -> int:
     entries_by_name = {entry.name: entry for entry in entries()}
     unknown = [name for name in arguments.names if name not in entries_by_name]
     if unknown:
-        raise SettingsError(
-            f"{', '.join(unknown)}: not in the catalog: {', '.join(entries_by_name)}"
-        )
+        raise CliError(f"{', '.join(unknown)}: not in the catalog: {', '.join(entries_by_name)}")
     if not arguments.names:
         print("\n".join(_table(list(entries_by_name.values()), budget_mib)))
         return 0
@@ -117,7 +115,7 @@ def _budget(text: str) -> int:
     try:
         return mebibytes(text)
     except ArithmeticError as error:
-        raise SettingsError(f"--budget {text}: must be a quantity like 104Gi") from error
+        raise CliError(f"--budget {text}: must be a quantity like 104Gi") from error
 
 
 def _table(listed: list[Entry], budget_mib: int) -> list[str]:

@@ -11,8 +11,8 @@ from contextlib import aclosing
 from typing import Any
 
 from llama_halo.cli.env import KEY_VARIABLE
-from llama_halo.errors import ClusterError, NotFound, SettingsError
-from llama_halo.kube.client import UNREACHABLE, KubeClient, current_namespace
+from llama_halo.errors import CliError, ClusterError, NotFound
+from llama_halo.kube.client import REQUEST_ERRORS, KubeClient, current_namespace
 from llama_halo.kube.resources import LLAMAMODEL, MODELROUTER, Resource
 from llama_halo.plan.children import router_name
 
@@ -48,7 +48,7 @@ def _converse(runner: asyncio.Runner, talk: Conversation) -> None:
             continue
         try:
             runner.run(talk.ask(question))
-        except SettingsError as error:
+        except CliError as error:
             print(f"\n{error}", file=sys.stderr)
 
 
@@ -69,11 +69,11 @@ class Conversation:
                 return cls(cluster, namespace, router_name(name), model or "default")
             if await _is_there(cluster, LLAMAMODEL, namespace, name):
                 return cls(cluster, namespace, name, model or name)
-        except (ClusterError, *UNREACHABLE) as error:
+        except (ClusterError, *REQUEST_ERRORS) as error:
             await cluster.close()
-            raise SettingsError(f"the cluster does not answer: {error}") from error
+            raise CliError(f"the cluster does not answer: {error}") from error
         await cluster.close()
-        raise SettingsError(
+        raise CliError(
             f"there is no ModelRouter or LlamaModel {name} in namespace {namespace}:"
             " llama-halo status lists them, -n names another namespace"
         )
@@ -97,11 +97,11 @@ class Conversation:
                     thought, word = words_of(line)
                     answer += word
                     print(f"{_DIM}{thought}{_PLAIN}" if thought else word, end="", flush=True)
-        except (ClusterError, *UNREACHABLE) as error:
-            raise SettingsError(failure_message(error, self._service, key is not None)) from error
+        except (ClusterError, *REQUEST_ERRORS) as error:
+            raise CliError(failure_message(error, self._service, key is not None)) from error
         print()
         if not whole:
-            raise SettingsError("the answer was cut off")
+            raise CliError("the answer was cut off")
         self._messages = [*asked, {"role": "assistant", "content": answer}]
 
 
@@ -121,7 +121,7 @@ def words_of(line: bytes) -> tuple[str, str]:
     error = chunk.get("error")
     if error:
         message = error.get("message", error) if isinstance(error, dict) else error
-        raise SettingsError(f"the answer broke off: {message}")
+        raise CliError(f"the answer broke off: {message}")
     choices = chunk.get("choices") or [{}]
     delta = choices[0].get("delta") or {}
     return str(delta.get("reasoning_content") or ""), str(delta.get("content") or "")

@@ -10,7 +10,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 
 from llama_halo.contract.labels import MACHINE as MACHINE_ANNOTATION
-from llama_halo.errors import SettingsError
+from llama_halo.errors import CliError
 from llama_halo.kube.resources import NODE
 from llama_halo.node_agent.findings import PROBLEM, findings, gpu_budget_mib
 from llama_halo.node_agent.machine import Machine, read_machine
@@ -85,7 +85,7 @@ async def _of_the_cluster(names: set[str]) -> dict[str, Machine]:
         for item in nodes
     }
     if missing := sorted(names - texts_by_node.keys()):
-        raise SettingsError(f"there is no node {', '.join(missing)}: kubectl get nodes lists them")
+        raise CliError(f"there is no node {', '.join(missing)}: kubectl get nodes lists them")
     machines = {
         name: _machine(text)
         for name, text in sorted(texts_by_node.items())
@@ -93,7 +93,7 @@ async def _of_the_cluster(names: set[str]) -> dict[str, Machine]:
     }
     if not machines or names - machines.keys():
         silent = ", ".join(sorted(names - machines.keys() or texts_by_node.keys()))
-        raise SettingsError(
+        raise CliError(
             f"no node agent has looked at {silent}: install the chart with nodeAgent.enabled, or"
             " run `llama-halo doctor` on the node itself"
         )
@@ -108,7 +108,7 @@ def _machine(text: str) -> Machine:
             **{name: value for name, value in json.loads(text).items() if name in field_names}
         )
     except (ValueError, TypeError, AttributeError) as error:
-        raise SettingsError(f"annotation {MACHINE_ANNOTATION} cannot be read: {error}") from error
+        raise CliError(f"annotation {MACHINE_ANNOTATION} cannot be read: {error}") from error
 
 
 def _parser() -> argparse.ArgumentParser:

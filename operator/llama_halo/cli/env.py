@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llama_halo.api.modelrouter import ModelRouterSpec
-from llama_halo.errors import ClusterError, SettingsError
+from llama_halo.errors import CliError, ClusterError
 from llama_halo.kube.resources import LLAMAMODEL, MODELROUTER
 from llama_halo.plan.engines.choice import engine_of
 
@@ -52,7 +52,7 @@ def run(argv: list[str]) -> int:
     router = asyncio.run(_find(arguments.namespace, arguments.router, arguments.url))
     served = [name for name in CLIENTS if name not in _UNSERVED.get(router.engine, ())]
     if arguments.client and arguments.client not in served:
-        raise SettingsError(
+        raise CliError(
             f"engine {router.engine} does not serve what {arguments.client} asks for: these it"
             f" does: {', '.join(served)}; engine gateway serves all"
         )
@@ -77,7 +77,7 @@ async def _find(requested: str | None, name: str, url: str | None) -> Router:
         cr = await cluster.get(MODELROUTER, namespace, name)
         llamas, _ = await cluster.list(LLAMAMODEL, namespace=namespace)
     except ClusterError as error:
-        raise SettingsError(f"ModelRouter {namespace}/{name}: {error}") from error
+        raise CliError(f"ModelRouter {namespace}/{name}: {error}") from error
     finally:
         await cluster.close()
     return router_of(cr, llamas, url)
@@ -88,7 +88,7 @@ def router_of(cr: Json, llamas: list[Any], url: str | None) -> Router:
     metadata, status = cr["metadata"], cr.get("status") or {}
     address = url or status.get("url")
     if not address:
-        raise SettingsError(
+        raise CliError(
             f"ModelRouter {metadata['namespace']}/{metadata['name']} has no address yet: give the"
             " one by which your machine reaches it, --url http://HOST:PORT"
         )

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from llama_halo.api_server import ApiServer
 from llama_halo.contract.gateway_config import GatewayConfig
-from llama_halo.errors import SettingsError
+from llama_halo.errors import CliError
 from llama_halo.gateway.auth import Keys
 from llama_halo.gateway.dispatch.credentials import Credentials
 from llama_halo.gateway.process import serve
@@ -43,7 +43,7 @@ def _config(path: Path) -> GatewayConfig:
     try:
         return GatewayConfig.model_validate_json(path.read_text())
     except (OSError, ValidationError) as error:
-        raise SettingsError(f"{path} cannot be used: {error}") from error
+        raise CliError(f"{path} cannot be used: {error}") from error
 
 
 def _parser() -> argparse.ArgumentParser:

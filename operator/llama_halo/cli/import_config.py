@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from llama_halo.api.modelrouter import ENGINES
-from llama_halo.errors import SettingsError
+from llama_halo.errors import CliError
 from llama_halo.importers.resources import ImportOptions, resources
 from llama_halo.importers.result import ImportResult, Outcome
 from llama_halo.importers.text import manifests, order, read, report
@@ -28,10 +28,10 @@ def run(argv: list[str]) -> int:
     unknown = sources.keys() - result.models.keys() - {"*"}
     if unknown:
         names = ", ".join(result.models) or "none"
-        raise SettingsError(f"--source {', '.join(sorted(unknown))}: the models are {names}")
+        raise CliError(f"--source {', '.join(sorted(unknown))}: the models are {names}")
     objects = resources(result, options)
     if not objects:
-        raise SettingsError("there is no model in these files")
+        raise CliError("there is no model in these files")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     sys.stdout.write(manifests(result, objects))
@@ -44,15 +44,13 @@ def _text(path: str) -> str:
     try:
         return sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path} cannot be read: {error}") from error
+        raise CliError(f"{path} cannot be read: {error}") from error
 
 
 def _pair(text: str) -> tuple[str, str]:
     name, name_or_role, source = text.partition("=")
     if not name_or_role:
-        raise SettingsError(
-            f"--source {text}: give NAME=local:PATH, NAME=hf:OWNER/REPO/FILE or URL"
-        )
+        raise CliError(f"--source {text}: give NAME=local:PATH, NAME=hf:OWNER/REPO/FILE or URL")
     return name, source
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from llama_halo.artifacts import report
 from llama_halo.artifacts.hub import Place
 from llama_halo.artifacts.inspect import HubSource, LocalSource, UrlSource
-from llama_halo.errors import LlamaHaloError, NotAllowed, SettingsError
+from llama_halo.errors import CliError, LlamaHaloError, NotAllowed
 from llama_halo.logs import configure_logging
 
 
@@ -42,7 +42,7 @@ def remote_source(arguments: argparse.Namespace) -> HubSource | UrlSource:
     """Return the source of a Hub repository or a URL."""
     if arguments.repo:
         if not arguments.file:
-            raise SettingsError("--repo needs --file")
+            raise CliError("--repo needs --file")
         return HubSource(Place(arguments.repo, arguments.file, arguments.revision))
     return UrlSource(arguments.url, headers(arguments.headers), arguments.sha256)
 

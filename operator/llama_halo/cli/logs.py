@@ -8,7 +8,7 @@ import shutil
 import subprocess
 
 from llama_halo.contract.labels import FILES_OF, MODEL, ROUTER
-from llama_halo.errors import SettingsError
+from llama_halo.errors import CliError
 from llama_halo.kube.client import current_namespace
 
 OF = {"server": f"{MODEL}={{}}", "router": f"{ROUTER}={{}}", "files": f"{FILES_OF}={{}}"}
@@ -19,7 +19,7 @@ def run(argv: list[str]) -> int:
     arguments = _parser().parse_args(argv)
     kubectl = shutil.which("kubectl")
     if kubectl is None:
-        raise SettingsError("kubectl is not on PATH, and logs come by it")
+        raise CliError("kubectl is not on PATH, and logs come by it")
     selector = OF[arguments.of].format(arguments.name)
     command = [
         *(kubectl, "logs", "--namespace", arguments.namespace, "--selector", selector),

@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 
 from llama_halo.cli.report import ClusterSnapshot, report, text
 from llama_halo.contract.labels import MODEL
-from llama_halo.errors import ClusterError, SettingsError
-from llama_halo.kube.client import UNREACHABLE, KubeClient
+from llama_halo.errors import CliError, ClusterError
+from llama_halo.kube.client import REQUEST_ERRORS, KubeClient
 from llama_halo.kube.events import CONTROLLER
 from llama_halo.kube.resources import EVENT, LLAMAMODEL, MODELROUTER, NODE, POD
 
@@ -42,8 +42,8 @@ async def _show(arguments: argparse.Namespace) -> None:
             await _watch(cluster, arguments.namespace)
         else:
             print(await _text(cluster, arguments.namespace))
-    except (ClusterError, *UNREACHABLE) as error:
-        raise SettingsError(f"the cluster does not answer: {error}") from error
+    except (ClusterError, *REQUEST_ERRORS) as error:
+        raise CliError(f"the cluster does not answer: {error}") from error
     finally:
         await cluster.close()
 
@@ -55,7 +55,7 @@ async def _watch(cluster: KubeClient, namespace: str | None) -> None:
         while True:
             try:
                 shown = await _text(cluster, namespace)
-            except (ClusterError, *UNREACHABLE) as error:
+            except (ClusterError, *REQUEST_ERRORS) as error:
                 shown = f"the cluster does not answer: {error}"
             rows = shutil.get_terminal_size((160, 40)).lines - 1
             lines = f"{datetime.now():%H:%M:%S}\n{shown}".splitlines()[:rows]

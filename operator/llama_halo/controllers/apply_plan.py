@@ -53,7 +53,7 @@ def requeue_after(outcome: Outcome, reason: str) -> float | None:
         return outcome.after_seconds
     if isinstance(outcome, Plan) and outcome.unrecorded:
         return RECORDED_SECONDS
-    if isinstance(outcome, Plan) and outcome.awaits_idle:
+    if isinstance(outcome, Plan) and outcome.idle_deadline:
         return IDLE_SECONDS
     if isinstance(outcome, Plan) and outcome.awaits_turn:
         return TURN_SECONDS

@@ -9,9 +9,9 @@ from llama_halo.api.llamamodel import LlamaModelSpec
 from llama_halo.contract import labels
 from llama_halo.contract.lease import Phase
 from llama_halo.controllers.facts import build_model_facts, owner_of
-from llama_halo.controllers.file_facts import build_file_facts, claim_key
+from llama_halo.controllers.file_facts import build_file_facts, claim_key, template_key
 from llama_halo.controllers.placement.controller import request_placement
-from llama_halo.controllers.pollers.chat_templates import is_read
+from llama_halo.controllers.pollers import chat_templates
 from llama_halo.controllers.state import OperatorState
 from llama_halo.controllers.validate import validate
 from llama_halo.kube.apply import Applied
@@ -33,7 +33,9 @@ def build_plan(state: OperatorState, cr: Object) -> Outcome | None:
     if claim is not None and claim not in state.pollers.claims:
         state.pollers.queue.add(claim)  # and the model is looked at again when it is known
         return None
-    if not is_read(state, cr):
+    template = template_key(cr)
+    if template is not None and not chat_templates.is_current(state, cr):
+        state.pollers.queue.add(template)
         return None
     facts, demand = build_model_facts(state, cr, spec), state.placement.demands.get(key_of(cr))
     decided = facts.assignment is not None and facts.assignment.demand == demand
@@ -51,7 +53,7 @@ def build_plan(state: OperatorState, cr: Object) -> Outcome | None:
 
 def note_waiting(state: OperatorState, cr: Object, outcome: Outcome) -> None:
     """Note since when a change waits, from its first wait on until all that runs has it."""
-    if isinstance(outcome, Plan) and outcome.awaits_idle:
+    if isinstance(outcome, Plan) and outcome.idle_deadline:
         state.placement.awaiting_idle.setdefault(key_of(cr), time.monotonic())
     elif not isinstance(outcome, Plan) or outcome.is_rolled:
         state.placement.awaiting_idle.pop(key_of(cr), None)
@@ -87,7 +89,7 @@ def build_status(
         children=Children(
             pods=[pod for pod in pods if labels.FILES_OF not in _labels(pod)],
             deployments=state.cache.children(key, "Deployment"),
-            findings={
+            creation_warnings={
                 pod.name: text
                 for pod, text in state.pollers.creation_warnings.items()
                 if pod.namespace == key.namespace

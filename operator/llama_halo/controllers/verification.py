@@ -32,7 +32,7 @@ from llama_halo.status.verification import (
 
 log = logging.getLogger(__name__)
 
-FIRST_LOOK_SECONDS = 1
+FIRST_POLL_SECONDS = 1
 BUSY_SECONDS, MOST_BUSY_SECONDS = 30, 600
 """The pause grows while a server does not even say whether it is busy."""
 AGAIN_SECONDS = 60
@@ -44,7 +44,7 @@ MOST_TRIES = 3
 def watch_serving(state: OperatorState, cr: Object, status: Object) -> None:
     """Try a model in a moment, if it serves and was not tried as it is."""
     if _is_due(state, cr, status):
-        state.verification.queue.add(key_of(cr), after_seconds=FIRST_LOOK_SECONDS)
+        state.verification.queue.add(key_of(cr), after_seconds=FIRST_POLL_SECONDS)
 
 
 async def verify(state: OperatorState, key: Key) -> float | None:

@@ -18,7 +18,7 @@ from llama_halo.gateway.apis import (
     openai_responses,
 )
 from llama_halo.gateway.apis.client_api import ANTHROPIC, OLLAMA, OPENAI, RESPONSES, Api
-from llama_halo.gateway.apis.openai_embeddings import EMBEDDINGS, RERANK
+from llama_halo.gateway.apis.openai_embeddings import EMBEDDINGS_PATH, RERANK_PATH
 from llama_halo.gateway.auth import Keys
 from llama_halo.gateway.dispatch.dispatcher import RequestDispatcher
 from llama_halo.gateway.dispatch.queue import AdmissionQueue
@@ -95,17 +95,17 @@ class Gateway:
                     generate(openai_responses.validate, openai_responses.generation),
                 ),
                 post(
-                    EMBEDDINGS,
+                    EMBEDDINGS_PATH,
                     OPENAI,
-                    endpoints.json_endpoint(EMBEDDINGS, openai_embeddings.checked),
+                    endpoints.json_endpoint(EMBEDDINGS_PATH, openai_embeddings.checked),
                 ),
                 *(
                     post(
                         path,
                         OPENAI,
-                        endpoints.json_endpoint(RERANK, openai_embeddings.checked_rerank),
+                        endpoints.json_endpoint(RERANK_PATH, openai_embeddings.checked_rerank),
                     )
-                    for path in (RERANK, "/rerank")
+                    for path in (RERANK_PATH, "/rerank")
                 ),
                 *(post(path, OPENAI, endpoints.transcribe) for path in openai_audio.PATHS),
                 post("/api/chat", OLLAMA, generate(ollama.validate_chat, ollama.chat)),

@@ -17,7 +17,7 @@ from llama_halo.gateway.http.errors import Failure
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 2.0
+REREAD_SECONDS = 2.0
 _MOST_BYTES = 4096
 
 
@@ -56,7 +56,7 @@ class Keys:
 
     def _current_keys(self) -> tuple[bytes, ...]:
         now = time.monotonic()
-        if now - self._looked_at > LOOK_SECONDS:
+        if now - self._looked_at > REREAD_SECONDS:
             self._looked_at = now
             self._keys = self._read()
         return self._keys

@@ -14,7 +14,7 @@ from llama_halo.contract.gateway_config import GatewayConfig
 from llama_halo.gateway.apis import anthropic, ollama, openai_audio
 from llama_halo.gateway.apis.client_api import ANTHROPIC
 from llama_halo.gateway.apis.exchange import ApiExchange
-from llama_halo.gateway.apis.openai_embeddings import EMBEDDINGS
+from llama_halo.gateway.apis.openai_embeddings import EMBEDDINGS_PATH
 from llama_halo.gateway.apis.upstream_request import UpstreamRequest
 from llama_halo.gateway.apis.validation import checked_model, passed_on, session_of
 from llama_halo.gateway.dispatch.client_stream import ClientStream, send
@@ -25,8 +25,7 @@ from llama_halo.gateway.http import bodies
 from llama_halo.gateway.http.errors import UNREADABLE, unreadable
 from llama_halo.gateway.http.json_codec import dumps
 from llama_halo.gateway.info_routes import path_of
-from llama_halo.gateway.models.model import EMBEDDING, TRANSCRIPTION
-from llama_halo.gateway.models.model import RERANK as RERANKS
+from llama_halo.gateway.models.model import EMBEDDING, RERANK, TRANSCRIPTION
 from llama_halo.gateway.request_record import RequestRecord
 from llama_halo.gateway.routing.features import RequestFeatures, features_of
 from llama_halo.gateway.routing.selector import TargetSelector
@@ -123,7 +122,7 @@ class Endpoints:
         body = checked_model(
             bodies.parsed(await bodies.read(request, self._handler.body_counter(record)))
         )
-        answer = await self._ask_model(request, record, EMBEDDINGS, ollama.embedding(body))
+        answer = await self._ask_model(request, record, EMBEDDINGS_PATH, ollama.embedding(body))
         return json_response(ollama.embedded(answer, body, path_of(request)), record)
 
     async def _ask_model(
@@ -131,7 +130,7 @@ class Endpoints:
     ) -> Json:
         record.requested_model = body["model"]
         session = session_of(request.headers, body)
-        mode = EMBEDDING if path == EMBEDDINGS else RERANKS
+        mode = EMBEDDING if path == EMBEDDINGS_PATH else RERANK
         targets = await self._selector.select(
             record.requested_model, RequestFeatures(), session=session, count=None, mode=mode
         )

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from llama_halo.api.llamamodel import LlamaModelSpec
 from llama_halo.api.modelrouter import ModelRouterSpec
 from llama_halo.contract.labels import API_VERSION
-from llama_halo.errors import SettingsError
+from llama_halo.errors import CliError
 from llama_halo.importers.result import FoundModel, ImportResult, Json, Note, Outcome
 from llama_halo.importers.secrets import cleaned
 from llama_halo.plan.engines.choice import engine_of
@@ -34,9 +34,9 @@ class ImportOptions:
 
 def resources(result: ImportResult, options: ImportOptions) -> list[Json]:
     """Return the resources; what is missing or would be refused is noted for a person. Raises
-    `SettingsError` for a name that no router can have."""
+    `CliError` for a name that no router can have."""
     if not re.fullmatch(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?", options.router):
-        raise SettingsError(
+        raise CliError(
             f"--router {options.router!r}: give small letters, digits and dashes, at most 40"
         )
     names = _names(result)
@@ -46,7 +46,7 @@ def resources(result: ImportResult, options: ImportOptions) -> list[Json]:
 
 
 def source_of(text: str) -> Json:
-    """Return the source that a person names; raises `SettingsError` for what is none."""
+    """Return the source that a person names; raises `CliError` for what is none."""
     kind, _, rest = text.partition(":")
     if kind == "local" and rest and not rest.startswith("/") and ".." not in rest.split("/"):
         return {"local": {"path": rest}}
@@ -55,7 +55,7 @@ def source_of(text: str) -> Json:
     repo, file = "/".join(rest.split("/")[:2]), "/".join(rest.split("/")[2:])
     if kind == "hf" and file:
         return {"huggingFace": {"repo": repo, "file": file}}
-    raise SettingsError(
+    raise CliError(
         f"{text!r} is no source: give local:PATH (below the store), hf:OWNER/REPO/FILE or a URL"
     )
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from llama_halo.errors import SettingsError
+from llama_halo.errors import CliError
 from llama_halo.importers import (
     claude_code_router,
     configs,
@@ -40,7 +40,7 @@ def read(result: ImportResult, path: str, text: str, root: str) -> str:
     try:
         return _read(result, file, text, root)
     except RecursionError as error:
-        raise SettingsError(f"{path}: it is nested too deeply to be a configuration") from error
+        raise CliError(f"{path}: it is nested too deeply to be a configuration") from error
 
 
 def _read(result: ImportResult, file: str, text: str, root: str) -> str:
@@ -61,7 +61,7 @@ def _read_document(result: ImportResult, file: str, text: str, document: Json, r
     if document.get("kind") == "ConfigMap":
         return _config_map(result, file, document, root)
     if "services" in document:
-        raise SettingsError(
+        raise CliError(
             f"{file}: docker-compose is not read: give each service's command as one line of text"
         )
     return _read_text(result, file, text, root)
@@ -78,7 +78,7 @@ def _read_text(result: ImportResult, file: str, text: str, root: str) -> str:
         scripts.read_commands(result, file, text, root)
     if started or commands:
         return "models by port" if started else "llama-server command lines"
-    raise SettingsError(
+    raise CliError(
         f"{file}: not known: give a config of llama-swap, LiteLLM or Claude Code Router, a"
         " Modelfile, a model-configs.json, a script with llama-server's command lines, or one that"
         ' lists "name:port:role"'
@@ -90,7 +90,7 @@ def _config_map(result: ImportResult, file: str, document: Json, root: str) -> s
     entries = data.items() if isinstance(data, dict) else ()
     kinds = [_read(result, f"{name}", str(text), root) for name, text in entries]
     if not kinds:
-        raise SettingsError(f"{file}: the ConfigMap has no data")
+        raise CliError(f"{file}: the ConfigMap has no data")
     return f"ConfigMap: {', '.join(kinds)}"
 
 
@@ -111,7 +111,7 @@ def _document(file: str, text: str) -> Any:
             return json.loads(_without_comments(text))
         except ValueError as error:
             at = f"line {error.lineno}" if isinstance(error, json.JSONDecodeError) else "it"
-            raise SettingsError(f"{file} is no JSON: {at} cannot be read") from error
+            raise CliError(f"{file} is no JSON: {at} cannot be read") from error
     try:
         document = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -119,7 +119,7 @@ def _document(file: str, text: str) -> Any:
             mark = getattr(error, "problem_mark", None)
             at = f"line {mark.line + 1}" if mark else "it"
             problem = getattr(error, "problem", None) or "cannot be read"
-            raise SettingsError(f"{file} is no YAML: {at}: {problem}") from error
+            raise CliError(f"{file} is no YAML: {at}: {problem}") from error
         return None
     except (ValueError, TypeError):
         return None

@@ -10,7 +10,7 @@ import os
 from base64 import b64encode
 from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -24,6 +24,7 @@ from llama_halo.errors import (
     ClusterError,
     Conflict,
     Gone,
+    MalformedAnswer,
     NotFound,
     StartupError,
 )
@@ -31,6 +32,7 @@ from llama_halo.kube.protocol import Json
 from llama_halo.kube.resources import Resource
 
 log = logging.getLogger(__name__)
+_Entry = TypeVar("_Entry")
 
 CHUNK = 500
 TIMEOUT_SECONDS = 30
@@ -39,8 +41,8 @@ WATCH_SECONDS = 150
 # A connection that is silent for longer than its watch may last is dead. Bookmarks would show it
 # sooner, but not every API server sends them for kinds at rest.
 _WATCH_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=WATCH_SECONDS + 15)
-UNREACHABLE = (aiohttp.ClientError, OSError, TimeoutError, ValueError)
-"""What a request raises that got no answer, or one that is cut off."""
+REQUEST_ERRORS = (aiohttp.ClientError, OSError, MalformedAnswer)
+"""What a request raises that gets no answer, or one that is cut off or not Kubernetes's."""
 _APPLY, _MERGE = "application/apply-patch+yaml", "application/merge-patch+json"
 _PATIENT = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=1800)
 """For an answer that a model has to be loaded for, or to a prompt that takes minutes to read."""
@@ -88,15 +90,13 @@ class KubeClient:
         query = {key: value for key, value in options.items() if value}
         while True:
             page = await self._request("GET", resource.path(namespace), query)
-            items += page["items"]
-            more = page["metadata"].get("continue")
+            items += [_object(resource, item) for item in _entry(page, "items", list)]
+            metadata = _entry(page, "metadata", dict)
+            more = metadata.get("continue")
             if not more:
                 break
             query["continue"] = more
-        for item in items:
-            item.setdefault("kind", resource.kind)
-            item.setdefault("apiVersion", resource.api_version)
-        return items, int(page["metadata"]["resourceVersion"])
+        return items, _version(metadata)
 
     async def create(self, resource: Resource, namespace: str | None, body: Json) -> Json:
         return await self._request("POST", resource.path(namespace), body=body)
@@ -161,18 +161,15 @@ class KubeClient:
         try:
             yield "OPENED", {}
             async for line in _lines(response):
-                event = json.loads(line)
-                obj: Json = event["object"]
-                if event["type"] == "ERROR":
+                event = _parsed(line)
+                kind, obj = _entry(event, "type", str), _entry(event, "object", dict)
+                if kind == "ERROR":
                     raise _error(obj.get("code", 500), line)
-                yield (
-                    event["type"],
-                    {
-                        "apiVersion": resource.api_version,
-                        "kind": resource.kind,
-                        **obj,
-                    },
-                )
+                if kind == "BOOKMARK":
+                    _version(_entry(obj, "metadata", dict))
+                    yield kind, obj
+                else:
+                    yield kind, _object(resource, obj)
         finally:
             response.close()
 
@@ -200,8 +197,7 @@ class KubeClient:
     ) -> Json:
         response = await self._call(method, path, query, body=body, content_type=content_type)
         async with response:
-            answer: Json = json.loads(await response.read())
-            return answer
+            return _parsed(await response.read())
 
     async def _call(
         self,
@@ -319,6 +315,41 @@ async def _lines(response: Any) -> AsyncIterator[bytes]:
         for line in lines:
             if line.strip():
                 yield line
+
+
+def _parsed(data: bytes) -> Json:
+    """Return the object that an answer is."""
+    try:
+        answer = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise MalformedAnswer(f"the API server's answer is no JSON: {error}") from error
+    if not isinstance(answer, dict):
+        raise MalformedAnswer(f"the API server's answer is no object: {answer!r:.100}")
+    return answer
+
+
+def _object(resource: Resource, obj: Any) -> Json:
+    """Return a listed or watched object with its kind; its name, uid and version are there."""
+    metadata = _entry(obj, "metadata", dict)
+    for name in ("name", "uid"):
+        _entry(metadata, name, str)
+    _version(metadata)
+    return {"apiVersion": resource.api_version, "kind": resource.kind, **obj}
+
+
+def _version(metadata: Json) -> int:
+    """Return a resourceVersion as a number: versions of one kind are compared."""
+    version = metadata.get("resourceVersion")
+    if not str(version).isdecimal():
+        raise MalformedAnswer(f"the API server's answer has resourceVersion {version!r:.40}")
+    return int(str(version))
+
+
+def _entry(obj: Any, name: str, kind: type[_Entry]) -> _Entry:
+    value = obj.get(name) if isinstance(obj, dict) else None
+    if not isinstance(value, kind):
+        raise MalformedAnswer(f"the API server's answer has {name} {value!r:.100}")
+    return value
 
 
 def _in_cluster() -> bool:

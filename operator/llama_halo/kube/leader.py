@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable
 
 from llama_halo.errors import ClusterError
-from llama_halo.kube.client import UNREACHABLE
+from llama_halo.kube.client import REQUEST_ERRORS
 from llama_halo.kube.protocol import KubeApi
 from llama_halo.kube.resources import LEASE
 
@@ -45,6 +45,6 @@ async def watch_claim(
                     await claim(cluster, namespace, identity)
                 elif kind in ("ADDED", "MODIFIED"):
                     acts(None if holder == identity else str(holder))
-        except (ClusterError, *UNREACHABLE) as error:
+        except (ClusterError, *REQUEST_ERRORS) as error:
             log.warning("lost sight of the identity Lease", extra={"reason": str(error)})
         await asyncio.sleep(RETRY_SECONDS)

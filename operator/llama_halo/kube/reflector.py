@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from llama_halo.errors import ClusterError
 from llama_halo.kube.cache import ObjectCache
-from llama_halo.kube.client import UNREACHABLE
+from llama_halo.kube.client import REQUEST_ERRORS
 from llama_halo.kube.protocol import Json, KubeApi
 from llama_halo.kube.resources import Resource
 
@@ -75,7 +75,7 @@ class Reflector:
                 if self._version is None or self._is_old():
                     await self.list()
                 await self._watch()
-            except (ClusterError, *UNREACHABLE) as error:
+            except (ClusterError, *REQUEST_ERRORS) as error:
                 await self._pause(error)
 
     async def _watch(self) -> None:

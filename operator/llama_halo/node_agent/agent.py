@@ -24,7 +24,7 @@ from llama_halo.node_agent.machine import Machine, Readings, read_machine, read_
 log = logging.getLogger(__name__)
 
 MANAGER = "llama-halo-node-agent"
-LOOK_SECONDS = 30
+POLL_SECONDS = 30
 _TIMEOUT = aiohttp.ClientTimeout(total=10)
 AGAIN_SECONDS = 600
 """After which the node is told again, whatever changed there meanwhile."""
@@ -164,7 +164,7 @@ class Watch:
             self._looked_at = time.monotonic()
             if machine != self._published or self._looked_at - self._published_at > AGAIN_SECONDS:
                 await self._tell(machine)
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
 
     async def _tell(self, machine: Machine) -> None:
         try:

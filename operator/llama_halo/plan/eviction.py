@@ -78,18 +78,18 @@ class Eviction:
         }
 
     def may_leave(self, demand: ResourceDemand) -> bool:
-        wish, use = demand.on_demand, self.usage_of(demand.model)
-        if wish is None or use.busy or not use.trusted:
+        on_demand, usage = demand.on_demand, self.usage_of(demand.model)
+        if on_demand is None or usage.busy or not usage.trusted:
             return False
-        return use.resident_seconds >= wish.min_resident_seconds
+        return usage.resident_seconds >= on_demand.min_resident_seconds
 
     def unload_finished(self) -> None:
         """Tell models to leave that nobody has wanted for long, and those that are about to."""
         for model, (demand, name) in self._resident.items():
-            use = self.usage_of(model)
+            usage = self.usage_of(model)
             assert demand.on_demand is not None  # noqa: S101  (only such are resident)
-            done = use.idle_seconds >= demand.on_demand.idle_timeout_seconds
-            if use.phase is Phase.UNLOADING or (done and self.may_leave(demand)):
+            done = usage.idle_seconds >= demand.on_demand.idle_timeout_seconds
+            if usage.phase is Phase.UNLOADING or (done and self.may_leave(demand)):
                 self._tell_to_leave(model, name)
 
     def make_room(self, demand: ResourceDemand, open_nodes: Sequence[Ledger]) -> Ledger | None:
@@ -147,12 +147,12 @@ class Eviction:
             if use.next_change_seconds is not None
         ]
         for model, (demand, _) in self._resident.items():
-            wish, use = demand.on_demand, self.usage_of(model)
-            if wish is None or use.busy or model in self.unload:
+            on_demand, usage = demand.on_demand, self.usage_of(model)
+            if on_demand is None or usage.busy or model in self.unload:
                 continue
             times += [
-                wish.idle_timeout_seconds - use.idle_seconds,
-                wish.min_resident_seconds - use.resident_seconds,
+                on_demand.idle_timeout_seconds - usage.idle_seconds,
+                on_demand.min_resident_seconds - usage.resident_seconds,
             ]
         return min((time for time in times if time > 0), default=None)
 
@@ -185,8 +185,8 @@ class Eviction:
 
     def _worth(self, model: str) -> tuple[int, float, str]:
         """Return by how much a model is missed: by its priority, then by how lately it was used."""
-        wish = self._resident[model][0].on_demand
-        return wish.priority if wish else 0, -self.usage_of(model).idle_seconds, model
+        on_demand = self._resident[model][0].on_demand
+        return on_demand.priority if on_demand else 0, -self.usage_of(model).idle_seconds, model
 
     def _cost(self, victims: Sequence[str]) -> tuple[int, tuple[tuple[int, float, str], ...]]:
         return len(victims), tuple(

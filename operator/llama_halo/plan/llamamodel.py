@@ -215,7 +215,7 @@ def _plan(
         idle=idle and not stopped,
         rolls=update.rolls,
         awaits_turn=update.awaits_turn,
-        awaits_idle=timeout(spec) if update.awaits_idle else "",
+        idle_deadline=timeout(spec) if update.awaits_idle else None,
         is_rolled=update.is_done,
         unrecorded=not facts.files.recorded,
     )

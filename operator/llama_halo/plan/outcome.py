@@ -59,8 +59,9 @@ class Plan:
     """Nodes where what runs is replaced now."""
     awaits_turn: frozenset[str] = frozenset()
     """Nodes where it is to be replaced once another model there has been."""
-    awaits_idle: str = ""
-    """For how long, at most, what runs goes on until its requests are done; empty: it does not."""
+    idle_deadline: str | None = None
+    """How long, at most, a replacement waits for the requests of what runs; a Go duration. None: no
+    replacement waits."""
     is_rolled: bool = True
     """No change of what runs is known that is not there yet."""
     unrecorded: bool = False

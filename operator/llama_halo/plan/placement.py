@@ -123,12 +123,12 @@ class _Placing:
         """Return the demands as they are served: who has waited longest for a model first."""
 
         def rank(demand: ResourceDemand) -> tuple[int, int, float]:
-            wish, use = demand.on_demand, self._eviction.usage_of(demand.model)
-            if wish is None:
+            on_demand, usage = demand.on_demand, self._eviction.usage_of(demand.model)
+            if on_demand is None:
                 return 0, 0, 0.0
-            if not use.busy:
-                return 2, -wish.priority, 0.0  # those to be preloaded are in nobody's way
-            return 1, -wish.priority, use.wanted_since
+            if not usage.busy:
+                return 2, -on_demand.priority, 0.0  # those to be preloaded are in nobody's way
+            return 1, -on_demand.priority, usage.wanted_since
 
         return sorted(self._demands, key=rank)
 
@@ -205,9 +205,9 @@ class _Placing:
     def _rest(self, demand: ResourceDemand) -> Assignment:
         """Return what becomes of a model on demand that nobody wants: its files are fetched, and
         one to be preloaded is loaded once if that is in nobody's way."""
-        wish = demand.on_demand
-        assert wish is not None  # noqa: S101  (the others are always wanted)
-        preload = wish.preload and self._eviction.usage_of(demand.model).phase is Phase.NEW
+        on_demand = demand.on_demand
+        assert on_demand is not None  # noqa: S101  (the others are always wanted)
+        preload = on_demand.preload and self._eviction.usage_of(demand.model).phase is Phase.NEW
         if not preload and any(demand.has_files(name) for name in self._ledgers):
             return Assignment(demand, (), idle=True)
         best = self._best(demand, self._open(demand))

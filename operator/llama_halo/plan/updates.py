@@ -101,6 +101,6 @@ def _is_used(spec: LlamaModelSpec, facts: ModelFacts) -> bool:
     """Tell whether a change has to wait: somebody uses the model, or nobody knows yet."""
     if not rolls_when_idle(spec) or facts.awaited_seconds >= seconds(timeout(spec)):
         return False
-    use = facts.usage
+    usage = facts.usage
     # Nor does a Lease say anything by its silence before every gateway at work has written there.
-    return use.busy or not use.trusted or use.resident_seconds < BUSY_SECONDS
+    return usage.busy or not usage.trusted or usage.resident_seconds < BUSY_SECONDS

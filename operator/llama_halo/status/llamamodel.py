@@ -50,7 +50,7 @@ class Children:
 
     pods: Sequence[Mapping[str, Any]] = ()
     deployments: Sequence[Mapping[str, Any]] = ()
-    findings: Mapping[str, str] = field(default_factory=dict)
+    creation_warnings: Mapping[str, str] = field(default_factory=dict)
     """By the pod's name."""
     downloads: Sequence[Mapping[str, int]] = ()
     """How far the downloads are that run now."""
@@ -76,7 +76,7 @@ def llamamodel_status(  # noqa: PLR0913  (everything a status is made of, by nam
     states = [
         pod_state(
             pod,
-            children.findings.get(pod["metadata"]["name"], ""),
+            children.creation_warnings.get(pod["metadata"]["name"], ""),
             diagnosis=failure_of(previous),
         )
         for pod in children.pods
@@ -212,7 +212,7 @@ def _judge_pods(plan: Plan, observed: _Observed) -> tuple[Reason, str, bool]:
             message = f"{message}: {progress(download_status(observed.children.downloads))}"
         stalled = isinstance(plan.waiting, Invalid) and reason in STALLED_REASONS
         return reason, message, stalled or _lasts(reason, observed)
-    moves = bool(plan.awaits_idle)
+    moves = bool(plan.idle_deadline)
     if len(serving) == plan.replicas and len(observed.pods) == plan.replicas and not moves:
         nodes = ", ".join(sorted(pod.node for pod in serving))
         served = f"{plan.replicas} of {plan.replicas} replicas serve on {nodes}"
@@ -247,8 +247,8 @@ def _awaited(plan: Plan) -> str:
     if plan.awaits_turn:
         where = ", ".join(sorted(plan.awaits_turn))
         return f"waits for its turn to roll: another model is on its way on {where}"
-    if plan.awaits_idle:
-        return f"rolls when its requests are done, after {plan.awaits_idle} at the latest"
+    if plan.idle_deadline:
+        return f"rolls when its requests are done, after {plan.idle_deadline} at the latest"
     return ""
 
 

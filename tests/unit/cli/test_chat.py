@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from llama_halo.cli.chat import failure_message, words_of
-from llama_halo.errors import ClusterError, SettingsError
+from llama_halo.errors import CliError, ClusterError
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def test_a_line_brings(line: bytes, thought: str, word: str) -> None:
     "line", [b'data: {"error":{"message":"no room"}}', b'data: {"error":"no room"}']
 )
 def test_an_error_in_a_stream_is_told(line: bytes) -> None:
-    with pytest.raises(SettingsError, match="the answer broke off: no room"):
+    with pytest.raises(CliError, match="the answer broke off: no room"):
         words_of(line)
 
 

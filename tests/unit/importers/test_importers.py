@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from llama_halo.api.llamamodel import LlamaModelSpec
 from llama_halo.api.modelrouter import ModelRouterSpec
 from llama_halo.cli import main
-from llama_halo.errors import SettingsError
+from llama_halo.errors import CliError
 from llama_halo.importers.command_line import CommandLine
 from llama_halo.importers.resources import ImportOptions, resources
 from llama_halo.importers.result import FoundModel, ImportResult, Outcome
@@ -189,7 +189,7 @@ def test_any_words_are_read_without_an_error(arguments: list[str]) -> None:
 @given(st.text(max_size=200))
 def test_any_text_is_read_or_refused_in_a_sentence(text: str) -> None:
     for file in ("a.yaml", "a.json", "a.txt", "a.modelfile"):
-        with contextlib.suppress(SettingsError):
+        with contextlib.suppress(CliError):
             imported((file, f"llama-server {text}"), (file, text))
 
 
@@ -230,7 +230,7 @@ def test_whatever_stands_where_it_does_not_belong_ends_in_no_traceback(data: st.
     for key in outer:
         target = target[key]
     target[last] = data.draw(ODD)
-    with contextlib.suppress(SettingsError):
+    with contextlib.suppress(CliError):
         _, text = imported(
             *((file, yaml.safe_dump(document)) for file, document in documents.items())
         )

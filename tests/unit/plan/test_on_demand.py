@@ -35,8 +35,8 @@ WANTED = ModelUsage(phase=Phase.IDLE, busy=True, wanted_since=1)
 
 
 def comes(model: str, gib: int, **more: Any) -> ResourceDemand:
-    wish = OnDemand(idle_timeout_seconds=900, min_resident_seconds=60)
-    return wants(model, gib, on_demand=replace(wish, **more))
+    on_demand = OnDemand(idle_timeout_seconds=900, min_resident_seconds=60)
+    return wants(model, gib, on_demand=replace(on_demand, **more))
 
 
 def decide(*demands: ResourceDemand, **usage: ModelUsage) -> Decision:

@@ -188,9 +188,9 @@ class World:
             return
         self.count += 1
         name, gib = f"m{self.count}", self.chance.choice([4, 8, 16, 30, 50, 70])
-        wish = None
+        on_demand = None
         if self.chance.random() < 0.7:
-            wish = OnDemand(
+            on_demand = OnDemand(
                 idle_timeout_seconds=self.chance.choice([5, 60, 900]),
                 min_resident_seconds=self.chance.choice([0, 10]),
                 priority=self.chance.choice([0, 0, 10]),
@@ -199,11 +199,11 @@ class World:
             )
         demand = ResourceDemand(
             model=f"ns/{name}",
-            replicas=1 if wish else self.chance.choice([1, 1, 2]),
+            replicas=1 if on_demand else self.chance.choice([1, 1, 2]),
             gpu_mib=gib * GIB,
             host_mib=0,
             needs_gpu=True,
-            on_demand=wish,
+            on_demand=on_demand,
         )
         self.models[name] = Model(demand)
 

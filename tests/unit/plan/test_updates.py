@@ -79,7 +79,7 @@ def plan(
 )
 def test_a_change_waits(update: Any, usage: ModelUsage, more: Any, waits: bool) -> None:
     outcome = plan(update, usage, old(), **more)
-    assert bool(outcome.awaits_idle) is waits
+    assert bool(outcome.idle_deadline) is waits
     assert outcome.rolls == (frozenset() if waits else {"n1"})
     assert (Ref("Deployment", old().name) in outcome.keep) is waits
 
@@ -90,31 +90,31 @@ def test_what_does_not_answer_is_replaced_at_once() -> None:
 
 
 def test_a_probe_that_was_missed_is_no_reason_to_cut_what_goes_on() -> None:
-    assert plan(WHEN_IDLE, BUSY, old(settled=False)).awaits_idle
+    assert plan(WHEN_IDLE, BUSY, old(settled=False)).idle_deadline
 
 
 def test_what_does_not_run_is_nobodys() -> None:
     outcome = plan(WHEN_IDLE, BUSY, old(runs=False))
-    assert not outcome.awaits_idle
+    assert not outcome.idle_deadline
     assert not outcome.keep
 
 
 def test_while_one_replica_is_on_its_way_the_other_waits_for_that() -> None:
     outcome = plan(WHEN_IDLE, QUIET, old("n1"), old("n2"))
-    assert (outcome.rolls, outcome.awaits_idle) == ({"n1"}, "")
+    assert (outcome.rolls, outcome.idle_deadline) == ({"n1"}, None)
     assert Ref("Deployment", old("n2").name) in outcome.keep
 
 
 def test_the_turn_of_another_model_is_told_first() -> None:
     outcome = plan(WHEN_IDLE, BUSY, old(), rolling_elsewhere=frozenset({"n1"}))
-    assert (outcome.awaits_turn, outcome.awaits_idle) == ({"n1"}, "")
+    assert (outcome.awaits_turn, outcome.idle_deadline) == ({"n1"}, None)
 
 
 def test_a_model_moves_when_its_requests_are_done() -> None:
     here, moved = old("n1"), Ref("Deployment", children.deployment_name("coder", "n2"))
     busy = plan(WHEN_IDLE, BUSY, here, nodes=("n2",))
     assert Ref("Deployment", here.name) in busy.keep
-    assert busy.awaits_idle
+    assert busy.idle_deadline
     assert moved not in map(ref_of, busy.objects), "two copies are not there for nothing"
     for value in (plan(WHEN_IDLE, QUIET, here, nodes=("n2",)), plan({}, BUSY, here, nodes=("n2",))):
         assert moved in map(ref_of, value.objects)

@@ -259,7 +259,7 @@ PLAN = Plan(objects=(), config_hash="new", replicas=1)
     [
         (PLAN, [pod(ready=True)], "True Serving"),
         (PLAN, [pod(ready=True, config_hash="old")], "False Rolling"),
-        (replace(PLAN, awaits_idle="10m"), [pod(ready=True)], "False Rolling"),
+        (replace(PLAN, idle_deadline="10m"), [pod(ready=True)], "False Rolling"),
         (PLAN, [], "False Scheduling"),
         (PLAN, [pod(ready=True, deletionTimestamp=NOW)], "False Rolling"),
         (Plan((), config_hash="new", replicas=2), [pod(ready=True)], "False Rolling"),

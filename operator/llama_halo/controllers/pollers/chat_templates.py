@@ -15,27 +15,22 @@ from llama_halo.controllers.placement.controller import refresh_demand
 from llama_halo.controllers.state import OperatorState
 from llama_halo.errors import ClusterError, NotFound
 from llama_halo.kube.cache import Key, Object, key_of
-from llama_halo.kube.client import UNREACHABLE
+from llama_halo.kube.client import REQUEST_ERRORS
 from llama_halo.kube.resources import CONFIG_MAP, LLAMAMODEL
 
 log = logging.getLogger(__name__)
 
-NEXT_LOOK_SECONDS = 30
-AWAITED_LOOK_SECONDS = 5
+POLL_SECONDS = 30
+AWAITED_POLL_SECONDS = 5
 
 
-def is_read(state: OperatorState, cr: Object) -> bool:
-    """Tell whether a model's template has been read for its present spec; have it read if not, and
-    the model looked at again then."""
-    config_map = template_key(cr)
-    if config_map is None or state.pollers.templates_read.get(key_of(cr)) == _asking(cr):
-        return True
-    state.pollers.queue.add(config_map)
-    return False
+def is_current(state: OperatorState, cr: Object) -> bool:
+    """Tell whether a model's template was read for its present spec."""
+    return state.pollers.templates_read.get(key_of(cr)) == _asking(cr)
 
 
 async def poll(state: OperatorState, key: Key) -> float | None:
-    """Ask for one ConfigMap; models are looked at again that wait for it or find another text."""
+    """Read one ConfigMap, and enqueue the models that wait for it or use a text that changed."""
     users = [
         cr
         for cr in state.cache.in_namespace(LLAMAMODEL.kind, key.namespace)
@@ -46,9 +41,9 @@ async def poll(state: OperatorState, key: Key) -> float | None:
         return None
     try:
         texts = await _read(state, key)
-    except UNREACHABLE as error:
+    except REQUEST_ERRORS as error:
         log.info("chat template not read", extra={"key": str(key), "reason": repr(error)})
-        return AWAITED_LOOK_SECONDS
+        return AWAITED_POLL_SECONDS
     changed = key not in state.pollers.templates or state.pollers.templates[key] != texts
     state.pollers.templates[key] = texts
     for cr in users:
@@ -59,13 +54,13 @@ async def poll(state: OperatorState, key: Key) -> float | None:
             state.pollers.templates_read[key_of(cr)] = _asking(cr)
             refresh_demand(state, key_of(cr))
     awaited = any(template_facts(state, cr).problem for cr in users)
-    return AWAITED_LOOK_SECONDS if awaited else NEXT_LOOK_SECONDS
+    return AWAITED_POLL_SECONDS if awaited else POLL_SECONDS
 
 
 async def _read(state: OperatorState, key: Key) -> Mapping[str, str] | str | None:
     """Return the texts of a ConfigMap, None when there is none, else why it may not be read.
 
-    Raises what `UNREACHABLE` names, and `ConnectionError` for an API server with troubles of its
+    Raises what `REQUEST_ERRORS` names, and `ConnectionError` for an API server with troubles of its
     own: what was read before stays good meanwhile.
     """
     try:

@@ -19,7 +19,7 @@ from llama_halo.plan.facts import ClaimFacts
 
 log = logging.getLogger(__name__)
 
-NEXT_LOOK_SECONDS = 60
+POLL_SECONDS = 60
 SELECTED_NODE = "volume.kubernetes.io/selected-node"
 ONCE, ONCE_POD = "ReadWriteOnce", "ReadWriteOncePod"
 
@@ -40,7 +40,7 @@ async def poll(state: OperatorState, key: Key) -> float | None:
         state.pollers.claims[key] = facts
         for user in users:
             refresh_demand(state, user)
-    return NEXT_LOOK_SECONDS
+    return POLL_SECONDS
 
 
 async def _facts(state: OperatorState, key: Key) -> ClaimFacts:

@@ -11,8 +11,8 @@ from llama_halo.kube.resources import POD
 from llama_halo.plan.facts import FETCH
 from llama_halo.plan.jobs import PORT
 
-FIRST_LOOK_SECONDS = 1
-NEXT_LOOK_SECONDS = 3
+FIRST_POLL_SECONDS = 1
+POLL_SECONDS = 3
 _FIELDS = ("bytes", "totalBytes", "bytesPerSecond", "remainingSeconds")
 
 
@@ -21,7 +21,7 @@ def watch_download(state: OperatorState, obj: Object) -> None:
     if obj["kind"] != POD.kind:
         return
     if fetches(obj):
-        state.pollers.queue.add(key_of(obj), after_seconds=FIRST_LOOK_SECONDS)
+        state.pollers.queue.add(key_of(obj), after_seconds=FIRST_POLL_SECONDS)
     else:
         state.pollers.downloads.pop(key_of(obj), None)
 
@@ -53,7 +53,7 @@ async def poll(state: OperatorState, key: Key) -> float | None:
         if owner:
             state.metrics.downloaded(owner, progress["bytes"])
             state.queue.add(owner)
-    return NEXT_LOOK_SECONDS
+    return POLL_SECONDS
 
 
 def _progress(answer: Any) -> dict[str, int] | None:

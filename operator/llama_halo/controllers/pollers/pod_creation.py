@@ -15,14 +15,14 @@ from llama_halo.kube.resources import EVENT, JOB, POD
 from llama_halo.status.jobs import has_no_pod
 from llama_halo.status.pods import in_creation
 
-FIRST_LOOK_SECONDS = 3
-NEXT_LOOK_SECONDS = 30
+FIRST_POLL_SECONDS = 3
+POLL_SECONDS = 30
 
 
 def watch_creation(state: OperatorState, obj: Object) -> None:
     """Have a look at the Events of a pod or Job in a while, should it still hang then."""
     if _hangs(state, obj):
-        state.pollers.queue.add(key_of(obj), after_seconds=FIRST_LOOK_SECONDS)
+        state.pollers.queue.add(key_of(obj), after_seconds=FIRST_POLL_SECONDS)
 
 
 async def poll(state: OperatorState, key: Key) -> float | None:
@@ -41,7 +41,7 @@ async def poll(state: OperatorState, key: Key) -> float | None:
         owner = owner_key(obj)
         if owner:
             state.queue.add(owner)
-    return NEXT_LOOK_SECONDS
+    return POLL_SECONDS
 
 
 def _hangs(state: OperatorState, obj: Object) -> bool:

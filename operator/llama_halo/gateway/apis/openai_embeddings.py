@@ -8,7 +8,7 @@ from llama_halo.gateway.apis.validation import checked_model
 from llama_halo.gateway.http.errors import Failure
 
 Json = dict[str, Any]
-EMBEDDINGS, RERANK = "/v1/embeddings", "/v1/rerank"
+EMBEDDINGS_PATH, RERANK_PATH = "/v1/embeddings", "/v1/rerank"
 
 
 def checked(body: Any) -> Json:

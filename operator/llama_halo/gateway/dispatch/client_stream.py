@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 COMMIT_SECONDS = 10.0
 """For so long an error still gets its own HTTP status."""
-STALLED_SECONDS, LEAST_LOOK_SECONDS = 120.0, 0.05
+STALLED_SECONDS, LEAST_WAIT_SECONDS = 120.0, 0.05
 MOST_UNREAD_BYTES = 2**16
 """Of a client that reads slowly: more is not asked of the server before it has read."""
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
@@ -155,7 +155,7 @@ def next_look_seconds(quiet: float, patience: float, *, writing: bool) -> float:
     """Return when to look at a stream again that was quiet for so long: a write that is stuck ends
     the request some time, and a silence is broken after so much patience."""
     stalled = STALLED_SECONDS - (quiet if writing else 0.0)
-    return max(min(stalled, patience - (0.0 if writing else quiet)), LEAST_LOOK_SECONDS)
+    return max(min(stalled, patience - (0.0 if writing else quiet)), LEAST_WAIT_SECONDS)
 
 
 async def _chunks(

@@ -27,7 +27,7 @@ from llama_halo.gateway.models.model import Model, comes_up
 from llama_halo.gateway.models.registry import ModelRegistry
 from llama_halo.gateway.routing.table import Target
 
-LOOK_SECONDS = 1.0
+POLL_SECONDS = 1.0
 AGAIN_SECONDS = 0.2
 NOW_SECONDS = 1.0
 MOST_LOST = 1
@@ -173,10 +173,10 @@ class RequestDispatcher:
     @asynccontextmanager
     async def _arrived(self, target: Target, session: str) -> AsyncIterator[None]:
         """Count a request for as long as it is held or runs."""
-        model = self._registry.models.get(target.llama_model)
+        model = self._registry.models.get(target.model_key)
         if model is None:
             raise loading(
-                f"model {target.name}: there is no LlamaModel {target.llama_model} in namespace"
+                f"model {target.name}: there is no LlamaModel {target.model_key} in namespace"
                 f" {self._config.namespace} (yet)"
             )
         with self._admission.admit(model, session):
@@ -197,7 +197,7 @@ class RequestDispatcher:
     async def _answering(self, target: Target, deadline: float) -> Model:
         """Return a model once it answers and may be sent to."""
         while True:
-            model = self._registry.models.get(target.llama_model)
+            model = self._registry.models.get(target.model_key)
             if model is None:
                 raise loading(f"model {target.name}: its LlamaModel was deleted")
             allowed = not model.on_demand or await self._leases.may_send(model.name)
@@ -207,7 +207,7 @@ class RequestDispatcher:
             if not passes or time.monotonic() > deadline:
                 raise loading(f"model {target.name} does not answer now: {model.state}")
             with self._held_gauge.track_inprogress():
-                await self._registry.wait_for_change(model.name, within_seconds=LOOK_SECONDS)
+                await self._registry.wait_for_change(model.name, within_seconds=POLL_SECONDS)
 
     def _goes_on(self, failure: Failure, model: Model, retry: _RetryState) -> bool:
         """Tell whether a request is sent again after a failure, to the same model."""

@@ -15,7 +15,7 @@ from llama_halo.gateway.apis import openai_audio
 from llama_halo.gateway.apis.anthropic import PATH as MESSAGES
 from llama_halo.gateway.apis.openai_chat import PATH as CHAT
 from llama_halo.gateway.apis.openai_completions import PATH as COMPLETIONS
-from llama_halo.gateway.apis.openai_embeddings import EMBEDDINGS, RERANK
+from llama_halo.gateway.apis.openai_embeddings import EMBEDDINGS_PATH, RERANK_PATH
 from llama_halo.gateway.apis.openai_responses import PATH as RESPONSES
 from llama_halo.gateway.apis.upstream_request import UpstreamRequest
 from llama_halo.gateway.convert import (
@@ -95,10 +95,10 @@ def _in_its_own_words(
         body = {**client_body, "stream_options": {"include_usage": True}}
         return EncodedRequest(path.removeprefix("/v1"), body, headers=_bearer(key))
     body = {**upstream_request.body, "model": name}
-    if provider.protocol == "OpenAI" and path in (COMPLETIONS, EMBEDDINGS, RERANK):
+    if provider.protocol == "OpenAI" and path in (COMPLETIONS, EMBEDDINGS_PATH, RERANK_PATH):
         fields = {name: value for name, value in body.items() if name not in _OURS}
         return EncodedRequest(path.removeprefix("/v1"), fields, headers=_bearer(key))
-    if provider.protocol == "Ollama" and path == EMBEDDINGS:
+    if provider.protocol == "Ollama" and path == EMBEDDINGS_PATH:
         return EncodedRequest(path, body, headers=_bearer(key))  # it serves OpenAI's, too
     return None
 

@@ -22,7 +22,7 @@ MOST_WAITING = 64
 MOST_OF_ONE = 16
 """Of them, of one session: it does not fill the queue for the others."""
 FULL_RETRY_SECONDS = 5
-LOOK_SECONDS = 1.0
+POLL_SECONDS = 1.0
 SlotFuture = asyncio.Future[str]
 ModelLookup = Callable[[], Model | None]
 """Returns the model as it is now, None when it cannot be sent to."""
@@ -153,7 +153,7 @@ class AdmissionQueue:
         admitted = False
         try:
             while not turn.done():
-                await asyncio.wait({turn}, timeout=LOOK_SECONDS)
+                await asyncio.wait({turn}, timeout=POLL_SECONDS)
                 model = lookup()
                 if model is None:
                     return None

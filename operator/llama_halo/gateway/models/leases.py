@@ -31,7 +31,7 @@ from llama_halo.contract.lease import (
 
 log = logging.getLogger(__name__)
 
-HELD_SECONDS = 0.5
+LOADING_SECONDS = 0.5
 """Between two looks at a model that is not loaded, however many requests wait for it."""
 QUIET_SECONDS = 1.0
 """After the last request, before it is said that none is left: an agent's next one comes soon."""
@@ -70,7 +70,7 @@ class Leases:
         self._server = server
         self._clock = clock
         self._has_lease = has_lease
-        self._news = asyncio.Event()
+        self._due = asyncio.Event()
         self._path = f"apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/"
         self._entry = GATEWAY_PREFIX + pod[-_MOST_LETTERS:].strip("-.")
         self._models: dict[str, _Model] = {}
@@ -82,7 +82,7 @@ class Leases:
         model = self._models.setdefault(name, _Model())
         model.in_flight += 1
         if self._is_due(name, model):
-            self._news.set()
+            self._due.set()
         try:
             yield
         finally:
@@ -105,8 +105,8 @@ class Leases:
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(TICK_SECONDS):
-                    await self._news.wait()
-            self._news.clear()
+                    await self._due.wait()
+            self._due.clear()
             models = list(self._models.items())
             due = [(name, model) for name, model in models if self._is_due(name, model)]
             await asyncio.gather(*(self._repeat(name, model) for name, model in due))
@@ -129,7 +129,7 @@ class Leases:
             return since < WRITE_SECONDS  # nobody answers: not every request waits for that
         if model.said_in_flight == 0:
             return False  # the operator may unload it at any moment
-        return since < (WRITE_SECONDS if model.phase == Phase.LOADED else HELD_SECONDS)
+        return since < (WRITE_SECONDS if model.phase == Phase.LOADED else LOADING_SECONDS)
 
     def _is_due(self, name: str, model: _Model) -> bool:
         now = self._clock()
@@ -165,7 +165,7 @@ class Leases:
         model.phase = annotations.get(PHASE_ANNOTATION, "")
         model.said_in_flight = in_flight
         if model.in_flight and not in_flight:
-            self._news.set()  # one came while it was said that there is none
+            self._due.set()  # one came while it was said that there is none
 
     async def _patch(self, name: str, value: str | None) -> Json:
         if self._client is None:

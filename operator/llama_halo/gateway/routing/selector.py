@@ -74,7 +74,7 @@ class TargetSelector:
             raise no_such_model(name)
         # Nothing is fetched to count, either.
         count_request = None if features.has_remote_url else count
-        if target.by_task and await self._is_long(target, features, session, count_request):
+        if target.may_be_long and await self._is_long(target, features, session, count_request):
             long = table.long_context()
             if long and (not features.has_image or self._may_see(long)):
                 target = long
@@ -84,7 +84,7 @@ class TargetSelector:
             if serves(table.model_of(fallback), mode)
         ]
         if not able:
-            raise _is_for_something_else(target, table.models[target.llama_model].mode, mode)
+            raise _is_for_something_else(target, table.models[target.model_key].mode, mode)
         first, *others = able
         chosen = [first, *others]
         if features.has_image:

@@ -26,9 +26,9 @@ class Target:
     was chosen."""
 
     name: str
-    llama_model: str
+    model_key: str
     route: str
-    by_task: bool = False
+    may_be_long: bool = False
     """The task decided, and the length of the prompt may still do so."""
 
 
@@ -66,9 +66,9 @@ class RoutingTable:
             return None
         target = self._by_task(features)
         if target is None and by_pattern is not None:
-            target = Target(by_pattern, self.served[by_pattern], EXPLICIT, by_task=True)
+            target = Target(by_pattern, self.served[by_pattern], EXPLICIT, may_be_long=True)
         if target is None and self.config.routes.default:
-            target = self._routed(self.config.routes.default, DEFAULT, by_task=True)
+            target = self._routed(self.config.routes.default, DEFAULT, may_be_long=True)
         return self._seeing(target, features) if target else None
 
     def long_context(self) -> Target | None:
@@ -84,7 +84,7 @@ class RoutingTable:
 
     def model_of(self, target: Target) -> Model | None:
         """Return the model behind a target, None while there is none."""
-        return self.models.get(target.llama_model)
+        return self.models.get(target.model_key)
 
     def models_by_name(self) -> dict[str, Model | None]:
         """Return every exact name with its model, if that is there: the router's own first, then
@@ -120,7 +120,7 @@ class RoutingTable:
         )
         for route, applies in tasks:
             if applies and route in self.routes:
-                return self._routed(self.routes[route], route, by_task=route != IMAGE)
+                return self._routed(self.routes[route], route, may_be_long=route != IMAGE)
         return None
 
     def _seeing(self, target: Target, features: RequestFeatures) -> Target:
@@ -138,9 +138,9 @@ class RoutingTable:
                 return entry.name
         return None
 
-    def _routed(self, name: str, route: str, *, by_task: bool = False) -> Target:
+    def _routed(self, name: str, route: str, *, may_be_long: bool = False) -> Target:
         """A route may name a model of the selector that is not there yet: then it has that name."""
-        return Target(name, self.served.get(name, name), route, by_task=by_task)
+        return Target(name, self.served.get(name, name), route, may_be_long=may_be_long)
 
 
 def route_models(routes: Routes) -> dict[str, str]:

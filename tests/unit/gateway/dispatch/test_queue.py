@@ -149,13 +149,13 @@ async def test_who_waits_is_told_when_there_are_more_servers_and_when_there_are_
             await go.wait()
 
     tasks = [asyncio.create_task(visit()) for _ in range(3)]
-    await asyncio.sleep(2 * queue.LOOK_SECONDS)
+    await asyncio.sleep(2 * queue.POLL_SECONDS)
     assert value == ["http://0"]
     now[0] = model(replicas=2)
-    await asyncio.sleep(2 * queue.LOOK_SECONDS)
+    await asyncio.sleep(2 * queue.POLL_SECONDS)
     assert value == ["http://0", "http://1"]
     now[0] = None
-    await asyncio.sleep(2 * queue.LOOK_SECONDS)
+    await asyncio.sleep(2 * queue.POLL_SECONDS)
     assert value == ["http://0", "http://1", None]
     go.set()
     await asyncio.gather(*tasks)
@@ -198,7 +198,7 @@ async def test_one_session_leaves_room_in_the_queue_for_others() -> None:
 async def test_nobody_waits_in_line_for_longer_than_requests_are_held(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(queue, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(queue, "POLL_SECONDS", 0.01)
     admission, busy = AdmissionQueue(), model()
     async with admission.slot(lambda: busy, "a", deadline=math.inf):
         with pytest.raises(Failure) as over:
@@ -311,7 +311,7 @@ def test_keys_are_read_again_and_never_lost_to_a_folder_that_is_away(
     folder = tmp_path / "keys"
     folder.mkdir()
     (folder / "alice").write_text(KEY)
-    monkeypatch.setattr(auth, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(auth, "REREAD_SECONDS", 0.0)
     keys = Keys(folder)
     assert passes(keys, x_api_key=KEY)
     (folder / "alice").write_text(OTHER)
