@@ -16,7 +16,7 @@ from hack.testbed.cluster import Testbed
 from hack.testbed.operator_process import OperatorProcess
 from tests.chaos.conftest import Operators, Soak
 from tests.support.api import Api, eventually
-from tests.support.chaos_world import CHILDREN, World, now, snapshot, untrue, wait_quiet
+from tests.support.chaos_world import CHILDREN, World, now, snapshot, wait_quiet, wait_true
 from tests.support.fault_proxy import ALL, NONE, FaultProxy
 
 
@@ -74,11 +74,6 @@ def test_after_chaos_the_cluster_is_what_a_fresh_operator_makes_of_it(
     assert sorted(again) == sorted(after)
     for name, obj in after.items():
         assert obj == again[name], name
-
-
-def wait_true(api: Api, namespaces: list[str]) -> None:
-    """Wait until every resource is Ready, and says what is so."""
-    eventually(lambda: untrue(api, namespaces), until=lambda wrong: not wrong, seconds=180)
 
 
 def _rest_checks(operator: OperatorProcess) -> None:

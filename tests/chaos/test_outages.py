@@ -20,9 +20,8 @@ from hack.testbed import audit, processes
 from hack.testbed.cluster import Testbed
 from hack.testbed.operator_process import ACCOUNT, NAMESPACE, write_kubeconfig
 from tests.chaos.conftest import Operators, Soak
-from tests.chaos.test_chaos import wait_true
 from tests.support.api import Api, eventually
-from tests.support.chaos_world import World, model, now, wait_quiet
+from tests.support.chaos_world import World, model, now, wait_quiet, wait_true
 
 MODELS = 16
 _SIZES = itertools.count()

@@ -11,7 +11,7 @@ from llama_halo.status.jobs import inspection_entry
 from tests.component.conftest import Json, StartOperator, now, wait_state
 from tests.support.api import Api, eventually, message, ready
 from tests.support.hub import COMMIT
-from tests.unit.plan.test_files import SHA, inspection
+from tests.support.inspections import SHA, inspection
 
 
 def hub_model(namespace: str, **source: Any) -> Json:

@@ -15,25 +15,12 @@ from tests.component.conftest import (
     wait_state,
 )
 from tests.support.api import Api, eventually, ready
-
-PHASE = "llama-halo.dev/phase"
+from tests.support.leases import phase, say
 
 
 def on_demand(namespace: str, name: str = "coder", **more: Any) -> Json:
     activation = {"onDemand": {"minResident": "0s", "idleTimeout": "1h", **more}}
     return model(namespace, name, activation=activation)
-
-
-def say(api: Api, namespace: str, text: str, name: str = "coder") -> str:
-    """Write a gateway's entry and return the phase of the reply, as a gateway does."""
-    patch = {"metadata": {"annotations": {"gateway.llama-halo.dev/test": text}}}
-    reply = api.patch("Lease", namespace, f"llama-halo-{name}", patch)
-    return str(reply["metadata"]["annotations"].get(PHASE, ""))
-
-
-def phase(api: Api, namespace: str, name: str = "coder") -> str:
-    lease = api.get("Lease", namespace, f"llama-halo-{name}") or {"metadata": {}}
-    return str(lease["metadata"].get("annotations", {}).get(PHASE, ""))
 
 
 def replicas(api: Api, namespace: str) -> int:

@@ -8,8 +8,8 @@ from itertools import count
 import pytest
 
 from tests.component.conftest import Json, deployments, model, uids, wait_ready, wait_state
-from tests.component.test_on_demand import phase, say
 from tests.support.api import Api, eventually, message, ready
+from tests.support.leases import phase, say
 
 PODS = "llama-halo.dev/model=coder"
 WAITS = "rolls when its requests are done, after 10m at the latest"

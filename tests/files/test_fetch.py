@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from llama_halo.artifacts.store import LOCK, MANIFEST, PARTIAL
 from tests.files.conftest import Job
 from tests.support.api import eventually
 from tests.support.hub import COMMIT, Hub, serve, sha256_of
+from tests.support.ports import free_port
 
 Json = dict[str, Any]
 FILE = "sub/x-Q4_K_M.gguf"
@@ -73,12 +73,6 @@ class Fetch:
 @pytest.fixture
 def fetch(job: Job, store: Path) -> Fetch:
     return Fetch(job, store)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_a_file_is_verified_named_and_described(fetch: Fetch) -> None:

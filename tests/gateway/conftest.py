@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -23,14 +22,9 @@ from hack.testbed.llama_server import binary, model_file
 from llama_halo.contract.gateway_config import GatewayConfig
 from tests.support import failure_logs
 from tests.support.api import Api, eventually
+from tests.support.ports import free_port
 
 NAMESPACE = "gateway"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass

@@ -26,8 +26,9 @@ import pytest
 from backports import zstd
 
 from llama_halo.contract.gateway_config import GatewayConfig, Routes
-from tests.gateway.conftest import NAMESPACE, Process, SetModel, StartGateway, free_port
+from tests.gateway.conftest import NAMESPACE, Process, SetModel, StartGateway
 from tests.support.api import eventually
+from tests.support.ports import free_port
 from tests.support.scripted_server import Scripted, scripted
 
 Json = dict[str, Any]

@@ -24,11 +24,11 @@ from tests.gateway.conftest import (
     StartGateway,
     answers,
     busy_slots,
-    free_port,
     serving,
     stream_texts,
 )
 from tests.support.api import Api, eventually
+from tests.support.ports import free_port
 
 QUESTION: list[Any] = [{"role": "user", "content": "What is 2+2?"}]
 # The server ignores the end token: this takes more than ten seconds on the CPU.

@@ -24,8 +24,9 @@ import httpx
 import pytest
 
 from llama_halo.contract.gateway_config import GatewayConfig
-from tests.gateway.conftest import NAMESPACE, Process, SetModel, StartGateway, free_port
+from tests.gateway.conftest import NAMESPACE, Process, SetModel, StartGateway
 from tests.support.api import eventually
+from tests.support.ports import free_port
 from tests.support.scripted_server import Scripted, scripted
 
 pytestmark = pytest.mark.slow

@@ -12,7 +12,7 @@ from typing import Any
 
 from hack.testbed import audit
 from hack.testbed.layout import Layout
-from tests.support.api import Api, Refused, ready
+from tests.support.api import Api, Refused, eventually, ready
 
 Json = dict[str, Any]
 NODES = 4
@@ -241,6 +241,11 @@ def untrue(api: Api, namespaces: list[str]) -> list[str]:
                     wrong.append(f"{kind} {namespace}/{obj['metadata']['name']}: an orphan")
         wrong += _pods_that_differ(api, namespace)
     return wrong
+
+
+def wait_true(api: Api, namespaces: list[str]) -> None:
+    """Wait until every resource is Ready, and says what is so."""
+    eventually(lambda: untrue(api, namespaces), until=lambda wrong: not wrong, seconds=180)
 
 
 def _pods_that_differ(api: Api, namespace: str) -> list[str]:

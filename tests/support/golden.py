@@ -23,6 +23,7 @@ from llama_halo.plan.facts import (
 from llama_halo.plan.llamamodel import demand, plan_llamamodel
 from llama_halo.plan.modelrouter import plan_modelrouter
 from llama_halo.plan.outcome import Outcome
+from llama_halo.plan.sizing import sizing_of
 from llama_halo.settings import DEFAULT_ENGINE_IMAGES, DEFAULT_IMAGES, DEFAULT_WHISPER_IMAGES
 
 CASES = Path(__file__).parents[1] / "golden" / "cases"
@@ -59,7 +60,8 @@ def plan(resource: dict[str, Any], *, uid: str = UID) -> Outcome:
         )
     spec = LlamaModelSpec.model_validate(resource["spec"])
     template = ChatTemplateFacts(TEMPLATE if spec.chat_template else "")
-    model_demand = demand(owner, spec, FileFacts())
+    sizing = sizing_of(spec, FileFacts())
+    model_demand = demand(owner, spec, FileFacts(), sizing)
     assert model_demand is not None
     name = children.deployment_name(owner.name, NODES[0])
     old = DeploymentFacts(name=name, node=NODES[0], config_hash="", settled=True)
@@ -69,5 +71,6 @@ def plan(resource: dict[str, Any], *, uid: str = UID) -> Outcome:
         assignment=Assignment(model_demand, NODES[: model_demand.replicas]),
         deployments=() if model_demand.replicas else (old,),
         files=FileFacts(chat_template=template),
+        sizing=sizing,
     )
     return plan_llamamodel(spec, facts)

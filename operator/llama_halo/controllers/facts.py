@@ -61,6 +61,7 @@ def build_model_facts(state: OperatorState, cr: Object, spec: LlamaModelSpec) ->
         deployments=deployments,
         rolling_elsewhere=state.placement.rollout_turns.nodes_taken(key, nodes, state.cache),
         files=build_file_facts(state, cr),
+        sizing=state.placement.sizings.get(key),
         requested_at=annotations.get(labels.FLUX_REQUESTED_AT, ""),
         phase=state.placement.lease_activity.phase(key),
         usage=state.placement.lease_activity.usage(key),

@@ -102,6 +102,7 @@ def build_status(
             ],
         ),
         files=build_file_facts(state, cr),
+        sizing=state.placement.sizings.get(key),
         verifications=[
             verification
             for verification in (state.verification.results.get(key), from_status(previous))

@@ -20,7 +20,8 @@ from llama_halo.kube.protocol import KubeApi
 from llama_halo.kube.repair_limiter import RepairLimiter
 from llama_halo.kube.workqueue import Queue
 from llama_halo.metrics import OperatorMetrics
-from llama_halo.plan.facts import Assignment, ClaimFacts, Inspection, ResourceDemand
+from llama_halo.plan.facts import Assignment, ClaimFacts, Inspection, ResourceDemand, Sizing
+from llama_halo.plan.outcome import Invalid
 from llama_halo.settings import Settings
 from llama_halo.status.verification import Verification
 
@@ -38,6 +39,8 @@ class PlacementState:
     assignments: dict[Key, Assignment] = field(default_factory=dict)
     demands: dict[Key, ResourceDemand | None] = field(default_factory=dict)
     """By model; None while it may not ask for memory."""
+    sizings: dict[Key, Sizing | Invalid | None] = field(default_factory=dict)
+    """By model; None until every header that has to be read was."""
     reservations: ReservationIndex = field(default_factory=ReservationIndex)
     lease_activity: LeaseActivity = field(default_factory=LeaseActivity)
     rollout_turns: RolloutTurns = field(default_factory=RolloutTurns)

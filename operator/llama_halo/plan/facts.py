@@ -10,7 +10,9 @@ from llama_halo.api.pod import Toleration
 from llama_halo.contract.lease import Phase
 from llama_halo.contract.reasons import Reason
 from llama_halo.gguf.companions import Companion
+from llama_halo.gguf.memory import Estimate
 from llama_halo.gguf.profile import Profile
+from llama_halo.plan.outcome import Invalid
 
 INSPECT, FETCH = "inspect", "fetch"
 """What a Job does about a file."""
@@ -292,6 +294,26 @@ class DeploymentFacts:
 
 
 @dataclass(frozen=True)
+class Sizing:
+    """What one replica gets, and holds."""
+
+    context_tokens: int
+    gpu_mib: int
+    host_mib: int
+    draft_type: str = ""
+    """llama-server's `--spec-type`; empty where none is needed."""
+    estimate: Estimate | None = None
+    """None when the spec says all."""
+    overridden: bool = False
+    """Whether the spec's own memory counts, and not the estimate's."""
+
+    @property
+    def method(self) -> str:
+        """How far the sum can be trusted."""
+        return "Override" if self.overridden or self.estimate is None else self.estimate.method
+
+
+@dataclass(frozen=True)
 class ModelFacts:
     """All that a LlamaModel's plan depends on beside its spec."""
 
@@ -300,6 +322,8 @@ class ModelFacts:
     assignment: Assignment | None
     deployments: tuple[DeploymentFacts, ...] = ()
     files: FileFacts = FileFacts()
+    sizing: Sizing | Invalid | None = None
+    """None until every header that has to be read was."""
     requested_at: str = ""
     """Flux's request to look again at the source."""
     rolling_elsewhere: frozenset[str] = frozenset()

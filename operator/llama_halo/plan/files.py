@@ -35,8 +35,6 @@ class Files:
 
     paths: Mapping[str, str]
     """Of the first file of each part, by its role, below the store."""
-    inspections: Mapping[str, Inspection]
-    """By role; without those of which the spec says all."""
     objects: tuple[Object, ...] = ()
     keep: frozenset[Ref] = frozenset()
     problem: Wait | Invalid | None = None
@@ -74,7 +72,6 @@ def plan_files(spec: LlamaModelSpec, facts: ModelFacts) -> Files:
         jobs.keep_answered(about)
     return Files(
         paths=_paths(spec, inspections),
-        inspections=inspections,
         objects=tuple(jobs.objects),
         keep=frozenset(jobs.keep),
         problem=min(

@@ -17,23 +17,22 @@ from llama_halo.plan.facts import (
     OnDemand,
     Owner,
     ResourceDemand,
+    Sizing,
 )
 from llama_halo.plan.files import Files, plan_files
 from llama_halo.plan.hashing import content_hash
 from llama_halo.plan.model_files import (
-    all_inspected,
     claim_has_files,
     claim_refusal,
     fetchable_to,
     fetching_on,
-    inspections_by_role,
     stored_on,
 )
 from llama_halo.plan.modes import mode_refusal
 from llama_halo.plan.outcome import Invalid, Object, Outcome, Plan, Ref, Wait
 from llama_halo.plan.pods import extra_annotations, extra_labels, pinned, pod_additions
 from llama_halo.plan.quantity import seconds
-from llama_halo.plan.sizing import Sizing, size, too_little
+from llama_halo.plan.sizing import too_little
 from llama_halo.plan.supported import unsupported_in_model
 from llama_halo.plan.updates import rolls_when_idle, timeout, update_of
 
@@ -48,7 +47,7 @@ def plan_llamamodel(spec: LlamaModelSpec, facts: ModelFacts) -> Outcome:
     if refusal:
         return refusal
     files = plan_files(spec, facts)
-    sizing = _sizing(spec, facts.files, files)
+    sizing = _sizing(spec, facts, files)
     untold = chat_template.without_template(spec, facts.files)
     if untold and not isinstance(sizing, Invalid):
         return _keep_running(spec, facts, files, untold)
@@ -74,15 +73,14 @@ def _refusal(spec: LlamaModelSpec, files: FileFacts) -> Wait | Invalid | None:
     )
 
 
-def _sizing(spec: LlamaModelSpec, facts: FileFacts, files: Files) -> Sizing | Wait | Invalid:
+def _sizing(spec: LlamaModelSpec, facts: ModelFacts, files: Files) -> Sizing | Wait | Invalid:
     """Return what the model takes, once its files are known and where they must be."""
-    if files.problem:
-        return files.problem
-    sizing = size(spec, files.inspections)
-    if isinstance(sizing, Sizing) and not claim_has_files(spec, facts):
+    if files.problem or facts.sizing is None:
+        return files.problem or Wait(Reason.INSPECTING, "the model's files are being inspected")
+    if isinstance(facts.sizing, Sizing) and not claim_has_files(spec, facts.files):
         fetched = Wait(Reason.DOWNLOADING, "the model's files are being fetched to the claim")
         return files.fetch_problem or fetched
-    return sizing
+    return facts.sizing
 
 
 def _without_place(assignment: Assignment | None) -> Wait | Invalid | None:
@@ -91,15 +89,14 @@ def _without_place(assignment: Assignment | None) -> Wait | Invalid | None:
     return Wait(assignment.reason, assignment.message) if assignment.reason else None
 
 
-def demand(owner: Owner, spec: LlamaModelSpec, files: FileFacts) -> ResourceDemand | None:
+def demand(
+    owner: Owner, spec: LlamaModelSpec, files: FileFacts, sizing: Sizing | Invalid | None
+) -> ResourceDemand | None:
     """Return what the model asks of the nodes, None when it may not ask yet: it is suspended,
     refused, or its files are not known."""
     if _refusal(spec, files) or not claim_has_files(spec, files):
         return None
-    if not all_inspected(spec, files):
-        return None
-    sizing = size(spec, inspections_by_role(spec, files))
-    if isinstance(sizing, Invalid):
+    if not isinstance(sizing, Sizing):
         return None
     return ResourceDemand(
         model=f"{owner.namespace}/{owner.name}",

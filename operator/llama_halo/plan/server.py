@@ -14,10 +14,10 @@ from llama_halo.api.llamamodel import Backend, LlamaModelSpec, Mode
 from llama_halo.api.pod import EnvVar
 from llama_halo.gguf.companions import PROJECTOR
 from llama_halo.plan import chat_template, whisper
-from llama_halo.plan.facts import Defaults, ImageProfile
+from llama_halo.plan.facts import Defaults, ImageProfile, Sizing
 from llama_halo.plan.model_files import DRAFT, MODEL, adapter_role, is_transcription
 from llama_halo.plan.quantity import canonical_memory, canonical_quantity
-from llama_halo.plan.sizing import Sizing, batch_sizes, drafted_tokens, prompt_cache_mib
+from llama_halo.plan.sizing import batch_sizes, drafted_tokens, prompt_cache_mib
 
 PORT = 8080
 MODELS_MOUNT = "/models"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 
 from llama_halo.api.llamamodel import Backend, LlamaModelSpec, Memory, Mode
@@ -14,8 +14,15 @@ from llama_halo.gguf.bundle import DRAFTED_TOKENS, MTP, Bundle, draft_type
 from llama_halo.gguf.companions import PROJECTOR, Companion
 from llama_halo.gguf.memory import MIB, Estimate, Method, Serving
 from llama_halo.gguf.profile import Profile
-from llama_halo.plan.facts import Inspection
-from llama_halo.plan.model_files import DRAFT, MODEL, adapter_role, is_transcription
+from llama_halo.plan.facts import FileFacts, Inspection, Sizing
+from llama_halo.plan.model_files import (
+    DRAFT,
+    MODEL,
+    adapter_role,
+    all_inspected,
+    inspections_by_role,
+    is_transcription,
+)
 from llama_halo.plan.outcome import Invalid
 from llama_halo.plan.quantity import mebibytes
 
@@ -30,24 +37,14 @@ LONGEST_WHOLE_TOKENS = 8192
 LEAST_MIB = 16
 
 
-@dataclass(frozen=True)
-class Sizing:
-    """What one replica gets, and holds."""
+def sizing_of(spec: LlamaModelSpec, files: FileFacts) -> Sizing | Invalid | None:
+    """Return the sizes of a model, None until every header that has to be read was.
 
-    context_tokens: int
-    gpu_mib: int
-    host_mib: int
-    draft_type: str = ""
-    """llama-server's `--spec-type`; empty where none is needed."""
-    estimate: Estimate | None = None
-    """None when the spec says all."""
-    overridden: bool = False
-    """Whether the spec's own memory counts, and not the estimate's."""
-
-    @property
-    def method(self) -> str:
-        """How far the sum can be trusted."""
-        return "Override" if self.overridden or self.estimate is None else self.estimate.method
+    The controllers compute it when a model or its files change; demand, plan and status share it.
+    """
+    if not all_inspected(spec, files):
+        return None
+    return size(spec, inspections_by_role(spec, files))
 
 
 def size(spec: LlamaModelSpec, inspections: Mapping[str, Inspection]) -> Sizing | Invalid:

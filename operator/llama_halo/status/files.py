@@ -12,18 +12,16 @@ from llama_halo.contract.reasons import ConditionType
 from llama_halo.gguf.companions import PROJECTOR
 from llama_halo.gguf.memory import MIB, Estimate
 from llama_halo.gguf.profile import speaks_of_tools
-from llama_halo.plan.facts import FileFacts, Inspection
+from llama_halo.plan.facts import FileFacts, Inspection, Sizing
 from llama_halo.plan.model_files import (
     MODEL,
     Part,
-    all_inspected,
     inspection_of,
     inspections_by_role,
     parts,
     still_relevant,
 )
 from llama_halo.plan.quantity import human_gib
-from llama_halo.plan.sizing import Sizing, size
 from llama_halo.status.conditions import Detail
 from llama_halo.status.jobs import inspection_entry
 from llama_halo.status.pods import PodState
@@ -31,18 +29,17 @@ from llama_halo.status.pods import PodState
 Json = dict[str, Any]
 
 
-def model_status(spec: LlamaModelSpec, files: FileFacts, *, in_use_on: Set[str]) -> Json:
+def model_status(
+    spec: LlamaModelSpec, files: FileFacts, sizing: Sizing | None, *, in_use_on: Set[str]
+) -> Json:
     """Return model, memory, files and inspected, as far as they are known.
 
     `in_use_on` are the nodes where an earlier version of the model runs, with files of its own.
     """
     inspections = inspections_by_role(spec, files)
-    sizing = size(spec, inspections) if all_inspected(spec, files) else None
     kept = still_relevant(spec, files, in_use_on=in_use_on)
-    status: Json = {
-        "model": _model(spec, files, inspections, sizing if isinstance(sizing, Sizing) else None)
-    }
-    if isinstance(sizing, Sizing) and sizing.gpu_mib + sizing.host_mib:
+    status: Json = {"model": _model(spec, files, inspections, sizing)}
+    if sizing and sizing.gpu_mib + sizing.host_mib:
         status["memory"] = _memory(sizing)
     if kept.stored:
         status["files"] = [

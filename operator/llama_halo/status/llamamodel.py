@@ -10,7 +10,7 @@ from llama_halo.api.llamamodel import LlamaModelSpec
 from llama_halo.contract import labels
 from llama_halo.contract.reasons import FAILED_REASONS, STALLED_REASONS, Reason
 from llama_halo.plan import server
-from llama_halo.plan.facts import FileFacts, Owner
+from llama_halo.plan.facts import FileFacts, Owner, Sizing
 from llama_halo.plan.outcome import Invalid, Outcome, Plan, Wait
 from llama_halo.status.conditions import Detail, Verdict, conditions, failure_of, not_ready_since
 from llama_halo.status.files import (
@@ -64,6 +64,7 @@ def llamamodel_status(  # noqa: PLR0913  (everything a status is made of, by nam
     conflict: str | None,
     children: Children,
     files: FileFacts,
+    sizing: Sizing | Invalid | None,
     verifications: Sequence[Verification],
     previous: Mapping[str, Any],
     requested_at: str | None,
@@ -125,7 +126,8 @@ def llamamodel_status(  # noqa: PLR0913  (everything a status is made of, by nam
     if tried and spec is not None and is_enabled(spec):
         status |= verification_status(tried)
     if spec is not None:
-        status |= model_status(spec, files, in_use_on=_earlier_on(states, outcome))
+        sizes = sizing if isinstance(sizing, Sizing) else None
+        status |= model_status(spec, files, sizes, in_use_on=_earlier_on(states, outcome))
     else:
         # Not even read: what is on the nodes is there all the same.
         kept = ("files", "inspected")

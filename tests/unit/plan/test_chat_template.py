@@ -18,12 +18,10 @@ from llama_halo.plan.facts import (
     ChatTemplateFacts,
     DeploymentFacts,
     FileFacts,
-    ModelFacts,
 )
-from llama_halo.plan.llamamodel import demand, plan_llamamodel
+from llama_halo.plan.llamamodel import plan_llamamodel
 from llama_halo.plan.outcome import Invalid, Plan, Ref
-from tests.support.golden import DEFAULTS
-from tests.unit.plan.test_llamamodel import BASE, OWNER
+from tests.support.plans import BASE, demand_of, facts_of
 
 NAMED = {"chatTemplate": {"configMapKeyRef": {"name": "templates", "key": "coder"}}}
 RUNS = DeploymentFacts(children.deployment_name("coder", "n1"), "n1", "old", settled=True)
@@ -32,8 +30,8 @@ RUNS = DeploymentFacts(children.deployment_name("coder", "n1"), "n1", "old", set
 def plan(text: str = "", problem: str = "", *, mounted: tuple[str, ...] = (), **more: Any) -> Plan:
     spec = LlamaModelSpec.model_validate({**BASE, **NAMED, **more})
     files = FileFacts(chat_template=ChatTemplateFacts(text, problem))
-    decided = Assignment(demand(OWNER, spec, files), ("n1",))
-    facts = ModelFacts(OWNER, DEFAULTS, decided, (RUNS,), files)
+    decided = Assignment(demand_of(spec, files), ("n1",))
+    facts = facts_of(spec, decided, files=files, deployments=(RUNS,))
     outcome = plan_llamamodel(spec, replace(facts, referenced_configs=frozenset(mounted)))
     assert isinstance(outcome, Plan), outcome
     return outcome
@@ -55,7 +53,7 @@ def test_a_model_waits_for_its_template_and_what_runs_goes_on() -> None:
 def test_a_file_that_cannot_be_used_is_told_before_a_template_that_is_missing() -> None:
     spec = LlamaModelSpec.model_validate({**BASE, **NAMED, "memory": {"gpu": "10", "host": "1Gi"}})
     files = FileFacts(chat_template=ChatTemplateFacts(problem="not there"))
-    outcome = plan_llamamodel(spec, ModelFacts(OWNER, DEFAULTS, None, (), files))
+    outcome = plan_llamamodel(spec, facts_of(spec, files=files))
     assert isinstance(outcome, Invalid)
     assert "memory.gpu" in outcome.message
 
@@ -83,8 +81,8 @@ def test_a_second_template_is_refused(more: Any, observed: str) -> None:
 def test_a_model_that_nobody_wants_goes_though_its_template_is_missing() -> None:
     spec = LlamaModelSpec.model_validate({**BASE, **NAMED, "activation": {"onDemand": {}}})
     files = FileFacts(chat_template=ChatTemplateFacts(problem="not there"))
-    decided = Assignment(demand(OWNER, spec, files), (), idle=True)
-    outcome = plan_llamamodel(spec, ModelFacts(OWNER, DEFAULTS, decided, (RUNS,), files))
+    decided = Assignment(demand_of(spec, files), (), idle=True)
+    outcome = plan_llamamodel(spec, facts_of(spec, decided, files=files, deployments=(RUNS,)))
     assert isinstance(outcome, Plan)
     assert not outcome.keep
     assert not of_kind(outcome, "Deployment")

@@ -7,12 +7,10 @@ from typing import Any
 
 import pytest
 
-from llama_halo.api.llamamodel import LlamaModelSpec, Source
+from llama_halo.api.llamamodel import LlamaModelSpec
 from llama_halo.contract import labels
 from llama_halo.contract.reasons import Reason
 from llama_halo.gguf.companions import Companion
-from llama_halo.gguf.header import read_header
-from llama_halo.gguf.profile import profile
 from llama_halo.plan import children
 from llama_halo.plan.facts import (
     Assignment,
@@ -21,44 +19,20 @@ from llama_halo.plan.facts import (
     FileFacts,
     Inspection,
     JobFacts,
-    ModelFacts,
-    Owner,
     Problem,
     StoredAt,
 )
-from llama_halo.plan.llamamodel import demand, plan_llamamodel
-from llama_halo.plan.model_files import source_key, still_relevant
+from llama_halo.plan.llamamodel import plan_llamamodel
+from llama_halo.plan.model_files import still_relevant
 from llama_halo.plan.outcome import Invalid, Outcome, Plan, Ref, Wait
-from tests.support.gguf_files import header_bytes
-from tests.support.gguf_models import MODELS
 from tests.support.golden import DEFAULTS
+from tests.support.inspections import COMMIT, HUB, LOCAL, SEES, SHA, inspection
+from tests.support.plans import demand_of, facts_of
 
-OWNER = Owner("LlamaModel", "llm", "coder", "uid-1", 1)
-HUB = {"huggingFace": {"repo": "o/r", "file": "x-Q4_K_M.gguf"}}
-LOCAL = {"local": {"path": "x.gguf"}}
 CLAIM = {"persistentVolumeClaim": {"claimName": "models"}}
-COMMIT, SHA = "c" * 40, "a" * 64
 Json = dict[str, Any]
 
 
-def inspection(source: Json | None = None, **more: Any) -> Inspection:
-    data = header_bytes(MODELS["llama-3.2-3b"], [("output.weight", [2**20], 1, 0)])
-    header = read_header(lambda offset, count: data[offset : offset + count])
-    expected = Inspection(
-        role="model",
-        source=source_key(Source.model_validate(source or HUB)),
-        file="x-Q4_K_M.gguf",
-        bytes=2**21,
-        shards=1,
-        folder="" if source == LOCAL else f"hf/o/r/{SHA[:16]}",
-        sha256=SHA,
-        revision=COMMIT,
-        profile=profile(header, "x-Q4_K_M.gguf"),
-    )
-    return replace(expected, **more)
-
-
-SEES = Companion("projector", "gemma3", 2**20, positions=4096, values=11216, sees=True)
 INSPECTED = FileFacts(inspections=(inspection(),))
 STORED = replace(INSPECTED, stored=(StoredAt("n1", inspection().path, 2**21, SHA),))
 
@@ -74,10 +48,10 @@ def plan(
     candidates: tuple[str, ...] = ("n1", "n2"),
 ) -> Outcome:
     spec = LlamaModelSpec.model_validate({"source": HUB, **(more or {})})
-    model_demand = demand(OWNER, spec, files)
+    model_demand = demand_of(spec, files)
     reason = Reason.DOWNLOADING if fetch_to else None
-    facts = ModelFacts(
-        owner=OWNER,
+    facts = facts_of(
+        spec,
         defaults=replace(DEFAULTS, hub_endpoint="http://hub"),
         assignment=Assignment(model_demand, nodes, reason, "words", fetch_to)
         if model_demand
@@ -312,7 +286,7 @@ def test_a_claim_that_one_node_can_use_ties_download_and_server_to_it() -> None:
     assert node_of(job) == "n2"
     present = replace(tied, stored=(StoredAt("n2", inspection().path, 1),))
     spec = LlamaModelSpec.model_validate({"source": HUB, "store": CLAIM})
-    model_demand = demand(OWNER, spec, present)
+    model_demand = demand_of(spec, present)
     assert model_demand is not None
     assert (model_demand.stored_on, model_demand.fetchable_to) == (frozenset({"n2"}), frozenset())
 
@@ -397,9 +371,9 @@ def test_a_part_that_is_not_known_yet_keeps_the_model_from_asking_for_a_place() 
     spec = LlamaModelSpec.model_validate({"source": HUB, **PARTS})
     for missing in range(4):
         expected = tuple(item for index, item in enumerate(PART_INSPECTIONS) if index != missing)
-        assert demand(OWNER, spec, FileFacts(inspections=expected)) is None
+        assert demand_of(spec, FileFacts(inspections=expected)) is None
         assert waits(plan(FileFacts(inspections=expected), PARTS)) is Reason.INSPECTING
-    assert demand(OWNER, spec, FileFacts(inspections=PART_INSPECTIONS)) is not None
+    assert demand_of(spec, FileFacts(inspections=PART_INSPECTIONS)) is not None
 
 
 def test_a_model_runs_where_all_its_parts_are_and_fetches_what_is_missing() -> None:
@@ -407,7 +381,7 @@ def test_a_model_runs_where_all_its_parts_are_and_fetches_what_is_missing() -> N
     model, projector, draft, sql = PART_INSPECTIONS
     stored = (StoredAt("n1", model.path, 1), StoredAt("n1", sql.path, 1))
     files = FileFacts(inspections=PART_INSPECTIONS, stored=stored)
-    model_demand = demand(OWNER, spec, files)
+    model_demand = demand_of(spec, files)
     assert model_demand is not None
     # Only n1 has the adapter, which nothing can fetch.
     assert (model_demand.stored_on, model_demand.fetchable_to) == (frozenset(), frozenset({"n1"}))
@@ -420,7 +394,7 @@ def test_a_model_runs_where_all_its_parts_are_and_fetches_what_is_missing() -> N
     assert fetched == {projector.path, draft.path}
     assert waits(outcome) is Reason.DOWNLOADING
     all_there = tuple(StoredAt("n1", item.path, 1) for item in PART_INSPECTIONS)
-    present = demand(OWNER, spec, replace(files, stored=all_there))
+    present = demand_of(spec, replace(files, stored=all_there))
     assert present is not None
     assert present.stored_on == frozenset({"n1"})
 
@@ -438,9 +412,8 @@ def test_the_server_gets_every_part_by_its_path() -> None:
         ("--lora-scaled", "/models/sql.gguf:0.5"),
     ):
         assert arguments[arguments.index(flag) + 1] == value
-    alone = demand(OWNER, LlamaModelSpec.model_validate({"source": HUB}), INSPECTED)
-    together = demand(
-        OWNER,
+    alone = demand_of(LlamaModelSpec.model_validate({"source": HUB}), INSPECTED)
+    together = demand_of(
         LlamaModelSpec.model_validate({"source": HUB, **PARTS}),
         FileFacts(inspections=PART_INSPECTIONS),
     )

@@ -12,17 +12,10 @@ from hypothesis import strategies as st
 from llama_halo.api.llamamodel import LlamaModelSpec
 from llama_halo.contract.reasons import Reason
 from llama_halo.plan import children
-from llama_halo.plan.facts import Assignment, DeploymentFacts, FileFacts, ModelFacts, Owner
-from llama_halo.plan.llamamodel import demand, plan_llamamodel
+from llama_halo.plan.facts import Assignment, DeploymentFacts
+from llama_halo.plan.llamamodel import plan_llamamodel
 from llama_halo.plan.outcome import Invalid, Outcome, Plan, Ref, Wait, ref_of
-from tests.support.golden import DEFAULTS
-
-OWNER = Owner("LlamaModel", "llm", "coder", "uid-1", 1)
-BASE: dict[str, Any] = {
-    "source": {"local": {"path": "x.gguf"}},
-    "contextSize": 4096,
-    "memory": {"gpu": "10Gi", "host": "2Gi"},
-}
+from tests.support.plans import BASE, OWNER, demand_of, facts_of, live
 
 
 def plan(
@@ -34,8 +27,8 @@ def plan(
     **assignment: Any,
 ) -> Outcome:
     spec = LlamaModelSpec.model_validate({**BASE, **(more or {})})
-    decided = Assignment(demand(OWNER, spec, FileFacts()), nodes, **assignment)
-    facts = ModelFacts(OWNER, DEFAULTS, decided, deployments, rolling_elsewhere=rolling_elsewhere)
+    decided = Assignment(demand_of(spec), nodes, **assignment)
+    facts = facts_of(spec, decided, deployments=deployments, rolling_elsewhere=rolling_elsewhere)
     return plan_llamamodel(spec, facts)
 
 
@@ -43,10 +36,6 @@ def the_plan(*arguments: Any, **more: Any) -> Plan:
     outcome = plan(*arguments, **more)
     assert isinstance(outcome, Plan), outcome
     return outcome
-
-
-def live(node: str, config_hash: str, *, settled: bool = True) -> DeploymentFacts:
-    return DeploymentFacts(children.deployment_name("coder", node), node, config_hash, settled)
 
 
 @pytest.mark.parametrize(
@@ -167,8 +156,8 @@ def test_the_identity_of_the_resource_changes_no_hash() -> None:
     spec = LlamaModelSpec.model_validate(BASE)
     hashes = set()
     for owner in (OWNER, replace(OWNER, uid="uid-2", generation=7)):
-        decided = Assignment(demand(owner, spec, FileFacts()), ("n1",))
-        outcome = plan_llamamodel(spec, ModelFacts(owner, DEFAULTS, decided))
+        decided = Assignment(demand_of(spec, owner=owner), ("n1",))
+        outcome = plan_llamamodel(spec, facts_of(spec, decided, owner=owner))
         assert isinstance(outcome, Plan)
         hashes.add(outcome.config_hash)
     assert len(hashes) == 1
@@ -177,8 +166,8 @@ def test_the_identity_of_the_resource_changes_no_hash() -> None:
 @given(st.permutations(list(BASE.items())))
 def test_the_order_of_keys_in_the_yaml_changes_nothing(items: list[tuple[str, Any]]) -> None:
     spec = LlamaModelSpec.model_validate(dict(items))
-    decided = Assignment(demand(OWNER, spec, FileFacts()), ("n1",))
-    assert plan_llamamodel(spec, ModelFacts(OWNER, DEFAULTS, decided)) == plan()
+    decided = Assignment(demand_of(spec), ("n1",))
+    assert plan_llamamodel(spec, facts_of(spec, decided)) == plan()
 
 
 def test_every_object_is_the_owners_and_is_named_once() -> None:

@@ -14,19 +14,16 @@ from llama_halo.controllers.placement.lease_activity import LeaseActivity
 from llama_halo.kube.cache import Key
 from llama_halo.plan.facts import (
     Assignment,
-    FileFacts,
     MemoryReservation,
-    ModelFacts,
     ModelUsage,
     OnDemand,
     ResourceDemand,
 )
-from llama_halo.plan.llamamodel import demand, plan_llamamodel
+from llama_halo.plan.llamamodel import plan_llamamodel
 from llama_halo.plan.outcome import Plan
 from llama_halo.plan.placement import Decision, place
-from tests.support.golden import DEFAULTS
-from tests.unit.plan.test_llamamodel import BASE, OWNER, live
-from tests.unit.plan.test_placement import node, wants
+from tests.support.demands import node, wants
+from tests.support.plans import BASE, demand_of, facts_of, live
 
 IDLE = ModelUsage(phase=Phase.LOADED, idle_seconds=100, resident_seconds=100)
 BUSY = ModelUsage(phase=Phase.LOADED, busy=True, resident_seconds=100)
@@ -173,13 +170,12 @@ def test_two_that_are_wanted_at_once_get_room_one_after_another_the_earlier_firs
 def planned(assignment: dict[str, Any], phase: Phase, *, deployed: bool = True) -> Plan:
     """Plan a model on demand; its Deployment is on n1."""
     spec = LlamaModelSpec.model_validate({**BASE, "activation": {"onDemand": {}}})
-    model_demand = demand(OWNER, spec, FileFacts())
+    model_demand = demand_of(spec)
     assert model_demand is not None
-    facts = ModelFacts(
-        OWNER,
-        DEFAULTS,
+    facts = facts_of(
+        spec,
         Assignment(model_demand, **{"nodes": (), **assignment}),
-        (live("n1", "old"),) if deployed else (),
+        deployments=(live("n1", "old"),) if deployed else (),
         phase=phase,
     )
     outcome = plan_llamamodel(spec, facts)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,22 +10,7 @@ from llama_halo.api.pod import Toleration
 from llama_halo.contract.reasons import Reason
 from llama_halo.plan.facts import Assignment, MemoryReservation, NodeFacts, ResourceDemand, Taint
 from llama_halo.plan.placement import place
-
-HALO = {"llama-halo.dev/strix-halo": "true"}
-
-
-def node(name: str, gib: int = 120, **more: object) -> NodeFacts:
-    facts = NodeFacts(
-        name=name, allocatable_mib=gib * 1024, gpu_budget_mib=(gib - 8) * 1024, labels=HALO
-    )
-    return replace(facts, **more)  # type: ignore[arg-type]
-
-
-def wants(model: str, gib: int, replicas: int = 1, **more: object) -> ResourceDemand:
-    demand = ResourceDemand(
-        model=model, replicas=replicas, gpu_mib=gib * 1024, host_mib=1024, needs_gpu=True
-    )
-    return replace(demand, **more)  # type: ignore[arg-type]
+from tests.support.demands import node, wants
 
 
 def decide(

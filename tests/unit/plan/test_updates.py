@@ -15,11 +15,10 @@ from llama_halo.contract.reasons import Reason
 from llama_halo.controllers.model import note_waiting
 from llama_halo.controllers.state import PlacementState
 from llama_halo.plan import children
-from llama_halo.plan.facts import Assignment, DeploymentFacts, FileFacts, ModelFacts, ModelUsage
-from llama_halo.plan.llamamodel import demand, plan_llamamodel
+from llama_halo.plan.facts import Assignment, DeploymentFacts, ModelUsage
+from llama_halo.plan.llamamodel import plan_llamamodel
 from llama_halo.plan.outcome import Invalid, Plan, Ref, ref_of
-from tests.support.golden import DEFAULTS
-from tests.unit.plan.test_llamamodel import BASE, OWNER
+from tests.support.plans import BASE, demand_of, facts_of
 
 WHEN_IDLE = {"update": {"mode": "WhenIdle"}}
 HUB = {"huggingFace": {"repo": "a/b", "file": "c.gguf"}}
@@ -41,8 +40,8 @@ def plan(
 ) -> Plan:
     nodes = nodes or tuple(entry.node for entry in running)
     spec = LlamaModelSpec.model_validate({**BASE, **update, "replicas": len(nodes)})
-    decided = Assignment(demand(OWNER, spec, FileFacts()), nodes)
-    facts = ModelFacts(OWNER, DEFAULTS, decided, running, usage=usage)
+    decided = Assignment(demand_of(spec), nodes)
+    facts = facts_of(spec, decided, deployments=running, usage=usage)
     outcome = plan_llamamodel(spec, replace(facts, **more))
     assert isinstance(outcome, Plan), outcome
     return outcome

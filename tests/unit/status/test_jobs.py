@@ -12,7 +12,7 @@ from llama_halo.contract.reasons import Reason
 from llama_halo.gguf.companions import Companion
 from llama_halo.plan.facts import Inspection, JobFacts, StoredAt
 from llama_halo.status.jobs import inspection_entry, inspection_from, job_facts
-from tests.unit.plan.test_files import SEES, inspection
+from tests.support.inspections import SEES, inspection
 
 Json = dict[str, Any]
 

@@ -13,6 +13,7 @@ from llama_halo.api.llamamodel import LlamaModelSpec
 from llama_halo.contract.reasons import READY_REASONS, Reason
 from llama_halo.plan.facts import FileFacts, Owner
 from llama_halo.plan.outcome import Invalid, Outcome, Plan, Wait
+from llama_halo.plan.sizing import sizing_of
 from llama_halo.status.conditions import Verdict, conditions, is_next_step
 from llama_halo.status.llamamodel import Children, llamamodel_status
 from llama_halo.status.pods import pod_state
@@ -243,6 +244,7 @@ def status(outcome: Outcome, *pods: Json, previous: Json | None = None, **more: 
         outcome=outcome,
         conflict=more.get("conflict"),
         files=FileFacts(),
+        sizing=sizing_of(SPEC, FileFacts()),
         verifications=more.get("verifications", ()),
         children=Children(pods=pods, deployments=more.get("deployments", ())),
         previous=previous or {},

@@ -16,6 +16,7 @@ from llama_halo.plan.facts import FETCH, FileFacts, MemoryReservation, NodeFacts
 from llama_halo.plan.llamamodel import demand
 from llama_halo.plan.outcome import Invalid
 from llama_halo.plan.placement import place
+from llama_halo.plan.sizing import sizing_of
 
 INTERVAL_SECONDS = 0.5
 SHARE_OF_TIME = 0.1
@@ -55,12 +56,19 @@ def refresh_demand(state: OperatorState, key: Key) -> None:
 
 
 def update_demand(state: OperatorState, key: Key, cr: Object | None) -> bool:
-    """Take in what a model asks of the nodes now; tell whether that changed."""
-    before, after = state.placement.demands.get(key), None
-    if cr is None or "deletionTimestamp" in cr["metadata"]:
-        state.placement.demands.pop(key, None)
-    else:
-        state.placement.demands[key] = after = _demand(state, cr)
+    """Size a model, and take in what it asks of the nodes now; tell whether that changed."""
+    before, after = state.placement.demands.pop(key, None), None
+    state.placement.sizings.pop(key, None)
+    if cr is None:
+        return before is not None
+    spec = validate(LlamaModelSpec, cr, state.specs)
+    is_deleted = "deletionTimestamp" in cr["metadata"]
+    if not isinstance(spec, Invalid):
+        files = build_file_facts(state, cr)
+        state.placement.sizings[key] = sizing_of(spec, files)
+        after = None if is_deleted else _demand(state, cr, spec, files)
+    if not is_deleted:
+        state.placement.demands[key] = after
     return before != after
 
 
@@ -126,15 +134,14 @@ def run_placement(state: OperatorState) -> float | None:
     return min((seconds for seconds in times if seconds is not None), default=None)
 
 
-def _demand(state: OperatorState, cr: Object) -> ResourceDemand | None:
+def _demand(
+    state: OperatorState, cr: Object, spec: LlamaModelSpec, files: FileFacts
+) -> ResourceDemand | None:
     """Return what a model asks of the nodes, None when it may not ask (yet)."""
-    spec = validate(LlamaModelSpec, cr, state.specs)
-    if isinstance(spec, Invalid):
+    key = key_of(cr)
+    if files.chat_template.problem and not _has_begun(state, key, files):
         return None
-    files = build_file_facts(state, cr)
-    if files.chat_template.problem and not _has_begun(state, key_of(cr), files):
-        return None
-    return demand(owner_of(cr), spec, files)
+    return demand(owner_of(cr), spec, files, state.placement.sizings[key])
 
 
 def _has_begun(state: OperatorState, key: Key, files: FileFacts) -> bool:

@@ -1,0 +1,25 @@
+"""Nodes and what models ask of them, for tests of the placement."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from llama_halo.plan.facts import NodeFacts, ResourceDemand
+
+HALO = {"llama-halo.dev/strix-halo": "true"}
+
+
+def node(name: str, gib: int = 120, **more: object) -> NodeFacts:
+    """Return a Strix Halo node, 8 GiB of whose memory no GPU takes."""
+    facts = NodeFacts(
+        name=name, allocatable_mib=gib * 1024, gpu_budget_mib=(gib - 8) * 1024, labels=HALO
+    )
+    return replace(facts, **more)  # type: ignore[arg-type]
+
+
+def wants(model: str, gib: int, replicas: int = 1, **more: object) -> ResourceDemand:
+    """Return what a model asks for, on the GPU."""
+    demand = ResourceDemand(
+        model=model, replicas=replicas, gpu_mib=gib * 1024, host_mib=1024, needs_gpu=True
+    )
+    return replace(demand, **more)  # type: ignore[arg-type]
