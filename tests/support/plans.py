@@ -52,6 +52,7 @@ def facts_of(
     )
 
 
-def live(node: str, config_hash: str, *, settled: bool = True) -> DeploymentFacts:
+def live(node: str, config_hash: str, *, settled: bool = True, **more: Any) -> DeploymentFacts:
     """Return a Deployment of the model on a node."""
-    return DeploymentFacts(children.deployment_name("coder", node), node, config_hash, settled)
+    name = children.deployment_name("coder", node)
+    return DeploymentFacts(name, node, config_hash, settled, **more)

@@ -1,7 +1,4 @@
-"""LlamaModel: which GGUF, how much context, which backend, where.
-
-The schema is complete; `plan/supported.py` says which fields this release acts on.
-"""
+"""LlamaModel: which GGUF, how much context, which backend, where."""
 
 from __future__ import annotations
 

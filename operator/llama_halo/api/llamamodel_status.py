@@ -16,8 +16,6 @@ class PlacementStatus(Schema):
     reason: str
     address: str | None = None
     """Where its server listens, for gateways: they need not wait for the Service to know it."""
-    device: str | None = None
-    layers: int | None = None
 
 
 class ModelStatus(Schema):

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
+from llama_halo.api.affinity import Affinity
 from llama_halo.api.schema import (
     DnsName,
     EnvName,
@@ -13,7 +14,6 @@ from llama_halo.api.schema import (
     LabelValue,
     LocalReference,
     LongText,
-    OpenObject,
     Quantity,
     Schema,
     Text,
@@ -97,7 +97,8 @@ class PodOptions(Schema):
     node_selector: Labels | None = None
     """Labels that the node must have."""
     tolerations: Annotated[list[Toleration], Field(max_length=16)] | None = None
-    affinity: OpenObject | None = None
+    affinity: Affinity | None = None
+    """Beside nodeSelector; a LlamaModel is placed only where its required node terms are met."""
     priority_class_name: DnsName | None = None
     runtime_class_name: DnsName | None = None
     service_account_name: DnsName | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from llama_halo.api.affinity import NodeAffinity
 from llama_halo.api.llamamodel import Backend
 from llama_halo.api.pod import Toleration
 from llama_halo.contract.lease import Phase
@@ -193,6 +194,7 @@ class NodeConstraints:
     needs_gpu: bool
     node_selector: tuple[tuple[str, str], ...] = ()
     tolerations: tuple[Toleration, ...] = ()
+    node_affinity: NodeAffinity | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ from collections.abc import Set
 from dataclasses import dataclass, field
 
 from llama_halo.contract import labels
+from llama_halo.plan.affinity import meets_affinity
 from llama_halo.plan.facts import NodeConstraints, NodeFacts, ResourceDemand, Taint
 
 # What tells a Strix Halo node where spec.pod.nodeSelector says nothing; any one suffices. Most of
@@ -108,7 +109,11 @@ def matches(node_constraints: NodeConstraints, node: NodeFacts) -> bool:
         chosen = not node_constraints.needs_gpu or any(
             node.labels.get(key) == value for key, value in GPU_NODE_LABELS
         )
-    return chosen and all(_tolerated(node_constraints, taint) for taint in node.taints)
+    return (
+        chosen
+        and meets_affinity(node_constraints.node_affinity, node)
+        and all(_tolerated(node_constraints, taint) for taint in node.taints)
+    )
 
 
 def _tolerated(node_constraints: NodeConstraints, taint: Taint) -> bool:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from llama_halo.api.affinity import Affinity
 from llama_halo.api.llamamodel import Backend, LlamaModelSpec
 from llama_halo.contract import labels
 from llama_halo.contract.lease import PHASE_ANNOTATION, Phase, lease_name
 from llama_halo.contract.reasons import Reason
 from llama_halo.plan import chat_template, children, server
+from llama_halo.plan.affinity import pod_affinity
 from llama_halo.plan.facts import (
     Assignment,
     FileFacts,
@@ -30,10 +32,9 @@ from llama_halo.plan.model_files import (
 )
 from llama_halo.plan.modes import mode_refusal
 from llama_halo.plan.outcome import Invalid, Object, Outcome, Plan, Ref, Wait
-from llama_halo.plan.pods import extra_annotations, extra_labels, pinned, pod_additions
+from llama_halo.plan.pods import extra_annotations, extra_labels, pod_additions
 from llama_halo.plan.quantity import seconds
 from llama_halo.plan.sizing import too_little
-from llama_halo.plan.supported import unsupported_in_model
 from llama_halo.plan.updates import rolls_when_idle, timeout, update_of
 
 _PLACING = (Reason.SCHEDULING, Reason.WAITING_FOR_MEMORY, Reason.WAITING_FOR_NODE)
@@ -65,8 +66,7 @@ def _refusal(spec: LlamaModelSpec, files: FileFacts) -> Wait | Invalid | None:
     if spec.suspend:
         return Wait(Reason.SUSPENDED, "suspended: no child is touched until spec.suspend is false")
     return (
-        unsupported_in_model(spec)
-        or mode_refusal(spec)
+        mode_refusal(spec)
         or chat_template.template_refusal(spec)
         or too_little(spec)
         or claim_refusal(spec, files)
@@ -126,11 +126,17 @@ def _on_demand(spec: LlamaModelSpec) -> OnDemand | None:
 
 def node_constraints(spec: LlamaModelSpec) -> NodeConstraints:
     """Return which nodes the model may run on, room aside."""
+    affinity = _affinity(spec)
     return NodeConstraints(
         needs_gpu=server.backend_of(spec) is not Backend.CPU,
         node_selector=tuple(sorted(((spec.pod and spec.pod.node_selector) or {}).items())),
         tolerations=tuple((spec.pod and spec.pod.tolerations) or ()),
+        node_affinity=affinity.node_affinity if affinity else None,
     )
+
+
+def _affinity(spec: LlamaModelSpec) -> Affinity | None:
+    return spec.pod.affinity if spec.pod else None
 
 
 def _keep_running(
@@ -315,7 +321,7 @@ def _deployment(  # noqa: PLR0913  (all that a Deployment depends on, by name)
                         labels.HOST_MIB: str(sizing.host_mib),
                     },
                 },
-                "spec": {**pod_spec, "affinity": pinned(node)},
+                "spec": {**pod_spec, "affinity": pod_affinity(_affinity(spec), node)},
             },
         },
     }

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 
 from llama_halo.contract.lease import Phase
 from llama_halo.contract.reasons import Reason
+from llama_halo.plan.affinity import preference
 from llama_halo.plan.eviction import Eviction
 from llama_halo.plan.facts import (
     Assignment,
@@ -226,6 +227,7 @@ class _Placing:
             needs_gpu=demand.needs_gpu,
             node_selector=demand.node_selector,
             tolerations=demand.tolerations,
+            node_affinity=demand.node_affinity,
         )
         matching = self._matching.get(node_constraints)
         if matching is None:
@@ -261,6 +263,7 @@ class _Placing:
             key=lambda ledger: (
                 ledger.name not in current,
                 not ledger.fits(demand),
+                -preference(demand.node_affinity, ledger.node),
                 _room(ledger, demand),
                 ledger.name,
             ),

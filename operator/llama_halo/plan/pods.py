@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from llama_halo.api.pod import PodOptions
@@ -18,27 +17,6 @@ def pod_additions(options: PodOptions | None) -> dict[str, Any]:
     fields = ("nodeSelector", "tolerations", "affinity", "imagePullSecrets")
     names = [*fields, *(_alias(options, name) for name in _PLAIN)]
     return {name: dumped[name] for name in names if dumped.get(name)}
-
-
-def pinned(node: str) -> dict[str, Any]:
-    """Return the affinity to exactly one node, which the scheduler still has to agree to."""
-    term = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}
-    return {
-        "nodeAffinity": {
-            "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}
-        }
-    }
-
-
-def pinned_to(pod_spec: Mapping[str, Any]) -> str:
-    """Return the node that `pinned` names in a pod's spec, nothing when there is none."""
-    rules = (pod_spec.get("affinity") or {}).get("nodeAffinity") or {}
-    required = rules.get("requiredDuringSchedulingIgnoredDuringExecution") or {}
-    for term in required.get("nodeSelectorTerms", ()):
-        for field in term.get("matchFields", ()):
-            if field.get("key") == "metadata.name" and len(field.get("values", ())) == 1:
-                return str(field["values"][0])
-    return ""
 
 
 def extra_labels(options: PodOptions | None) -> dict[str, str]:

@@ -58,12 +58,14 @@ def _no_node(demand: ResourceDemand, ledgers: Mapping[str, Ledger]) -> str:
         selector = " or ".join(f"{key}={value}" for key, value in GPU_NODE_LABELS)
     else:
         selector = "no label"
+    if demand.node_affinity and demand.node_affinity.required:
+        selector += ", and the terms of spec.pod.affinity"
     matching = sum(matches(demand, ledger.node) for ledger in ledgers.values())
     return (
         f"of {len(ledgers)} nodes {matching} match (wanted: {selector}; taints tolerated) and"
         " 0 of them are free to take another replica: label a node"
         f" (kubectl label node NAME {labels.STRIX_HALO}=true), uncordon one, or change"
-        " spec.pod.nodeSelector or spec.pod.tolerations"
+        " spec.pod.nodeSelector, spec.pod.affinity or spec.pod.tolerations"
     )
 
 

@@ -16,7 +16,6 @@ from llama_halo.gguf.memory import MIB, kv_cache_bytes, state_bytes
 from llama_halo.gguf.profile import profile
 from llama_halo.plan.modes import mode_refusal
 from llama_halo.plan.sizing import serving_of
-from llama_halo.plan.supported import unsupported_in_model
 from tests.support.gguf_files import header_bytes
 from tests.support.gguf_models import MODELS
 
@@ -39,7 +38,6 @@ KNOWN = {
 @pytest.mark.parametrize("name", CATALOG)
 def test_an_entry_is_a_model_that_can_be_applied(name: str) -> None:
     spec = LlamaModelSpec.model_validate(CATALOG[name].spec)
-    assert unsupported_in_model(spec) is None
     assert mode_refusal(spec) is None
 
 

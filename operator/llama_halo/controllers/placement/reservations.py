@@ -13,8 +13,8 @@ from typing import Any
 
 from llama_halo.contract import labels
 from llama_halo.kube.cache import Key, Object, owner_key
+from llama_halo.plan.affinity import placed_on
 from llama_halo.plan.facts import MemoryReservation
-from llama_halo.plan.pods import pinned_to
 
 _ENDED = ("Succeeded", "Failed")
 _Place = tuple[str, str, str]
@@ -152,7 +152,7 @@ def _refused(key: Key, pod: Object) -> Reservation | None:
         and "Insufficient memory" in condition.get("message", "")
         for condition in pod.get("status", {}).get("conditions", ())
     )
-    node = pinned_to(pod.get("spec", {}))
+    node = placed_on(pod.get("spec", {}))
     if not waits or not node or "deletionTimestamp" in pod["metadata"]:
         return None
     name = (pod["metadata"].get("labels") or {}).get(labels.DEPLOYMENT, key.name)

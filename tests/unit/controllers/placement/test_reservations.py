@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from llama_halo.controllers.placement.reservations import ReservationIndex
 from llama_halo.kube.cache import Key, ObjectCache, key_of
+from llama_halo.plan.affinity import pod_affinity
 from llama_halo.plan.facts import MemoryReservation
-from llama_halo.plan.pods import pinned
 
 OWNER = Key("LlamaModel", "llm", "coder")
 MARKS = {
@@ -65,7 +65,7 @@ def test_a_pod_that_ends_and_one_that_begins_hold_both() -> None:
 
 def test_a_pod_that_the_scheduler_has_no_memory_for_is_told_by_its_node() -> None:
     text = {"type": "PodScheduled", "status": "False", "message": "1 Insufficient memory."}
-    waits = pod(spec={"affinity": pinned("n1")}, status={"conditions": [text]})
+    waits = pod(spec={"affinity": pod_affinity(None, "n1")}, status={"conditions": [text]})
     index = after(deployment(), waits)
     assert index.refused_nodes(OWNER) == frozenset({"n1"})
     assert index.running_nodes(OWNER) == frozenset()

@@ -1,0 +1,85 @@
+"""Node affinity: which nodes a model may run on, which it prefers, and what its pods get; pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from llama_halo.api.affinity import Affinity, NodeAffinity, NodeRequirement, NodeTerm
+from llama_halo.plan.facts import NodeFacts
+
+Json = dict[str, Any]
+_REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
+
+
+def meets_affinity(affinity: NodeAffinity | None, node: NodeFacts) -> bool:
+    """Tell whether a node meets one of the required terms, as the scheduler reads them."""
+    required = affinity.required if affinity else None
+    return required is None or any(_meets(term, node) for term in required.node_selector_terms)
+
+
+def preference(affinity: NodeAffinity | None, node: NodeFacts) -> int:
+    """Return the sum of the weights of the preferred terms that a node meets."""
+    preferred = (affinity.preferred if affinity else None) or ()
+    return sum(term.weight for term in preferred if _meets(term.preference, node))
+
+
+def pod_affinity(affinity: Affinity | None, node: str) -> Json:
+    """Return the affinity of a pod that was placed on a node: what a person wrote, and the node.
+
+    The scheduler checks the whole again; the node is in each of the terms, of which one must hold.
+    """
+    rules: Json = affinity.model_dump(by_alias=True, exclude_none=True) if affinity else {}
+    nodes: Json = rules.get("nodeAffinity", {})
+    terms: Sequence[Json] = nodes.get(_REQUIRED, {}).get("nodeSelectorTerms") or ({},)
+    pinned = [
+        {**term, "matchFields": [_is_named(node), *term.get("matchFields", ())]}
+        for term in terms
+        # An empty term matches nothing, and with the node in it it would match that.
+        if term or len(terms) == 1
+    ]
+    return {**rules, "nodeAffinity": {**nodes, _REQUIRED: {"nodeSelectorTerms": pinned}}}
+
+
+def _is_named(node: str) -> Json:
+    return {"key": "metadata.name", "operator": "In", "values": [node]}
+
+
+def placed_on(pod_spec: Mapping[str, Any]) -> str:
+    """Return the node that `pod_affinity` wrote into a pod's spec, empty when there is none."""
+    rules = (pod_spec.get("affinity") or {}).get("nodeAffinity") or {}
+    for term in (rules.get(_REQUIRED) or {}).get("nodeSelectorTerms", ()):
+        for field in term.get("matchFields", ()):
+            if field.get("operator") == "In" and len(field.get("values", ())) == 1:
+                return str(field["values"][0])
+    return ""
+
+
+def _meets(term: NodeTerm, node: NodeFacts) -> bool:
+    expressions, fields = term.match_expressions or (), term.match_fields or ()
+    return bool(expressions or fields) and (
+        all(_has(requirement, node) for requirement in expressions)
+        and all((node.name in field.values) is (field.operator == "In") for field in fields)
+    )
+
+
+def _has(requirement: NodeRequirement, node: NodeFacts) -> bool:
+    label, values = node.labels.get(requirement.key), requirement.values or ()
+    match requirement.operator:
+        case "In":
+            return label in values
+        case "NotIn":
+            return label not in values
+        case "Exists":
+            return label is not None
+        case "DoesNotExist":
+            return label is None
+    if len(values) != 1 or not _is_number(label) or not _is_number(values[0]):
+        return False
+    difference = int(str(label)) - int(values[0])
+    return difference > 0 if requirement.operator == "Gt" else difference < 0
+
+
+def _is_number(text: str | None) -> bool:
+    return text is not None and re.fullmatch(r"[-+]?[0-9]{1,18}", text) is not None
