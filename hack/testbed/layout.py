@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import tomllib
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from hack.testbed.ports import free_port
 from hack.testbed.shell import TestbedError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -46,14 +46,10 @@ class Ports:
     @classmethod
     def free(cls) -> Ports:
         """Pick ports that nothing listens on now, so that several control planes fit."""
-        sockets = [socket.socket() for _ in fields(cls)]
-        try:
-            for sock in sockets:
-                sock.bind(("127.0.0.1", 0))
-            return cls(*(sock.getsockname()[1] for sock in sockets))
-        finally:
-            for sock in sockets:
-                sock.close()
+        ports = set[int]()
+        while len(ports) < len(fields(cls)):
+            ports.add(free_port())
+        return cls(*ports)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 from hack.testbed import control_plane, images, tools
 from hack.testbed.cluster import Testbed
 from hack.testbed.layout import REPOSITORY
+from hack.testbed.ports import free_port
 from hack.testbed.shell import TestbedError, run, tail
 
 NAMESPACE = "llama-halo-system"
@@ -72,7 +72,7 @@ class OperatorProcess:
     """One run of `llama-halo operator`."""
 
     def __init__(self, kubeconfig: Path, log: Path, **settings: str) -> None:
-        self.port = _free_port()
+        self.port = free_port()
         self.log = log
         environment = {
             **os.environ,
@@ -154,9 +154,3 @@ class OperatorProcess:
     def cpu_seconds(self) -> float:
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

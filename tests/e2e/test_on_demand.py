@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import socket
 import subprocess
 import threading
 import time
@@ -17,6 +16,7 @@ import httpx
 import pytest
 
 from hack.testbed import llama_server
+from hack.testbed.ports import free_port
 from tests.e2e.conftest import Kubectl, router, smollm2
 from tests.support.api import eventually, ready
 
@@ -146,9 +146,7 @@ def test_a_request_wakes_a_model_and_is_answered(kube: Kubectl, gateways: list[s
 
 def started_by_hand() -> float:
     """Return the seconds from the start of the same server to its first answer."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     started = time.monotonic()
     server = subprocess.Popen(
         [

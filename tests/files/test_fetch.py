@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
+from hack.testbed.ports import free_port
 from llama_halo.artifacts.store import LOCK, MANIFEST, PARTIAL
 from tests.files.conftest import Job
 from tests.support.api import eventually
 from tests.support.hub import COMMIT, Hub, serve, sha256_of
-from tests.support.ports import free_port
 
 Json = dict[str, Any]
 FILE = "sub/x-Q4_K_M.gguf"
@@ -109,13 +109,14 @@ def test_killed_ten_times_it_fetches_hardly_a_byte_twice(fetch: Fetch) -> None:
     with fetch.path.open("ab") as file:
         file.write(os.urandom(40 * 2**20))
     fetch = Fetch(fetch.job, fetch.store)
-    hub.bytes_per_second = 12 * 2**20
     for number in range(10):
-        process = fetch.start()
         size = fetch.size * (number + 1) // 12
+        hub.stop_at = size + 2**20  # so much is on its way when the process dies
+        process = fetch.start()
         eventually(lambda least=size: fetch.stored_bytes() >= least, seconds=60)  # type: ignore[misc]
         process.kill()
         process.communicate()
+    hub.stop_at = None
     assert fetch()[0] == 0
     assert sha256_of(fetch.target) == fetch.sha256
     twice = hub.sent_bytes - fetch.size
@@ -172,10 +173,11 @@ def test_a_source_that_changed_under_its_url_is_caught(fetch: Fetch) -> None:
 def test_a_source_that_changes_while_it_is_fetched_is_caught(fetch: Fetch) -> None:
     arguments = fetch.of_url()
     fetch.job.hub.cut_after = 3 * 2**20
-    fetch.job.hub.bytes_per_second = 6 * 2**20
+    fetch.job.hub.stop_at = 2**20
     process = fetch.start(*arguments)
     eventually(lambda: list(fetch.store.rglob(f"*{PARTIAL}")))
     fetch.path.write_bytes(fetch.path.read_bytes()[:-1] + b"x")
+    fetch.job.hub.stop_at = None
     status, value = fetch.job.end(process)
     assert (status, value["error"]["reason"]) == (0, "ChecksumMismatch"), value
 
@@ -201,30 +203,32 @@ def test_shards_are_fetched_each_with_its_checksum(job: Job, store: Path, tmp_pa
 
 
 def test_two_at_once_fetch_one_file_once(fetch: Fetch, tmp_path: Path) -> None:
-    fetch.job.hub.bytes_per_second = 8 * 2**20
+    fetch.job.hub.stop_at = fetch.size // 2
     first = fetch.start()
     other = Fetch(Job(tmp_path / "other", fetch.job.hub), fetch.store)
     other.job.folder.mkdir()
     second = other.start()
     # The one that waits tells how far the other is.
     eventually(lambda: other.progress().get("bytes", 0) > 0 and fetch.progress())
+    fetch.job.hub.stop_at = None
     assert fetch.job.end(first)[0] == 0
     assert other.job.end(second)[0] == 0
     assert fetch.job.hub.sent_bytes == fetch.size
 
 
 def test_progress_tells_bytes_rate_and_time(fetch: Fetch) -> None:
-    fetch.job.hub.bytes_per_second = 2 * 2**20
+    fetch.job.hub.bytes_per_second, fetch.job.hub.stop_at = 2 * 2**20, fetch.size // 2
     process = fetch.start()
     value = eventually(fetch.progress, until=lambda observed: observed.get("bytesPerSecond"))
     assert value["totalBytes"] == fetch.size
     assert 0 < value["bytes"] <= fetch.size
     assert value["remainingSeconds"] >= 0
+    fetch.job.hub.stop_at = None
     assert fetch.job.end(process)[0] == 0
 
 
 def test_sigterm_ends_it_at_once_and_keeps_what_came(fetch: Fetch) -> None:
-    fetch.job.hub.bytes_per_second = 2 * 2**20
+    fetch.job.hub.stop_at = 2 * 2**20
     process = fetch.start()
     eventually(lambda: fetch.stored_bytes() > 2**20)
     started = time.monotonic()
@@ -293,13 +297,14 @@ def test_store_list_and_prune_tell_and_remove_what_no_model_uses(
 
 
 def test_store_prune_leaves_a_folder_that_is_being_downloaded_into(fetch: Fetch) -> None:
-    fetch.job.hub.bytes_per_second = 2 * 2**20
+    fetch.job.hub.stop_at = 2**20
     process = fetch.start()
     eventually(lambda: fetch.stored_bytes() > 0)
     output = llama_halo(
         "store", "prune", "--store", str(fetch.store), "--keep", "x", "--no-cluster", "--yes"
     )
     assert "in use" in output
+    fetch.job.hub.stop_at = None
     assert fetch.job.end(process)[0] == 0
     assert (fetch.target.parents[1] / LOCK).exists()
 

@@ -19,10 +19,10 @@ import pytest
 
 from hack.testbed.cluster import Testbed
 from hack.testbed.llama_server import binary, model_file
+from hack.testbed.ports import free_port
 from llama_halo.contract.gateway_config import GatewayConfig
 from tests.support import failure_logs
 from tests.support.api import Api, eventually
-from tests.support.ports import free_port
 
 NAMESPACE = "gateway"
 

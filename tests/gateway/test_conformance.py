@@ -25,10 +25,10 @@ import openai
 import pytest
 from backports import zstd
 
+from hack.testbed.ports import free_port
 from llama_halo.contract.gateway_config import GatewayConfig, Routes
 from tests.gateway.conftest import NAMESPACE, Process, SetModel, StartGateway
 from tests.support.api import eventually
-from tests.support.ports import free_port
 from tests.support.scripted_server import Scripted, scripted
 
 Json = dict[str, Any]
@@ -168,7 +168,7 @@ def main_request(**more: Any) -> Json:
     )
 
 
-class TestOpenDoors:
+class TestOpenPaths:
     """Cases 1 to 9."""
 
     @pytest.mark.parametrize("path", ["/", "/api/hello", "/healthz", "/readyz", "/api/version"])

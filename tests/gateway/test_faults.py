@@ -20,8 +20,8 @@ import pytest
 from llama_halo.contract.gateway_config import GatewayConfig
 from tests.gateway.conftest import NAMESPACE, Process, SetModel, StartGateway
 from tests.support.api import Api, eventually
-from tests.support.ports import free_port
 from tests.support.scripted_server import Scripted, scripted
+from tests.support.tcp_proxy import opened_proxy
 
 pytestmark = pytest.mark.slow
 
@@ -238,7 +238,7 @@ def test_without_the_api_server_everything_goes_on(
     """Five minutes of it in `make soak`: who answers goes on answering, on demand or not."""
     seconds = 300 if request.config.getoption("--soak") else 20
     host, _, port = api.server.removeprefix("https://").partition(":")
-    with scripted() as server, _door(host, int(port)) as door:
+    with scripted() as server, opened_proxy(host, int(port)) as proxy:
         set_model("f-away", server.url)
         head = {"apiVersion": "llama-halo.dev/v1alpha1", "kind": "LlamaModel"}
         set_model("f-wakes", server.url)
@@ -247,10 +247,10 @@ def test_without_the_api_server_everything_goes_on(
         models = [{"name": name, "llama_model": f"f-{name}"} for name in ("away", "wakes")]
         config = {**CONFIG, "models": models, "fallbacks": {}}
         gateway = start_gateway(
-            GatewayConfig.model_validate(config), "--api-server", f"https://{host}:{door.port}"
+            GatewayConfig.model_validate(config), "--api-server", f"https://{host}:{proxy.port}"
         )
         url = f"{gateway.url}/v1/chat/completions"
-        door.shut()
+        proxy.close()
         ending = time.monotonic() + seconds
         while time.monotonic() < ending:
             for name in ("away", "wakes"):
@@ -259,7 +259,7 @@ def test_without_the_api_server_everything_goes_on(
                 assert answer.status_code == 200, answer.text
             assert httpx.get(f"{gateway.url}/readyz").status_code == 200
             time.sleep(0.5)
-        door.open()
+        proxy.open()
         set_model("f-away", server.url, available=False, state="Stopped")
         eventually(
             lambda: (
@@ -268,61 +268,3 @@ def test_without_the_api_server_everything_goes_on(
             seconds=40,
             description="the gateway sees the cluster again",
         )
-
-
-@dataclass
-class _Door:
-    """A way to the API server that can be shut: a port that nobody listens at, then."""
-
-    target: tuple[str, int]
-    port: int
-    listener: socket.socket | None = None
-
-    def open(self) -> None:
-        self.listener = socket.create_server(("127.0.0.1", self.port))
-        threading.Thread(target=self._accept, args=(self.listener,), daemon=True).start()
-
-    def shut(self) -> None:
-        listener, self.listener = self.listener, None
-        if listener:
-            with contextlib.suppress(OSError):
-                listener.shutdown(socket.SHUT_RDWR)
-            listener.close()
-        for item in self._ways:
-            with contextlib.suppress(OSError):
-                item.shutdown(socket.SHUT_RDWR)
-            item.close()
-        self._ways.clear()
-
-    def __post_init__(self) -> None:
-        self._ways: list[socket.socket] = []
-
-    def _accept(self, listener: socket.socket) -> None:
-        while True:
-            try:
-                client, _ = listener.accept()
-                server = socket.create_connection(self.target)
-            except OSError:
-                return
-            self._ways += [client, server]
-            for one, other in ((client, server), (server, client)):
-                threading.Thread(target=_pump, args=(one, other), daemon=True).start()
-
-
-def _pump(source: socket.socket, target: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while data := source.recv(65536):
-            target.sendall(data)
-    for item in (source, target):
-        with contextlib.suppress(OSError):
-            item.shutdown(socket.SHUT_RDWR)
-
-
-@contextlib.contextmanager
-def _door(host: str, port: int) -> Iterator[_Door]:
-    door = _Door((host, port), free_port())
-    door.open()
-    try:
-        yield door
-    finally:
-        door.shut()

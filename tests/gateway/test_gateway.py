@@ -15,6 +15,7 @@ import httpx
 import openai
 import pytest
 
+from hack.testbed.ports import free_port
 from llama_halo.contract.gateway_config import GatewayConfig
 from tests.gateway.conftest import (
     CONFIG,
@@ -28,7 +29,6 @@ from tests.gateway.conftest import (
     stream_texts,
 )
 from tests.support.api import Api, eventually
-from tests.support.ports import free_port
 
 QUESTION: list[Any] = [{"role": "user", "content": "What is 2+2?"}]
 # The server ignores the end token: this takes more than ten seconds on the CPU.

@@ -6,8 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import socket
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -32,6 +30,7 @@ from llama_halo.metrics import OperatorMetrics
 from llama_halo.settings import Settings
 from tests.gateway.conftest import NAMESPACE, Process, StartGateway
 from tests.support.api import Api, administrators, eventually
+from tests.support.tcp_proxy import TcpProxy
 
 pytestmark = pytest.mark.slow
 
@@ -40,89 +39,18 @@ Json = dict[str, Any]
 RACES, RACERS = 500, 10
 
 
-def _port_of_its_own() -> int:
-    """Return a free port that no connection is given meanwhile: while the door is shut nobody
-    listens there."""
-    for port in random.sample(range(20000, 32000), 100):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise RuntimeError("no port is free")
-
-
-class Door:
-    """A way to llama-server that can be shut, as a pod that goes: whoever is inside is thrown
-    out."""
-
-    def __init__(self, server: Process) -> None:
-        self._target = ("127.0.0.1", int(server.url.rpartition(":")[2]))
-        self._listener: socket.socket | None = None
-        self._open: set[socket.socket] = set()
-        self._lock = threading.Lock()
-        self.port = _port_of_its_own()
-        self.thrown_out = 0
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def open(self) -> None:
-        listener = socket.create_server(("127.0.0.1", self.port), reuse_port=False)
-        self._listener = listener
-        threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
-
-    def shut(self) -> None:
-        listener, self._listener = self._listener, None
-        if listener:
-            listener.shutdown(socket.SHUT_RDWR)
-            listener.close()
-        with self._lock:
-            for entry in self._open:
-                with_suppress(entry.shutdown, socket.SHUT_RDWR)
-                entry.close()
-            self._open.clear()
-
-    def _accept(self, listener: socket.socket) -> None:
-        while True:
-            try:
-                client, _ = listener.accept()
-                server = socket.create_connection(self._target)
-            except OSError:
-                return
-            with self._lock:
-                self._open |= {client, server}
-            for one, other in ((client, server), (server, client)):
-                threading.Thread(target=self._pump, args=(one, other), daemon=True).start()
-
-    def _pump(self, source: socket.socket, target: socket.socket) -> None:
-        try:
-            while data := source.recv(65536):
-                target.sendall(data)
-        except OSError:
-            pass
-        with self._lock:
-            for item in (source, target):
-                self._open.discard(item)
-                with_suppress(item.shutdown, socket.SHUT_RDWR)
-                item.close()
-
-
-def with_suppress(call: Any, *arguments: Any) -> None:
-    try:
-        call(*arguments)
-    except OSError:
-        return
+def proxy_of(server: Process) -> TcpProxy:
+    """Return a proxy in front of llama-server, which goes as a pod goes when it is closed."""
+    return TcpProxy("127.0.0.1", int(server.url.rpartition(":")[2]))
 
 
 class Operator:
     """The operator's part by hand, but for unloading, which is its own code: the phase on the
-    Lease, the pod (the door), and the status."""
+    Lease, the pod (the proxy), and the status."""
 
-    def __init__(self, api: Api, door: Door, name: str) -> None:
-        self.api, self.door, self.name = api, door, name
+    def __init__(self, api: Api, proxy: TcpProxy, name: str) -> None:
+        self.api, self.proxy, self.name = api, proxy, name
+        self.url = f"http://127.0.0.1:{proxy.port}"
         metadata = {"name": name, "namespace": NAMESPACE}
         spec: Json = {
             "source": {"local": {"path": "x.gguf"}},
@@ -156,9 +84,9 @@ class Operator:
             }
             for kind in ("Ready", "Available")
         ]
-        address = self.door.url.removeprefix("http://")
+        address = self.url.removeprefix("http://")
         present = [{"node": "n1", "reason": reason, "address": address}] if reason != "Idle" else []
-        status = {"endpoint": self.door.url, "conditions": conditions, "placements": present}
+        status = {"endpoint": self.url, "conditions": conditions, "placements": present}
         self.api.patch(
             "LlamaModel", NAMESPACE, self.name, {"status": status}, subresource="/status"
         )
@@ -176,20 +104,20 @@ class Operator:
 
     def load(self) -> None:
         self.phase("Loaded")
-        self.door.open()
+        self.proxy.open()
         self.status("Serving")
 
 
 @pytest.fixture
-def door(llama_server: Process) -> Iterator[Door]:
-    value = Door(llama_server)
+def proxy(llama_server: Process) -> Iterator[TcpProxy]:
+    value = proxy_of(llama_server)
     yield value
-    value.shut()
+    value.close()
 
 
 @pytest.fixture
-def operator(api: Api, door: Door, request: pytest.FixtureRequest) -> Operator:
-    return Operator(api, door, f"d{abs(hash(request.node.name)) % 10**8}")
+def operator(api: Api, proxy: TcpProxy, request: pytest.FixtureRequest) -> Operator:
+    return Operator(api, proxy, f"d{abs(hash(request.node.name)) % 10**8}")
 
 
 @pytest.fixture
@@ -286,7 +214,7 @@ def test_a_model_that_is_always_on_does_not_wait_for_its_lease(
 
 
 def test_a_model_that_does_not_come_up_is_503_after_the_hold(
-    api: Api, door: Door, operator: Operator, start_gateway: StartGateway
+    api: Api, proxy: TcpProxy, operator: Operator, start_gateway: StartGateway
 ) -> None:
     config = {
         "router": "main",
@@ -315,15 +243,15 @@ def test_a_model_with_a_mistake_is_not_waited_for(operator: Operator, url: str) 
 
 
 def test_a_model_that_goes_before_the_first_byte_is_waited_for_again(
-    operator: Operator, door: Door, url: str
+    operator: Operator, proxy: TcpProxy, url: str
 ) -> None:
     operator.phase("Loaded")
-    operator.status("Serving")  # as it is told for a moment; nobody is behind the door
+    operator.status("Serving")  # as it is told for a moment; nobody is behind the proxy
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(ask, url)
         time.sleep(5)
         assert not answer.done()
-        door.open()
+        proxy.open()
         assert whole(answer.result(timeout=30))
 
 
@@ -344,7 +272,7 @@ class Racer:
                 answer, phase = asyncio.run(self._race(pool))
                 if phase is Phase.IDLE:
                     self.unloads += 1
-                    self.operator.door.shut()
+                    self.operator.proxy.close()
                     self.operator.status("Idle")
                     eventually(self.operator.is_wanted, seconds=30)
                     self.operator.load()
@@ -390,7 +318,7 @@ def test_unloading_races_requests_and_nothing_is_cut(
     """Requests begin at any moment around the steps of an unload. Who is shut out is held; who is
     in is never thrown out."""
     monkeypatch.setenv("KUBECONFIG", str(administrators(control_plane.kubeconfig, tmp_path)))
-    operators = [Operator(api, Door(llama_server), f"race{number}") for number in range(RACERS)]
+    operators = [Operator(api, proxy_of(llama_server), f"race{number}") for number in range(RACERS)]
     models = [{"name": item.name, "llama_model": item.name} for item in operators]
     config = {"router": "main", "namespace": NAMESPACE, "models": models, "hold_seconds": 60}
     url = start_gateway(GatewayConfig.model_validate(config)).url
@@ -398,7 +326,7 @@ def test_unloading_races_requests_and_nothing_is_cut(
     with ThreadPoolExecutor(RACERS) as pool:
         list(pool.map(lambda racer: racer.run(RACES // RACERS), racers))
     for item in operators:
-        item.door.shut()
+        item.proxy.close()
     unloads, stayed = (
         sum(getattr(racer, description) for racer in racers)
         for description in ("unloads", "stayed")

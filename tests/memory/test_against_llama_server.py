@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from hack.testbed import llama_server
+from hack.testbed.ports import free_port
 from llama_halo.artifacts.sources import read_model_header
 from llama_halo.gguf.bundle import Bundle
 from llama_halo.gguf.companions import PROJECTOR, companion
@@ -30,9 +30,7 @@ def logged_sizes(
 ) -> list[list[float]]:
     """Return the MiB that llama-server writes into its log, by pattern, until it listens."""
     binary = llama_server.binary()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     split = ["--kv-unified"] if serving.unified else ["--no-kv-unified"]
     process = subprocess.Popen(
         [

@@ -18,8 +18,8 @@ from hack.manifests import CHART
 from hack.testbed import operator_process, tools
 from hack.testbed.cluster import Testbed
 from hack.testbed.operator_process import OperatorProcess, write_kubeconfig
+from hack.testbed.ports import free_port
 from tests.support.api import eventually
-from tests.support.ports import free_port
 
 pytestmark = pytest.mark.timeout(1800)
 ALERTS = CHART / "files/alerts.yaml"

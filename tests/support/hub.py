@@ -48,6 +48,8 @@ class Hub:
     cut_after: int = 0
     """Bytes of each answer, after which the connection is cut."""
     bytes_per_second: int = 0
+    stop_at: int | None = None
+    """The place in a file from which on nothing is sent for now."""
     flips: bool = False
     """Sends one byte wrong."""
     sent_bytes: int = 0
@@ -202,6 +204,8 @@ class _Handler(BaseHTTPRequestHandler):
             while part := file.read(min(2**16, end - start - sent)):
                 if hub.flips and start + sent == 0 and end - start > 1:
                     part = part[:-1] + bytes([part[-1] ^ 1])
+                while hub.stop_at is not None and start + sent >= hub.stop_at:
+                    time.sleep(0.01)
                 self.wfile.write(part)
                 sent += len(part)
                 hub.sent_bytes += len(part)

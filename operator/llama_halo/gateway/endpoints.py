@@ -16,7 +16,7 @@ from llama_halo.gateway.apis.client_api import ANTHROPIC
 from llama_halo.gateway.apis.exchange import ApiExchange
 from llama_halo.gateway.apis.openai_embeddings import EMBEDDINGS_PATH
 from llama_halo.gateway.apis.upstream_request import UpstreamRequest
-from llama_halo.gateway.apis.validation import checked_model, passed_on, session_of
+from llama_halo.gateway.apis.validation import checked_model, passed_on
 from llama_halo.gateway.dispatch.client_stream import ClientStream, send
 from llama_halo.gateway.dispatch.dispatcher import RequestDispatcher
 from llama_halo.gateway.dispatch.fast_path import FastPath
@@ -29,6 +29,7 @@ from llama_halo.gateway.models.model import EMBEDDING, RERANK, TRANSCRIPTION
 from llama_halo.gateway.request_record import RequestRecord
 from llama_halo.gateway.routing.features import RequestFeatures, features_of
 from llama_halo.gateway.routing.selector import TargetSelector
+from llama_halo.gateway.routing.sessions import session_of
 
 Json = dict[str, Any]
 Make = Callable[[Json], ApiExchange]

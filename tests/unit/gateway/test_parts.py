@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from llama_halo.contract.gateway_config import GatewayConfig, Routes
 from llama_halo.gateway.apis import anthropic
-from llama_halo.gateway.apis.validation import session_of
 from llama_halo.gateway.http.errors import Failure, anthropic_error, from_upstream, openai_error
 from llama_halo.gateway.http.sse import SseEvent, encode, events
 from llama_halo.gateway.models.model import Model, model_of, servers, urls
 from llama_halo.gateway.routing.features import RequestFeatures, features_of
+from llama_halo.gateway.routing.sessions import session_of
 from llama_halo.gateway.routing.table import RoutingTable
 
 CONFIG = GatewayConfig.model_validate(

@@ -12,9 +12,11 @@ from typing import Any
 
 from llama_halo.gateway.apis.exchange import ApiExchange
 from llama_halo.gateway.apis.openai_chat import PATH as CHAT_PATH
+from llama_halo.gateway.apis.system_messages import fold_system, join_parts, parts_of
 from llama_halo.gateway.apis.validation import checked
 from llama_halo.gateway.convert import anthropic_to_chat
 from llama_halo.gateway.convert.anthropic_to_chat import events_to_anthropic
+from llama_halo.gateway.convert.common import tool_arguments
 from llama_halo.gateway.http.errors import Failure, ended_early, in_band
 from llama_halo.gateway.http.sse import SseEvent, encode
 
@@ -41,7 +43,8 @@ def validate(body: Any) -> Json:
 
 def upstream_body(body: Json) -> Json:
     """Return the body that llama-server gets."""
-    mended = {**body, "messages": _results_first(_fold_system(body["messages"]))}
+    messages = fold_system(body["messages"], join_parts, keeps_first=False)
+    mended = {**body, "messages": _results_first(messages)}
     if "system" in body:
         mended["system"] = _without_billing(body["system"])
         if not mended["system"]:
@@ -110,7 +113,7 @@ def take_tag(body: Json) -> tuple[str, Json]:
             if model:
                 return model, {**body, "system": [*system[:index], mended, *system[index + 1 :]]}
     first, *rest = body["messages"]
-    blocks = _blocks(first["content"])
+    blocks = parts_of(first["content"])
     for index, block in enumerate(blocks):
         model, mended = _untagged(block)
         if model:
@@ -142,7 +145,7 @@ async def stream(
         if not isinstance(data, dict):
             continue
         if event.name == "error" or data.get("type") == "error" or "error" in data:
-            raise _in_band(data)
+            raise in_band(data.get("error", data))
         if not begun and data.get("type") in _LATER:
             yield encode({"type": "message_start", "message": _empty(model)}, "message_start")
         begun = True
@@ -164,7 +167,7 @@ async def collect(upstream: AsyncIterable[SseEvent], *, model: str, stops: Any =
             continue
         kind = data.get("type")
         if event.name == "error" or kind == "error" or "error" in data:
-            raise _in_band(data)
+            raise in_band(data.get("error", data))
         _mend_event(data, model, stops)
         if kind == "message_start":
             message |= data["message"]
@@ -197,28 +200,6 @@ def _empty(model: str) -> Json:
     }
 
 
-def _fold_system(messages: list[Json]) -> list[Json]:
-    """Turn system messages into text of the neighbouring user message, in place: strict chat
-    templates refuse them anywhere but first, and Claude Code sends one in every request."""
-    folded: list[Json] = []
-    open_fold = False  # the last message is a user message made of a system message
-    for message in messages:
-        role, content = message["role"], _blocks(message["content"])
-        joins = bool(folded) and folded[-1]["role"] == "user"
-        if role == "system" and joins:
-            folded[-1] = {**folded[-1], "content": _blocks(folded[-1]["content"]) + content}
-        elif role == "system":
-            folded.append({"role": "user", "content": content})
-            open_fold = True
-            continue
-        elif role == "user" and open_fold:
-            folded[-1] = {**folded[-1], "content": folded[-1]["content"] + content}
-        else:
-            folded.append(message)
-        open_fold = False
-    return folded
-
-
 def _results_first(messages: list[Json]) -> list[Json]:
     """Give the results of tools in a message of their own, before what else the user says:
     llama-server would put them after it, away from the calls that they answer."""
@@ -236,10 +217,6 @@ def _results_first(messages: list[Json]) -> list[Json]:
 
 def _is_result(block: Any) -> bool:
     return isinstance(block, dict) and block.get("type") == "tool_result"
-
-
-def _blocks(content: str | list[Any]) -> list[Any]:
-    return [{"type": "text", "text": content}] if isinstance(content, str) else content
 
 
 def _without_billing(system: Any) -> Any:
@@ -313,10 +290,5 @@ def _finish_block(block: Json) -> Json:
     """Parse the collected tool input."""
     text = block.pop("partial_json", None)
     if block.get("type") == "tool_use" and text:
-        parsed = SseEvent.of(text).value
-        block["input"] = parsed if isinstance(parsed, dict) else {}
+        block["input"] = tool_arguments(text)
     return block
-
-
-def _in_band(data: Json) -> Failure:
-    return in_band(data["error"] if isinstance(data.get("error"), dict) else data)

@@ -15,8 +15,10 @@ from typing import Any
 
 from llama_halo.gateway.apis.exchange import NDJSON, ApiExchange
 from llama_halo.gateway.apis.openai_chat import PATH as CHAT_PATH
-from llama_halo.gateway.apis.openai_chat import add_call, normal_roles, until_done
+from llama_halo.gateway.apis.openai_chat import add_call, until_done
+from llama_halo.gateway.apis.system_messages import fold_system, join_text
 from llama_halo.gateway.apis.validation import checked, checked_model
+from llama_halo.gateway.convert.common import tool_arguments
 from llama_halo.gateway.http.errors import Failure
 from llama_halo.gateway.http.json_codec import dumps
 from llama_halo.gateway.http.sse import SseEvent
@@ -72,7 +74,10 @@ def without_prompt(path: str, body: Json) -> Json | None:
 
 def chat(body: Json) -> ApiExchange:
     """Return a chat as a request to llama-server's chat completions."""
-    mended = {"messages": normal_roles(_messages(body["messages"])), **_common(body)}
+    mended = {
+        "messages": fold_system(_messages(body["messages"]), join_text, keeps_first=True),
+        **_common(body),
+    }
     if isinstance(body.get("tools"), list):
         mended["tools"] = body["tools"]
     return _generation(CHAT_PATH, mended, body, _message)
@@ -266,7 +271,7 @@ class _Answer:
                 "function": {
                     "index": index,
                     "name": call["function"]["name"],
-                    "arguments": _parsed(call["function"]["arguments"]),
+                    "arguments": tool_arguments(call["function"]["arguments"]),
                 },
             }
             for index, call in enumerate(self.calls)
@@ -329,14 +334,6 @@ def _head(model: str) -> Json:
 
 def _line(data: Mapping[str, Any]) -> bytes:
     return dumps(data) + b"\n"
-
-
-def _parsed(arguments: str) -> Json:
-    try:
-        parsed = json.loads(arguments or "{}")
-    except ValueError:
-        return {"arguments": arguments}
-    return parsed if isinstance(parsed, dict) else {"arguments": parsed}
 
 
 def _nanoseconds(timings: Mapping[str, Any], name: str) -> int:

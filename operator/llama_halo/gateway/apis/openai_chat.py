@@ -8,9 +8,9 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable
 from typing import Any
 
 from llama_halo.gateway.apis.exchange import ApiExchange
+from llama_halo.gateway.apis.system_messages import fold_system, join_text
 from llama_halo.gateway.apis.validation import checked
-from llama_halo.gateway.http import errors
-from llama_halo.gateway.http.errors import Failure, ended_early
+from llama_halo.gateway.http.errors import Failure, ended_early, in_band
 from llama_halo.gateway.http.sse import SseEvent, encode
 
 Json = dict[str, Any]
@@ -36,7 +36,11 @@ def validate(body: Any) -> Json:
 def generation(body: Json) -> ApiExchange:
     """Return a request to `/v1/chat/completions`."""
     model, usage = body["model"], wants_usage(body)
-    mended = {**body, "messages": normal_roles(body["messages"]), **chosen_tool(body)}
+    mended = {
+        **body,
+        "messages": fold_system(body["messages"], join_text, keeps_first=True),
+        **chosen_tool(body),
+    }
     return ApiExchange(
         path=PATH,
         body={**mended, "stream": True, "stream_options": {"include_usage": True}},
@@ -87,45 +91,6 @@ def _name_of(tool: Json) -> Any:
     return function.get("name") if isinstance(function, dict) else None
 
 
-def normal_roles(messages: list[Json]) -> list[Json]:
-    """Return messages that strict chat templates take: one system message, and first; what the
-    system says later is part of what the user says beside it."""
-    normalized: list[Json] = []
-    open_fold = False  # the last message is the user's, made of the system's
-    for message in messages:
-        role = "system" if message["role"] == "developer" else message["role"]
-        content = message.get("content")
-        before = normalized[-1] if normalized else {}
-        folds = False
-        if role == "system" and not normalized:
-            normalized.append({**message, "role": "system"})
-        elif role == "system" and len(normalized) == 1 and before["role"] == "system":
-            normalized[0] = {**before, "content": _joined(before.get("content"), content)}
-        elif (role == "system" and before["role"] == "user") or (role == "user" and open_fold):
-            normalized[-1] = {**before, "content": _joined(before.get("content"), content)}
-            folds = role == "system"
-        elif role == "system":
-            normalized.append({**message, "role": "user"})
-            folds = True
-        else:
-            normalized.append(message)
-        open_fold = folds
-    return normalized
-
-
-def _joined(first: Any, second: Any) -> Any:
-    """Return two contents as one."""
-    if isinstance(first, str) and isinstance(second, str):
-        return f"{first}\n\n{second}"
-    return [*_parts(first), *_parts(second)]
-
-
-def _parts(content: Any) -> list[Any]:
-    if isinstance(content, str):
-        return [{"type": "text", "text": content}]
-    return content if isinstance(content, list) else []
-
-
 def wants_usage(body: Json) -> bool:
     """Tell whether the client of a stream asked for the usage chunk."""
     options = body.get("stream_options")
@@ -149,7 +114,7 @@ async def stream(
         if not isinstance(data, dict):
             continue
         if data.get("error"):
-            raise in_band(data)
+            raise in_band(data["error"])
         if not data.get("choices") and not usage:
             continue
         yield encode({**data, "model": model})
@@ -180,7 +145,7 @@ async def until_done(upstream: AsyncIterable[SseEvent]) -> AsyncIterator[Json]:
         if not isinstance(data, dict):
             continue
         if data.get("error"):
-            raise in_band(data)
+            raise in_band(data["error"])
         yield data
     raise ended_early()
 
@@ -221,9 +186,3 @@ def add_call(calls: list[Json], part: Json) -> None:
     call["id"] = part.get("id") or call["id"]
     call["function"]["name"] = function.get("name") or call["function"]["name"]
     call["function"]["arguments"] += function.get("arguments") or ""
-
-
-def in_band(data: Json) -> Failure:
-    """Return what an error in the middle of a stream says."""
-    error = data["error"]
-    return errors.in_band(error if isinstance(error, dict) else {"message": str(error)})

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from typing import Any
 
 from llama_halo.gateway.apis.exchange import ApiExchange
-from llama_halo.gateway.apis.openai_chat import HEARTBEAT, chosen_tool, in_band
+from llama_halo.gateway.apis.openai_chat import HEARTBEAT, chosen_tool
 from llama_halo.gateway.apis.validation import checked_model
-from llama_halo.gateway.http.errors import Failure, ended_early
+from llama_halo.gateway.http.errors import Failure, ended_early, in_band
 from llama_halo.gateway.http.sse import SseEvent, encode
 
 Json = dict[str, Any]
@@ -161,7 +161,7 @@ async def stream(upstream: AsyncIterable[SseEvent], *, model: str) -> AsyncItera
             continue
         kind = str(data.get("type", event.name))
         if kind == "error" or ("error" in data and "type" not in data):
-            raise in_band({"error": data.get("error", data)})
+            raise in_band(data.get("error", data))
         if kind in _ONCE and kind in sent_kinds:
             continue  # llama-server tells it with each token when the first is a part of a letter
         sent_kinds.add(kind)
@@ -182,7 +182,7 @@ async def collect(upstream: AsyncIterable[SseEvent], *, model: str) -> Json:
             continue
         kind = data.get("type", event.name)
         if kind == "error" or ("error" in data and "type" not in data):
-            raise in_band({"error": data.get("error", data)})
+            raise in_band(data.get("error", data))
         if kind in _LAST and isinstance(data.get("response"), dict):
             response: Json = _named(data, model)["response"]
             return response

@@ -12,13 +12,13 @@ from typing import Any
 
 from llama_halo.gateway.convert.common import (
     Calls,
+    ChatUsage,
     encode_events,
     kept,
     mapping,
     new_id,
     objects,
     text_of,
-    tokens,
 )
 from llama_halo.gateway.http.sse import SseEvent
 
@@ -224,11 +224,11 @@ def _begin(data: Json) -> SseEvent:
 
 
 def _usage(usage: Any) -> Json:
-    cached = tokens(mapping(usage).get("prompt_tokens_details"), "cached_tokens")
+    prompt, answer, cached = ChatUsage.of(usage)
     return {
-        "input_tokens": max(tokens(usage, "prompt_tokens") - cached, 0),
+        "input_tokens": max(prompt - cached, 0),
         "cache_read_input_tokens": cached,
-        "output_tokens": tokens(usage, "completion_tokens"),
+        "output_tokens": answer,
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +16,7 @@ from llama_halo.gateway.convert.common import (
     objects,
     text_of,
     tokens,
+    tool_arguments,
     usage_chunk,
 )
 from llama_halo.gateway.http.sse import SseEvent
@@ -108,7 +108,7 @@ def _blocks(message: Json) -> Iterator[Json]:
     for call in objects(message.get("tool_calls")):
         function = mapping(call.get("function"))
         head = {"id": str(call.get("id", "")), "name": str(function.get("name", ""))}
-        yield {"type": "tool_use", **head, "input": _arguments(function.get("arguments"))}
+        yield {"type": "tool_use", **head, "input": tool_arguments(function.get("arguments"))}
 
 
 def _image(url: Any) -> Iterator[Json]:
@@ -119,13 +119,6 @@ def _image(url: Any) -> Iterator[Json]:
         yield {"type": "image", "source": source}
     elif isinstance(url, str):
         yield {"type": "image", "source": {"type": "url", "url": url}}
-
-
-def _arguments(text: Any) -> Json:
-    try:
-        return mapping(json.loads(text or "{}"))
-    except (TypeError, ValueError, RecursionError):
-        return {}
 
 
 def _tool(function: Json) -> Json:

@@ -17,6 +17,7 @@ from llama_halo.gateway.convert.common import (
     objects,
     text_of,
     tokens,
+    tool_arguments,
     usage_chunk,
 )
 from llama_halo.gateway.http.json_codec import loads
@@ -82,10 +83,7 @@ def _message(message: Json, names: dict[Any, Any]) -> Json:
 
 def _function(call: Json) -> Json:
     function = mapping(call.get("function"))
-    try:
-        arguments = mapping(json.loads(function.get("arguments") or "{}"))
-    except (TypeError, ValueError, RecursionError):
-        arguments = {}
+    arguments = tool_arguments(function.get("arguments"))
     return {"name": str(function.get("name", "")), "arguments": arguments}
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from llama_halo.gateway.http.sse import SseEvent
 
@@ -42,6 +43,17 @@ def data_url(url: Any) -> tuple[str, str] | None:
         return None
     head, separator, data = url.removeprefix("data:").partition(";base64,")
     return (head or "image/png", data) if separator else None
+
+
+def tool_arguments(text: Any) -> Json:
+    """Return the arguments of a tool call as an object; what is none is kept under `arguments`."""
+    if not text:
+        return {}
+    try:
+        arguments = json.loads(text)
+    except (TypeError, ValueError, RecursionError):
+        return {"arguments": str(text)}
+    return arguments if isinstance(arguments, dict) else {"arguments": arguments}
 
 
 def new_id(kind: str) -> str:
@@ -97,6 +109,25 @@ def tokens(usage: Any, *names: str) -> int:
     """Return the first of these counts that is a number."""
     counts = (mapping(usage).get(name) for name in names)
     return next((count for count in counts if isinstance(count, int)), 0)
+
+
+class ChatUsage(NamedTuple):
+    """The tokens that a server of Chat Completions counted."""
+
+    prompt: int
+    """With those that were in the cache."""
+    answer: int
+    cached: int
+
+    @classmethod
+    def of(cls, usage: Any) -> ChatUsage:
+        """Read the `usage` of an answer or of its last chunk; what is absent counts 0."""
+        details = mapping(usage).get("prompt_tokens_details")
+        return cls(
+            prompt=tokens(usage, "prompt_tokens"),
+            answer=tokens(usage, "completion_tokens"),
+            cached=tokens(details, "cached_tokens"),
+        )
 
 
 def choices(data: Any) -> Iterator[Json]:

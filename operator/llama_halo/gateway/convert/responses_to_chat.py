@@ -8,13 +8,13 @@ from typing import Any
 
 from llama_halo.gateway.convert.common import (
     Calls,
+    ChatUsage,
     encode_events,
     kept,
     mapping,
     new_id,
     objects,
     text_of,
-    tokens,
 )
 from llama_halo.gateway.http.sse import SseEvent
 
@@ -189,8 +189,7 @@ def events_to_responses(upstream: AsyncIterable[SseEvent]) -> AsyncIterator[SseE
 
 
 def _usage(usage: Any) -> Json:
-    prompt, answer = tokens(usage, "prompt_tokens"), tokens(usage, "completion_tokens")
-    cached = tokens(mapping(usage).get("prompt_tokens_details"), "cached_tokens")
+    prompt, answer, cached = ChatUsage.of(usage)
     return {
         "input_tokens": prompt,
         "input_tokens_details": {"cached_tokens": cached},

@@ -122,9 +122,13 @@ def ollama_error(failure: Failure) -> dict[str, Any]:
     return {"error": failure.message}
 
 
-def in_band(error: Mapping[str, Any]) -> Failure:
-    """Read an error in the middle of a stream; a code of somebody else's making is no status, and
-    what is wrong with a provider's key is not the client's fault."""
+def in_band(error: Any) -> Failure:
+    """Read an error in the middle of a stream: an object, or a text.
+
+    A code of somebody else's making is no status, and what is wrong with a provider's key is not
+    the client's fault.
+    """
+    error = error if isinstance(error, Mapping) else {"message": str(error)}
     code = error.get("code")
     status = code if isinstance(code, int) and 400 <= code < 600 else 500
     if status in (401, 403, 404):

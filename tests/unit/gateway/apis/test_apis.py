@@ -20,8 +20,8 @@ from llama_halo.gateway.apis import (
 )
 from llama_halo.gateway.apis.client_api import ANTHROPIC, OLLAMA, OPENAI, RESPONSES
 from llama_halo.gateway.apis.exchange import ApiExchange
+from llama_halo.gateway.apis.system_messages import fold_system, join_text
 from llama_halo.gateway.apis.upstream_request import UpstreamRequest
-from llama_halo.gateway.apis.validation import session_of
 from llama_halo.gateway.dispatch.encode import encode_request
 from llama_halo.gateway.http.errors import Failure
 from llama_halo.gateway.http.sse import SseEvent
@@ -29,6 +29,7 @@ from llama_halo.gateway.models.model import Model
 from llama_halo.gateway.request_record import TokenUsage
 from llama_halo.gateway.routing.clients import client_of
 from llama_halo.gateway.routing.features import features_of
+from llama_halo.gateway.routing.sessions import session_of
 
 Json = dict[str, Any]
 
@@ -276,9 +277,9 @@ class TestOpenAI:
         self, given_roles: list[str], roles: list[str]
     ) -> None:
         messages = [{"role": role, "content": f"<{n}>"} for n, role in enumerate(given_roles)]
-        normal_roles = openai_chat.normal_roles(messages)
-        assert [normal_role["role"] for normal_role in normal_roles] == roles
-        assert all(f"<{n}>" in str(normal_roles) for n in range(len(given_roles)))
+        folded = fold_system(messages, join_text, keeps_first=True)
+        assert [message["role"] for message in folded] == roles
+        assert all(f"<{n}>" in str(folded) for n in range(len(given_roles)))
 
     async def test_a_completion_in_one_piece_is_all_of_its_stream(self) -> None:
         exchange = openai_completions.generation({"model": "m", "prompt": "x"})

@@ -1,0 +1,54 @@
+"""Which conversation a request belongs to: it stays with one server, and on one route."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from hashlib import sha256
+from typing import Any
+
+from llama_halo.gateway.http.json_codec import dumps
+
+Json = dict[str, Any]
+# As Claude Code, OpenCode and Codex send them.
+_SESSION_HEADERS = (
+    *("x-claude-code-session-id", "x-session-id", "x-session-affinity"),
+    *("session-id", "thread-id", "x-openwebui-chat-id"),
+)
+
+
+def session_of(headers: Mapping[str, str], body: Json) -> str:
+    """Return what tells one conversation from another: what the client calls it, else how it
+    begins, its first words of the user included; hashed, for both may be long."""
+    named = [headers.get(header) for header in _SESSION_HEADERS]
+    metadata = body.get("metadata")
+    user = metadata.get("user_id") if isinstance(metadata, dict) else None
+    named += [_session_id(user), body.get("prompt_cache_key"), user, body.get("user")]
+    for identifier in named:
+        if isinstance(identifier, str) and identifier:
+            return _hashed(identifier.encode(errors="replace"))
+    opening = body.get("messages") or body.get("input") or body.get("prompt") or body.get("query")
+    if isinstance(opening, list):
+        opening = opening[: _first_of_user(opening) + 1]
+    return _hashed(dumps([body.get("system"), body.get("instructions"), opening]))
+
+
+def _first_of_user(messages: list[Any]) -> int:
+    """Return the place of the first message that is not the system's."""
+    for place, message in enumerate(messages):
+        if not isinstance(message, dict) or message.get("role") not in ("system", "developer"):
+            return place
+    return len(messages)
+
+
+def _hashed(data: bytes) -> str:
+    return sha256(data).hexdigest()[:32]
+
+
+def _session_id(user: Any) -> Any:
+    """Return the session in Claude Code's user_id, which is JSON in a string."""
+    with suppress(ValueError, RecursionError):
+        parsed = json.loads(user) if isinstance(user, str) else None
+        return parsed.get("session_id") if isinstance(parsed, dict) else None
+    return None
