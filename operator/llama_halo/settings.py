@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from llama_halo.api.llamamodel import Backend
+from llama_halo.api.schema import DURATION
 from llama_halo.errors import SettingsError
 from llama_halo.plan.facts import Defaults, ImageProfile
-from llama_halo.plan.quantity import mebibytes
+from llama_halo.plan.quantity import mebibytes, seconds
 
 PREFIX = "LLAMA_HALO_"
 
-# Pinned builds: what is rolled here rolls every model that names no image of its own.
+# Pinned builds. A change here rolls every model that sets no image of its own.
 DEFAULT_IMAGES = {
     Backend.VULKAN: ImageProfile(
         "ghcr.io/ggml-org/llama.cpp:server-vulkan-b11434", ("/app/llama-server",)
@@ -43,35 +44,35 @@ _ENGINE_SETTINGS = {
 
 @dataclass(frozen=True)
 class Settings:
-    """What differs between installations."""
+    """Settings of one installation."""
 
     namespaces: tuple[str, ...] = ()
-    """Where resources are served; empty: everywhere."""
+    """Namespaces that the operator serves; empty means all."""
     own_namespace: str = "llama-halo-system"
     identity: str = "llama-halo-operator"
-    """The pod's name; who acts, in the identity Lease and in Events."""
+    """The pod's name: holder of the identity Lease, and reporting instance of Events."""
     image: str = ""
-    """The operator's own image, which gateways run too."""
+    """The operator's image; gateway pods and Jobs run it too."""
     store_path: str = "/var/lib/llama-halo/models"
     images: Mapping[Backend, ImageProfile] = field(default_factory=lambda: dict(DEFAULT_IMAGES))
     whisper_images: Mapping[Backend, ImageProfile] = field(
         default_factory=lambda: dict(DEFAULT_WHISPER_IMAGES)
     )
     engine_images: Mapping[str, str] = field(default_factory=lambda: dict(DEFAULT_ENGINE_IMAGES))
-    """`{version}` in one stands for the version that a ModelRouter names."""
+    """By engine; `{version}` is replaced by the version in the ModelRouter."""
     gpu_reserve_mib: int = 8192
-    """Kept free of GPU memory on nodes without a budget annotation."""
+    """Memory that the GPU budget leaves free on nodes without a budget annotation."""
     startup_seconds: int = 3600
-    """How long llama-server may load before it is started anew."""
+    """How long llama-server may load before the kubelet restarts it."""
     cluster_domain: str = "cluster.local"
     hub_endpoint: str = ""
-    """A mirror of the Hugging Face Hub, for the Jobs that read and download from it."""
+    """URL of a Hugging Face Hub mirror for the inspect and fetch Jobs; empty means the Hub."""
     port: int = 8080
     workers: int = 8
     log_level: str = "INFO"
 
     def defaults(self) -> Defaults:
-        """Return the part of the settings that enters plans."""
+        """Return the settings that plans depend on."""
         return Defaults(
             images=self.images,
             store_path=self.store_path,
@@ -85,7 +86,7 @@ class Settings:
 
 
 def load_settings(environment: Mapping[str, str]) -> Settings:
-    """Read the settings; a `SettingsError` names the variable, its value and the remedy."""
+    """Read the settings; raises `SettingsError`, which names the variable and the fix."""
     own = {
         name.removeprefix(PREFIX): value
         for name, value in environment.items()
@@ -146,13 +147,12 @@ def _number(own: dict[str, str], name: str, default: int) -> int:
 
 def _duration(own: dict[str, str], name: str, default_seconds: int) -> int:
     text = own.pop(name, f"{default_seconds}s")
-    if not re.fullmatch(r"(\d+h)?(\d+m)?(\d+s)?", text) or not text:
+    if not re.fullmatch(DURATION, text):
         raise SettingsError(f"{PREFIX}{name}={text}: must be a duration like 1h30m or 90s")
-    units = {"h": 3600, "m": 60, "s": 1}
-    seconds = sum(int(number) * units[unit] for number, unit in re.findall(r"(\d+)([hms])", text))
-    if seconds < 1:
+    duration = int(seconds(text))
+    if duration < 1:
         raise SettingsError(f"{PREFIX}{name}={text}: must be at least 1s")
-    return seconds
+    return duration
 
 
 def _memory(own: dict[str, str], name: str, default_mib: int) -> int:

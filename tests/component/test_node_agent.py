@@ -52,7 +52,11 @@ def metadata(api: Api) -> Json:
 
 
 def tell(nodes: Nodes, machine: Machine) -> None:
-    asyncio.run(nodes.tell(machine))
+    async def tell_and_close() -> None:
+        await nodes.tell(machine)
+        await asyncio.sleep(0.25)  # aiohttp's TLS connections close after their session
+
+    asyncio.run(tell_and_close())
 
 
 def test_a_strix_halo_is_labelled_and_given_its_budget(

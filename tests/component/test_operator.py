@@ -145,12 +145,12 @@ class TestModel:
         eventually(lambda: api.get("Service", namespace, "coder"))
         eventually(lambda: "8192" in str(deployments(api, namespace)))
 
-    def test_a_field_of_a_later_release_is_refused_in_the_status(
+    def test_what_the_operator_alone_refuses_is_in_the_status(
         self, api: Api, namespace: str
     ) -> None:
-        api.create(model(namespace, pod={"affinity": {"podAffinity": {}}}))
+        api.create(model(namespace, mode="Embedding", draft={"mtp": {}}))
         resource = wait_state(api, namespace, "coder", "InvalidSpec")
-        assert message(resource).startswith("spec.pod.affinity is not supported yet: ")
+        assert message(resource).startswith("spec.draft: mode Embedding writes no text")
         conditions = {
             condition["type"]: condition["status"] for condition in resource["status"]["conditions"]
         }

@@ -9,7 +9,7 @@ import pytest
 
 from tests.component.conftest import Json, deployments, model, uids, wait_ready, wait_state
 from tests.support.api import Api, eventually, message, ready
-from tests.support.leases import phase, say
+from tests.support.leases import phase, say, say_and_be_heard
 
 PODS = "llama-halo.dev/model=coder"
 WAITS = "rolls when its requests are done, after 10m at the latest"
@@ -26,7 +26,8 @@ class TestUpdates:
     ) -> None:
         api.apply(calm(namespace))
         wait_ready(api, namespace, "coder")
-        assert say(api, namespace, "1/1") == "Loaded", "a gateway may send to it"
+        assert phase(api, namespace) == "Loaded", "a gateway may send to it"
+        say_and_be_heard(api, namespace, "1/1")
         before = uids(api, namespace, PODS)
         api.apply(calm(namespace, parallel=2))
         resource = wait_state(api, namespace, "coder", "Rolling")
@@ -50,7 +51,7 @@ class TestUpdates:
     ) -> None:
         api.apply(calm(namespace))
         wait_ready(api, namespace, "coder")
-        say(api, namespace, "1/1")
+        say_and_be_heard(api, namespace, "1/1")
         before = uids(api, namespace, PODS)
         api.apply(calm(namespace, parallel=2))
         assert WAITS in message(wait_state(api, namespace, "coder", "Rolling"))
@@ -61,7 +62,7 @@ class TestUpdates:
     ) -> None:
         api.apply(calm(namespace, timeout="20s"))
         wait_ready(api, namespace, "coder")
-        say(api, namespace, "1/1")
+        say_and_be_heard(api, namespace, "1/1")
         before, began = uids(api, namespace, PODS), time.monotonic()
         api.apply(calm(namespace, timeout="20s", parallel=2))
         counts = count(2)

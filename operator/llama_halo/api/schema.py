@@ -69,7 +69,9 @@ LabelValue = Annotated[
 ]
 ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][-A-Za-z0-9._:/@+]*$", max_length=253)]
 ModelPattern = Annotated[str, Field(pattern=r"^[A-Za-z0-9*][-A-Za-z0-9._:/@+*]*$", max_length=253)]
-Duration = Annotated[str, Field(pattern=r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$", max_length=32)]
+DURATION = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"
+"""Go's, but for its signs and its units below a millisecond."""
+Duration = Annotated[str, Field(pattern=DURATION, max_length=32)]
 DecimalText = Annotated[str, Field(pattern=r"^-?[0-9]+(\.[0-9]+)?$", max_length=16)]
 QuantityText = Annotated[
     str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$", max_length=32)

@@ -11,6 +11,7 @@ from llama_halo.artifacts import store
 from llama_halo.kube.cache import Object
 from llama_halo.kube.client import KubeClient
 from llama_halo.kube.resources import LLAMAMODEL
+from llama_halo.plan.quantity import counted
 
 DEFAULT_STORE = Path("/var/lib/llama-halo/models")
 
@@ -31,7 +32,8 @@ def run(argv: list[str]) -> int:
         word = "removed" if gone else "in use, left" if arguments.yes else "would remove"
         print(f"{word}: {_line(file)}")
     size = sum(file.bytes for file in unused) / 2**30
-    print(f"{len(unused)} files of {len(files)}, {size:.1f} GiB" + _hint(arguments, unused))
+    unused_files = f"{len(unused)} of {counted(len(files), 'file')}"
+    print(f"{unused_files}, {size:.1f} GiB" + _hint(arguments, unused))
     return 0
 
 

@@ -81,3 +81,15 @@ def seconds(duration: str) -> float:
 def human_gib(mib: int) -> str:
     """Return MiB for a person: `25.6Gi`, or `512Mi` below one GiB."""
     return f"{mib}Mi" if mib < 1024 else f"{mib / 1024:.1f}Gi"
+
+
+def counted(number: int, noun: str, verb: str = "") -> str:
+    """Return a number with its noun, and a verb that agrees: `1 pod answers`, `2 pods answer`."""
+    if number == 1:
+        return f"1 {noun}" + (f" {verb}s" if verb else "")
+    return f"{number} {noun}s" + (f" {verb}" if verb else "")
+
+
+def of_total(number: int, total: int, noun: str, verb: str) -> str:
+    """Return a part of a whole: `1 of 1 replica serves`, `2 of 3 replicas serve`."""
+    return f"{number} of {counted(total, noun)} {verb}{'s' * (number == 1)}"

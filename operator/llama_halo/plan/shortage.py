@@ -8,7 +8,7 @@ from llama_halo.contract import labels
 from llama_halo.contract.reasons import Reason
 from llama_halo.plan.facts import ModelUsage, NodeFacts, ResourceDemand
 from llama_halo.plan.ledger import GPU_NODE_LABELS, Ledger, matches
-from llama_halo.plan.quantity import human_gib
+from llama_halo.plan.quantity import human_gib, of_total
 
 NODES_TOLD = 3
 
@@ -21,7 +21,8 @@ def why_unplaced(
     usage: Mapping[str, ModelUsage],
 ) -> tuple[Reason, str]:
     """Return the reason and the sentence for a replica that no open node can take now."""
-    have = f"{len(chosen)} of {demand.replicas} replicas have a node; " if chosen else ""
+    placed = of_total(len(chosen), demand.replicas, "replica", "run")
+    have = f"{placed} already; " if chosen else ""
     if open_nodes and not any(ledger.could_hold(demand) for ledger in open_nodes):
         largest = max(open_nodes, key=lambda ledger: (ledger.node.gpu_budget_mib, ledger.name))
         return Reason.MODEL_TOO_LARGE, have + _too_large(demand, largest.node)
@@ -57,13 +58,13 @@ def _no_node(demand: ResourceDemand, ledgers: Mapping[str, Ledger]) -> str:
     elif demand.needs_gpu:
         selector = " or ".join(f"{key}={value}" for key, value in GPU_NODE_LABELS)
     else:
-        selector = "no label"
+        selector = "any label"
     if demand.node_affinity and demand.node_affinity.required:
-        selector += ", and the terms of spec.pod.affinity"
+        selector += " and the terms of spec.pod.affinity"
     matching = sum(matches(demand, ledger.node) for ledger in ledgers.values())
     return (
-        f"of {len(ledgers)} nodes {matching} match (wanted: {selector}; taints tolerated) and"
-        " 0 of them are free to take another replica: label a node"
+        f"no node can take a replica; nodes with {selector} whose taints the model tolerates:"
+        f" {matching} of {len(ledgers)}. Label a node"
         f" (kubectl label node NAME {labels.STRIX_HALO}=true), uncordon one, or change"
         " spec.pod.nodeSelector, spec.pod.affinity or spec.pod.tolerations"
     )

@@ -87,7 +87,7 @@ def memory_reserved(pods: Sequence[PodState]) -> Detail:
     if not held:
         return kind, "False", "NotHeld", "no pod holds memory"
     by_node = ", ".join(f"{human_gib(mib)} on {node}" for node, mib in sorted(held.items()))
-    return kind, "True", "MemoryReservation", by_node
+    return kind, "True", "Held", by_node
 
 
 def download_status(downloads: Sequence[Mapping[str, int]]) -> Json:

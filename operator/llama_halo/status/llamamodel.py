@@ -12,6 +12,7 @@ from llama_halo.contract.reasons import FAILED_REASONS, STALLED_REASONS, Reason
 from llama_halo.plan import server
 from llama_halo.plan.facts import FileFacts, Owner, Sizing
 from llama_halo.plan.outcome import Invalid, Outcome, Plan, Wait
+from llama_halo.plan.quantity import counted, of_total
 from llama_halo.status.conditions import Detail, Verdict, conditions, failure_of, not_ready_since
 from llama_halo.status.files import (
     download_status,
@@ -174,7 +175,9 @@ def _verdict(outcome: Outcome, conflict: str | None, observed: _Observed) -> Ver
         message=message,
         stalled=stalled,
         available=bool(answering),
-        available_message=f"{len(answering)} pods answer" if answering else "no pod answers",
+        available_message=counted(len(answering), "pod", "answer")
+        if answering
+        else "no pod answers",
     )
 
 
@@ -217,8 +220,8 @@ def _judge_pods(plan: Plan, observed: _Observed) -> tuple[Reason, str, bool]:
     moves = bool(plan.idle_deadline)
     if len(serving) == plan.replicas and len(observed.pods) == plan.replicas and not moves:
         nodes = ", ".join(sorted(pod.node for pod in serving))
-        served = f"{plan.replicas} of {plan.replicas} replicas serve on {nodes}"
-        return Reason.SERVING, served, False
+        served = of_total(plan.replicas, plan.replicas, "replica", "serve")
+        return Reason.SERVING, f"{served} on {nodes}", False
     failing = min(
         (pod for pod in current if not pod.ready),
         key=lambda pod: _WORST_FIRST.index(pod.reason),
@@ -233,14 +236,9 @@ def _judge_pods(plan: Plan, observed: _Observed) -> tuple[Reason, str, bool]:
     if awaited := _awaited(plan):
         return Reason.ROLLING, f"{awaited}; the earlier version serves until then", False
     if observed.pods or observed.terminating:
-        return (
-            Reason.ROLLING,
-            (
-                f"{len(serving)} of {plan.replicas} replicas serve the new configuration;"
-                " the old pod ends first"
-            ),
-            False,
-        )
+        served = of_total(len(serving), plan.replicas, "replica", "serve")
+        message = f"{served} the new configuration; the old pod ends first"
+        return Reason.ROLLING, message, False
     return _judge_absence(observed, plan.config_hash)
 
 

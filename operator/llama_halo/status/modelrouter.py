@@ -13,6 +13,7 @@ from llama_halo.plan.engines.choice import engine_of
 from llama_halo.plan.facts import Owner
 from llama_halo.plan.modelrouter import url
 from llama_halo.plan.outcome import Invalid, Outcome, Plan, Wait
+from llama_halo.plan.quantity import counted, of_total
 from llama_halo.status.conditions import Verdict, condition, conditions, not_ready_since
 from llama_halo.status.pods import failing_long, has_ended, not_created, pod_state
 
@@ -64,7 +65,7 @@ def modelrouter_status(  # noqa: PLR0913  (everything a status is made of, by na
         message=message,
         stalled=stalled,
         available=answering > 0,
-        available_message=f"{answering} pods answer",
+        available_message=counted(answering, "pod", "answer"),
     )
     status: dict[str, Any] = {
         "observedGeneration": owner.generation,
@@ -153,7 +154,7 @@ def _serving_message(
     available = sum(model.available for model in models)
     auth = spec.auth if spec else None
     who = f"for keys of Secret {auth.secret_ref.name}" if auth else OPEN
-    text = f"{available} of {len(models)} models answer at {address}, {who}"
+    text = f"{of_total(available, len(models), 'model', 'answer')} at {address}, {who}"
     missing = sorted(
         model.llama_model for model in models if model.status is None and not model.provider
     )

@@ -290,6 +290,10 @@ def test_the_status_has_what_the_columns_show() -> None:
     assert current["nodeSummary"] == "n1"
     assert current["lastHandledReconcileAt"] == "now"
     assert current["observedGeneration"] == 7
+    conditions = {condition["type"]: condition for condition in current["conditions"]}
+    assert conditions["Ready"]["message"] == "1 of 1 replica serves on n1"
+    assert conditions["Available"]["message"] == "1 pod answers"
+    assert conditions["MemoryReserved"]["reason"] == "Held"
 
 
 def test_a_transition_time_moves_only_with_its_status() -> None:
