@@ -105,8 +105,8 @@ async def test_a_body_that_does_not_come_is_given_up(monkeypatch: pytest.MonkeyP
 async def test_an_object_is_read_or_the_client_told_why(
     data: bytes, status: int, says: str
 ) -> None:
-    seen, message = await post(bodies.read_object, data)
-    assert seen == status
+    answered, message = await post(bodies.read_object, data)
+    assert answered == status
     assert says in message
 
 
@@ -142,6 +142,6 @@ async def test_a_form_is_read_with_its_files() -> None:
 async def test_what_is_no_form_is_the_clients_fault(
     content_type: str, data: bytes, status: int, says: str
 ) -> None:
-    seen, message = await post(form_names, data, headers={"Content-Type": content_type})
-    assert seen == status, message
+    answered, message = await post(form_names, data, headers={"Content-Type": content_type})
+    assert answered == status, message
     assert re.search(says, message)
