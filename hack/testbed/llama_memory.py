@@ -30,7 +30,7 @@ class Question:
     """A model's file and llama-server's settings."""
 
     path: Path
-    context_tokens: int
+    context_size: int
     parallel: int = 1
     unified: bool = True
     k_type: str = "f16"

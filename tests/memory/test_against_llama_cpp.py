@@ -52,7 +52,7 @@ ABORTS = {("kimi-linear-48b", "10000, 3 apart")}
 def question(path: Path, serving: Serving) -> Question:
     return Question(
         path=path,
-        context_tokens=serving.context_tokens,
+        context_size=serving.context_size,
         parallel=serving.parallel,
         unified=serving.unified,
         k_type=serving.k_type,
@@ -165,7 +165,7 @@ def changes(draw: Any) -> Json:
 
 SERVINGS = st.builds(
     Serving,
-    context_tokens=st.integers(1, 20000),
+    context_size=st.integers(1, 20000),
     parallel=st.sampled_from([1, 2, 4]),
     unified=st.booleans(),
     k_type=st.sampled_from(["f16", "q8_0", "f32"]),

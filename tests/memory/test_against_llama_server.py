@@ -35,7 +35,7 @@ def logged_sizes(
     process = subprocess.Popen(
         [
             *(binary, "-m", llama_server.model_file(), "--port", str(port), "-lv", "4"),
-            *("-c", str(serving.context_tokens), "-np", str(serving.parallel), *split),
+            *("-c", str(serving.context_size), "-np", str(serving.parallel), *split),
             *("-ctk", serving.k_type, "-ctv", serving.v_type, "-ub", str(serving.micro_batch)),
             *("-ctkd", serving.k_type, "-ctvd", serving.v_type),
             *("-fa", "on", "--fit", "off", *more),

@@ -31,7 +31,7 @@ class Router:
     url: str
     model: str
     """The name to ask for."""
-    context_tokens: int
+    context_size: int
     key: str
     """A shell expression, or a word."""
     models: tuple[str, ...]
@@ -43,7 +43,7 @@ class Router:
     def answer_tokens(self) -> int:
         """How long one answer may get: clients keep so much of the context free for it, and one
         that keeps all of it compacts for ever."""
-        return min(MOST_ANSWER_TOKENS, self.context_tokens // 4)
+        return min(MOST_ANSWER_TOKENS, self.context_size // 4)
 
 
 def run(argv: list[str]) -> int:
@@ -100,7 +100,7 @@ def router_of(cr: Json, llamas: list[Any], url: str | None) -> Router:
     return Router(
         url=address.rstrip("/"),
         model=AUTO if by_task else first,
-        context_tokens=contexts.get(own.get(first, first), 0) or 32768,
+        context_size=contexts.get(own.get(first, first), 0) or 32768,
         key=_key(metadata["namespace"], spec),
         models=tuple(own),
         engine=engine_of(spec).NAME,
@@ -129,7 +129,7 @@ def _claude_code(router: Router) -> str:
     return _exports(
         ANTHROPIC_BASE_URL=router.url,
         ANTHROPIC_AUTH_TOKEN=router.key,
-        CLAUDE_CODE_MAX_CONTEXT_TOKENS=str(router.context_tokens),
+        CLAUDE_CODE_MAX_CONTEXT_TOKENS=str(router.context_size),
         CLAUDE_CODE_MAX_OUTPUT_TOKENS=str(router.answer_tokens),
         # Tools that come later would lose the prompt cache.
         ENABLE_TOOL_SEARCH="false",
@@ -171,7 +171,7 @@ def _codex(router: Router) -> str:
             f"#   export {KEY_VARIABLE}={router.key}",
             f'model = "{router.model}"',
             'model_provider = "llama-halo"',
-            f"model_context_window = {router.context_tokens}",
+            f"model_context_window = {router.context_size}",
             "",
             "[model_providers.llama-halo]",
             'name = "llama-halo"',
@@ -183,7 +183,7 @@ def _codex(router: Router) -> str:
 
 
 def _opencode(router: Router) -> str:
-    limit = {"context": router.context_tokens, "output": router.answer_tokens}
+    limit = {"context": router.context_size, "output": router.answer_tokens}
     names = dict.fromkeys([router.model, *router.models])
     config = {
         "$schema": "https://opencode.ai/config.json",
@@ -217,7 +217,7 @@ def _crush(router: Router) -> str:
                     {
                         "id": name,
                         "name": name,
-                        "context_window": router.context_tokens,
+                        "context_window": router.context_size,
                         "default_max_tokens": router.answer_tokens,
                     }
                     for name in names

@@ -23,7 +23,7 @@ from llama_halo.gguf.memory import CACHE_TYPES, MIB, Estimate, Serving
 from llama_halo.gguf.profile import profile
 from llama_halo.kube.resources import LLAMAMODEL
 from llama_halo.plan.model_files import parts
-from llama_halo.plan.sizing import bundle_of, serving_of
+from llama_halo.plan.sizing import DEFAULT_CONTEXT_SIZE, bundle_of, serving_of
 from llama_halo.status.jobs import inspection_from
 
 GIB = 2**30
@@ -32,7 +32,6 @@ BESIDE = ("projector", "draft", "adapters")
 """Parts of an estimate that are not the model's own."""
 USUAL_BUDGET_GIB = 104
 """What a machine of 128 GB has for its GPU when some is left for the rest."""
-DEFAULT_CONTEXT = 32768
 
 
 def run(argv: list[str]) -> int:
@@ -60,7 +59,7 @@ def _look(arguments: argparse.Namespace) -> tuple[str, Bundle, Serving]:
         return f"{arguments.namespace}/{source}", bundle, serving_of(spec, bundle.model)
     header = read_model_header(source)
     model = profile(header, source)
-    serving = Serving(min(model.model.context_length, DEFAULT_CONTEXT))
+    serving = Serving(min(model.model.context_length, DEFAULT_CONTEXT_SIZE))
     return _name(header), Bundle(model), serving
 
 
@@ -116,7 +115,7 @@ async def _of_cluster(namespace: str, name: str) -> tuple[LlamaModelSpec, Bundle
 def _serving(arguments: argparse.Namespace, usual: Serving) -> Serving:
     """Return the settings with what the command line says."""
     overrides = {
-        "context_tokens": arguments.context,
+        "context_size": arguments.context,
         "parallel": arguments.parallel,
         "k_type": arguments.cache_type_k,
         "v_type": arguments.cache_type_v,
@@ -177,7 +176,7 @@ def _lines(title: str, bundle: Bundle, serving: Serving, estimate: Estimate) -> 
         f" {model.quantization or 'no weights'}, trained for {model.model.context_length} tokens"
     )
     yield (
-        f"{serving.context_tokens} tokens, requests at once: {serving.parallel},"
+        f"{serving.context_size} tokens, requests at once: {serving.parallel},"
         f" cache {serving.k_type}/{serving.v_type}, ubatch {serving.micro_batch}"
     )
     yield ""

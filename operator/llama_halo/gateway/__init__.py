@@ -1,1 +1,4 @@
-"""The data path: Anthropic and OpenAI requests to llama-server. Knows nothing of the operator."""
+"""The data path: sends clients' requests to llama-server and providers.
+
+It imports none of the operator's packages; import-linter checks that.
+"""

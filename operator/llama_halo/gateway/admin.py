@@ -1,4 +1,4 @@
-"""What a gateway beside another engine shows of itself outside of its pod."""
+"""The admin port of a gateway that runs as the sidecar of another engine."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from aiohttp import web
 from llama_halo.gateway.app import Gateway
 
 LEAVE_SECONDS = 5.0
-"""From a pod's end until no node sends new connections to it any more."""
+"""Time for all nodes to stop sending new connections to a terminating pod."""
 QUIET_SECONDS = 1.0
-"""The engine may have a request that is on its way, and the end of one to tell."""
+"""Pause before `/drained` checks again: the engine may still be sending a request or answer."""
 
 
 def admin_application(gateway: Gateway) -> web.Application:
-    """Return probes, metrics, and `/drained`, which the kubelet asks before the engine is told to
-    end."""
+    """Return an application with probes, metrics, and `/drained`.
+
+    `/drained` is the engine's preStop hook: it answers once no request is in flight.
+    """
 
     async def drained(_: web.Request) -> web.Response:
         await asyncio.sleep(LEAVE_SECONDS)

@@ -1,4 +1,4 @@
-"""The gateway's HTTP routes: which endpoint answers which path, and in which API's words."""
+"""The gateway's HTTP routes: the endpoint and the client API of each path."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ class Gateway:
         return self._handler.idle
 
     def drain(self) -> None:
-        """Tell the Service and kept connections to go elsewhere."""
+        """Fail the readiness probe, and close keep-alive connections after their next response."""
         self._handler.draining = True
 
     def abort(self) -> None:
-        """End what is still open; each client gets an error."""
+        """Abort every open request; each client gets an error."""
         self._handler.abort()
 
     def application(self) -> web.Application:
@@ -134,7 +134,7 @@ class Gateway:
         return web.get(path, self._handler.wrap(api, endpoint))
 
     async def _ui_data(self, _: web.Request, record: RequestRecord) -> web.StreamResponse:
-        """`GET /ui/data`: what the status page shows."""
+        """`GET /ui/data`: the data of the status page."""
         table, others = self._selector.table, self._handler.others(record)
         snapshot = ui.snapshot(table, self._admission, others, self._metrics.answered)
         return json_response(snapshot, record)

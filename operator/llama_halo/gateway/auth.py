@@ -1,7 +1,7 @@
-"""Who may use the router: API keys from a folder, which a Secret is mounted at.
+"""The router's API keys, read from a folder where a Secret is mounted.
 
-The files are read again when they change, so a key is changed without a restart. They are compared
-in constant time, and never written anywhere.
+The gateway rereads the files when they are two seconds old, so a key can be replaced without a
+restart. Keys are compared in constant time and never logged.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MOST_BYTES = 4096
 
 
 class Keys:
-    """The keys of a folder; without a folder everybody may."""
+    """The keys in a folder. Without a folder, every request is allowed."""
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
@@ -34,11 +34,11 @@ class Keys:
         return self._folder is not None
 
     def check(self, headers: Mapping[str, str]) -> None:
-        """Let a request pass that has any of the keys; raises `Failure` for all others."""
+        """Raise `Failure` (401) unless the request has one of the keys."""
         if self._folder is None:
             return
         candidates = _candidates_of(headers)
-        # All are compared, whichever of them fits.
+        # Compare with every key: the time must not show which one matches.
         fits = [
             hmac.compare_digest(candidate, key)
             for candidate in candidates
@@ -62,7 +62,7 @@ class Keys:
         return self._keys
 
     def _read(self) -> tuple[bytes, ...]:
-        assert self._folder is not None  # noqa: S101  (else nothing is checked)
+        assert self._folder is not None  # noqa: S101  (`check` returns first)
         keys = []
         try:
             for path in sorted(self._folder.iterdir()):
@@ -83,7 +83,7 @@ class Keys:
 
 
 def _candidates_of(headers: Mapping[str, str]) -> list[bytes]:
-    """Return the keys that a request has, in any of the APIs' ways."""
+    """Return the request's keys: bearer token, `x-api-key` and `api-key`."""
     kind, _, token = headers.get("authorization", "").partition(" ")
     candidates = [token] if kind.lower() == "bearer" else []
     candidates += [headers.get("x-api-key", ""), headers.get("api-key", "")]

@@ -1,6 +1,6 @@
-"""The endpoints that a model answers: text, token counts, embeddings, rerankings, recordings.
+"""The endpoints that a model answers: text, token counts, embeddings, rerankings, transcriptions.
 
-`app` routes to them; each validates a body, selects a target, and has the dispatcher send it.
+`app` routes to them. Each validates the body, selects the targets, and calls the dispatcher.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Endpoints:
         self._dispatcher = dispatcher
 
     def generate(self, validate: Callable[[Any], Json], make: Make) -> Endpoint:
-        """Return the endpoint of an API that generates text."""
+        """Return the endpoint of a text generation API."""
 
         async def handle(request: web.Request, record: RequestRecord) -> web.StreamResponse:
             body = validate(
@@ -109,7 +109,7 @@ class Endpoints:
         )
 
     def json_endpoint(self, path: str, check: Callable[[Any], Json]) -> Endpoint:
-        """Return the endpoint of what is answered at once with one object."""
+        """Return an endpoint that answers with one JSON object: embeddings or rerankings."""
 
         async def handle(request: web.Request, record: RequestRecord) -> web.StreamResponse:
             body = check(
@@ -144,7 +144,7 @@ class Endpoints:
         return {**value, "model": record.requested_model}
 
     async def transcribe(self, request: web.Request, record: RequestRecord) -> web.StreamResponse:
-        """Pass a recording on; what is said in it comes back in the form that was asked for."""
+        """Forward an audio file; the answer is the server's body with its content type."""
         form = await bodies.read_form(request, self._handler.body_counter(record))
         record.requested_model = openai_audio.checked(form)
         session = session_of(request.headers, {"user": record.request_id})

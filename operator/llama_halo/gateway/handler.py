@@ -1,6 +1,6 @@
-"""What every request passes, whichever API it came by: keys, limits, errors, and the log line.
+"""Wraps every endpoint of every API: keys, limits, error mapping, and the access log.
 
-`app` wraps each endpoint with `RequestHandler.wrap`. Knows no API's bodies and no model.
+`app` wraps each endpoint with `RequestHandler.wrap`.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from llama_halo.gateway.routing.clients import client_of
 log = logging.getLogger(__name__)
 
 MOST_REQUESTS = 4096
-"""At once, open streams and held ones included."""
+"""Requests in flight, including open streams and held requests."""
 MOST_NAME_LETTERS = 100
-"""Of the name that a client asked for, in the log."""
+"""Characters of the requested model name that the log keeps."""
 Endpoint = Callable[[web.Request, RequestRecord], Awaitable[web.StreamResponse]]
 
 
 class RequestHandler:
-    """All requests that are being answered, and the limits that they share."""
+    """The requests in flight, and the limits that they share."""
 
     def __init__(self, keys: Keys, metrics: GatewayMetrics) -> None:
         self._keys = keys
@@ -39,7 +39,7 @@ class RequestHandler:
         """By request id."""
         self._body_bytes = 0
         self.draining = False
-        """The Service and kept connections are to go elsewhere."""
+        """When True, readiness fails and keep-alive connections close after their next response."""
         self.idle = asyncio.Event()
         self.idle.set()
 
@@ -67,7 +67,7 @@ class RequestHandler:
             if request.method == "OPTIONS":
                 return self._preflight(request)
             record = RequestRecord(api, client_of(request.headers), task=asyncio.current_task())
-            status = 499  # unless an answer says otherwise, the client went away
+            status = 499  # the client went away, unless a response sets another status
             self._enter(record)
             try:
                 self._keys.check(request.headers)
@@ -88,12 +88,13 @@ class RequestHandler:
             finally:
                 self._leave(record)
                 self._account(record, request.path, status)
-                record.failure = record.task = None  # no cycle: those are collected seldom
+                record.failure = record.task = None  # breaks a reference cycle: collection is rare
 
         return handler
 
     def body_counter(self, record: RequestRecord) -> Callable[[int], None]:
-        """Return a callback that counts the bytes of a body: all bodies together have a limit."""
+        """Return a callback that counts body bytes; it raises `Failure` (429) when all bodies
+        together exceed the limit."""
 
         def count(size: int) -> None:
             self._body_bytes += size
@@ -104,8 +105,10 @@ class RequestHandler:
         return count
 
     async def prepare_response(self, _: web.Request, response: web.StreamResponse) -> None:
-        """Close kept connections while draining; let pages of any site read answers that need a
-        key, and no others."""
+        """Close keep-alive connections while draining, and set the CORS headers.
+
+        Pages of any origin may read responses only if the router requires a key.
+        """
         if self.draining:
             response.force_close()
         if self._keys.required:
@@ -113,7 +116,7 @@ class RequestHandler:
             response.headers["Access-Control-Expose-Headers"] = "request-id, x-model, x-route"
 
     def _check_limits(self, request: web.Request) -> None:
-        """Refuse more requests than there is memory for, and a body that says it is too large."""
+        """Raise `Failure` for too many requests in flight, or a Content-Length above the limit."""
         if self.in_flight > MOST_REQUESTS:
             raise Failure(429, "too many requests at once", retry_after_seconds=5)
         if (request.content_length or 0) > bodies.LIMIT_BYTES:
@@ -132,7 +135,7 @@ class RequestHandler:
             self.idle.set()
 
     def _preflight(self, request: web.Request) -> web.StreamResponse:
-        """Answer what a browser asks before it lets a page of another site send a request."""
+        """Answer a CORS preflight request."""
         allowed = {
             "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
             "Access-Control-Allow-Headers": request.headers.get(
@@ -172,14 +175,14 @@ class RequestHandler:
 
 
 def _failure_of(error: Exception, record: RequestRecord) -> Failure:
-    """Return the failure that a client gets for an error."""
+    """Return the failure to report to the client for an exception."""
     if isinstance(error, Failure):
         return error
     if isinstance(error, web.HTTPRequestEntityTooLarge):
         return bodies.too_large()
     if isinstance(error, RecursionError):
         return Failure(400, "the request is nested too deeply")
-    # Something that neither we nor the model's server should have sent or taken.
+    # Unexpected: a bug here, or data that no validation caught.
     log.error("request failed", extra={"request_id": record.request_id}, exc_info=error)
     return broken(error)
 

@@ -1,4 +1,4 @@
-"""What is answered without any model: lists, health, and what clients expect to be there."""
+"""Routes that need no model: lists, health, and the routes that clients call at startup."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from llama_halo.gateway.routing.selector import TargetSelector, no_such_model
 
 UNKNOWN_URL = "unknown_url"
 OLLAMA_VERSION = "0.13.0"
-"""Of the API: clients look at it before they use what is newer."""
+"""The API version that clients check before they use newer features."""
 _MANAGED = "models are the cluster's: kubectl apply a LlamaModel instead"
 Json = dict[str, Any]
 
 
 class InfoRoutes:
-    """Everything but the models' own answers."""
+    """Lists, probes, metrics, the status page, and errors for unknown paths."""
 
     def __init__(
         self,
@@ -44,14 +44,14 @@ class InfoRoutes:
         self._metrics = metrics
 
     def open_routes(self) -> list[web.RouteDef]:
-        """Return what needs no key: probes, and what clients call before they have one."""
+        """Return the routes that need no key: probes, and what clients call without one."""
         root = self._root
         return [
             *self.admin_routes(),
             web.get("/health", _ok),
             web.get("/", root),
             web.get("/ui", _page),
-            # Claude Code calls these at its start and expects nothing of them.
+            # Claude Code calls these at startup and uses nothing of the response.
             web.get("/api/hello", root),
             web.post("/api/event_logging/batch", _discard),
             web.post("/api/event_logging/v2/batch", _discard),
@@ -59,7 +59,7 @@ class InfoRoutes:
         ]
 
     def admin_routes(self) -> list[web.RouteDef]:
-        """Return what the cluster asks for: probes and metrics."""
+        """Return the routes of the probes and the metrics."""
         return [
             web.get("/healthz", _ok),
             web.get("/readyz", self._readyz),
@@ -83,11 +83,11 @@ class InfoRoutes:
         return _json(listing.running(self._selector.table), record)
 
     async def show(self, request: web.Request, record: RequestRecord) -> web.StreamResponse:
-        """`POST /api/show`: what a model is and can do."""
+        """`POST /api/show`: architecture, context and capabilities of a model."""
         return _json(self._entry_of(await _name(request), listing.show), record)
 
     async def pull(self, request: web.Request, record: RequestRecord) -> web.StreamResponse:
-        """`POST /api/pull`: a model that there is, is there; no other one comes by asking."""
+        """`POST /api/pull`: succeeds for a known model and downloads nothing; else 404."""
         body = await read_object(request)
         name = str(body.get("model", body.get("name", "")))
         self._entry_of(name, listing.entry)
@@ -100,7 +100,7 @@ class InfoRoutes:
         )
 
     async def unknown(self, request: web.Request, _: RequestRecord) -> web.StreamResponse:
-        """Say what is served, whatever else was asked for."""
+        """Answer an unknown path with the list of paths; Ollama's model management with 501."""
         if request.path in ("/api/create", "/api/copy", "/api/delete", "/api/push"):
             raise Failure(501, f"{request.path} is not served: {_MANAGED}")
         if request.path.startswith("/v1/v1/"):
@@ -115,7 +115,7 @@ class InfoRoutes:
         )
 
     def _entry_of(self, name: str, entry: Callable[[str, Model | None], Json]) -> Json:
-        """Return the entry of a model by any of its names."""
+        """Return the entry of a model by any of its names; raises `Failure` (404) if unknown."""
         table = self._selector.table
         models_by_name = table.models_by_name()
         exact = next(
@@ -128,13 +128,13 @@ class InfoRoutes:
         )
         if exact is not None:
             return entry(exact, models_by_name[exact])
-        target = table.resolve(name, RequestFeatures())  # what only a pattern knows
+        target = table.resolve(name, RequestFeatures())  # a name that only a pattern matches
         if target is None:
             raise no_such_model(name[:200])
         return entry(name, table.model_of(target))
 
     async def _root(self, _: web.Request) -> web.Response:
-        # Ollama's clients look for these words.
+        # Ollama's clients check for this text.
         return web.Response(
             text=f"Ollama is running (llama-halo router {self._selector.table.config.router})\n"
         )
@@ -157,14 +157,14 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def with_slashes(*routes: web.RouteDef) -> list[web.RouteDef]:
-    """Return routes, with those that some clients make of them: a slash at the end."""
+    """Return the routes, and the plain ones again with the trailing slash some clients send."""
     plain = [route for route in routes if "{" not in route.path and route.path != "/"]
     more = [web.RouteDef(route.method, f"{route.path}/", route.handler, {}) for route in plain]
     return [*routes, *more]
 
 
 def path_of(request: web.Request) -> str:
-    """Return a request's path without such a slash."""
+    """Return the request's path without a trailing slash."""
     return request.path.rstrip("/")
 
 

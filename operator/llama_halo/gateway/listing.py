@@ -1,4 +1,4 @@
-"""Lists of models, pure: one body that the OpenAI and the Anthropic SDKs both read; Ollama's."""
+"""Lists of models: one body that the OpenAI and Anthropic SDKs both read, and Ollama's bodies."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _EPOCH, _NEVER = "1970-01-01T00:00:00Z", "2318-01-01T00:00:00Z"
 
 
 def listing(table: RoutingTable) -> dict[str, Any]:
-    """Return the list of every exact name, whether or not its model answers now."""
+    """Return the body of `/v1/models`: every exact name, whether or not its model is available."""
     data = [entry(name, model) for name, model in table.models_by_name().items()]
     return {
         "object": "list",
@@ -25,7 +25,7 @@ def listing(table: RoutingTable) -> dict[str, Any]:
 
 
 def entry(name: str, model: Model | None) -> dict[str, Any]:
-    """Return one name's entry."""
+    """Return the `/v1/models` entry of a name; `model` is None while it does not exist."""
     created = (model.created if model else "") or _EPOCH
     fields: dict[str, Any] = {
         "id": name,
@@ -37,19 +37,19 @@ def entry(name: str, model: Model | None) -> dict[str, Any]:
         "display_name": (model.display_name if model else "") or name,
         "available": bool(model and model.available),
     }
-    if model and model.context_size_tokens:
-        fields["context_length"] = model.context_size_tokens
-        fields["max_model_len"] = model.context_size_tokens
+    if model and model.context_size:
+        fields["context_length"] = model.context_size
+        fields["max_model_len"] = model.context_size
     return fields
 
 
 def tags(table: RoutingTable) -> dict[str, Any]:
-    """Return Ollama's list; its names have a tag."""
+    """Return the body of `/api/tags`; a name without a tag gets `:latest`."""
     return {"models": [_tag(name, model) for name, model in table.models_by_name().items()]}
 
 
 def running(table: RoutingTable) -> dict[str, Any]:
-    """Return Ollama's list of what is in memory."""
+    """Return the body of `/api/ps`: the available models of the cluster."""
     own = {name: table.models.get(key) for name, key in table.served.items()}
     return {
         "models": [
@@ -57,7 +57,7 @@ def running(table: RoutingTable) -> dict[str, Any]:
                 **_tag(name, model),
                 "expires_at": _NEVER,
                 "size_vram": model.memory_mib * 2**20,
-                "context_length": model.context_size_tokens,
+                "context_length": model.context_size,
             }
             for name, model in own.items()
             if model and model.available and not model.provider
@@ -66,12 +66,12 @@ def running(table: RoutingTable) -> dict[str, Any]:
 
 
 def show(name: str, model: Model | None) -> dict[str, Any]:
-    """Return what Ollama's clients want to know of one model."""
+    """Return the body of `/api/show`."""
     tag = _tag(name, model)
     architecture = (model and model.architecture) or "llama"
     about: dict[str, Any] = {"general.architecture": architecture}
-    if model and model.context_size_tokens:
-        about[f"{architecture}.context_length"] = model.context_size_tokens
+    if model and model.context_size:
+        about[f"{architecture}.context_length"] = model.context_size
     return {
         "modelfile": "",
         "parameters": "",
@@ -105,7 +105,7 @@ def _tag(name: str, model: Model | None) -> dict[str, Any]:
 
 
 def _capabilities(model: Model | None) -> list[str]:
-    """Return what Ollama's clients look for: a model that embeds does nothing else."""
+    """Return Ollama's capabilities: `embedding` alone, or none, for a model that does not chat."""
     if model and model.mode != CHAT:
         return ["embedding"] if model.mode == EMBEDDING else []
     return [

@@ -62,7 +62,7 @@ class GatewayMetrics:
         )
 
     def done(self, record: RequestRecord, model: str, route: str, status: int) -> None:
-        """Count a request that is over."""
+        """Record a finished request; `model` is empty if no target was chosen."""
         self.requests.labels(record.api.name, record.client, model, route, str(status)).inc()
         if not model:
             return

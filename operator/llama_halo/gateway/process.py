@@ -1,4 +1,4 @@
-"""The life of the gateway process: start, serve, and drain when it is told to stop."""
+"""Runs the gateway process: start, serve, and drain on SIGTERM or SIGINT."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from llama_halo.gateway.models.registry import ModelRegistry
 
 log = logging.getLogger(__name__)
 
-# After the grace period, for what is cut: twice, of aiohttp's own making.
+# For aborted requests, after the grace period. aiohttp's shutdown may wait twice as long.
 SHUTDOWN_SECONDS = 2.0
 
 
-async def serve(  # noqa: PLR0913  (what a process is given, by name)
+async def serve(  # noqa: PLR0913  (a process's settings, by keyword)
     config: GatewayConfig,
     api_server: ApiServer,
     *,
@@ -43,7 +43,7 @@ async def serve(  # noqa: PLR0913  (what a process is given, by name)
 ) -> None:
     """Serve until SIGTERM or SIGINT, then let open requests finish for the grace period.
 
-    With an `admin_port`, probes and metrics are on all addresses of the pod, whatever `host` is.
+    With an `admin_port`, probes and metrics listen on every address of the pod, whatever `host` is.
     """
     stop = asyncio.Event()
     for sign in (signal.SIGTERM, signal.SIGINT):
@@ -55,7 +55,7 @@ async def serve(  # noqa: PLR0913  (what a process is given, by name)
     admission = AdmissionQueue()
     dispatcher = RequestDispatcher(config, registry, leases, upstream, admission, metrics)
     gateway = Gateway(config, registry, dispatcher, admission, keys, metrics)
-    # Without handler_cancellation a client that went away is noticed only at the next write.
+    # Without handler_cancellation, aiohttp notices a closed connection only at the next write.
     runner = web.AppRunner(
         gateway.application(),
         access_log=None,
@@ -78,7 +78,7 @@ async def serve(  # noqa: PLR0913  (what a process is given, by name)
         await asyncio.wait({stopping, watching, saying}, return_when=asyncio.FIRST_COMPLETED)
         for task in (watching, saying):
             if task.done():
-                task.result()  # neither ends by itself: this raises what ended it
+                task.result()  # neither returns: raise its exception
         await _drain(gateway, site, grace_seconds)
     finally:
         watching.cancel()
@@ -90,16 +90,18 @@ async def serve(  # noqa: PLR0913  (what a process is given, by name)
 
 
 def _collect_seldom() -> None:
-    """Let the collector of cycles alone with what is there for good, and let it walk through the
-    rest seldom: with a thousand streams open each full walk stopped all of them for 50 ms, and
-    found next to nothing, for a request's objects go with the last reference."""
+    """Exclude the objects of the startup from garbage collection, and collect the rest rarely.
+
+    With a thousand open streams, each full collection paused all of them for 50 ms. It freed almost
+    nothing, because reference counting frees the objects of a request.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 10, 10)
 
 
 async def _drain(gateway: Gateway, site: web.TCPSite, grace_seconds: float) -> None:
-    """Leave the Service, refuse new connections, and wait for what is open."""
+    """Fail readiness, stop listening, and wait for open requests; abort them at the deadline."""
     gateway.drain()
     log.info("draining", extra={"in_flight": gateway.in_flight})
     await asyncio.sleep(min(LEAVE_SECONDS, grace_seconds))
@@ -110,4 +112,4 @@ async def _drain(gateway: Gateway, site: web.TCPSite, grace_seconds: float) -> N
     except TimeoutError:
         log.warning("requests cut at the end of the grace period", extra={"n": gateway.in_flight})
         gateway.abort()
-        await asyncio.sleep(SHUTDOWN_SECONDS)  # for the clients to be told
+        await asyncio.sleep(SHUTDOWN_SECONDS)  # time to send the errors

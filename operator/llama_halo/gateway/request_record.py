@@ -1,4 +1,4 @@
-"""One request on its way: what the log and the metrics say of it. Never its content."""
+"""The data of one request for the access log and the metrics, without its messages."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from llama_halo.gateway.routing.table import Target
 
 @dataclass
 class TokenUsage:
-    """Tokens of one request, as its model's server counts them."""
+    """Tokens of one request, as counted by the model's server."""
 
     prompt: int = 0
-    """With those that were in the cache."""
+    """Including the cached tokens."""
     cached: int = 0
     answer: int = 0
 
     def note(self, data: Any) -> None:
-        """Take in what an event or an answer of any API says."""
+        """Read the usage in an event or answer of any API; each count keeps its maximum."""
         if not isinstance(data, dict):
             return
         for holder in (data, data.get("message"), data.get("response")):
@@ -50,7 +50,7 @@ class RequestRecord:
 
     api: Api
     client: str = "other"
-    """What kind of client sent it."""
+    """Kind of client: a name of `routing.clients`."""
     request_id: str = field(default_factory=lambda: f"req_{uuid.uuid4().hex}")
     started: float = field(default_factory=time.monotonic)
     first_byte_seconds: float | None = None
@@ -58,12 +58,12 @@ class RequestRecord:
     """The name that the client asked for."""
     target: Target | None = None
     failure: Failure | None = None
-    """What it ended with, in a stream that began well, too."""
+    """Set if the request failed, also after its stream had started."""
     usage: TokenUsage = field(default_factory=TokenUsage)
     body_bytes: int = 0
     task: asyncio.Task[object] | None = None
     aborted: bool = False
-    """The gateway ends, and cannot wait for it."""
+    """Set when the gateway shuts down before the request is complete."""
 
     def headers(self) -> dict[str, str]:
         headers = {"request-id": self.request_id, "x-request-id": self.request_id}
@@ -76,7 +76,7 @@ class RequestRecord:
             self.first_byte_seconds = time.monotonic() - self.started
 
     async def count_tokens(self, events: AsyncIterator[SseEvent]) -> AsyncIterator[SseEvent]:
-        """Yield events, and note the tokens that they tell of."""
+        """Yield the events unchanged, and record their token counts."""
         async for event in events:
             if b'"usage"' in event.raw:
                 self.usage.note(event.value)

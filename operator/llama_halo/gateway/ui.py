@@ -1,4 +1,4 @@
-"""The status page at `/ui`: one file that loads nothing from elsewhere, and what it shows; pure."""
+"""The status page at `/ui`, one file that loads nothing from other hosts, and its data."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HEADERS = {
 
 
 def page() -> str:
-    """Return the page."""
+    """Return the HTML of the page."""
     return files("llama_halo.gateway").joinpath("ui.html").read_text()
 
 
@@ -36,7 +36,7 @@ def snapshot(
     calls: Iterable[RequestRecord],
     answered: Mapping[str, int],
 ) -> Json:
-    """Return what there is to see now; `answered` is the tokens of each model's answers so far."""
+    """Return the page's data; `answered` is the number of tokens each model has generated."""
     now = time.monotonic()
     return {
         "router": table.config.router,
@@ -59,7 +59,7 @@ def _model(name: str, model: Model | None, admission: AdmissionQueue, answered: 
         "available": model.available,
         "node": model.node,
         "memoryMiB": model.memory_mib if model.node else 0,
-        "context": model.context_size_tokens,
+        "context": model.context_size,
         "what": " ".join(filter(None, (model.parameters, model.quantization))),
         "working": admission.in_flight(model),
         "waiting": admission.waiting(model),

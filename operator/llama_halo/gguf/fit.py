@@ -16,7 +16,7 @@ def longest_context(bundle: Bundle, serving: Serving, budget: int) -> int:
     fewest, most = 0, max(bundle.model.model.context_length // CELLS, 1)
     while fewest < most:
         middle = (fewest + most + 1) // 2
-        tried = replace(serving, context_tokens=middle * CELLS)
+        tried = replace(serving, context_size=middle * CELLS)
         if bundle.estimate(tried).gpu <= budget:
             fewest = middle
         else:

@@ -50,7 +50,7 @@ class Method(StrEnum):
 class Serving:
     """The settings of llama-server that its memory depends on; defaults are the operator's."""
 
-    context_tokens: int
+    context_size: int
     parallel: int = 1
     unified: bool = True
     """Requests share the context; else each has its share of it."""
@@ -150,7 +150,7 @@ def check(model: Dimensions, serving: Serving) -> None:
 
 def sequence_tokens(serving: Serving) -> int:
     """Return the cells that the cache of one sequence has, in the layers without a window."""
-    whole = _padded(serving.context_tokens)
+    whole = _padded(serving.context_size)
     if serving.unified:
         return whole
     return _padded(whole // serving.parallel)

@@ -299,7 +299,7 @@ class DeploymentFacts:
 class Sizing:
     """What one replica gets, and holds."""
 
-    context_tokens: int
+    context_size: int
     gpu_mib: int
     host_mib: int
     draft_type: str = ""

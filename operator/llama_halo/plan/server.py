@@ -49,13 +49,13 @@ def arguments(
 ) -> list[str]:
     """Return llama-server's argv; extraArgs come last, so they win."""
     cache = spec.cache_type
-    batch, micro_batch = batch_sizes(spec, sizing.context_tokens)
+    batch, micro_batch = batch_sizes(spec, sizing.context_size)
     argv = [
         *("--host", "0.0.0.0"),
         *("--port", str(PORT)),
         *("--alias", name),
         *("--model", f"{MODELS_MOUNT}/{paths[MODEL]}"),
-        *("--ctx-size", str(sizing.context_tokens)),
+        *("--ctx-size", str(sizing.context_size)),
         *("--parallel", str(spec.parallel or 1)),
         "--kv-unified",
         *("--n-gpu-layers", str(_gpu_layers(spec))),

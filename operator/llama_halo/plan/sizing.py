@@ -26,7 +26,7 @@ from llama_halo.plan.model_files import (
 from llama_halo.plan.outcome import Invalid
 from llama_halo.plan.quantity import mebibytes
 
-DEFAULT_CONTEXT_TOKENS = 32768
+DEFAULT_CONTEXT_SIZE = 32768
 """Or the trained length where that is shorter."""
 DEFAULT_PROMPT_CACHE_MIB = 2048
 WHISPER_HOST_MIB = 2048
@@ -64,7 +64,7 @@ def size(spec: LlamaModelSpec, inspections: Mapping[str, Inspection]) -> Sizing 
     gpu, host, method = _split(spec, bundle.model, serving, estimate)
     estimate = replace(estimate, method=method)
     sizing = _overridden(spec, gpu, host, estimate)
-    return replace(sizing, context_tokens=serving.context_tokens, draft_type=bundle.draft_type)
+    return replace(sizing, context_size=serving.context_size, draft_type=bundle.draft_type)
 
 
 def _whisper(spec: LlamaModelSpec, model: Companion) -> Sizing:
@@ -87,7 +87,7 @@ def _overridden(spec: LlamaModelSpec, gpu_mib: int, host_mib: int, estimate: Est
     """Return an estimate's sizes, but for those that the spec gives itself."""
     memory = spec.memory or Memory()
     return Sizing(
-        context_tokens=0,
+        context_size=0,
         gpu_mib=gpu_mib if memory.gpu is None else mebibytes(memory.gpu),
         host_mib=host_mib if memory.host is None else mebibytes(memory.host),
         estimate=estimate,
@@ -127,10 +127,10 @@ def serving_of(spec: LlamaModelSpec, profile: Profile) -> Serving:
     """Return the settings of llama-server that its memory depends on."""
     cache = spec.cache_type
     trained = profile.model.context_length
-    context = spec.context_size or min(trained, DEFAULT_CONTEXT_TOKENS)
+    context = spec.context_size or min(trained, DEFAULT_CONTEXT_SIZE)
     batch, micro_batch = batch_sizes(spec, context)
     return Serving(
-        context_tokens=context,
+        context_size=context,
         parallel=spec.parallel or 1,
         k_type=(cache and cache.k) or "f16",
         v_type=(cache and cache.v) or "f16",
@@ -151,11 +151,11 @@ def prompt_cache_mib(spec: LlamaModelSpec) -> int:
     return DEFAULT_PROMPT_CACHE_MIB if spec.mode in (None, Mode.CHAT) else 0
 
 
-def batch_sizes(spec: LlamaModelSpec, context_tokens: int) -> tuple[int, int]:
+def batch_sizes(spec: LlamaModelSpec, context_size: int) -> tuple[int, int]:
     """Return logical and physical batch. What is embedded or ranked has to fit in one of either:
     llama-server refuses a longer text, whatever its context is."""
     whole = spec.mode in (Mode.EMBEDDING, Mode.RERANK)
-    usual = min(context_tokens, LONGEST_WHOLE_TOKENS) if whole else 512
+    usual = min(context_size, LONGEST_WHOLE_TOKENS) if whole else 512
     batch = spec.batch_size or max(2048, spec.micro_batch_size or usual)
     return batch, spec.micro_batch_size or min(max(usual, 16), batch)
 

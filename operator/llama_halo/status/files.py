@@ -133,7 +133,7 @@ def _model(
 ) -> Json:
     model_inspection = inspections.get(MODEL)
     model: Json = {"summary": _summary(spec)}
-    context = sizing.context_tokens if sizing else spec.context_size
+    context = sizing.context_size if sizing else spec.context_size
     if context:
         model["contextSize"] = context
     if model_inspection and model_inspection.companion:

@@ -1,1 +1,1 @@
-"""The APIs that clients speak, each in terms of llama-server; pure but for iteration."""
+"""The client APIs: validation, the request to llama-server, and the answer to the client."""

@@ -1,6 +1,7 @@
-"""The Anthropic Messages API over llama-server's own /v1/messages; pure but for the iteration.
+"""The Anthropic Messages API over llama-server's own `/v1/messages`.
 
-What llama-server's route lacks or does differently is mended here, each with its reason.
+This module corrects what llama-server's route lacks or does differently; each correction states its
+reason.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ HEARTBEAT = encode({"type": "ping"}, "ping")
 
 
 def validate(body: Any) -> Json:
-    """Refuse what llama-server would answer with 500; return the body."""
+    """Return the body; raises `Failure` (400) for what llama-server would answer with 500."""
     for index, message in enumerate(checked(body)["messages"]):
         if message["role"] not in _ROLES:
             raise Failure(400, f"messages.{index}.role: must be one of {', '.join(_ROLES)}")
@@ -42,7 +43,7 @@ def validate(body: Any) -> Json:
 
 
 def upstream_body(body: Json) -> Json:
-    """Return the body that llama-server gets."""
+    """Return the body for llama-server's `/v1/messages`."""
     messages = fold_system(body["messages"], join_parts, keeps_first=False)
     mended = {**body, "messages": _results_first(messages)}
     if "system" in body:
@@ -52,7 +53,7 @@ def upstream_body(body: Json) -> Json:
     _mend_tools(mended)
     thinking = body.get("thinking")
     if isinstance(thinking, dict) and thinking.get("type") == "disabled":
-        # llama-server ignores `disabled`; the template's own switch works.
+        # llama-server ignores `disabled`; the chat template's own switch works.
         template_options = body.get("chat_template_kwargs")
         kwargs = template_options if isinstance(template_options, dict) else {}
         mended["chat_template_kwargs"] = {**kwargs, "enable_thinking": False}
@@ -60,11 +61,11 @@ def upstream_body(body: Json) -> Json:
 
 
 def generation(body: Json) -> ApiExchange:
-    """Return a request to `/v1/messages`, which llama-server has a route for, too."""
+    """Return the exchange of a `/v1/messages` request; one with a schema uses the chat route."""
     model = body["model"]
     stops = body.get("stop_sequences")
     if _wants_schema(body):
-        # Its Anthropic route passes the schema of an answer over, its chat route keeps to it.
+        # llama-server's Anthropic route ignores the answer's schema; its chat route enforces it.
         chat = {**anthropic_to_chat.request_to_chat(upstream_body(body)), "stream": True}
         return ApiExchange(
             path=CHAT_PATH,
@@ -90,7 +91,7 @@ def generation(body: Json) -> ApiExchange:
 
 
 def _passthrough(event: bytes) -> bytes | None:
-    """Nothing of a delta is mended, and deltas are nearly all that comes."""
+    """Return a content delta unchanged: deltas need no correction and are most of a stream."""
     return event if event.startswith(_DELTA) else None
 
 
@@ -101,10 +102,9 @@ def _wants_schema(body: Json) -> bool:
 
 
 def take_tag(body: Json) -> tuple[str, Json]:
-    """Return the model that Claude Code Router's tag at the start of a text asks for, nothing when
-    there is none, and the body without the tag.
+    """Return the model of a Claude Code Router tag (empty without one), and the body without it.
 
-    An agent's prompt has it in its first line: `<CCR-SUBAGENT-MODEL>provider,model</...>`.
+    The prompt of an agent starts with the tag: `<CCR-SUBAGENT-MODEL>provider,model</...>`.
     """
     system = body.get("system")
     if isinstance(system, list):
@@ -134,8 +134,10 @@ def _is_text(block: Any) -> bool:
 async def stream(
     upstream: AsyncIterable[SseEvent], *, model: str, stops: Any = None
 ) -> AsyncIterator[bytes]:
-    """Yield the client's events: llama-server's, with the requested model's name; raises `Failure`
-    for an error among them, and when they end early."""
+    """Yield llama-server's events for the client, with the requested model's name.
+
+    Raises `Failure` for an error event, and when the stream ends early.
+    """
     begun = finished = False
     async for event in upstream:
         if passed := _passthrough(event.encoded):
@@ -157,7 +159,7 @@ async def stream(
 
 
 async def collect(upstream: AsyncIterable[SseEvent], *, model: str, stops: Any = None) -> Json:
-    """Put a stream together to the one message that a client without streaming expects."""
+    """Assemble the events into one message; raises `Failure` like `stream`."""
     message = _empty(model)
     blocks: dict[int, Json] = {}
     finished = False
@@ -186,8 +188,11 @@ async def collect(upstream: AsyncIterable[SseEvent], *, model: str, stops: Any =
 
 
 def _empty(model: str) -> Json:
-    """Return a message that has not begun: what llama-server leaves out when its first token is
-    only a part of a letter, such as an emoji."""
+    """Return an empty message.
+
+    llama-server sends no `message_start` if its first token is only part of a character, such as
+    an emoji.
+    """
     return {
         "id": f"msg_{uuid.uuid4().hex}",
         "type": "message",
@@ -201,8 +206,10 @@ def _empty(model: str) -> Json:
 
 
 def _results_first(messages: list[Json]) -> list[Json]:
-    """Give the results of tools in a message of their own, before what else the user says:
-    llama-server would put them after it, away from the calls that they answer."""
+    """Move tool results to a message of their own, before the user's other content.
+
+    llama-server would put them after that content, away from the calls that they answer.
+    """
     ordered: list[Json] = []
     for message in messages:
         blocks = message["content"] if isinstance(message["content"], list) else []
@@ -220,7 +227,7 @@ def _is_result(block: Any) -> bool:
 
 
 def _without_billing(system: Any) -> Any:
-    """Drop Claude Code's billing line: it changes with each prompt and loses the prompt cache."""
+    """Drop Claude Code's billing line: it changes with each prompt and defeats the prompt cache."""
     if isinstance(system, str):
         return _after_billing(system)
     if not isinstance(system, list):
@@ -237,8 +244,11 @@ def _after_billing(text: str) -> str:
 
 
 def _mend_tools(body: Json) -> None:
-    """Leave out tools that only Anthropic's servers can run, and all of them when none is wanted:
-    llama-server would offer them as functions that nobody answers."""
+    """Drop tools that only Anthropic's servers can run, and those that `tool_choice` excludes.
+
+    llama-server would offer them as functions that nobody answers. Raises `Failure` when
+    `tool_choice` names a tool that is missing.
+    """
     tools = body.get("tools")
     if not isinstance(tools, list):
         return
@@ -265,7 +275,7 @@ def _mend_event(data: Json, model: str, stops: Any) -> None:
     if data.get("type") == "message_start" and isinstance(data.get("message"), dict):
         data["message"]["model"] = model
     delta = data.get("delta") if data.get("type") == "message_delta" else None
-    # llama-server names the stop sequence, and says that the turn ended.
+    # llama-server reports `end_turn` although it names the stop sequence.
     if isinstance(delta, dict) and stops and delta.get("stop_sequence"):
         delta["stop_reason"] = "stop_sequence"
     block = data.get("content_block")

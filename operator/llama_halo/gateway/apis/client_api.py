@@ -1,4 +1,4 @@
-"""The APIs that clients speak: how each says that something went wrong; pure."""
+"""The client APIs, and how each reports an error."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Api:
-    """One API."""
+    """A client API."""
 
     name: str
     error: Callable[[Failure, str], Json]
-    """The body of an error, with the request's number."""
+    """Returns the body of an error response; the text is the request id."""
     in_band: Callable[[Failure, str], bytes]
-    """The same in a stream whose status is sent already."""
+    """Returns the bytes of an error in a stream whose status was already sent."""
 
 
 def _openai_body(failure: Failure, _: str) -> Json:

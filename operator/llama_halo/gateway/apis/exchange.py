@@ -1,4 +1,4 @@
-"""One request for text: what the model's server gets, and how its answer becomes the client's."""
+"""One generation request: what llama-server gets, and how its answer becomes the client's."""
 
 from __future__ import annotations
 
@@ -15,22 +15,26 @@ SSE, NDJSON = "text/event-stream; charset=utf-8", "application/x-ndjson"
 
 @dataclass(frozen=True, slots=True)
 class ApiExchange:
-    """A request in the words of llama-server; always for a stream, since it does not notice that
-    the client of any other request has gone."""
+    """A generation request for llama-server, which always streams.
+
+    llama-server does not notice when the client of any other request disconnects.
+    """
 
     path: str
     body: Json
     streams: bool
-    """Whether the client wants a stream, or the answer in one piece."""
+    """Whether the client asked for a stream."""
     stream: Callable[[Events], AsyncIterator[bytes]]
     collect: Callable[[Events], Awaitable[Json]]
     heartbeat: bytes
-    """Legal before and among the events, and skipped by every client that was tried."""
+    """Bytes to send while nothing else comes; valid before and between events."""
     native_path: str = ""
-    """The path of the client's own API, if servers elsewhere may speak it."""
+    """Path of the client's own API, for providers that speak it; empty if there are none."""
     content_type: str = SSE
     counts: str = ""
-    """The path that counts the body's tokens."""
+    """llama-server's path that counts the tokens of the body; empty if there is none."""
     passthrough: Callable[[bytes], bytes | None] = lambda _: None
-    """Returns what `stream` makes of one event of llama-server's (its bytes, the empty line
-    included) when that depends on nothing else, and the event tells of no tokens; else None."""
+    """Converts the bytes of one llama-server event, including the empty line, as `stream` does.
+
+    Returns None if the result depends on other events, or if the event has token counts.
+    """

@@ -1,7 +1,7 @@
-"""The Ollama API over llama-server's OpenAI routes; pure but for the iteration.
+"""The Ollama API over llama-server's OpenAI routes.
 
-Sizes and times are Ollama's: nanoseconds, and lines of JSON. What a pod fixes (context, threads,
-layers) is no option here, and is passed over without a word, as Ollama's own clients expect.
+Answers have Ollama's format: lines of JSON, durations in nanoseconds. Options that the pod fixes
+(context, threads, layers) are ignored without an error.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ _PICTURES = (("/9j/", "jpeg"), ("iVBOR", "png"), ("R0lGOD", "gif"), ("UklGR", "w
 
 
 def validate_chat(body: Any) -> Json:
-    """Return the body of `/api/chat`; without messages it only asks to load or to unload."""
+    """Return the body of `/api/chat`; without messages, it asks to load or unload a model."""
     request = checked_model(_with_model(body))
     return request if not request.get("messages") else checked(request)
 
 
 def validate_prompt(body: Any) -> Json:
-    """Return the body of `/api/generate`."""
+    """Return the body of `/api/generate`; raises `Failure` (400) for a wrong type."""
     request = checked_model(_with_model(body))
     if not isinstance(request.get("prompt", ""), str):
         raise Failure(400, "prompt: a text is required")
@@ -56,9 +56,10 @@ def validate_prompt(body: Any) -> Json:
 
 
 def without_prompt(path: str, body: Json) -> Json | None:
-    """Return the answer to a request that generates nothing: clients load and unload so.
+    """Return the answer to a request without a prompt, None for any other request.
 
-    What is in memory is the operator's to decide; a request for text loads a model.
+    Ollama's clients load and unload models this way. Here it changes nothing: the operator decides
+    which models are in memory, and a request with a prompt loads one.
     """
     asks = {"/api/chat": body.get("messages"), "/api/generate": body.get("prompt")}
     if path not in asks or asks[path]:
@@ -73,7 +74,7 @@ def without_prompt(path: str, body: Json) -> Json | None:
 
 
 def chat(body: Json) -> ApiExchange:
-    """Return a chat as a request to llama-server's chat completions."""
+    """Return the exchange of an `/api/chat` request."""
     mended = {
         "messages": fold_system(_messages(body["messages"]), join_text, keeps_first=True),
         **_common(body),
@@ -84,7 +85,10 @@ def chat(body: Json) -> ApiExchange:
 
 
 def generate(body: Json) -> ApiExchange:
-    """Return a prompt as a request: plain, between two pieces of text, or as a chat."""
+    """Return the exchange of an `/api/generate` request.
+
+    It goes to `/infill` with a suffix, to `/v1/completions` if `raw`, else to the chat route.
+    """
     prompt, suffix = body.get("prompt", ""), body.get("suffix")
     if isinstance(suffix, str) and suffix:
         mended = {"input_prefix": prompt, "input_suffix": suffix, **_common(body)}
@@ -99,7 +103,7 @@ def generate(body: Json) -> ApiExchange:
 
 
 def embedding(body: Json) -> Json:
-    """Return the body of an embedding for llama-server."""
+    """Return llama-server's body for embeddings; raises `Failure` (400) without an input."""
     texts = body.get("input", body.get("prompt"))
     if not isinstance(texts, (str, list)) or not texts:
         raise Failure(400, "input: a text or a list of texts is required")
@@ -107,7 +111,7 @@ def embedding(body: Json) -> Json:
 
 
 def embedded(answer: Json, body: Json, path: str) -> Json:
-    """Return the answer of an embedding; the older route has a single one."""
+    """Return Ollama's embeddings, normalized; the older route has a single one, as it is."""
     vectors = [item["embedding"] for item in answer.get("data", ())]
     if path == "/api/embeddings":
         return {"embedding": vectors[0] if vectors else []}
@@ -125,19 +129,19 @@ def _unit(vector: list[float]) -> list[float]:
 
 
 def _with_model(body: Any) -> Any:
-    """Older clients call the model `name`."""
+    """Return the body with a `model`: older clients send it as `name`."""
     if isinstance(body, dict) and "model" not in body and "name" in body:
         return {**body, "model": body["name"]}
     return body
 
 
 def _common(body: Json) -> Json:
-    """Return what chats and prompts have alike."""
+    """Return llama-server's parameters for `options`, `format` and `think`."""
     given_options = body.get("options")
     options = given_options if isinstance(given_options, dict) else {}
     parameters = {_OPTIONS[name]: value for name, value in options.items() if name in _OPTIONS}
     if isinstance(parameters.get("max_tokens"), int) and parameters["max_tokens"] < 0:
-        del parameters["max_tokens"]  # without end, which is llama-server's own way
+        del parameters["max_tokens"]  # no limit, which is llama-server's default
     answer_format = body.get("format")
     if answer_format == "json":
         parameters["response_format"] = {"type": "json_object"}
@@ -154,10 +158,10 @@ def _common(body: Json) -> Json:
 
 
 def _messages(messages: list[Json]) -> list[Json]:
-    """Return messages as the OpenAI API has them: pictures as parts, calls with numbers, and each
-    result with the number of its call, which Ollama's clients leave out."""
+    """Return messages in OpenAI's format: images as parts, tool calls with ids, and each tool
+    result with the id of its call, which Ollama's clients leave out."""
     converted: list[Json] = []
-    calls: list[tuple[str, str]] = []  # not answered yet: number, name
+    calls: list[tuple[str, str]] = []  # (id, name) of calls without a result
     for message in messages:
         mended: Json = {"role": message["role"], "content": _content(message)}
         if message.get("thinking"):
@@ -175,7 +179,7 @@ def _messages(messages: list[Json]) -> list[Json]:
 
 
 def _answered(calls: list[tuple[str, str]], name: Any) -> str:
-    """Return the number of the first open call, of a function if its name is told."""
+    """Return the id of the first call without a result, of function `name` if it is set."""
     fitting = [number for number, function in calls if name in (None, "", function)]
     return fitting[0] if fitting else "call_0"
 
@@ -228,7 +232,7 @@ def _generation(
 
 @dataclass
 class _Answer:
-    """What of an answer has come."""
+    """The part of an answer that has arrived."""
 
     text: str = ""
     thoughts: str = ""
@@ -238,7 +242,7 @@ class _Answer:
     done: bool = False
 
     def take(self, data: Json) -> tuple[str, str]:
-        """Take in one event; return the new piece of text and of thought."""
+        """Add one event; return its text and its thinking text."""
         text, thought = data.get("content") or "", ""
         for choice in data.get("choices") or ():
             delta = choice.get("delta") or {}
@@ -247,7 +251,7 @@ class _Answer:
             for call in delta.get("tool_calls") or ():
                 add_call(self.calls, call)
             self.reason = choice.get("finish_reason") or self.reason
-        self.done = self.done or data.get("stop") is True  # of /infill
+        self.done = self.done or data.get("stop") is True  # the last event of /infill
         self.text += text
         self.thoughts += thought
         self._count(data)
@@ -264,7 +268,7 @@ class _Answer:
         self.counts |= {name: count for name, count in counts.items() if count}
 
     def tool_calls(self) -> list[Json]:
-        """Return the calls as Ollama has them: whole, with arguments that are objects."""
+        """Return the calls in Ollama's format: complete, with arguments as objects."""
         return [
             {
                 "id": call["id"],
@@ -278,7 +282,7 @@ class _Answer:
         ]
 
     def ending(self) -> Json:
-        """Return what the last line has beside its message."""
+        """Return the fields of the last line besides the message."""
         reason = "length" if self.reason == "length" else "stop"
         total = sum(self.counts.get(f"{stage}_duration", 0) for stage in ("prompt_eval", "eval"))
         return {"done": True, "done_reason": reason, "total_duration": total, **self.counts}
@@ -308,7 +312,7 @@ async def _collect(
 
 
 async def _values(upstream: AsyncIterable[SseEvent], answer: _Answer) -> AsyncIterator[Json]:
-    """Yield what the events say; those of /infill are complete with the one that stops."""
+    """Yield the data of the events up to `[DONE]`, or up to the event of /infill that stops."""
     async for data in until_done(upstream):
         yield data
         if answer.done:

@@ -1,4 +1,4 @@
-"""Recordings to be written down: OpenAI's forms, passed on as they are; pure."""
+"""OpenAI's audio API: forms that are forwarded with few changes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ _OUT_OF_REACH = ("beam_size", "best_of", "processors", "n_processors")
 
 
 def checked(parts: Sequence[FormField]) -> str:
-    """Return the name of the model that a form asks for."""
+    """Return the requested model's name; raises `Failure` (400) for an incomplete form, or one
+    that asks for a stream."""
     texts = {part.name: part.data for part in parts if part.filename is None}
     if not any(part.name == "file" for part in parts):
         raise Failure(400, "file: a recording is required")
@@ -28,14 +29,16 @@ def checked(parts: Sequence[FormField]) -> str:
 
 
 def for_model(parts: Sequence[FormField], name: str) -> tuple[FormField, ...]:
-    """Return a form that asks for a model by another name."""
+    """Return the form with another model name."""
     others = [part for part in parts if part.name != "model"]
     return (FormField("model", name.encode()), *others)
 
 
 def for_whisper(upstream_request: UpstreamRequest) -> tuple[FormField, ...]:
-    """Return a form for whisper.cpp's server, which has one path: whether it is to translate is
-    one of its fields. How hard it tries is not the client's to say: memory depends on it."""
+    """Return the form for whisper.cpp's server, where translation is a field and not a path.
+
+    Fields that set the decoding effort are dropped: the server's memory depends on them.
+    """
     kept = [part for part in upstream_request.form if part.name not in _OUT_OF_REACH]
     if upstream_request.path == TRANSLATIONS:
         kept.append(FormField("translate", b"true"))

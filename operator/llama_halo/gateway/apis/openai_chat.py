@@ -1,4 +1,4 @@
-"""The OpenAI Chat Completions API over llama-server's own; pure but for the iteration."""
+"""The OpenAI Chat Completions API over llama-server's own route."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ Json = dict[str, Any]
 DONE = "[DONE]"
 PATH = "/v1/chat/completions"
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
-# How llama-server begins what is nearly all of a stream, and where its name for the model is: in
-# text these letters would have backslashes.
+# The start of most of llama-server's chunks, and the model's name in one. Generated text cannot
+# match: its quotes are escaped.
 _CHOICE, _USAGE = b'data: {"choices":[{', b'"usage"'
 _MODEL = re.compile(rb'"model":"[^"]*"')
 HEARTBEAT = b": keep-alive\n\n"
 
 
 def validate(body: Any) -> Json:
-    """Refuse what llama-server would answer with 500; return the body."""
+    """Return the body; raises `Failure` (400) for what llama-server would answer with 500."""
     request = checked(body)
     for index, message in enumerate(request["messages"]):
         if message["role"] not in ROLES:
@@ -34,7 +34,7 @@ def validate(body: Any) -> Json:
 
 
 def generation(body: Json) -> ApiExchange:
-    """Return a request to `/v1/chat/completions`."""
+    """Return the exchange of a `/v1/chat/completions` request."""
     model, usage = body["model"], wants_usage(body)
     mended = {
         **body,
@@ -55,8 +55,10 @@ def generation(body: Json) -> ApiExchange:
 
 
 def _renaming(model: str) -> Callable[[bytes], bytes | None]:
-    """Return what puts the requested model's name into a chunk of text: as JSON has it, for that is
-    quicker than to read and write the chunk, and chunks are nearly all that comes."""
+    """Return a function that puts the requested model's name into a chunk of text.
+
+    It replaces bytes: that is faster than parsing and encoding, and chunks are most of a stream.
+    """
     named = b'"model":' + json.dumps(model).encode()
 
     def passthrough(event: bytes) -> bytes | None:
@@ -68,8 +70,11 @@ def _renaming(model: str) -> Callable[[bytes], bytes | None]:
 
 
 def chosen_tool(body: Json) -> Json:
-    """Return the tools of a request that wants a certain one: that one alone, and required, since
-    llama-server takes a named choice for none. Raises `Failure` when it is not among them."""
+    """Return `tools` and `tool_choice` for a request that names the tool to call; else nothing.
+
+    The named tool alone is kept, and required: llama-server ignores a choice by name. Raises
+    `Failure` (400) when the tool is missing.
+    """
     choice = body.get("tool_choice")
     if not isinstance(choice, dict) or choice.get("type") not in ("function", "custom"):
         return {}
@@ -100,8 +105,10 @@ def wants_usage(body: Json) -> bool:
 async def stream(
     upstream: AsyncIterable[SseEvent], *, model: str, usage: bool
 ) -> AsyncIterator[bytes]:
-    """Yield the client's chunks; raises `Failure` for an error among them, and when they end
-    early."""
+    """Yield the client's chunks.
+
+    Raises `Failure` for an error chunk, and when the stream ends early.
+    """
     passthrough = _renaming(model)
     async for event in upstream:
         if passed := passthrough(event.encoded):
@@ -122,7 +129,7 @@ async def stream(
 
 
 async def collect(upstream: AsyncIterable[SseEvent], *, model: str) -> Json:
-    """Put a stream together to the one object that a client without streaming expects."""
+    """Assemble the chunks into one object; raises `Failure` like `stream`."""
     answer: Json = {}
     choices: dict[int, Json] = {}
     async for data in until_done(upstream):
@@ -136,8 +143,10 @@ async def collect(upstream: AsyncIterable[SseEvent], *, model: str) -> Json:
 
 
 async def until_done(upstream: AsyncIterable[SseEvent]) -> AsyncIterator[Json]:
-    """Yield what the events say until the stream is complete; raises `Failure` for an error among
-    them, and when they end early."""
+    """Yield the data of the events up to `[DONE]`.
+
+    Raises `Failure` for an error event, and when the stream ends early.
+    """
     async for event in upstream:
         if event.data == DONE:
             return
@@ -159,7 +168,7 @@ def _choice(index: int) -> Json:
 
 
 def _add_chunk(choice: Json, chunk: Json) -> None:
-    """Append one chunk: text grows, tool calls grow by index, the rest is taken over."""
+    """Add one chunk: append text, merge tool calls by index, replace other fields."""
     message = choice["message"]
     for field, value in (chunk.get("delta") or {}).items():
         if field == "tool_calls":
@@ -178,7 +187,7 @@ def _add_chunk(choice: Json, chunk: Json) -> None:
 
 
 def add_call(calls: list[Json], part: Json) -> None:
-    """Add a piece of a tool call, which grows by its index."""
+    """Merge a piece of a tool call into the call with its index."""
     index = part.get("index", len(calls))
     while len(calls) <= index:
         calls.append({"id": "", "type": "function", "function": {"name": "", "arguments": ""}})

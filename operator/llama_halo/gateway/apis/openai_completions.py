@@ -1,4 +1,4 @@
-"""The OpenAI Completions API over llama-server's own; pure but for the iteration."""
+"""The OpenAI Completions API over llama-server's own route."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PATH = "/v1/completions"
 
 
 def validate(body: Any) -> Json:
-    """Refuse what llama-server would answer with 500; return the body."""
+    """Return the body; raises `Failure` (400) for what llama-server would answer with 500."""
     request = checked_model(body)
     if not isinstance(request.get("prompt"), (str, list)):
         raise Failure(400, "prompt: a string or a list is required")
@@ -24,7 +24,7 @@ def validate(body: Any) -> Json:
 
 
 def generation(body: Json) -> ApiExchange:
-    """Return a request to `/v1/completions`."""
+    """Return the exchange of a `/v1/completions` request."""
     model, usage = body["model"], wants_usage(body)
     return ApiExchange(
         path=PATH,
@@ -40,8 +40,10 @@ def generation(body: Json) -> ApiExchange:
 async def stream(
     upstream: AsyncIterable[SseEvent], *, model: str, usage: bool
 ) -> AsyncIterator[bytes]:
-    """Yield the client's chunks; raises `Failure` for an error among them, and when they end
-    early."""
+    """Yield the client's chunks.
+
+    Raises `Failure` for an error chunk, and when the stream ends early.
+    """
     async for data in until_done(upstream):
         if data.get("choices") or usage:
             yield encode({**data, "model": model})
@@ -49,7 +51,7 @@ async def stream(
 
 
 async def collect(upstream: AsyncIterable[SseEvent], *, model: str) -> Json:
-    """Put a stream together to the one object that a client without streaming expects."""
+    """Assemble the chunks into one object; raises `Failure` like `stream`."""
     answer: Json = {}
     choices: dict[int, Json] = {}
     async for data in until_done(upstream):
@@ -65,7 +67,7 @@ async def collect(upstream: AsyncIterable[SseEvent], *, model: str) -> Json:
 
 
 def _together(first: Any, second: Any) -> Any:
-    """Return the probabilities of two pieces of text as those of one."""
+    """Return the `logprobs` of two consecutive pieces of text as one."""
     if not isinstance(first, dict) or not isinstance(second, dict):
         return second or first
     return {

@@ -1,4 +1,4 @@
-"""What embeddings and rerankings must have; pure."""
+"""Validation of embedding and reranking requests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ EMBEDDINGS_PATH, RERANK_PATH = "/v1/embeddings", "/v1/rerank"
 
 
 def checked(body: Any) -> Json:
-    """Return a request for embeddings that llama-server takes."""
+    """Return the body of an embeddings request; raises `Failure` (400) without an input."""
     request = checked_model(body)
     texts = request.get("input")
     if not isinstance(texts, (str, list)) or not texts:
@@ -21,7 +21,7 @@ def checked(body: Any) -> Json:
 
 
 def checked_rerank(body: Any) -> Json:
-    """Return a request for a reranking that llama-server takes."""
+    """Return the body of a reranking request; raises `Failure` (400) without query or documents."""
     request = checked_model(body)
     if not isinstance(request.get("query"), str):
         raise Failure(400, "query: a text is required")

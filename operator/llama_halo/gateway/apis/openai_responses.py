@@ -1,4 +1,4 @@
-"""The OpenAI Responses API over llama-server's own, as Codex uses it; pure but for iteration."""
+"""The OpenAI Responses API over llama-server's own route, as Codex uses it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LAST = ("response.completed", "response.failed", "response.incomplete")
 
 
 def validate(body: Any) -> Json:
-    """Refuse what llama-server would not take; return the body."""
+    """Return the body; raises `Failure` (400) for what llama-server does not accept."""
     request = checked_model(body)
     if request.get("previous_response_id"):
         raise Failure(
@@ -36,7 +36,7 @@ def validate(body: Any) -> Json:
 
 
 def generation(body: Json) -> ApiExchange:
-    """Return a request to `/v1/responses`."""
+    """Return the exchange of a `/v1/responses` request."""
     model = body["model"]
     return ApiExchange(
         path=PATH,
@@ -50,7 +50,7 @@ def generation(body: Json) -> ApiExchange:
 
 
 def upstream_body(body: Json) -> Json:
-    """Return the body that llama-server gets: items and tools that it knows."""
+    """Return the body for llama-server, with only the items and tools that it supports."""
     mended = {name: value for name, value in body.items() if name not in ("store", "include")}
     if isinstance(body.get("input"), list):
         mended["input"], leading = _items(body["input"])
@@ -68,7 +68,7 @@ def upstream_body(body: Json) -> Json:
 
 
 def _format(text: Any) -> Json:
-    """Return how an answer is to be built, in the one place where llama-server looks for it."""
+    """Return the answer's format as `response_format`, where llama-server reads it."""
     text_format = text.get("format") if isinstance(text, dict) else None
     if not isinstance(text_format, dict) or text_format.get("type") not in (
         "json_schema",
@@ -84,11 +84,13 @@ def _format(text: Any) -> Json:
 
 
 def _items(items: list[Json]) -> tuple[list[Json], list[str]]:
-    """Return the items that llama-server takes, and what leading system messages say: they go into
-    the instructions, since strict templates take one system message alone."""
+    """Return the items that llama-server accepts, and the texts of leading system messages.
+
+    Those texts go into the instructions: strict chat templates accept one system message.
+    """
     converted: list[Json] = []
     leading: list[str] = []
-    shown: list[Json] = []  # pictures of results, which follow all results of one turn
+    shown: list[Json] = []  # images of tool results, which follow the results of one turn
     for item in items:
         kind, role = item.get("type", "message"), item.get("role")
         if kind in ("function_call_output", "custom_tool_call_output"):
@@ -104,7 +106,7 @@ def _items(items: list[Json]) -> tuple[list[Json], list[str]]:
             else:
                 leading.append(_text(item.get("content")))
         elif kind == "custom_tool_call":
-            arguments_json = json.dumps({"input": item.get("input") or ""})  # free text is no JSON
+            arguments_json = json.dumps({"input": item.get("input") or ""})  # it is text, not JSON
             arguments = {"name": item.get("name"), "arguments": arguments_json}
             converted.append({"type": "function_call", "call_id": item.get("call_id"), **arguments})
         elif kind in ("message", "function_call") or _is_open(item):
@@ -117,8 +119,7 @@ def _as_users(pictures: list[Json]) -> list[Json]:
 
 
 def _output(item: Json) -> tuple[Json, list[Json]]:
-    """Return what a tool answered, and the pictures in it, which llama-server takes from the user
-    alone."""
+    """Return a tool's output, and its images: llama-server accepts images only from the user."""
     output = item.get("output")
     parts = [part for part in output if isinstance(part, dict)] if isinstance(output, list) else []
     pictures = [part for part in parts if part.get("type") == "input_image"]
@@ -126,13 +127,13 @@ def _output(item: Json) -> tuple[Json, list[Json]]:
 
 
 def _is_open(item: Json) -> bool:
-    """Tell whether a reasoning item can be read: those of OpenAI's servers are encrypted."""
+    """Tell whether a reasoning item has readable content; OpenAI's servers encrypt theirs."""
     content = item.get("content")
     return item.get("type") == "reasoning" and isinstance(content, list) and bool(content)
 
 
 def _functions(tools: list[Any]) -> Iterator[Json]:
-    """Yield the functions among tools; those that only OpenAI's servers run are left out."""
+    """Yield the function tools, also of namespaces; tools that only OpenAI runs are dropped."""
     for tool in tools:
         if not isinstance(tool, dict):
             continue
@@ -150,8 +151,10 @@ def _text(content: Any) -> str:
 
 
 async def stream(upstream: AsyncIterable[SseEvent], *, model: str) -> AsyncIterator[bytes]:
-    """Yield the client's events, numbered as typed clients expect them; raises `Failure` for an
-    error among them, and when they end early."""
+    """Yield the client's events, with the numbers and indexes that typed clients expect.
+
+    Raises `Failure` for an error event, and when the stream ends early.
+    """
     items: dict[str, int] = {}
     sent_kinds: set[str] = set()
     finished, number = False, 0
@@ -163,7 +166,7 @@ async def stream(upstream: AsyncIterable[SseEvent], *, model: str) -> AsyncItera
         if kind == "error" or ("error" in data and "type" not in data):
             raise in_band(data.get("error", data))
         if kind in _ONCE and kind in sent_kinds:
-            continue  # llama-server tells it with each token when the first is a part of a letter
+            continue  # llama-server repeats it while the first token is part of a character
         sent_kinds.add(kind)
         _number(data, items)
         data.setdefault("sequence_number", number)
@@ -175,7 +178,7 @@ async def stream(upstream: AsyncIterable[SseEvent], *, model: str) -> AsyncItera
 
 
 async def collect(upstream: AsyncIterable[SseEvent], *, model: str) -> Json:
-    """Return the response that the last event has."""
+    """Return the response of the last event; raises `Failure` like `stream`."""
     async for event in upstream:
         data = event.value
         if not isinstance(data, dict):
@@ -190,7 +193,7 @@ async def collect(upstream: AsyncIterable[SseEvent], *, model: str) -> Json:
 
 
 def _number(data: Json, items: dict[str, int]) -> None:
-    """Give an event the place of its item, which llama-server leaves out."""
+    """Set the event's `output_index` and `content_index`, which llama-server leaves out."""
     item = data.get("item")
     name = str(item.get("id")) if isinstance(item, dict) else data.get("item_id")
     if not isinstance(name, str):

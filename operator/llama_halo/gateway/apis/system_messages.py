@@ -1,7 +1,7 @@
-"""What the system says between other messages, for chat templates that take it first or not at all.
+"""Folds system messages into user messages, for chat templates that accept one only at the start.
 
-Strict templates refuse a system message anywhere but first, and Claude Code sends one in every
-request. Both APIs make it part of what the user says beside it.
+Strict templates refuse a system message anywhere else, and Claude Code sends one in every request.
+The Anthropic, OpenAI and Ollama APIs join it to the neighbouring user message.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ _SYSTEM = ("system", "developer")
 def fold_system(
     messages: list[Json], join: Callable[[Content, Content], Content], *, keeps_first: bool
 ) -> list[Json]:
-    """Return messages whose system messages are part of the user's, but for those at the start
-    where one may stay first; `join` puts two contents together."""
+    """Return messages whose system messages are joined to the user's by `join`.
+
+    With `keeps_first`, the leading system messages stay: as one, at the start.
+    """
     folded: list[Json] = []
-    is_open = False  # the last message is the user's, made of the system's
+    is_open = False  # the last message is the user's, and ends with a system message
     for message in messages:
         is_system, content = message["role"] in _SYSTEM, message.get("content")
         before = folded[-1] if folded else {}
@@ -38,7 +40,7 @@ def fold_system(
 
 
 def join_text(first: Content, second: Content) -> Content:
-    """Return two texts as one with an empty line between, all else as a list of parts."""
+    """Return two strings joined by an empty line, and any other contents as one list of parts."""
     if isinstance(first, str) and isinstance(second, str):
         return f"{first}\n\n{second}"
     return join_parts(first, second)

@@ -1,4 +1,4 @@
-"""What a model's server is asked, in the words of llama-server and in the client's own."""
+"""A request to a model's server, in llama-server's format and in the client's."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class UpstreamRequest:
     """One request to a model's server."""
 
     path: str
-    """Of llama-server."""
+    """Path on llama-server."""
     body: Json = field(default_factory=dict)
     form: tuple[FormField, ...] = ()
-    """Instead of a body."""
+    """Fields of a form, which is sent instead of `body`."""
     native_path: str = ""
-    """The path of the client's own API, if servers elsewhere may speak it."""
+    """Path of the client's own API, for providers that speak it; empty if there are none."""
     client_body: Json = field(default_factory=dict)
-    """As the client sent it, for such a server."""
+    """The client's own body, for such a provider."""
     headers: Mapping[str, str] = field(default_factory=dict)
-    """Those of the client that such a server has to see."""
+    """The client's headers that such a provider needs."""

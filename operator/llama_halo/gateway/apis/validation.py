@@ -1,4 +1,4 @@
-"""What every generation request must have, whichever API it came by; pure."""
+"""Validation that several APIs share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MOST_NAME_LETTERS = 512
 
 
 def checked_model(body: Any) -> Json:
-    """Return the body when it is an object with a model name."""
+    """Return the body; raises `Failure` (400) unless it is an object with a model name."""
     if not isinstance(body, dict):
         raise Failure(400, "the request body must be a JSON object")
     if not isinstance(body.get("model"), str) or not body["model"]:
@@ -26,9 +26,9 @@ def checked_model(body: Any) -> Json:
 
 
 def checked(body: Any) -> Json:
-    """Return the body when it is an object with a model name and messages with roles.
+    """Return the body; raises `Failure` (400) unless it has a model name and messages with roles.
 
-    llama-server answers all of these mistakes with 500, which clients repeat for minutes.
+    llama-server answers these mistakes with 500, and clients retry a 500 for minutes.
     """
     messages = checked_model(body).get("messages")
     if not isinstance(messages, list) or not messages:
@@ -41,6 +41,5 @@ def checked(body: Any) -> Json:
 
 
 def passed_on(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the headers that a server elsewhere of the client's own API has to see: what of it the
-    request uses."""
+    """Return the headers for a provider of the client's own API: its version and beta features."""
     return {name: headers[name] for name in _PASSED_ON if name in headers}

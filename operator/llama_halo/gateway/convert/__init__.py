@@ -1,2 +1,4 @@
-"""Between the APIs, by way of Chat Completions: each other one has a module for its clients or its
-servers; pure but for the iteration."""
+"""Converters between the APIs, by way of Chat Completions.
+
+`X_to_chat` is for clients of an API, `chat_to_X` for providers of one.
+"""

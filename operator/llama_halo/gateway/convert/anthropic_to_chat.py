@@ -1,6 +1,7 @@
-"""A client of the Anthropic API before a server of Chat Completions; pure but for the iteration.
+"""Converts Anthropic requests to Chat Completions, and the answers back.
 
-llama-server's chat route is such a server, too: its Anthropic one knows no schema of an answer.
+It also serves requests with an answer schema: llama-server's chat route supports one, its Anthropic
+route does not.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _CHOICES = {"any": "required", "auto": "auto", "none": "none"}
 
 
 def request_to_chat(body: Json) -> Json:
-    """Return a request, mended as for llama-server, as one of Chat Completions."""
+    """Return a Messages body, as prepared for llama-server, as one of Chat Completions."""
     system = text_of(body.get("system"))
     messages: list[Json] = [{"role": "system", "content": system}] if system else []
     for message in body["messages"]:
@@ -55,7 +56,7 @@ def request_to_chat(body: Json) -> Json:
 
 
 def _messages(message: Json) -> Iterator[Json]:
-    """Yield one message as those that say the same: results of tools are messages of their own."""
+    """Yield one message as chat messages; each tool result becomes a message of its own."""
     content = message["content"]
     if isinstance(content, str):
         yield {"role": message["role"], "content": content}
@@ -63,7 +64,7 @@ def _messages(message: Json) -> Iterator[Json]:
     blocks = objects(content)
     results = [block for block in blocks if block.get("type") == "tool_result"]
     yield from map(_result, results)
-    # Pictures of results follow all of them, as the user's, which every server takes.
+    # Images of tool results follow in a user message, where every server accepts them.
     pictures = [part for result in results for part in _pictures(result)]
     if pictures:
         yield {"role": "user", "content": pictures}
@@ -132,14 +133,14 @@ def _choice(choice: Json) -> Json:
 
 @dataclass
 class _Message:
-    """The message as far as it was told to the client."""
+    """The state of the message that is streamed to the client."""
 
     blocks: int = 0
     kind: str = ""
-    """Of the block that grows now, if it is no tool's."""
+    """Type of the open text or thinking block; empty if there is none."""
     calls_seen: Calls = field(default_factory=Calls)
     calls: list[int] = field(default_factory=list)
-    """Blocks of the tool calls."""
+    """Block indexes of the tool calls."""
     reason: str = "end_turn"
     usage: Any = None
 
@@ -161,7 +162,7 @@ class _Message:
             self.reason = _STOPS.get(reason, "end_turn")
 
     def say(self, kind: str, text: str) -> Iterator[SseEvent]:
-        """Tell a piece of text or of thought."""
+        """Yield the events of a piece of text or thinking."""
         field_name = "text" if kind == "text" else "thinking"
         if self.kind != kind:
             yield from self.close()
@@ -171,7 +172,10 @@ class _Message:
         yield _delta(self.blocks - 1, {"type": f"{field_name}_delta", field_name: text})
 
     def call(self, piece: Json) -> Iterator[SseEvent]:
-        """Tell a piece of a tool call; its block stays open: pieces of several may alternate."""
+        """Yield the events of a piece of a tool call.
+
+        The block stays open, because pieces of several calls may alternate.
+        """
         (index, is_new), function = self.calls_seen.place(piece), mapping(piece.get("function"))
         if is_new:
             yield from self.close()
@@ -188,7 +192,7 @@ class _Message:
         return _event("content_block_start", index=self.blocks - 1, content_block=block)
 
     def close(self) -> Iterator[SseEvent]:
-        """End the block that grows, if one does."""
+        """Close the open text or thinking block, if there is one."""
         if self.kind:
             self.kind = ""
             yield _event("content_block_stop", index=self.blocks - 1)
@@ -197,7 +201,7 @@ class _Message:
         yield from self.close()
         for index in self.calls:
             yield _event("content_block_stop", index=index)
-        # A call that was forced ends with "stop" at some servers.
+        # Some servers end a forced tool call with "stop".
         calls = bool(self.calls) and self.reason == "end_turn"
         delta = {"stop_reason": "tool_use" if calls else self.reason, "stop_sequence": None}
         yield _event("message_delta", delta=delta, usage=_usage(self.usage))
@@ -205,7 +209,7 @@ class _Message:
 
 
 def events_to_anthropic(upstream: AsyncIterable[SseEvent]) -> AsyncIterator[SseEvent]:
-    """Return the events of a chat as those of a message."""
+    """Convert the chunks of a chat to the events of an Anthropic message."""
     return encode_events(upstream, _Message())
 
 

@@ -1,4 +1,4 @@
-"""A server of the Anthropic API behind Chat Completions; pure but for the iteration."""
+"""Converts Chat Completions requests for Anthropic providers, and the answers back."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from llama_halo.gateway.http.sse import SseEvent
 
 Json = dict[str, Any]
 MOST_TOKENS = 8192
-"""Of an answer whose length the client leaves open: this API has to be told one."""
+"""`max_tokens` if the client sets none: Anthropic's API requires it."""
 _REASONS = {"max_tokens": "length", "tool_use": "tool_calls", "refusal": "content_filter"}
 _CHOICES = {"required": "any", "auto": "auto", "none": "none"}
 
 
 def request_to_anthropic(body: Json) -> Json:
-    """Return a chat as a request for a message."""
+    """Convert a chat request to a Messages request."""
     system = [
         text_of(message.get("content")) for message in body["messages"] if _is_system(message)
     ]
@@ -45,9 +45,9 @@ def request_to_anthropic(body: Json) -> Json:
         **({"system": "\n\n".join(system)} if system else {}),
     }
     if isinstance(body.get("temperature"), (int, float)):
-        request["temperature"] = min(body["temperature"], 1)  # its scale ends there
+        request["temperature"] = min(body["temperature"], 1)  # Anthropic's maximum
     else:
-        request |= kept(body, ("top_p",))  # newer models take one of the two
+        request |= kept(body, ("top_p",))  # newer models accept only one of the two
     stop = body.get("stop")
     if stop:
         request["stop_sequences"] = [stop] if isinstance(stop, str) else stop
@@ -62,7 +62,7 @@ def request_to_anthropic(body: Json) -> Json:
 
 
 def sign_thinking(messages: list[Json]) -> list[Json]:
-    """Return messages without the thoughts of models that sign none, which this API refuses."""
+    """Return messages without unsigned thinking blocks, which Anthropic's API refuses."""
     signed_messages = []
     for message in messages:
         content = message.get("content")
@@ -82,7 +82,7 @@ def _is_system(message: Json) -> bool:
 
 
 def _add(messages: list[Json], message: Json) -> None:
-    """Add a message; neighbours of one role are one, which this API wants."""
+    """Append a message; consecutive messages of one role become one."""
     role = "assistant" if message["role"] == "assistant" else "user"
     blocks = list(_blocks(message))
     if not blocks:
@@ -144,10 +144,10 @@ def _choice(body: Json) -> Json:
 
 @dataclass
 class _StreamState:
-    """What of a message has come."""
+    """The state of the message that is being received."""
 
     calls: dict[int, int] = field(default_factory=dict)
-    """Index of a tool call by its block."""
+    """Index of each tool call, by the index of its block."""
     prompt: int = 0
     cached: int = 0
     answer: int = 0
@@ -161,7 +161,7 @@ class _StreamState:
 
 
 async def events_to_chat(upstream: AsyncIterable[SseEvent]) -> AsyncIterator[SseEvent]:
-    """Yield the events of a message as those of a chat."""
+    """Convert the events of an Anthropic message to the chunks of a chat."""
     state = _StreamState()
     async for event in upstream:
         data = event.value

@@ -1,4 +1,4 @@
-"""A server of the Ollama API behind Chat Completions; pure but for the iteration."""
+"""Converts Chat Completions requests for Ollama providers, and the answers back."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _OPTIONS = (
 
 
 def request_to_ollama(body: Json) -> Json:
-    """Return a chat as Ollama has it."""
+    """Convert a chat request to an `/api/chat` request."""
     names = {
         str(call.get("id")): mapping(call.get("function")).get("name")
         for message in body["messages"]
@@ -70,7 +70,7 @@ def _message(message: Json, names: dict[Any, Any]) -> Json:
     urls = [mapping(part.get("image_url")).get("url") for part in objects(content)]
     pictures = [data_url(url) for url in urls if url]
     if pictures:
-        # An address is none that Ollama fetches.
+        # Ollama fetches no URLs: only inline images are sent.
         converted["images"] = [picture[1] for picture in pictures if picture]
     calls = objects(message.get("tool_calls"))
     if calls:
@@ -88,7 +88,7 @@ def _function(call: Json) -> Json:
 
 
 async def lines(chunks: AsyncIterable[bytes]) -> AsyncIterator[Json]:
-    """Yield the objects of a stream that has one in each line."""
+    """Yield the JSON object of each line; lines without one are skipped."""
     rest = b""
     async for piece in chunks:
         *whole, rest = (rest + piece).split(b"\n")
@@ -97,7 +97,7 @@ async def lines(chunks: AsyncIterable[bytes]) -> AsyncIterator[Json]:
             if line_object is not None:
                 yield line_object
         if len(rest) > MOST_LINE_BYTES:
-            return  # nothing that Ollama says; the answer is then told as cut
+            return  # not Ollama's format: the answer counts as cut off
     line_object = _object(rest)
     if line_object is not None:
         yield line_object
@@ -112,7 +112,7 @@ def _object(line: bytes) -> Json | None:
 
 
 async def events_to_chat(chunks: AsyncIterable[bytes]) -> AsyncIterator[SseEvent]:
-    """Yield the lines of a chat as the events of one."""
+    """Convert the lines of an Ollama answer to the chunks of a chat."""
     calls = 0
     async for line in lines(chunks):
         if "error" in line:

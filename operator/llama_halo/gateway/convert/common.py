@@ -1,4 +1,4 @@
-"""What the translations have alike: pieces of requests and events of Chat Completions; pure."""
+"""Helpers of the converters: parts of requests, and chunks of Chat Completions."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ DONE = SseEvent.of("[DONE]")
 
 
 def mapping(value: Any) -> Json:
-    """Return a value that should be an object, an empty one when it is none."""
+    """Return the value if it is an object, else an empty one."""
     return value if isinstance(value, dict) else {}
 
 
 def objects(value: Any) -> list[Json]:
-    """Return the objects of a value that should be a list."""
+    """Return the objects in a list; none if the value is not a list."""
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def text_of(content: Any) -> str:
-    """Return the text of a content: a string, or parts of which some are text."""
+    """Return the text of a content: the string, or its text parts joined by line ends."""
     if isinstance(content, str):
         return content
     parts = (part.get("text") for part in objects(content))
@@ -33,12 +33,12 @@ def text_of(content: Any) -> str:
 
 
 def kept(body: Mapping[str, Any], names: Iterable[str]) -> Json:
-    """Return the fields of these names that a request has."""
+    """Return the named fields of a request that are set."""
     return {name: body[name] for name in names if body.get(name) is not None}
 
 
 def data_url(url: Any) -> tuple[str, str] | None:
-    """Return media type and base64 of a data URL, None when it is none."""
+    """Return the media type and base64 of a data URL, None for anything else."""
     if not isinstance(url, str) or not url.startswith("data:"):
         return None
     head, separator, data = url.removeprefix("data:").partition(";base64,")
@@ -46,7 +46,7 @@ def data_url(url: Any) -> tuple[str, str] | None:
 
 
 def tool_arguments(text: Any) -> Json:
-    """Return the arguments of a tool call as an object; what is none is kept under `arguments`."""
+    """Return the arguments of a tool call as an object; any other value goes under `arguments`."""
     if not text:
         return {}
     try:
@@ -57,19 +57,19 @@ def tool_arguments(text: Any) -> Json:
 
 
 def new_id(kind: str) -> str:
-    """Return a name that nothing else has: clients keep conversations by them."""
+    """Return a random id with a prefix: clients identify items of a conversation by it."""
     return f"{kind}_{uuid.uuid4().hex}"
 
 
 class Calls:
-    """Tells the pieces of several tool calls apart: by index, and by number where a server gives
-    every call the same index, or none."""
+    """Assigns the pieces of several tool calls: by index, and by id where a server gives every
+    call the same index, or none."""
 
     def __init__(self) -> None:
         self._numbers: list[tuple[Any, str]] = []
 
     def place(self, piece: Json) -> tuple[int, bool]:
-        """Return which call a piece belongs to, and whether that is a new one."""
+        """Return the position of the piece's call, and whether that call is new."""
         index, number = piece.get("index"), str(piece.get("id") or "")
         for place in reversed(range(len(self._numbers))):
             known_index, known_number = self._numbers[place]
@@ -81,14 +81,14 @@ class Calls:
 
 
 def chunk(delta: Json, finish_reason: str | None = None) -> SseEvent:
-    """Return one event of a chat."""
+    """Return a chunk of a chat with one choice."""
     choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
     head = {"id": "", "object": "chat.completion.chunk", "created": int(time.time())}
     return SseEvent.of({**head, "choices": [choice]})
 
 
 def usage_chunk(prompt: int, answer: int, cached: int = 0) -> SseEvent:
-    """Return the event that tells the tokens."""
+    """Return the chunk with the token counts."""
     usage = {
         "prompt_tokens": prompt,
         "completion_tokens": answer,
@@ -106,22 +106,22 @@ def call_piece(index: int, *, number: str = "", name: str = "", arguments: str =
 
 
 def tokens(usage: Any, *names: str) -> int:
-    """Return the first of these counts that is a number."""
+    """Return the first of the named counts that is an integer, else 0."""
     counts = (mapping(usage).get(name) for name in names)
     return next((count for count in counts if isinstance(count, int)), 0)
 
 
 class ChatUsage(NamedTuple):
-    """The tokens that a server of Chat Completions counted."""
+    """Token counts of a Chat Completions server."""
 
     prompt: int
-    """With those that were in the cache."""
+    """Including the cached tokens."""
     answer: int
     cached: int
 
     @classmethod
     def of(cls, usage: Any) -> ChatUsage:
-        """Read the `usage` of an answer or of its last chunk; what is absent counts 0."""
+        """Read the `usage` of an answer or of its last chunk; absent counts are 0."""
         details = mapping(usage).get("prompt_tokens_details")
         return cls(
             prompt=tokens(usage, "prompt_tokens"),
@@ -131,14 +131,14 @@ class ChatUsage(NamedTuple):
 
 
 def choices(data: Any) -> Iterator[Json]:
-    """Yield the first choice of a chunk: translated answers have no other."""
+    """Yield the choices with index 0: converted answers have no others."""
     for choice in objects(mapping(data).get("choices")):
         if choice.get("index", 0) == 0:
             yield choice
 
 
 class ResponseEncoder(Protocol):
-    """An answer in another API's words, as far as it was told to the client."""
+    """Encodes the chunks of a chat as the events of another API."""
 
     usage: Any
 
@@ -152,7 +152,7 @@ class ResponseEncoder(Protocol):
 async def encode_events(
     upstream: AsyncIterable[SseEvent], answer: ResponseEncoder
 ) -> AsyncIterator[SseEvent]:
-    """Yield the events of a chat as those of another answer."""
+    """Convert the chunks of a chat by an encoder; an error ends the stream."""
     begun = False
     async for event in upstream:
         data = event.value

@@ -1,4 +1,4 @@
-"""A client of the Responses API before a server of Chat Completions; pure but for the iteration."""
+"""Converts requests of the Responses API to Chat Completions, and the answers back."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Json = dict[str, Any]
 
 
 def request_to_chat(body: Json) -> Json:
-    """Return a request, mended as for llama-server, as one of Chat Completions."""
+    """Return a Responses body, as prepared for llama-server, as one of Chat Completions."""
     instructions = body.get("instructions")
     messages: list[Json] = [{"role": "system", "content": instructions}] if instructions else []
     given_input = body.get("input")
@@ -59,7 +59,7 @@ def request_to_chat(body: Json) -> Json:
 
 
 def _add(messages: list[Json], item: Json) -> None:
-    """Add an item; calls join the message of the assistant that made them."""
+    """Append an item; a call joins the assistant's message before it, or starts one."""
     kind = item.get("type", "message")
     if kind == "function_call":
         arguments = item.get("arguments")
@@ -93,12 +93,12 @@ def _content(content: Any) -> Any:
 
 @dataclass
 class _Response:
-    """The response as far as it was told to the client."""
+    """The state of the response that is streamed to the client."""
 
     number: str = ""
     output: list[Json] = field(default_factory=list)
     text: Json | None = None
-    """The item of the message that grows now."""
+    """The open message item; None if there is none."""
     calls_seen: Calls = field(default_factory=Calls)
     calls: list[Json] = field(default_factory=list)
     cut: bool = False
@@ -153,7 +153,7 @@ class _Response:
             yield _event(kind, item_id=item["id"], delta=arguments)
 
     def close(self) -> Iterator[SseEvent]:
-        """End the message that grows, if one does."""
+        """Close the open message item, if there is one."""
         item, self.text = self.text, None
         if item:
             item["status"] = "completed"
@@ -184,7 +184,7 @@ class _Response:
 
 
 def events_to_responses(upstream: AsyncIterable[SseEvent]) -> AsyncIterator[SseEvent]:
-    """Return the events of a chat as those of a response; its thoughts stay where they are."""
+    """Convert the chunks of a chat to the events of a response; thinking text is dropped."""
     return encode_events(upstream, _Response())
 
 

@@ -1,1 +1,1 @@
-"""Bodies, server-sent events, JSON and errors; knows no API of a client."""
+"""Request bodies, server-sent events, JSON and errors."""

@@ -1,4 +1,4 @@
-"""Reads what a client sends: JSON, or a form; what is neither is the client's fault."""
+"""Reads request bodies, JSON or a form; an unreadable body raises `Failure` with a 4xx status."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from llama_halo.gateway.http.json_codec import loads
 
 LIMIT_BYTES = 32 * 2**20
 MOST_AT_ONCE_BYTES = 256 * 2**20
-"""Of all bodies that are read or answered at the same time."""
+"""Bytes of the bodies of all requests in flight."""
 MOST_VALUES = 300_000
-"""Of one body: an empty object is three bytes of text and seventy of memory."""
+"""JSON values in one body: an empty object takes three bytes of text and seventy of memory."""
 MOST_PARTS = 64
 MOST_SECONDS = 120.0
-"""For a body to come."""
+"""Time in which a body must arrive."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,10 @@ class FormField:
 
 
 async def read(request: web.Request, taken: Callable[[int], None]) -> bytes:
-    """Return the body; not kept by the request, which lives as long as its answer. `taken` is told
-    of the bytes as they come."""
+    """Return the body; `taken` is called with the size of each piece.
+
+    aiohttp's `request.read` is not used: it would keep the body for as long as the request runs.
+    """
     data = bytearray()
     try:
         async with asyncio.timeout(MOST_SECONDS):
@@ -52,7 +54,7 @@ async def read(request: web.Request, taken: Callable[[int], None]) -> bytes:
 
 
 def parsed(data: bytes) -> Any:
-    """Return the JSON of a body."""
+    """Return the JSON of a body; raises `Failure` for invalid JSON and for too many values."""
     if len(data) > MOST_VALUES and sum(map(data.count, (b",", b"[", b"{"))) > MOST_VALUES:
         raise Failure(413, f"the request body has more than {MOST_VALUES} values")
     try:
@@ -62,7 +64,7 @@ def parsed(data: bytes) -> Any:
 
 
 async def read_object(request: web.Request) -> dict[str, Any]:
-    """Return the JSON object of a request's body."""
+    """Return the JSON object of a request's body; raises `Failure` if it is not one."""
     value = parsed(await read(request, _nobody))
     if not isinstance(value, dict):
         raise Failure(400, "the request body must be a JSON object")
@@ -70,7 +72,7 @@ async def read_object(request: web.Request) -> dict[str, Any]:
 
 
 async def read_form(request: web.Request, taken: Callable[[int], None]) -> tuple[FormField, ...]:
-    """Return the fields of a form, files included: in memory, for a pod has no disk."""
+    """Return the fields of a form, including files, in memory: the gateway writes no files."""
     if not request.content_type.startswith("multipart/"):
         raise Failure(400, "the request body must be a form (multipart/form-data)")
     try:
@@ -111,5 +113,5 @@ def _too_slow() -> Failure:
 
 
 def too_large() -> Failure:
-    """Return the failure of a body that is larger than any that is taken."""
+    """Return the failure of a body above the size limit."""
     return Failure(413, f"the request body exceeds {LIMIT_BYTES // 2**20} MiB")

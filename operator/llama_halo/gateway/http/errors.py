@@ -1,4 +1,4 @@
-"""What can go wrong with a request, and how each API says it; pure."""
+"""The failures of a request, and the error body of each client API."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 LOADING, UNAVAILABLE = "model_loading", "model_unavailable"
-"""OpenAI's code for what passes by itself."""
+"""Values of OpenAI's `code` for failures that pass by themselves."""
 MODEL_NOT_FOUND = "model_not_found"
 QUEUE_FULL, PROVIDER, LOST = "queue_full", "provider_unavailable", "connection_lost"
 UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, LookupError, RecursionError)
-"""What reading an answer raises that is not what its API has."""
+"""Exceptions of reading an answer that does not have the shape of its API."""
 LOADING_RETRY_SECONDS = 20
 CONNECT_RETRY_SECONDS = 5
 
@@ -33,7 +33,7 @@ _OPENAI_TYPES = {
     429: "rate_limit_error",
     503: "unavailable_error",
 }
-# llama-server answers these client mistakes with 500, which clients repeat for three minutes.
+# llama-server answers these client mistakes with 500, and clients retry a 500 for minutes.
 _CLIENT_FAULT = re.compile(
     r"jinja|template|image input is not supported|audio input|parse error"
     r"|invalid (json|type|argument|role|message|content|tool|grammar|schema)|must be (a|an|one)\b"
@@ -42,13 +42,13 @@ _CLIENT_FAULT = re.compile(
     r"|url must be|^only .* supported|cannot use both|does not support|must not be empty",
     re.IGNORECASE,
 )
-# These are its own, and often pass when it is asked again.
+# The server's own errors: a retry often succeeds.
 _SERVER_FAULT = re.compile(r"produced output|empty grammar stack|allocate|memory|decode", re.I)
 
 
 @dataclass(eq=False)
 class Failure(Exception):
-    """One failed request: HTTP status, a message for the client, and what the APIs add to it."""
+    """A failed request: HTTP status, message for the client, and fields that some APIs need."""
 
     status: int
     message: str
@@ -56,23 +56,23 @@ class Failure(Exception):
     """OpenAI's machine-readable code."""
     retry_after_seconds: int | None = None
     model_name: str = ""
-    """The name that was not found."""
+    """The requested name, if it is unknown."""
     tokens: tuple[int, int] | None = None
     """(prompt tokens, context) when the prompt does not fit."""
 
     @property
     def log_message(self) -> str:
-        """What the log may say: a client's mistake is told in words that may be its own."""
+        """The message for the log; empty where it may quote a client's mistake."""
         return self.message[:300] if self.status >= 500 or self.code else ""
 
     @property
     def is_transient(self) -> bool:
-        """Whether the model's server just went away or is not up yet: nothing was answered."""
+        """Whether the model's server was lost or is not up yet, before it answered anything."""
         return self.code in (LOADING, UNAVAILABLE, LOST)
 
     @property
     def allows_fallback(self) -> bool:
-        """Whether what answers in a model's place is to be asked."""
+        """Whether the dispatcher may try the model's fallbacks."""
         return self.is_transient or self.code == PROVIDER
 
     @property
@@ -83,8 +83,11 @@ class Failure(Exception):
 
 
 def anthropic_error(failure: Failure, request_id: str) -> dict[str, Any]:
-    """Return the Anthropic error body; a prompt that is too long is told as Anthropic tells it,
-    which Claude Code understands and compacts on."""
+    """Return the Anthropic error body.
+
+    A prompt that is too long gets Anthropic's own message, on which Claude Code compacts the
+    conversation.
+    """
     message = failure.message
     if failure.tokens:
         message = f"prompt is too long: {failure.tokens[0]} tokens > {failure.tokens[1]} maximum"
@@ -111,7 +114,7 @@ def openai_error(failure: Failure) -> dict[str, Any]:
 
 
 def ollama_error(failure: Failure) -> dict[str, Any]:
-    """Return Ollama's error body; what is not there is told so that its clients know it."""
+    """Return Ollama's error body; an unknown model gets the message that Ollama's clients check."""
     if failure.tokens:
         return {
             "error": f"the prompt ({failure.tokens[0]} tokens) exceeds the available context size"
@@ -123,10 +126,10 @@ def ollama_error(failure: Failure) -> dict[str, Any]:
 
 
 def in_band(error: Any) -> Failure:
-    """Read an error in the middle of a stream: an object, or a text.
+    """Return the failure for an error inside a stream: an object or a string.
 
-    A code of somebody else's making is no status, and what is wrong with a provider's key is not
-    the client's fault.
+    A code outside 400 to 599 becomes 500. The codes 401, 403 and 404 become 502: they concern the
+    gateway's own request, not the client's.
     """
     error = error if isinstance(error, Mapping) else {"message": str(error)}
     code = error.get("code")
@@ -137,7 +140,7 @@ def in_band(error: Any) -> Failure:
 
 
 def from_upstream(status: int, body: Mapping[str, Any]) -> Failure:
-    """Read llama-server's error answer."""
+    """Return the failure for an error response of llama-server."""
     error = body.get("error")
     error = error if isinstance(error, Mapping) else {}
     message = str(error.get("message") or f"llama-server answered {status}")
@@ -158,17 +161,17 @@ def _is_clients_fault(message: str) -> bool:
 def from_provider(
     provider: str, status: int, body: Mapping[str, Any], retry_after_seconds: int | None
 ) -> Failure:
-    """Read the error answer of a provider.
+    """Return the failure for an error response of a provider.
 
-    What is wrong with the request is the client's to know; what is wrong between the router and the
-    provider (key, quota, outage) is told as that, and the model's fallbacks answer.
+    An error of the request (400, 413, 415, 422) goes to the client. Any other error is between
+    the router and the provider (key, quota, outage): the dispatcher tries the model's fallbacks.
     """
     error = body.get("error")
     detail = error.get("message") if isinstance(error, Mapping) else error
     provider_message = str(detail or body.get("message") or f"it answered {status}")[:500]
     message = f"provider {provider}: {provider_message}"
     if status in (400, 413, 415, 422):
-        # In its own words: clients know some of them, such as those for a prompt that is too long.
+        # Keep the provider's message: clients recognize some, such as that of too long a prompt.
         return Failure(413 if status == 413 else 400, provider_message)
     if status == 429:
         return Failure(429, message, code=PROVIDER, retry_after_seconds=retry_after_seconds or 5)
@@ -176,27 +179,27 @@ def from_provider(
 
 
 def broken(error: Exception) -> Failure:
-    """Return the failure of a request that is handled wrongly here."""
+    """Return the failure for an unexpected exception in the gateway."""
     return Failure(500, f"the request could not be handled ({type(error).__name__})")
 
 
 def ended_early() -> Failure:
-    """Return the failure of a server that is gone before its answer is complete."""
+    """Return the failure of an answer that ended before it was complete."""
     return Failure(502, "the model's server ended in the middle of the answer")
 
 
 def unreadable(error: Exception) -> Failure:
-    """Return the failure of an answer that is not what its API has."""
+    """Return the failure of an answer that does not have the shape of its API."""
     return Failure(502, f"the model's server gave no readable answer ({type(error).__name__})")
 
 
 def loading(message: str) -> Failure:
-    """Return the failure of a model that will answer later."""
+    """Return the failure of a model that is not up yet; the client may retry."""
     return Failure(503, message, code=LOADING, retry_after_seconds=LOADING_RETRY_SECONDS)
 
 
 def unreachable(model: str) -> Failure:
-    """Return the failure of a server that does not take the connection."""
+    """Return the failure of a server that accepts no connections."""
     return Failure(
         503,
         f"the server of model {model} does not take connections; it may be restarting",
@@ -206,7 +209,7 @@ def unreachable(model: str) -> Failure:
 
 
 def ending() -> Failure:
-    """Return the failure of a request that outlives the gateway."""
+    """Return the failure of a request that the gateway aborts when it shuts down."""
     return Failure(
         503,
         "this pod of the router ends, and the answer was not complete in time: ask again",

@@ -1,6 +1,7 @@
-"""JSON as fast as a gateway needs it, and as lenient as the standard library's with half a
-character pair, which clients send when they cut a text. A number of more than 64 bits becomes a
-float; pure.
+"""JSON by orjson, and by the standard library for what orjson refuses.
+
+The fallback accepts lone surrogates, which clients send when they cut a text inside a character. An
+integer of more than 64 bits becomes a float.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import orjson
 
 
 def loads(data: bytes | str) -> Any:
-    """Return what some JSON says; raises ValueError or RecursionError for what is none."""
+    """Parse JSON; raises ValueError or RecursionError if it is invalid."""
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError:
@@ -20,7 +21,7 @@ def loads(data: bytes | str) -> Any:
 
 
 def dumps(value: Any) -> bytes:
-    """Return JSON; what no JSON in UTF-8 can be is written by its number."""
+    """Return JSON as UTF-8; where it has lone surrogates, all non-ASCII characters are escaped."""
     try:
         return orjson.dumps(value)
     except TypeError:

@@ -1,7 +1,7 @@
-"""Server-sent events, complete ones only: never split by how the bytes arrived; pure.
+"""Server-sent events. Readers get complete events, however the bytes were split on arrival.
 
-Thousands of them pass a second, and most go on as they came: an event is its bytes, and read only
-when somebody asks.
+Thousands of events pass in a second, and most are forwarded unchanged. An event therefore keeps its
+bytes, and is parsed only on access.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ class SseEvent:
 
     def __init__(self, raw: bytes) -> None:
         self.raw = raw
-        """Its lines, without the empty one at the end."""
+        """The event's lines, without the empty line at the end."""
 
     @classmethod
     def of(cls, data: Any, name: str = "") -> SseEvent:
-        """Return the event of some data."""
+        """Return an event with this data; data that is not a string becomes JSON."""
         return cls(encode(data, name).removesuffix(END))
 
     @property
     def encoded(self) -> bytes:
-        """The event as it is sent."""
+        """The event's bytes, with the empty line at the end."""
         return self.raw + END
 
     @property
@@ -42,7 +42,7 @@ class SseEvent:
 
     @cached_property
     def value(self) -> Any:
-        """The data as JSON, parsed once; None when it is none (such as `[DONE]`)."""
+        """The parsed JSON of the data; None if it is not JSON (such as `[DONE]`)."""
         try:
             return loads(self.data)
         except (ValueError, RecursionError):
@@ -58,13 +58,13 @@ class SseEvent:
 
 
 def encode(data: Any, name: str = "") -> bytes:
-    """Return the bytes of one event."""
+    """Return the bytes of an event; data that is not a string becomes JSON."""
     text = data.encode(errors="replace") if isinstance(data, str) else dumps(data)
     return (b"event: " + name.encode() + b"\ndata: " if name else b"data: ") + text + END
 
 
 async def events(chunks: AsyncIterable[bytes]) -> AsyncIterator[SseEvent]:
-    """Yield the events of a stream of bytes; an event without data (a comment) is left out."""
+    """Yield the complete events of a byte stream; events without data (comments) are dropped."""
     rest = b""
     async for chunk in chunks:
         rest += chunk

@@ -25,7 +25,7 @@ class Model:
     """The reason of its Ready condition, for messages."""
     aliases: tuple[str, ...] = ()
     display_name: str = ""
-    context_size_tokens: int = 0
+    context_size: int = 0
     created: str = ""
     labels: frozenset[tuple[str, str]] = frozenset()
     accepts_images: bool | None = None
@@ -154,7 +154,7 @@ def model_of(cr: Mapping[str, Any]) -> Model:
         has_lease=on_demand or (spec.get("update") or {}).get("mode") == "WhenIdle",
         aliases=tuple(spec.get("aliases", ())),
         display_name=spec.get("displayName", ""),
-        context_size_tokens=about.get("contextSize") or spec.get("contextSize", 0),
+        context_size=about.get("contextSize") or spec.get("contextSize", 0),
         serving=tuple(url for serves, url in servers if serves),
         starting=tuple(url for serves, url in servers if not serves),
         created=metadata.get("creationTimestamp", ""),
