@@ -104,13 +104,24 @@ class LlamaMemory:
 
 
 def binary() -> Path:
-    """Return the program, built where its sources changed; at first with llama.cpp's library."""
-    install_packages(("cmake", "g++", "make"))
-    key = hashlib.sha256(PINS.read_bytes() + CMAKE.read_bytes()).hexdigest()[:12]
+    """Return the program, built once for its sources; at first with llama.cpp's library.
+
+    A file that is there is never written again: another checkout may be running it.
+    """
+    key = _digest(PINS.read_bytes() + CMAKE.read_bytes())
     folder = CACHE / "llama-memory" / key
+    program = folder / f"llama_memory-{_digest(PROGRAM.read_bytes())}"
     with locked(f"llama-memory-{key}"):
-        _build(folder)
-    return folder / "build" / "llama_memory"
+        if not program.exists():
+            install_packages(("cmake", "g++", "make"))
+            _build(folder)
+            built = shutil.copy(folder / "build" / "llama_memory", f"{program}.new")
+            Path(built).rename(program)
+    return program
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:12]
 
 
 def _build(folder: Path) -> None:
