@@ -40,7 +40,7 @@ def _decide(sizes: tuple[int, int], *, on_demand: bool) -> tuple[float, float]:
         for number in range(NODES)
     ]
     stored = frozenset(node.name for node in nodes[: NODES // 2])
-    on_demand = OnDemand(idle_timeout_seconds=900, min_resident_seconds=0) if on_demand else None
+    activation = OnDemand(idle_timeout_seconds=900, min_resident_seconds=0) if on_demand else None
     demands = [
         ResourceDemand(
             model=f"llm/m{number:04}",
@@ -48,7 +48,7 @@ def _decide(sizes: tuple[int, int], *, on_demand: bool) -> tuple[float, float]:
             gpu_mib=chance.randint(*sizes) * GIB,
             host_mib=512,
             needs_gpu=True,
-            on_demand=on_demand,
+            on_demand=activation,
             stored_on=stored,
             fetchable_to=None,
         )

@@ -1,4 +1,4 @@
-"""Where the API server is, and what to show it; the defaults are a pod's."""
+"""Address and credentials of the API server; the defaults are those of a pod."""
 
 from __future__ import annotations
 
@@ -14,23 +14,26 @@ _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
 class RefusedError(Exception):
-    """The API server refused a request. Without the request's headers: they have the token."""
+    """The API server answered with an error status or a redirect.
+
+    The message leaves out the request headers: they hold the token.
+    """
 
 
 FAILED = (aiohttp.ClientError, RefusedError, OSError, ValueError)
-"""What a request raises when there is no answer, or none that can be used."""
+"""Exceptions of a failed request: connection, token file, status, or an unusable answer."""
 
 
 @dataclass(frozen=True)
 class ApiServer:
-    """An API server and the files to reach it with."""
+    """The API server's URL, and the files with its CA and the token."""
 
     url: str = "https://kubernetes.default.svc"
     certificate_authority: Path = _ACCOUNT / "ca.crt"
     token: Path = _ACCOUNT / "token"
 
     def client(self, timeout: aiohttp.ClientTimeout) -> aiohttp.ClientSession:
-        """Return a client that trusts this server; its paths begin without a slash."""
+        """Return a session that trusts only this CA; request paths start without a slash."""
         trusted = ssl.create_default_context(cafile=self.certificate_authority)
         return aiohttp.ClientSession(
             f"{self.url.rstrip('/')}/",
@@ -39,17 +42,17 @@ class ApiServer:
         )
 
     def headers(self) -> dict[str, str]:
-        """Return the credentials; read each time, for the kubelet replaces them every hour."""
+        """Return the Authorization header. Each call reads the token: the kubelet rotates it."""
         return {"Authorization": f"Bearer {self.token.read_text().strip()}"}
 
 
 _EXPIRED, _OTHER_NAMES = {9, 10}, {62, 64}
-"""OpenSSL's codes for a certificate that is not valid now, or not for the name that was asked."""
+"""OpenSSL's verify codes: outside the validity period, and host name or IP address mismatch."""
 
 
 def certificate_problem(error: BaseException) -> str:
-    """Return why the API server's certificate is refused and what to do; empty when a request got
-    no answer for another reason."""
+    """Return why the API server's certificate was rejected and how to fix that; empty for any
+    other error."""
     if not isinstance(error, aiohttp.ClientConnectorCertificateError):
         return ""
     cause = error.certificate_error
@@ -73,7 +76,7 @@ def certificate_problem(error: BaseException) -> str:
 
 
 async def checked(response: aiohttp.ClientResponse) -> aiohttp.ClientResponse:
-    """Return an answer; raises `RefusedError` for an error, and for the way to another server."""
+    """Return the response; raises `RefusedError` for an error status or a redirect."""
     if response.status < HTTPStatus.MULTIPLE_CHOICES:
         return response
     text = await response.text(errors="replace")
@@ -81,7 +84,7 @@ async def checked(response: aiohttp.ClientResponse) -> aiohttp.ClientResponse:
 
 
 async def lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    """Yield the lines of an answer, of whatever length: a watch has one object a line."""
+    """Yield the complete lines of a response; a watch sends one object a line, of any length."""
     rest = b""
     async for chunk in response.content.iter_any():
         *whole, rest = (rest + chunk).split(b"\n")

@@ -1,33 +1,33 @@
-"""The project's exceptions; a person's mistakes are values (`plan.outcome`), not exceptions.
+"""The project's exceptions. A mistake in YAML is a value (`plan.outcome.Invalid`), not one of them.
 
 * LlamaHaloError
   x ClusterError          the API server answered with an error status
-    - CertificateRefused  no answer at all: its certificate is not trusted
-    - Conflict            409: the object changed, or exists
-    - Gone                410: the version to go on from is no longer known
+    - CertificateRefused  no answer: its certificate is not trusted
+    - Conflict            409: the object changed, or already exists
+    - Gone                410: the resourceVersion has expired
     - NotFound            404
   x GGUFError             a model file cannot be used
-    - NotAGGUF            it is none, or of a version that llama.cpp does not read
-    - DamagedGGUF         it is cut, or says what cannot be so
-    - UnsupportedModel    it is whole, and llama.cpp would not serve it so
+    - NotAGGUF            it is not a GGUF, or llama.cpp does not read its version
+    - DamagedGGUF         it is truncated, or its values are impossible
+    - UnsupportedModel    it is intact, but llama.cpp cannot serve it this way
   x SchemaError           an API model has no structural schema
-  x SourceError           a model file cannot be read where it is said to be, for now
+  x SourceError           a model file cannot be read from its source
     - SourceMissing       there is no such file
-    - NotAllowed          the server wants another token, or other rights
-    - SourceChanged       its bytes are not those that were promised
-  x StoreError            a model file cannot be kept
-    - StoreFull           the disk would not hold it
-  x MalformedAnswer       a server's answer is not what its API has
-  x SettingsError         an environment variable of the operator cannot be used
+    - NotAllowed          the server requires another token, or more permissions
+    - SourceChanged       the file's bytes are not the expected ones
+  x StoreError            a model file cannot be stored
+    - StoreFull           the disk has too little free space
+  x MalformedAnswer       a server's answer does not have the shape of its API
+  x SettingsError         an environment variable of the operator is invalid or missing
   x CliError              a command cannot do what its arguments ask
-  x StartupError          the cluster lacks what the operator needs; the process ends
+  x StartupError          no cluster is configured, or it lacks what the operator needs
 """
 
 from __future__ import annotations
 
 
 class LlamaHaloError(Exception):
-    """The root of all of the project's exceptions."""
+    """Base class of the project's exceptions."""
 
 
 class ClusterError(LlamaHaloError):
@@ -48,11 +48,11 @@ class CertificateRefused(ClusterError):
 
 
 class Conflict(ClusterError):
-    """The object changed meanwhile, or exists already."""
+    """The object changed in the meantime, or already exists."""
 
 
 class Gone(ClusterError):
-    """The resourceVersion to go on from is no longer known: list again."""
+    """The resourceVersion has expired: list again."""
 
 
 class NotFound(ClusterError):
@@ -60,27 +60,27 @@ class NotFound(ClusterError):
 
 
 class GGUFError(LlamaHaloError):
-    """A model file cannot be used; the message says what was seen in it."""
+    """A model file cannot be used; the message describes the problem in the file."""
 
 
 class NotAGGUF(GGUFError):
-    """The file is no GGUF, or of a version that llama.cpp does not read."""
+    """The file is not a GGUF, or llama.cpp does not read its version."""
 
 
 class DamagedGGUF(GGUFError):
-    """The file is cut, or says of itself what cannot be so."""
+    """The file is truncated, or its header has impossible values."""
 
 
 class UnsupportedModel(GGUFError):
-    """The file is whole, and llama.cpp would not serve it, or not with these settings."""
+    """The file is intact, but llama.cpp cannot serve it, or not with these settings."""
 
 
 class SchemaError(LlamaHaloError):
-    """An API model uses a type that a structural schema cannot say."""
+    """An API model uses a type that a structural schema cannot express."""
 
 
 class SourceError(LlamaHaloError):
-    """A model file cannot be read where it is said to be; unless a child says more, try again."""
+    """A model file cannot be read from its source."""
 
 
 class SourceMissing(SourceError):
@@ -88,32 +88,32 @@ class SourceMissing(SourceError):
 
 
 class NotAllowed(SourceError):
-    """The server wants another token, or the token's owner other rights."""
+    """The server requires another token, or the token's owner needs more permissions."""
 
 
 class SourceChanged(SourceError):
-    """The bytes are not those that were promised: by a checksum, or when the file was inspected."""
+    """The file differs from its checksum, or from the file that was inspected."""
 
 
 class StoreError(LlamaHaloError):
-    """A model file cannot be kept in the store."""
+    """A model file cannot be stored."""
 
 
 class StoreFull(StoreError):
-    """The disk of the store would not hold the file."""
+    """The store's disk has too little free space for the file."""
 
 
 class MalformedAnswer(LlamaHaloError):
-    """A server's answer is not what its API has."""
+    """A server's answer does not have the shape of its API."""
 
 
 class SettingsError(LlamaHaloError):
-    """An environment variable of the operator cannot be used."""
+    """An environment variable of the operator is invalid, unknown or missing."""
 
 
 class CliError(LlamaHaloError):
-    """A command cannot do what its arguments ask: of a file, a cluster, or a model."""
+    """A command cannot do what its arguments ask, because of a file, the cluster, or a model."""
 
 
 class StartupError(LlamaHaloError):
-    """The cluster lacks what the operator needs."""
+    """No cluster is configured, or it lacks what the operator needs."""

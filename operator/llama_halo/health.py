@@ -17,7 +17,11 @@ async def serve_health(
     stuck_seconds: Callable[[], float],
     not_ready: Callable[[], str],
 ) -> web.AppRunner:
-    """Start the server and return it; `not_ready` says why, and nothing when all is well."""
+    """Start the server and return its runner.
+
+    `/healthz` fails when `stuck_seconds` exceeds `STUCK_SECONDS`. `/readyz` fails when `not_ready`
+    returns a reason.
+    """
 
     async def healthz(_: web.Request) -> web.Response:
         stuck = stuck_seconds()

@@ -11,7 +11,7 @@ _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskN
 
 
 class JsonFormatter(logging.Formatter):
-    """One line for each record: time, level, logger, message, and the record's own fields."""
+    """Formats a record as one JSON object: time, level, logger, message, extra fields, error."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
@@ -27,7 +27,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure_logging(level: str) -> None:
-    """Send all logs to standard output as JSON; libraries only from warnings up."""
+    """Log to standard output as JSON; `level` is ours, libraries log warnings and above."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)

@@ -49,7 +49,7 @@ class OperatorMetrics:
         self._states: dict[Key, str] = {}
         self._memory = Gauge(
             "llama_halo_node_gpu_memory_bytes",
-            "GPU memory of a node: its budget, and what models hold of it.",
+            "GPU memory of a node: its budget, and what models hold.",
             ["node", "what"],
             registry=self.registry,
         )
@@ -81,7 +81,7 @@ class OperatorMetrics:
         ).set_function(oldest_seconds)
 
     def observe_tasks(self, tasks: Callable[[], float]) -> None:
-        """Publish how many asyncio tasks there are: a number that grows is a leak."""
+        """Publish the number of asyncio tasks; steady growth means a leak."""
         Gauge(
             "llama_halo_tasks", "asyncio tasks of the operator.", registry=self.registry
         ).set_function(tasks)
@@ -103,7 +103,7 @@ class OperatorMetrics:
             self._states[key] = reason
 
     def memory(self, nodes: Mapping[str, tuple[int, int]]) -> None:
-        """Publish GPU memory by node, MiB: budget, and what is held."""
+        """Publish the GPU memory of each node; `nodes` maps a name to (budget, held) in MiB."""
         for name in self._nodes - nodes.keys():
             for kind in ("budget", "held"):
                 self._memory.remove(name, kind)
@@ -113,15 +113,15 @@ class OperatorMetrics:
         self._nodes = set(nodes)
 
     def unloaded(self, key: Key) -> None:
-        """Count that a model on demand was unloaded."""
+        """Count one unload of an on-demand model."""
         self._unloads.labels(key.namespace, key.name).inc()
 
     def downloaded(self, key: Key, received: int) -> None:
-        """Publish how far a download is."""
+        """Publish the bytes that a model's download has received so far."""
         self._downloaded.labels(key.namespace, key.name).set(received)
 
     def forget(self, key: Key) -> None:
-        """Drop the series of a resource that is gone."""
+        """Drop the series of a deleted resource."""
         state = self._states.pop(key, None)
         if state is not None:
             self._state.remove(key.namespace, key.name, state)

@@ -1,6 +1,6 @@
-"""What must be true of the cluster before the operator starts: CRDs current, permissions there.
+"""Checks before the operator starts: current CRDs, and the permissions that it needs.
 
-Each failure ends the process with a sentence that says what to apply.
+Each failed check raises `StartupError`, whose message names what to apply.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ async def check_permissions(cluster: KubeApi, namespace: str) -> None:
     }
     status = (await cluster.create(_RULES_REVIEW, None, body))["status"]
     if status.get("incomplete"):
-        return  # an authorizer that cannot list its rules: refusals will name themselves
+        return  # the authorizer cannot list its rules; a missing verb shows when a request fails
     rules = status.get("resourceRules", [])
     missing = [
         f"{verb} {resource.plural}.{resource.group}".rstrip(".")

@@ -1,6 +1,6 @@
 """The operator process: a reflector for each watched kind, the queue's workers, the health server.
 
-The order of a start is here: what the cluster must have, the identity Lease, the lists, the work.
+It starts in this order: check CRDs and permissions, list all kinds, claim the identity Lease, work.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ OWN_LABEL = f"{MANAGED_BY}={PART_OF}"
 
 
 class Operator:
-    """One run of the operator; `why_not_ready` is empty while it does its work."""
+    """One run of the operator, from the startup checks until it stops."""
 
     def __init__(self, cluster: KubeClient, settings: Settings) -> None:
         self._settings = settings
@@ -64,18 +64,19 @@ class Operator:
         self._other = ""
 
     def why_not_ready(self) -> str:
-        """Return what keeps the operator from its work."""
+        """Return why the operator does not work; empty while it does."""
         if self._other:
             return (
-                f"another operator acts: {self._other}; if there is none, restart this one"
-                f" (kubectl -n {self._settings.own_namespace} rollout restart deployment)"
+                f"another instance holds the identity Lease: {self._other}; if that one no"
+                " longer runs, restart this one (kubectl -n"
+                f" {self._settings.own_namespace} rollout restart deployment)"
             )
         return self._unfit or next(
             (reflector.broken for reflector in self._reflectors if reflector.broken), ""
         )
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Start, work until told to stop; what ends one part unexpectedly ends all."""
+        """Work until `stop` is set. If a task fails, cancel the others and raise its error."""
         health = await serve_health(
             self._settings.port,
             registry=self._metrics.registry,
@@ -97,7 +98,7 @@ class Operator:
     async def _work(self) -> None:
         await self._until_fit()
         self._unfit = ""
-        log.info("the operator works", extra={"models": len(self._state.cache.all("LlamaModel"))})
+        log.info("operator started", extra={"models": len(self._state.cache.all("LlamaModel"))})
         settings = self._settings
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._state.changes.run())
@@ -123,16 +124,14 @@ class Operator:
             )
 
     async def _until_fit(self) -> None:
-        """Try to start until the cluster has what the operator needs, and say what it lacks."""
+        """Retry the start until it succeeds; log each new reason and report it on `/readyz`."""
         while True:
             try:
                 await self._start()
             except StartupError as error:
                 reason = str(error)
             except (ClusterError, *REQUEST_ERRORS) as error:
-                reason = (
-                    f"the API server does not answer as it should: {error or type(error).__name__}"
-                )
+                reason = f"the request to the API server failed: {error or type(error).__name__}"
             else:
                 return
             if reason != self._unfit:
@@ -148,15 +147,16 @@ class Operator:
         self._reflectors = self._make_reflectors()
         for reflector in self._reflectors:
             await reflector.list()
-        # Whether such a model runs was not known yet when it was listed.
+        # The demand of a model with a chat template depends on its pods and Jobs, which may have
+        # been listed after it.
         for cr in state.cache.all(LLAMAMODEL.kind):
             if template_key(cr):
                 refresh_demand(state, key_of(cr))
-        # Last: an operator that cannot start must not send one that works to rest.
+        # Claim last: an operator that cannot start must not put a working one on standby.
         await leader.claim(state.cluster, settings.own_namespace, settings.identity)
 
     def _make_reflectors(self) -> list[Reflector]:
-        """Return one for each watched kind and served namespace."""
+        """Return one reflector for each watched kind and served namespace."""
         return [
             Reflector(
                 self._state.cluster,
@@ -180,16 +180,18 @@ class Operator:
         self._state.pollers.queue.retry_failed()
 
     def _acts(self, other: str | None) -> None:
-        """Rest while another operator acts, and act again when the Lease is ours again."""
+        """Pause the queues while `other` holds the identity Lease; resume when it is None."""
         queues = (self._queue, self._state.placement.unload_queue, self._state.verification.queue)
         if other is not None and not self._queue.paused:
             for queue in queues:
                 queue.paused = True
-            log.warning("another operator acts, this one rests", extra={"holder": other})
+            log.warning(
+                "another instance holds the identity Lease; standing by", extra={"holder": other}
+            )
         elif other is None and self._queue.paused:
             for queue in queues:
                 queue.resume()
-            log.warning("the identity Lease is ours again, this operator acts")
+            log.warning("this instance holds the identity Lease again; resuming")
         self._other = other or ""
 
 

@@ -181,7 +181,7 @@ def test_two_operators_side_by_side_do_the_work_of_one(
     soak: Soak,
 ) -> None:
     older, newer = operators.start(), operators.start()
-    eventually(lambda: "another operator acts" in older.why_not_ready())
+    eventually(lambda: "another instance holds the identity Lease" in older.why_not_ready())
     before, since = pods(api, namespaces), now()
     edited: list[str] = []
     chosen = random.Random(2)  # noqa: S311
@@ -202,7 +202,7 @@ def test_without_an_api_server_it_waits_and_starts_when_there_is_one(
     processes.stop(plane.layout, "kube-apiserver", grace_seconds=0)
     operator = operators.start(ready=False)
     eventually(
-        lambda: "the API server does not answer as it should" in operator.why_not_ready(),
+        lambda: "the request to the API server failed" in operator.why_not_ready(),
         seconds=30,
     )
     plane.up()

@@ -110,7 +110,7 @@ class TestModel:
                     message(llama_model) for llama_model in api.list("LlamaModel", namespace)
                 }
             assert most == 1
-            assert any("waits for its turn" in item for item in report), report
+            assert any("waits for its rollout turn" in item for item in report), report
             for name in names:
                 wait_ready(api, namespace, name)
         finally:
@@ -150,7 +150,7 @@ class TestModel:
     ) -> None:
         api.create(model(namespace, mode="Embedding", draft={"mtp": {}}))
         resource = wait_state(api, namespace, "coder", "InvalidSpec")
-        assert message(resource).startswith("spec.draft: mode Embedding writes no text")
+        assert message(resource).startswith("spec.draft: mode Embedding generates no text")
         conditions = {
             condition["type"]: condition["status"] for condition in resource["status"]["conditions"]
         }
@@ -328,7 +328,7 @@ class TestProcess:
         old.wait_ready()
         new = start_operator()
         new.wait_ready()
-        eventually(lambda: "another operator acts" in old.why_not_ready())
+        eventually(lambda: "another instance holds the identity Lease" in old.why_not_ready())
         api.apply(model(namespace))
         wait_ready(api, namespace, "coder")
         assert new.is_ready()

@@ -91,7 +91,7 @@ def test_a_model_that_is_used_or_suspended_is_not_put_to_sleep(
         eventually(lambda: any(told_text in line for line in stream.lines), seconds=60)
         eventually(lambda: ready(kube.get("llamamodel/sleeper"))[1] == "Serving")
         output = halo(environment, "sleep", "sleeper", "-n", NAMESPACE, status=1)
-        assert "somebody uses sleeper" in output
+        assert "sleeper is in use" in output
         assert not any("event: error" in line for line in stream.lines)
     suspend = ("patch", "llamamodel/sleeper", "--type=merge", "--patch")
     kube(*suspend, json.dumps({"spec": {"suspend": True}}))
@@ -140,7 +140,7 @@ def test_the_doctor_reads_what_the_node_agent_saw(environment: Environment) -> N
     # Asked for by its name it counts; of all nodes those of another kind do not.
     assert "problem: gpu" in halo(environment, "doctor", "--nodes", "halo-1", status=1)
     value = halo(environment, "doctor", "--nodes", "nobody", status=1)
-    assert "there is no node nobody" in value
+    assert "no such node: nobody" in value
 
 
 def test_it_is_a_plugin_of_kubectl(kube: Kubectl, environment: Environment) -> None:

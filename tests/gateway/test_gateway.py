@@ -199,9 +199,9 @@ class TestAnthropic:
     @pytest.mark.parametrize(
         ("model", "says"),
         [
-            ("away", "does not answer now: Loading"),
-            ("missing", "there is no LlamaModel nobody in namespace gateway (yet)"),
-            ("broken", "does not take connections"),
+            ("away", "is not available now: Loading"),
+            ("missing", "LlamaModel nobody does not exist in namespace gateway (yet)"),
+            ("broken", "refuses connections"),
         ],
     )
     def test_a_model_that_does_not_answer_is_503_and_worth_a_retry(

@@ -303,9 +303,9 @@ def test_a_provider_whose_key_is_away_is_told_and_covered_for(world: World) -> N
 @every_protocol
 def test_one_that_dies_in_the_middle_is_told_as_that(world: World, protocol: str) -> None:
     world[protocol].mode = "die"
-    with pytest.raises(openai.APIError, match="middle of the answer"):
+    with pytest.raises(openai.APIError, match="before the answer was complete"):
         list(world.openai.chat.completions.create(model=protocol, messages=QUESTION, stream=True))
-    with pytest.raises(anthropic.InternalServerError, match="middle of the answer"):
+    with pytest.raises(anthropic.InternalServerError, match="before the answer was complete"):
         world.anthropic.messages.create(model=protocol, max_tokens=9, messages=QUESTION)
 
 

@@ -197,7 +197,7 @@ def test_a_pipe_is_no_model(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     status, text = estimate(str(tmp_path / "pipe"))
     assert status == 1
-    assert "it is no file" in text
+    assert "not a regular file" in text
 
 
 def heads_of(metadata: dict[str, Any]) -> object:

@@ -1,4 +1,4 @@
-"""The affinity of a pod: as Kubernetes has it, with the part about nodes in types of ours."""
+"""A pod's affinity as Kubernetes has it; only node affinity is typed, the rest passes unchanged."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""pydantic models -> CustomResourceDefinitions, strictly: an unknown schema keyword is an error.
+"""Converts pydantic models into CustomResourceDefinitions.
 
-Structural schemas know no $ref, no null and no additionalProperties: false, so those are resolved
-here; everything that would be silently lost raises `SchemaError`.
+Structural schemas have no $ref, no null and no `additionalProperties: false`, so those are resolved
+here. A keyword without a structural form raises `SchemaError`, so that none is lost silently.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def _convert(schema: dict[str, Any], definitions: dict[str, Any], path: str) -> 
 
 
 def _merged_rules(target: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
-    """Return what a field adds to the model that it refers to; CEL rules add up."""
+    """Return the keywords of a field, with its CEL rules appended to those of its model."""
     rules = "x-kubernetes-validations"
     if rules in target and rules in extra:
         return {**extra, rules: target[rules] + extra[rules]}
@@ -94,7 +94,7 @@ def _without_any_of(schema: dict[str, Any], path: str) -> dict[str, Any]:
 
 
 def _int_or_string(variants: list[dict[str, Any]]) -> dict[str, Any]:
-    """Bounds of each side hold for that side only, so they become CEL rules or patterns."""
+    """Return an int-or-string schema; bounds of one type become CEL rules or patterns."""
     number = next(variant for variant in variants if variant["type"] == "integer")
     text = next(variant for variant in variants if variant["type"] == "string")
     out: dict[str, Any] = {"x-kubernetes-int-or-string": True}
@@ -242,7 +242,7 @@ def _crd(  # noqa: PLR0913  (one table of what differs between the two kinds)
                     "kind": {"type": "string"},
                     "metadata": {"type": "object"},
                     "spec": structural(spec),
-                    # Without the default kstatus takes an object that nobody looked at for healthy.
+                    # Without the default, kstatus takes an object without a status for healthy.
                     "status": {**structural(status), "default": {"observedGeneration": -1}},
                 },
             }

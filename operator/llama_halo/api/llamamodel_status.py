@@ -1,4 +1,4 @@
-"""The status of a LlamaModel: what the operator saw and did."""
+"""The status of a LlamaModel: what the operator observed and did."""
 
 from __future__ import annotations
 

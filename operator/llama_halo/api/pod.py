@@ -1,4 +1,4 @@
-"""What both kinds let a person add to their pods."""
+"""Options for pods that both kinds have."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ _SPELLINGS = {"Mib": "MiB", "Llm": "LLM", "Url": "URL"}
 
 
 def _camel(name: str) -> str:
-    """Return the YAML spelling of a field: camelCase, with units and initials as people write."""
+    """Return a field's name in YAML: camelCase, but a last word MiB, LLM or URL keeps its case."""
     word = to_camel(name)
     for ending, spelling in _SPELLINGS.items():
         if word.endswith(ending):
@@ -42,7 +42,7 @@ def rules(*validation: dict[str, str]) -> dict[str, Any]:
 
 
 def exactly_one(field: str, *members: str) -> dict[str, str]:
-    """Return the rule of a union by member presence."""
+    """Return the CEL rule that an object has exactly one of these members."""
     present = ", ".join(f"has(self.{member})" for member in members)
     return rule(
         f"[{present}].filter(x, x).size() == 1",
@@ -54,7 +54,7 @@ SET = {"x-kubernetes-list-type": "set"}
 
 
 def list_map(*keys: str) -> dict[str, Any]:
-    """Return the schema extension of a list whose items are told apart by these keys."""
+    """Return the schema extension of a list whose items are identified by these keys."""
     return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": list(keys)}
 
 
@@ -70,7 +70,7 @@ LabelValue = Annotated[
 ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][-A-Za-z0-9._:/@+]*$", max_length=253)]
 ModelPattern = Annotated[str, Field(pattern=r"^[A-Za-z0-9*][-A-Za-z0-9._:/@+*]*$", max_length=253)]
 DURATION = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"
-"""Go's, but for its signs and its units below a millisecond."""
+"""A Go duration without a sign and without units below a millisecond."""
 Duration = Annotated[str, Field(pattern=DURATION, max_length=32)]
 DecimalText = Annotated[str, Field(pattern=r"^-?[0-9]+(\.[0-9]+)?$", max_length=16)]
 QuantityText = Annotated[

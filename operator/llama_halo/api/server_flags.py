@@ -1,12 +1,12 @@
-"""llama-server's flags that `extraArgs` and `env` may not have, and the CEL rules that say so."""
+"""The flags and variables that `extraArgs` and `env` must not have, and the CEL rules for them."""
 
 from __future__ import annotations
 
 from llama_halo.api.schema import rule, rules
 
-# Removed upstream: a build that no longer knows one of them exits at once.
+# Removed upstream: a build that no longer knows one of them exits at start.
 REMOVED_FLAGS = ("--no-mmap", "--mmap", "--mlock", "-dio", "--direct-io", "--no-direct-io")
-# Set from typed fields or needed as they are: a second value would make the status untrue.
+# Set from typed fields, or needed as they are: a second value would make the status wrong.
 OWNED_FLAGS = {
     "-m": "source",
     "--model": "source",
@@ -82,14 +82,14 @@ OWNED_ENV = (
     "LLAMA_ARG_MMPROJ_URL",
     "LLAMA_ARG_SPEC_DRAFT_MODEL",
     "LLAMA_ARG_SPEC_DRAFT_HF_REPO",
-    # With a key every request through a gateway would be refused: it sends none yet.
+    # With a key, llama-server would refuse every request of a gateway, which sends none yet.
     "LLAMA_API_KEY",
 )
 
 
 def _flag_rule(flags: tuple[str, ...], advice: str) -> dict[str, str]:
     alternatives = ", ".join(f"'{flag}'" for flag in flags)
-    # llama-server takes --ctx_size for --ctx-size.
+    # llama-server accepts --ctx_size for --ctx-size.
     offends = f"a, a.split('=')[0].replace('_', '-') in [{alternatives}]"
     return rule(
         f"!self.exists({offends})",

@@ -1,1 +1,1 @@
-"""Model files, wherever they are: on disk, behind HTTP, on the Hub."""
+"""Reads, downloads and stores model files: on disk, behind HTTP, and on the Hugging Face Hub."""

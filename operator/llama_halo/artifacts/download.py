@@ -1,7 +1,7 @@
-"""Downloads one file into the store: resumed where it was left, verified, then renamed.
+"""Downloads one file into the store: resumes a partial download, verifies it, and renames it.
 
-What was received survives the process in the `.partial` file, whose size says where to go on. Its
-checksum is of everything, also of what an earlier process received.
+Received bytes survive the process in the `.partial` file, whose size is the offset to resume from.
+The checksum covers the whole file, including the bytes that an earlier process received.
 """
 
 from __future__ import annotations
@@ -30,31 +30,30 @@ log = logging.getLogger(__name__)
 
 CHUNK_BYTES = 2**20
 CHECKED_BYTES = 64 * 2**20
-"""After so many the disk is looked at again: other downloads fill it, too."""
+"""Bytes after which the free space is checked again: other downloads fill the disk, too."""
 STALLED_SECONDS, STALLED_BYTES = 120, 2**16
-"""A connection that brings less in so long is given up for a new one."""
+"""A connection that receives fewer bytes in this time is replaced by a new one."""
 PAUSES_SECONDS = (1, 2, 4, 8, 15, 30)
-"""Between tries that bring nothing; a try that does bring something starts the row anew."""
+"""Pauses between tries that receive nothing; a try that receives bytes starts over."""
 LONGEST_PAUSE_SECONDS = 120
-"""Whatever a server asks for with Retry-After."""
+"""Upper limit of a server's Retry-After."""
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file to download, and what is known of it beforehand."""
+    """A file to download, with the size and checksum that its inspection found."""
 
     url: str
     name: str
-    """Below the model's folder, the folders of its repository included."""
+    """Path below the model's folder, including the folders of its repository."""
     size: int
     sha256: str | None = None
     version: str = ""
-    """Its ETag or Last-Modified when it was inspected; nothing else tells of a change where there
-    is no checksum."""
+    """ETag or Last-Modified at the inspection; shows a change of a file without a checksum."""
 
 
 class Download:
-    """One file on its way into a folder whose lock is held."""
+    """The download of one file into a folder; the caller holds the folder's lock."""
 
     def __init__(self, file: RemoteFile, folder: Path, headers: Mapping[str, str]) -> None:
         self._file = file
@@ -65,10 +64,10 @@ class Download:
         self._digest = hashlib.sha256()
 
     def run(self) -> store.Manifest:
-        """Return the manifest of the finished file, downloading what is missing of it.
+        """Download the missing bytes; return the manifest of the finished file.
 
-        Raises `SourceError` and its children, and `StoreError`. Bytes that fail their checksum are
-        thrown away and fetched once more before that is an error.
+        Raises `SourceError`, its subclasses, and `StoreError`. A resumed file that fails its
+        checksum is downloaded once more before that is an error.
         """
         manifest = store.manifest_of(self._path)
         if manifest and self._file.sha256 in (None, manifest.sha256):
@@ -78,12 +77,12 @@ class Download:
         except OSError as error:
             raise self._of_disk(error) from error
         if not (self._file.sha256 or self._file.version):
-            self._partial.unlink(missing_ok=True)  # nothing tells whether it is the same file
+            self._partial.unlink(missing_ok=True)  # nothing shows whether it is the same file
         resumed = self._partial.exists()
         try:
             return self._once()
         except SourceChanged:
-            # What an earlier process left may be what is wrong, after a power cut for example.
+            # The bytes of an earlier process may be damaged, for example after a power cut.
             if not resumed or self._partial.exists():
                 raise
             log.warning("checksum differs, downloading once more", extra={"file": self._file.name})
@@ -112,7 +111,7 @@ class Download:
         return manifest
 
     def _receive(self, target: int) -> None:
-        """Ask for what is missing until nothing is."""
+        """Request the missing bytes until the file is complete."""
         failures = 0
         with connect() as client:
             while (have := os.fstat(target).st_size) < self._file.size:
@@ -132,9 +131,9 @@ class Download:
             )
 
     def _try(self, client: httpx.Client, target: int, have: int) -> tuple[str, float]:
-        """Ask once; return why it has to be asked again, and for how long the server wants peace.
+        """Send one request; return why to send another, and the seconds to wait for the server.
 
-        What no further try can mend is raised.
+        Raises an error that another request cannot fix.
         """
         try:
             self._ask(client, target, have)
@@ -147,7 +146,7 @@ class Download:
         return f"{self._name}: the connection was cut", 0.0
 
     def _ask(self, client: httpx.Client, target: int, have: int) -> None:
-        """Send one request for all from an offset, and keep what comes."""
+        """Request all bytes from an offset, and write them to the file."""
         asked = {"Range": f"bytes={have}-"} if have else {}
         if have and not self._file.sha256 and self._file.version.startswith('"'):
             asked["If-Range"] = self._file.version
@@ -159,13 +158,13 @@ class Download:
                 if start != have:
                     raise SourceError(f"{self._name}: the server does not send the range asked for")
             elif have:
-                # It ignores ranges: from the start, then.
+                # The server ignores ranges: start over.
                 os.ftruncate(target, 0)
                 self._digest, have = hashlib.sha256(), 0
             self._keep(response, target, have)
 
     def _keep(self, response: httpx.Response, target: int, have: int) -> None:
-        """Write what comes, in the order in which it is hashed."""
+        """Write and hash the received bytes; raises for too many bytes, and for too slow ones."""
         since, then = time.monotonic(), have
         for part in response.iter_raw():
             have += len(part)
@@ -182,7 +181,7 @@ class Download:
             if have - then >= STALLED_BYTES:
                 since, then = time.monotonic(), have
             elif time.monotonic() - since > STALLED_SECONDS:
-                raise _Passing(f"{self._name}: hardly anything comes any more")
+                raise _Passing(f"{self._name}: hardly any data arrives any more")
 
     def _check(self, response: httpx.Response) -> None:
         status = response.status_code
@@ -211,7 +210,7 @@ class Download:
 
 
 class _Passing(SourceError):
-    """What another try may not meet again; the server may say how long to leave it in peace."""
+    """An error that another try may not meet; `seconds` is the server's Retry-After."""
 
     def __init__(self, message: str, seconds: float = 0.0) -> None:
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""Brings a model's files into the store, and tells how far it is."""
+"""Downloads a model's files into the store, and serves the progress."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ SAMPLES = 15
 
 
 def fetch(root: Path, folder: str, files: Sequence[RemoteFile], headers: Mapping[str, str]) -> Json:
-    """Download what is missing of some files; return what is there then.
+    """Download the missing files; return the size and checksum of all.
 
-    Whoever comes second to a folder waits for the first, and finds its work done.
+    A second process for the same folder waits for the first, and then finds the files complete.
     """
     if not root.is_dir():
         raise StoreError(f"the store {root} is no folder")
@@ -41,7 +41,7 @@ def fetch(root: Path, folder: str, files: Sequence[RemoteFile], headers: Mapping
 
 
 class Progress:
-    """How much of the files is on the disk, whoever downloads them, and how fast that grows."""
+    """The bytes of the files on disk, whichever process downloads them, and their rate."""
 
     def __init__(self, target: Path, files: Sequence[RemoteFile]) -> None:
         self._paths = [target / file.name for file in files]
@@ -49,11 +49,11 @@ class Progress:
         self._samples: deque[tuple[float, int]] = deque(maxlen=SAMPLES)
 
     def sample(self) -> None:
-        """Look at the disk."""
+        """Measure the bytes on disk."""
         self._samples.append((time.monotonic(), sum(map(store.bytes_there, self._paths))))
 
     def to_json(self) -> Json:
-        """Return the progress; rate and remaining time only once something has come."""
+        """Return the progress, with rate and remaining time while bytes arrive."""
         self.sample()
         (start, first), (end, last) = self._samples[0], self._samples[-1]
         rate = int((last - first) / (end - start)) if end > start else 0
@@ -66,7 +66,7 @@ class Progress:
 
 @contextmanager
 def served(progress: Progress, port: int) -> Iterator[int]:
-    """Answer `/progress` while the files are fetched; gives the port."""
+    """Serve `/progress` within the context; yields the port."""
 
     class Handler(BaseHTTPRequestHandler):
         timeout = 10

@@ -1,4 +1,4 @@
-"""Requests for model files: one client, and what answers mean."""
+"""HTTP requests for model files, and the errors of their responses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from llama_halo.errors import NotAllowed, SourceError, SourceMissing
 TIMEOUT_SECONDS = 30
 MOST_REDIRECTS = 10
 REQUEST_ERRORS = (httpx.HTTPError, httpx.InvalidURL, OSError)
-"""What a request raises that gets no answer."""
+"""Exceptions of a request that gets no response."""
 _SPAN = re.compile(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18})$")
 _REASONS = {
     200: "the server ignores ranges, and would send the whole file: download it first",
@@ -29,7 +29,7 @@ _KINDS = {401: NotAllowed, 403: NotAllowed, 404: SourceMissing, 410: SourceMissi
 
 
 def connect() -> httpx.Client:
-    """Return a client that asks for files without a Content-Encoding."""
+    """Return a client that requests no Content-Encoding; raises `SourceError` for a bad proxy."""
     try:
         return httpx.Client(headers={"Accept-Encoding": "identity"}, timeout=TIMEOUT_SECONDS)
     except (ValueError, ImportError) as error:
@@ -40,9 +40,9 @@ def connect() -> httpx.Client:
 def get(
     client: httpx.Client, url: str, secrets: Mapping[str, str], **headers: str
 ) -> Iterator[httpx.Response]:
-    """Ask for a file, following redirects; secret headers go to the first host only.
+    """Request a file, and follow redirects; secret headers go to the first host only.
 
-    httpx keeps all headers but Authorization when it follows a redirect to another host.
+    httpx itself drops only Authorization when it follows a redirect to another host.
     """
     start = here = httpx.URL(url)
     for _ in range(MOST_REDIRECTS):
@@ -60,14 +60,14 @@ def get(
 
 
 def refusal(name: str, response: httpx.Response) -> SourceError:
-    """Return the error for an answer that does not bring the file."""
+    """Return the error for a response without the file."""
     status = response.status_code
     reason = _REASONS.get(status, f"the server answered {status}")
     return _KINDS.get(status, SourceError)(f"{name}: {reason}")
 
 
 def content_span(name: str, response: httpx.Response) -> tuple[int, int]:
-    """Return where the sent range begins, and the size of the whole file."""
+    """Return the start of the range that was sent, and the size of the whole file."""
     span = _SPAN.match(response.headers.get("Content-Range", ""))
     if span is None or response.headers.get("Content-Encoding", "identity") != "identity":
         raise SourceError(f"{name}: the server does not send the range asked for")
@@ -75,13 +75,13 @@ def content_span(name: str, response: httpx.Response) -> tuple[int, int]:
 
 
 def version(response: httpx.Response) -> str:
-    """Return what changes when the file does, empty when the server says nothing of the kind."""
+    """Return the response's ETag or Last-Modified, empty if it has neither."""
     validator = response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
     return validator[:200]
 
 
 def shown(url: str) -> str:
-    """Return a URL without what may be secret in it."""
+    """Return a URL for messages, without user, password and query."""
     try:
         parts = urlsplit(url)
     except ValueError:

@@ -1,7 +1,7 @@
-"""The Hugging Face Hub: which bytes a revision names, and where they are.
+"""The Hugging Face Hub: resolves revisions to commits, and files to sizes, checksums and URLs.
 
-Two of its routes are all that is needed, so its own client library, with a second HTTP stack, is
-not: `docs/design/20261125-files.md`. The variables are the library's: HF_ENDPOINT and HF_TOKEN.
+This takes two of the Hub's routes, so the Hub's client library with its second HTTP stack is not
+used: `docs/design/20261125-files.md`. HF_ENDPOINT and HF_TOKEN are the library's variables.
 """
 
 from __future__ import annotations
@@ -35,23 +35,23 @@ class Place:
 
     @property
     def url(self) -> str:
-        """Where the Hub (or HF_ENDPOINT) serves the file, by a redirect."""
+        """The file's URL on the Hub (or HF_ENDPOINT), which may redirect."""
         revision = quote(self.revision, safe="")
         return f"{_endpoint()}/{self.repo}/resolve/{revision}/{quote(self.file)}"
 
 
 @dataclass(frozen=True)
 class Blob:
-    """A file's size and checksum, as the Hub keeps them."""
+    """A file's size and checksum, as the Hub reports them."""
 
     file: str
     size: int
     sha256: str | None
-    """None for the small files that are kept in Git itself."""
+    """None for small files, which the Hub stores in Git itself."""
 
 
 def parse(source: str) -> Place:
-    """Return the place that `hf:OWNER/NAME/PATH[@REVISION]` names."""
+    """Parse `hf:OWNER/NAME/PATH[@REVISION]`; raises `SourceError` for any other text."""
     where, _, revision = source.removeprefix("hf:").partition("@")
     parts = where.split("/")
     plain = re.fullmatch(r"[\w./@+ -]+", source[3:], re.ASCII)
@@ -61,17 +61,17 @@ def parse(source: str) -> Place:
 
 
 def authorization() -> dict[str, str]:
-    """Return the header for HF_TOKEN, none without one."""
+    """Return the header for HF_TOKEN, none without a token; raises `NotAllowed` for a bad one."""
     token = os.environ.get("HF_TOKEN", "").strip()
     if not token:
         return {}
     if not re.fullmatch(r"[!-~]+", token):
-        raise NotAllowed("HF_TOKEN has characters that no token has: set it anew")
+        raise NotAllowed("HF_TOKEN contains characters that no token has: set it again")
     return {"Authorization": f"Bearer {token}"}
 
 
 def at_commit(place: Place) -> Place:
-    """Return the place with the commit that its revision stands for now."""
+    """Return the place with its revision resolved to a commit."""
     revision = quote(place.revision, safe="")
     answer = _ask("GET", f"/api/models/{place.repo}/revision/{revision}", str(place))
     commit = answer.get("sha") if isinstance(answer, dict) else None
@@ -81,7 +81,7 @@ def at_commit(place: Place) -> Place:
 
 
 def blobs(place: Place, files: Sequence[str]) -> list[Blob]:
-    """Return what the Hub keeps under some paths of a repository's revision, in their order."""
+    """Return the files at the place's revision, in order; raises `SourceMissing`."""
     body = {"paths": list(files), "expand": False}
     path = f"/api/models/{place.repo}/paths-info/{quote(place.revision, safe='')}"
     answer = _ask("POST", path, str(place), body)
@@ -106,7 +106,7 @@ def _blob(entry: Json) -> Blob:
 def _ask(method: str, path: str, name: str, body: Json = None) -> Json:
     try:
         with connect() as client:
-            # A repository that was renamed is a redirect.
+            # The Hub redirects requests for a renamed repository.
             response = client.request(
                 *(method, _endpoint() + path),
                 json=body,
@@ -118,13 +118,13 @@ def _ask(method: str, path: str, name: str, body: Json = None) -> Json:
             try:
                 return response.json()
             except ValueError as error:
-                raise SourceError(f"{name}: the Hub's answer is no JSON: {error}") from error
+                raise SourceError(f"{name}: the Hub's answer is not JSON: {error}") from error
     except REQUEST_ERRORS as error:
         raise SourceError(f"{name}: {str(error)[:200] or type(error).__name__}") from error
 
 
 def _refusal(name: str, response: httpx.Response) -> SourceError:
-    """Return the error that the Hub's own code names; for strangers it calls missing 401."""
+    """Return the error for the Hub's error code; without a token, a missing repository is a 401."""
     code = response.headers.get("X-Error-Code", "")
     if code == "GatedRepo":
         return NotAllowed(

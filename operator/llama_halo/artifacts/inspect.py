@@ -1,6 +1,6 @@
-"""What a source is: the header's profile, and which bytes exactly are meant by it.
+"""Inspects a source: reads its header, and identifies its exact bytes.
 
-The answer travels in a container's termination message, and comes back to `fetch` as arguments.
+The result goes into the container's termination message; `fetch` gets it back as arguments.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from llama_halo.gguf.whisper import WHISPER
 Json = dict[str, Any]
 MODEL = "model"
 KINDS = (MODEL, companions.PROJECTOR, companions.ADAPTER, WHISPER)
-"""What a file can have to be."""
+"""The kinds of file that a caller can require."""
 DIGITS = 16
 
 
 @dataclass(frozen=True)
 class HubSource:
-    """A file of a repository at a revision; of a sharded model, its first file."""
+    """A file of a repository at a revision; for a sharded model, its first file."""
 
     place: hub.Place
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """What its downloads need to be allowed."""
+        """The headers that authorize its downloads."""
         return hub.authorization()
 
     def inspect(self, kind: str) -> Json:
@@ -64,7 +64,10 @@ class HubSource:
         }
 
     def files(self, shards: int, version: str, sha256: str | None) -> list[RemoteFile]:
-        """Return what to download; the place has a commit, whose checksums must be as inspected."""
+        """Return the files to download; the place's revision is a commit.
+
+        Raises `SourceChanged` if the Hub's checksums differ from the inspected one.
+        """
         blobs = hub.blobs(self.place, shard_files(self.place.file, shards))
         checksums = [blob.sha256 or "" for blob in blobs]
         if sha256 and combined_checksum(checksums) != sha256:
@@ -85,14 +88,14 @@ class HubSource:
 
 @dataclass(frozen=True)
 class UrlSource:
-    """A file behind a URL, with a checksum or without."""
+    """A file behind a URL, with or without a checksum."""
 
     url: str
     headers: Mapping[str, str]
     sha256: str | None = None
 
     def inspect(self, kind: str) -> Json:
-        """Read the header, and what tells this file from another under the same URL."""
+        """Read the header, and the version that identifies the file under its URL."""
         about, files = read_source(self.url, self.url.partition("?")[0], kind, self.headers)
         if self.sha256 and len(files) > 1:
             raise UnsupportedModel(
@@ -114,7 +117,7 @@ class UrlSource:
         }
 
     def files(self, shards: int, version: str, sha256: str | None) -> list[RemoteFile]:
-        """Return what to download, when it is what was inspected."""
+        """Return the files to download; raises `SourceChanged` if they are not as inspected."""
         files = [self._read_part(url) for url in shard_files(self.url, shards)]
         if version and not self.sha256 and versions(files) != version:
             raise SourceChanged(
@@ -139,14 +142,13 @@ class UrlSource:
 
 @dataclass(frozen=True)
 class LocalSource:
-    """A file that is in the store already; it is not verified, for nothing says what it should
-    be."""
+    """A file that is already in the store; it has no checksum to verify."""
 
     store: Path
     path: str
 
     def inspect(self, kind: str) -> Json:
-        """Read the header where the file is."""
+        """Read the header in the store; raises `SourceError` for a file outside of it."""
         whole = self.store / self.path
         if not whole.exists():
             raise SourceMissing(f"there is no {self.path} in the store")
@@ -166,7 +168,7 @@ class LocalSource:
 def read_source(
     source: str, file: str, kind: str, headers: Mapping[str, str] | None = None
 ) -> tuple[Json, list[FileFacts]]:
-    """Return what is kept of a file's header, and what its files are."""
+    """Return the JSON of a source's header, and the facts of its files."""
     if kind == WHISPER:
         companion, facts = read_whisper(source, headers)
         return {"companion": companions.to_json(companion)}, facts
@@ -175,9 +177,9 @@ def read_source(
 
 
 def header_entry(header: Header, file: str, kind: str) -> Json:
-    """Return what is kept of a header, by what the file has to be: a model, or what goes with one.
+    """Return the JSON of a header: `profile` for a model, `companion` for any other kind.
 
-    Raises `UnsupportedModel` when it is something else.
+    Raises `UnsupportedModel` when the file is of another kind.
     """
     try:
         if kind == MODEL:
@@ -188,20 +190,20 @@ def header_entry(header: Header, file: str, kind: str) -> Json:
 
 
 def file_name(url: str) -> str:
-    """Return the file's name in the store: the last part of the path, with harmless letters."""
+    """Return the file's name in the store: the last part of the path, without unsafe characters."""
     last = url.partition("?")[0].partition("#")[0].rpartition("/")[2]
     return re.sub(r"[^A-Za-z0-9._-]", "_", last).lstrip(".")[-200:] or "model.gguf"
 
 
 def combined_checksum(checksums: Sequence[str]) -> str:
-    """Return one checksum for several; that of a single file stays as it is."""
+    """Return one SHA-256 for several checksums; a single SHA-256 stays as it is."""
     if len(checksums) == 1 and len(checksums[0]) == 64:
         return checksums[0]
     return hashlib.sha256("\n".join(checksums).encode()).hexdigest()
 
 
 def versions(files: Sequence[FileFacts]) -> str:
-    """Return what tells of a change of any of the files; empty where one of them says nothing."""
+    """Return one version for all files; empty if any of them has none."""
     file_versions = [file.version for file in files]
     if not all(file_versions):
         return ""

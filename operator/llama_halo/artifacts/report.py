@@ -1,4 +1,4 @@
-"""A Job's last words: its result, or why there is none, as one JSON object."""
+"""A Job's termination message: its result or its error, as one JSON object."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 MOST_BYTES = 4096
-"""Kubernetes cuts a termination message there, which would leave no JSON."""
+"""Kubernetes truncates a longer termination message, which would break the JSON."""
 MOST_LETTERS = 800
 _REASONS: tuple[tuple[type[LlamaHaloError], str], ...] = (
     (NotAGGUF, "NotAGGUF"),
@@ -34,11 +34,11 @@ _REASONS: tuple[tuple[type[LlamaHaloError], str], ...] = (
     (StoreFull, "StoreFull"),
 )
 FINAL = (GGUFError, SourceChanged)
-"""Answers, if bad ones: asking again brings the same, so the Job is done."""
+"""Errors that a retry would only repeat: the Job succeeds with them."""
 
 
 def result(fields: Json) -> bytes:
-    """Return a result as bytes; one that is too long is an error, never cut."""
+    """Return a result as JSON; one that is too long becomes an error."""
     data = json.dumps(fields, separators=(",", ":")).encode()
     if len(data) > MOST_BYTES:
         return failure(
@@ -48,7 +48,7 @@ def result(fields: Json) -> bytes:
 
 
 def failure(error: LlamaHaloError) -> bytes:
-    """Return an error as bytes, with the reason that the status shows."""
+    """Return an error as JSON, with the reason that the status shows; a long message is cut."""
     reason = next((name for kind, name in _REASONS if isinstance(error, kind)), "Retrying")
     message = str(error)[:MOST_LETTERS]
     while True:
@@ -56,11 +56,11 @@ def failure(error: LlamaHaloError) -> bytes:
         data = json.dumps(report, separators=(",", ":")).encode()
         if len(data) <= MOST_BYTES:
             return data
-        message = message[: len(message) * 3 // 4]  # one letter may take six bytes
+        message = message[: len(message) * 3 // 4]  # one character may take six bytes
 
 
 def tell(data: bytes, path: Path) -> None:
-    """Leave the last words where the kubelet looks for them, and print them."""
+    """Write the termination message for the kubelet, and print it."""
     print(data.decode(), flush=True)
     try:
         path.write_bytes(data)

@@ -1,6 +1,6 @@
-"""Opens a model file for reading at any place: a path, a URL, or `hf:OWNER/REPO/FILE[@REVISION]`.
+"""Opens a model file for reading: a path, a URL, or `hf:OWNER/REPO/FILE[@REVISION]`.
 
-Of a remote file only what is asked for is fetched, by HTTP ranges. It knows nothing of Kubernetes.
+Only the requested bytes of a remote file are fetched, by HTTP range requests.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from llama_halo.gguf.header import Header, ReadAt, read_header
 from llama_halo.gguf.shards import combine, shard_names
 
 PATIENCE_SECONDS = 120
-"""For all that one range may take: a server can also send for ever."""
+"""Time limit of one range request: a server may send data for ever."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class ModelFile:
     size: int
     read_at: ReadAt
     version: str = ""
-    """Its ETag or Last-Modified, where it has one."""
+    """ETag or Last-Modified; empty if it has neither."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,9 @@ class FileFacts:
 def read_model(
     source: str, headers: Mapping[str, str] | None = None
 ) -> tuple[Header, list[FileFacts]]:
-    """Read the header of a model, and what its files are; of shards, all headers together.
+    """Read the header of a model, combined for all shards, and the facts of its files.
 
-    Raises `SourceError` when a file cannot be read, and `GGUFError` when it is no usable model.
+    Raises `SourceError` when a file cannot be read, and `GGUFError` when it is not a usable model.
     """
     first, facts = _read_one(source, headers)
     with _about(source):
@@ -70,14 +70,14 @@ def read_model(
 
 
 def read_model_header(source: str) -> Header:
-    """Read the header of a model; of a sharded one, all shards' headers together."""
+    """Read the header of a model, combined for all shards."""
     return read_model(source)[0]
 
 
 def read_whisper(
     source: str, headers: Mapping[str, str] | None = None
 ) -> tuple[Companion, list[FileFacts]]:
-    """Read what a model of whisper.cpp is, and what its one file is."""
+    """Read the header of a whisper.cpp model, and the facts of its only file."""
     with open_file(source, headers) as file, _about(source):
         companion = whisper.companion(file.read_at, file.size)
         return companion, [FileFacts(source, file.size, file.version)]
@@ -90,7 +90,7 @@ def _read_one(source: str, headers: Mapping[str, str] | None) -> tuple[Header, F
 
 @contextmanager
 def _about(source: str) -> Iterator[None]:
-    """Name the file in what is wrong with it."""
+    """Put the file's name into a `GGUFError`."""
     try:
         yield
     except GGUFError as error:
@@ -119,7 +119,7 @@ def _open_path(path: Path) -> Iterator[ModelFile]:
         raise SourceError(f"{str(path)!r}: no path has a NUL character")
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise SourceError(f"{path}: it is no file")
+            raise SourceError(f"{path}: it is not a regular file")
         with path.open("rb") as stream:
             size = os.fstat(stream.fileno()).st_size
 
@@ -146,7 +146,7 @@ def _open_url(url: str, name: str, headers: Mapping[str, str]) -> Iterator[Model
 
 @dataclass(frozen=True)
 class _Ranges:
-    """A remote file, of which only what is asked for is taken, whatever the server sends."""
+    """A remote file that is read by ranges; bytes beyond a range are discarded."""
 
     client: httpx.Client
     url: str
@@ -159,7 +159,7 @@ class _Ranges:
         span = f"bytes={offset}-{offset + count - 1}"
         with get(self.client, self.url, self.secrets, Range=span) as response:
             if response.status_code != 206:
-                # A server that ignores ranges would send the whole model: hang up.
+                # A server that ignores ranges would send the whole model: close the connection.
                 raise refusal(self.name, response)
             start, size = content_span(self.name, response)
             if start != offset:

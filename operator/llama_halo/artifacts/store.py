@@ -1,8 +1,8 @@
-"""The store: a folder of model files, each beside the manifest that says what was verified.
+"""The store: a folder of model files, each with a manifest of its verified checksum.
 
-A file's path names its bytes, and is never written twice: `hf/OWNER/REPO/DIGEST/FILE` and
-`http/DIGEST/FILE`. What is not finished is called `.partial`. One lock a folder: whoever holds it
-downloads into it.
+A file's path has a digest that identifies its bytes, and a finished file is not written again:
+`hf/OWNER/REPO/DIGEST/FILE` and `http/DIGEST/FILE`. An unfinished file ends in `.partial`. Each
+folder has one lock, and the lock's holder downloads into the folder.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from llama_halo.errors import StoreError, StoreFull
 
 MANIFEST, PARTIAL, LOCK = ".manifest.json", ".partial", ".lock"
 RESERVE_BYTES = 2**30
-"""Kept free: a full disk hurts everything else on the node."""
+"""Space to leave free: a full disk affects everything else on the node."""
 _ROOTS = {"hf": 4, "http": 2}
-"""Where downloads are, and how many parts of a path are its model's folder."""
+"""Folders of downloads, and the number of leading path parts that form a model's folder."""
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What was verified when a file was finished."""
+    """Source, checksum and size of a verified file."""
 
     source: str
     sha256: str
@@ -37,7 +37,7 @@ class Manifest:
 
 @dataclass(frozen=True)
 class StoredFile:
-    """One file of the store as `llama-halo store list` tells it."""
+    """One file of the store, as `llama-halo store list` shows it."""
 
     path: str
     """Relative to the store."""
@@ -47,7 +47,7 @@ class StoredFile:
 
 
 def manifest_of(file: Path) -> Manifest | None:
-    """Return the manifest of a finished file, None when it is not, or not as the manifest says."""
+    """Return the manifest of a finished file, None if there is none or the size differs."""
     try:
         manifest = Manifest(**json.loads(_beside(file, MANIFEST).read_text()))
         return manifest if file.stat().st_size == manifest.bytes else None
@@ -56,7 +56,7 @@ def manifest_of(file: Path) -> Manifest | None:
 
 
 def finish(partial: Path, file: Path, manifest: Manifest) -> None:
-    """Give a verified file its name; after a power cut both it and its manifest are there."""
+    """Rename a verified file, and write its manifest; both survive a power cut after this."""
     beside = _beside(file, MANIFEST)
     draft = beside.with_name(beside.name + PARTIAL)
     with draft.open("w") as stream:
@@ -69,20 +69,22 @@ def finish(partial: Path, file: Path, manifest: Manifest) -> None:
 
 
 def prepare_partial(file: Path) -> None:
-    """Make ready for a download: a file without its manifest is one that is still to be verified,
-    such as after a power cut between the two."""
+    """Create the folder, and make a file without a manifest a partial one.
+
+    A power cut in `finish` leaves such a file; it has to be verified again.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
     if file.exists():
         file.rename(partial_of(file))
 
 
 def partial_of(file: Path) -> Path:
-    """Return what a file is called until it is finished."""
+    """Return the path of a file until it is finished."""
     return _beside(file, PARTIAL)
 
 
 def bytes_there(file: Path) -> int:
-    """Return how much of a file is there, finished or not."""
+    """Return the bytes of a file on disk, finished or not."""
     for path in (file, partial_of(file)):
         with suppress(OSError):
             return path.stat().st_size
@@ -90,7 +92,7 @@ def bytes_there(file: Path) -> int:
 
 
 def ensure_free_space(store: Path, needed: int) -> None:
-    """Refuse what the disk would not hold; raises `StoreFull`."""
+    """Raise `StoreFull` unless the disk has `needed` bytes free, beyond the reserve."""
     usage = os.statvfs(store)
     free = usage.f_bavail * usage.f_frsize - RESERVE_BYTES
     if needed > free:
@@ -98,7 +100,7 @@ def ensure_free_space(store: Path, needed: int) -> None:
 
 
 def full(store: Path, needed: int, free: int) -> str:
-    """Return the sentence of a full disk."""
+    """Return the message for a full disk; `needed` and `free` are bytes."""
     return (
         f"the store {store} has {free / 2**30:.1f} GiB free beside a reserve of 1 GiB, and"
         f" {needed / 2**30:.1f} GiB are to come: remove files that no model uses (llama-halo store"
@@ -108,7 +110,7 @@ def full(store: Path, needed: int, free: int) -> str:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder's lock, waiting for it; it ends with the process, however that ends."""
+    """Wait for a folder's lock and hold it; the kernel releases it when the process ends."""
     try:
         lock = _lock(folder)
     except OSError as error:
@@ -118,7 +120,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def _lock(folder: Path) -> IO[str]:
-    """Wait for a folder's lock; a prune may remove it, and the folder, meanwhile."""
+    """Wait for a folder's lock; retry if a prune removed the lock or the folder meanwhile."""
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / LOCK).open("w")
@@ -150,7 +152,7 @@ def files(store: Path) -> list[StoredFile]:
 
 
 def remove(store: Path, file: StoredFile) -> bool:
-    """Remove a file, unless its folder is being downloaded into; tell whether it is gone."""
+    """Remove a file unless a download holds its folder's lock; tell whether the file is gone."""
     path, parts = store / file.path, Path(file.path).parts
     try:
         with store.joinpath(*parts[: _ROOTS[parts[0]]], LOCK).open("w") as lock:
@@ -161,7 +163,7 @@ def remove(store: Path, file: StoredFile) -> bool:
     except BlockingIOError:
         return False
     except FileNotFoundError:
-        pass  # it went with another one
+        pass  # it was removed with another file
     return True
 
 

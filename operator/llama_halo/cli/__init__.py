@@ -1,4 +1,4 @@
-"""The `llama-halo` command: one module per subcommand, imported only when it is asked for."""
+"""The `llama-halo` command: one module per subcommand, imported only when it runs."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from llama_halo.errors import LlamaHaloError
 COMMANDS = {
     "operator": "run the operator (in a cluster, or against KUBECONFIG)",
     "gateway": "run the gateway of one ModelRouter",
-    "status": "models, routers, nodes and what happened, in one look; -w: live",
+    "status": "show models, routers, nodes and recent events; -w: live",
     "chat": "talk to a model or through a router",
     "wake": "load a model now, and wait until it serves",
     "sleep": "unload a model that nobody uses",
-    "logs": "what the pods of a model or router say",
-    "estimate": "how much memory a model needs, from its file's header",
-    "node-agent": "publish what a node is and can hold",
-    "doctor": "what is wrong with a Strix Halo machine, and how to mend it",
-    "env": "what a client needs to use a router",
-    "catalog": "models for Strix Halo as resources, and what fits together",
-    "import": "the files of llama-swap, LiteLLM, Claude Code Router and others as resources",
-    "inspect": "what a source is: a Job's work",
-    "fetch": "download and verify a model: a Job's work",
+    "logs": "show the logs of the pods of a model or router",
+    "estimate": "show how much memory a model needs, from its file's header",
+    "node-agent": "publish a node's machine data and GPU memory budget",
+    "doctor": "find problems of a Strix Halo machine, and how to fix them",
+    "env": "print the settings that a client needs to use a router",
+    "catalog": "list models for Strix Halo as resources, and what fits together",
+    "import": "convert files of llama-swap, LiteLLM, Claude Code Router and others to resources",
+    "inspect": "read the header of a source (a Job runs this)",
+    "fetch": "download and verify a model (a Job runs this)",
     "store": "list a store of model files, remove what no model uses",
     "crds": "print or write the CustomResourceDefinitions",
 }
 
 _MODULES = {"import": "import_config"}
-"""Of commands that Python has a word for."""
+"""Modules of commands whose names are Python keywords."""
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,5 +1,8 @@
-"""What `llama-halo wake` and `llama-halo sleep` do: say on a model's Lease what a gateway or the
-operator would, or change its replicas, and wait for what comes of it."""
+"""The work of `llama-halo wake` and `llama-halo sleep`.
+
+For an on-demand model they write to its Lease, as a gateway or the operator does. For any other
+model they change its replicas. Then they wait for the result.
+"""
 
 from __future__ import annotations
 
@@ -23,13 +26,13 @@ Json = dict[str, Any]
 Act = Callable[["Target"], Awaitable[str]]
 SAY_SECONDS = 5.0
 ASK_SECONDS, MOST_ASKED = 5.0, 6
-"""Who was just answered counts as somebody who uses the model for a quarter of a minute."""
+"""Seconds of an attempt, and attempts: a model counts as busy for 15 s after its last request."""
 POLL_SECONDS = 0.5
 ENTRY = f"{GATEWAY_PREFIX}llama-halo-cli"
 
 
 class Target:
-    """One LlamaModel, as far as these commands go."""
+    """The LlamaModel of a command, and the command's deadline."""
 
     def __init__(self, cluster: KubeClient, namespace: str, name: str, timeout: float) -> None:
         self._cluster, self.namespace, self.name = cluster, namespace, name
@@ -52,19 +55,19 @@ class Target:
         await self._cluster.merge(*where, body, subresource="/scale")
 
     async def say(self, text: str | None) -> None:
-        """Say how many requests for the model are in flight here, as a gateway does."""
+        """Write an entry (COUNTER/IN_FLIGHT) on the Lease, as a gateway does; None removes it."""
         body = {"metadata": {"annotations": {ENTRY: text}}}
         await self._cluster.merge(LEASE, self.namespace, lease_name(self.name), body)
 
     async def phase(self) -> tuple[str, str]:
-        """Return the phase of its Lease and the Lease's version."""
+        """Return the Lease's phase and resourceVersion."""
         name = lease_name(self.name)
         metadata = (await self._cluster.get(LEASE, self.namespace, name))["metadata"]
         phase = (metadata.get("annotations") or {}).get(PHASE_ANNOTATION, "")
         return phase, metadata["resourceVersion"]
 
     async def move(self, model: Json, old: Phase, new: Phase) -> None:
-        """Write a phase as the operator does, if the Lease still has the old one."""
+        """Write the new phase as the operator does, if the Lease still has the old one."""
         phase, version = await self.phase()
         if phase != old:
             return
@@ -73,11 +76,11 @@ class Target:
         try:
             await self._cluster.apply(LEASE, body, manager=MANAGER)
         except Conflict:
-            return  # somebody wrote meanwhile, and has the word
+            return  # somebody else wrote in the meantime, and their phase stays
 
     async def look(self) -> tuple[Json, str]:
-        """Return the model and its state after a moment; tell each state that is new. Raises when
-        time is up."""
+        """Print the model's state if it is new, pause, and return the model and its state; raises
+        `CliError` at the deadline."""
         model = await self.model()
         ready = _ready(model)
         shown = f"{ready.get('reason', '')}: {ready.get('message', '')}"
@@ -107,16 +110,16 @@ def _on_demand(model: Json) -> bool:
 
 
 def _refuse_what_rests(model: Json, name: str) -> None:
-    """Raise for a model that nothing here can move."""
+    """Raise `CliError` for a stalled or suspended model."""
     stalled = condition(model.get("status") or {}, ConditionType.STALLED)
     if stalled.get("status") == "True":
-        raise CliError(f"{name} needs a person: {stalled['reason']}: {stalled['message']}")
+        raise CliError(f"{name} is stalled: {stalled['reason']}: {stalled['message']}")
     if model["spec"].get("suspend"):
         raise CliError(f"{name} is suspended (spec.suspend): the operator touches nothing")
 
 
 async def wake(target: Target) -> str:
-    """Load a model, and keep wanting it until it serves; return what to tell."""
+    """Load a model, and wait until it serves; return the message to print."""
     model = await target.model()
     _refuse_what_rests(model, target.name)
     if model["spec"].get("replicas", 1) == 0:
@@ -131,9 +134,11 @@ async def wake(target: Target) -> str:
                 counter, said_at = counter + 1, time.monotonic()
                 await target.say(f"{counter}/1")
             model, state = await target.look()
-            # What waits to roll until nobody wants it would wait for us.
+            # A rollout that waits for the model to be idle would wait for this command.
             if state == Reason.SERVING or (state == Reason.ROLLING and _answers(model)):
-                return f"{target.name} serves, until nobody has wanted it for its idleTimeout"
+                return (
+                    f"{target.name} serves; the operator unloads it after idleTimeout without use"
+                )
             _refuse_what_rests(model, target.name)
     finally:
         await target.say(None)
@@ -148,7 +153,7 @@ async def _until_it_serves(target: Target) -> None:
 
 
 async def sleep(target: Target) -> str:
-    """Unload a model that nobody uses; return what to tell."""
+    """Unload a model that nobody uses; return the message to print."""
     model = await target.model()
     state = _ready(model).get("reason")
     if state in (Reason.IDLE, Reason.STOPPED):
@@ -165,8 +170,11 @@ async def sleep(target: Target) -> str:
 
 
 async def _unload(target: Target, model: Json) -> None:
-    """Begin to unload as the operator does, who asks the server and has the last word; again, when
-    somebody was answered just now. Nothing of ours stays behind on the Lease."""
+    """Start an unload on the Lease; the operator then checks the server and decides.
+
+    Retries while the model counts as busy. If it stays loaded, restores the phase and raises
+    `CliError`.
+    """
     try:
         for _ in range(MOST_ASKED):
             await target.move(model, Phase.LOADED, Phase.UNLOADING)
@@ -177,11 +185,11 @@ async def _unload(target: Target, model: Json) -> None:
                     return
     finally:
         await target.move(model, Phase.UNLOADING, Phase.LOADED)
-    raise CliError(f"somebody uses {target.name}: it stays loaded")
+    raise CliError(f"{target.name} is in use: it stays loaded")
 
 
 async def _stop(target: Target, model: Json) -> str:
-    """Take a model that is always on to no replicas; what it is answering ends with its pods."""
+    """Scale an always-on model to zero replicas; its open requests end with its pods."""
     replicas = model["spec"].get("replicas", 1)
     await target.scale(0)
     while (await target.look())[1] != Reason.STOPPED:

@@ -1,4 +1,4 @@
-"""`llama-halo catalog [NAME…]`: models for Strix Halo as resources, and what fits together."""
+"""`llama-halo catalog [NAME…]`: print models for Strix Halo as resources, and whether they fit."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from llama_halo.plan.quantity import human_gib, mebibytes
 
 Json = dict[str, Any]
 USUAL_BUDGET = "104Gi"
-"""What a machine of 128 GB has for its GPU when some is left for the rest."""
+"""GPU memory of a machine of 128 GB that keeps some for everything else."""
 COMPUTE_MIB = 1024
-"""For the buffers of a large model's work, about; the operator computes it from the file."""
+"""Approximate compute buffers of a large model; the operator computes them from the file."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One model, as people run it."""
+    """One model with common settings."""
 
     name: str
     use: str
@@ -34,7 +34,7 @@ class Entry:
 
     @property
     def memory_mib(self) -> int:
-        """Of the GPU, about: what counts is the file's own header, once it is read."""
+        """Approximate GPU memory; the operator computes it from the file's header."""
         return round(self.file_gib * 1024) + self.context_mib + COMPUTE_MIB
 
     @property
@@ -64,7 +64,7 @@ def entries() -> list[Entry]:
 
 
 def run(argv: list[str]) -> int:
-    """Print the catalog, or the resources of some of it; 1 when those do not fit together."""
+    """Print the catalog, or the named models as resources; return 1 if they do not fit together."""
     arguments = _parser().parse_args(argv)
     budget_mib = _budget(arguments.budget)
     entries_by_name = {entry.name: entry for entry in entries()}
@@ -82,7 +82,7 @@ def run(argv: list[str]) -> int:
 
 
 def together(chosen: list[Entry], budget_mib: int) -> tuple[str, bool]:
-    """Return whether models fit on one machine at the same time, in a sentence."""
+    """Return advice for running the models on one machine, and whether they fit together."""
     limit = human_gib(budget_mib)
     too_large = [entry.name for entry in chosen if entry.memory_mib > budget_mib]
     if too_large:

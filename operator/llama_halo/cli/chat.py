@@ -22,7 +22,7 @@ _DIM, _PLAIN = ("\033[2m", "\033[0m") if sys.stdout.isatty() else ("", "")
 
 
 def run(argv: list[str]) -> int:
-    """Answer one question, or a conversation until the end of input."""
+    """Ask one question, or hold a conversation until the end of input."""
     arguments = _parser().parse_intermixed_args(argv)
     with asyncio.Runner() as runner:
         talk = runner.run(
@@ -41,7 +41,7 @@ def run(argv: list[str]) -> int:
 
 
 def _converse(runner: asyncio.Runner, talk: Conversation) -> None:
-    """Read a line, print an answer, again and again; an answer that fails ends nothing."""
+    """Read questions and print answers until the end of input; a failed answer does not end it."""
     while True:
         question = input("> ").strip()
         if not question:
@@ -62,7 +62,7 @@ class Conversation:
 
     @classmethod
     async def connect(cls, namespace: str, name: str, model: str | None) -> Conversation:
-        """Find a router of this name, or else a model."""
+        """Find a router with this name, else a model; raises `CliError` if there is neither."""
         cluster = await KubeClient.connect()
         try:
             if await _is_there(cluster, MODELROUTER, namespace, name):
@@ -82,7 +82,7 @@ class Conversation:
         await self._cluster.close()
 
     async def ask(self, question: str) -> None:
-        """Print an answer as it comes; a question that failed is as if it was never asked."""
+        """Print the answer as it arrives; a failed question is not kept, and raises `CliError`."""
         asked = [*self._messages, {"role": "user", "content": question}]
         body = {"model": self._model, "stream": True, "messages": asked}
         key = os.environ.get(KEY_VARIABLE)
@@ -114,7 +114,7 @@ async def _is_there(cluster: KubeClient, resource: Resource, namespace: str, nam
 
 
 def words_of(line: bytes) -> tuple[str, str]:
-    """Return the thoughts and the text that one line of a stream brings; raise for an error."""
+    """Return the thinking text and the text of one line of a stream; raises `CliError`."""
     if not line.startswith(b"data: {"):
         return "", ""
     chunk = json.loads(line.removeprefix(b"data: "))
@@ -128,7 +128,7 @@ def words_of(line: bytes) -> tuple[str, str]:
 
 
 def failure_message(error: Exception, service: str, has_key: bool) -> str:
-    """Return what to tell of a request that came to nothing: what was said, and what may help."""
+    """Return the message for a failed request, with a remedy where one is known."""
     message = f"{service} did not answer: {error}"
     if "no endpoints available" in str(error):
         return f"{service} has no pod that answers: llama-halo status says why"

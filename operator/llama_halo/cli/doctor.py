@@ -1,4 +1,4 @@
-"""`llama-halo doctor`: what is wrong with a Strix Halo machine, and how to mend it."""
+"""`llama-halo doctor`: find problems of a Strix Halo machine, and tell how to fix them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from llama_halo.node_agent.machine import Machine, read_machine
 
 
 def run(argv: list[str]) -> int:
-    """Look at this machine or at a cluster's nodes; the status is 1 when there is a problem."""
+    """Check this machine or nodes of a cluster; return 1 if there is a problem."""
     arguments = _parser().parse_args(argv)
     if arguments.nodes is None:
         name = os.environ.get("NODE_NAME") or os.uname().nodename
@@ -28,7 +28,7 @@ def run(argv: list[str]) -> int:
         print(json.dumps({name: _report(machine) for name, machine in machines.items()}, indent=2))
     else:
         print("\n\n".join(_findings_text(name, machine) for name, machine in machines.items()))
-    # Of all nodes those that are no Strix Halo are there for something else.
+    # A cluster may have other nodes: without names, only Strix Halo machines count.
     asked = arguments.nodes != []
     parts_to_inspect = [machine for machine in machines.values() if asked or machine.strix_halo]
     all_findings = (finding for machine in parts_to_inspect for finding in findings(machine))
@@ -51,7 +51,7 @@ def _findings_text(name: str, machine: Machine) -> str:
 
 
 def _summary(machine: Machine) -> str:
-    """Return a machine in one line, of what it tells."""
+    """Return one line with the values that the machine reports."""
     parts = [
         machine.board,
         f"Linux {machine.kernel}" if machine.kernel else "",
@@ -70,8 +70,8 @@ def _gib(mib: int) -> str:
 
 
 async def _of_the_cluster(names: set[str]) -> dict[str, Machine]:
-    """Return what node agents published, of all nodes or of those named."""
-    from llama_halo.kube.client import KubeClient  # noqa: PLC0415  (it takes a second)
+    """Return the machines that node agents published, of all nodes or of the named ones."""
+    from llama_halo.kube.client import KubeClient  # noqa: PLC0415  (the import takes a second)
 
     cluster = await KubeClient.connect()
     try:
@@ -85,7 +85,7 @@ async def _of_the_cluster(names: set[str]) -> dict[str, Machine]:
         for item in nodes
     }
     if missing := sorted(names - texts_by_node.keys()):
-        raise CliError(f"there is no node {', '.join(missing)}: kubectl get nodes lists them")
+        raise CliError(f"no such node: {', '.join(missing)}: kubectl get nodes lists them")
     machines = {
         name: _machine(text)
         for name, text in sorted(texts_by_node.items())
@@ -101,7 +101,7 @@ async def _of_the_cluster(names: set[str]) -> dict[str, Machine]:
 
 
 def _machine(text: str) -> Machine:
-    """Read an annotation; what another version wrote beside what is known here is left out."""
+    """Read an annotation; fields that only another version knows are ignored."""
     field_names = {field.name for field in fields(Machine)}
     try:
         return Machine(

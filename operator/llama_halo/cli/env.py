@@ -1,4 +1,4 @@
-"""`llama-halo env ROUTER`: what a client needs to use a router, to be evaluated or saved."""
+"""`llama-halo env ROUTER`: print the settings that a client needs, for `eval` or a file."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from llama_halo.plan.engines.choice import engine_of
 
 Json = dict[str, Any]
 AUTO = "default"
-"""The name that lets the task decide."""
+"""The name for which the router's routes choose the model by task."""
 KEY_VARIABLE = "LLAMA_HALO_KEY"
 NO_KEY = "none"
-"""For clients that insist on one."""
+"""Stands for the key in clients that require one."""
 MOST_ANSWER_TOKENS = 8192
 
 
 @dataclass(frozen=True)
 class Router:
-    """What is known of a router that clients have to know."""
+    """The properties of a router that clients need."""
 
     url: str
     model: str
-    """The name to ask for."""
+    """The model name to request."""
     context_size: int
     key: str
-    """A shell expression, or a word."""
+    """A shell expression that reads the key, or `NO_KEY`."""
     models: tuple[str, ...]
     engine: str = "gateway"
     background: bool = False
-    """Whether side tasks have a model of their own."""
+    """Whether the router has a route for background tasks."""
 
     @property
     def answer_tokens(self) -> int:
-        """How long one answer may get: clients keep so much of the context free for it, and one
-        that keeps all of it compacts for ever."""
+        """Maximum length of an answer. Clients reserve as much of the context; one that reserves
+        all of it compacts for ever."""
         return min(MOST_ANSWER_TOKENS, self.context_size // 4)
 
 
@@ -66,7 +66,7 @@ def run(argv: list[str]) -> int:
 
 
 async def _find(requested: str | None, name: str, url: str | None) -> Router:
-    from llama_halo.kube.client import (  # noqa: PLC0415  (it takes a second)
+    from llama_halo.kube.client import (  # noqa: PLC0415  (the import takes a second)
         KubeClient,
         current_namespace,
     )
@@ -84,7 +84,7 @@ async def _find(requested: str | None, name: str, url: str | None) -> Router:
 
 
 def router_of(cr: Json, llamas: list[Any], url: str | None) -> Router:
-    """Return what clients have to know, of a ModelRouter and the LlamaModels beside it."""
+    """Return the router's properties, from a ModelRouter and its namespace's LlamaModels."""
     metadata, status = cr["metadata"], cr.get("status") or {}
     address = url or status.get("url")
     if not address:
@@ -114,7 +114,7 @@ def _context(llama: Json) -> int:
 
 
 def _key(namespace: str, spec: ModelRouterSpec) -> str:
-    """Return how a shell gets a key: this command reads no Secret."""
+    """Return a shell expression that reads a key: this command itself reads no Secret."""
     if spec.auth is None:
         return NO_KEY
     secret = spec.auth.secret_ref
@@ -131,7 +131,7 @@ def _claude_code(router: Router) -> str:
         ANTHROPIC_AUTH_TOKEN=router.key,
         CLAUDE_CODE_MAX_CONTEXT_TOKENS=str(router.context_size),
         CLAUDE_CODE_MAX_OUTPUT_TOKENS=str(router.answer_tokens),
-        # Tools that come later would lose the prompt cache.
+        # Tools that are added later would invalidate the prompt cache.
         ENABLE_TOOL_SEARCH="false",
         CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC="1",
         **_claude_code_names(router),
@@ -139,8 +139,8 @@ def _claude_code(router: Router) -> str:
 
 
 def _claude_code_names(router: Router) -> dict[str, str]:
-    """Return the names that Claude Code has to ask for where its own mean nothing, or not what
-    they should."""
+    """Return the model names that Claude Code must request where the engine does not map its
+    own names to the right models."""
     if router.engine == "llamaSwap":
         side = "background" if router.background else router.model
         main = ("ANTHROPIC_MODEL", "ANTHROPIC_DEFAULT_OPUS_MODEL", "ANTHROPIC_DEFAULT_SONNET_MODEL")
@@ -242,15 +242,15 @@ CLIENTS: dict[str, Callable[[Router], str]] = {
     "anthropic": _anthropic,
     "ollama": _ollama,
 }
-"""By the client's name: `openai` and `anthropic` are for all that is built on those SDKs."""
+"""By the client's name; `openai` and `anthropic` are for anything built on those SDKs."""
 _TAKES_NO_COMMENTS = ("crush",)
-"""In its file: where the key goes is told beside it."""
+"""Clients whose file takes no comments: standard error shows where the key goes."""
 _UNSERVED: dict[str, tuple[str, ...]] = {
     "claudeCodeRouter": ("codex", "opencode", "qwen-code", "crush", "openai", "ollama"),
     "liteLLM": ("ollama",),
     "llamaSwap": ("ollama",),
 }
-"""By the engine: clients of an API that it does not have."""
+"""By engine: clients of an API that the engine does not serve."""
 
 
 def _parser() -> argparse.ArgumentParser:

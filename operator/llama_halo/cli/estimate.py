@@ -1,4 +1,4 @@
-"""`llama-halo estimate FILE|URL|hf:REPO/FILE|NAME`: how much memory a model needs; what fits."""
+"""`llama-halo estimate FILE|URL|hf:REPO/FILE|NAME`: show a model's memory, and what fits."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from llama_halo.status.jobs import inspection_from
 GIB = 2**30
 BUDGETS_GIB = (32, 64, 96, 104, 112)
 BESIDE = ("projector", "draft", "adapters")
-"""Parts of an estimate that are not the model's own."""
+"""Parts of an estimate besides the model itself."""
 USUAL_BUDGET_GIB = 104
-"""What a machine of 128 GB has for its GPU when some is left for the rest."""
+"""GPU memory of a machine of 128 GB that keeps some for everything else."""
 
 
 def run(argv: list[str]) -> int:
-    """Print an estimate, for a person or as JSON."""
+    """Print an estimate, as text or JSON."""
     arguments = _parser().parse_args(argv)
     title, bundle, usual = _look(arguments)
     bundle = _with_more(bundle, arguments)
@@ -51,8 +51,7 @@ def run(argv: list[str]) -> int:
 
 
 def _look(arguments: argparse.Namespace) -> tuple[str, Bundle, Serving]:
-    """Return a title, what is loaded, and the settings that count where no option says
-    otherwise."""
+    """Return a title, the bundle, and the settings that apply without options."""
     source = arguments.source
     if re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", source) and not Path(source).exists():
         spec, bundle = asyncio.run(_of_cluster(arguments.namespace, source))
@@ -64,7 +63,7 @@ def _look(arguments: argparse.Namespace) -> tuple[str, Bundle, Serving]:
 
 
 def _with_more(bundle: Bundle, arguments: argparse.Namespace) -> Bundle:
-    """Return what is loaded with what the command line names beside the model."""
+    """Return the bundle with the projector, draft and adapters of the command line."""
     if arguments.projector:
         header = read_model_header(arguments.projector)
         bundle = replace(bundle, projector=companion(header, PROJECTOR))
@@ -82,8 +81,8 @@ def _with_more(bundle: Bundle, arguments: argparse.Namespace) -> Bundle:
 
 
 async def _of_cluster(namespace: str, name: str) -> tuple[LlamaModelSpec, Bundle]:
-    """Return the spec of a LlamaModel, and what its status has of the files' headers."""
-    from llama_halo.kube.client import KubeClient  # noqa: PLC0415  (it takes a second)
+    """Return a LlamaModel's spec, and the bundle from the headers in its status."""
+    from llama_halo.kube.client import KubeClient  # noqa: PLC0415  (the import takes a second)
 
     cluster = await KubeClient.connect()
     try:
@@ -113,7 +112,7 @@ async def _of_cluster(namespace: str, name: str) -> tuple[LlamaModelSpec, Bundle
 
 
 def _serving(arguments: argparse.Namespace, usual: Serving) -> Serving:
-    """Return the settings with what the command line says."""
+    """Return the settings with the options of the command line."""
     overrides = {
         "context_size": arguments.context,
         "parallel": arguments.parallel,
@@ -199,7 +198,7 @@ def _lines(title: str, bundle: Bundle, serving: Serving, estimate: Estimate) -> 
 
 
 def _name(header: Header) -> str:
-    """Return the model's name as it may go to a terminal: files come from anywhere."""
+    """Return the model's name without unprintable characters: the file is not trusted."""
     name = "".join(
         character for character in header.text("general.name")[:100] if character.isprintable()
     )
@@ -208,7 +207,7 @@ def _name(header: Header) -> str:
 
 def _contexts(bundle: Bundle, serving: Serving) -> Iterator[str]:
     if not any(layer.k_values or layer.v_values for layer in bundle.model.model.layers):
-        return  # a longer text costs nothing
+        return  # without a KV cache, a longer context takes no memory
     yield ""
     yield f"{'GPU memory':<14}{'context that fits':>20}{'with a q8_0 cache':>20}"
     for gib in BUDGETS_GIB:
@@ -217,7 +216,7 @@ def _contexts(bundle: Bundle, serving: Serving) -> Iterator[str]:
 
 
 def _hint(bundle: Bundle, serving: Serving, estimate: Estimate) -> Iterator[str]:
-    """Say what would make a model fit that a machine of 128 GB has no room for."""
+    """Yield advice for a model that does not fit in a machine of 128 GB."""
     budget = USUAL_BUDGET_GIB * GIB
     if estimate.gpu <= budget:
         return

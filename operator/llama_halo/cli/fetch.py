@@ -1,4 +1,4 @@
-"""`llama-halo fetch`: download and verify what was inspected; the work of a Job."""
+"""`llama-halo fetch`: download and verify an inspected source, in a Job."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PORT = 8080
 
 
 def run(argv: list[str]) -> int:
-    """Bring the files of a source into the store."""
+    """Download the files of a source into the store."""
     parser = argparse.ArgumentParser(prog="llama-halo fetch")
     jobs.add_source(parser)
     parser.add_argument("--folder", required=True, metavar="PATH", help="below the store")

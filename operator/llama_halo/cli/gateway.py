@@ -20,7 +20,7 @@ from llama_halo.logs import configure_logging
 
 
 def run(argv: list[str]) -> int:
-    """Run the gateway until it is told to stop."""
+    """Run the gateway until SIGTERM or SIGINT."""
     arguments = _parser().parse_args(argv)
     configure_logging(arguments.log_level.upper())
     uvloop.run(

@@ -1,4 +1,4 @@
-"""`llama-halo import FILE…`: the files of another system as LlamaModels and a ModelRouter."""
+"""`llama-halo import FILE…`: convert another system's files to LlamaModels and a ModelRouter."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from llama_halo.importers.text import manifests, order, read, report
 
 
 def run(argv: list[str]) -> int:
-    """Print resources, and on standard error what became of every setting; 2 when something is
-    left to do for a person."""
+    """Print the resources, and a report on standard error; return 2 if a person has to do
+    something."""
     arguments = _parser().parse_args(argv)
     texts = {path: _text(path) for path in arguments.files}
     result = ImportResult()

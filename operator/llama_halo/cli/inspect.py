@@ -1,4 +1,4 @@
-"""`llama-halo inspect`: what a source is; the work of a Job."""
+"""`llama-halo inspect`: read the header of a source, in a Job."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from llama_halo.cli import jobs
 
 
 def run(argv: list[str]) -> int:
-    """Read the header of a source and report what it is."""
+    """Read the header of a source, and write the Job's report."""
     parser = argparse.ArgumentParser(prog="llama-halo inspect")
     jobs.add_source(parser)
     parser.add_argument("--kind", choices=KINDS, default=MODEL, help="what the file has to be")

@@ -1,4 +1,4 @@
-"""What `inspect` and `fetch` share: the arguments that name a source, and how they end."""
+"""Shared by `inspect` and `fetch`: the arguments that name a source, and the Job's report."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ def remote_source(arguments: argparse.Namespace) -> HubSource | UrlSource:
 
 
 def source(arguments: argparse.Namespace) -> HubSource | UrlSource | LocalSource:
-    """Return the source, wherever it is."""
+    """Return the source: in the store, on the Hub, or at a URL."""
     if arguments.path:
         return LocalSource(arguments.store, arguments.path)
     return remote_source(arguments)
 
 
 def headers(folder: Path | None) -> dict[str, str]:
-    """Return the headers of a mounted Secret: a file for each."""
+    """Return the headers in a mounted Secret, one file each; raises `NotAllowed` for a bad one."""
     if folder is None:
         return {}
     header_fields = {}
@@ -69,9 +69,9 @@ def headers(folder: Path | None) -> dict[str, str]:
 
 
 def answer(work: Callable[[], dict[str, Any]], path: Path) -> int:
-    """Do the work of a Job and leave its result; 0 for an answer, good or bad, else try again."""
+    """Do a Job's work and write its report; return 0 for a final result, 1 if a retry may help."""
     configure_logging("INFO")
-    # Process 1 of a container does not end at SIGTERM unless it says so.
+    # Process 1 of a container ignores SIGTERM unless it has a handler.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         report.tell(report.result(work()), path)

@@ -1,4 +1,4 @@
-"""`llama-halo logs NAME`: what the pods of a model or router say, by kubectl."""
+"""`llama-halo logs NAME`: show the logs of a model's or router's pods, by kubectl."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ OF = {"server": f"{MODEL}={{}}", "router": f"{ROUTER}={{}}", "files": f"{FILES_O
 
 
 def run(argv: list[str]) -> int:
-    """Hand over to kubectl."""
+    """Run `kubectl logs`, and return its exit status."""
     arguments = _parser().parse_args(argv)
     kubectl = shutil.which("kubectl")
     if kubectl is None:
-        raise CliError("kubectl is not on PATH, and logs come by it")
+        raise CliError("kubectl is not on PATH: install it (this command runs kubectl logs)")
     selector = OF[arguments.of].format(arguments.name)
     command = [
         *(kubectl, "logs", "--namespace", arguments.namespace, "--selector", selector),

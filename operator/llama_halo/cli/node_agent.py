@@ -1,4 +1,4 @@
-"""`llama-halo node-agent`: publish what this node is and can hold."""
+"""`llama-halo node-agent`: publish this node's machine data and its GPU memory budget."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from llama_halo.node_agent.agent import AgentMetrics, Nodes, Watch
 
 
 def run(argv: list[str]) -> int:
-    """Run the node agent until it is told to stop."""
+    """Run the node agent until SIGTERM or SIGINT."""
     arguments = _parser().parse_args(argv)
     configure_logging(arguments.log_level.upper())
     asyncio.run(_run(arguments))
@@ -41,7 +41,7 @@ async def _run(arguments: argparse.Namespace) -> None:
     try:
         await asyncio.wait({watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if watching.done():
-            watching.result()  # it does not end by itself: this raises what ended it
+            watching.result()  # it does not return: raise its exception
     finally:
         for task in (watching, stopping):
             task.cancel()

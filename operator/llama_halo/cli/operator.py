@@ -1,4 +1,4 @@
-"""`llama-halo operator`: run the operator until it is told to stop."""
+"""`llama-halo operator`: run the operator until SIGTERM or SIGINT."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `llama-halo status` shows, from the objects of a cluster; pure."""
+"""Builds the report of `llama-halo status` from the objects of a cluster."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NEWEST_EVENTS = 6
 
 @dataclass(frozen=True)
 class ClusterSnapshot:
-    """The objects that there are, as lists."""
+    """The cluster's objects, by kind."""
 
     models: Sequence[Json] = ()
     routers: Sequence[Json] = ()
@@ -34,7 +34,7 @@ class ClusterSnapshot:
 
 
 def report(snapshot: ClusterSnapshot) -> Json:
-    """Return all that is shown, as numbers and words."""
+    """Return the report as JSON."""
     return {
         "nodes": [_node(node, snapshot.pods) for node in snapshot.nodes],
         "models": [_model(model) for model in snapshot.models],
@@ -71,8 +71,10 @@ def _node(node: Json, pods: Sequence[Json]) -> Json:
 
 
 def _budget(annotated: str, allocatable_mib: int) -> int:
-    """Return what an annotation gives to the GPU; without one, what the operator assumes unless
-    it is told another reserve; one that cannot be read is no budget."""
+    """Return a node's GPU budget in MiB: the annotation's, or 0 if that is invalid.
+
+    Without an annotation, it is the operator's assumption with the default reserve.
+    """
     if not annotated:
         return max(allocatable_mib - Settings.gpu_reserve_mib, 0)
     try:
@@ -96,7 +98,7 @@ def _model(model: Json) -> Json:
         "name": metadata["name"],
         "ready": ready.get("status", "Unknown"),
         "state": ready.get("reason", "NotSeenYet"),
-        "message": ready.get("message", "no operator has looked at it"),
+        "message": ready.get("message", "no operator has reconciled it yet"),
         "model": about.get("summary", ""),
         "contextSize": about.get("contextSize"),
         "memory": (status.get("memory") or {}).get("summary", ""),
@@ -118,7 +120,7 @@ def _router(router: Json) -> Json:
         "name": metadata["name"],
         "ready": ready.get("status", "Unknown"),
         "state": ready.get("reason", "NotSeenYet"),
-        "message": ready.get("message", "no operator has looked at it"),
+        "message": ready.get("message", "no operator has reconciled it yet"),
         "engine": status.get("engine", ""),
         "models": status.get("modelSummary", ""),
         "url": status.get("url", ""),
@@ -148,7 +150,7 @@ def _event(event: Json) -> Json:
 
 
 def text(summary: Json, *, now: datetime, columns: int) -> str:
-    """Return a report for a terminal of so many columns; what is longer goes on below."""
+    """Return the report as text; lines longer than `columns` are wrapped."""
     parts = [_nodes_text(summary["nodes"]), _models_text(summary["models"])]
     parts += [_routers_text(summary["routers"]), _events_text(summary["events"], now)]
     lines = "\n\n".join(part for part in parts if part).splitlines()
@@ -171,7 +173,7 @@ def _nodes_text(nodes: Sequence[Json]) -> str:
 
 
 def bar(part: int, whole: int, *, cells: int = BAR_CELLS) -> str:
-    """Return a bar of so many cells; what is there at all is seen."""
+    """Return a bar of `cells` cells; any part above 0 fills at least one."""
     full = min(math.ceil(cells * part / whole), cells) if whole else 0
     return "█" * full + "░" * (cells - full)
 
@@ -204,7 +206,7 @@ def _models_text(models: Sequence[Json]) -> str:
 
 
 def _remarks(model: Json) -> list[str]:
-    """Return what is to be said of a model below its line."""
+    """Return the lines to print below a model's row."""
     remarks = []
     if "download" in model:
         download = model["download"]
@@ -246,7 +248,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _ago(time: str, now: datetime) -> str:
-    """Return how long ago something was, as kubectl has it: 42s, 7m, 3h, 2d."""
+    """Return the age of a time in kubectl's format: 42s, 7m, 3h, 2d; empty if it is invalid."""
     try:
         seconds = int((now - datetime.fromisoformat(time).astimezone(UTC)).total_seconds())
     except ValueError:
@@ -258,7 +260,7 @@ def _ago(time: str, now: datetime) -> str:
 
 
 def _wrapped(line: str, columns: int) -> list[str]:
-    """Return a line in parts that fit, the later ones set in as far as the first."""
+    """Return a line wrapped to `columns`; continuation lines are indented two columns deeper."""
     if len(line) <= columns:
         return [line]
     inset = " " * (len(line) - len(line.lstrip()) + 2)

@@ -6,5 +6,5 @@ from llama_halo.cli.activation import main, sleep
 
 
 def run(argv: list[str]) -> int:
-    """Put one model to sleep."""
+    """Unload one model."""
     return main(argv, "sleep", sleep, 120)

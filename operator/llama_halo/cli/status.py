@@ -1,4 +1,4 @@
-"""`llama-halo status`: models, routers, nodes and what happened, in one look; with -w, live."""
+"""`llama-halo status`: show models, routers, nodes and recent events; with -w, live."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from llama_halo.kube.resources import EVENT, LLAMAMODEL, MODELROUTER, NODE, POD
 
 EVERY_SECONDS = 2
 MOST_COLUMNS = 10_000
-"""Of what is no terminal: nothing is broken where another program reads it."""
+"""Width without a terminal: another program reads the output, so lines are not wrapped."""
 _CLEAR, _HOME, _REST = "\033[2J", "\033[H", "\033[J"
 _NO_CURSOR, _CURSOR = "\033[?25l", "\033[?25h"
 
 
 def run(argv: list[str]) -> int:
-    """Show what there is, once or for as long as it is watched."""
+    """Show the report once, or with --watch until Ctrl-C."""
     arguments = _parser().parse_args(argv)
     try:
         asyncio.run(_show(arguments))
@@ -49,7 +49,7 @@ async def _show(arguments: argparse.Namespace) -> None:
 
 
 async def _watch(cluster: KubeClient, namespace: str | None) -> None:
-    """Paint over what was painted, so that nothing flickers; a cluster that is away comes back."""
+    """Redraw the report in place, so that nothing flickers; a request that fails is retried."""
     sys.stdout.write(_CLEAR + _NO_CURSOR)
     try:
         while True:
@@ -73,8 +73,8 @@ async def _text(cluster: KubeClient, namespace: str | None) -> str:
 
 
 async def _look(cluster: KubeClient, namespace: str | None) -> ClusterSnapshot:
-    """Return what there is to see. Nodes hold the models of all namespaces; they are left out for
-    who may not list both."""
+    """Return the cluster's objects. Nodes run the models of all namespaces, so they are left out
+    if the user may not list nodes, or pods of all namespaces."""
     try:
         nodes, _ = await cluster.list(NODE, namespace=None)
         pods, _ = await cluster.list(POD, namespace=None, selector=MODEL)

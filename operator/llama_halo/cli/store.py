@@ -1,4 +1,4 @@
-"""`llama-halo store list|prune`: what is in a store of model files, and what no model uses."""
+"""`llama-halo store list|prune`: list the files of a store, or remove those that no model uses."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _line(file: store.StoredFile) -> str:
 
 
 def _is_used(path: str, kept: set[str]) -> bool:
-    """Tell whether a file is among the kept: itself, its folder, or a shard beside it."""
+    """Tell whether a path is kept: itself, its folder, or a file beside it, such as a shard."""
     return any(
         path == kept_path
         or path.startswith(f"{kept_path}/")
@@ -58,7 +58,7 @@ def _is_used(path: str, kept: set[str]) -> bool:
 
 
 async def _used() -> set[str]:
-    """Return the paths that any LlamaModel of the cluster names in its status."""
+    """Return the paths that any LlamaModel of the cluster uses."""
     cluster = await KubeClient.connect()
     try:
         models, _ = await cluster.list(LLAMAMODEL, namespace=None)
@@ -68,7 +68,7 @@ async def _used() -> set[str]:
 
 
 def _paths(model: Object) -> set[str]:
-    """Return what a model has downloaded, and what its spec names in the store."""
+    """Return the paths of a model's downloads, and the local paths in its spec."""
     local = {source["local"]["path"] for source in _sources(model["spec"]) if "local" in source}
     status = model.get("status") or {}
     folders = {entry["folder"] for entry in status.get("inspected", ()) if entry.get("folder")}
@@ -77,7 +77,7 @@ def _paths(model: Object) -> set[str]:
 
 
 def _sources(spec: Object) -> list[Object]:
-    """Return the sources of a model and of all that goes with it."""
+    """Return the sources of a model, its projector, its draft and its adapters."""
     draft = (spec.get("draft") or {}).get("model")
     named = [spec, spec.get("projector"), draft, *(spec.get("adapters") or ())]
     return [source["source"] for source in named if source]

@@ -6,5 +6,5 @@ from llama_halo.cli.activation import main, wake
 
 
 def run(argv: list[str]) -> int:
-    """Wake one model."""
+    """Load one model."""
     return main(argv, "wake", wake, 3600)

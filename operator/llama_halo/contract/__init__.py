@@ -1,1 +1,2 @@
-"""What two of the processes agree on, each fact once; imports neither side."""
+"""Names, schemas and protocols that two of our processes share; import-linter forbids imports of
+either side."""

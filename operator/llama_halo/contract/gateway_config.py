@@ -1,4 +1,4 @@
-"""The gateway's configuration: the operator renders it, the gateway reads it; one schema."""
+"""The schema of the gateway's configuration: the operator renders it, the gateway reads it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 LEAST_LETTERS = 16
-"""Of an API key: a shorter one is guessed."""
+"""The least length of an API key, in bytes: a shorter one can be guessed."""
 
 
 class _Part(BaseModel):
@@ -16,19 +16,21 @@ class _Part(BaseModel):
 
 
 class Provider(_Part):
-    """A service elsewhere that serves models."""
+    """A service outside the cluster that serves models."""
 
     name: str
     protocol: Literal["OpenAI", "Anthropic", "Ollama"]
     base_url: str
     has_key: bool = False
-    """Its API key is the file of its name in the folder of such keys."""
+    """Whether the folder of providers' keys has an API key in a file of its name."""
     max_concurrent: int = 64
 
 
 class RoutedName(_Part):
-    """One entry of the router's models: a name, and further exact names and patterns; it is a
-    LlamaModel, or a model of a provider."""
+    """One entry of the router's models: a LlamaModel, or a model of a provider.
+
+    `aliases` are exact names or patterns.
+    """
 
     name: str
     llama_model: str = ""
@@ -39,19 +41,19 @@ class RoutedName(_Part):
 
     @property
     def key(self) -> str:
-        """What the gateway knows the model by: no LlamaModel has a slash in its name."""
+        """The gateway's key for the model; unique because no LlamaModel's name has a slash."""
         return self.llama_model or f"{self.provider}/{self.name}"
 
 
 class LongContext(_Part):
-    """Where long prompts go, and from how many tokens on a prompt is long."""
+    """The model for long prompts, and the number of tokens from which a prompt is long."""
 
     model: str
     threshold_tokens: int = 60000
 
 
 class Routes(_Part):
-    """Which model is for which task; what is not there goes to `default`."""
+    """The model for each task; a task without one goes to `default`."""
 
     default: str | None = None
     background: str | None = None
@@ -69,20 +71,20 @@ class GatewayConfig(_Part):
     namespace: str
     models: tuple[RoutedName, ...] = ()
     model_labels: dict[str, str] = {}
-    """Every LlamaModel with these labels is served too; none when empty."""
+    """The router also serves every LlamaModel with these labels; none if empty."""
     routes: Routes = Routes()
     providers: tuple[Provider, ...] = ()
     fallbacks: dict[str, tuple[str, ...]] = {}
-    """Models that answer in place of one that does not, in order."""
+    """By model: the models that answer in its place if it does not, in order."""
     hold_seconds: float = 600
-    """How long a request waits for a model that is coming up."""
+    """The longest time that a request waits for its model."""
     ping_seconds: float = 15
-    """After what silence a client that streams is told that it is not forgotten; 0: never."""
+    """The time without an event after which a streaming client gets a heartbeat; 0 for never."""
 
     silence_seconds: float = 300
-    """After what silence in the middle of an answer its server is taken for gone."""
+    """The time without data in the middle of an answer after which its server counts as gone."""
 
     def to_json(self) -> str:
-        """Return the canonical text: what equals renders equal, so it can be hashed."""
+        """Return canonical JSON: equal configurations render equal, so it can be hashed."""
         dumped = self.model_dump(mode="json", exclude_defaults=True)
         return json.dumps(dumped, sort_keys=True, indent=1) + "\n"

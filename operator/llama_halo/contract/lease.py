@@ -1,8 +1,9 @@
-"""How gateways and the operator agree on a model that is in use: one Lease for each such model.
+"""The protocol on a model's Lease, by which gateways and the operator agree whether it is in use.
 
 A gateway writes an annotation of its own, `COUNTER/IN_FLIGHT`, before it sends a first request and
 every `WRITE_SECONDS` while requests run. The operator writes the phase, which the gateway reads in
-the reply. Neither compares clocks of two machines: the operator times the changes that it sees.
+the reply to its write. Neither side compares the clocks of two machines: the operator times the
+changes that it sees.
 """
 
 from __future__ import annotations
@@ -13,15 +14,15 @@ from llama_halo.contract.labels import GROUP
 
 PHASE_ANNOTATION = f"{GROUP}/phase"
 GATEWAY_PREFIX = f"gateway.{GROUP}/"
-"""Of the annotations of gateways; the pod's name follows."""
+"""The prefix of the gateways' annotations; the pod's name follows."""
 WRITE_SECONDS = 5.0
-"""Between two writes of a gateway with requests in flight."""
+"""The time between two writes of a gateway with requests in flight."""
 BUSY_SECONDS = 3 * WRITE_SECONDS
-"""A gateway whose annotation has not changed for so long is gone, and its requests with it."""
+"""A gateway whose annotation has not changed for this long counts as gone, with its requests."""
 
 
 class Phase(StrEnum):
-    """What the operator does with a model's server."""
+    """The phase of a model's server; the operator writes it."""
 
     NEW = ""
     IDLE = "Idle"

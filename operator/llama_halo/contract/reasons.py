@@ -1,4 +1,4 @@
-"""The closed sets of condition types and reasons; what people and tools match on."""
+"""The closed sets of condition types and reasons, on which people and tools match."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from enum import StrEnum
 
 
 class ConditionType(StrEnum):
-    """Conditions; Reconciling and Stalled are there only while they are true, the last three only
-    on models."""
+    """The types of conditions.
+
+    Reconciling and Stalled are present only while they are true. Only models have the last three.
+    """
 
     READY = "Ready"
     AVAILABLE = "Available"
@@ -19,7 +21,7 @@ class ConditionType(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why Ready is what it is; the STATE column."""
+    """The reason of the Ready condition, which the STATE column shows."""
 
     # Ready is True.
     SERVING = "Serving"
@@ -57,7 +59,7 @@ class Reason(StrEnum):
 
 
 READY_REASONS = frozenset({Reason.SERVING, Reason.IDLE, Reason.STOPPED, Reason.SUSPENDED})
-# What an ordinary start or roll goes through, one after another.
+# The steps of an ordinary start or rollout.
 STEP_REASONS = frozenset(
     {
         Reason.INSPECTING,
@@ -69,7 +71,7 @@ STEP_REASONS = frozenset(
         Reason.STARTING,
     }
 )
-# Only a person can help, at once: mistakes in the YAML, or the wrong file.
+# Stalled at once, because only a person can help: mistakes in the YAML, or the wrong file.
 STALLED_REASONS = frozenset(
     {
         Reason.INVALID_SPEC,

@@ -1,1 +1,1 @@
-"""From a key to a cluster that is as the resource says. `reconcile.reconcile` is the front door."""
+"""Reconciles resources and placement by key; `reconcile.reconcile` is the entry point."""

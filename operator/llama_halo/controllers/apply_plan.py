@@ -1,4 +1,4 @@
-"""Carry out a plan, and turn what the API server will not take into an outcome of its own."""
+"""Applies a plan, and turns objects that cannot be written into Wait or Invalid."""
 
 from __future__ import annotations
 
@@ -13,19 +13,22 @@ FORBIDDEN_RETRY_SECONDS = 10
 COLLECTED_RETRY_SECONDS = 2
 CONTESTED_SECONDS = 30
 RECORDED_SECONDS = 1
-"""Until the status says what Jobs answered, and they can go."""
+"""By then the status has the Jobs' results, so the next plan can delete the Jobs."""
 IDLE_SECONDS = 2
-"""A gateway that is gone does not say that its requests have ended."""
+"""A gateway that has crashed does not report the end of its requests."""
 TURN_SECONDS = 15
-"""Another model's roll may have failed, and its turn be free."""
+"""Another model's rollout may have failed, which releases its turn."""
 CONFLICT_SECONDS = 15
-"""Somebody else's object is not watched."""
+"""The operator does not watch the other owner's object."""
 FAILING_SECONDS = 60
-"""A failure that lasts becomes Stalled, and need not send news for that."""
+"""A failure that lasts becomes Stalled, even if no watch event triggers a reconcile."""
 
 
 async def apply_plan(state: OperatorState, cr: Object, outcome: Outcome) -> tuple[Applied, Outcome]:
-    """Apply a plan; what the API server will not take now or ever becomes Wait or Invalid."""
+    """Apply a plan; return the result, and the outcome that the status should report.
+
+    A write that is forbidden, blocked or contested makes it Wait, a refused one Invalid.
+    """
     if not isinstance(outcome, Plan):
         return Applied(), outcome
     try:
@@ -36,7 +39,7 @@ async def apply_plan(state: OperatorState, cr: Object, outcome: Outcome) -> tupl
         if error.status != 403 or error.causes:
             raise
         return Applied(), Wait(
-            Reason.RETRYING, f"not allowed by the API server: {error}", FORBIDDEN_RETRY_SECONDS
+            Reason.RETRYING, f"the API server forbids a write: {error}", FORBIDDEN_RETRY_SECONDS
         )
     if applied.refused:
         return applied, Invalid(Reason.INVALID_SPEC, applied.refused)
@@ -48,7 +51,7 @@ async def apply_plan(state: OperatorState, cr: Object, outcome: Outcome) -> tupl
 
 
 def requeue_after(outcome: Outcome, reason: str) -> float | None:
-    """Return when to look again although nothing may happen."""
+    """Return the seconds until the next reconcile if no change comes first, or None."""
     if isinstance(outcome, Wait):
         return outcome.after_seconds
     if isinstance(outcome, Plan) and outcome.unrecorded:

@@ -1,4 +1,4 @@
-"""Facts for the plans, read from the cache; no requests are made here."""
+"""Builds the facts for plans from the cache and the controllers' state, without requests."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NOT_READY_PATIENCE_SECONDS = 60
 
 
 def owner_of(cr: Object) -> Owner:
-    """Return which resource is planned for."""
+    """Return a resource's identity, as the owner of its children."""
     metadata = cr["metadata"]
     return Owner(
         kind=cr["kind"],
@@ -45,7 +45,7 @@ def owner_of(cr: Object) -> Owner:
 
 
 def build_model_facts(state: OperatorState, cr: Object, spec: LlamaModelSpec) -> ModelFacts:
-    """Gather what a LlamaModel's plan depends on."""
+    """Gather the inputs of a LlamaModel's plan."""
     key = key_of(cr)
     annotations = cr["metadata"].get("annotations") or {}
     running_on, live = (
@@ -76,7 +76,7 @@ def build_model_facts(state: OperatorState, cr: Object, spec: LlamaModelSpec) ->
 
 
 def _candidates(state: OperatorState, spec: LlamaModelSpec) -> tuple[str, ...]:
-    """Return the nodes that may run a model, room aside."""
+    """Return the nodes that may run a model, regardless of free memory."""
     nodes = build_node_facts(state.cache, gpu_reserve_mib=state.settings.gpu_reserve_mib)
     return tuple(
         node.name for node in nodes if node.takes_new and matches(node_constraints(spec), node)
@@ -84,7 +84,7 @@ def _candidates(state: OperatorState, spec: LlamaModelSpec) -> tuple[str, ...]:
 
 
 def build_router_facts(state: OperatorState, cr: Object) -> RouterFacts:
-    """Gather what a ModelRouter's plan depends on."""
+    """Gather the inputs of a ModelRouter's plan."""
     return RouterFacts(
         owner=owner_of(cr),
         defaults=state.settings.defaults(),
@@ -93,7 +93,7 @@ def build_router_facts(state: OperatorState, cr: Object) -> RouterFacts:
 
 
 def _mounted(volume: str, *pods: Iterable[Object]) -> frozenset[str]:
-    """Return the ConfigMaps that pods, or templates of pods, have as one of their volumes."""
+    """Return the names of the ConfigMaps that pods or pod templates have as the named volume."""
     return frozenset(
         volume_spec["configMap"]["name"]
         for pod in chain(*pods)
@@ -103,13 +103,13 @@ def _mounted(volume: str, *pods: Iterable[Object]) -> frozenset[str]:
 
 
 def build_node_facts(cache: ObjectCache, *, gpu_reserve_mib: int) -> list[NodeFacts]:
-    """Gather what every node can take, sorted by name."""
+    """Return the facts of every node, sorted by name."""
     nodes = [_node(node, gpu_reserve_mib) for node in cache.all("Node")]
     return sorted(nodes, key=lambda node: node.name)
 
 
 def patience_ends(cache: ObjectCache) -> float | None:
-    """Return the seconds until patience with the next node that is not ready ends, if any."""
+    """Return the seconds until the next NotReady node exceeds its grace period, or None."""
     waiting = [
         NOT_READY_PATIENCE_SECONDS - since
         for node in cache.all("Node")
@@ -137,7 +137,10 @@ def _deployment(deployment: Object, running_on: Set[str]) -> DeploymentFacts:
 
 
 def answers(status: Object) -> bool:
-    """Tell whether a Deployment's pods answer: a busy one may miss a probe, and goes on."""
+    """Tell whether a rolled-out Deployment is available, or was until less than a minute ago.
+
+    A busy server may miss a probe and still answer its requests.
+    """
     conditions = {condition["type"]: condition for condition in status.get("conditions", ())}
     available = conditions.get("Available")
     if (
@@ -164,7 +167,7 @@ def _node(node: Object, gpu_reserve_mib: int) -> NodeFacts:
         taints=tuple(
             Taint(key=taint["key"], value=taint.get("value", ""), effect=taint["effect"])
             for taint in spec.get("taints", ())
-            # The unschedulable and not-ready taints say what `takes_new` says, with patience.
+            # `takes_new` covers the unschedulable and not-ready taints, with a grace period.
             if not taint["key"].startswith("node.kubernetes.io/")
         ),
         takes_new=not spec.get("unschedulable", False) and not _long_not_ready(node),
@@ -186,7 +189,7 @@ def _not_ready_seconds(node: Object) -> float | None:
 
 
 def _budget(node: str, annotated: str) -> int:
-    """Read a node's budget; one that cannot be read is no budget, which is safe and seen."""
+    """Return a node's GPU memory budget in MiB; log a malformed annotation and return 0."""
     try:
         return mebibytes(annotated)
     except (ArithmeticError, ValueError):

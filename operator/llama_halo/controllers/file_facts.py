@@ -1,4 +1,4 @@
-"""What is known of a model's files: from its status, and from Jobs that answered since."""
+"""Builds the facts about a model's files from its status and from Jobs that have a result."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MOST_KEYS_TOLD = 5
 
 
 def build_file_facts(state: OperatorState, cr: Object) -> FileFacts:
-    """Gather what is known of a model's files."""
+    """Gather the facts about a model's files."""
     key, status = key_of(cr), cr.get("status") or {}
     jobs = _jobs(state, cr)
     recorded = _inspections(state, cr)
@@ -67,32 +67,36 @@ def build_file_facts(state: OperatorState, cr: Object) -> FileFacts:
 
 
 def claim_key(cr: Object) -> Key | None:
-    """Return the key of the claim that a model's files are on."""
+    """Return the key of the claim that stores a model's files, None for another kind of store."""
     store = (cr.get("spec") or {}).get("store") or {}
     name = (store.get("persistentVolumeClaim") or {}).get("claimName")
     return Key(CLAIM.kind, cr["metadata"]["namespace"], name) if name else None
 
 
 def template_key(cr: Object) -> Key | None:
-    """Return the key of the ConfigMap that has a model's chat template."""
+    """Return the key of the ConfigMap with a model's chat template, None if the spec names none."""
     name = _template(cr).get("name")
     return Key(CONFIG_MAP.kind, cr["metadata"]["namespace"], name) if name else None
 
 
 def template_facts(state: OperatorState, cr: Object) -> ChatTemplateFacts:
-    """Return what is known of a model's chat template."""
+    """Return a model's chat template, or the problem with it; empty if the spec names none."""
     config_map = template_key(cr)
     if config_map is None:
         return ChatTemplateFacts()
     texts, name = state.pollers.templates.get(config_map), _template(cr)["key"]
     where = f"ConfigMap {config_map.namespace}/{config_map.name}"
     if texts is None:
-        return ChatTemplateFacts(problem=f"{where} is not there: apply it, with a key {name}")
+        return ChatTemplateFacts(problem=f"{where} does not exist: create it with the key {name}")
     if isinstance(texts, str):
-        return ChatTemplateFacts(problem=f"{where} cannot be read: {texts}")
+        return ChatTemplateFacts(
+            problem=f"{where} cannot be read: {texts}: let the operator's ServiceAccount get it"
+        )
     if not texts.get(name, "").strip():
         has = ", ".join(sorted(texts)[:MOST_KEYS_TOLD]) or "none"
-        return ChatTemplateFacts(problem=f"{where} has no text under {name}; its keys: {has}")
+        return ChatTemplateFacts(
+            problem=f"{where} has no text under the key {name} (its keys: {has}): add it"
+        )
     return ChatTemplateFacts(text=texts[name])
 
 
@@ -126,7 +130,7 @@ def _owns(job: Object, pod: Object) -> bool:
 
 
 def _inspections(state: OperatorState, cr: Object) -> tuple[Inspection, ...]:
-    """Return what the status has; each is parsed once."""
+    """Return the inspections in the status; they are parsed again only when they change."""
     key, entries = key_of(cr), (cr.get("status") or {}).get("inspected") or []
     cached = state.inspected.get(key)
     if cached is None or cached[0] != entries:
@@ -141,7 +145,7 @@ def _parsed(cr: Object, entries: Sequence[Object]) -> list[Inspection]:
         try:
             inspections.append(inspection_from(entry))
         except (DamagedGGUF, KeyError, TypeError, ValueError) as error:
-            # Another version of the operator wrote it: the source is looked at once more.
+            # Another version of the operator may have written it: the source is inspected again.
             log.warning("inspection not usable", extra={"key": str(key_of(cr)), "why": str(error)})
     return inspections
 
@@ -149,7 +153,10 @@ def _parsed(cr: Object, entries: Sequence[Object]) -> list[Inspection]:
 def _newest(
     recorded: Sequence[Inspection], arrived: Sequence[Inspection], cr: Object
 ) -> tuple[Inspection, ...]:
-    """Return one inspection a source: the answer to the latest request, of several the told one."""
+    """Return one inspection for each role and source: the answer to the latest reconcile request.
+
+    If several answer it, or none does, the recorded one wins over the one that just arrived.
+    """
     annotations = cr["metadata"].get("annotations") or {}
     latest = annotations.get(labels.FLUX_REQUESTED_AT, "")
     newest: dict[tuple[str, str], Inspection] = {}
@@ -161,7 +168,7 @@ def _newest(
 
 
 def _merged(kept: Sequence[StoredAt], arrived: Sequence[StoredAt]) -> tuple[StoredAt, ...]:
-    """Return what is where; what arrived just now counts."""
+    """Return all stored files, sorted by node and path; one that just arrived replaces the old."""
     news = {(stored.node, stored.path): stored for stored in arrived}
     rest = [stored for stored in kept if (stored.node, stored.path) not in news]
     return tuple(sorted([*news.values(), *rest], key=lambda stored: (stored.node, stored.path)))

@@ -1,4 +1,4 @@
-"""Reconciling a LlamaModel: its plan, and afterwards its status."""
+"""Builds the plan and the status of a LlamaModel."""
 
 from __future__ import annotations
 
@@ -24,14 +24,17 @@ from llama_halo.status.verification import from_status
 
 
 def build_plan(state: OperatorState, cr: Object) -> Outcome | None:
-    """Decide what a LlamaModel needs; None while placement has yet to decide on its demand."""
+    """Plan a LlamaModel; None while its claim, chat template or placement is not known yet.
+
+    The poller or placement then enqueues the key again.
+    """
     spec = validate(LlamaModelSpec, cr, state.specs)
     if isinstance(spec, Invalid):
         note_waiting(state, cr, spec)
         return spec
     claim = claim_key(cr)
     if claim is not None and claim not in state.pollers.claims:
-        state.pollers.queue.add(claim)  # and the model is looked at again when it is known
+        state.pollers.queue.add(claim)  # the poller enqueues the model once it has read the claim
         return None
     template = template_key(cr)
     if template is not None and not chat_templates.is_current(state, cr):
@@ -52,7 +55,7 @@ def build_plan(state: OperatorState, cr: Object) -> Outcome | None:
 
 
 def note_waiting(state: OperatorState, cr: Object, outcome: Outcome) -> None:
-    """Note since when a change waits, from its first wait on until all that runs has it."""
+    """Record when a change first waited for an idle model; clear it once no change waits."""
     if isinstance(outcome, Plan) and outcome.idle_deadline:
         state.placement.awaiting_idle.setdefault(key_of(cr), time.monotonic())
     elif not isinstance(outcome, Plan) or outcome.is_rolled:
@@ -60,7 +63,7 @@ def note_waiting(state: OperatorState, cr: Object, outcome: Outcome) -> None:
 
 
 def _outdated(facts: ModelFacts) -> bool:
-    """Tell whether a model was given a node while it was loaded, and is unloaded by now."""
+    """Tell whether a model is idle, but was still loaded when placement gave it a node."""
     decided = facts.assignment
     return (
         facts.phase is Phase.IDLE
@@ -73,11 +76,11 @@ def _outdated(facts: ModelFacts) -> bool:
 def build_status(
     state: OperatorState, cr: Object, outcome: Outcome, applied: Applied, now: str
 ) -> dict[str, Any]:
-    """Derive the status from what was decided and what is there now."""
+    """Derive the status from the outcome and the observed children."""
     spec, key = validate(LlamaModelSpec, cr, state.specs), key_of(cr)
     previous = cr.get("status") or {}
     if previous.get("lastHandledReconcileAt") != requested_at(cr):
-        # Somebody wants everything looked at again.
+        # A new reconcile request repeats the tool-calling check.
         state.verification.results.pop(key, None)
         previous = {name: value for name, value in previous.items() if name != "verifiedConfigHash"}
     pods = state.cache.children(key, "Pod")
@@ -119,7 +122,7 @@ def _labels(obj: Object) -> dict[str, str]:
 
 
 def requested_at(cr: Object) -> str | None:
-    """Return Flux's request to look again, which the status repeats."""
+    """Return the value of Flux's reconcile annotation, which the status repeats."""
     annotations = cr["metadata"].get("annotations") or {}
     requested: str | None = annotations.get(labels.FLUX_REQUESTED_AT)
     return requested

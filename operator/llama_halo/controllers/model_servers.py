@@ -1,4 +1,4 @@
-"""A model's own servers: which pods are, and whether one works for somebody."""
+"""Finds a model's ready server pods, and tells whether a server is busy."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from llama_halo.kube.cache import Object
 from llama_halo.kube.pods import Answer
 
 NO_SUCH_PAGE = (404, 501)
-"""Answers of a server that was started without its list of slots."""
+"""HTTP statuses of a server that was started without `/slots`."""
 
 
 def is_server(pod: Object) -> bool:
-    """Tell whether a pod is one of a model's servers, and ready."""
+    """Tell whether a pod is a ready server of a model and is not being deleted."""
     metadata, status = pod["metadata"], pod.get("status", {})
     ready = any(
         condition["type"] == "Ready" and condition["status"] == "True"
@@ -24,7 +24,10 @@ def is_server(pod: Object) -> bool:
 
 
 def is_busy(answer: Answer | None) -> bool:
-    """Tell by what a server says of its slots whether it works; one that does not say so does."""
+    """Tell from a server's answer to `GET /slots` whether it is busy.
+
+    No answer, or a malformed one, counts as busy. A server without `/slots` counts as idle.
+    """
     if answer is None:
         return True
     if answer.status in NO_SUCH_PAGE:

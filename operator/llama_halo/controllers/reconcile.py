@@ -1,7 +1,7 @@
-"""Reconciles one key: afterwards the cluster is as the resource says.
+"""Reconciles one key.
 
-Data flows one way: CR -> validated spec -> facts -> plan (pure) -> apply and prune -> status
-(pure) -> the one write to the CR. Called by the queue's workers, which catch what goes wrong.
+Data flows one way: CR -> validated spec -> facts -> plan -> apply and prune -> status -> the one
+write to the CR. The queue's workers call `reconcile` and catch its exceptions.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _KINDS = {LLAMAMODEL.kind: model, MODELROUTER.kind: router}
 
 
 async def reconcile(state: OperatorState, key: Key) -> float | None:
-    """Work on one key; return after how many seconds to look again, None for only when woken."""
+    """Reconcile one key; return the seconds until the next run, None to wait for a change."""
     if key == PLACEMENT:
         return run_placement(state)
     cr = state.cache.get(key)
@@ -45,12 +45,12 @@ async def reconcile(state: OperatorState, key: Key) -> float | None:
     kind = _KINDS[key.kind]
     outcome = kind.build_plan(state, cr)
     if outcome is None:
-        return None  # placement has yet to decide, and wakes the key when it has
+        return None  # a poller or placement enqueues the key once it has what is missing
     try:
         applied, outcome = await apply_plan(state, cr, outcome)
         if applied.changed and key not in state.reporting.unreported:
-            # Its status is told when the other keys that wait have had their turn: by then the
-            # children say more, and of a thousand new models each has its children first.
+            # Write the status after the keys that are already queued. By then the children report
+            # more, and each of a thousand new models gets its children before the first status.
             state.reporting.unreported.add(key)
             enqueue_after_write(state, cr)
             _log(cr, "Applied", applied.changed, started)
@@ -60,7 +60,7 @@ async def reconcile(state: OperatorState, key: Key) -> float | None:
         reply, kept_back_seconds = await write_status(state, cr, status)
     except ClusterError as error:
         if "NamespaceTerminating" in error.causes or isinstance(error, NotFound):
-            return GONE_SECONDS  # most likely it goes away, and is forgotten by then
+            return GONE_SECONDS  # the resource or its namespace is most likely being deleted
         raise
     if applied.changed or (reply and changed_beyond_status(cr, reply)):
         enqueue_after_write(state, reply or cr)

@@ -1,4 +1,4 @@
-"""Reconciling a ModelRouter: its plan, and afterwards its status."""
+"""Builds the plan and the status of a ModelRouter."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from llama_halo.status.modelrouter import ServedModel, modelrouter_status
 
 
 def build_plan(state: OperatorState, cr: Object) -> Outcome:
-    """Decide what a ModelRouter needs."""
+    """Plan a ModelRouter."""
     spec = validate(ModelRouterSpec, cr, state.specs)
     if isinstance(spec, Invalid):
         return spec
@@ -29,7 +29,7 @@ def build_plan(state: OperatorState, cr: Object) -> Outcome:
 def build_status(
     state: OperatorState, cr: Object, outcome: Outcome, applied: Applied, now: str
 ) -> dict[str, Any]:
-    """Derive the status from what was decided and what is there now."""
+    """Derive the status from the outcome and the observed children."""
     spec = validate(ModelRouterSpec, cr, state.specs)
     key = key_of(cr)
     valid = None if isinstance(spec, Invalid) else spec
@@ -50,7 +50,7 @@ def build_status(
 
 
 def _served(state: OperatorState, namespace: str, spec: ModelRouterSpec) -> list[ServedModel]:
-    """Return the router's models by name: those it lists, then those its selector finds."""
+    """Return the router's models, sorted by name; a listed one wins over a selected one."""
     served = {}
     for model in spec.models or ():
         if model.model_ref:

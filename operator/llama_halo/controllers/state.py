@@ -1,6 +1,6 @@
-"""What the controllers share: the cluster, the cache, and what each part of them has decided.
+"""The state that the controllers share: the API client, the cache, and each part's decisions.
 
-`wiring` makes one `OperatorState`. Each part owns its fields and forgets a resource by itself.
+`wiring` creates one `OperatorState`. Each part owns its fields and has a `forget` of its own.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from llama_halo.settings import Settings
 from llama_halo.status.verification import Verification
 
 PLACEMENT = Key("Placement", "", "placement")
-"""The one key of the decision over all models and nodes."""
+"""The key of placement, which is one decision over all models and nodes."""
 POLL_TIMEOUT_SECONDS = 5
 UNLOAD_TIMEOUT_SECONDS = 15
 VERIFY_TIMEOUT_SECONDS = 150
@@ -34,20 +34,20 @@ VERIFY_TIMEOUT_SECONDS = 150
 
 @dataclass
 class PlacementState:
-    """Where models run, and what that decision reads; owned by `controllers.placement`."""
+    """Assignments, and the indexes that placement reads; owned by `controllers.placement`."""
 
     assignments: dict[Key, Assignment] = field(default_factory=dict)
     demands: dict[Key, ResourceDemand | None] = field(default_factory=dict)
-    """By model; None while it may not ask for memory."""
+    """By model; None while the model has no demand yet, for example before its inspection."""
     sizings: dict[Key, Sizing | Invalid | None] = field(default_factory=dict)
-    """By model; None until every header that has to be read was."""
+    """By model; None until every required header has been read."""
     reservations: ReservationIndex = field(default_factory=ReservationIndex)
     lease_activity: LeaseActivity = field(default_factory=LeaseActivity)
     rollout_turns: RolloutTurns = field(default_factory=RolloutTurns)
     unload_queue: Queue = field(
         default_factory=lambda: Queue(timeout_seconds=UNLOAD_TIMEOUT_SECONDS)
     )
-    """Models to unload; their servers are asked first, so it is no work for a reconcile."""
+    """Models to unload. An unload sends requests to their servers, so no reconcile does it."""
     awaiting_idle: dict[Key, float] = field(default_factory=dict)
     """Models whose change waits until they are idle; monotonic time of the first wait."""
     not_before: float = 0.0
@@ -90,7 +90,7 @@ class Attempts:
     """Monotonic time of the next check: a reconcile must not bring it forward."""
 
     def later(self, seconds: float, *, silent: int = 0) -> Attempts:
-        """Return the same attempts with the next check in so many seconds."""
+        """Return a copy whose next check is due in `seconds`."""
         return replace(self, silent=silent, not_before=time.monotonic() + seconds)
 
 
@@ -127,17 +127,17 @@ def _ignore(_: OperatorState, __: Change) -> None:
 
 @dataclass
 class OperatorState:
-    """The cluster as it was seen, and the state of each part of the controllers."""
+    """The API client, the cache, the queue, and the state of each part of the controllers."""
 
     cluster: KubeApi
     cache: ObjectCache
     queue: Queue
     pods: PodClient
-    """Asks pods directly; never from a reconcile."""
+    """Sends requests to pods; a reconcile must not use it."""
     settings: Settings
     metrics: OperatorMetrics
     handle_change: Callable[[OperatorState, Change], None] = _ignore
-    """What acts on a change of the cache: `triggers.handle`."""
+    """Handles one change of the cache; `wiring` sets it to `triggers.handle`."""
     _placement: PlacementState = field(default_factory=PlacementState)
     pollers: PollerState = field(default_factory=PollerState)
     verification: VerificationState = field(default_factory=VerificationState)
@@ -153,7 +153,7 @@ class OperatorState:
 
     @property
     def placement(self) -> PlacementState:
-        """The placement's state, with every change of the cache taken in."""
+        """The state of placement, after every pending change of the cache is handled."""
         self.changes.drain()
         return self._placement
 

@@ -1,4 +1,4 @@
-"""What each change of the cache does: one table.
+"""One table of what each change of the cache triggers.
 
 The cache's listener only adds to `OperatorState.changes`; `handle` runs the table's rows for one
 change. Some rows keep an index that placement reads, so they run for our own writes, too.
@@ -61,7 +61,7 @@ def _demand(state: OperatorState, change: Change, cr: Object | None) -> None:
 
 
 def _demand_of_owner(state: OperatorState, change: Change, obj: Object | None) -> None:
-    """A Job, or its pod, may have answered; that one is gone changes no demand."""
+    """Update the owner's demand: a Job or its pod may have a result. A deletion changes none."""
     if obj is None or (obj["kind"] == POD.kind and not _is_of_files(obj)):
         return
     changed = [placement.update_demand(state, key, state.cache.get(key)) for key in change.owners]
@@ -99,18 +99,18 @@ def _download(state: OperatorState, _: Change, pod: Object | None) -> None:
 
 
 TRIGGERS = (
-    # What placement reads, kept as it changes.
+    # Keep what placement reads up to date.
     _row(LLAMAMODEL.kind, apply=_demand, on_own_writes=True),
     _row(JOB.kind, POD.kind, apply=_demand_of_owner, on_own_writes=True),
     _row(NODE.kind, apply=_nodes, on_own_writes=True),
     _row(LEASE.kind, apply=_lease, on_own_writes=True),
     _row(POD.kind, _DEPLOYMENT, apply=_reservation, on_own_writes=True),
     _row(_DEPLOYMENT, apply=_rollout_turn, on_own_writes=True),
-    # What is reconciled.
+    # Enqueue the keys to reconcile.
     _row(LLAMAMODEL.kind, MODELROUTER.kind, apply=_itself),
     _row(apply=_owners),
     _row(LLAMAMODEL.kind, apply=_routers),
-    # What is polled.
+    # Enqueue the objects to poll.
     _row(POD.kind, JOB.kind, apply=_creation),
     _row(POD.kind, apply=_download),
 )
@@ -126,10 +126,10 @@ def listen(state: OperatorState) -> None:
 
 
 def handle(state: OperatorState, change: Change) -> None:
-    """Run every row of the table that a change meets, on the object as it is now.
+    """Run every row of the table that matches a change, with the object's current version.
 
-    A row that fails keeps no other from running: a resource that placement cannot read is still
-    reconciled, which fails with backoff where people look for it.
+    A row that fails does not keep the others from running. A resource that placement cannot read is
+    therefore still enqueued, and its reconcile fails with backoff and a log line.
     """
     obj = state.cache.get(change.key)
     for trigger in TRIGGERS:
@@ -144,8 +144,10 @@ def handle(state: OperatorState, change: Change) -> None:
 
 
 def enqueue_after_write(state: OperatorState, cr: Object) -> None:
-    """Enqueue what depends on a resource that we wrote ourselves: the cache holds the reply to our
-    write, so its watch event changes nothing."""
+    """Enqueue a resource that we wrote, and its routers.
+
+    The cache already holds the reply to our write, so its watch event changes nothing.
+    """
     state.queue.add(key_of(cr))
     enqueue_routers(state, key_of(cr))
 

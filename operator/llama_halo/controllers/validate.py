@@ -1,4 +1,4 @@
-"""A resource's spec -> the frozen model, or the sentence that says what is wrong with it."""
+"""Validates a resource's spec: returns the frozen model, or `Invalid` with a message."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ def validate(
 
 
 def version_of(cr: Mapping[str, Any]) -> tuple[str, int]:
-    """Return what tells one spec of a resource from another: uid and generation."""
+    """Return uid and generation, which identify one version of a resource's spec."""
     return cr["metadata"]["uid"], cr["metadata"].get("generation", 0)
 
 
 def _sentence(error: ValidationError) -> str:
-    """Name each wrong field, what was seen and what is right; values of env are not shown."""
+    """Return a message about the first five wrong fields; it shows no value below `env`."""
     parts = []
     for detail in error.errors(include_url=False)[:5]:
         segments = [str(word) for word in detail["loc"] if not str(word).startswith("function-")]
         path = ".".join(["spec", *segments])
         if detail["type"] == "extra_forbidden":
-            parts.append(f"{path} is not known to this operator: delete it or upgrade the operator")
+            parts.append(f"{path} is unknown to this operator: delete it, or upgrade the operator")
         elif "env" in segments or isinstance(detail["input"], dict | list):
             parts.append(f"{path}: {detail['msg']}")
         else:

@@ -1,6 +1,6 @@
-"""Attempts whether a model that serves calls tools, while nobody uses it: once a configuration.
+"""Checks once per configuration whether a serving model calls tools, while nobody uses it.
 
-Work for a queue of its own: an answer takes seconds, and no reconcile waits for it.
+The checks have a queue of their own: an answer takes seconds, and must not delay a reconcile.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ log = logging.getLogger(__name__)
 
 FIRST_POLL_SECONDS = 1
 BUSY_SECONDS, MOST_BUSY_SECONDS = 30, 600
-"""The pause grows while a server does not even say whether it is busy."""
+"""The first and the longest pause; it doubles while a server does not report whether it is busy."""
 AGAIN_SECONDS = 60
 ANSWER_SECONDS = 120.0
 MOST_TRIES = 3
-"""Of a server that answers the check with an error, or not at all."""
+"""For one pod that answers the check with an error, or not at all."""
 
 
 def watch_serving(state: OperatorState, cr: Object, status: Object) -> None:
-    """Try a model in a moment, if it serves and was not tried as it is."""
+    """Queue a check of a model that serves, unless its configuration has a result."""
     if _is_due(state, cr, status):
         state.verification.queue.add(key_of(cr), after_seconds=FIRST_POLL_SECONDS)
 
 
 async def verify(state: OperatorState, key: Key) -> float | None:
-    """Try one model if nobody uses it; return after how many seconds to look again."""
+    """Check one model if nobody uses it; return the seconds until the next attempt, or None."""
     cr = state.cache.get(key)
     if cr is None or not _is_due(state, cr, cr.get("status") or {}):
         state.verification.attempts.pop(key, None)
@@ -56,7 +56,7 @@ async def verify(state: OperatorState, key: Key) -> float | None:
     config_hash = cr["status"]["configHash"]
     pod = _server(state, key, config_hash)
     if pod is None:
-        return None  # the next one that is ready is news
+        return None  # the next pod that becomes ready triggers a reconcile, which queues a check
     attempts = state.verification.attempts.get(key, Attempts())
     if attempts.pod != pod["metadata"]["uid"]:
         attempts = Attempts(pod["metadata"]["uid"])
@@ -85,7 +85,7 @@ async def verify(state: OperatorState, key: Key) -> float | None:
 
 
 async def _pause(state: OperatorState, key: Key, pod: Object, attempts: Attempts) -> float:
-    """Return how long to leave a model alone: somebody uses it, or may; 0 when nobody does."""
+    """Return the seconds to wait because somebody uses the model or may use it, 0 to check now."""
     left = attempts.not_before - time.monotonic()
     if left > 0:
         return left
@@ -115,7 +115,8 @@ async def _ask(state: OperatorState, address: str, config_hash: str) -> Verifica
 
 
 def _is_due(state: OperatorState, cr: Object, status: Object) -> bool:
-    """Tell whether a model serves, is to be tried, and was not as it is now."""
+    """Tell whether a model serves, has the check enabled, and lacks a result for its
+    configuration."""
     if condition(status, ConditionType.READY).get("reason") != Reason.SERVING:
         return False
     spec = validate(LlamaModelSpec, cr, state.specs)
@@ -129,7 +130,7 @@ def _is_due(state: OperatorState, cr: Object, status: Object) -> bool:
 
 
 def _server(state: OperatorState, key: Key, config_hash: str) -> Object | None:
-    """Return one of a model's current pods that is ready."""
+    """Return a ready pod of this configuration, None if there is none."""
     for pod in state.cache.children(key, "Pod"):
         annotations = pod["metadata"].get("annotations") or {}
         if is_server(pod) and annotations.get(labels.CONFIG_HASH) == config_hash:

@@ -1,4 +1,4 @@
-"""Tells what became of a resource: an Event when Ready changes its mind, and the status."""
+"""Writes a resource's status, after an Event for a transition of Ready."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ async def write_status(
 ) -> tuple[Object | None, float]:
     """Post the Event of a transition, then write the status where it differs.
 
-    Returns the API server's reply, and for how many seconds the status is kept back: a start or
-    roll goes through its steps faster than anybody reads, so they are told at most once a second,
-    which spares half of all status writes when many models roll.
+    Returns the API server's reply (None without a write), and for how many seconds the write is
+    held back. The steps of a start or roll are written at most once per STEP_SECONDS, which saves
+    half of all status writes when many models roll.
     """
     key = key_of(cr)
     if is_next_step(cr.get("status") or {}, status):
         pause = state.reporting.written_at.get(key, 0.0) + STEP_SECONDS - time.monotonic()
         if pause > 0:
             return None, pause
-    # The Event first: the status is what makes the transition past.
+    # Post the Event first: once the status is written, the transition can no longer be seen.
     await report_transition(state.cluster, cr, status, instance=state.settings.identity)
     reply = await apply_status(state.cluster, state.cache, cr, status)
     if reply:

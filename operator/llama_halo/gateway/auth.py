@@ -46,7 +46,9 @@ class Keys:
         ]
         if not any(fits):
             problem = (
-                "no API key was given" if not candidates else "the API key is not one of the router"
+                "no API key was given"
+                if not candidates
+                else "the API key is not one of this router's keys"
             )
             raise Failure(
                 401,
@@ -73,7 +75,7 @@ class Keys:
                     keys.append(key)
                 else:
                     log.warning(
-                        "API key is too short and not used",
+                        "API key ignored: too short",
                         extra={"entry": path.name, "letters": len(key), "least": LEAST_LETTERS},
                     )
         except OSError as error:

@@ -100,7 +100,9 @@ class RequestHandler:
             self._body_bytes += size
             record.body_bytes += size
             if self._body_bytes > bodies.MOST_AT_ONCE_BYTES:
-                raise Failure(429, "too many large requests at once", retry_after_seconds=5)
+                raise Failure(
+                    429, "too many large request bodies at once: retry later", retry_after_seconds=5
+                )
 
         return count
 
@@ -118,7 +120,7 @@ class RequestHandler:
     def _check_limits(self, request: web.Request) -> None:
         """Raise `Failure` for too many requests in flight, or a Content-Length above the limit."""
         if self.in_flight > MOST_REQUESTS:
-            raise Failure(429, "too many requests at once", retry_after_seconds=5)
+            raise Failure(429, "too many requests at once: retry later", retry_after_seconds=5)
         if (request.content_length or 0) > bodies.LIMIT_BYTES:
             raise bodies.too_large()
 

@@ -24,7 +24,7 @@ from llama_halo.gateway.routing.selector import TargetSelector, no_such_model
 UNKNOWN_URL = "unknown_url"
 OLLAMA_VERSION = "0.13.0"
 """The API version that clients check before they use newer features."""
-_MANAGED = "models are the cluster's: kubectl apply a LlamaModel instead"
+_MANAGED = "models are LlamaModel resources: use kubectl apply"
 Json = dict[str, Any]
 
 
@@ -143,7 +143,7 @@ class InfoRoutes:
         if self._handler.draining:
             return web.Response(status=503, text="draining\n")
         if not self._registry.synced:
-            return web.Response(status=503, text="the models are not known yet\n")
+            return web.Response(status=503, text="the models have not been listed yet\n")
         return web.Response(text="ok\n")
 
     async def _metrics_text(self, _: web.Request) -> web.Response:

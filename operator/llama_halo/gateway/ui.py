@@ -52,7 +52,7 @@ def snapshot(
 
 def _model(name: str, model: Model | None, admission: AdmissionQueue, answered: int) -> Json:
     if model is None:
-        return {"name": name, "state": "not there", "answered": answered}
+        return {"name": name, "state": "not found", "answered": answered}
     return {
         "name": name,
         "state": model.state,

@@ -1,8 +1,8 @@
-"""What tells llama.cpp's architectures apart for memory, as tables; `layers` applies them.
+"""Tables of the differences in memory between llama.cpp's architectures; `layers` applies them.
 
-Read off `src/models/*.cpp`, `llama_model::create_memory` and `llama-hparams.cpp` of llama.cpp
-b11434. An architecture that is in no table here has one plain cache for all of its layers; one that
-is not even in `KNOWN` gets an upper bound.
+The source is `src/models/*.cpp`, `llama_model::create_memory` and `llama-hparams.cpp` of llama.cpp
+b11434. An architecture in none of them has one plain cache for all of its layers. An architecture
+that is not in `KNOWN` gets an upper bound.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Window:
-    """How an architecture comes to sliding-window layers.
+    """How an architecture determines its sliding-window layers.
 
-    The window is `attention.sliding_window`, which must be there unless there is a `default`. The
-    pattern is the array `attention.sliding_window_pattern`, else a period: every `period`-th layer
-    is not windowed, the last of each group or, with `full_first`, the first.
+    The window is `attention.sliding_window`, which is required unless there is a `default`. The
+    pattern is the array `attention.sliding_window_pattern`, else a period: one layer of each
+    `period` has no window, the last or, with `full_first`, the first.
     """
 
     period: int = 0
     full_first: bool = False
     default: int = 0
     fixed: int = 0
-    """llama.cpp overrides the key with this, unless the key says 0."""
+    """llama.cpp uses this instead of the key, unless the key is 0."""
     optional: bool = False
     """Without the key, or with 0, no layer has a window."""
 
@@ -53,7 +53,7 @@ WINDOWS = {
     "step35": Window(),
 }
 EXAONE4_WINDOWED_LAYERS = 64
-"""exaone4 has windows only in its form of so many layers."""
+"""exaone4 has windows only in the model with this many layers."""
 
 ENCODERS = frozenset(
     {
@@ -62,11 +62,11 @@ ENCODERS = frozenset(
     }
 )
 NO_CACHE = ENCODERS | {"dream", "llada", "llada-moe", "rnd1"}
-"""Encoders and diffusion models look at the whole text at once."""
+"""Encoders and diffusion models have no cache: they process the whole text at once."""
 
 LOGITS_COPIES = {"chameleon": 2}
 DECAYS_BY_PAIRS = frozenset({"minimax-01", "kimi-linear"})
-"""Each pair of tokens of a batch has a factor for each head."""
+"""The compute buffers have a factor for each pair of tokens of a batch and each head."""
 
 RECURRENT = frozenset({"mamba", "mamba2", "rwkv6", "rwkv6qwen2", "rwkv7", "arwkv7"})
 RECURRENT_WITHOUT_KV_HEADS = frozenset(
@@ -75,9 +75,9 @@ RECURRENT_WITHOUT_KV_HEADS = frozenset(
         *("kimi-linear", "kimi-k3", "glm5-next", "nemotron_h", "nemotron_h_moe"),
     }
 )
-"""A layer is recurrent when it has no KV heads (and, of nemotron, no feed-forward either)."""
+"""A layer is recurrent if it has no KV heads (for nemotron: and no feed-forward)."""
 KEEPS_DRAFTING_LAYERS = RECURRENT_WITHOUT_KV_HEADS | {"falcon-h1", "minimax-m3", "hy_v4"}
-"""The main context of these has caches for the layers that only draft, too."""
+"""The main context also has caches for the layers that only draft."""
 RECURRENT_BY_INTERVAL = {
     "qwen3next": 4,
     "qwen35": 4,
@@ -85,7 +85,7 @@ RECURRENT_BY_INTERVAL = {
     "qwen4exp": 4,
     "minimax-01": 8,
 }
-"""All but every n-th layer, unless the file lists them (`attention.recurrent_layers`)."""
+"""All but every n-th layer are recurrent, unless `attention.recurrent_layers` lists them."""
 IGNORES_SSM_GROUPS = frozenset({"mamba", "jamba"})
 ROLLS_BACK = frozenset(
     {
@@ -103,7 +103,7 @@ DRAFTS = frozenset(
 )
 """llama.cpp drafts with these models' own layers for multi-token prediction."""
 DRAFTS_DENSELY = frozenset({"deepseek32", "glm-dsa"})
-"""Without the indexers of the other layers."""
+"""The drafting layers have no indexer, unlike the other layers."""
 
 LATENT = frozenset(
     {
@@ -114,13 +114,13 @@ LATENT = frozenset(
 """MLA: files with the `_mla` lengths cache one latent vector and no values."""
 
 NO_FLASH_ATTENTION = frozenset({"grok"})
-"""llama.cpp turns it off for these, whatever was asked for."""
+"""llama.cpp disables flash attention for these, whatever the setting."""
 
 SHARED_FROM = {"gemma3n": 20}
-"""Layers from there on use the caches of earlier ones; gemma4's file says from where."""
+"""Layers from this index on use the caches of earlier ones; gemma4's file has the number."""
 
 _UNVERIFIED = frozenset({"glm5-next", "plm", "rwkv6", "rwkv6qwen2"})
-"""Of these the tests have no model that llama.cpp takes."""
+"""The tests have no model of these that llama.cpp loads."""
 
 KNOWN = (
     frozenset(
@@ -146,4 +146,4 @@ KNOWN = (
     )
     - _UNVERIFIED
 )
-"""What the tests hold against llama.cpp itself: estimates of these are exact."""
+"""The architectures that the tests compare with llama.cpp itself: their estimates are exact."""

@@ -1,4 +1,4 @@
-"""All that one llama-server loads: a model, and what goes with it."""
+"""Everything that one llama-server loads: a model, its projector, its draft and its adapters."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from llama_halo.gguf.profile import Profile
 
 MTP, SIMPLE = "draft-mtp", "draft-simple"
 DRAFTED_TOKENS = 3
-"""llama-server's own default for what is drafted at once."""
+"""llama-server's default for the tokens drafted at once."""
 
 
 def draft_type(draft: Profile, model: Profile | None) -> str:
-    """Return the `--spec-type` for a draft's file; llama-server itself looks at its first shard
-    alone, and aborts when layers for multi-token prediction are of another width."""
+    """Return the `--spec-type` for a draft's file.
+
+    llama-server's own detection reads only the first shard, and aborts when the layers for
+    multi-token prediction have another width.
+    """
     if draft.drafts in ("eagle3", "dflash", "dspark"):
         return f"draft-{draft.drafts}"
     fits = model is not None and draft.model.embedding == model.model.embedding
@@ -34,22 +37,22 @@ class Bundle:
     adapters: Mapping[str, Companion] = field(default_factory=dict)
     """By the adapter's name."""
     drafts_itself: bool = False
-    """By its own layers for multi-token prediction."""
+    """Whether the model drafts with its own layers for multi-token prediction."""
 
     @property
     def draft_type(self) -> str:
-        """llama-server's `--spec-type`; empty where nothing drafts."""
+        """llama-server's `--spec-type`; empty without a draft."""
         if self.drafts_itself:
             return MTP
         return draft_type(self.draft, self.model) if self.draft else ""
 
     def estimate(self, serving: Serving) -> Estimate:
-        """Return what all of it needs with these settings.
+        """Return the memory of the whole bundle with these settings.
 
-        Raises `UnsupportedModel` for what llama.cpp would not start with.
+        Raises `UnsupportedModel` for a bundle with which llama.cpp would not start.
         """
         self._check()
-        # Only an ordinary draft model leaves the model's own state as it is.
+        # With any draft but an ordinary model, the model keeps a state for each drafted token.
         rolls = self.draft_type not in ("", SIMPLE)
         drafted = (serving.drafted_tokens or DRAFTED_TOKENS) if rolls else 0
         own = estimate(

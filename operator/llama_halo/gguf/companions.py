@@ -1,7 +1,7 @@
-"""What llama-server loads beside a model that is no model itself: projectors and LoRA adapters.
+"""Files that llama-server loads besides models: projectors and LoRA adapters.
 
-Weights are exact. What an image takes is bounded from above for the largest one that llama.cpp
-b11434 lets through to the projector (`clip.cpp`); held against llama-server in `tests/memory`.
+Weights are exact. The memory for an image is an upper bound, for the largest image that llama.cpp
+b11434 passes to the projector (`clip.cpp`). `tests/memory` compares it with llama-server.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ _NAMES = {
     PROJECTOR: ("a projector (mmproj)", "projector.source"),
     ADAPTER: ("a LoRA adapter", "adapters"),
 }
-"""What a person calls each kind, and the field for it."""
+"""The name of each kind in messages, and its field in the spec."""
 MOST_SIDE = 2**14
 MOST_WIDTH = 2**20
 AUDIO_POSITIONS = 3000
-"""Thirty seconds for encoders that take so much at once, four minutes for the others."""
+"""Thirty seconds for encoders that process thirty at once, four minutes for the others."""
 _WHOLE_AUDIO = frozenset({"lfm2a", "parakeet"})
-"""Encoders that take a recording as a whole, and keep their attention's scores."""
+"""Encoders that process a recording as a whole, and keep the attention scores."""
 MOST_POSITIONS = 2**20
 MOST_HEADS = 4096
 BATCH_TOKENS = 1024
-"""Small images are encoded together, up to so many tokens."""
-# Tokens of the largest image of projectors that take any size; others scale it to their own.
+"""Small images are encoded together, up to this many tokens."""
+# Tokens of the largest image, for projectors that accept any size; others scale images to theirs.
 _MOST_TOKENS = {
     **dict.fromkeys(("qwen2vl_merger", "qwen2.5vl_merger", "qwen3vl_merger", "ling3vl"), 4096),
     **dict.fromkeys(("qwen2.5o", "glm4v", "kimik25", "muse-glimmer", "glm5v", "exaone4_5"), 4096),
@@ -44,27 +44,29 @@ _USUAL_MERGE = 2
 
 @dataclass(frozen=True)
 class Companion:
-    """A projector or an adapter, as its header tells."""
+    """A projector, an adapter, or a whisper.cpp model, as described by its header."""
 
     kind: str
     architecture: str
-    """Of an adapter: that of the models it is for. Of a projector: its type."""
+    """For an adapter, the architecture of its models; for a projector, its type."""
     weights: int
     positions: int = 0
     """Patches of the largest image, or steps of audio."""
     values: int = 0
-    """32-bit floats of each of them at once."""
+    """32-bit floats for each position."""
     token_positions: int = 0
-    """Patches of a token, where `--image-max-tokens` limits an image."""
+    """Patches of a token if `--image-max-tokens` limits an image, else 0."""
     pair_bytes: int = 0
-    """Of each pair of them: the masks of windowed attention."""
+    """Bytes for each pair of positions: attention masks or scores."""
     heads: int = 0
     sees: bool = False
     hears: bool = False
 
     def bound_bytes(self, *, flash_attention: bool, image_tokens: int = 0) -> int:
-        """Return the weights, and a bound on what one image or piece of audio takes; an image has
-        so many tokens at most, 0: as many as llama.cpp takes."""
+        """Return the bytes of the weights plus a bound for one image or piece of audio.
+
+        `image_tokens` limits an image; 0 is llama.cpp's own limit.
+        """
         limited = image_tokens * self.token_positions
         positions = min(limited, MOST_POSITIONS) or self.positions
         of_pair = self.pair_bytes + (0 if flash_attention else 8 * self.heads)
@@ -72,14 +74,14 @@ class Companion:
 
 
 def kind_of(header: Header) -> str:
-    """Return what a file is if it is no model; empty for a model."""
+    """Return `PROJECTOR` or `ADAPTER`, empty for a model."""
     if header.text("general.architecture") == "clip":
         return PROJECTOR
     return ADAPTER if header.text("general.type") == "adapter" else ""
 
 
 def check_kind(header: Header, expected: str) -> None:
-    """Refuse a file that was named as something that it is not; raises `UnsupportedModel`."""
+    """Raise `UnsupportedModel` unless the file is of the expected kind; empty is a model."""
     kind = kind_of(header)
     if kind != expected:
         is_one, field = _NAMES[kind]
@@ -89,10 +91,9 @@ def check_kind(header: Header, expected: str) -> None:
 
 
 def companion(header: Header, kind: str) -> Companion:
-    """Return what a file is that was named as a projector or an adapter.
+    """Return the companion that a header describes.
 
-    Raises `UnsupportedModel` when it is something else, and `DamagedGGUF` for numbers that cannot
-    be.
+    Raises `UnsupportedModel` if it is of another kind, and `DamagedGGUF` for impossible numbers.
     """
     check_kind(header, kind)
     return _adapter(header) if kind == ADAPTER else _projector(header)
@@ -156,7 +157,7 @@ def _vision(header: Header) -> Companion:
         (side // patch) ** 2 + 1,
         pixels // patch**2,
         _MOST_TOKENS.get(name, 0) * merge,
-        # Of those that scale every image to their own size, several go at once.
+        # Projectors that scale images to their own size encode several at once.
         0 if name in _MOST_TOKENS else BATCH_TOKENS * merge,
     )
     windowed = any(
@@ -199,7 +200,7 @@ def _type(header: Header, part: str) -> str:
 
 
 def _merge(header: Header, name: str) -> int:
-    """Return how many patches a token has to each side."""
+    """Return how many patches a token has along each side."""
     usual = _MERGES.get(name, _USUAL_MERGE)
     by_size = _number(header, "vision.spatial_merge_size", 1, 64, default=usual)
     return _number(header, "vision.projector.scale_factor", 1, 64, default=by_size)

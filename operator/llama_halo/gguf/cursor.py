@@ -1,4 +1,4 @@
-"""Goes through a file from its start, in blocks, and says by name what it could not read."""
+"""Reads a file forward, in blocks; an error names the field that could not be read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from llama_halo.errors import DamagedGGUF
 
 BLOCK_BYTES = 2**20
 MOST_BYTES = 2**27
-"""No header is longer; one of 256k tokens and their merges has 12 MB."""
+"""Limit of a header; one with 256k tokens and their merges has 12 MB."""
 _LENGTH = struct.Struct("<Q")
 
 
@@ -24,32 +24,32 @@ class Cursor:
         self.position = 0
 
     def take(self, count: int, field: str) -> bytes:
-        """Return the next bytes and go past them."""
+        """Return the next `count` bytes and advance."""
         self._need(count, field)
         start = self.position - self._block_at
         self.position += count
         return self._block[start : start + count]
 
     def skip(self, count: int, field: str) -> None:
-        """Go past bytes without reading them."""
+        """Advance by `count` bytes without reading them."""
         self.expect(count, field)
         self.position += count
 
     def number(self, layout: str, field: str) -> int:
-        """Return the next whole number."""
+        """Return the next number, of a `struct` layout."""
         number: int = struct.unpack(layout, self.take(struct.calcsize(layout), field))[0]
         return number
 
     def text(self, most: int, field: str) -> str:
-        """Return the next text of at most so many bytes."""
+        """Return the next string, of at most `most` bytes."""
         length: int = _LENGTH.unpack(self.take(8, field))[0]
         if length > most:
             raise DamagedGGUF(f"{field} is {length} bytes long, more than {most}")
-        # Names in some files are no UTF-8; what matters is that they can be told apart and shown.
+        # Names in some files are not UTF-8; they only have to be distinct and printable.
         return self.take(length, field).decode(errors="replace")
 
     def skip_texts(self, count: int, field: str) -> None:
-        """Go past texts; a vocabulary has a quarter of a million of them."""
+        """Advance past `count` strings; a vocabulary has a quarter of a million."""
         while count:
             self._need(8, field)
             block, at, last = self._block, self.position - self._block_at, len(self._block) - 8
@@ -60,12 +60,12 @@ class Cursor:
             self.expect(0, field)
 
     def expect(self, count: int, field: str) -> None:
-        """Raise when the file, or any header, cannot have so many more bytes."""
+        """Raise `DamagedGGUF` unless the file, or the longest header, has `count` more bytes."""
         if self.position + count > self._end:
             raise DamagedGGUF(f"the file ends within {field}")
 
     def _need(self, count: int, field: str) -> None:
-        """Have the next bytes in the block."""
+        """Load a block with the next `count` bytes, unless the current block has them."""
         self.expect(count, field)
         start = self.position - self._block_at
         if start + count <= len(self._block):

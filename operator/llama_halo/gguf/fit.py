@@ -1,4 +1,4 @@
-"""What fits: the longest context for a budget, and what would help."""
+"""The longest context for a memory budget."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from llama_halo.gguf.memory import CELLS, Serving
 
 
 def longest_context(bundle: Bundle, serving: Serving, budget: int) -> int:
-    """Return the most tokens, up to the trained length, whose GPU memory is within the budget.
+    """Return the most tokens, up to the trained length, whose GPU memory fits the budget (bytes).
 
-    In whole blocks of 256; 0 when not even one fits.
+    The result is a multiple of 256; 0 if not even 256 tokens fit.
     """
     fewest, most = 0, max(bundle.model.model.context_length // CELLS, 1)
     while fewest < most:

@@ -1,9 +1,9 @@
-"""The header of a GGUF file: its metadata, and what its tensors weigh; tensor data is never read.
+"""Reads the header of a GGUF file: metadata, and the sizes of tensors; never the tensor data.
 
-Files come from anywhere. Every count and length is held against what is left of the file and
-against a fixed bound before anything is read or kept for it, so that a hostile file ends in a named
-error, in bounded memory and time. The format: `docs/gguf.md` of ggml; the bounds on names,
-dimensions and offsets are those of `gguf.cpp` of llama.cpp b11434.
+Files are not trusted. Every count and length is checked against the rest of the file and against a
+fixed bound before anything is read or stored for it. A hostile file therefore ends in a named
+error, in bounded memory and time. The format is `docs/gguf.md` of ggml. The bounds on names,
+dimensions and offsets are those of `gguf.cpp` in llama.cpp b11434.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from llama_halo.gguf.cursor import Cursor
 from llama_halo.gguf.tensor_types import TENSOR_TYPES
 
 ReadAt = Callable[[int, int], bytes]
-"""Reads so many bytes from an offset; fewer only where the file ends."""
+"""(offset, count) -> that many bytes; fewer only at the end of the file."""
 Scalar = bool | int | float | str
 Value = Scalar | tuple[Scalar, ...]
 
@@ -32,13 +32,13 @@ MOST_NAME_BYTES = 65_535
 MOST_TENSOR_NAME_BYTES = 63
 MOST_DIMENSIONS = 4
 MOST_TEXT_BYTES = 2**20
-"""A value of text, for example a chat template."""
+"""Bytes of one string value, for example a chat template."""
 MOST_KEPT_TEXT = 8 * 2**20
-"""Letters of all values of text together."""
+"""Characters of all string values together."""
 KEPT_ITEMS = 4096
-"""Longer arrays, and those of texts, are passed over; their lengths are kept."""
+"""Longer arrays, and arrays of strings, are skipped; their lengths are kept."""
 MOST_KEPT_ITEMS = 1_048_576
-"""Of all kept arrays together; the rest is passed over too."""
+"""Items of all kept arrays together; further arrays are skipped, too."""
 
 _SCALARS = {
     0: struct.Struct("<B"),
@@ -58,11 +58,11 @@ _TEXT, _ARRAY = 8, 9
 
 @dataclass(frozen=True)
 class Header:
-    """What a GGUF file says of itself; for a sharded model of one shard."""
+    """The header of a GGUF file; `shards.combine` makes one for a sharded model."""
 
     metadata: Mapping[str, Value]
     array_lengths: Mapping[str, int]
-    """Of every array, kept or passed over."""
+    """Length of every array, kept or skipped."""
     tensors: Mapping[str, int]
     """Bytes of each tensor, padded to the alignment, in the file's order."""
     tensor_types: Mapping[str, int]
@@ -75,12 +75,12 @@ class Header:
         return sum(self.tensors.values())
 
     def text(self, key: str) -> str:
-        """Return a value of text, empty when it is absent or something else."""
+        """Return a string value, empty if it is absent or of another type."""
         value = self.metadata.get(key)
         return value if isinstance(value, str) else ""
 
     def whole(self, key: str, default: int = 0) -> int:
-        """Return a whole number, the default when it is absent or something else."""
+        """Return an integer, the default if it is absent or of another type."""
         value = self.metadata.get(key)
         return value if isinstance(value, int) and not isinstance(value, bool) else default
 
@@ -88,8 +88,8 @@ class Header:
 def read_header(read_at: ReadAt, size: int | None = None) -> Header:
     """Read the header of a file of `size` bytes (None: not known).
 
-    Raises `NotAGGUF` when it is none of a version that llama.cpp reads, and `DamagedGGUF` when it
-    is cut or says what cannot be so.
+    Raises `NotAGGUF` unless the file is a GGUF of a version that llama.cpp reads, and `DamagedGGUF`
+    if it is truncated or has impossible values.
     """
     cursor = Cursor(read_at, size)
     if cursor.take(4, "its first four bytes") != MAGIC:
@@ -149,7 +149,7 @@ def _scalar(cursor: Cursor, kind: int, key: str) -> Scalar:
 def _array(
     cursor: Cursor, key: str, left: int, *, keep: int
 ) -> tuple[tuple[Scalar, ...] | None, int]:
-    """Return an array (None when it is of texts, or has more items than to keep) and its length."""
+    """Return an array (None if it has strings, or more than `keep` items) and its length."""
     kind = cursor.number("<I", f"the type of the items of {key}")
     length = cursor.number("<Q", f"the length of {key}")
     layout = _SCALARS.get(kind)
@@ -170,7 +170,7 @@ def _array(
 
 def _alignment(metadata: Mapping[str, Value]) -> int:
     alignment = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
-    # llama.cpp takes any power of two; more than a huge page is nobody's alignment.
+    # llama.cpp accepts any power of two; no file needs more than a huge page.
     if not isinstance(alignment, int) or not 0 < alignment <= 2**21 or alignment & (alignment - 1):
         raise DamagedGGUF(f"general.alignment is {str(alignment)[:40]}, no power of two up to 2^21")
     return alignment

@@ -1,4 +1,4 @@
-"""Header -> what each layer keeps for a token or a request, as llama.cpp derives it."""
+"""Derives from a header what each layer stores per token and per request, as llama.cpp does."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from llama_halo.gguf.header import Header
 
 MOST_LAYERS = 512
 MOST_WIDTH = 2**20
-"""Values that one layer keeps of one token: no model has a hundredth of that."""
+"""Limit of the values that one layer stores per token; no model has a hundredth of it."""
 PER_LAYER = "embedding_length_per_layer_input"
 
 
 @dataclass(frozen=True)
 class Layer:
-    """What one layer keeps: values for each cell of its cache, and of its recurrent state."""
+    """The values that one layer stores: per cell of its cache, and in its recurrent state."""
 
     attends: bool = False
-    """Has a place in the KV cache, if only an empty one."""
+    """Whether the layer is in the KV cache, even with no values."""
     k_values: int = 0
     v_values: int = 0
     windowed: bool = False
     indexer_k_values: int = 0
-    """Keys of a sparse attention's indexer, kept for the whole context."""
+    """Keys of a sparse attention's indexer, stored for the whole context."""
     indexer_v_values: int = 0
     state_values: int = 0
-    """For each request in flight, 32-bit floats."""
+    """32-bit floats for each request in flight."""
 
 
 @dataclass(frozen=True)
 class Dimensions:
-    """All of a model that its memory depends on."""
+    """The properties of a model that its memory depends on."""
 
     architecture: str
     context_length: int
@@ -42,29 +42,29 @@ class Dimensions:
     drafting: tuple[Layer, ...]
     """Layers that only draft tokens (multi-token prediction); they have a context of their own."""
     widest_values: int
-    """Values of a token in the widest of all layers, drafting ones included."""
+    """Values per token in the widest layer, including drafting layers."""
     window_tokens: int
-    """Of the layers that have one."""
+    """The window of the windowed layers; 0 without any."""
     embedding: int
     vocabulary: int
     heads: int
     feed_forward: int
-    """Of one token in the widest layer, experts together."""
+    """Values per token in the widest layer, over all experts that it uses."""
     input_values: int
-    """Of each token's inputs of single layers, all layers together."""
+    """Values per token of the inputs of single layers, over all layers."""
     latent: bool
     rolls_back: bool
     head_lengths: tuple[int, int]
-    """Of keys and of values."""
+    """Lengths of a key head and of a value head."""
     known: bool
-    """Whether this llama.cpp's rules for the architecture are in the tables."""
+    """Whether the tables have llama.cpp's rules for the architecture."""
 
 
 def dimensions(header: Header) -> Dimensions:
-    """Derive what each layer keeps.
+    """Derive the dimensions of a model.
 
-    Raises `UnsupportedModel` for files that are no language model, and `DamagedGGUF` for
-    dimensions that cannot be.
+    Raises `UnsupportedModel` for an unknown architecture whose memory has no bound, and
+    `DamagedGGUF` for impossible or missing numbers.
     """
     name = header.text("general.architecture")
     reader = _Reader(header)
@@ -89,7 +89,7 @@ def dimensions(header: Header) -> Dimensions:
 
 
 class _Reader:
-    """One file's numbers, checked; names are those of the GGUF keys."""
+    """Reads and checks the numbers of one header; names are those of the GGUF keys."""
 
     def __init__(self, header: Header) -> None:
         self._header = header
@@ -115,7 +115,7 @@ class _Reader:
             )
 
     def number(self, key: str, least: int, most: int, *, default: int | None = None) -> int:
-        """Return `<architecture>.<key>`, which must be within bounds."""
+        """Return `<architecture>.<key>`; raises `DamagedGGUF` if it is out of bounds."""
         value = self._header.metadata.get(f"{self.architecture}.{key}", default)
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
             raise DamagedGGUF(
@@ -124,7 +124,7 @@ class _Reader:
         return value
 
     def per_layer(self, key: str, default: int | None) -> list[int]:
-        """Return a number for each layer: the file has one for all, or an array."""
+        """Return a number for each layer; the file has one for all, or an array."""
         name = f"{self.architecture}.{key}"
         if name in self._header.array_lengths:
             values = self._array(key)
@@ -142,30 +142,30 @@ class _Reader:
         return self._head_length("value", windowed=windowed)
 
     def vocabulary(self) -> int:
-        """Return the number of tokens; files without a tokenizer may say it themselves."""
+        """Return the number of tokens; files without a tokenizer may have `vocab_size`."""
         listed = self._header.array_lengths.get("tokenizer.ggml.tokens", 0)
         return listed or self.number("vocab_size", 0, 2**24, default=0)
 
     def feed_forward(self) -> int:
-        """Return how many values of the feed-forward a token goes through in the widest layer."""
+        """Return the feed-forward values per token in the widest layer."""
         dense = max(self.widths, default=0)
         expert = self._largest("expert_feed_forward_length") or dense
         shared = self._largest("expert_shared_feed_forward_length")
         return max(dense, self._largest("expert_used_count") * expert + shared)
 
     def layers(self) -> tuple[Layer, ...]:
-        """Return what each layer of the main context keeps; drafting layers are in another."""
+        """Return the layers of the main context; drafting layers have another context."""
         if self.architecture in arch.NO_CACHE:
             return ()
         layers = [self._layer(index) for index in range(self._cached_layers())]
-        if self.architecture == "nanbeige":  # goes through its layers several times
+        if self.architecture == "nanbeige":  # it runs its layers several times
             layers *= self.number("num_loops", 1, MOST_LAYERS, default=1)
         if len(layers) > MOST_LAYERS:
             raise DamagedGGUF(f"{len(layers)} layers are more than llama.cpp takes ({MOST_LAYERS})")
         return tuple(layers)
 
     def drafting(self) -> tuple[Layer, ...]:
-        """Return what each layer that only drafts keeps: it attends, whatever the others do."""
+        """Return the layers that only draft: they have attention, whatever the others have."""
         if self.trunk == 0 or (self.known and self.architecture not in arch.DRAFTS):
             return ()
         layers = [self._attending(index) for index in range(self.trunk, self.blocks)]
@@ -216,7 +216,7 @@ class _Reader:
     def _head_length(self, of: str, *, windowed: bool) -> int:
         if not any(self.heads):
             return 0
-        # llama.cpp goes by the first layer's heads; a file whose first has none says the length.
+        # llama.cpp uses the first layer's heads; a file whose first layer has none sets the length.
         whole = self.embedding // (self.heads[0] or max(self.heads))
         length = self.number(f"attention.{of}_length", 0, MOST_WIDTH, default=whole)
         of_windows = self.number(f"attention.{of}_length_swa", 0, MOST_WIDTH, default=length)
@@ -254,7 +254,7 @@ class _Reader:
     def _recurrent(self) -> list[bool]:
         name = self.architecture
         if not self.known:
-            return [True] * self.blocks  # whatever it says of states is counted for every layer
+            return [True] * self.blocks  # an upper bound: every layer counts with a state
         if name in arch.RECURRENT or name == "falcon-h1":
             return [index < self.trunk for index in range(self.blocks)]
         if name in arch.RECURRENT_WITHOUT_KV_HEADS:

@@ -1,8 +1,8 @@
-"""How much memory llama-server needs for a model: by part, in bytes.
+"""The memory that llama-server needs for a model: by part, in bytes.
 
-Mirrors `llama-context.cpp`, `llama-kv-cache*.cpp` and `llama-memory-*.cpp` of llama.cpp b11434 for
-weights, KV cache and state, which are exact for architectures in the tables; compute buffers are
-bounded from above. `tests/memory` holds it against llama.cpp itself.
+Weights, KV cache and state mirror `llama-context.cpp`, `llama-kv-cache*.cpp` and
+`llama-memory-*.cpp` of llama.cpp b11434, and are exact for architectures in the tables. Compute
+buffers have an upper bound. `tests/memory` compares the numbers with llama.cpp itself.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from llama_halo.gguf.header import Header
 from llama_halo.gguf.layers import Dimensions
 
 CELLS = 256
-"""Caches are padded to a multiple of so many cells."""
+"""Caches are padded to a multiple of this many cells."""
 MOST_SEQUENCES = 256
 MIB = 2**20
 GPU_BASE_BYTES = 512 * MIB
 SLOT_BYTES = 256 * MIB
 INPUT_BYTES = 256
-"""A token's number, positions, sequence and the like."""
+"""Inputs of one token: its id, positions, sequence and the like."""
 CACHE_TYPES = {
     "f32": (1, 4),
     "f16": (1, 2),
@@ -34,16 +34,16 @@ CACHE_TYPES = {
     "q4_0": (32, 18),
     "iq4_nl": (32, 18),
 }
-"""Values and bytes of a block, by llama.cpp's name."""
+"""Values and bytes of a block, by llama.cpp's name for the type."""
 
 
 class Method(StrEnum):
-    """How far an estimate can be trusted."""
+    """How reliable an estimate is."""
 
     EXACT = "Exact"
     """Weights, KV cache and state are llama.cpp's own numbers."""
     UPPER_BOUND = "UpperBound"
-    """An architecture that is not in the tables: everything for every layer."""
+    """The architecture is not in the tables: every layer counts with all it may store."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Serving:
     context_size: int
     parallel: int = 1
     unified: bool = True
-    """Requests share the context; else each has its share of it."""
+    """Requests share the whole context; else each has an equal part of it."""
     k_type: str = "f16"
     v_type: str = "f16"
     batch: int = 2048
@@ -63,14 +63,14 @@ class Serving:
     """`--swa-full`: sliding-window layers keep the whole context."""
     prompt_cache_mib: int = 2048
     drafted_tokens: int = 0
-    """Of speculative decoding, for each of which some models keep a state."""
+    """Tokens that speculative decoding drafts at once; some models keep a state for each."""
     image_tokens: int = 0
-    """`--image-max-tokens`; 0: as many as llama.cpp takes."""
+    """`--image-max-tokens`; 0 is llama.cpp's own limit."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Bytes by part."""
+    """The memory of a server by part, in bytes."""
 
     architecture: str
     weights: int
@@ -78,7 +78,7 @@ class Estimate:
     state: int
     compute: int
     host: int
-    """What the process needs beside the model: itself, the prompt cache, each slot."""
+    """Host memory besides the model: the process, the prompt cache, and each slot."""
     method: Method
     projector: int = 0
     draft: int = 0
@@ -86,7 +86,7 @@ class Estimate:
 
     @property
     def gpu(self) -> int:
-        """What the GPU holds when every layer is on it."""
+        """GPU memory when every layer is on the GPU."""
         own = self.weights + self.kv_cache + self.state + self.compute
         return own + self.projector + self.draft + self.adapters
 
@@ -96,7 +96,7 @@ class Estimate:
 
 
 def estimate(weights: int, model: Dimensions, serving: Serving) -> Estimate:
-    """Return what a model with so many bytes of weights needs with these settings.
+    """Return the memory of a model with `weights` bytes of weights and these settings.
 
     Raises `UnsupportedModel` for settings with which llama.cpp would not start.
     """
@@ -113,10 +113,10 @@ def estimate(weights: int, model: Dimensions, serving: Serving) -> Estimate:
 
 
 def weight_bytes(header: Header, model: Dimensions) -> int:
-    """Return the size of all weights, as a server with a GPU loads them.
+    """Return the bytes of all weights, as a server with a GPU loads them.
 
-    A model without an output of its own uses its token embeddings for it, and then has them twice:
-    where tokens are looked up, in the host's memory, and on the GPU.
+    A model without an output tensor uses its token embeddings as output. The server then loads them
+    twice: in host memory for the lookup of tokens, and on the GPU.
     """
     tied = (
         "output.weight" not in header.tensors and model.architecture not in architectures.NO_CACHE
@@ -125,7 +125,7 @@ def weight_bytes(header: Header, model: Dimensions) -> int:
 
 
 def check(model: Dimensions, serving: Serving) -> None:
-    """Refuse what llama.cpp refuses, in a sentence."""
+    """Raise `UnsupportedModel` for settings that llama.cpp refuses."""
     quantized_v = CACHE_TYPES[serving.v_type][0] > 1
     if serving.parallel > MOST_SEQUENCES:
         raise UnsupportedModel(
@@ -149,7 +149,7 @@ def check(model: Dimensions, serving: Serving) -> None:
 
 
 def sequence_tokens(serving: Serving) -> int:
-    """Return the cells that the cache of one sequence has, in the layers without a window."""
+    """Return the cells of one sequence's cache, in the layers without a window."""
     whole = _padded(serving.context_size)
     if serving.unified:
         return whole
@@ -157,11 +157,11 @@ def sequence_tokens(serving: Serving) -> int:
 
 
 def kv_cache_bytes(model: Dimensions, serving: Serving) -> int:
-    """Return the size of all KV caches, indexers' included."""
+    """Return the bytes of all KV caches, including those of indexers."""
     streams = 1 if serving.unified else serving.parallel
     whole = sequence_tokens(serving)
     windowed = whole if serving.full_window_cache else _window_cells(model, serving, whole)
-    # Without flash attention values lie transposed, and every layer has room for the widest.
+    # Without flash attention, values are stored transposed, at the widest layer's size in each.
     transposed = not _flash_attention(model, serving) and not model.latent
     total = 0
     for layer in model.layers:
@@ -176,26 +176,26 @@ def kv_cache_bytes(model: Dimensions, serving: Serving) -> int:
 
 
 def state_bytes(model: Dimensions, serving: Serving) -> int:
-    """Return the size of recurrent states: 32-bit floats, whatever the cache's type."""
+    """Return the bytes of recurrent states: 32-bit floats, whatever the cache's type."""
     copies = 1 + (serving.drafted_tokens if model.rolls_back else 0)
     values = sum(layer.state_values for layer in model.layers)
     return values * 4 * max(1, serving.parallel) * copies
 
 
 def drafting_bytes(model: Dimensions, serving: Serving) -> int:
-    """Return the size of the second context that a model drafts with itself: the cache of its
-    drafting layers, and a bound on the compute buffers."""
+    """Return the bytes of the second context of a model that drafts with its own layers: the
+    cache of those layers, and a bound on the compute buffers."""
     head = replace(model, layers=model.drafting)
     alone = replace(serving, drafted_tokens=0)
     return kv_cache_bytes(head, alone) + compute_bound_bytes(head, alone)
 
 
 def compute_bound_bytes(model: Dimensions, serving: Serving) -> int:
-    """Return a bound on the compute buffers of a batch: for each of its tokens the attention mask,
-    some copies of the residual stream, and the widest of logits, feed-forward and heads.
+    """Return an upper bound on the compute buffers of a batch, in bytes.
 
-    Fitted from above to what llama.cpp reserves for the graphs of real models. A running server
-    reserves less: it wants the logits of few tokens.
+    It counts for each token the attention mask, some copies of the residual stream, and the widest
+    of logits, feed-forward and heads. The factors are fitted from above to what llama.cpp reserves
+    for the graphs of real models. A running server reserves less: it needs few tokens' logits.
     """
     tokens = min(serving.batch, serving.micro_batch)
     name, whole_text = model.architecture, model.architecture in architectures.NO_CACHE

@@ -1,7 +1,7 @@
-"""What the operator keeps of a model file: small enough for the last words of a container.
+"""The data of a model file that the operator keeps, small enough for a termination message.
 
-Kubernetes cuts a termination message at 4096 bytes, so what is said of each layer is run-length
-coded: models repeat a few kinds of layers in a few patterns.
+Kubernetes truncates a termination message at 4096 bytes, so the layers are run-length encoded:
+models repeat a few kinds of layers in a few patterns.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ _QUANTIZATION = re.compile(r"(?:^|[-._])((?:I?Q\d\w*|MXFP4\w*|BF16|F16|F32))(?=$
 _BLOCK = re.compile(r"blk\.(\d{1,3})\.")
 _LAYERS = ("layers", "drafting")
 _NONE: Json = {"of": [], "runs": ""}
-"""What earlier releases did not look for."""
+"""Stands for layers that earlier releases did not store."""
 _NUMBERS = tuple(field.name for field in fields(Dimensions) if field.name not in _LAYERS)
 
 
 @dataclass(frozen=True)
 class Profile:
-    """A model as its header tells: for people, and for the arithmetic of memory."""
+    """A model as described by its header: for display, and for the memory estimate."""
 
     parameters: int
     quantization: str
     tools: bool
-    """Whether its chat template speaks of tools."""
+    """Whether its chat template mentions tools."""
     drafts: str
-    """What it can draft tokens as, beside an ordinary model: eagle3, dflash, dspark, or mtp, when
-    it is nothing but the layers for that."""
+    """Its kind of draft, if not an ordinary model: eagle3, dflash, dspark, or mtp for a file that
+    has only the layers for multi-token prediction."""
     weights: int
     """Bytes, as a server with a GPU loads them."""
     layer_weights: tuple[int, ...]
@@ -45,9 +45,9 @@ class Profile:
     model: Dimensions
 
     def on_host(self, serving: Serving, gpu_layers: int) -> int:
-        """Return the bytes that stay off the GPU when it holds so many layers.
+        """Return the bytes that stay off the GPU when it holds `gpu_layers` layers.
 
-        llama.cpp counts the output as one more layer, and gives the GPU the last ones.
+        llama.cpp counts the output as one more layer, and puts the last layers on the GPU.
         """
         kept = max(len(self.layer_weights) + 1 - gpu_layers, 0)
         rest = replace(self.model, layers=self.model.layers[:kept])
@@ -57,7 +57,7 @@ class Profile:
 
 
 def profile(header: Header, file: str) -> Profile:
-    """Return the profile of a model; raises `UnsupportedModel` for what is no language model."""
+    """Return the profile of a model; raises `GGUFError` for any other file."""
     check_kind(header, "")
     model = dimensions(header)
     weights = [0] * len(model.layers)
@@ -77,7 +77,7 @@ def profile(header: Header, file: str) -> Profile:
 
 
 def speaks_of_tools(template: str) -> bool:
-    """Tell whether a chat template has a place for tools."""
+    """Tell whether a chat template mentions tools."""
     return "tools" in template
 
 
@@ -123,7 +123,7 @@ def from_json(data: Mapping[str, Any]) -> Profile:
 
 
 def _drafts(header: Header) -> str:
-    """Return what kind of draft a file is; `draft_type` of a bundle makes a flag of it."""
+    """Return the kind of draft that a file is; `bundle.draft_type` turns it into a flag."""
     name = header.text("general.architecture")
     if name == "dflash":
         return "dspark" if "markov_w1.weight" in header.tensors else "dflash"
@@ -145,7 +145,7 @@ def _layer_json(layer: Layer) -> list[int]:
 
 
 def _runs(values: Sequence[Any]) -> Json:
-    """Return the distinct values, and how many of which follow each other."""
+    """Return the distinct values, and the runs of their indexes, such as `3x0 1x1`."""
     distinct: list[Any] = []
     for value in values:
         if value not in distinct:
@@ -165,7 +165,7 @@ def _unrolled(runs: Mapping[str, Any]) -> list[Any]:
 
 
 def _quantization(header: Header, file: str) -> str:
-    """Return the quantization by the file's name, as people know it, else the commonest type."""
+    """Return the quantization in the file's name, else the tensor type with the most bytes."""
     stem = re.sub(r"(-\d{5}-of-\d{5})?\.gguf$", "", file.rpartition("/")[2])
     named = _QUANTIZATION.findall(stem)
     if named:

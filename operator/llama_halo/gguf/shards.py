@@ -1,4 +1,4 @@
-"""Models in several files: which, and what they say together."""
+"""Sharded models: the names of their files, and their combined header."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from llama_halo.gguf.header import Header
 
 MOST_SHARDS = 1000
 _NAME = re.compile(r"-(\d{5})-of-(\d{5})(\.gguf(?:[@?].*)?)$")
-"""What may follow: a revision, or a URL's query."""
+"""A revision or a URL's query may follow the name."""
 
 
 def shard_names(name: str, header: Header) -> list[str]:
-    """Return the names of all of a model's files, the given first one among them.
+    """Return the names of all files of a model; `name` is the first.
 
-    `x-00001-of-00003.gguf` is the first of three; a model in one file has just that.
+    `x-00001-of-00003.gguf` is the first of three; a model in one file has just that. Raises
+    `DamagedGGUF` when the name does not fit the header.
     """
     count = header.whole("split.count", 1)
     if count <= 1:
@@ -39,7 +40,7 @@ def shard_names(name: str, header: Header) -> list[str]:
 
 
 def combine(headers: Sequence[Header]) -> Header:
-    """Return the first shard's header with the tensors of all of them."""
+    """Return the first header with all shards' tensors; raises `DamagedGGUF` on a mismatch."""
     first = headers[0]
     tensors: dict[str, int] = {}
     types: Counter[str] = Counter()

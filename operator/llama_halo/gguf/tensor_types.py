@@ -1,6 +1,6 @@
-"""What a tensor of each ggml type weighs: (name, values per block, bytes per block).
+"""Block sizes of the ggml types: (name, values per block, bytes per block).
 
-From `ggml.h` and `ggml-common.h` of llama.cpp b11434; numbers that were taken back are left out.
+The source is `ggml.h` and `ggml-common.h` of llama.cpp b11434, without the withdrawn types.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The models of whisper.cpp: no GGUF, but ggml's older form, a header of fixed numbers first.
+"""The models of whisper.cpp: not GGUF, but ggml's older format with a header of fixed numbers.
 
-What they need beside the weights follows from those numbers: caches as whisper.cpp 1.8 makes them,
-for as many decoders as it may start, and a bound on its compute buffers.
+The memory besides the weights follows from those numbers: the caches of whisper.cpp 1.8, for as
+many decoders as it may start, and a bound on its compute buffers.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ _MAGIC = 0x67676D6C
 _HEADER = struct.Struct("<12i")
 _MOST = 2**17
 _DECODERS = 5
-"""It starts with one, and tries again with more what it did not understand."""
+"""whisper.cpp starts with one decoder, and retries what it did not understand with more."""
 _CELLS = 256
-"""Caches are padded to a multiple of so many."""
+"""Caches are padded to a multiple of this many cells."""
 _HALF = 2
 
 
 def companion(read_at: ReadAt, size: int) -> Companion:
-    """Return what a file is and needs; raises `NotAGGUF` or `UnsupportedModel` otherwise."""
+    """Return the companion of a file; raises `NotAGGUF` for any other, `UnsupportedModel` for
+    impossible sizes."""
     data = read_at(0, _HEADER.size) if size >= _HEADER.size else b""
     if len(data) < _HEADER.size or _HEADER.unpack(data)[0] != _MAGIC:
         raise NotAGGUF(
@@ -55,8 +56,8 @@ def _caches(numbers: tuple[int, ...]) -> int:
 
 
 def _compute(numbers: tuple[int, ...]) -> int:
-    """Bound the buffers of its four graphs, with the attention's scores where there is no flash
-    attention."""
+    """Return a bound on the buffers of its four graphs, with the attention scores that it keeps
+    without flash attention."""
     vocabulary, audio_context, audio_state, heads, *_ = numbers
     heard = _padded(audio_context)
     encode = heard * (64 * audio_state + heads * heard * 4)

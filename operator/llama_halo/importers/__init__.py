@@ -1,1 +1,1 @@
-"""From the files of other systems to LlamaModels and a ModelRouter; pure: text in, text out."""
+"""Converts the files of other systems to LlamaModels and a ModelRouter. No I/O (import-linter)."""

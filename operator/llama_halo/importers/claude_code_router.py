@@ -1,4 +1,4 @@
-"""Claude Code Router's config.json (1.x and 2.x), and its presets, which are the same with more."""
+"""Reads Claude Code Router's config.json (1.x and 2.x), and its presets, which have more fields."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def is_it(document: Any) -> bool:
 
 
 def read(result: ImportResult, file: str, document: Mapping[str, Any]) -> None:
-    """Read a whole configuration; what is on this machine first, for its names come first."""
+    """Read a configuration; local providers first, because their model names take precedence."""
     top = SettingsReader(result, file, document)
     names: dict[str, str] = {}
     providers = [
@@ -98,7 +98,7 @@ class _Provider:
 
 
 def _local(result: ImportResult, provider: _Provider, names: dict[str, str]) -> None:
-    """Its models are LlamaModels; a server that is known by its port answers to every name."""
+    """Add a local provider's models; a lone model is the LlamaModel known at the port, if any."""
     values = provider.values
     for model in provider.models:
         alone = result.at_port(here(provider.address) or 0) if len(provider.models) == 1 else None
@@ -145,7 +145,7 @@ def _router(result: ImportResult, router: SettingsReader, names: Mapping[str, st
 
 
 def _fallbacks(result: ImportResult, top: SettingsReader, names: Mapping[str, str]) -> None:
-    """Its fallbacks are of a route, these are of the route's model."""
+    """Convert fallbacks of routes to fallbacks of the routes' models."""
     fallback = top.inner("fallback")
     for route in fallback.peek():
         target = result.routes.get(route)

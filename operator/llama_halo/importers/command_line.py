@@ -1,4 +1,4 @@
-"""llama-server's own command line and environment, back into the typed fields of a LlamaModel."""
+"""Converts llama-server's command line and environment to the fields of a LlamaModel."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from llama_halo.importers.secrets import is_secret, without_secrets
 from llama_halo.importers.shell import WHISPER, Command
 
 ALL_LAYERS = 99
-"""So many, or more, means all of them wherever it is written."""
+"""This many layers, or more, means all of them in any of the formats."""
 
-# llama.cpp's spellings of the flags with a value, and what each means here.
+# llama.cpp's spellings of the flags with a value, and the field or the handling of each.
 _NUMBERS = {
     **dict.fromkeys(("-c", "--ctx-size"), "contextSize"),
     **dict.fromkeys(("-np", "--parallel"), "parallel"),
@@ -114,11 +114,11 @@ _WHISPERS = {
     "--request-path": "the router asks where OpenAI's clients do",
     "--tmp-dir": "a pod has a folder for that",
 }
-"""Flags with a value that only whisper-server has, and that are the operator's."""
+"""Flags with a value that only whisper-server has, and that the operator sets."""
 
 
 def local_path(path: str, root: str) -> str:
-    """Return the path of a file below the store: the folder of all models is left out."""
+    """Return the path of a file below the store, without the folder of all models."""
     text = re.sub(r"^(~|\$\{?HOME\}?)(?=/)", "", path)
     for folder in (root.rstrip("/"), "/models", "/app/models"):
         if folder and text.startswith(f"{folder}/"):
@@ -128,7 +128,7 @@ def local_path(path: str, root: str) -> str:
 
 
 class CommandLine:
-    """One command line, read into one model."""
+    """Reads one command line into one model."""
 
     def __init__(self, result: ImportResult, model: FoundModel, where: str, root: str) -> None:
         self._result, self._model, self._where, self._root = result, model, where, root
@@ -152,7 +152,7 @@ class CommandLine:
         self.read(command.argv, [*more_variables, *command.variables])
 
     def read(self, argv: list[str], variables: list[str]) -> None:
-        """Read the environment and then the words, which win."""
+        """Read the environment, and then the arguments, which take precedence."""
         for variable in variables:
             self._variable(*variable.partition("=")[::2])
         rest = _spelled(argv)
@@ -184,7 +184,7 @@ class CommandLine:
             self._other(flag, rest)
 
     def _other(self, flag: str, rest: list[str]) -> None:
-        """Whatever it is, llama-server knows it: it goes on as it is, unless it is ours."""
+        """Add an unknown flag to `extraArgs`, unless the operator sets it or it needs a person."""
         option = [flag, *([rest.pop(0)] if rest and not _is_flag(rest[0]) else [])]
         shown = " ".join(option)
         if flag in OWNED_FLAGS or flag in _ASKED:
@@ -263,7 +263,8 @@ class CommandLine:
         self._file = value
 
     def _hub(self) -> None:
-        """A repository alone names no file: llama-server looks for the quantization in it."""
+        """Set the source on the Hub; without a file, guess it from the quantization, by which
+        llama-server would find it."""
         repo, _, quantization = self._repo.partition(":")
         if self._file:
             self._set("-hf", "source", {"huggingFace": {"repo": repo, "file": self._file}})
@@ -286,7 +287,7 @@ class CommandLine:
             self._note(flag, Outcome.DROPPED, "the draft's own header says how it drafts")
 
     def _draft(self) -> None:
-        """A draft model drafts, or the model itself; without either there is nothing to count."""
+        """Set `draft`, for a draft model or the model's own layers; without either, add a note."""
         draft = self._model.spec.get("draft", {})
         kind = "model" if "model" in draft else "mtp" if self._drafts_itself else ""
         if not kind:
@@ -314,7 +315,7 @@ class CommandLine:
         self._note(flag, Outcome.MAPPED, f"alias {value} of the ModelRouter")
 
     def _layers(self, flag: str, value: str) -> None:
-        """Of a flag that is there twice the last one counts."""
+        """Set `gpuLayers` or `backend`; the last of repeated flags counts."""
         self._model.spec.pop("gpuLayers", None)
         if self._model.spec.get("backend") == "CPU" and not self._hidden():
             del self._model.spec["backend"]
@@ -372,7 +373,7 @@ class CommandLine:
 
 
 def _spelled(argv: list[str]) -> list[str]:
-    """Return words with flags as llama.cpp lists them: `--ctx_size=8` is `--ctx-size 8`."""
+    """Return arguments with flags as llama.cpp lists them: `--ctx_size=8` is `--ctx-size 8`."""
     spelled: list[str] = []
     for word in argv:
         if word.startswith("--") and "=" in word:

@@ -1,4 +1,4 @@
-"""`model-configs.json`: settings by a model's name."""
+"""Reads `model-configs.json`: settings by the model's name."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def is_it(document: Any) -> bool:
 
 
 def read(result: ImportResult, file: str, document: Mapping[str, Any]) -> None:
-    """Read settings by a model's name."""
+    """Read the settings of each model."""
     for name, values in document.items():
         model = result.model(str(name))
         settings = SettingsReader(result, f"{file}: {name}", values, model.name)

@@ -1,4 +1,4 @@
-"""LiteLLM's config.yaml: names before addresses, some of them on this machine."""
+"""Reads LiteLLM's config.yaml: model names for addresses, some of them on this machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from llama_halo.importers.providers import here, provider_at
 from llama_halo.importers.result import ImportResult, Outcome, SettingsReader
 
 _PROTOCOLS = {"anthropic": "Anthropic", "ollama": "Ollama", "ollama_chat": "Ollama"}
-"""All others that can be had by an address speak OpenAI's."""
+"""Any other provider with an address speaks OpenAI's API."""
 _DEFAULT_ADDRESSES = {
     "openai": "https://api.openai.com/v1",
     "anthropic": "https://api.anthropic.com",
@@ -44,7 +44,7 @@ def is_it(document: Any) -> bool:
 
 
 def read(result: ImportResult, file: str, document: Mapping[str, Any]) -> None:
-    """Read a whole configuration; what is on this machine first, for its names come first."""
+    """Read a configuration; local servers first, because their model names take precedence."""
     top = SettingsReader(result, file, document)
     entries = [_Entry.of(entry) for entry in top.several("model_list")]
     for entry in sorted(entries, key=lambda entry: not entry.is_here):
@@ -81,7 +81,7 @@ def read(result: ImportResult, file: str, document: Mapping[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class _Entry:
-    """One item of the list."""
+    """One item of `model_list`."""
 
     name: str
     prefix: str
@@ -111,7 +111,7 @@ def _entry(result: ImportResult, entry: _Entry) -> None:
     if not entry.model or not entry.name:
         values.note("", Outcome.TODO, "it has no model or no name")
     elif entry.is_here:
-        # A server that is known by its port answers to every name.
+        # A server that is known by its port accepts any model name.
         known_as = result.known_as(entry.model) or result.known_as(entry.name)
         llama = known_as or result.at_port(here(entry.address) or 0) or result.model(entry.model)
         mode = values.inner("model_info").text("mode")
@@ -138,7 +138,7 @@ def _entry(result: ImportResult, entry: _Entry) -> None:
 
 
 def _named(result: ImportResult, model: str, name: str, values: SettingsReader) -> None:
-    """Give a model the name by which clients ask for it."""
+    """Add the name that clients request as an alias; `*` is the default route."""
     if name == "*":
         result.routes.setdefault("default", model)
         values.note("model_name", Outcome.MAPPED, f"routes.default: {model}")
@@ -148,7 +148,7 @@ def _named(result: ImportResult, model: str, name: str, values: SettingsReader) 
 
 
 def _behind(result: ImportResult, name: str) -> str:
-    """Return the model that a name of LiteLLM's list stands for, nothing when none does."""
+    """Return the model that a name of LiteLLM's list stands for, empty if there is none."""
     known_as = result.known_as(name)
     if known_as:
         return known_as.name

@@ -1,4 +1,4 @@
-"""llama-swap's config.yaml: every model on demand, groups and ttl by what memory holds."""
+"""Reads llama-swap's config.yaml: its models become on-demand models, with groups and timeouts."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from llama_halo.importers.result import FoundModel, ImportResult, Note, Outcome,
 from llama_halo.importers.shell import parse
 
 _FOREVER = "8760h"
-"""For a model that was to stay once it was loaded."""
+"""idleTimeout of a model without a ttl, which stays loaded."""
 _LAST_TO_GO = 1000
 _DEEPEST = 10
-"""Of macros in macros."""
+"""Maximum nesting of macros."""
 _OF_THE_PROGRAM = {
     "logLevel": "of llama-swap's own process",
     "logRequests": "the gateway writes one line for each request, without its content",
@@ -55,7 +55,7 @@ def is_it(document: Any) -> bool:
         return False
     models = document.get("models")
     if "models" in document and not models and ("macros" in document or "groups" in document):
-        return True  # all its models are comments
+        return True  # all of its models are commented out
     has_commands = isinstance(models, Mapping) and any(
         isinstance(model, Mapping) and ("cmd" in model or "proxy" in model)
         for model in models.values()
@@ -148,7 +148,7 @@ def _command(
         where.note("cmd", Outcome.TODO, f"cannot be read ({error}): write its flags down")
         return
     CommandLine(result, model, f"{where.where}.cmd", root).start(parsed, variables)
-    model.port = None  # ${PORT} is another one for each
+    model.port = None  # llama-swap gives each model another ${PORT}
     for unknown in sorted(set(_MACRO.findall(text)) | set(_ENVIRONMENT.findall(text))):
         where.note("cmd", Outcome.TODO, f"${{{unknown}}} is not known: write it out")
 
@@ -164,7 +164,7 @@ def _activation(
     preload: bool,
     group: tuple[str, bool] | None,
 ) -> None:
-    """llama-swap loads every model when it is asked for: so does the operator."""
+    """Set `activation`: llama-swap loads a model on a request for it, and so does the operator."""
     turns, persistent = group or ("", False)
     own = where.number("ttl", "activation.onDemand.idleTimeout")
     seconds = default_ttl if own is None else own
@@ -196,8 +196,8 @@ def _preloaded(top: SettingsReader) -> set[str]:
 
 
 def _routing(top: SettingsReader) -> tuple[dict[str, tuple[str, bool]], dict[str, int]]:
-    """Return for each model the group whose members take turns and whether it is to stay; and who
-    goes first."""
+    """Return (group, persistent) of each model, and the priorities; the group is empty if its
+    members do not take turns."""
     routing = top.inner("routing")
     router, scheduler = routing.inner("router"), routing.inner("scheduler")
     router.drop("use", "groups are read, a matrix is not")
@@ -269,7 +269,7 @@ def _selectors(result: ImportResult, top: SettingsReader, names: Mapping[str, st
 
 
 def _target(result: ImportResult, name: str, names: Mapping[str, str]) -> str:
-    """Return the model that a selector means, by its own name or with its peer's before it."""
+    """Return the model for a selector's target, MODEL or PEER/MODEL; empty if there is none."""
     if name in names:
         return names[name]
     for provider in result.elsewhere.values():
@@ -279,7 +279,7 @@ def _target(result: ImportResult, name: str, names: Mapping[str, str]) -> str:
 
 
 def _macros(own: SettingsReader, outer: Mapping[str, str]) -> dict[str, str]:
-    """Return macros by name; each may use those before it."""
+    """Return expanded macros by name; each may use those before it."""
     macros: dict[str, str] = {}
     for name in own.peek():
         text = _without_comments(own.text(name, "written out where it is used"))

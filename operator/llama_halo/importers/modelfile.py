@@ -1,4 +1,4 @@
-"""Ollama's Modelfile."""
+"""Reads Ollama's Modelfile."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ _INSTRUCTION = re.compile(r'^([A-Za-z]+)[ \t]+("""(?:.|\n)*?"""|.*)$', re.MULTIL
 
 
 def is_it(text: str) -> bool:
-    """Tell whether a text is a Modelfile: it begins with FROM, and has no other instructions."""
+    """Tell whether a text is a Modelfile: it starts with FROM, and all instructions are known."""
     keywords = [word.upper() for word, _ in _instructions(text)]
     return bool(keywords) and keywords[0] == "FROM" and all(word in _KNOWN for word in keywords)
 
 
 def read(result: ImportResult, file: str, text: str, root: str) -> None:
-    """Read a Modelfile; the model is called like the file, or like what it is made from."""
+    """Read a Modelfile; the model has the name of the file, else that of its base."""
     instructions = _instructions(text)
     base = next(value for word, value in instructions if word == "FROM")
     model = result.define(_name(file, base), file)

@@ -1,4 +1,4 @@
-"""Services elsewhere, as the files of several systems name them."""
+"""Providers, as the files of several systems name them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ENDINGS = ("/chat/completions", "/messages", "/completions", "/responses")
 
 
 def here(address: str) -> int | None:
-    """Return the port of an address on this machine, None for one elsewhere, or for no address."""
+    """Return the port of an address on this machine, None for any other address or none."""
     try:
         parts = urlsplit(address)
         port = parts.port
@@ -32,7 +32,7 @@ def here(address: str) -> int | None:
 
 
 def base_url(address: str, protocol: str) -> str:
-    """Return what a provider's baseURL is for the address that another system has."""
+    """Return a provider's baseURL for the address in another system's file."""
     text = address.partition("?")[0].rstrip("/")
     for ending in _ENDINGS:
         text = text.removesuffix(ending)
@@ -41,7 +41,7 @@ def base_url(address: str, protocol: str) -> str:
 
 
 def provider_at(result: ImportResult, name: str, address: str, *, protocol: str, key: bool) -> str:
-    """Add a provider, or find the one that it is, and return what it is called here."""
+    """Add a provider, unless the same one exists, and return its name."""
     stem = re.sub(r"[^a-z0-9.-]+", "-", name.lower()).strip("-.") or "provider"
     url = base_url(without_secrets(address), protocol)
     label, number = stem, 2

@@ -1,4 +1,4 @@
-"""What was found, as LlamaModels and one ModelRouter."""
+"""Builds LlamaModels and one ModelRouter from the result of an import."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _KEYS = "me"
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """What a person says beside the files."""
+    """The options of `llama-halo import`."""
 
     router: str = "main"
     engine: str = "gateway"
@@ -33,8 +33,10 @@ class ImportOptions:
 
 
 def resources(result: ImportResult, options: ImportOptions) -> list[Json]:
-    """Return the resources; what is missing or would be refused is noted for a person. Raises
-    `CliError` for a name that no router can have."""
+    """Return the resources; missing and invalid values become notes for a person.
+
+    Raises `CliError` for an invalid router name.
+    """
     if not re.fullmatch(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?", options.router):
         raise CliError(
             f"--router {options.router!r}: give small letters, digits and dashes, at most 40"
@@ -46,7 +48,7 @@ def resources(result: ImportResult, options: ImportOptions) -> list[Json]:
 
 
 def source_of(text: str) -> Json:
-    """Return the source that a person names; raises `CliError` for what is none."""
+    """Return the source of a `--source` option; raises `CliError` if it is invalid."""
     kind, _, rest = text.partition(":")
     if kind == "local" and rest and not rest.startswith("/") and ".." not in rest.split("/"):
         return {"local": {"path": rest}}
@@ -61,7 +63,7 @@ def source_of(text: str) -> Json:
 
 
 def _names(result: ImportResult) -> dict[str, str]:
-    """Return the name of each model's resource, which is a part of a host's name."""
+    """Return the name of each model's resource, which has to be valid in a host name."""
     names: dict[str, str] = {}
     for model in result.models:
         stem = re.sub(r"[^a-z0-9]+", "-", model.lower()).strip("-") or "model"

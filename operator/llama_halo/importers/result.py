@@ -1,7 +1,7 @@
-"""What the files of another system say, in this project's terms, and what became of every setting.
+"""The result of an import, in this project's terms, and the outcome of every setting.
 
-An importer takes each setting by name; what it does not take is reported, so nothing is lost
-without a word.
+An importer takes each setting by name. A setting that it does not take is reported, so none is lost
+silently.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ _EMPTY: tuple[Any, ...] = (None, "", [], {}, False)
 
 
 class Outcome(StrEnum):
-    """What became of a setting."""
+    """What the importer did with a setting."""
 
     MAPPED = "mapped"
     CHANGED = "changed"
-    """Mapped to something that is not quite the same."""
+    """Mapped to a setting that differs somewhat."""
     DROPPED = "dropped"
     TODO = "to do"
-    """Only a person can."""
+    """A person has to do it."""
 
 
 @dataclass(frozen=True)
 class Note:
-    """What became of one setting."""
+    """The outcome of one setting."""
 
     where: str
-    """`config.yaml: models.qwen.ttl`."""
+    """Place of the setting: `config.yaml: models.qwen.ttl`."""
     verdict: Outcome
     text: str
     about: str = ""
-    """The model it is of, if it is of one."""
+    """Name of the model that it belongs to, if any."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "where", one_line(self.where))
@@ -46,14 +46,14 @@ class Note:
 
 @dataclass
 class FoundModel:
-    """A model as a file names it; its source is empty until some file, or a person, says it."""
+    """A model that a file names; it has no source until a file or `--source` sets one."""
 
     name: str
     spec: Json = field(default_factory=dict)
-    """Of a LlamaModel, in YAML's names."""
+    """The spec of its LlamaModel, with YAML's field names."""
     aliases: list[str] = field(default_factory=list)
     port: int | None = None
-    """Where it was served: how other files mean it."""
+    """The port that it was served at, by which other files refer to it."""
 
 
 @dataclass(frozen=True)
@@ -67,12 +67,12 @@ class Elsewhere:
 
 @dataclass
 class ImportResult:
-    """All that the files say."""
+    """Everything that the files contain."""
 
     models: dict[str, FoundModel] = field(default_factory=dict)
     elsewhere: dict[str, Elsewhere] = field(default_factory=dict)
     aliases: dict[str, list[str]] = field(default_factory=dict)
-    """Of models elsewhere."""
+    """Aliases of providers' models, by model."""
     providers: dict[str, Json] = field(default_factory=dict)
     routes: Json = field(default_factory=dict)
     fallbacks: dict[str, list[str]] = field(default_factory=dict)
@@ -82,11 +82,11 @@ class ImportResult:
     notes: list[Note] = field(default_factory=list)
 
     def model(self, name: str) -> FoundModel:
-        """Return the model of a name, which is there from now on."""
+        """Return the model with a name; add it if there is none."""
         return self.models.setdefault(name, FoundModel(name))
 
     def define(self, name: str, where: str) -> FoundModel:
-        """Return a model that a file defines: of two with one name the second gets another."""
+        """Return the model that a file defines; if the name has a source already, a new one."""
         chosen, number = name, 2
         while chosen in self.models and "source" in self.models[chosen].spec:
             chosen = f"{name}-{number}"
@@ -97,7 +97,7 @@ class ImportResult:
         return self.model(chosen)
 
     def known_as(self, name: str) -> FoundModel | None:
-        """Return the model that a name means."""
+        """Return the model with a name or alias, None if there is none."""
         if name in self.models:
             return self.models[name]
         return next((model for model in self.models.values() if name in model.aliases), None)
@@ -108,7 +108,7 @@ class ImportResult:
         return models[0] if len(models) == 1 else None
 
     def add_provider_model(self, name: str, provider: str, model: str) -> str:
-        """Add a model of a provider, under a name that is free, and return that."""
+        """Add a provider's model under a free name, and return that name."""
         existing = self.elsewhere.get(name)
         if name in self.models or (
             existing and (existing.provider, existing.model) != (provider, model)
@@ -127,8 +127,8 @@ class ImportResult:
 
 
 class SettingsReader:
-    """A mapping of a file, whose settings are taken one by one; what is of another type than it
-    has to be is for a person to look at."""
+    """Takes the settings of one mapping by name; a value of the wrong type becomes a note for a
+    person."""
 
     def __init__(self, result: ImportResult, where: str, values: Any, about: str = "") -> None:
         self.result, self.where, self._about = result, where, about
@@ -142,11 +142,11 @@ class SettingsReader:
         return name in self._left
 
     def peek(self) -> list[str]:
-        """Return the names of what is left."""
+        """Return the names of the settings that are left."""
         return list(self._left)
 
     def take(self, name: str, became: str = "") -> Any:
-        """Return a setting, None when there is none, and note what it became."""
+        """Take a setting, None if there is none; `became` is noted as its mapping."""
         if name not in self._left:
             return None
         value = self._left.pop(name)
@@ -155,7 +155,7 @@ class SettingsReader:
         return value
 
     def text(self, name: str, became: str = "") -> str:
-        """Take a text; a number is one, too."""
+        """Take a string; a number becomes one."""
         value = self.take(name, became)
         if value is None or isinstance(value, str | int | float):
             return "" if value is None else str(value)
@@ -163,7 +163,7 @@ class SettingsReader:
         return ""
 
     def number(self, name: str, became: str = "") -> int | None:
-        """Take a whole number that is not below zero; -1 is none."""
+        """Take an integer from 0; None if it is absent, -1 or unusable."""
         value = self.take(name)
         try:
             number = None if value is None or isinstance(value, bool) else int(value)
@@ -178,7 +178,7 @@ class SettingsReader:
         return number
 
     def texts(self, name: str, became: str = "") -> list[str]:
-        """Take a list of texts."""
+        """Take a list of strings; a single string becomes one."""
         value = self.take(name)
         if value in _EMPTY:
             return []
@@ -206,7 +206,7 @@ class SettingsReader:
         ]
 
     def change(self, name: str, became: str) -> Any:
-        """Take a setting that became something not quite the same."""
+        """Take a setting whose mapping differs somewhat."""
         return self._noted(name, Outcome.CHANGED, became)
 
     def drop(self, name: str, reason: str) -> Any:
@@ -214,22 +214,22 @@ class SettingsReader:
         return self._noted(name, Outcome.DROPPED, reason)
 
     def ask(self, name: str, task: str) -> Any:
-        """Take a setting that a person has to do something about, unless it is empty."""
+        """Take a setting that a person has to handle, unless it is empty."""
         empty = self._left.get(name) in _EMPTY
         return self._noted(name, Outcome.DROPPED if empty else Outcome.TODO, "" if empty else task)
 
     def items(self) -> Iterator[tuple[str, Any]]:
-        """Take all that is left."""
+        """Take all settings that are left."""
         left, self._left = self._left, {}
         yield from left.items()
 
     def note(self, name: str, verdict: Outcome, text: str) -> None:
-        """Note what became of something in here."""
+        """Add a note on a setting, or on the whole mapping if `name` is empty."""
         where = f"{self.where}.{name}" if name else self.where
         self.result.notes.append(Note(where, verdict, text or "it is empty", self._about))
 
     def end(self) -> None:
-        """Report what nobody took."""
+        """Add a note for every setting that was not taken."""
         for name, _ in self.items():
             self.note(name, Outcome.TODO, "not known to the importer: look whether you need it")
 

@@ -1,4 +1,4 @@
-"""Scripts and units that start llama-server, and lists of which model is at which port."""
+"""Reads scripts and systemd units that start llama-server, and lists of models by port."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def is_started(text: str) -> bool:
 
 
 def read_started(result: ImportResult, file: str, text: str) -> None:
-    """Read which model is at which port, and what it is for."""
+    """Read models listed as name:port:role; a role becomes a route."""
     for name, port, role in _STARTED.findall(text):
         model = result.model(name)
         model.port = int(port)
@@ -47,12 +47,12 @@ def read_started(result: ImportResult, file: str, text: str) -> None:
 
 
 def is_commands(text: str) -> bool:
-    """Tell whether a text starts servers."""
+    """Tell whether a text has a command that starts a server."""
     return any(True for _ in _commands(ImportResult(), "", text))
 
 
 def read_commands(result: ImportResult, file: str, text: str, root: str) -> None:
-    """Read each start of a server in a text."""
+    """Read each command that starts a server."""
     for number, command, variables in _commands(result, file, text):
         where = f"{file}:{number}"
         read, reader = FoundModel(""), ImportResult()
@@ -66,8 +66,8 @@ def read_commands(result: ImportResult, file: str, text: str, root: str) -> None
 
 
 def _commands(result: ImportResult, file: str, text: str) -> list[tuple[int, Command, list[str]]]:
-    """Return line number, command and environment of each start; what a script sets before, it
-    uses."""
+    """Return line number, command and environment of each start, with the variables that the
+    script sets before it."""
     variables: dict[str, str] = {}
     commands: list[tuple[int, Command, list[str]]] = []
     environment: list[str] = []
@@ -102,11 +102,11 @@ def _commands(result: ImportResult, file: str, text: str) -> list[tuple[int, Com
 
 
 _OF_SERVERS = ("LLAMA_", "GGML_", "HIP_", "HSA_", "ROCR_", "AMD_", "VK_", "MESA_", "RADV_")
-"""Of the variables that a script exports, those that servers read."""
+"""Prefixes of the exported variables that servers read."""
 
 
 def _name_of(read: FoundModel, otherwise: str) -> str:
-    """Return what a model is called by: its alias, or its file."""
+    """Return the name of a model: its first alias, else its file's name."""
     if read.aliases:
         return read.aliases[0]
     source = read.spec.get("source", {})

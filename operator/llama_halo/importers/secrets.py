@@ -1,4 +1,4 @@
-"""Finds in texts what nobody but its owner should read, and takes it out; pure."""
+"""Finds secrets in texts, and removes them."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def is_secret(name: str) -> bool:
 
 
 def without_secrets(text: str) -> str:
-    """Return a text without passwords in addresses, keys, and tokens."""
+    """Return a text without keys, tokens, and the users and queries of URLs."""
     for pattern, instead in _IN_TEXT:
         text = pattern.sub(instead, text)
     return text
 
 
 def cleaned(value: Any) -> Any:
-    """Return a value of YAML without secrets in it."""
+    """Return a YAML value with its secrets removed, at any depth."""
     if isinstance(value, str):
         return without_secrets(value)
     if isinstance(value, list):
@@ -49,5 +49,5 @@ def cleaned(value: Any) -> Any:
 
 
 def one_line(text: str) -> str:
-    """Return a text that can be a comment: without secrets, and nothing that ends a line."""
+    """Return a text for a comment: without secrets, line ends and unprintable characters."""
     return without_secrets("".join(c if c.isprintable() else " " for c in text))

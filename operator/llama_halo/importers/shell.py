@@ -1,4 +1,4 @@
-"""Command lines as people write them in shells, scripts and units: which words start a server."""
+"""Parses command lines of shells, scripts and systemd units, and finds the server they start."""
 
 from __future__ import annotations
 
@@ -23,21 +23,20 @@ _SHELLS = ("sh", "bash", "zsh", "dash")
 
 @dataclass(frozen=True)
 class Command:
-    """One start of a server."""
+    """A command line, split at the server that it starts."""
 
     program: str
-    """llama-server, whisper-server, or nothing when it is another."""
+    """llama-server, whisper-server, or empty for any other program."""
     argv: list[str]
     variables: list[str] = field(default_factory=list)
     before: list[str] = field(default_factory=list)
-    """What is left out: the words before the program that are no assignments."""
+    """The words before the program that are not assignments; they are dropped."""
 
 
 def parse(text: str, known_variables: Mapping[str, str] | None = None) -> Command:
-    """Return the server that a command starts; raises `ValueError` for quotes without an end.
+    """Return the server that a command starts; raises `ValueError` for an unclosed quote.
 
-    Comments and what follows a shell's operator are left out; variables that are known are written
-    out.
+    Comments, and words after a shell operator, are dropped. Known variables are expanded.
     """
     argv = [_written_out(word, known_variables or {}) for word in _tokens(text)]
     start = next((at for at, word in enumerate(argv) if server_of(word)), None)
@@ -51,7 +50,7 @@ def parse(text: str, known_variables: Mapping[str, str] | None = None) -> Comman
 
 
 def server_of(word: str) -> str:
-    """Return which server a word is, nothing when it is none."""
+    """Return the server that a word names, empty if it names none."""
     if _ASSIGNMENT.match(word) or word.endswith((".service", ".log", ".sh", ".conf", ".yaml")):
         return ""
     match = _SERVER.match(PurePosixPath(word.replace("\\", "/")).name)
@@ -59,7 +58,7 @@ def server_of(word: str) -> str:
 
 
 def starts_a_server(command: Command) -> bool:
-    """Tell whether a line of a script starts a server, and does not stop or look for one."""
+    """Tell whether a command starts a server, and does not stop or look for one."""
     first = next(iter(command.before), "")
     return bool(command.program) and (not first or PurePosixPath(first).name in _WRAPPERS)
 
@@ -72,7 +71,7 @@ def _tokens(text: str) -> list[str]:
     tokens: list[str] = []
     for word in lexer:
         if word and all(letter in _OPERATORS for letter in word):
-            # `2>` is of the redirection, and not of the command.
+            # The number in `2>` belongs to the redirection, not to the command.
             if word[0] in "<>" and tokens and tokens[-1] in ("1", "2"):
                 tokens.pop()
             break
@@ -85,7 +84,7 @@ def _written_out(word: str, variables: Mapping[str, str]) -> str:
 
 
 def _in_a_shell(argv: list[str]) -> str:
-    """Return what a shell is told to do."""
+    """Return the command that a shell gets by -c, empty if there is none."""
     names = [PurePosixPath(word).name for word in argv]
     for at, name in enumerate(names[:-2]):
         if name in _SHELLS and re.fullmatch(r"-\w*c", argv[at + 1]):

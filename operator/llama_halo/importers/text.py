@@ -1,4 +1,4 @@
-"""Files to `ImportResult`, resources to YAML with comments, and the report for a person; pure."""
+"""Parses files into an `ImportResult`; writes resources as YAML with comments, and the report."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _SYSTEMS = (
 
 
 def read(result: ImportResult, path: str, text: str, root: str) -> str:
-    """Read one file, whatever it is, and return what it was taken for."""
+    """Read one file of any supported format; return the format's name. Raises `CliError`."""
     file = PurePath(path).name
     try:
         return _read(result, file, text, root)
@@ -95,7 +95,8 @@ def _config_map(result: ImportResult, file: str, document: Json, root: str) -> s
 
 
 def order(path: str, text: str) -> int:
-    """Return when a file is to be read: what names models and ports comes before what uses them."""
+    """Return a file's sort key: files that define models and ports come before those that refer
+    to them."""
     try:
         document = _document(PurePath(path).name, text)
     except RecursionError:
@@ -104,8 +105,11 @@ def order(path: str, text: str) -> int:
 
 
 def _document(file: str, text: str) -> Any:
-    """Return what a text is as JSON (with comments, as some write it) or YAML, None where it is
-    neither. What is wrong with it is told without what is in it."""
+    """Return the JSON (comments are allowed) or the YAML mapping of a text, None if it is neither.
+
+    Raises `CliError` for a file that should be one by its name. The message does not quote the
+    text, which may hold secrets.
+    """
     if file.endswith((".json", ".json5", ".jsonc")):
         try:
             return json.loads(_without_comments(text))
@@ -130,13 +134,13 @@ _STRING_OR_COMMENT = re.compile(r'"(?:\\.|[^"\\])*"|//[^\n]*|/\*.*?\*/', re.DOTA
 
 
 def _without_comments(text: str) -> str:
-    """Return JSON without comments, and without commas before an end."""
+    """Return JSON without comments and without trailing commas."""
     plain = _STRING_OR_COMMENT.sub(lambda m: m[0] if m[0].startswith('"') else " ", text)
     return re.sub(r",(\s*[}\]])", r"\1", plain)
 
 
 def manifests(result: ImportResult, objects: Sequence[Json]) -> str:
-    """Return resources as YAML, each with the notes that are of it."""
+    """Return the resources as YAML, each below its notes as comments."""
     by_name: dict[str, list[Note]] = {name: [] for name in ("", *result.models)}
     for note in result.notes:
         if note.verdict is not Outcome.MAPPED:
@@ -150,8 +154,7 @@ def manifests(result: ImportResult, objects: Sequence[Json]) -> str:
 
 
 def report(result: ImportResult, *, every: bool) -> str:
-    """Return what became of every setting; of those that were mapped only how many, unless `every`
-    is wanted."""
+    """Return the report on all settings; mapped ones are only counted, unless `every` is set."""
     lines = []
     for verdict, heading in _HEADINGS.items():
         notes = [note for note in result.notes if note.verdict is verdict]

@@ -1,1 +1,1 @@
-"""Everything that talks to the API server, and the cache of what it said. Decides nothing."""
+"""Clients of the API server and of pods, the object cache, the reflectors and the work queue."""

@@ -1,4 +1,4 @@
-"""Make the cluster equal a plan: write only what differs, remove what is ours and not planned."""
+"""Applies a plan: writes only the objects that differ from it and prunes owned children."""
 
 from __future__ import annotations
 
@@ -24,26 +24,28 @@ _REFUSED = (400, 422)
 
 @dataclass
 class Applied:
-    """What carrying out a plan did."""
+    """The result of applying a plan."""
 
     changed: list[str] = field(default_factory=list)
-    """`Deployment/x` for each write, with the first difference where it was drift."""
+    """One entry for each write: `KIND/NAME: ` and the path of the first field that differed, or
+    `absent` or `removed`."""
     conflict: str | None = None
-    """Why an object of ours could not be written: somebody else has the name."""
+    """Message: an object of a planned name has another owner, so it was not written."""
     blocked: str | None = None
-    """Which child of a former resource of this name is still being collected."""
+    """Message: a child of a deleted resource with the owner's name still exists."""
     contested: str | None = None
-    """Which field of which child something else changes back each time."""
+    """Message: something else reverts a field of a child after each repair."""
     refused: str | None = None
-    """What the API server said of an object that it will never take."""
+    """Message: the API server rejected an object as invalid (HTTP 400 or 422)."""
 
 
 async def apply_and_prune(
     cluster: KubeApi, cache: ObjectCache, repairs: RepairLimiter, owner: Object, plan: Plan
 ) -> Applied:
-    """Apply a plan's objects in order, then remove the other children of the owner.
+    """Apply a plan's objects in order, then delete the owner's other children of kinds in `PRUNED`.
 
-    Stops at the first object that belongs to somebody else or that the API server refuses.
+    Stops at the first object that has a conflict, is blocked or is refused. Raises `ClusterError`
+    for any other error answer.
     """
     applied = Applied()
     for desired in plan.objects:
@@ -82,28 +84,30 @@ def _may_change(
     repairs: RepairLimiter,
     applied: Applied,
 ) -> bool:
-    """Tell whether a child that is there may be written, and note why it may not."""
+    """Tell whether an existing child may be written; `applied` gets the message of a refusal."""
     key = key_of(desired)
     if "deletionTimestamp" in live["metadata"]:
-        return False  # it is made anew when it is gone
+        return False  # its deletion triggers a reconcile, which creates it again
     if _of_a_former_self(desired, live):
-        applied.blocked = f"{key.kind} {key.name} of the deleted resource is being collected"
+        applied.blocked = (
+            f"{key.kind} {key.name} of a deleted resource with this name still exists: the operator"
+            " continues when the garbage collector has deleted it"
+        )
         return False
     applied.conflict = _conflict(desired, live)
     if applied.conflict:
         return False
     if _applied_before(body, live) and not repairs.try_acquire(key, time.monotonic()):
         applied.contested = (
-            f"{key.kind} {key.name}: {drift} is changed by something else each time that it is"
-            " put right (a webhook, an autoscaler, another controller?): end that, or leave"
-            " the field out of its reach"
+            f"{key.kind} {key.name}: something else changes {drift} back after every repair (a"
+            " webhook, an autoscaler, another controller?): stop it, or exclude the field from it"
         )
         return False
     return True
 
 
 async def _read_live(cluster: KubeApi, cache: ObjectCache, key: Key) -> Object | None:
-    """Read an object that the cache lacks: it may be somebody else's, without our label."""
+    """Read an object that the cache lacks: the cache holds only children with our label."""
     try:
         return await cluster.get(BY_KIND[key.kind], key.namespace, key.name)
     except NotFound:
@@ -133,7 +137,8 @@ async def _prune(
 async def apply_status(
     cluster: KubeApi, cache: ObjectCache, owner: Object, status: Any
 ) -> Object | None:
-    """Write the status of a resource when it differs; return the API server's reply if it was."""
+    """Write a resource's status if it differs; return the API server's reply, None if it did not
+    write."""
     current = owner.get("status") or {}
     same = difference(status, current) is None and _no_more(current, status)
     if same:
@@ -155,7 +160,7 @@ async def apply_status(
 
 
 def _no_more(current: Any, status: Any) -> bool:
-    """Tell whether the written status has no field or condition of ours beyond the wanted one."""
+    """Tell whether `current` has no field, and no condition of ours, that the new status lacks."""
     ours = ("Ready", "Available", "Reconciling", "Stalled")
     types = {condition["type"] for condition in status["conditions"]}
     extra = {condition["type"] for condition in current.get("conditions", ())} - types
@@ -163,7 +168,10 @@ def _no_more(current: Any, status: Any) -> bool:
 
 
 def with_applied_hash(desired: Object) -> dict[str, Any]:
-    """Return the object with the hash of all its fields, by which a dropped field is noticed."""
+    """Return the object with an annotation that holds the hash of its fields.
+
+    Dropping a field changes the hash, so that apply removes the field from the live object.
+    """
     metadata = dict(desired["metadata"])
     annotations = dict(metadata.get("annotations", {}))
     annotations[labels.APPLIED] = content_hash(desired)
@@ -171,7 +179,7 @@ def with_applied_hash(desired: Object) -> dict[str, Any]:
 
 
 def _applied_before(body: Object, live: Object) -> bool:
-    """Tell whether exactly this was applied already: what differs now, somebody changed since."""
+    """Tell whether this exact object was applied before: a difference is then somebody's change."""
     hashes = [
         (obj["metadata"].get("annotations") or {}).get(labels.APPLIED) for obj in (body, live)
     ]
@@ -179,8 +187,11 @@ def _applied_before(body: Object, live: Object) -> bool:
 
 
 def _conflict(desired: Object, live: Object) -> str | None:
-    """Return why a live object must not be touched: it has another owner, or is nobody's and not
-    labelled as ours."""
+    """Return a message if a live object belongs to somebody else, None if it may be written.
+
+    It may be written if its controller is our owner, or if it has no controller and carries our
+    managed-by label.
+    """
     ours = desired["metadata"]["ownerReferences"][0]
     controller = next(
         (ref for ref in live["metadata"].get("ownerReferences", ()) if ref.get("controller")), None
@@ -193,7 +204,9 @@ def _conflict(desired: Object, live: Object) -> str | None:
     elif (live["metadata"].get("labels") or {}).get(labels.MANAGED_BY) == labels.PART_OF:
         return None
     else:
-        holder = "somebody else (no owner, not labelled as ours)"
+        holder = (
+            f"somebody else (it has no owner and no label {labels.MANAGED_BY}={labels.PART_OF})"
+        )
     return (
         f"{key.kind} {key.namespace}/{key.name} belongs to {holder}: rename this {ours['kind']},"
         f" or delete that {key.kind}"

@@ -1,7 +1,7 @@
-"""The last seen state of every object that we watch; reconciling reads this, not the API server.
+"""The newest known version of every watched object; reconciles read it, not the API server.
 
-Fed by watch events, by the replies of our own writes, and by full lists. Within one uid a lower
-resourceVersion never replaces a higher one, nor does it bring back an object that left.
+Watch events, full lists and the replies to our own writes update it. Within one uid, a lower
+resourceVersion neither replaces a higher one nor restores a deleted object.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _OWNER_LABELS = (
     (labels.FILES_OF, llamamodel.KIND),
 )
 Listener = Callable[["Key", frozenset["Key"], bool], None]
-"""Gets the key of a changed object, its owners before and after, and whether we wrote it."""
+"""Receives a changed object's key, its owners before and after, and whether we wrote it."""
 
 
 class Key(NamedTuple):
-    """Which object: kind, namespace (empty for nodes), name.
+    """An object's kind, namespace (empty for cluster-scoped kinds) and name.
 
-    A tuple, for keys are hashed and compared some hundred times a reconcile.
+    It is a tuple because a reconcile hashes and compares keys some hundred times.
     """
 
     kind: str
@@ -47,7 +47,10 @@ def key_of(obj: Object) -> Key:
 
 
 def owner_key(obj: Object) -> Key | None:
-    """Return the key of the resource that an object belongs to, by its labels or its owner."""
+    """Return the key of the LlamaModel or ModelRouter that owns an object, None without one.
+
+    Labels take precedence over ownerReferences.
+    """
     metadata = obj["metadata"]
     namespace, object_labels = metadata.get("namespace", ""), metadata.get("labels") or {}
     for label, kind in _OWNER_LABELS:
@@ -60,7 +63,7 @@ def owner_key(obj: Object) -> Key | None:
 
 
 class ObjectCache:
-    """Objects by key, and children by owner."""
+    """Objects indexed by key, by kind and by owner."""
 
     def __init__(self) -> None:
         self._objects: dict[Key, Object] = {}
@@ -70,11 +73,11 @@ class ObjectCache:
         self._listeners: list[Listener] = []
 
     def listen(self, listener: Listener) -> None:
-        """Call a listener for every change, whoever made it; it must only take note."""
+        """Call a listener for every change, own writes included; it must only record the change."""
         self._listeners.append(listener)
 
     def observe(self, obj: Object, *, is_own_write: bool = False) -> bool:
-        """Take in an object as seen; return whether it changed anything."""
+        """Store an object unless the cache holds a newer version; return whether it stored it."""
         uid, version = obj["metadata"]["uid"], _version(obj)
         key = key_of(obj)
         old = self._objects.get(key)
@@ -83,7 +86,7 @@ class ObjectCache:
         if old is not None:
             if old["metadata"]["uid"] == uid and _version(old) >= version:
                 return False
-            # Another uid under this name: the later created one counts, and later has the
+            # Another uid under this name: keep the object that was created later, which has the
             # higher version.
             if old["metadata"]["uid"] != uid and _version(old) > version:
                 return False
@@ -92,7 +95,7 @@ class ObjectCache:
         return True
 
     def forget(self, obj: Object, *, is_own_write: bool = False) -> bool:
-        """Take in that an object was deleted; return whether that changed anything."""
+        """Remove a deleted object; return whether the cache held it."""
         key, uid = key_of(obj), obj["metadata"]["uid"]
         old = self._objects.get(key)
         if old is not None and old["metadata"]["uid"] == uid and _version(old) > _version(obj):
@@ -106,9 +109,9 @@ class ObjectCache:
     def replace(
         self, kind: str, items: Iterable[Object], version: int, *, namespace: str | None = None
     ) -> None:
-        """Take in a full list at a resourceVersion.
+        """Store a full list that was taken at a resourceVersion.
 
-        Only objects that are not newer than the list are removed when it lacks them.
+        Removes the objects that the list lacks, except those that are newer than the list.
         """
         listed = {key_of(item): item for item in items}
         for item in listed.values():
@@ -120,7 +123,7 @@ class ObjectCache:
                 self._drop(key)
 
     def get(self, key: Key) -> Object | None:
-        """Return an object, None when it is not there."""
+        """Return an object, None when the cache lacks it."""
         return self._objects.get(key)
 
     def all(self, kind: str) -> list[Object]:
@@ -132,7 +135,7 @@ class ObjectCache:
         return [obj for key, obj in self._by_kind[kind].items() if key.namespace == namespace]
 
     def children(self, owner: Key, kind: str | None = None) -> list[Object]:
-        """Return what belongs to a resource by its labels, sorted by name."""
+        """Return the objects that a resource owns, sorted by kind and name."""
         children = self._by_owner.get(owner, {})
         return [children[key] for key in sorted(children) if kind in (None, key.kind)]
 
@@ -170,9 +173,9 @@ class ObjectCache:
         return owner
 
     def _bury(self, uid: str, version: int) -> None:
-        """Remember when a uid left, so that a late event does not bring it back.
+        """Record the version at which a uid was deleted, so that a late event does not restore it.
 
-        A newer one does: an object leaves a labelled watch also by losing the label.
+        A newer event restores it: an object also leaves a labelled watch when it loses the label.
         """
         self._deleted[uid] = max(version, self._deleted.pop(uid, -1))
         while len(self._deleted) > TOMBSTONES:

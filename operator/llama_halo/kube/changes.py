@@ -1,8 +1,8 @@
-"""Changes of the cache that nobody has acted on yet.
+"""Changes of the cache that have not been handled yet.
 
-The cache's listener only adds to a `ChangeFeed`: nothing that can fail runs inside a watch or a
-write. Whoever depends on the changes drains the feed first; a task drains it when nobody does. A
-change that cannot be handled is logged with its key, and the others go on.
+The cache's listener only adds to a `ChangeFeed`, so nothing that can fail runs inside a watch or a
+write. Code that depends on the changes drains the feed first; otherwise a background task drains
+it. A change whose handler fails is logged with its key, and the next ones are still handled.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Change:
-    """What happened to one object, whatever it is by now."""
+    """A change of one object; the object's current version is in the cache."""
 
     key: Key
     owners: frozenset[Key] = frozenset()
-    """The resources that it belongs to, and belonged to before."""
+    """The resources that own it now, and those that owned it before."""
     is_own_write: bool = False
-    """Only replies to our own writes are in it: who wrote knows."""
+    """Whether it is, or consists only of, replies to our own writes."""
 
 
 class ChangeFeed:
@@ -38,7 +38,7 @@ class ChangeFeed:
         self._draining = False
 
     def add(self, change: Change) -> None:
-        """Take in a change; several of one object become one."""
+        """Add a change; merge it with a pending change of the same object."""
         earlier = self._pending.get(change.key)
         if earlier:
             change = replace(
@@ -50,7 +50,7 @@ class ChangeFeed:
         self._added.set()
 
     def drain(self) -> None:
-        """Handle every pending change; a handler that drains again handles nothing."""
+        """Handle every pending change; a nested call from a handler does nothing."""
         if self._draining:
             return
         self._draining = True
@@ -66,7 +66,7 @@ class ChangeFeed:
             self._draining = False
 
     async def run(self) -> None:
-        """Drain whenever something was added, for ever."""
+        """Drain the feed after each addition, for ever."""
         while True:
             await self._added.wait()
             self._added.clear()

@@ -1,5 +1,7 @@
-"""The real cluster: raw requests through the official client, which keeps configuration, TLS and
-token refresh. Its typed models are not used: they cost 30 MB and add nothing to plain objects.
+"""The client of the API server: plain JSON requests through the official Kubernetes client.
+
+The official client handles configuration, TLS and tokens. Its typed models are not used: they cost
+30 MB of memory, and the operator works on plain objects.
 """
 
 from __future__ import annotations
@@ -37,32 +39,36 @@ _Entry = TypeVar("_Entry")
 CHUNK = 500
 TIMEOUT_SECONDS = 30
 WATCH_SECONDS = 150
-"""How long the server keeps a watch open; the next one goes on where it ended."""
-# A connection that is silent for longer than its watch may last is dead. Bookmarks would show it
-# sooner, but not every API server sends them for kinds at rest.
+"""How long the server keeps a watch open; the next watch resumes at its last resourceVersion."""
+# A connection that stays silent past the end of its watch is dead. Bookmarks would show that
+# sooner, but not every API server sends them for kinds without changes.
 _WATCH_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=WATCH_SECONDS + 15)
 REQUEST_ERRORS = (aiohttp.ClientError, OSError, MalformedAnswer)
-"""What a request raises that gets no answer, or one that is cut off or not Kubernetes's."""
+"""Raised by a request that gets no answer, or one that is cut off or malformed. An error status
+raises `ClusterError` instead."""
 _APPLY, _MERGE = "application/apply-patch+yaml", "application/merge-patch+json"
 _PATIENT = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=1800)
-"""For an answer that a model has to be loaded for, or to a prompt that takes minutes to read."""
+"""For requests to a model: loading it, or reading a long prompt, may take minutes."""
 _PROXIED = ":http/proxy"
 
 
 class KubeClient:
-    """The API server that the environment points to; `connect` makes one."""
+    """A client of the API server that the environment names; create it with `connect`."""
 
     def __init__(self, api: Any) -> None:
         self._api = api
 
     @classmethod
     async def connect(cls) -> KubeClient:
-        """Use the pod's service account, else KUBECONFIG or ~/.kube/config."""
+        """Connect with KUBECONFIG if it is set, else the pod's service account or ~/.kube/config.
+
+        Raises `StartupError` when the configuration cannot be read.
+        """
         configuration = client.Configuration()
-        # A watch for each kind and namespace is open at any time: no bound on connections.
+        # One watch for each kind and namespace is always open, so the connections are not limited.
         configuration.connection_pool_maxsize = 0
-        # Told to trust the environment, aiohttp reads ~/.netrc and the proxy variables in a thread
-        # for every single request: a quarter of the operator's CPU.
+        # With trust_env, aiohttp reads ~/.netrc and the proxy variables in a thread for every
+        # request. That took a quarter of the operator's CPU time.
         configuration.client_session_kwargs = {
             "trust_env": False,
             "middlewares": (_send_proxied_body_in_chunks,),
@@ -71,8 +77,8 @@ class KubeClient:
             await _load(configuration)
         except _UNREADABLE as error:
             raise StartupError(
-                f"no cluster to talk to ({error}): run in a pod with a service account, or set"
-                " KUBECONFIG"
+                f"the cluster configuration cannot be read ({error}): run in a pod with"
+                " a service account, or set KUBECONFIG"
             ) from error
         return cls(client.ApiClient(configuration))
 
@@ -110,14 +116,14 @@ class KubeClient:
     async def merge(
         self, resource: Resource, namespace: str, name: str, body: Json, *, subresource: str = ""
     ) -> Json:
-        """Patch what a person would: fields that are nobody's to apply."""
+        """Send a JSON merge patch, for changes that a person makes with the CLI."""
         path = resource.path(namespace, name) + subresource
         return await self._request("PATCH", path, body=body, content_type=_MERGE)
 
     async def stream(
         self, service: str, namespace: str, path: str, body: Json, headers: dict[str, str]
     ) -> AsyncGenerator[bytes, None]:
-        """Post to a Service by way of the API server, and yield the lines of the answer."""
+        """POST to a Service through the API server's proxy; yield the answer's non-empty lines."""
         proxied = f"/api/v1/namespaces/{namespace}/services/{service}{_PROXIED}{path}"
         response = await self._call("POST", proxied, body=body, headers=headers, timeout=_PATIENT)
         try:
@@ -133,7 +139,7 @@ class KubeClient:
         except NotFound:
             return True
         except Conflict:
-            return False  # another object by now, or a refusal: the watch will tell
+            return False  # the uid differs, or the delete is refused: the watch reports the rest
         return True
 
     async def watch(
@@ -177,7 +183,7 @@ class KubeClient:
         try:
             await _load(self._api.configuration)
         except _UNREADABLE as error:
-            # A file that is being written right now; the next request tries again.
+            # Something may be rewriting the file; the next request reads it again.
             raise ClusterError(401, f"the credentials cannot be read: {error}") from error
 
     async def _apply(self, resource: Resource, body: Json, manager: str, subresource: str) -> Json:
@@ -210,9 +216,10 @@ class KubeClient:
         headers: dict[str, str] | None = None,
         timeout: Any = TIMEOUT_SECONDS,  # noqa: ASYNC109  (aiohttp's own, for headers and body)
     ) -> Any:
-        """Send a request and return the open aiohttp response; raise for error statuses.
+        """Send a request and return the open aiohttp response.
 
-        Credentials that the server no longer takes are read anew once: tokens rotate.
+        After a 401 it reads the credentials again and retries once, because tokens rotate. Raises
+        `ClusterError` for an error status.
         """
         for fresh in (False, True):
             if fresh:
@@ -228,7 +235,8 @@ class KubeClient:
                 },
                 auth_settings=["BearerToken"],
             )
-            # The body is plain JSON: the client's own walk through it costs a tenth of the request.
+            # The body is plain JSON, so skip the client's own conversion of it, which takes a tenth
+            # of the request's time.
             try:
                 answer = await self._api.rest_client.request(
                     method, url, headers=sent, body=body, _request_timeout=timeout
@@ -248,12 +256,12 @@ class KubeClient:
 async def _send_proxied_body_in_chunks(
     request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
 ) -> aiohttp.ClientResponse:
-    """Let a proxied request end with a last chunk instead of a Content-Length.
+    """Send the body of a proxied POST in chunks instead of with a Content-Length.
 
-    The API server's reverse proxy reads on after the last byte of a Content-Length. A backend that
-    answers before that read has ended makes its HTTP/1.1 server close the body under it: the read
-    fails, and the proxy drops the answer (net/http, `transferWriter.writeBody`). The last chunk
-    goes to the backend only after everything is read.
+    The API server's reverse proxy reads on after the last byte of a Content-Length. If the backend
+    answers before that read ends, the API server's HTTP/1.1 server closes the request body: the
+    read fails, and the proxy drops the answer (net/http, `transferWriter.writeBody`). With chunks
+    the proxy sends the last one to the backend only after it has read everything.
     """
     if request.method == "POST" and _PROXIED in request.url.path:
         request.chunked = True
@@ -277,7 +285,7 @@ async def _load(configuration: Any) -> None:
 
 
 def current_namespace() -> str:
-    """Return the namespace of kubeconfig's current context, as kubectl takes it."""
+    """Return the namespace of kubeconfig's current context, `default` if it names none."""
     try:
         _, current = config.list_kube_config_contexts(config_file=os.environ.get("KUBECONFIG"))
     except _UNREADABLE:
@@ -286,9 +294,9 @@ def current_namespace() -> str:
 
 
 def environment_proxy(server: str) -> tuple[str | None, dict[str, str] | None]:
-    """Return the http proxy that HTTPS_PROXY and NO_PROXY name for a server, and its credentials.
+    """Return the URL of the proxy that the environment names for a server, and its header.
 
-    They travel in a header of their own: what is wrong with a proxy is told with its address.
+    The header holds the credentials. The URL has none, because error messages contain it.
     """
     url = urlsplit(server)
     named = getproxies().get(url.scheme)
@@ -306,7 +314,7 @@ def environment_proxy(server: str) -> tuple[str | None, dict[str, str] | None]:
 
 
 async def _lines(response: Any) -> AsyncIterator[bytes]:
-    """Yield whole lines of any length; a last one without its end was cut, and is left out."""
+    """Yield non-empty lines of any length; drop a last line without a newline: it was cut off."""
     buffer = bytearray()
     async for chunk in response.content.iter_any():
         buffer += chunk
@@ -318,18 +326,21 @@ async def _lines(response: Any) -> AsyncIterator[bytes]:
 
 
 def _parsed(data: bytes) -> Json:
-    """Return the object that an answer is."""
+    """Return an answer's JSON object; raise `MalformedAnswer` if it is none."""
     try:
         answer = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise MalformedAnswer(f"the API server's answer is no JSON: {error}") from error
+        raise MalformedAnswer(f"the API server's answer is not JSON: {error}") from error
     if not isinstance(answer, dict):
-        raise MalformedAnswer(f"the API server's answer is no object: {answer!r:.100}")
+        raise MalformedAnswer(f"the API server's answer is not an object: {answer!r:.100}")
     return answer
 
 
 def _object(resource: Resource, obj: Any) -> Json:
-    """Return a listed or watched object with its kind; its name, uid and version are there."""
+    """Return a listed or watched object with its apiVersion and kind.
+
+    Raises `MalformedAnswer` if its name, uid or resourceVersion is missing.
+    """
     metadata = _entry(obj, "metadata", dict)
     for name in ("name", "uid"):
         _entry(metadata, name, str)
@@ -338,7 +349,7 @@ def _object(resource: Resource, obj: Any) -> Json:
 
 
 def _version(metadata: Json) -> int:
-    """Return a resourceVersion as a number: versions of one kind are compared."""
+    """Return the resourceVersion as a number, so that versions of one kind can be compared."""
     version = metadata.get("resourceVersion")
     if not str(version).isdecimal():
         raise MalformedAnswer(f"the API server's answer has resourceVersion {version!r:.40}")
@@ -360,7 +371,7 @@ def _error(status: int, body: bytes) -> ClusterError:
     try:
         answer = json.loads(body)
         answer = answer.get("object", answer)  # an error inside a watch
-        # Those of a router, by way of the API server, have it one level down.
+        # The error of a router, reached through the API server's proxy, nests the message deeper.
         inner = answer.get("error")
         message = answer.get("message") or (
             inner.get("message", "") if isinstance(inner, dict) else str(inner or "")

@@ -1,11 +1,11 @@
-"""Whether a live object still has every value that we set; what others added does not count."""
+"""Compares a live object with the values that the operator sets; ignores fields of others."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# Lists whose items the API server tells apart by keys; all other lists are compared whole.
+# Lists whose items the API server identifies by keys; other lists are compared by position.
 _MERGE_KEYS: dict[str, tuple[tuple[str, ...], ...]] = {
     "containers": (("name",),),
     "env": (("name",),),
@@ -20,7 +20,7 @@ _MERGE_KEYS: dict[str, tuple[tuple[str, ...], ...]] = {
 }
 
 
-# Maps that the API server keeps as one value: an entry more is another value.
+# Maps that the API server treats as atomic: an additional entry is a difference.
 _ATOMIC_MAPS = frozenset({"selector", "matchLabels", "nodeSelector"})
 
 
@@ -42,7 +42,7 @@ def _map_difference(desired: Mapping[str, Any], live: Any, path: str) -> str | N
         here = f"{path}.{key}" if path else key
         if key not in live:
             if value in ("", [], {}):
-                continue  # the API server leaves out what is empty
+                continue  # the API server omits empty values
             return here
         differing = difference(value, live[key], here)
         if differing:

@@ -1,6 +1,6 @@
-"""Kubernetes Events: one when Ready changes its mind or something is awaited or wrong.
+"""Kubernetes Events for transitions of the Ready condition.
 
-The steps of an ordinary start are in the status and are no Events.
+The steps of an ordinary start appear in the status only.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 CONTROLLER = f"{GROUP}/operator"
 _NOTE_LIMIT = 1000
 _PAUSES_SECONDS = (0.0, 0.2, 1.0)
-"""Before each try; a status is written only after its Event, so the tries are few."""
+"""The pause before each attempt. The status is written after its Event, so the attempts are few."""
 _WARNINGS = FAILED_REASONS | STALLED_REASONS
 _STEPS = (Reason.SCHEDULING, Reason.PULLING_IMAGE, Reason.LOADING, Reason.STARTING)
 
@@ -33,15 +33,18 @@ _STEPS = (Reason.SCHEDULING, Reason.PULLING_IMAGE, Reason.LOADING, Reason.STARTI
 async def report_transition(
     cluster: KubeApi, owner: Object, status: Mapping[str, Any], *, instance: str
 ) -> None:
-    """Post an Event when Ready's status or reason differs notably from what the resource showed."""
+    """Post an Event when Ready's status or reason changed.
+
+    The next step of a start is not posted. A refusal by the API server is logged, not raised.
+    """
     old = condition(owner.get("status") or {}, ConditionType.READY)
     new = condition(status, ConditionType.READY)
     same = (old.get("status"), old.get("reason")) == (new["status"], new["reason"])
     if same or (new["reason"] in _STEPS and old.get("status") != "True"):
         return
     key, metadata = key_of(owner), owner["metadata"]
-    # One name for one reason within one stretch of a generation's being ready or not: neither a
-    # crash of the operator nor a state that comes and goes posts it twice.
+    # The name is the same for one reason, generation and period of Ready. A restart of the operator
+    # or a reason that comes and goes therefore does not post the Event twice.
     stretch = [old.get("status"), old.get("lastTransitionTime"), metadata.get("generation")]
     digest = content_hash([metadata["uid"], *stretch, new["reason"]])
     body = {
@@ -75,5 +78,5 @@ async def report_transition(
                 break
         else:
             return
-    # Events may be kept apart and be down for long: no status waits for them.
+    # Events may have an etcd of their own that is down for long; the status does not wait for it.
     log.warning("event not posted", extra={"key": str(key), "reason": str(refusal)})

@@ -1,7 +1,7 @@
-"""One operator acts: the newest writes its name into a Lease once, and the others see it and rest.
+"""One operator acts: the newest writes its identity into a Lease, and the others stand by.
 
-There is no election and no renewal: a Deployment with one replica and strategy Recreate has one
-operator at a time, and this is for the moments when it has not.
+There is no election and no renewal. A Deployment with one replica and strategy Recreate normally
+runs one operator at a time; the Lease covers the moments when two run.
 """
 
 from __future__ import annotations
@@ -36,7 +36,10 @@ async def claim(cluster: KubeApi, namespace: str, identity: str) -> None:
 async def watch_claim(
     cluster: KubeApi, namespace: str, identity: str, *, acts: Callable[[str | None], None]
 ) -> None:
-    """Watch the Lease for ever; tell who else holds it, None when it is ours."""
+    """Watch the Lease for ever; claim it again when it is deleted.
+
+    `acts` receives the identity of another holder, or None when the Lease is ours.
+    """
     while True:
         try:
             async for kind, lease in cluster.watch(LEASE, namespace=namespace, name=NAME):

@@ -1,4 +1,4 @@
-"""Asks pods of ours how they are, by their own address; whatever goes wrong is no answer."""
+"""HTTP requests to pods by their IP; a failed request returns None instead of raising."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ MOST_BYTES = 2**20
 
 @dataclass(frozen=True)
 class Answer:
-    """What a pod said: an HTTP status, and JSON (None: it was none)."""
+    """A pod's answer: the HTTP status, and the body as JSON (None if it is not JSON)."""
 
     status: int
     body: Any
 
 
 async def _read(answer: aiohttp.ClientResponse) -> bytes:
-    """Return a whole body, or as much of it as is too much."""
+    """Return the body; stop once it is longer than `MOST_BYTES`."""
     text = b""
     async for piece in answer.content.iter_any():
         text += piece
@@ -41,19 +41,19 @@ def _json(text: bytes) -> Any:
 
 
 class PodClient:
-    """One client for all pods; made when it is first used."""
+    """A client for all pods; the first request creates its session."""
 
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
 
     async def get(self, address: str, port: int, path: str) -> Answer | None:
-        """Return a page, None when there is no answer within two seconds."""
+        """GET a path; return None without an answer within `TIMEOUT_SECONDS`."""
         return await self._ask("GET", address, port, path, TIMEOUT_SECONDS, None)
 
     async def post(
         self, address: str, port: int, path: str, body: Any, *, seconds: float
     ) -> Answer | None:
-        """Post an object and return the answer, None when there is none in time."""
+        """POST a JSON body; return None without an answer within `seconds`."""
         return await self._ask("POST", address, port, path, seconds, body)
 
     async def _ask(
@@ -69,7 +69,7 @@ class PodClient:
                 url,
                 json=body,
                 timeout=timeout,
-                allow_redirects=False,  # a pod says for itself, and sends nobody elsewhere
+                allow_redirects=False,  # a pod must not direct the operator to another address
             ) as answer:
                 return Answer(answer.status, _json(await _read(answer)))
         except (aiohttp.ClientError, OSError, TimeoutError) as error:

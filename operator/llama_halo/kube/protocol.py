@@ -1,4 +1,4 @@
-"""What the reconcile loop needs of a cluster; `rest` is the real one."""
+"""The operations of the API server that the operator uses; `kube.client` implements them."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class KubeApi(Protocol):
     async def create(self, resource: Resource, namespace: str | None, body: Json) -> Json: ...
 
     async def apply(self, resource: Resource, body: Json, *, manager: str) -> Json:
-        """Apply server-side, taking over the fields that the body names."""
+        """Apply server-side with force: `manager` takes over the fields that the body sets."""
         ...
 
     async def apply_status(self, resource: Resource, body: Json, *, manager: str) -> Json: ...
 
     async def delete(self, resource: Resource, namespace: str, name: str, *, uid: str) -> bool:
-        """Delete exactly the object with this uid; return whether it is gone or going."""
+        """Delete the object if it has this uid; return False if the server answers Conflict."""
         ...
 
     def watch(
@@ -45,10 +45,10 @@ class KubeApi(Protocol):
         name: str = "",
         version: int | None = None,
     ) -> AsyncIterator[tuple[str, Json]]:
-        """Yield (event type, object) until the server ends the watch, bookmarks too.
+        """Yield (event type, object), bookmarks included, until the server ends the watch.
 
-        The first event is OPENED with an empty object: the server took the request.
-        From a version on, else everything there is first. Raises `Gone` when the version is no
-        longer known.
+        The first event is OPENED, with an empty object: the server accepted the request. The watch
+        starts after `version`. Without a version the server first sends every existing object.
+        Raises `Gone` when the server no longer has the version.
         """
         ...

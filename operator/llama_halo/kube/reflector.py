@@ -1,8 +1,9 @@
-"""Keeps the cache like the cluster: list, watch from there on, list again after a gap; for ever.
+"""Keeps the cache in step with the API server: lists a kind, then watches it.
 
-One of these runs for each watched kind (and namespace, where the operator serves only some). A
-watch that resumes after a gap replays what exists and says nothing of what was deleted meanwhile;
-only a list finds those, so a gap is always followed by one, and there is one every ten minutes.
+One reflector runs for each watched kind, and for each namespace if the operator serves only some. A
+watch that restarts after a gap replays the existing objects but does not report those that were
+deleted meanwhile. Only a list finds them, so the reflector lists after every gap, and whenever the
+last list is older than ten minutes.
 """
 
 from __future__ import annotations
@@ -23,15 +24,15 @@ log = logging.getLogger(__name__)
 
 LIST_SECONDS = 600
 SOUND_SECONDS = 5.0
-"""A watch that lived for so long, or told something, was sound."""
+"""A watch that lasts this long, or that delivers an event, counts as sound."""
 RETRY_FIRST_SECONDS = 0.2
 RETRY_MOST_SECONDS = 5.0
 
 
 class Reflector:
-    """Reflects one kind; `broken` says why it does not at the moment, empty when it does."""
+    """Reflects one kind; `broken` is the current failure, empty while the watch works."""
 
-    def __init__(  # noqa: PLR0913  (what it reflects, and whom it tells, by name)
+    def __init__(  # noqa: PLR0913  (what it reflects, and its callbacks, by name)
         self,
         cluster: KubeApi,
         cache: ObjectCache,
@@ -43,8 +44,11 @@ class Reflector:
         on_recovery: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Reflect one kind into the cache; `on_health` gets `broken` whenever it is set, and
-        `on_recovery` is called when the API server answers again."""
+        """Reflect one kind into the cache.
+
+        `on_health` receives `broken` whenever it is set. `on_recovery` is called when the API
+        server answers again after a failure.
+        """
         self._cluster = cluster
         self._cache = cache
         self._resource = resource
@@ -59,7 +63,7 @@ class Reflector:
         self.broken = "not listed yet"
 
     async def list(self) -> None:
-        """Read everything into the cache."""
+        """List the kind and replace its objects in the cache."""
         self._version = None
         items, version = await self._cluster.list(
             self._resource, namespace=self._namespace, selector=self._selector
@@ -69,7 +73,7 @@ class Reflector:
         self._listed_at = self._clock()
 
     async def run(self) -> None:
-        """List when there is a reason to, and watch, for ever."""
+        """Watch for ever; list first without a version to resume at, or after an old list."""
         while True:
             try:
                 if self._version is None or self._is_old():
@@ -79,7 +83,11 @@ class Reflector:
                 await self._pause(error)
 
     async def _watch(self) -> None:
-        """Follow one watch to its end; one that ends at once is a failure, whatever it says."""
+        """Follow one watch to its end.
+
+        An early end counts as a failure. Raises `ConnectionError` for an early end without an event
+        right after another failure.
+        """
         opened = self._clock()
         events = self._cluster.watch(
             self._resource,
@@ -96,7 +104,7 @@ class Reflector:
                 self._take_in(kind, obj)
             self._version = int(obj["metadata"]["resourceVersion"])
         if self._clock() - opened < SOUND_SECONDS and self._failures:
-            raise ConnectionError("the watch ends as soon as it begins")
+            raise ConnectionError("the API server ended the watch right after it began")
         self._failures = 0 if self._clock() - opened >= SOUND_SECONDS else 1
 
     def _take_in(self, kind: str, obj: Json) -> None:
@@ -119,9 +127,9 @@ class Reflector:
         self._on_health(reason)
 
     async def _pause(self, error: Exception) -> None:
-        """Say why, and wait longer each time; the first time hardly at all."""
+        """Record and log the error, then sleep with backoff."""
         if isinstance(error, ClusterError):
-            self._version = None  # whatever it was, a list is the safe way on
+            self._version = None  # a new list recovers from any refusal
         delay = min(RETRY_FIRST_SECONDS * 2 ** min(self._failures, 10), RETRY_MOST_SECONDS)
         self._failures += 1
         reason = str(error) or type(error).__name__

@@ -1,7 +1,7 @@
-"""How often each child was repaired lately: what is changed back each time is not fought for ever.
+"""Limits how often the operator repairs a child that something else keeps changing.
 
-A webhook that rewrites our objects, an autoscaler on our Deployment, a second field manager: each
-repair would be answered by another change, as fast as the API server takes them.
+Without a limit, a mutating webhook, an autoscaler or another field manager would answer each repair
+with another change, as fast as the API server accepts them.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ WINDOW_SECONDS = 60.0
 
 
 class RepairLimiter:
-    """Times of the last repairs, by child."""
+    """The times of each child's last repairs: at most `MOST` within `WINDOW_SECONDS`."""
 
     def __init__(self) -> None:
         self._times: dict[Key, deque[float]] = {}
 
     def try_acquire(self, key: Key, now: float) -> bool:
-        """Note one more repair at a monotonic time, unless there were too many in the window."""
+        """Record a repair at the monotonic time `now`; return False if the limit is reached."""
         if len(self._times) > 10_000:
             self._times = {k: times for k, times in self._times.items() if self._recent(times, now)}
         times = self._times.setdefault(key, deque(maxlen=MOST))

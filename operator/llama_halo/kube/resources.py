@@ -10,7 +10,7 @@ from llama_halo.contract.labels import API_VERSION
 
 @dataclass(frozen=True)
 class Resource:
-    """One kind of the API."""
+    """One kind of the Kubernetes API, with the parts of its URLs."""
 
     kind: str
     api_version: str
@@ -64,9 +64,9 @@ CHILDREN = (
     Resource("PodDisruptionBudget", "policy/v1", "poddisruptionbudgets"),
 )
 PRUNED = frozenset({"Deployment", "Job", "Lease", "ConfigMap", "PodDisruptionBudget"})
-"""Kinds whose names or presence change; the others are always planned, under the same name."""
+"""Kinds that a plan may drop or rename. A plan always has the other kinds, under fixed names."""
 OWNERS = (LLAMAMODEL, MODELROUTER)
 WATCHED = (*OWNERS, *CHILDREN, POD, NODE)
 LABELLED = frozenset(resource.kind for resource in (*CHILDREN, POD))
-"""Kinds that are watched only where they carry our label."""
+"""Kinds that the operator watches with a selector for our label."""
 BY_KIND = {resource.kind: resource for resource in (*WATCHED, EVENT, CLAIM, VOLUME, CRD)}

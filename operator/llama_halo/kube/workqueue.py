@@ -1,7 +1,7 @@
-"""The work queue: coalesces, one worker per key, backoff with jitter, and delayed keys.
+"""A work queue: it coalesces keys, gives a key to one worker at a time, and delays keys.
 
-A key that is added while it is worked on runs again afterwards. This is the one place that catches
-every exception.
+A key that is added while a worker handles it is handled again afterwards. `Queue.work` catches
+every exception of a handler, logs it, and retries the key with backoff and jitter.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ BACKOFF_FIRST_SECONDS = 0.5
 BACKOFF_MOST_SECONDS = 60.0
 
 Handler = Callable[[Key], Awaitable[float | None]]
-"""Works on a key; returns after how many seconds it wants to be called again, if at all."""
+"""Handles a key; returns the seconds until it wants to be called again, or None."""
 
 
 class Queue:
@@ -46,17 +46,20 @@ class Queue:
 
     @property
     def oldest_seconds(self) -> float:
-        """Return how long the longest waiting key has waited."""
+        """Return how long the oldest waiting key has waited, 0 when none waits."""
         first = min(self._since.values(), default=None)
         return 0.0 if first is None else time.monotonic() - first
 
     @property
     def stuck_seconds(self) -> float:
-        """Return for how long keys have waited and none was taken: long work is not being stuck."""
+        """Return for how long keys have waited while no worker took one; 0 while paused."""
         return time.monotonic() - self._moved_at if self._ready and not self.paused else 0.0
 
     def add(self, key: Key, *, after_seconds: float = 0.0) -> None:
-        """Ask for a key to be worked on, now or later; the earliest asking counts."""
+        """Enqueue a key, now or after a delay.
+
+        An add without a delay cancels a pending one; of two delays the earlier wins.
+        """
         if after_seconds > 0:
             self._add_later(key, after_seconds)
             return
@@ -73,19 +76,19 @@ class Queue:
             self._wakeup.set()
 
     def retry_failed(self) -> None:
-        """Do not wait any longer with keys that failed: what they failed of is mended."""
+        """Enqueue the failed keys now instead of after their backoff."""
         for key in self._failures.keys() & self._timers.keys():
             self.add(key)
 
     def forget(self, key: Key) -> None:
-        """Drop what is remembered of a key that is gone."""
+        """Drop a key's failure count and its pending delay."""
         self._failures.pop(key, None)
         timer = self._timers.pop(key, None)
         if timer:
             timer.cancel()
 
     async def work(self, handler: Handler) -> None:
-        """Take keys and work on them, for ever; run several of these at once."""
+        """Take keys and handle them, for ever; each worker is a task that runs this."""
         while True:
             key = await self._take()
             try:
@@ -136,7 +139,7 @@ class Queue:
         count = self._failures.get(key, 0) + 1
         self._failures[key] = count
         delay = min(BACKOFF_FIRST_SECONDS * 2 ** min(count - 1, 10), BACKOFF_MOST_SECONDS)
-        delay *= random.uniform(0.8, 1.2)  # noqa: S311  (spreads retries, guards nothing)
+        delay *= random.uniform(0.8, 1.2)  # noqa: S311  (jitter, not security)
         log.error(
             "reconcile failed",
             extra={"key": str(key), "attempt": count, "retry_seconds": round(delay, 1)},

@@ -1,1 +1,1 @@
-"""What a node is and can hold, from its sysfs and procfs; and what is wrong with it."""
+"""Reads a node's hardware from sysfs and procfs, finds its problems, and publishes its data."""

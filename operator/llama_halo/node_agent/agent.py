@@ -1,4 +1,4 @@
-"""The node agent: looks at its machine, tells the API server what it is, serves its readings."""
+"""The node agent: reads its machine, publishes it on the Node, and serves metrics."""
 
 from __future__ import annotations
 
@@ -27,12 +27,15 @@ MANAGER = "llama-halo-node-agent"
 POLL_SECONDS = 30
 _TIMEOUT = aiohttp.ClientTimeout(total=10)
 AGAIN_SECONDS = 600
-"""After which the node is told again, whatever changed there meanwhile."""
+"""Seconds after which the agent applies its data again, even without a change."""
 
 
 def node_patches(node: str, machine: Machine) -> dict[str, dict[str, Any]]:
-    """Return what is applied to a Node, by field manager: what the machine is, the label that it is
-    a Strix Halo, and the budget of GPU memory. A GPU that does not work has a budget of nothing."""
+    """Return the patches to apply to a Node, by field manager: the machine annotation, the Strix
+    Halo label, and the GPU memory budget.
+
+    A GPU whose driver reports no memory gets a budget of 0.
+    """
     strix_halo = machine.strix_halo
     budget = {labels.GPU_MEMORY: f"{gpu_budget_mib(machine)}Mi"} if strix_halo else {}
     node_annotations = {labels.MACHINE: json.dumps(asdict(machine), sort_keys=True)}
@@ -48,14 +51,14 @@ def _patch(node: str, **metadata: dict[str, str]) -> dict[str, Any]:
 
 
 class Nodes:
-    """The API server, as far as one Node goes."""
+    """Writes one Node on the API server."""
 
     def __init__(self, api_server: ApiServer, node: str) -> None:
         self._api_server = api_server
         self._node = node
 
     async def tell(self, machine: Machine) -> None:
-        """Apply what the machine is; a label or budget that somebody else has set stays."""
+        """Apply the patches; a label or budget of another field manager stays."""
         async with self._api_server.client(_TIMEOUT) as client:
             for manager, patch in node_patches(self._node, machine).items():
                 async with client.patch(
@@ -107,7 +110,7 @@ _SERIES = (
 
 
 class AgentMetrics:
-    """All series of a node agent, each with the node's name."""
+    """The node agent's metrics, each with the node's name as label."""
 
     def __init__(self, node: str) -> None:
         self.registry = CollectorRegistry()
@@ -123,7 +126,7 @@ class AgentMetrics:
         }
 
     def note(self, machine: Machine, now: Readings) -> None:
-        """Publish what was seen; what the machine does not tell, or no longer, has no series."""
+        """Publish the readings; a value that the machine does not report has no series."""
         self._info.labels(self._node).info(
             {
                 "kernel": machine.kernel,
@@ -143,7 +146,7 @@ class AgentMetrics:
 
 
 class Watch:
-    """Looks at the machine for ever, and tells of it."""
+    """Polls the machine for ever, and publishes its data."""
 
     def __init__(self, root: Path, nodes: Nodes, metrics: AgentMetrics) -> None:
         self._root, self._nodes, self._metrics = root, nodes, metrics
@@ -153,11 +156,11 @@ class Watch:
 
     @property
     def stuck_seconds(self) -> float:
-        """For how long no look came to its end: a GPU that hangs can hang who reads of it."""
+        """Seconds since the last complete poll: reading from a GPU that hangs may hang."""
         return time.monotonic() - self._looked_at
 
     async def run(self) -> None:
-        """Tell the API server at the first look, of each change, and now and then."""
+        """Poll for ever; publish at the first poll, on each change, and every `AGAIN_SECONDS`."""
         while True:
             machine = await asyncio.to_thread(read_machine, self._root)
             self._metrics.note(machine, await asyncio.to_thread(read_now, self._root))
@@ -171,9 +174,9 @@ class Watch:
             await self._nodes.tell(machine)
         except FAILED as error:
             reason = certificate_problem(error) or f"{type(error).__name__}: {error}"
-            log.warning("the node was not told", extra={"reason": reason})
+            log.warning("node not updated", extra={"reason": reason})
             return
         if machine != self._published:
             problems = [f"{finding.check}: {finding.symptom}" for finding in findings(machine)]
-            log.info("the node was told", extra={"findings": problems})
+            log.info("node updated", extra={"findings": problems})
         self._published, self._published_at = machine, time.monotonic()

@@ -1,4 +1,4 @@
-"""What is wrong with a machine, and how to mend it; pure."""
+"""The problems of a machine, and how to fix them."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from dataclasses import dataclass
 from llama_halo.node_agent.machine import Machine
 
 OLDEST_KERNEL = (6, 18, 4)
-"""Older ones give gfx1151 the wrong number of registers: ROCm crashes at random (TheRock 2991)."""
+"""Older kernels have wrong register counts for gfx1151: ROCm crashes at random (TheRock 2991)."""
 LAST_GOOD_FIRMWARE, NEXT_GOOD_FIRMWARE = "20251111", "20260110"
-"""Between them MES firmware 0x83 came, with memory access faults and hangs."""
+"""Releases between them have MES firmware 0x83, which causes memory access faults and hangs."""
 BAD_MES = 0x83
 MES_MASK = 0xFFF
 MOST_CARVE_OUT_MIB = 4096
 RESERVE_MIB = 12 * 1024
-"""What the GPU should never be allowed to take from Linux: past it the machine can freeze."""
+"""Memory that the GPU must leave to Linux: with less, the machine can freeze."""
 ADVISED_RESERVE_MIB = 16 * 1024
-"""On a node of a cluster, which has more to do than one model."""
+"""The advised reserve, for a node of a cluster, which runs other workloads, too."""
 LEAST_GTT_SHARE = 0.8
-"""Of what it could be."""
+"""Share of the advised size below which GTT is too small."""
 PAGES_PER_GIB = 262_144
 PROBLEM, ADVICE = "problem", "advice"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is not as it should be."""
+    """One problem of a machine, or one piece of advice."""
 
     check: str
     level: str
@@ -37,12 +37,12 @@ class Finding:
 
 
 def gpu_budget_mib(machine: Machine) -> int:
-    """Return what models may take of the GPU's memory: what the driver allows, less a reserve."""
+    """Return the GPU memory for models: the driver's limit, at most the memory less a reserve."""
     return max(min(machine.gtt_mib or 0, machine.memory_mib - RESERVE_MIB), 0)
 
 
 def findings(machine: Machine) -> tuple[Finding, ...]:
-    """Return what is wrong with a machine, the worst first; nothing when all is well."""
+    """Return the findings for a machine, problems first."""
     if not machine.strix_halo:
         symptom = "no GPU with PCI id 1002:1586 (class 0380 or 0300)"
         remedy = "this is no Strix Halo machine: run models with backend CPU here, or elsewhere"

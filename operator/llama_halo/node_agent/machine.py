@@ -1,4 +1,4 @@
-"""Reads what a machine is from sysfs and procfs, below any root: a node's own, or one made up."""
+"""Reads a machine's data from sysfs and procfs, below a root folder: the node's, or a test's."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ AMD = "0x1002"
 STRIX_HALO = "0x1586"
 """One device for all of Radeon 8040S, 8050S and 8060S (facts: PCI database)."""
 DISPLAY_CLASSES = ("0x0380", "0x0300")
-"""Display controller, as most of these boards say, and VGA."""
+"""PCI classes: display controller, which most of these boards report, and VGA."""
 _TOLD_WORDS = ("amd_iommu=", "iommu=", "ttm.", "amdttm.", "amdgpu.", "nomodeset")
 _FIRMWARE_PACKAGES = ("firmware-amd-graphics", "linux-firmware", "linux-firmware-amdgpu")
 
 
 @dataclass(frozen=True)
 class Machine:
-    """One machine as it was when it was looked at. Numbers that it does not tell are None."""
+    """One machine at the time of reading. Numbers that it does not report are None."""
 
     kernel: str
     command_line: str
-    """Of the kernel's, the words about the GPU and its memory: others may be secrets."""
+    """Kernel arguments for the GPU and its memory only: others may be secrets."""
     memory_mib: int
-    """What Linux has: what firmware keeps for the GPU (a carve-out) is not in it."""
+    """Memory of Linux, without the carve-out that firmware reserves for the GPU."""
     strix_halo: bool
     driver: str = ""
     gtt_mib: int | None = None
-    """What the GPU may take of ordinary memory; fixed at boot."""
+    """Ordinary memory that the GPU may use; fixed at boot."""
     vram_mib: int | None = None
     """The carve-out."""
     render_node: str = ""
     render_group: int | None = None
     kfd: bool = False
     firmware_date: str = ""
-    """Of linux-firmware, YYYYMMDD, where a package manager's files tell."""
+    """Date of linux-firmware, YYYYMMDD; empty if no package manager's files have it."""
     mes_firmware: int | None = None
     """Version of the GPU's scheduler firmware."""
     board: str = ""
@@ -44,7 +44,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Readings:
-    """What changes all the time."""
+    """The GPU's current readings."""
 
     gtt_used_mib: int | None = None
     vram_used_mib: int | None = None
@@ -53,7 +53,7 @@ class Readings:
 
 
 def read_machine(root: Path) -> Machine:
-    """Return what the machine with this root is."""
+    """Read the machine below this root folder."""
     gpu = _gpu(root)
     render = next((path.name for path in gpu.glob("drm/renderD*")), "") if gpu else ""
     version = _text(gpu / "fw_version/mes_fw_version") if gpu else ""
@@ -76,7 +76,7 @@ def read_machine(root: Path) -> Machine:
 
 
 def read_now(root: Path) -> Readings:
-    """Return the GPU's readings; nothing of a machine without one."""
+    """Return the GPU's readings, all None on a machine without one."""
     gpu = _gpu(root)
     if gpu is None:
         return Readings()
@@ -92,7 +92,7 @@ def read_now(root: Path) -> Readings:
 
 
 def _gpu(root: Path) -> Path | None:
-    """Return the folder of the Strix Halo GPU among the PCI devices."""
+    """Return the sysfs folder of the Strix Halo GPU, None if there is none."""
     for device in sorted((root / "sys/bus/pci/devices").glob("*")):
         if (
             _text(device / "vendor") == AMD
@@ -104,7 +104,7 @@ def _gpu(root: Path) -> Path | None:
 
 
 def _firmware_date(root: Path) -> str:
-    """Return the date in the version of the firmware's package (Debian's and Arch's files)."""
+    """Return the date in the firmware package's version, from dpkg's or pacman's files."""
     installed = _text(root / "var/lib/dpkg/status")
     for block in installed.split("\n\n"):
         fields = dict(re.findall(r"^(Package|Version): (.*)$", block, re.MULTILINE))

@@ -1,1 +1,4 @@
-"""Pure decisions: (spec, facts) -> the objects that should exist. No I/O, clock or randomness."""
+"""Derives the objects that should exist from a spec and facts.
+
+import-linter forbids I/O, clocks and randomness here.
+"""

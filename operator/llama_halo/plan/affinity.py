@@ -1,4 +1,4 @@
-"""Node affinity: which nodes a model may run on, which it prefers, and what its pods get; pure."""
+"""Node affinity: the nodes that a model may run on or prefers, and the affinity of its pods."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ def meets_affinity(affinity: NodeAffinity | None, node: NodeFacts) -> bool:
     return required is None or any(_meets(term, node) for term in required.node_selector_terms)
 
 
-def preference(affinity: NodeAffinity | None, node: NodeFacts) -> int:
+def preference(affinity: NodeAffinity, node: NodeFacts) -> int:
     """Return the sum of the weights of the preferred terms that a node meets."""
-    preferred = (affinity.preferred if affinity else None) or ()
+    preferred = affinity.preferred or ()
     return sum(term.weight for term in preferred if _meets(term.preference, node))
 
 
 def pod_affinity(affinity: Affinity | None, node: str) -> Json:
-    """Return the affinity of a pod that was placed on a node: what a person wrote, and the node.
+    """Return a pod's affinity: that of the spec, restricted to the node that placement chose.
 
-    The scheduler checks the whole again; the node is in each of the terms, of which one must hold.
+    A node must meet only one of the terms, so each of them names the node. The scheduler checks all
+    of it again.
     """
     rules: Json = affinity.model_dump(by_alias=True, exclude_none=True) if affinity else {}
     nodes: Json = rules.get("nodeAffinity", {})
@@ -36,7 +37,7 @@ def pod_affinity(affinity: Affinity | None, node: str) -> Json:
     pinned = [
         {**term, "matchFields": [_is_named(node), *term.get("matchFields", ())]}
         for term in terms
-        # An empty term matches nothing, and with the node in it it would match that.
+        # An empty term matches no node; with the node added, it would match that node.
         if term or len(terms) == 1
     ]
     return {**rules, "nodeAffinity": {**nodes, _REQUIRED: {"nodeSelectorTerms": pinned}}}

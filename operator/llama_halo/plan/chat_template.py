@@ -1,7 +1,7 @@
-"""A chat template from a ConfigMap: copied into one of ours, which never changes.
+"""A chat template from a user's ConfigMap, copied into an immutable ConfigMap of ours.
 
-Whoever edits theirs changes no pod that runs, nor one that starts again: the copy is named by what
-is in it, so another text is another pod, and the roll is as any other.
+The name of the copy contains the hash of its text. An edit of the user's ConfigMap therefore
+changes no running or restarting pod: it leads to another copy and an ordinary rollout.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _VARIABLES = ("LLAMA_ARG_CHAT_TEMPLATE", "LLAMA_ARG_CHAT_TEMPLATE_FILE")
 
 
 def template_refusal(spec: LlamaModelSpec) -> Invalid | None:
-    """Return the refusal of a second template: the last one on the command line would win."""
+    """Refuse a second template in extraArgs or env: llama-server would use only one of the two."""
     if spec.chat_template is None:
         return None
     for word in spec.extra_args or ():
@@ -36,19 +36,19 @@ def template_refusal(spec: LlamaModelSpec) -> Invalid | None:
 
 
 def _twice(field: str) -> Invalid:
-    message = f"{field} beside spec.chatTemplate: delete one of them"
+    message = f"{field}, and spec.chatTemplate is set: delete one of them"
     return Invalid(Reason.INVALID_SPEC, message)
 
 
 def without_template(spec: LlamaModelSpec, files: FileFacts) -> Wait | None:
-    """Return why a model waits for its chat template, if it does: GitOps may apply it later."""
+    """Return Wait while the chat template has a problem: GitOps may apply its ConfigMap later."""
     if spec.chat_template is None or not files.chat_template.problem:
         return None
     return Wait(Reason.RETRYING, f"spec.chatTemplate: {files.chat_template.problem}")
 
 
 def copies(owner: Owner, spec: LlamaModelSpec, files: FileFacts) -> list[Object]:
-    """Return the ConfigMap that a model's pods read the template from, none when it has its own."""
+    """Return the ConfigMap with the template for the pods; empty without spec.chatTemplate."""
     if spec.chat_template is None:
         return []
     text = files.chat_template.text
@@ -56,22 +56,22 @@ def copies(owner: Owner, spec: LlamaModelSpec, files: FileFacts) -> list[Object]
 
 
 def volumes(owner: Owner, spec: LlamaModelSpec, files: FileFacts) -> list[dict[str, Any]]:
-    """Return the pod's volume of it."""
+    """Return the pod's volume with the template; empty without spec.chatTemplate."""
     if spec.chat_template is None:
         return []
     return [{"name": VOLUME, "configMap": {"name": _name(owner, files.chat_template.text)}}]
 
 
 def mounts(spec: LlamaModelSpec) -> list[dict[str, Any]]:
-    """Return the container's mount of it."""
+    """Return the container's mount of the template; empty without spec.chatTemplate."""
     if spec.chat_template is None:
         return []
     return [{"name": VOLUME, "mountPath": _MOUNT, "readOnly": True}]
 
 
 def arguments(spec: LlamaModelSpec) -> list[str]:
-    """Return llama-server's arguments; older builds take no template of one's own unless `--jinja`
-    comes first."""
+    """Return llama-server's arguments; older builds accept a custom template only after
+    `--jinja`."""
     if spec.chat_template is None:
         return []
     return ["--jinja", "--chat-template-file", f"{_MOUNT}/{_FILE}"]

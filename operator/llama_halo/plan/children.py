@@ -1,4 +1,4 @@
-"""Names, labels and metadata of the objects that a plan has for its owner."""
+"""Names, labels and metadata of an owner's children."""
 
 from __future__ import annotations
 

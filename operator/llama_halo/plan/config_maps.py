@@ -1,4 +1,4 @@
-"""ConfigMaps that never change: another content is another name."""
+"""Immutable ConfigMaps; their names contain a hash of their content."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from llama_halo.plan.facts import Owner
 
 
 def config_map(owner: Owner, name: str, files: Mapping[str, str]) -> dict[str, Any]:
-    """Return an immutable ConfigMap."""
+    """Return an immutable ConfigMap; the caller puts the hash into the name."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",

@@ -1,7 +1,7 @@
-"""Which models on demand leave a node, so that one that is wanted finds room.
+"""Chooses the models on demand that leave a node to make room for one that is wanted.
 
-The lowest priority first, then the longest idle; never a busy one, and as few as it takes. What is
-told to leave holds its memory until it is gone.
+The lowest priority leaves first, then the longest idle; a busy model never leaves. No more models
+leave than necessary. A model that leaves holds its memory until its pods are gone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _UNUSED = ModelUsage()
 
 
 class Eviction:
-    """The models on demand of one decision: where they are, and which ones have to go."""
+    """The models on demand in one decision: where they are, and which of them have to leave."""
 
     def __init__(
         self,
@@ -31,19 +31,19 @@ class Eviction:
         self._running = running
         self._usage = usage
         self.unload: set[str] = set()
-        """Idle models, or models that are being unloaded already."""
+        """Models to unload, including those that are being unloaded already."""
         self._resident: dict[str, tuple[ResourceDemand, str]] = {}
-        """Models on demand that have a node, and may be told to leave it."""
+        """By model: its demand and its node, for models on demand that have a node."""
         self._present: dict[str, dict[str, ResourceDemand]] = {name: {} for name in ledgers}
-        """By node: models on demand that have it, or still hold memory there."""
+        """By node: the models on demand that have it or still hold memory there."""
         self._movable: dict[str, tuple[int, int]] = {}
-        """By node: GPU and all memory of what could leave, as far as it was added up."""
+        """By node: GPU and total memory of the models that could leave, in MiB; a cache."""
 
     def usage_of(self, model: str) -> ModelUsage:
         return self._usage.get(model, _UNUSED)
 
     def stays(self, demand: ResourceDemand) -> bool:
-        """Tell whether a model keeps a place it has: one on demand only while it is loaded."""
+        """Tell whether a model keeps its node: a model on demand does only while it is loaded."""
         phase = self.usage_of(demand.model).phase
         if demand.on_demand is None or phase in (Phase.LOADED, Phase.UNLOADING):
             return True
@@ -51,7 +51,7 @@ class Eviction:
         return phase is Phase.NEW and bool(self._running.get(demand.model))
 
     def mark_departing(self) -> None:
-        """Note which models hold memory though nobody wants them any more: it comes free."""
+        """Mark as leaving the models that still hold memory but do not keep their node."""
         for demand in self._demands:
             if demand.on_demand is None:
                 continue
@@ -67,7 +67,7 @@ class Eviction:
         self._movable.pop(node, None)
 
     def group_members_on(self, demand: ResourceDemand, ledger: Ledger) -> set[str]:
-        """Return the members of a model's group that are on a node, on their way out or not."""
+        """Return the other members of a model's group on a node, including those that leave it."""
         group = demand.on_demand.group if demand.on_demand else ""
         if not group:
             return set()
@@ -84,16 +84,16 @@ class Eviction:
         return usage.resident_seconds >= on_demand.min_resident_seconds
 
     def unload_finished(self) -> None:
-        """Tell models to leave that nobody has wanted for long, and those that are about to."""
+        """Unload the models whose idle timeout is over, and those that are unloading already."""
         for model, (demand, name) in self._resident.items():
             usage = self.usage_of(model)
-            assert demand.on_demand is not None  # noqa: S101  (only such are resident)
+            assert demand.on_demand is not None  # noqa: S101  (only models on demand are resident)
             done = usage.idle_seconds >= demand.on_demand.idle_timeout_seconds
             if usage.phase is Phase.UNLOADING or (done and self.may_leave(demand)):
                 self._tell_to_leave(model, name)
 
     def make_room(self, demand: ResourceDemand, open_nodes: Sequence[Ledger]) -> Ledger | None:
-        """Return a node that idle models make room on, and tell those to leave."""
+        """Choose a node where idle models can make room, and unload them; None without one."""
         options = [
             (victims, ledger)
             for ledger in open_nodes
@@ -108,8 +108,10 @@ class Eviction:
         return ledger
 
     def victims(self, demand: ResourceDemand, ledger: Ledger) -> tuple[str, ...] | None:
-        """Return which models have to leave a node beside those that do already, as few as it
-        takes; None when that is not enough."""
+        """Return which further models have to leave a node for a demand, no more than necessary.
+
+        Other members of the demand's group always have to. None if it would not fit even then.
+        """
         leaving = frozenset(ledger.leaving)
         if not self._could_clear(demand, ledger):
             return None
@@ -132,15 +134,16 @@ class Eviction:
 
     def awaits(self, names: Sequence[str]) -> tuple[Reason, str]:
         parts = [
-            f"{', '.join(sorted(self._ledgers[name].leaving))} on {name}"
+            f"unloading {', '.join(sorted(self._ledgers[name].leaving))} on {name}"
             if self._ledgers[name].leaving
-            else f"its own last pod on {name}"
+            else f"the model's own last pod ends on {name}"
             for name in names
         ]
-        return Reason.WAITING_FOR_MEMORY, f"room is being made: unloads {'; '.join(parts)}"
+        return Reason.WAITING_FOR_MEMORY, f"waiting for memory: {'; '.join(parts)}"
 
     def again_seconds(self) -> float | None:
-        """Return when a model is no longer busy, has been idle for long enough, or may leave."""
+        """Return the seconds until a model stops being busy, reaches its idle timeout, or may
+        leave; None if there is no such model."""
         times = [
             use.next_change_seconds
             for use in self._usage.values()
@@ -162,7 +165,7 @@ class Eviction:
         self._movable.pop(node, None)
 
     def _idle_on(self, ledger: Ledger) -> set[str]:
-        """Return the models that could be told to leave a node."""
+        """Return the models that may be unloaded from a node."""
         return {
             model
             for model, other in self._present[ledger.name].items()
@@ -172,7 +175,7 @@ class Eviction:
         }
 
     def _could_clear(self, demand: ResourceDemand, ledger: Ledger) -> bool:
-        """Tell, by sums alone, whether a demand would fit once all is gone that could go."""
+        """Tell from sums alone whether a demand would fit without the models that may leave."""
         if ledger.name not in self._movable:
             gone = self._idle_on(ledger) | ledger.leaving
             gpu = sum(ledger.gpu.get(model, 0) for model in gone)
@@ -184,7 +187,7 @@ class Eviction:
         )
 
     def _worth(self, model: str) -> tuple[int, float, str]:
-        """Return by how much a model is missed: by its priority, then by how lately it was used."""
+        """Return a sort key: the lowest priority comes first, then the longest idle."""
         on_demand = self._resident[model][0].on_demand
         return on_demand.priority if on_demand else 0, -self.usage_of(model).idle_seconds, model
 

@@ -1,4 +1,4 @@
-"""What a plan may know, frozen: gathered by `controllers.facts`, read by `plan` and `status`."""
+"""The inputs of a plan, frozen. `controllers.facts` builds them; `plan` and `status` read them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from llama_halo.gguf.profile import Profile
 from llama_halo.plan.outcome import Invalid
 
 INSPECT, FETCH = "inspect", "fetch"
-"""What a Job does about a file."""
+"""The work of a Job: read the header of a source, or download it."""
 
 
 @dataclass(frozen=True)
 class Owner:
-    """Which resource is planned for."""
+    """The identity of the resource that owns the planned children."""
 
     kind: str
     namespace: str
@@ -40,7 +40,7 @@ class ImageProfile:
 
 @dataclass(frozen=True)
 class Defaults:
-    """The operator's settings that enter plans; changing one rolls what it enters."""
+    """The operator's settings that plans use; a change rolls the pods that contain it."""
 
     images: Mapping[Backend, ImageProfile]
     store_path: str
@@ -58,26 +58,26 @@ class Defaults:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a source was found to be: which bytes are meant, and what their header says."""
+    """The result of reading a source: which file it is, and what its header says."""
 
     role: str
     source: str
     """The hash of the source in the spec."""
     file: str
-    """Below the folder; of a sharded model, the first file."""
+    """The path below `folder`; of a sharded model, that of the first shard."""
     bytes: int
     shards: int
     folder: str = ""
-    """Below the store, named by the bytes; empty for what is in the store already."""
+    """Below the store, named by the content; empty for a file that was in the store already."""
     sha256: str = ""
     revision: str = ""
     version: str = ""
     requested_at: str = ""
-    """The request to look again that this answers."""
+    """The reconcile request that this answers; empty for none."""
     profile: Profile | None = None
-    """Of a model, or of one that drafts."""
+    """For a model or a draft model."""
     companion: Companion | None = None
-    """Of a projector or an adapter."""
+    """For a projector, an adapter or a whisper model."""
 
     @property
     def path(self) -> str:
@@ -87,80 +87,80 @@ class Inspection:
 
 @dataclass(frozen=True)
 class StoredAt:
-    """A model's verified files on a node; on no node in particular when a claim has them."""
+    """A verified file of a model on a node; `node` may be empty for a file on a claim."""
 
     node: str
     path: str
     bytes: int
     sha256: str = ""
     requested_at: str = ""
-    """The request to look again at which it was verified."""
+    """The reconcile request for which it was verified; empty for none."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Why a Job has no good answer (yet)."""
+    """Why a Job has no usable answer (yet)."""
 
     reason: Reason
     message: str
     final: bool = False
-    """It is the Job's answer: it is not tried again."""
+    """Whether the Job has ended with this problem and does not try again."""
 
 
 @dataclass(frozen=True)
 class JobFacts:
-    """One Job that looks at a source or fetches it, as the cache has it."""
+    """One Job that inspects or fetches a source, as the cache has it."""
 
     name: str
     work: str
     """inspect or fetch."""
     role: str
     node: str
-    """Where it has to run; empty: anywhere."""
+    """Where it has to run; empty for any node."""
     source: str
-    """The hash of the source, or the path of what is fetched."""
+    """The hash of the source that it inspects, or the path of the file that it fetches."""
     failed: bool = False
-    """Given up by the cluster: it is made anew."""
+    """Whether it ended without an answer, so that it is deleted and created again."""
     answer: Inspection | StoredAt | None = None
     problem: Problem | None = None
 
 
 @dataclass(frozen=True)
 class ClaimFacts:
-    """What a PersistentVolumeClaim with model files allows."""
+    """How a PersistentVolumeClaim with model files can be used."""
 
     once_pod: bool = False
-    """ReadWriteOncePod: a download and a server could never both use it."""
+    """ReadWriteOncePod: a download and a server cannot both use it."""
     nodes: frozenset[str] | None = None
-    """Where its volume can be used; None: anywhere."""
+    """The nodes where its volume can be used; None for any node."""
 
 
 @dataclass(frozen=True)
 class ChatTemplateFacts:
-    """The text that a ConfigMap has for a model's prompts."""
+    """A model's chat template, from the user's ConfigMap."""
 
     text: str = ""
     problem: str = ""
-    """Why there is none (yet)."""
+    """Why there is no text (yet)."""
 
 
 @dataclass(frozen=True)
 class FileFacts:
-    """What is known of a model's files; what Jobs answered just now is among it."""
+    """The facts about a model's files, including answers of Jobs that the status lacks."""
 
     inspections: tuple[Inspection, ...] = ()
     stored: tuple[StoredAt, ...] = ()
     jobs: tuple[JobFacts, ...] = ()
     claim: ClaimFacts = ClaimFacts()
     chat_template: ChatTemplateFacts = ChatTemplateFacts()
-    """Of a spec that names one."""
+    """Empty if the spec names no template."""
     recorded: bool = True
-    """Whether the status has all of it: until then the Jobs that say so stay."""
+    """Whether the status has all of it; until then the Jobs with the answers are kept."""
 
 
 @dataclass(frozen=True)
 class OnDemand:
-    """How a model comes and goes."""
+    """When a model on demand loads and unloads."""
 
     idle_timeout_seconds: float
     min_resident_seconds: float
@@ -171,25 +171,26 @@ class OnDemand:
 
 @dataclass(frozen=True)
 class ModelUsage:
-    """What a model with a Lease is used for now."""
+    """How a model with a Lease is used now."""
 
     phase: Phase = Phase.NEW
     busy: bool = False
-    """A gateway has said within some seconds that it has requests for it."""
+    """Whether a gateway reported requests, or its server was seen busy, in the last seconds."""
     wanted_since: float = 0.0
-    """When it became busy, by any clock: who came first."""
+    """When it became busy, by one clock for all models; the earliest is served first."""
     idle_seconds: float = 0.0
-    """Since anybody last said anything of it."""
+    """Since its last activity; 0 while it is busy."""
     resident_seconds: float = 0.0
+    """Since it was loaded."""
     trusted: bool = True
-    """Whether a gateway that wanted it would have been heard."""
+    """Whether the watches have worked long enough that no busy gateway was missed."""
     next_change_seconds: float | None = None
-    """After what time it is no longer busy, should nobody say anything."""
+    """After this time it stops being busy, or becomes trusted, if no entry changes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NodeConstraints:
-    """Which nodes a model may run on, room aside."""
+    """Which nodes a model may run on, regardless of memory."""
 
     needs_gpu: bool
     node_selector: tuple[tuple[str, str], ...] = ()
@@ -199,7 +200,7 @@ class NodeConstraints:
 
 @dataclass(frozen=True, kw_only=True)
 class ResourceDemand(NodeConstraints):
-    """What one model asks of the nodes."""
+    """The memory, files and node constraints that one model needs."""
 
     model: str
     """namespace/name"""
@@ -207,9 +208,9 @@ class ResourceDemand(NodeConstraints):
     gpu_mib: int
     host_mib: int
     stored_on: frozenset[str] | None = None
-    """Nodes that have the files; None: every node has, or they are part of no decision."""
+    """Nodes that have the files; None when files do not restrict the nodes."""
     fetching_on: frozenset[str] = frozenset()
-    """Nodes to which the files are on their way."""
+    """Nodes to which Jobs fetch the files now."""
     fetchable_to: frozenset[str] | None = frozenset()
     """Nodes to which missing files can be fetched; None: any."""
     on_demand: OnDemand | None = None
@@ -224,20 +225,20 @@ class ResourceDemand(NodeConstraints):
         return self.stored_on is None or node in self.stored_on
 
     def can_get_files(self, node: str) -> bool:
-        """Tell whether what a node lacks can be fetched to it."""
+        """Tell whether the files that a node lacks can be fetched to it."""
         return self.fetchable_to is None or node in self.fetchable_to
 
 
 @dataclass(frozen=True)
 class MemoryReservation:
-    """Memory that pods of a model hold on a node now, whatever the spec says meanwhile."""
+    """Memory that pods of a model hold on a node now, regardless of a newer spec."""
 
     model: str
     node: str
     gpu_mib: int
     host_mib: int
     ending_gpu_mib: int = 0
-    """What of it only pods hold that are on their way out."""
+    """The part of it that only terminating pods hold."""
     ending_host_mib: int = 0
 
 
@@ -252,7 +253,7 @@ class Taint:
 
 @dataclass(frozen=True)
 class NodeFacts:
-    """What a node can take."""
+    """A node's capacity, labels and taints."""
 
     name: str
     allocatable_mib: int
@@ -260,24 +261,24 @@ class NodeFacts:
     labels: Mapping[str, str] = field(default_factory=dict)
     taints: tuple[Taint, ...] = ()
     takes_new: bool = True
-    """Neither cordoned nor NotReady for long."""
+    """Whether it is neither cordoned nor NotReady for long."""
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """Where a model runs, by the placement's decision for one demand."""
+    """The nodes that placement gave to one demand."""
 
     demand: ResourceDemand
     nodes: tuple[str, ...]
     reason: Reason | None = None
     message: str = ""
-    """Why fewer nodes than replicas."""
+    """Why it has fewer nodes than replicas."""
     fetch_to: tuple[str, ...] = ()
     """Nodes that get the files next; no memory is held there meanwhile."""
     idle: bool = False
-    """On demand, and wanted by nobody."""
+    """Whether the model is on demand and nobody wants it."""
     phase: Phase = Phase.NEW
-    """Of a model on demand, as it was when this was decided."""
+    """The phase of the model on demand when placement decided."""
 
 
 @dataclass(frozen=True)
@@ -288,16 +289,16 @@ class DeploymentFacts:
     node: str
     config_hash: str
     settled: bool
-    """Its pods are those of this template, and ready."""
+    """Whether all of its pods have the current template and are available."""
     runs: bool = True
-    """Is not at 0."""
+    """Whether it is above 0 replicas."""
     answers: bool = True
-    """Its pods answer, or have until a moment ago."""
+    """Whether its pods answer, or did so until a moment ago."""
 
 
 @dataclass(frozen=True)
 class Sizing:
-    """What one replica gets, and holds."""
+    """The context and the memory of one replica."""
 
     context_size: int
     gpu_mib: int
@@ -305,19 +306,19 @@ class Sizing:
     draft_type: str = ""
     """llama-server's `--spec-type`; empty where none is needed."""
     estimate: Estimate | None = None
-    """None when the spec says all."""
+    """None when the spec gives all sizes."""
     overridden: bool = False
-    """Whether the spec's own memory counts, and not the estimate's."""
+    """Whether the spec gives GPU or host memory in place of the estimate."""
 
     @property
     def method(self) -> str:
-        """How far the sum can be trusted."""
+        """How the memory was determined: `Override`, or the method of the estimate."""
         return "Override" if self.overridden or self.estimate is None else self.estimate.method
 
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """All that a LlamaModel's plan depends on beside its spec."""
+    """All that a LlamaModel's plan depends on besides its spec."""
 
     owner: Owner
     defaults: Defaults
@@ -325,28 +326,28 @@ class ModelFacts:
     deployments: tuple[DeploymentFacts, ...] = ()
     files: FileFacts = FileFacts()
     sizing: Sizing | Invalid | None = None
-    """None until every header that has to be read was."""
+    """None until every required header has been read."""
     requested_at: str = ""
-    """Flux's request to look again at the source."""
+    """Flux's reconcile request: inspect the sources again."""
     rolling_elsewhere: frozenset[str] = frozenset()
-    """Its nodes where another model has its turn to roll."""
+    """Those of the model's nodes where another model holds the rollout turn."""
     phase: Phase = Phase.NEW
-    """As its Lease has it, if it has one."""
+    """The phase on its Lease; NEW without a Lease."""
     usage: ModelUsage = ModelUsage()
-    """Of a model that has a Lease."""
+    """The usage of a model that has a Lease."""
     awaited_seconds: float = 0.0
     """For how long a change has waited for the model to be idle."""
     candidates: tuple[str, ...] = ()
-    """Nodes that may run the model, room aside."""
+    """Nodes that may run the model, regardless of memory; empty if no Job inspects on nodes."""
     referenced_configs: frozenset[str] = frozenset()
     """ConfigMaps that its Deployments and pods mount."""
 
 
 @dataclass(frozen=True)
 class RouterFacts:
-    """All that a ModelRouter's plan depends on beside its spec."""
+    """All that a ModelRouter's plan depends on besides its spec."""
 
     owner: Owner
     defaults: Defaults
     referenced_configs: frozenset[str] = frozenset()
-    """ConfigMaps that ReplicaSets of the router with pods still mount."""
+    """ConfigMaps that the router's pods mount."""

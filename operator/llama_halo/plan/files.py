@@ -1,7 +1,7 @@
-"""LlamaModel -> the Jobs that look at its source and fetch it, and what they have found so far.
+"""LlamaModel -> the Jobs that inspect and fetch its files, and their results so far.
 
-A Job is there only until its answer is in the status. It cannot be changed once it is there, so it
-is named by all that it depends on, and one that is there is left as it is.
+A Job exists only until its result is in the status. A Job cannot be changed, so its name contains a
+hash of all that it depends on, and an existing Job is left as it is.
 """
 
 from __future__ import annotations
@@ -34,25 +34,25 @@ class Files:
     """A model's files as its plan needs them."""
 
     paths: Mapping[str, str]
-    """Of the first file of each part, by its role, below the store."""
+    """By role: the path of the part's first file, below the store."""
     objects: tuple[Object, ...] = ()
     keep: frozenset[Ref] = frozenset()
     problem: Wait | Invalid | None = None
-    """Why not all of the paths are known."""
+    """Why some of the paths are not known."""
     fetch_problem: Wait | Invalid | None = None
-    """Why a download does not go on."""
+    """Why a download makes no progress."""
 
 
 @dataclass
 class _JobFindings:
-    """What the Jobs of the parts have to say."""
+    """Why parts are not known yet, and the problems of fetch Jobs."""
 
     unknown: list[Wait | Invalid] = field(default_factory=list)
     fetching: list[Problem] = field(default_factory=list)
 
 
 def plan_files(spec: LlamaModelSpec, facts: ModelFacts) -> Files:
-    """Decide which Jobs are there, and what is known of the files."""
+    """Plan the Jobs for a model's files; return them with the paths and problems known so far."""
     inspections, jobs, findings = (
         inspections_by_role(spec, facts.files),
         _Jobs(facts),
@@ -84,7 +84,7 @@ def plan_files(spec: LlamaModelSpec, facts: ModelFacts) -> Files:
 def _plan_inspections(
     spec: LlamaModelSpec, facts: ModelFacts, part: Part, jobs: _Jobs, findings: _JobFindings
 ) -> None:
-    """Plan the Jobs that look at one part, and take in what they say."""
+    """Plan the Jobs that inspect one part; add to the findings why it is not known yet."""
     inspection = inspection_of(part, facts.files)
     inspections_planned = [
         jobs.want(_inspect(spec, facts, part, node))
@@ -102,7 +102,7 @@ def _plan_fetches(
     jobs: _Jobs,
     findings: _JobFindings,
 ) -> None:
-    """Plan the Jobs that fetch one part, and take in what they say."""
+    """Plan the Jobs that fetch one part; add their problems to the findings."""
     for node in _fetches(spec, facts, part, inspection):
         job_facts = jobs.want(_fetch(spec, facts, part, inspection, node))
         if job_facts and job_facts.problem:
@@ -120,7 +120,7 @@ def _paths(spec: LlamaModelSpec, inspections: Mapping[str, Inspection]) -> dict[
 
 
 class _Jobs:
-    """Collects the Jobs of a plan: new ones as objects, those that are there as they are."""
+    """Collects the Jobs of a plan: new ones as objects, existing ones as references to keep."""
 
     def __init__(self, facts: ModelFacts) -> None:
         self._existing: Mapping[str, JobFacts] = {
@@ -130,7 +130,7 @@ class _Jobs:
         self.keep: set[Ref] = set()
 
     def want(self, desired: Object) -> JobFacts | None:
-        """Plan a Job; return what is known of it, None when it is new."""
+        """Plan a Job; return the facts about it, None when it is new."""
         job_facts = self._existing.get(desired["metadata"]["name"])
         if job_facts is None:
             self.objects.append(desired)
@@ -139,7 +139,10 @@ class _Jobs:
         return job_facts
 
     def keep_answered(self, about: set[str]) -> None:
-        """Leave the Jobs whose answers are still of use, and not in the status yet."""
+        """Keep the Jobs that have an answer about these sources or paths.
+
+        The caller uses it while the status does not have all answers yet.
+        """
         answered = [
             job_facts
             for job_facts in self._existing.values()
@@ -151,7 +154,7 @@ class _Jobs:
 def _nodes_to_inspect(
     spec: LlamaModelSpec, facts: ModelFacts, part: Part, inspection: Inspection | None
 ) -> tuple[str, ...]:
-    """Return the nodes where a source is looked at; one without a name is any node."""
+    """Return the nodes where a source is inspected; an empty name stands for any node."""
     asked = bool(
         inspection and facts.requested_at and inspection.requested_at != facts.requested_at
     )
@@ -159,7 +162,7 @@ def _nodes_to_inspect(
         return (_claim_node(facts),) if inspection is None or asked else ()
     if inspection is None or asked:
         return facts.candidates
-    # Some node has the file: the others are asked until they have it, too.
+    # Some node has the file: the others are inspected until they have it, too.
     return tuple(
         node for node in facts.candidates if not is_stored(facts.files, inspection.path, node)
     )
@@ -175,7 +178,7 @@ def _fetches(
     decided = facts.assignment
     if decided is None:
         return ()
-    # Asked to look again, the files on the nodes are looked at too: a disk may have been replaced.
+    # A new reconcile request also verifies files that are stored: a disk may have been replaced.
     verified_on = {
         stored.node
         for stored in facts.files.stored
@@ -189,13 +192,13 @@ def _fetches(
 
 
 def _claim_node(facts: ModelFacts) -> str:
-    """Return the one node where a claim's volume can be used, nothing when there are several."""
+    """Return the only node where the claim's volume can be used, empty without a single one."""
     nodes = facts.files.claim.nodes or frozenset()
     return next(iter(nodes)) if len(nodes) == 1 else ""
 
 
 def _unknown(part: Part, inspections_planned: Sequence[JobFacts | None]) -> Wait | Invalid:
-    """Tell why the source is not known yet, in a Job's own words if all have any."""
+    """Return why the source is not known yet: the worst problem, if all Jobs have one."""
     problems = [look.problem for look in inspections_planned if look and look.problem]
     worst = _worst(problems) if len(problems) == len(inspections_planned) else None
     if worst:
@@ -203,14 +206,14 @@ def _unknown(part: Part, inspections_planned: Sequence[JobFacts | None]) -> Wait
     if not inspections_planned:
         return Wait(
             Reason.WAITING_FOR_NODE,
-            "no node may run the model, so there is none to look for its file on: label a node"
+            "no node may run the model, so no node can be searched for its file: label a node"
             f" (kubectl label node NAME {labels.STRIX_HALO}=true), or change spec.pod.nodeSelector",
         )
-    return Wait(Reason.INSPECTING, f"the header of the file for {part.role} is being read")
+    return Wait(Reason.INSPECTING, f"the header of the {part.role}'s file is being read")
 
 
 def _worst(problems: Sequence[Problem]) -> Wait | Invalid | None:
-    """Return what a person has to hear of first: what is not tried again."""
+    """Return the worst problem as an outcome, a final one first; None without problems."""
     worst = min(problems, key=lambda problem: not problem.final, default=None)
     if worst is None:
         return None
@@ -265,5 +268,5 @@ def _source_arguments(source: Source, *, revision: str | None, sha256: str = "")
     if source.http:
         arguments = ["--url", source.http.url]
         return arguments + (["--sha256", source.http.sha256] if source.http.sha256 else [])
-    assert source.local is not None  # noqa: S101  (one of the three, by the schema)
+    assert source.local is not None  # noqa: S101  (the schema requires one of the three)
     return ["--path", source.local.path]

@@ -1,4 +1,4 @@
-"""Content hashes: the only thing that rolls a pod."""
+"""Content hashes; a pod rolls when the hash of its configuration changes."""
 
 from __future__ import annotations
 

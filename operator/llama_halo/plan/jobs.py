@@ -1,4 +1,4 @@
-"""A Job that looks at a source or fetches it: `llama-halo inspect` or `fetch` in a pod."""
+"""Builds the Jobs that run `llama-halo inspect` or `llama-halo fetch` for one source."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from llama_halo.plan.pods import pod_additions
 HEADERS_MOUNT = "/etc/llama-halo/headers"
 PORT = 8080
 USER = 65532
-# The kubelet starts a container again with a growing pause, for as long as it takes: an outage of a
-# night is no reason to give up a download.
+# The kubelet restarts a failed container with a growing pause. A download must survive an outage of
+# a night, so the limit is out of reach.
 _MOST_RESTARTS = 1_000_000
 _RESOURCES = {
     INSPECT: {"requests": {"cpu": "50m", "memory": "96Mi"}, "limits": {"memory": "512Mi"}},
@@ -38,7 +38,7 @@ def job(  # noqa: PLR0913  (all that a Job depends on, by name)
     requested_at: str,
     arguments: list[str],
 ) -> dict[str, Any]:
-    """Return a complete Job; `about` is what its answer is kept under."""
+    """Return a complete Job; `about` is the source's hash (inspect) or the file's path (fetch)."""
     pod = _pod(spec, defaults, work=work, node=node, source=source, arguments=arguments)
     depends_on = [role, node, about, requested_at, arguments, _secret_names(source)]
     name = f"{owner.name}-{work}-{content_hash(depends_on, 5)}"
@@ -98,7 +98,7 @@ def _pod(
         "imagePullPolicy": "IfNotPresent",
         "args": [work, *arguments],
         "resources": _RESOURCES[work],
-        # The last words are the answer; of a crash, its log.
+        # The termination message is the answer; after a crash it is the end of the log.
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": {
             "allowPrivilegeEscalation": False,
@@ -128,8 +128,10 @@ def _pod(
 
 
 def _security(spec: LlamaModelSpec, *, on_disk: bool) -> dict[str, Any]:
-    """A folder of the node belongs to root, and nobody else may write there; a claim's can be
-    given to a group."""
+    """Return the pod's security context.
+
+    Only root may write to a folder of the node. A claim's volume is given to a group (fsGroup).
+    """
     security_context: dict[str, Any] = {"seccompProfile": {"type": "RuntimeDefault"}}
     if on_disk and not (spec.store and spec.store.persistent_volume_claim):
         return {**security_context, "runAsUser": 0}

@@ -1,4 +1,4 @@
-"""What is held on one node, by model; and which nodes a model may run on at all."""
+"""The memory held on one node, by model, and the nodes that meet a model's constraints."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from llama_halo.contract import labels
 from llama_halo.plan.affinity import meets_affinity
 from llama_halo.plan.facts import NodeConstraints, NodeFacts, ResourceDemand, Taint
 
-# What tells a Strix Halo node where spec.pod.nodeSelector says nothing; any one suffices. Most of
-# these machines have PCI class 0380, not 0300.
+# Labels that identify a Strix Halo node if spec.pod.nodeSelector is empty; any one suffices. Most
+# of these machines have PCI class 0380, not 0300.
 GPU_NODE_LABELS = (
     (labels.STRIX_HALO, "true"),
     ("feature.node.kubernetes.io/pci-0380_1002.present", "true"),
@@ -21,7 +21,7 @@ GPU_NODE_LABELS = (
 
 @dataclass(eq=False)
 class Ledger:
-    """Memory held on one node, by model, MiB; the sums are kept, for there are many models."""
+    """Memory held on one node, by model, in MiB. It keeps the sums, because models are many."""
 
     node: NodeFacts
     gpu: dict[str, int] = field(default_factory=dict)
@@ -29,44 +29,46 @@ class Ledger:
     gpu_sum: int = 0
     host_sum: int = 0
     ending: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """What of it only pods hold that are on their way out, GPU and host."""
+    """By model: the GPU and host memory that only terminating pods hold."""
     leaving: set[str] = field(default_factory=set)
-    """Models that are on their way out: they hold their memory until they are gone."""
+    """Models that leave the node; they hold their memory until their pods are gone."""
 
     @property
     def name(self) -> str:
         return self.node.name
 
     def charge(self, demand: ResourceDemand) -> None:
-        """Charge a demand; a larger old pod of the model counts until it is gone."""
+        """Reserve memory for a demand; a larger old pod of the model counts until it is gone."""
         gpu, host = self.gpu.get(demand.model, 0), self.host.get(demand.model, 0)
         self.reserve(demand.model, max(demand.gpu_mib - gpu, 0), max(demand.host_mib - host, 0))
 
     def reserve(self, model: str, gpu_mib: int, host_mib: int) -> None:
-        """Count what pods of a model hold, beside what is counted already."""
+        """Add memory to what the node already holds for a model."""
         self.gpu[model] = self.gpu.get(model, 0) + gpu_mib
         self.host[model] = self.host.get(model, 0) + host_mib
         self.gpu_sum += gpu_mib
         self.host_sum += host_mib
 
     def gpu_free(self, besides: str) -> int:
-        """Return the free GPU memory; what a model holds itself is free for it."""
+        """Return the free GPU memory in MiB; what the model `besides` holds counts as free."""
         return self.node.gpu_budget_mib - self.gpu_sum + self.gpu.get(besides, 0)
 
     def total_free(self, besides: str) -> int:
-        """Return all free memory; what a model holds itself is free for it."""
+        """Return all free memory in MiB; what the model `besides` holds counts as free."""
         own = self.gpu.get(besides, 0) + self.host.get(besides, 0)
         return self.node.allocatable_mib - self.gpu_sum - self.host_sum + own
 
     def fits(self, demand: ResourceDemand) -> bool:
-        """Tell whether a demand fits as it is."""
+        """Tell whether a demand fits into the memory that is free now."""
         return demand.gpu_mib <= self.gpu_free(
             demand.model
         ) and demand.total_mib <= self.total_free(demand.model)
 
     def keeps(self, demand: ResourceDemand) -> bool:
-        """Tell whether a model that is here may stay: what ends beside it is no reason to go, and
-        it must not grow beyond what is free."""
+        """Tell whether a model that runs here may stay.
+
+        Memory of other models' terminating pods does not evict it. It may grow only if it fits.
+        """
         if self.fits(demand):
             return True
         gpu, host = self.ending.get(demand.model, (0, 0))
@@ -84,7 +86,7 @@ class Ledger:
         )
 
     def would_fit(self, demand: ResourceDemand, without: Set[str]) -> bool:
-        """Tell whether a demand would fit, should some models be gone."""
+        """Tell whether a demand would fit if the models in `without` were gone."""
         gone = without - {demand.model}
         gpu = sum(self.gpu.get(model, 0) for model in gone)
         host = sum(self.host.get(model, 0) for model in gone)
@@ -94,7 +96,7 @@ class Ledger:
         )
 
     def could_hold(self, demand: ResourceDemand) -> bool:
-        """Tell whether the empty node would hold a demand."""
+        """Tell whether a demand would fit on the empty node."""
         return (
             demand.gpu_mib <= self.node.gpu_budget_mib
             and demand.total_mib <= self.node.allocatable_mib
@@ -102,7 +104,7 @@ class Ledger:
 
 
 def matches(node_constraints: NodeConstraints, node: NodeFacts) -> bool:
-    """Tell whether a model may run on a node at all, room aside."""
+    """Tell whether a node meets a model's constraints, regardless of memory."""
     if node_constraints.node_selector:
         chosen = all(node.labels.get(key) == value for key, value in node_constraints.node_selector)
     else:

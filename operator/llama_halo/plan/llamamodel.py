@@ -38,7 +38,7 @@ from llama_halo.plan.sizing import too_little
 from llama_halo.plan.updates import rolls_when_idle, timeout, update_of
 
 _PLACING = (Reason.SCHEDULING, Reason.WAITING_FOR_MEMORY, Reason.WAITING_FOR_NODE)
-"""What a change that is known waits for, beside requests."""
+"""Reasons of a wait during which a known change stays pending."""
 DEFAULT_IDLE_TIMEOUT, DEFAULT_MIN_RESIDENT = "15m", "1m"
 
 
@@ -64,7 +64,9 @@ def plan_llamamodel(spec: LlamaModelSpec, facts: ModelFacts) -> Outcome:
 
 def _refusal(spec: LlamaModelSpec, files: FileFacts) -> Wait | Invalid | None:
     if spec.suspend:
-        return Wait(Reason.SUSPENDED, "suspended: no child is touched until spec.suspend is false")
+        return Wait(
+            Reason.SUSPENDED, "suspended: the operator changes nothing until spec.suspend is false"
+        )
     return (
         mode_refusal(spec)
         or chat_template.template_refusal(spec)
@@ -74,26 +76,25 @@ def _refusal(spec: LlamaModelSpec, files: FileFacts) -> Wait | Invalid | None:
 
 
 def _sizing(spec: LlamaModelSpec, facts: ModelFacts, files: Files) -> Sizing | Wait | Invalid:
-    """Return what the model takes, once its files are known and where they must be."""
+    """Return the model's sizing, or why its files are not known or not in place."""
     if files.problem or facts.sizing is None:
         return files.problem or Wait(Reason.INSPECTING, "the model's files are being inspected")
     if isinstance(facts.sizing, Sizing) and not claim_has_files(spec, facts.files):
-        fetched = Wait(Reason.DOWNLOADING, "the model's files are being fetched to the claim")
+        fetched = Wait(Reason.DOWNLOADING, "the model's files are being downloaded to the claim")
         return files.fetch_problem or fetched
     return facts.sizing
 
 
 def _without_place(assignment: Assignment | None) -> Wait | Invalid | None:
     if assignment is None:
-        return Wait(Reason.SCHEDULING, "waiting for the placement's decision")
+        return Wait(Reason.SCHEDULING, "waiting for the placement to choose a node")
     return Wait(assignment.reason, assignment.message) if assignment.reason else None
 
 
 def demand(
     owner: Owner, spec: LlamaModelSpec, files: FileFacts, sizing: Sizing | Invalid | None
 ) -> ResourceDemand | None:
-    """Return what the model asks of the nodes, None when it may not ask yet: it is suspended,
-    refused, or its files are not known."""
+    """Return the model's demand, None if it is suspended or refused, or its files are not known."""
     if _refusal(spec, files) or not claim_has_files(spec, files):
         return None
     if not isinstance(sizing, Sizing):
@@ -125,7 +126,7 @@ def _on_demand(spec: LlamaModelSpec) -> OnDemand | None:
 
 
 def node_constraints(spec: LlamaModelSpec) -> NodeConstraints:
-    """Return which nodes the model may run on, room aside."""
+    """Return the constraints on the nodes that the model may run on."""
     affinity = _affinity(spec)
     return NodeConstraints(
         needs_gpu=server.backend_of(spec) is not Backend.CPU,
@@ -142,9 +143,9 @@ def _affinity(spec: LlamaModelSpec) -> Affinity | None:
 def _keep_running(
     spec: LlamaModelSpec, facts: ModelFacts, files: Files, outcome: Wait | Invalid
 ) -> Plan:
-    """Leave what runs as it is while files are looked at or fetched, or room is awaited."""
+    """Return a plan that keeps the running Deployments while the new version cannot run yet."""
     running = {Ref("Deployment", deployment.name) for deployment in facts.deployments}
-    # Nothing runs that is not wanted, though what would run instead is not known.
+    # A stopped or idle model does not run, even while its new version is not known.
     rests = spec.replicas == 0 or (facts.assignment is not None and facts.assignment.idle)
     return Plan(
         unrecorded=not facts.files.recorded,
@@ -157,14 +158,13 @@ def _keep_running(
 
 
 def _mounted(facts: ModelFacts) -> frozenset[Ref]:
-    """Return the copies of chat templates that pods of any version read."""
+    """Return the copies of chat templates that pods of any version mount."""
     return frozenset(Ref("ConfigMap", name) for name in facts.referenced_configs)
 
 
 def _target_nodes(spec: LlamaModelSpec, facts: ModelFacts) -> tuple[tuple[str, int], ...]:
-    """Return (node, pods) pairs; a model at 0 replicas keeps its empty Deployments, and so its
-    place."""
-    assert facts.assignment is not None  # noqa: S101  (the caller waits without one)
+    """Return (node, pods) pairs; a stopped or idle model keeps its Deployments, at 0 replicas."""
+    assert facts.assignment is not None  # noqa: S101  (the caller waits for one)
     if facts.assignment.demand.replicas == 0 or facts.assignment.idle:
         return tuple((deployment.node, 0) for deployment in facts.deployments)
     return tuple((node, 1) for node in facts.assignment.nodes)
@@ -184,13 +184,13 @@ def _plan(
     config_hash = content_hash([pod_spec, extra_labels(spec.pod), extra_annotations(spec.pod)])
     live = {deployment.node: deployment for deployment in facts.deployments}
     update = update_of(spec, facts, targets, config_hash)
-    # Who unloads a model has the word until that is done, or was for nothing.
+    # The unloader owns the phase until it finishes or gives up.
     unloading = facts.phase is Phase.UNLOADING and not (idle or stopped)
     phase = Phase.IDLE if idle or stopped else Phase.LOADED
     phase = Phase.UNLOADING if unloading else phase
     copies = chat_template.copies(owner, spec, facts.files)
     objects: list[Object] = [*_standing(spec, facts, phase), *copies, *files.objects]
-    # Where the files are still on their way, what runs goes on.
+    # The running version stays on a node to which files are still being fetched.
     fetch_to = facts.assignment.fetch_to if facts.assignment else ()
     keep = {Ref("Deployment", live[node].name) for node in fetch_to if node in live}
     keep |= files.keep | _mounted(facts)
@@ -225,7 +225,7 @@ def _plan(
 
 
 def _standing(spec: LlamaModelSpec, facts: ModelFacts, phase: Phase) -> list[Object]:
-    """Return what is there whether the model runs or not."""
+    """Return the objects that exist whether the model runs or not: its Service and its Lease."""
     objects: list[Object] = [_service(facts.owner)]
     if _on_demand(spec):
         return [*objects, lease(facts.owner, phase)]
@@ -235,8 +235,10 @@ def _standing(spec: LlamaModelSpec, facts: ModelFacts, phase: Phase) -> list[Obj
 
 
 def lease(owner: Owner, phase: Phase) -> dict[str, Any]:
-    """Return the Lease of a model on demand, or of one that rolls when idle: gateways say there
-    that they have requests for it."""
+    """Return the Lease of a model that is on demand or rolls when idle.
+
+    Gateways write there that they have requests for the model.
+    """
     metadata = children.child_metadata(owner, lease_name(owner.name))
     if phase:
         metadata["annotations"] = {PHASE_ANNOTATION: str(phase)}
@@ -261,7 +263,7 @@ def _service(owner: Owner) -> dict[str, Any]:
 def _pod_spec(
     owner: Owner, spec: LlamaModelSpec, facts: ModelFacts, files: Files, sizing: Sizing
 ) -> dict[str, Any]:
-    """Return all of the pod that does not depend on the node."""
+    """Return the part of the pod's spec that does not depend on the node."""
     pod: dict[str, Any] = {
         "containers": [
             server.container(owner.name, spec, facts.defaults, paths=files.paths, sizing=sizing)
@@ -302,7 +304,7 @@ def _deployment(  # noqa: PLR0913  (all that a Deployment depends on, by name)
         },
         "spec": {
             "replicas": pods,
-            # Two copies of one model never fit in unified memory together.
+            # Two copies of one model do not fit into unified memory at the same time.
             "strategy": {"type": "Recreate"},
             "progressDeadlineSeconds": patience,
             "revisionHistoryLimit": 2,

@@ -1,4 +1,4 @@
-"""Which files a model consists of, each by its role, and what is known of them."""
+"""The files that a model consists of, by role, with their inspections and locations."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ _SECRETS = {"token_secret_ref", "headers_secret_ref"}
 
 @dataclass(frozen=True)
 class Part:
-    """One file, or the shards of one, with what it is for."""
+    """One file of a model, possibly in shards, and its role."""
 
     role: str
     """model, projector, draft, or adapter-NAME."""
     kind: str
-    """What its header must be: model, whisper, projector or adapter."""
+    """The kind that its header must have: model, whisper, projector or adapter."""
     source: Source
 
     @property
     def key(self) -> str:
-        """The hash of what the source names, whatever the Secret that it takes."""
+        """The hash of the source without its Secret references."""
         return source_key(self.source)
 
 
 def parts(spec: LlamaModelSpec) -> tuple[Part, ...]:
-    """Return all that a server of the model loads, the model itself first."""
+    """Return the files that the model's server loads, the model itself first."""
     model_parts = [Part(MODEL, WHISPER if is_transcription(spec) else MODEL, spec.source)]
     if spec.projector:
         model_parts.append(Part(PROJECTOR, PROJECTOR, spec.projector.source))
@@ -50,7 +50,7 @@ def parts(spec: LlamaModelSpec) -> tuple[Part, ...]:
 
 
 def is_transcription(spec: LlamaModelSpec) -> bool:
-    """Tell whether a model is whisper.cpp's, which has a server and files of its own kind."""
+    """Tell whether whisper.cpp serves the model: it has another server and another file format."""
     return spec.mode is Mode.TRANSCRIPTION
 
 
@@ -60,7 +60,7 @@ def adapter_role(name: str) -> str:
 
 
 def source_key(source: Source) -> str:
-    """Return the hash of what a source names, whatever the Secret that it takes."""
+    """Return the hash of a source without its Secret references."""
     named = {
         kind: {name: value for name, value in vars(fields).items() if name not in _SECRETS}
         for kind, fields in vars(source).items()
@@ -70,8 +70,11 @@ def source_key(source: Source) -> str:
 
 
 def needs_inspection(spec: LlamaModelSpec, part: Part) -> bool:
-    """Tell whether a header has to be read: not when all files are in the store and the spec says
-    what they need. How a draft model drafts only its header tells."""
+    """Tell whether a part's header has to be read.
+
+    It has not if all files are local and the spec gives the sizes. The header of a draft model is
+    always read, because only it shows how the model drafts.
+    """
     is_specified = has_explicit_sizes(spec) and all(part.source.local for part in parts(spec))
     return part.role == DRAFT or not is_specified
 
@@ -93,13 +96,12 @@ def parts_to_inspect(spec: LlamaModelSpec) -> list[Part]:
 
 
 def inspects_on_nodes(spec: LlamaModelSpec) -> bool:
-    """Tell whether a header is read on the nodes themselves: of a file in a store that is
-    theirs."""
+    """Tell whether Jobs read a header on each node: a local file is in the nodes' own stores."""
     return not is_on_claim(spec) and any(part.source.local for part in parts_to_inspect(spec))
 
 
 def inspection_of(part: Part, files: FileFacts) -> Inspection | None:
-    """Return what is known of the source that a part names now."""
+    """Return the inspection of a part's current source, None if there is none."""
     role_and_source = part.role, part.key
     return next(
         (
@@ -117,22 +119,25 @@ def _is_whispers(inspection: Inspection) -> bool:
 
 
 def inspections_by_role(spec: LlamaModelSpec, files: FileFacts) -> dict[str, Inspection]:
-    """Return by role what is known of the sources that the spec names now."""
+    """Return the inspections of the spec's current sources, by role."""
     by_role = {part.role: inspection_of(part, files) for part in parts_to_inspect(spec)}
     return {role: inspection for role, inspection in by_role.items() if inspection}
 
 
 def all_inspected(spec: LlamaModelSpec, files: FileFacts) -> bool:
-    """Tell whether every header that has to be read was."""
+    """Tell whether every part that needs an inspection has one."""
     return len(inspections_by_role(spec, files)) == len(parts_to_inspect(spec))
 
 
 def still_relevant(
     spec: LlamaModelSpec, files: FileFacts, *, in_use_on: Set[str] = frozenset()
 ) -> FileFacts:
-    """Return what is worth remembering: of the sources that the spec names now, and old files only
-    where they may still be in use: on nodes where an earlier version runs, and on those that do
-    not have all of the new ones yet."""
+    """Return the facts to keep in the status.
+
+    These are the inspections of the current sources, and the stored files. Files of earlier sources
+    are kept only where they may be in use: on nodes in `in_use_on`, and on nodes that lack some of
+    the current files. All stored files are kept until every part is inspected.
+    """
     inspections = tuple(inspections_by_role(spec, files).values())
     if not all_inspected(spec, files):
         return FileFacts(inspections=inspections, stored=files.stored)
@@ -145,7 +150,7 @@ def still_relevant(
 
 
 def stored_on(spec: LlamaModelSpec, files: FileFacts) -> frozenset[str] | None:
-    """Return the nodes that have all files, None when the model does not depend on it."""
+    """Return the nodes that have all files, None when files do not restrict the nodes."""
     if is_on_claim(spec):
         return files.claim.nodes
     inspections = inspections_by_role(spec, files)
@@ -157,8 +162,10 @@ def stored_on(spec: LlamaModelSpec, files: FileFacts) -> frozenset[str] | None:
 
 
 def fetchable_to(spec: LlamaModelSpec, files: FileFacts) -> frozenset[str] | None:
-    """Return the nodes to which the missing files can be fetched, None when to any: what is local
-    has to be there already."""
+    """Return the nodes to which the missing files can be fetched, None for any node.
+
+    A local file cannot be fetched: a node must have it already.
+    """
     remote = [part for part in parts(spec) if part.source.local is None]
     if is_on_claim(spec) or not remote:
         return frozenset()
@@ -168,13 +175,13 @@ def fetchable_to(spec: LlamaModelSpec, files: FileFacts) -> frozenset[str] | Non
 
 
 def fetching_on(spec: LlamaModelSpec, files: FileFacts) -> frozenset[str]:
-    """Return the nodes to which files are on their way."""
+    """Return the nodes to which Jobs fetch files now."""
     paths = {inspection.path for inspection in inspections_by_role(spec, files).values()}
     return frozenset(job.node for job in files.jobs if job.work == FETCH and job.source in paths)
 
 
 def claim_has_files(spec: LlamaModelSpec, files: FileFacts) -> bool:
-    """Tell whether a claim that is to have the files has them."""
+    """Tell whether the claim has all inspected files; True for another kind of store."""
     inspections = inspections_by_role(spec, files).values()
     return not is_on_claim(spec) or all(
         is_stored(files, inspection.path) for inspection in inspections
@@ -189,23 +196,23 @@ def claim_refusal(spec: LlamaModelSpec, files: FileFacts) -> Invalid | None:
     return Invalid(
         Reason.INVALID_SPEC,
         f"spec.store.persistentVolumeClaim: {claim.claim_name} has the access mode"
-        " ReadWriteOncePod, so a download and a server could never both use it: use a claim with"
+        " ReadWriteOncePod, so a download and a server cannot both use it: use a claim with"
         " ReadWriteOnce or ReadWriteMany",
     )
 
 
 def is_on_claim(spec: LlamaModelSpec) -> bool:
-    """Tell whether the store is a PersistentVolumeClaim, which belongs to no node by its name."""
+    """Tell whether the store is a PersistentVolumeClaim, so that its files belong to no node."""
     return bool(spec.store and spec.store.persistent_volume_claim)
 
 
 def is_stored(files: FileFacts, path: str, node: str | None = None) -> bool:
-    """Tell whether a file is on a node, or anywhere."""
+    """Tell whether a file is stored on a node, or anywhere when `node` is None."""
     return any(stored.path == path and node in (None, stored.node) for stored in files.stored)
 
 
 def _nodes_with(paths: Iterable[str], files: FileFacts) -> frozenset[str]:
-    """Return the nodes that have all of some files."""
+    """Return the nodes that have all of these files."""
     each_has = [
         {stored.node for stored in files.stored if stored.path == path}
         for path in dict.fromkeys(paths)

@@ -1,4 +1,4 @@
-"""ModelRouter -> its policy as an immutable ConfigMap, and the engine's pods around it."""
+"""ModelRouter -> an immutable ConfigMap with its policy, a Deployment, a Service and RBAC."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ from llama_halo.plan.outcome import Invalid, Object, Outcome, Plan, Ref, Wait
 from llama_halo.plan.pods import extra_annotations, extra_labels, pod_additions
 
 DEFAULT_PORT = 8080
-# Long enough for an agent's long answer to end before the old pod goes.
+# Long enough for an old pod to finish a long answer to an agent.
 GRACE_SECONDS = 600
 
 
 def plan_modelrouter(spec: ModelRouterSpec, facts: RouterFacts) -> Outcome:
     """Decide what should exist for a ModelRouter."""
     if spec.suspend:
-        return Wait(Reason.SUSPENDED, "suspended: no child is touched until spec.suspend is false")
+        return Wait(
+            Reason.SUSPENDED, "suspended: the operator changes nothing until spec.suspend is false"
+        )
     engine, owner = engine_of(spec), facts.owner
     refusal = engine.refusal(spec)
     if refusal:
@@ -43,7 +45,7 @@ def plan_modelrouter(spec: ModelRouterSpec, facts: RouterFacts) -> Outcome:
         objects.append(_disruption_budget(owner))
     return Plan(
         objects=tuple(objects),
-        # A pod of the previous version that still drains mounts its own configuration.
+        # A draining pod of the previous version still mounts its own ConfigMap.
         keep=frozenset(Ref("ConfigMap", name) for name in facts.referenced_configs),
         config_hash=config_hash,
         replicas=replicas,
@@ -51,7 +53,7 @@ def plan_modelrouter(spec: ModelRouterSpec, facts: RouterFacts) -> Outcome:
 
 
 def url(owner: Owner, spec: ModelRouterSpec, cluster_domain: str) -> str:
-    """Return the address inside the cluster; the domain is left out where it is the usual one."""
+    """Return the router's URL inside the cluster; the domain `cluster.local` is left out."""
     port = (spec.service and spec.service.port) or DEFAULT_PORT
     suffix = "" if cluster_domain == "cluster.local" else f".{cluster_domain}"
     return f"http://{children.router_name(owner.name)}.{owner.namespace}.svc{suffix}:{port}"
@@ -148,7 +150,7 @@ def _deployment(
 
 
 def _strategy(spec: ModelRouterSpec) -> dict[str, Any]:
-    """Roll without a gap; but a port of the node cannot be held by two pods at once."""
+    """Return a rolling update without a gap, unless a host port forbids two pods on a node."""
     if spec.host_port:
         rolling: dict[str, Any] = {"maxSurge": 0, "maxUnavailable": 1}
     else:

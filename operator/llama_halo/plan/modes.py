@@ -1,4 +1,4 @@
-"""Which fields a mode has no use for: they are refused by name, and never ignored."""
+"""Refuses the fields that have no meaning in a model's mode."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _LLAMA_SERVERS_OWN = (
 )
 _OF_WHAT_IS_WRITTEN = ("draft", "reasoning", "chat_template")
 _USELESS = {
-    Mode.TRANSCRIPTION: (_LLAMA_SERVERS_OWN, "runs whisper-server, and that is llama-server's"),
-    Mode.EMBEDDING: (_OF_WHAT_IS_WRITTEN, "writes no text"),
-    Mode.RERANK: (_OF_WHAT_IS_WRITTEN, "writes no text"),
+    Mode.TRANSCRIPTION: (_LLAMA_SERVERS_OWN, "runs whisper-server, which has no such setting"),
+    Mode.EMBEDDING: (_OF_WHAT_IS_WRITTEN, "generates no text"),
+    Mode.RERANK: (_OF_WHAT_IS_WRITTEN, "generates no text"),
 }
 
 
 def mode_refusal(spec: LlamaModelSpec) -> Invalid | None:
-    """Return the refusal of the first field that means nothing in a model's mode, and of a backend
-    for which no image is known."""
+    """Refuse the first field that has no meaning in the model's mode, or a backend without an
+    image."""
     fields, reason = _USELESS.get(spec.mode or Mode.CHAT, ((), ""))
     for name in fields:
         if getattr(spec, name) is not None:
@@ -29,8 +29,8 @@ def mode_refusal(spec: LlamaModelSpec) -> Invalid | None:
             return _invalid(f"spec.{field}: mode {spec.mode} {reason}: delete it")
     if spec.mode is Mode.TRANSCRIPTION and spec.backend is Backend.ROCM and not spec.image:
         return _invalid(
-            "mode Transcription has no image for backend ROCm: give spec.image and spec.command,"
-            " or use backend Vulkan"
+            "spec.backend: there is no whisper-server image for ROCm: set spec.image and"
+            " spec.command, or use backend Vulkan"
         )
     return None
 

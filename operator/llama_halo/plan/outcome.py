@@ -14,7 +14,7 @@ Object = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Ref:
-    """What an object is called inside the owner's namespace."""
+    """The kind and name of an object in the owner's namespace."""
 
     kind: str
     name: str
@@ -27,7 +27,7 @@ def ref_of(obj: Object) -> Ref:
 
 @dataclass(frozen=True)
 class Wait:
-    """Nothing is written now; the reason says what is awaited, and what runs stays as it is."""
+    """Nothing is written now; the reason says what the plan waits for. Running pods stay."""
 
     reason: Reason
     message: str
@@ -36,7 +36,7 @@ class Wait:
 
 @dataclass(frozen=True)
 class Invalid:
-    """A mistake that only a person can mend; nothing is written and what runs stays as it is."""
+    """A mistake that only a person can correct. Nothing is written, and running pods stay."""
 
     reason: Reason
     message: str
@@ -44,28 +44,28 @@ class Invalid:
 
 @dataclass(frozen=True)
 class Plan:
-    """The complete set of children: these are applied, others of ours are removed."""
+    """The complete set of children: `objects` are applied, `keep` stays, others are pruned."""
 
     objects: tuple[Object, ...]
     keep: frozenset[Ref] = frozenset()
-    """Children that stay as they are for now: their turn to roll comes later."""
+    """Children that stay as they are, for example a Deployment that waits for its rollout turn."""
     config_hash: str = ""
     replicas: int = 0
     waiting: Wait | Invalid | None = None
-    """Why fewer replicas than asked for have a node."""
+    """Why fewer replicas than requested can run."""
     idle: bool = False
-    """On demand, and wanted by nobody: there is to be no pod."""
+    """Whether the model is on demand and nobody wants it, so that it gets no pod."""
     rolls: frozenset[str] = frozenset()
-    """Nodes where what runs is replaced now."""
+    """Nodes where the running version is replaced now."""
     awaits_turn: frozenset[str] = frozenset()
-    """Nodes where it is to be replaced once another model there has been."""
+    """Nodes where the replacement waits until another model's rollout turn ends."""
     idle_deadline: str | None = None
-    """How long, at most, a replacement waits for the requests of what runs; a Go duration. None: no
+    """The longest time that a replacement waits for running requests, a Go duration. None if no
     replacement waits."""
     is_rolled: bool = True
-    """No change of what runs is known that is not there yet."""
+    """Whether no known change of the running version is pending."""
     unrecorded: bool = False
-    """Jobs have answered what the status does not say yet: they go once it does."""
+    """Whether Jobs have results that the status lacks; they are deleted once it has them."""
 
 
 Outcome = Plan | Wait | Invalid

@@ -1,12 +1,14 @@
-"""Which node runs which model: one decision over all models and nodes, sticky and deterministic.
+"""Decides which node runs which model: one decision over all models and nodes.
 
-Order of choice: fits, stays where it is, has the files, spreads replicas, leaves least room over,
-node name. A node that lacks the files gets them first, and holds no memory for that meanwhile.
-A pod is never asked for where it does not fit: overcommit can wedge such a machine's kernel.
+A model keeps its nodes while it fits there. Each further replica gets a node of its own that has
+the files and enough memory: first one where the model has a Deployment, then by node preference,
+least memory left over, and name. If there is none, a node without the files fetches them first; no
+memory is reserved there meanwhile. No pod is planned where it does not fit, because overcommit can
+hang the kernel of such a machine.
 
-Models on demand run while somebody wants them. Where one that is wanted finds no room, idle ones
-make it: the lowest priority first, then the longest idle; never a busy one. What is told to leave
-holds its memory until it is gone, and only then is the other one let in.
+Models on demand run while somebody wants them. If a wanted model does not fit, idle ones are
+unloaded: the lowest priority first, then the longest idle, never a busy one. A model that leaves
+holds its memory until its pods are gone, and only then the wanted one gets the node.
 """
 
 from __future__ import annotations
@@ -32,13 +34,13 @@ from llama_halo.plan.shortage import why_unplaced
 
 @dataclass(frozen=True)
 class Decision:
-    """Where every model runs, and which ones on demand have to go."""
+    """Where every model runs, and which models on demand are unloaded."""
 
     assignments: dict[str, Assignment]
     unload: frozenset[str] = frozenset()
-    """Idle models, or models that are being unloaded already."""
+    """Models to unload, including those that are being unloaded already."""
     again_seconds: float | None = None
-    """After what time alone the decision may be another one."""
+    """The time after which the decision may differ without any change of its inputs."""
 
 
 def place(
@@ -53,11 +55,12 @@ def place(
 ) -> Decision:
     """Assign nodes to models.
 
-    `current` is where each model's Deployments are, the best to keep first, `running` where it
-    has pods that are not ending, `held` what pods and Deployments hold now, `usage` what the
-    models on demand are used for, `refused` where the scheduler has no memory for a model's pod.
-    Demands are served in order, models on demand after the others; a model that runs keeps its
-    place as long as it fits there.
+    `held` is the memory that pods and Deployments hold now. The mappings are by model: `current`
+    has the nodes of its Deployments, the best to keep first; `running` the nodes where it has pods
+    that are not terminating; `usage` how a model on demand is used; `refused` the nodes where the
+    scheduler finds too little memory for its pod.
+
+    Demands are served in order, models on demand after the others.
     """
     ledgers = {node.name: Ledger(node) for node in sorted(nodes, key=lambda node: node.name)}
     for reservation in held:
@@ -72,7 +75,7 @@ def place(
 
 
 class _Placing:
-    """One decision on its way."""
+    """The working state of one decision."""
 
     def __init__(
         self,
@@ -91,7 +94,7 @@ class _Placing:
         self._usage = usage
         self._eviction = Eviction(demands, ledgers, running, usage)
         self._matching: dict[NodeConstraints, list[Ledger]] = {}
-        """The nodes that may take anything new within such constraints, filled on demand."""
+        """By constraints: the nodes that may take new pods; filled when needed."""
 
     def decide(self) -> Decision:
         assignments: dict[str, Assignment] = {}
@@ -121,23 +124,27 @@ class _Placing:
         )
 
     def _in_order(self) -> list[ResourceDemand]:
-        """Return the demands as they are served: who has waited longest for a model first."""
+        """Return the demands in the order in which they are served.
+
+        Models that are always on come first. Then come busy models on demand, by priority and by
+        how long they have been wanted, and last the other models on demand, by priority.
+        """
 
         def rank(demand: ResourceDemand) -> tuple[int, int, float]:
             on_demand, usage = demand.on_demand, self._eviction.usage_of(demand.model)
             if on_demand is None:
                 return 0, 0, 0.0
             if not usage.busy:
-                return 2, -on_demand.priority, 0.0  # those to be preloaded are in nobody's way
+                return 2, -on_demand.priority, 0.0  # a preload comes last
             return 1, -on_demand.priority, usage.wanted_since
 
         return sorted(self._demands, key=rank)
 
     def _keep(self, demand: ResourceDemand) -> tuple[str, ...]:
-        """Charge the nodes where a model is and still fits, up to its replicas."""
+        """Charge and return the nodes that a model keeps, at most one for each replica."""
         kept: list[str] = []
         running = self._running.get(demand.model, frozenset())
-        # Of too many those go first whose pod is gone already.
+        # If there are too many nodes, drop those without a running pod first.
         for name in sorted(
             self._current.get(demand.model, ()), key=lambda name: name not in running
         ):
@@ -145,7 +152,7 @@ class _Placing:
             if ledger is None or len(kept) == demand.replicas or not matches(demand, ledger.node):
                 continue
             if not ledger.node.takes_new and name not in running:
-                continue  # what was evicted from there is placed elsewhere
+                continue  # the pod was evicted from there, so place it elsewhere
             if name in self._refused.get(demand.model, ()) and self._fits_elsewhere(demand):
                 continue
             if demand.has_files(name) and ledger.keeps(demand):
@@ -156,7 +163,7 @@ class _Placing:
         return tuple(kept)
 
     def _fits_elsewhere(self, demand: ResourceDemand) -> bool:
-        """Tell whether another node would take a model that the scheduler refuses where it is."""
+        """Tell whether another node has the files and the memory for a model that was refused."""
         refused = tuple(self._refused.get(demand.model, ()))
         taken = (*refused, *self._current.get(demand.model, ()))
         return any(
@@ -177,7 +184,7 @@ class _Placing:
             elif best is not None:
                 fetch_to.append(best.name)
             elif (cleared := self._eviction.make_room(demand, open_nodes)) is not None:
-                # It is counted there already: what leaves, leaves for this one.
+                # Charge it now, so that no other model gets the memory that becomes free.
                 cleared.charge(demand)
                 awaited.append(cleared.name)
             else:
@@ -194,18 +201,22 @@ class _Placing:
         return Assignment(demand, nodes)
 
     def _leave(self, demand: ResourceDemand) -> Assignment:
-        """Unload a model that lost its place: by the steps, for it may be wanted just now."""
+        """Unload a model that lost its node; the unloader checks first whether it is wanted."""
         if (
             self._eviction.may_leave(demand)
             or self._eviction.usage_of(demand.model).phase is Phase.UNLOADING
         ):
             self._eviction.unload.add(demand.model)
-        message = "it can stay where it is no longer (memory, labels, taints): it is to be unloaded"
+        message = (
+            "the model can no longer stay on its node (memory, labels, taints): it is unloaded"
+        )
         return Assignment(demand, (), Reason.ROLLING, message)
 
     def _rest(self, demand: ResourceDemand) -> Assignment:
-        """Return what becomes of a model on demand that nobody wants: its files are fetched, and
-        one to be preloaded is loaded once if that is in nobody's way."""
+        """Return the assignment of a model on demand that nobody wants.
+
+        Its files are fetched. A model to preload is loaded once, if a node has room for it.
+        """
         on_demand = demand.on_demand
         assert on_demand is not None  # noqa: S101  (the others are always wanted)
         preload = on_demand.preload and self._eviction.usage_of(demand.model).phase is Phase.NEW
@@ -222,7 +233,7 @@ class _Placing:
         return Assignment(demand, (), idle=True)
 
     def _open(self, demand: ResourceDemand, taken: Sequence[str] = ()) -> list[Ledger]:
-        """Return the nodes that may take a model, room aside."""
+        """Return the nodes that may take a model, regardless of memory, except those in `taken`."""
         node_constraints = NodeConstraints(
             needs_gpu=demand.needs_gpu,
             node_selector=demand.node_selector,
@@ -241,7 +252,7 @@ class _Placing:
         return [ledger for ledger in matching if ledger.name not in taken] if taken else matching
 
     def _best(self, demand: ResourceDemand, open_nodes: Sequence[Ledger]) -> Ledger | None:
-        """Return the best node for one more replica, to run it or to get its files first."""
+        """Return the best node for one more replica, None without one; it may lack the files."""
         ready = [ledger for ledger in open_nodes if demand.has_files(ledger.name)]
         fitting = [ledger for ledger in ready if self._fits_now(demand, ledger)]
         if not fitting and not self._on_its_way(demand, ready):
@@ -250,20 +261,20 @@ class _Placing:
                 for ledger in open_nodes
                 if not demand.has_files(ledger.name) and demand.can_get_files(ledger.name)
             ]
-            # A download goes on where it began, and begins where the model could run one day:
-            # room may come before it ends.
+            # A download continues where it began. It starts where the model fits, else where it
+            # could fit one day: memory may become free before the download ends.
             fitting = [ledger for ledger in lacking if ledger.name in demand.fetching_on] or [
                 ledger for ledger in lacking if ledger.fits(demand)
             ]
             if not fitting and not ready:
                 fitting = [ledger for ledger in lacking if ledger.could_hold(demand)]
-        current = self._current.get(demand.model, ())
+        current, affinity = self._current.get(demand.model, ()), demand.node_affinity
         return min(
             fitting,
             key=lambda ledger: (
                 ledger.name not in current,
                 not ledger.fits(demand),
-                -preference(demand.node_affinity, ledger.node),
+                -preference(affinity, ledger.node) if affinity else 0,
                 _room(ledger, demand),
                 ledger.name,
             ),
@@ -271,7 +282,7 @@ class _Placing:
         )
 
     def _on_its_way(self, demand: ResourceDemand, ready: Sequence[Ledger]) -> bool:
-        """Tell whether room can be made where the files are, so that none need be fetched."""
+        """Tell whether unloading idle models makes room on a node that has the files."""
         return demand.on_demand is not None and any(
             self._eviction.victims(demand, ledger) is not None for ledger in ready
         )

@@ -1,4 +1,4 @@
-"""What a person adds to pods, in the API server's own spelling; shared by both kinds."""
+"""Converts spec.pod into fields, labels and annotations of pods, for both kinds."""
 
 from __future__ import annotations
 

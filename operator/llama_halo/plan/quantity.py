@@ -1,4 +1,4 @@
-"""Kubernetes quantities: parsing to MiB, and the one spelling that the API server keeps."""
+"""Kubernetes quantities: parsing, and the canonical form that the API server stores."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def mebibytes(quantity: int | str) -> int:
 
 
 def canonical_memory(mib: int) -> str:
-    """Return MiB as the API server writes them back: the largest binary unit without a fraction."""
+    """Return MiB in the API server's canonical form: the largest binary unit without a fraction."""
     value, units = mib, ["Mi", "Gi", "Ti"]
     while value and value % 1024 == 0 and len(units) > 1:
         value //= 1024
@@ -47,9 +47,9 @@ def canonical_memory(mib: int) -> str:
 
 
 def canonical_quantity(quantity: int | str) -> str:
-    """Return any quantity as the API server writes it back.
+    """Return any quantity in the API server's canonical form.
 
-    Binary quantities keep a binary unit, decimal ones get the largest decimal unit that leaves no
+    Binary quantities keep a binary unit. Decimal ones get the largest decimal unit that leaves no
     fraction: `1000m` -> `1`, `1024Mi` -> `1Gi`, `0.5` -> `500m`.
     """
     text, value = str(quantity), amount(quantity)

@@ -1,8 +1,8 @@
 """LlamaModel -> the llama-server container: argv, environment, devices, memory.
 
-Flags and their reasons: load mode goes by environment because the flags were removed upstream and
-unknown variables are ignored; the device is pinned because a server without its GPU would serve
-from the CPU and say nothing; `--cache-ram` is always set because its default is 8 GiB.
+The load mode is set by environment, because the flags were removed upstream and unknown variables
+are ignored. The device is pinned, because a server that does not find its GPU would silently serve
+from the CPU. `--cache-ram` is always set, because its default is 8 GiB.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ ALL_LAYERS = 999
 DEVICE = {Backend.VULKAN: "Vulkan0", Backend.ROCM: "ROCm0", Backend.CPU: "none"}
 CPU_USER = 65532
 NO_IMAGE = ImageProfile("", ())
-"""For a backend that has none: its spec names its own."""
+"""For a backend without a default image: the spec must name one."""
 DEFAULT_THREADS = 4
 
 _MODE_WORDS = {Mode.EMBEDDING: ("--embeddings",), Mode.RERANK: ("--reranking",)}
 _REASONING_FORMAT = {"Auto": "auto", "None": "none", "DeepSeek": "deepseek"}
-# The table that the operator must set for weights to be read once and not paged: section "load
-# mode" of docs/spec/llamamodel.md. Three spellings, for builds before, around and after the change.
+# llama-server reads the weights once instead of mapping the file: see "Load mode" in
+# docs/spec/llamamodel.md. Three spellings, for builds before, around and after the change.
 _LOAD_MODE = {
     "LLAMA_ARG_LOAD_MODE": "none",
     "LLAMA_ARG_MMAP": "0",
@@ -98,7 +98,7 @@ def _companion_arguments(
             f"{MODELS_MOUNT}/{paths[adapter_role(adapter.name)]}:{adapter.scale or '1.0'}"
             for adapter in spec.adapters
         ]
-        # Of a flag that is there twice the last one counts.
+        # llama-server uses only the last of a repeated flag, so one flag names all adapters.
         argv += ["--lora-scaled", ",".join(scaled)]
     return argv
 
@@ -146,8 +146,7 @@ def container(
     paths: Mapping[str, str],
     sizing: Sizing,
 ) -> dict[str, Any]:
-    """Return the complete server's container; the paths are those of its files, by role, below the
-    store."""
+    """Return the server's complete container; `paths` are its files by role, below the store."""
     images = defaults.whisper_images if is_transcription(spec) else defaults.images
     profile = images.get(backend_of(spec), NO_IMAGE)
     return {
@@ -158,10 +157,10 @@ def container(
         "args": _arguments(name, spec, paths, sizing),
         "env": environment(spec),
         "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
-        # With 10 s a wake-up takes 9 s longer than the server needs.
+        # With a period of 10 s, a wake-up would take up to 9 s longer than the server needs.
         "startupProbe": _probe(period=1, failures=defaults.startup_seconds),
         "readinessProbe": _probe(period=5, failures=3),
-        # whisper-server has a few threads, and one recording after another.
+        # whisper-server has few threads and transcribes one recording at a time.
         "livenessProbe": _probe(period=30, failures=20 if is_transcription(spec) else 6),
         "resources": _resources(spec, sizing),
         "securityContext": _container_security(spec),
@@ -209,7 +208,7 @@ def pod_security(spec: LlamaModelSpec) -> dict[str, Any]:
 
 
 def resource_claims(spec: LlamaModelSpec) -> list[dict[str, Any]]:
-    """Return the pod's ResourceClaims: one with device access by claim, else none."""
+    """Return the pod's ResourceClaims: one if the spec asks for devices by claim, else none."""
     claim = spec.devices.claim if spec.devices else None
     if claim is None:
         return []
@@ -249,8 +248,8 @@ def _probe(*, period: int, failures: int) -> dict[str, Any]:
 
 
 def _resources(spec: LlamaModelSpec, sizing: Sizing) -> dict[str, Any]:
-    # A GPU's memory is ordinary memory that no cgroup counts: the request makes the scheduler see
-    # it, and the limit equals it for the day the kernel charges it.
+    # GPU memory is ordinary memory that no cgroup accounts for. The request makes the scheduler
+    # count it. The limit includes it in case a kernel starts to charge it.
     memory = canonical_memory(sizing.gpu_mib + sizing.host_mib)
     cores = str(_threads(spec)) if backend_of(spec) is Backend.CPU else "1"
     extra = spec.pod.resources if spec.pod else None
@@ -289,7 +288,10 @@ def _device_mounts(spec: LlamaModelSpec) -> list[dict[str, Any]]:
 
 
 def _privileged(spec: LlamaModelSpec) -> bool:
-    """Privileged hostPath is the default device access: it needs nothing else on the node."""
+    """Tell whether the container is privileged and mounts the devices by hostPath.
+
+    That is the default for a GPU, because it needs no device plugin.
+    """
     if backend_of(spec) is Backend.CPU:
         return False
     return spec.devices is None or spec.devices.privileged is not None

@@ -1,4 +1,4 @@
-"""Why a model has no node: in numbers, and with what to do."""
+"""Explains why a model has no node: the amounts, and what to do."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from llama_halo.contract import labels
 from llama_halo.contract.reasons import Reason
 from llama_halo.plan.facts import ModelUsage, NodeFacts, ResourceDemand
 from llama_halo.plan.ledger import GPU_NODE_LABELS, Ledger, matches
-from llama_halo.plan.quantity import human_gib, of_total
+from llama_halo.plan.quantity import counted, human_gib, of_total
 
 NODES_TOLD = 3
 
@@ -20,7 +20,7 @@ def why_unplaced(
     chosen: Sequence[str],
     usage: Mapping[str, ModelUsage],
 ) -> tuple[Reason, str]:
-    """Return the reason and the sentence for a replica that no open node can take now."""
+    """Return reason and message for a replica that no open node can take now."""
     placed = of_total(len(chosen), demand.replicas, "replica", "run")
     have = f"{placed} already; " if chosen else ""
     if open_nodes and not any(ledger.could_hold(demand) for ledger in open_nodes):
@@ -35,16 +35,17 @@ def why_unplaced(
         if not open_nodes:
             nodes = demand.stored_on | (demand.fetchable_to or frozenset())
             return Reason.SOURCE_NOT_FOUND, (
-                f"{have}no free node has all files that cannot be fetched, in its store or by its"
-                f" claim (they are on: {', '.join(sorted(nodes)) or 'none'}): copy them there, or"
-                " use source.huggingFace or source.http with a store on the nodes"
+                f"{have}no available node has all of the files that cannot be fetched (nodes that"
+                f" have them: {', '.join(sorted(nodes)) or 'none'}): copy them to a node's store,"
+                " or use source.huggingFace or source.http with a store on the nodes"
             )
     if open_nodes:
         shortages = "; ".join(
             _shortage(demand, ledger, usage) for ledger in open_nodes[:NODES_TOLD]
         )
         if len(open_nodes) > NODES_TOLD:
-            shortages += f"; and {len(open_nodes) - NODES_TOLD} more nodes without room"
+            more = counted(len(open_nodes) - NODES_TOLD, "more node")
+            shortages += f"; and {more} without enough memory"
         return Reason.WAITING_FOR_MEMORY, (
             f"{have}{shortages}: lower contextSize and memory, stop another model"
             " (replicas: 0) or make one onDemand, or add a node"
@@ -78,7 +79,7 @@ def _too_large(demand: ResourceDemand, node: NodeFacts) -> str:
     return (
         f"needs {human_gib(need)} {memory}, and the largest node that may run it, {node.name}, has"
         f" {human_gib(have)} even when it is empty: lower contextSize, use cacheType q8_0, or take"
-        " a smaller quantization (llama-halo estimate tells what fits)"
+        " a smaller quantization (`llama-halo estimate` shows what fits)"
     )
 
 
@@ -104,5 +105,5 @@ def _shortage(demand: ResourceDemand, ledger: Ledger, usage: Mapping[str, ModelU
 
 def _doing(model: str, ledger: Ledger, usage: Mapping[str, ModelUsage]) -> str:
     if model in ledger.leaving:
-        return " on its way out"
+        return ", being unloaded"
     return " busy" if model in usage and usage[model].busy else ""

@@ -1,4 +1,4 @@
-"""How much context a model gets, and how much memory that takes: from its header and its spec."""
+"""Computes a model's context size and memory from its header and its spec."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from llama_halo.plan.outcome import Invalid
 from llama_halo.plan.quantity import mebibytes
 
 DEFAULT_CONTEXT_SIZE = 32768
-"""Or the trained length where that is shorter."""
+"""The default, unless the trained context is shorter."""
 DEFAULT_PROMPT_CACHE_MIB = 2048
 WHISPER_HOST_MIB = 2048
-"""Of whisper-server itself: the longest recording that a gateway takes is three hours of speech
-(32 MiB), which are 0.7 GB of samples and 0.6 GB of what is made of them."""
+"""Host memory of whisper-server. The longest recording that a gateway accepts is three hours of
+speech (32 MiB): 0.7 GB of samples, and 0.6 GB of data computed from them."""
 LONGEST_WHOLE_TOKENS = 8192
-"""Of a text that is embedded at once, where the spec does not say."""
+"""Default limit of a text that is embedded or ranked, which must fit into one batch."""
 LEAST_MIB = 16
 
 
 def sizing_of(spec: LlamaModelSpec, files: FileFacts) -> Sizing | Invalid | None:
-    """Return the sizes of a model, None until every header that has to be read was.
+    """Return the sizing of a model, None until every required header has been read.
 
     The controllers compute it when a model or its files change; demand, plan and status share it.
     """
@@ -48,7 +48,10 @@ def sizing_of(spec: LlamaModelSpec, files: FileFacts) -> Sizing | Invalid | None
 
 
 def size(spec: LlamaModelSpec, inspections: Mapping[str, Inspection]) -> Sizing | Invalid:
-    """Return the sizes of a model; of what is not known by its role the spec must say all."""
+    """Return the sizing of a model from its inspections, by role.
+
+    Without an inspection of the model itself, the spec must give context and memory.
+    """
     model = inspections.get(MODEL)
     if is_transcription(spec) and model and model.companion:
         return _whisper(spec, model.companion)
@@ -60,7 +63,7 @@ def size(spec: LlamaModelSpec, inspections: Mapping[str, Inspection]) -> Sizing 
     try:
         estimate = bundle.estimate(serving)
     except UnsupportedModel as error:
-        return Invalid(Reason.UNSUPPORTED_MODEL, f"llama.cpp would not start: {error}")
+        return Invalid(Reason.UNSUPPORTED_MODEL, f"llama-server cannot load this model: {error}")
     gpu, host, method = _split(spec, bundle.model, serving, estimate)
     estimate = replace(estimate, method=method)
     sizing = _overridden(spec, gpu, host, estimate)
@@ -84,7 +87,7 @@ def _whisper(spec: LlamaModelSpec, model: Companion) -> Sizing:
 
 
 def _overridden(spec: LlamaModelSpec, gpu_mib: int, host_mib: int, estimate: Estimate) -> Sizing:
-    """Return an estimate's sizes, but for those that the spec gives itself."""
+    """Return the estimated sizes, overridden by those of the spec; `context_size` is left 0."""
     memory = spec.memory or Memory()
     return Sizing(
         context_size=0,
@@ -96,7 +99,7 @@ def _overridden(spec: LlamaModelSpec, gpu_mib: int, host_mib: int, estimate: Est
 
 
 def bundle_of(spec: LlamaModelSpec, inspections: Mapping[str, Inspection]) -> Bundle | None:
-    """Return all that the server loads, None while the model itself is not known."""
+    """Return the profiles of all files that the server loads, None until the model is inspected."""
     model = inspections.get(MODEL)
     if model is None or model.profile is None:
         return None
@@ -124,7 +127,7 @@ def drafted_tokens(spec: LlamaModelSpec) -> int:
 
 
 def serving_of(spec: LlamaModelSpec, profile: Profile) -> Serving:
-    """Return the settings of llama-server that its memory depends on."""
+    """Return the settings of llama-server that determine its memory."""
     cache = spec.cache_type
     trained = profile.model.context_length
     context = spec.context_size or min(trained, DEFAULT_CONTEXT_SIZE)
@@ -145,15 +148,18 @@ def serving_of(spec: LlamaModelSpec, profile: Profile) -> Serving:
 
 
 def prompt_cache_mib(spec: LlamaModelSpec) -> int:
-    """Return the size of llama-server's prompt cache; only who chats comes back to a prompt."""
+    """Return the size of llama-server's prompt cache; by default only mode Chat has one."""
     if spec.prompt_cache_mib is not None:
         return spec.prompt_cache_mib
     return DEFAULT_PROMPT_CACHE_MIB if spec.mode in (None, Mode.CHAT) else 0
 
 
 def batch_sizes(spec: LlamaModelSpec, context_size: int) -> tuple[int, int]:
-    """Return logical and physical batch. What is embedded or ranked has to fit in one of either:
-    llama-server refuses a longer text, whatever its context is."""
+    """Return the logical and the physical batch size, in tokens.
+
+    A text to embed or rank must fit into one physical batch: llama-server refuses a longer one,
+    whatever the context size.
+    """
     whole = spec.mode in (Mode.EMBEDDING, Mode.RERANK)
     usual = min(context_size, LONGEST_WHOLE_TOKENS) if whole else 512
     batch = spec.batch_size or max(2048, spec.micro_batch_size or usual)
@@ -161,7 +167,7 @@ def batch_sizes(spec: LlamaModelSpec, context_size: int) -> tuple[int, int]:
 
 
 def _image_tokens(arguments: Sequence[str]) -> int:
-    """Return the limit of an image's tokens, 0 when there is none."""
+    """Return the value of --image-max-tokens, 0 when the flag is absent."""
     argv = [word for argument in arguments for word in argument.split("=", 1)]
     for flag, value in pairwise(argv):
         if flag == "--image-max-tokens" and value.isdecimal():
@@ -186,7 +192,7 @@ def _mib(size_bytes: int) -> int:
 
 
 def _draft_type(spec: LlamaModelSpec, inspections: Mapping[str, Inspection]) -> str:
-    """Return how tokens are drafted for a model whose own header was not read."""
+    """Return llama-server's --spec-type for a model whose own header was not read."""
     if spec.draft and spec.draft.mtp:
         return MTP
     draft = inspections.get(DRAFT)
@@ -198,7 +204,7 @@ def _specified_mib(spec: LlamaModelSpec, side: str) -> int:
 
 
 def too_little(spec: LlamaModelSpec) -> Invalid | None:
-    """Refuse an amount that no server can start with: a unit was forgotten."""
+    """Refuse an amount of memory that no server can start with: it most likely lacks a unit."""
     memory = spec.memory or Memory()
     for field, amount in (("memory.host", memory.host), ("memory.gpu", memory.gpu)):
         if amount is not None and mebibytes(amount) < LEAST_MIB:

@@ -1,4 +1,4 @@
-"""How a change reaches a model that runs: at once, or when its requests are done."""
+"""Decides when a change reaches a running model: at once, or when its requests are done."""
 
 from __future__ import annotations
 
@@ -20,32 +20,34 @@ def rolls_when_idle(spec: LlamaModelSpec) -> bool:
 
 
 def timeout(spec: LlamaModelSpec) -> str:
-    """Return for how long a change waits at most, as a Go duration."""
+    """Return the longest time that a change waits for an idle model, as a Go duration."""
     return (spec.update and spec.update.timeout) or DEFAULT_TIMEOUT
 
 
 @dataclass(frozen=True)
 class Update:
-    """Where a running version is replaced now, and what the others wait for; all by node."""
+    """The nodes where the running version is replaced now, and why it stays on the others."""
 
     rolls: frozenset[str] = frozenset()
     keeps: frozenset[str] = frozenset()
-    """Where the earlier version stays for now."""
+    """Nodes where the earlier version stays for now."""
     awaits_turn: frozenset[str] = frozenset()
-    """Of those: another model is on its way there."""
+    """Those of `keeps` where another model holds the rollout turn."""
     awaits_idle: frozenset[str] = frozenset()
-    """Of those: its requests are not done."""
+    """Those of `keeps` where the model may have requests."""
     later: frozenset[str] = frozenset()
-    """Where the model moves to, once its requests are done where it is."""
+    """Nodes to which the model moves once its requests are done on its current nodes."""
     is_done: bool = False
-    """All that runs is of the new version, and where it is to be."""
+    """Whether every running Deployment has the new version and is on a target node."""
 
 
 def update_of(
     spec: LlamaModelSpec, facts: ModelFacts, targets: Iterable[tuple[str, int]], config_hash: str
 ) -> Update:
-    """Decide for each (node, pods) of a plan; replicas roll one after another: while one is on its
-    way, the others keep their version."""
+    """Decide for each target, a (node, pods) pair.
+
+    Replicas roll one after another: while one rolls out, the others keep their version.
+    """
     live = {deployment.node: deployment for deployment in facts.deployments}
     nodes = sorted(node for node, pods in targets if pods)
     running = [live[node] for node in nodes if node in live]
@@ -59,7 +61,7 @@ def update_of(
             continue
         if deployment.node in facts.rolling_elsewhere:
             turn.add(deployment.node)
-        # What does not answer works for nobody, whatever waits for it.
+        # A pod that does not answer serves no request, so its rollout need not wait.
         elif is_used and deployment.answers and not rolling:
             idle.add(deployment.node)
         elif not rolling:
@@ -83,8 +85,10 @@ def update_of(
 
 
 def _moves(facts: ModelFacts, nodes: Sequence[str]) -> tuple[set[str], set[str]]:
-    """Return the nodes that a model answers on and is to leave, and those that it goes to instead;
-    what is only to be gone waits for nobody."""
+    """Return the nodes that the model leaves while its pods answer, and those that replace them.
+
+    Both are empty when no new node replaces one: a removal does not wait.
+    """
     runs = {deployment.node for deployment in facts.deployments if deployment.runs}
     fetching = facts.assignment.fetch_to if facts.assignment else ()
     leaves = {
@@ -98,9 +102,9 @@ def _moves(facts: ModelFacts, nodes: Sequence[str]) -> tuple[set[str], set[str]]
 
 
 def _is_used(spec: LlamaModelSpec, facts: ModelFacts) -> bool:
-    """Tell whether a change has to wait: somebody uses the model, or nobody knows yet."""
+    """Tell whether a change has to wait: the model is in use, or its usage is not known yet."""
     if not rolls_when_idle(spec) or facts.awaited_seconds >= seconds(timeout(spec)):
         return False
     usage = facts.usage
-    # Nor does a Lease say anything by its silence before every gateway at work has written there.
+    # A Lease without entries proves nothing until every active gateway has had time to write to it.
     return usage.busy or not usage.trusted or usage.resident_seconds < BUSY_SECONDS

@@ -8,7 +8,7 @@ from llama_halo.api.llamamodel import Backend, LlamaModelSpec
 from llama_halo.plan.model_files import MODEL
 
 PATH = "/v1/audio/transcriptions"
-"""Where OpenAI's clients ask; the server has one path."""
+"""The path that OpenAI's clients use; whisper-server serves one path only."""
 
 
 def arguments(
@@ -20,7 +20,7 @@ def arguments(
         *("--port", str(port)),
         *("--model", f"{mount}/{paths[MODEL]}"),
         *("--inference-path", PATH),
-        *("--tmp-dir", "/tmp"),  # noqa: S108  (an emptyDir; of --convert)
+        *("--tmp-dir", "/tmp"),  # noqa: S108  (an emptyDir, for --convert)
         *("--language", "auto"),
         *(("--threads", str(threads)) if threads else ()),
         *(("--no-gpu",) if spec.backend is Backend.CPU else ()),

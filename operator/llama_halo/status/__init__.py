@@ -1,1 +1,4 @@
-"""Pure: (outcome, observed children, previous status) -> status. No I/O; `now` is passed in."""
+"""Derives a status from the outcome, the observed children and the previous status.
+
+Callers pass `now`. import-linter forbids I/O and clocks here.
+"""

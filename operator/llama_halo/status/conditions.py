@@ -1,7 +1,7 @@
 """Conditions by the rules of kstatus, so that `kubectl wait` and Flux need no configuration.
 
-Ready=True: this generation is as it should be. Reconciling=True: at work. Stalled=True: only a
-person can help. The last two are there only while they are true.
+Ready=True: this generation is in the desired state. Reconciling=True: work is in progress.
+Stalled=True: only a person can help. The last two are present only while they are true.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MESSAGE_LIMIT = 2048
 
 @dataclass(frozen=True)
 class Verdict:
-    """What all conditions follow from."""
+    """The verdict from which Ready, Available, Reconciling and Stalled are derived."""
 
     reason: Reason
     message: str
@@ -49,7 +49,7 @@ def conditions(
     now: str,
     details: Sequence[Detail] = (),
 ) -> list[dict[str, Any]]:
-    """Return the full list of conditions; a transition time moves only when a status changes."""
+    """Return all conditions; lastTransitionTime changes only when a condition's status does."""
     all_details: list[Detail] = [
         (ConditionType.READY, _text(verdict.ready), verdict.reason, verdict.message),
         (
@@ -92,7 +92,7 @@ def failure_of(status: Mapping[str, Any]) -> tuple[Reason, str] | None:
 
 
 def is_next_step(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Tell whether a status only goes a step on with a start or roll that was told already."""
+    """Tell whether a new status reports only the next step of a start or rollout."""
     same_generation = old.get("observedGeneration") == new["observedGeneration"]
     return (
         same_generation
@@ -106,14 +106,14 @@ def is_next_step(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
 
 
 def _answers(status: Mapping[str, Any]) -> Any:
-    """Return what gateways go by: whether the model answers, and where its servers are."""
+    """Return what gateways read: whether the model answers, and its servers' addresses."""
     placements = status.get("placements", ())
     addresses = [placement["address"] for placement in placements if placement.get("address")]
     return condition(status, ConditionType.AVAILABLE).get("status"), addresses
 
 
 def not_ready_since(status: Mapping[str, Any]) -> str:
-    """Return since when Ready is not True; nothing when it is, or was never judged."""
+    """Return the time since which Ready is not True; empty if it is True or absent."""
     ready = condition(status, ConditionType.READY)
     return "" if ready.get("status") == "True" else str(ready.get("lastTransitionTime", ""))
 

@@ -1,7 +1,7 @@
-"""Why a container ended, from llama-server's own last words and the kubelet's record.
+"""Diagnoses why a container ended, from llama-server's last log lines and the kubelet's record.
 
-The words were collected from real failures. llama-server ends every failed load with the same lines
-("failed to load model", "exiting due to model loading error"), so none of those tells anything.
+The phrases come from real failures. llama-server ends every failed load with the same lines
+("failed to load model", "exiting due to model loading error"), so none of those is a phrase here.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class Crash:
     evidence: str
     advice: str
     is_cut: bool = False
-    """Whether the last words name no cause at all, which those of llama-server always do: on a busy
-    node the kubelet reads the end of a log before the last lines are in it."""
+    """Whether the last lines name no cause, although llama-server always logs one: on a busy node
+    the kubelet may read the end of a log before the last lines are in it."""
 
     @property
     def message(self) -> str:
@@ -34,15 +34,15 @@ class Crash:
 
 @dataclass(frozen=True)
 class _Class:
-    """Lines that contain one of the words tell of this."""
+    """A class of failures: a log line that contains one of the phrases (in lower case) shows it."""
 
     reason: Reason
     phrases: tuple[str, ...]
     advice: str
 
 
-# In this order; the first class with a matching line wins. "invalid device" comes in a line that
-# names a bad variable, and a bad version or type is followed by words of a broken header.
+# The first class with a matching line wins. "invalid device" is in a line that also names a bad
+# variable, and a bad version or type is followed by the phrases of a broken header.
 _CLASSES = (
     _Class(
         Reason.DEVICE_UNAVAILABLE,
@@ -128,24 +128,24 @@ _CLASSES = (
             "invalid split file name",
             "illegal split file idx",
         ),
-        "the file is no whole GGUF (an HTML page, a Git LFS pointer, a download that was cut, a"
-        " later shard?); get it again, and name the first shard of a split model",
+        "the file is not a complete GGUF (an HTML page, a Git LFS pointer, a download that was cut,"
+        " a later shard?); get it again, and name the first shard of a split model",
     ),
 )
-# Vulkan warns of these and goes on.
+# Vulkan logs a warning with this phrase and continues.
 _HARMLESS = "pinned memory"
 _EXIT_CODES = {
     127: "the image lacks the program or a library: check spec.image and spec.command",
     132: "the processor lacks an instruction of this build: choose another spec.image",
-    134: "the program gave up (abort)",
-    139: "the program broke (segmentation fault)",
+    134: "the program aborted (SIGABRT)",
+    139: "the program crashed (segmentation fault)",
 }
-# What a process that was told to end shows: by SIGTERM, by SIGKILL, or politely.
+# Exit codes of a process that was stopped: a clean end, SIGKILL, SIGTERM.
 _STOPPED = (0, 137, 143)
 
 
 def explain(pod: str, namespace: str, terminated: Mapping[str, Any]) -> Crash:
-    """Return why a container ended; `terminated` is that state of the pod's status."""
+    """Return why a container ended; `terminated` is the container's state of that name."""
     message, code = terminated.get("message") or "", terminated.get("exitCode")
     if terminated.get("reason") == "OOMKilled" or "OOM-killed" in message:
         return Crash(
@@ -173,7 +173,7 @@ def explain(pod: str, namespace: str, terminated: Mapping[str, Any]) -> Crash:
 
 
 def _line_with(text: str, phrases: tuple[str, ...]) -> str | None:
-    """Return the first line of a log with any of the words: the cause comes before its effects."""
+    """Return the first line of a log with any of the phrases: a cause precedes its effects."""
     for line in text.splitlines():
         lower = line.lower()
         if _HARMLESS not in lower and any(phrase in lower for phrase in phrases):
@@ -182,13 +182,13 @@ def _line_with(text: str, phrases: tuple[str, ...]) -> str | None:
 
 
 def _last_line(text: str) -> str:
-    """Return the last line that tells of an error, else the last line."""
+    """Return the last line that mentions an error, else the last line."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return (_failing_lines(text) or lines or ["no output"])[-1][:LINE_LIMIT]
 
 
 def _failing_lines(text: str) -> list[str]:
-    """Return the lines that tell of an error."""
+    """Return the lines that contain `error` or `fail`, in any case."""
     lines = [line.strip() for line in text.splitlines()]
     return [line for line in lines if "error" in line.lower() or "fail" in line.lower()]
 

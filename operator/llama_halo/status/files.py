@@ -1,4 +1,4 @@
-"""The parts of a LlamaModel's status that tell of its files: which model, how large, how far."""
+"""The parts of a LlamaModel's status about its files: model, memory, stored files, downloads."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Json = dict[str, Any]
 def model_status(
     spec: LlamaModelSpec, files: FileFacts, sizing: Sizing | None, *, in_use_on: Set[str]
 ) -> Json:
-    """Return model, memory, files and inspected, as far as they are known.
+    """Return the fields model, memory, files and inspected, as far as they are known.
 
     `in_use_on` are the nodes where an earlier version of the model runs, with files of its own.
     """
@@ -54,7 +54,7 @@ def model_status(
 
 
 def files_verified(spec: LlamaModelSpec, files: FileFacts) -> Detail:
-    """Return the condition that tells whether the model's bytes are those that were promised."""
+    """Return the condition FilesVerified: whether the model's files are stored and verified."""
     kind = ConditionType.FILES_VERIFIED
     states = [_verified(part, inspection_of(part, files), files) for part in parts(spec)]
     status, reason, _ = min(states, key=lambda state: ("False", "Unknown", "True").index(state[0]))
@@ -64,21 +64,23 @@ def files_verified(spec: LlamaModelSpec, files: FileFacts) -> Detail:
 def _verified(part: Part, inspection: Inspection | None, files: FileFacts) -> tuple[str, str, str]:
     """Return status, reason and message of one part."""
     if part.source.local:
-        message = f"{part.source.local.path} is used as it is: nothing says what it should be"
+        message = (
+            f"{part.source.local.path} is used without verification: a local source has no checksum"
+        )
         return "Unknown", "LocalFile", message
     if inspection is None:
-        return "Unknown", "NotInspected", f"the {part.role}'s source has not been looked at yet"
+        return "Unknown", "NotInspected", f"the {part.role}'s source has not been inspected yet"
     size = human_gib(math.ceil(inspection.bytes / MIB))
     stored = [file for file in files.stored if file.path == inspection.path]
     if not stored:
-        return "False", "NotStored", f"{inspection.file} ({size}) is nowhere yet"
+        return "False", "NotStored", f"{inspection.file} ({size}) is on no node yet"
     where = ", ".join(file.node or "the claim" for file in stored)
-    checked = "SHA-256 as promised" if inspection.sha256 else "no checksum was promised"
+    checked = "SHA-256 matches" if inspection.sha256 else "the source gives no checksum"
     return "True", "Verified", f"{inspection.file} ({size}, {checked}) is on {where}"
 
 
 def memory_reserved(pods: Sequence[PodState]) -> Detail:
-    """Return the condition that tells what memory the model's pods hold, whatever they do."""
+    """Return the condition MemoryReserved: the memory that the model's pods hold, by node."""
     kind = ConditionType.MEMORY_RESERVED
     held: dict[str, int] = {}
     for pod in pods:
@@ -91,7 +93,7 @@ def memory_reserved(pods: Sequence[PodState]) -> Detail:
 
 
 def download_status(downloads: Sequence[Mapping[str, int]]) -> Json:
-    """Return all downloads of a model as one: the slowest says when it is over."""
+    """Return the sum of a model's downloads, with the remaining time of the slowest."""
     received = sum(download["bytes"] for download in downloads)
     total = sum(download["totalBytes"] for download in downloads)
     download = {"bytes": received, "totalBytes": total, "percent": 100 * received // max(total, 1)}
@@ -107,7 +109,7 @@ def download_status(downloads: Sequence[Mapping[str, int]]) -> Json:
 
 
 def progress(download: Mapping[str, int]) -> str:
-    """Return a download for a person: `32% of 21.3Gi, 85.1 MiB/s, 2m10s left`."""
+    """Return a download as text for a person: `32% of 21.3Gi, 85.1 MiB/s, 2m10s left`."""
     total = human_gib(math.ceil(download["totalBytes"] / MIB))
     figures = [f"{download['percent']}% of {total}"]
     if "bytesPerSecond" in download:

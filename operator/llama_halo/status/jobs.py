@@ -1,4 +1,4 @@
-"""What a Job that looks at a source or fetches it has said, from its pods' last words."""
+"""Reads the results of inspect and fetch Jobs from their pods' termination messages."""
 
 from __future__ import annotations
 
@@ -17,20 +17,23 @@ Object = Mapping[str, Any]
 
 
 def job_facts(job: Object, pods: Sequence[Object], finding: str = "") -> JobFacts:
-    """Read what a Job has said so far; `pods` are the Job's own, and can say anything.
+    """Return the facts about a Job, from its pods.
 
-    `finding` is what its Events say of pods that cannot be made.
+    A termination message can contain anything; one that cannot be read becomes a final problem.
+    `finding` is the newest warning among the Job's Events, for pods that cannot be created.
     """
     try:
         return _facts(job, pods, finding)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         name = job["metadata"]["name"]
-        message = f"the last words of Job {name} cannot be read ({error!r}): delete it to ask again"
+        message = (
+            f"the result of Job {name} cannot be read ({error!r}): delete the Job to run it again"
+        )
         return JobFacts(**_named(job), problem=Problem(Reason.CANNOT_START, message, final=True))
 
 
 def has_no_pod(job: Object) -> bool:
-    """Tell whether a Job has yet to get a pod, or another one."""
+    """Tell whether a Job that has not ended has no active pod."""
     status = job.get("status") or {}
     return not status.get("active") and not any(map(_true, status.get("conditions", ())))
 
@@ -62,10 +65,10 @@ def _facts(job: Object, pods: Sequence[Object], finding: str) -> JobFacts:
         requested_at = annotations.get(labels.REQUESTED_AT, "")
         return JobFacts(**facts, answer=_answer(facts, answers[0], requested_at))
     if "Failed" in conditions or ("Complete" in conditions and not pods):
-        return JobFacts(**facts, failed=True)  # its words are lost: it is asked again
+        return JobFacts(**facts, failed=True)  # its answer is lost, so the Job is created again
     if "Complete" in conditions:
         message = (
-            f"Job {facts['name']} ended without words that can be used: delete it to ask again"
+            f"Job {facts['name']} ended without a usable result: delete the Job to run it again"
         )
         return JobFacts(**facts, problem=Problem(Reason.CANNOT_START, message, final=True))
     problem = next((trouble for pod in newest_first[:1] if (trouble := _trouble(pod))), None)
@@ -96,14 +99,15 @@ def inspection_from(entry: Mapping[str, Any]) -> Inspection:
 
 
 def _described(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a header said: of a projector or adapter something else than of a model."""
+    """Return what the header says: a companion for projectors, adapters and whisper models, else a
+    profile."""
     if "companion" in entry:
         return {"companion": companions.from_json(entry["companion"])}
     return {"profile": profile.from_json(entry["profile"])}
 
 
 def inspection_entry(inspection: Inspection) -> dict[str, Any]:
-    """Return the status entry of an inspection; what it does not have is left out."""
+    """Return the status entry of an inspection; empty fields are left out."""
     entry = {
         "role": inspection.role,
         "source": inspection.source,
@@ -137,7 +141,10 @@ def _answer(
 
 
 def _report_of(pod: Object, *, ended_well: bool) -> dict[str, Any] | None:
-    """Return the JSON that a pod's container left: its answer, or why it will try again."""
+    """Return the JSON of a termination message, None without one.
+
+    It is an answer if the container ended with code 0, else why the container tries again.
+    """
     container, work = _container(pod), _work(pod)
     ends = [container.get(field, {}).get("terminated") for field in ("state", "lastState")]
     for end in filter(None, ends):
@@ -153,7 +160,7 @@ def _report_of(pod: Object, *, ended_well: bool) -> dict[str, Any] | None:
 
 
 def _is_whole(report: Mapping[str, Any], work: str) -> bool:
-    """Tell whether an answer can be used: an operator and a Job of other versions may not agree."""
+    """Tell whether an answer can be used: the Job may be of another version than the operator."""
     if isinstance(report.get("error"), dict):
         return True
     try:
@@ -169,17 +176,19 @@ def _problem(report: Mapping[str, Any], *, final: bool = False) -> Problem:
     error = error if isinstance(error, dict) else {}
     reason = error.get("reason", "")
     reason_or_retrying = Reason(reason) if str(reason) in set(Reason) else Reason.RETRYING
-    return Problem(reason_or_retrying, str(error.get("message", "it failed without a word")), final)
+    return Problem(
+        reason_or_retrying, str(error.get("message", "it failed without a message")), final
+    )
 
 
 def _trouble(pod: Object) -> Problem | None:
-    """Tell why a pod has no answer yet, None while it is at work."""
+    """Return why a pod has no answer yet, None while it works."""
     container = _container(pod)
     waiting = waits_for(pod, container)
     if waiting:
         return Problem(*waiting)
     if _work(pod) == FETCH and "running" in container.get("state", {}):
-        return None  # its progress is the news
+        return None  # the status reports its progress instead
     report = _report_of(pod, ended_well=False)
     if report:
         return _problem(report)
@@ -192,7 +201,7 @@ def _trouble(pod: Object) -> Problem | None:
     return Problem(
         Reason.CANNOT_START,
         f"pod {pod['metadata']['name']} ended with exit code {end.get('exitCode')}"
-        f" ({end.get('reason', '')}): {last_words or 'it left no words'}",
+        f" ({end.get('reason', '')}): {last_words or 'it left no message'}",
     )
 
 

@@ -36,7 +36,7 @@ from llama_halo.status.verification import (
     verification_status,
 )
 
-# What a person wants to hear of first, when replicas differ.
+# If replicas differ, the status reports the reason that comes first here.
 _WORST_FIRST = (
     *(Reason.BAD_FLAG, Reason.NOT_A_GGUF, Reason.UNSUPPORTED_MODEL, Reason.OUT_OF_MEMORY),
     *(Reason.DEVICE_UNAVAILABLE, Reason.SOURCE_NOT_FOUND, Reason.IMAGE_PULL_FAILED),
@@ -47,14 +47,14 @@ _WORST_FIRST = (
 
 @dataclass(frozen=True)
 class Children:
-    """What is there of a model: its pods and Deployments, and what Events say of hanging pods."""
+    """A model's pods and Deployments, the warnings of stuck pods, and its downloads."""
 
     pods: Sequence[Mapping[str, Any]] = ()
     deployments: Sequence[Mapping[str, Any]] = ()
     creation_warnings: Mapping[str, str] = field(default_factory=dict)
     """By the pod's name."""
     downloads: Sequence[Mapping[str, int]] = ()
-    """How far the downloads are that run now."""
+    """The progress of the running downloads."""
 
 
 def llamamodel_status(  # noqa: PLR0913  (everything a status is made of, by name)
@@ -71,7 +71,7 @@ def llamamodel_status(  # noqa: PLR0913  (everything a status is made of, by nam
     requested_at: str | None,
     now: str,
 ) -> dict[str, Any]:
-    """Return the whole status; fields that say nothing are left out.
+    """Return the whole status; empty fields are left out.
 
     `conflict` names a child that somebody else owns; `requested_at` is Flux's reconcile request.
     """
@@ -91,7 +91,7 @@ def llamamodel_status(  # noqa: PLR0913  (everything a status is made of, by nam
     verdict = _verdict(outcome, conflict, observed)
     planned = outcome.config_hash if isinstance(outcome, Plan) else ""
     config_hash = planned or previous.get("configHash", "")
-    # While the earlier version serves, what it showed holds.
+    # While the earlier version serves, its result still applies.
     serving = [config_hash, *(state.config_hash for state in live if state.ready)]
     tried = next(
         (
@@ -130,7 +130,7 @@ def llamamodel_status(  # noqa: PLR0913  (everything a status is made of, by nam
         sizes = sizing if isinstance(sizing, Sizing) else None
         status |= model_status(spec, files, sizes, in_use_on=_earlier_on(states, outcome))
     else:
-        # Not even read: what is on the nodes is there all the same.
+        # The spec is invalid, but the files are still on the nodes.
         kept = ("files", "inspected")
         status |= {name: previous[name] for name in kept if previous.get(name)}
     if children.downloads:
@@ -158,7 +158,7 @@ def _earlier_on(pods: Sequence[PodState], outcome: Outcome) -> frozenset[str]:
 
 @dataclass(frozen=True)
 class _Observed:
-    """The pods as they are judged."""
+    """The children and times that a verdict is based on; `pods` are not terminating."""
 
     pods: Sequence[PodState]
     terminating: bool
@@ -194,7 +194,7 @@ def _judge(outcome: Outcome, conflict: str | None, observed: _Observed) -> tuple
 
 
 def _judge_rest(plan: Plan, observed: _Observed) -> tuple[Reason, str, bool] | None:
-    """Tell of a model that is not to run, None of one that is."""
+    """Return the verdict on a model that should not run, None for one that should."""
     some = bool(observed.pods or observed.terminating)
     if plan.replicas == 0 and plan.idle:
         if some:
@@ -243,22 +243,22 @@ def _judge_pods(plan: Plan, observed: _Observed) -> tuple[Reason, str, bool]:
 
 
 def _awaited(plan: Plan) -> str:
-    """Tell what a roll waits for, nothing when it does not."""
+    """Return what a rollout waits for, empty if it does not wait."""
     if plan.awaits_turn:
         where = ", ".join(sorted(plan.awaits_turn))
-        return f"waits for its turn to roll: another model is on its way on {where}"
+        return f"waits for its rollout turn: another model is rolling out on {where}"
     if plan.idle_deadline:
         return f"rolls when its requests are done, after {plan.idle_deadline} at the latest"
     return ""
 
 
 def _lasts(reason: Reason, observed: _Observed) -> bool:
-    """Tell whether what is waited for has failed for so long that a person has to look."""
+    """Tell whether a failure has lasted for so long that it needs a person."""
     return reason in FAILED_REASONS and failing_long(observed.not_ready_since, observed.now)
 
 
 def _judge_absence(observed: _Observed, config_hash: str) -> tuple[Reason, str, bool]:
-    """Tell why there is no pod at all."""
+    """Return why the model has no pod."""
     refusals = [
         creation_failure
         for deployment in observed.children.deployments

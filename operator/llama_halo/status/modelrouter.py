@@ -29,7 +29,7 @@ class ServedModel:
     llama_model: str
     status: Mapping[str, Any] | None
     provider: str = ""
-    """Who serves it, if that is not the cluster: nobody asks a provider how it is."""
+    """The provider that serves it, empty for the cluster. Nothing checks a provider's state."""
 
     @property
     def available(self) -> bool:
@@ -53,7 +53,7 @@ def modelrouter_status(  # noqa: PLR0913  (everything a status is made of, by na
     cluster_domain: str,
     now: str,
 ) -> dict[str, Any]:
-    """Return the whole status; fields that say nothing are left out."""
+    """Return the whole status; empty fields are left out."""
     answering = _number(deployment, "availableReplicas")
     address = url(owner, spec, cluster_domain) if spec else previous.get("url", "")
     reason, message, stalled = _judge(outcome, conflict, deployment, pods)
@@ -128,7 +128,7 @@ def _judge_rollout(
 def _stalled(
     pods: Sequence[Mapping[str, Any]], reason: Reason, previous: Mapping[str, Any], now: str
 ) -> bool:
-    """Tell whether the failure that is shown is one for a person."""
+    """Tell whether the reported failure needs a person."""
     since = not_ready_since(previous)
     states = [pod_state(pod) for pod in pods if not has_ended(pod)]
     if any(state.reason is reason and state.stalled(since, now) for state in states):
@@ -166,8 +166,10 @@ def _serving_message(
 def _engine(
     spec: ModelRouterSpec | None, outcome: Outcome, previous: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the engine, and what one that is not the gateway makes of the routes; while a spec is
-    refused, what was told of the version that runs stays."""
+    """Return the engine, and the routes as an engine other than the gateway serves them.
+
+    Without a plan, the fields of the previous status stay.
+    """
     if spec is None or (not isinstance(outcome, Plan) and previous.get("engine")):
         return {name: previous[name] for name in ("engine", "routes") if name in previous}
     engine = engine_of(spec)

@@ -1,4 +1,4 @@
-"""What one pod is doing, from its own status, in words a person can act on."""
+"""Derives the state of one pod from its status, with a message that a person can act on."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from llama_halo.status.crash import explain
 RESTARTS_UNTIL_STALLED = 5
 FAILING_SECONDS_UNTIL_STALLED = 600
 _PULL_FAILURES = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
-# Why a container waits in the ordinary course of its creation.
+# Reasons for which a container waits during an ordinary creation.
 _CREATING = ("ContainerCreating", "PodInitializing")
 _SERVERS = ("llama-server", "whisper-server")
 CONTAINERS = (
     *_SERVERS,
     *("gateway", "claude-code-router", "litellm", "llama-swap"),
 )
-"""What our containers are called; others in the pod are somebody else's."""
+"""The names of our containers; webhooks may add others to a pod."""
 
 
 @dataclass(frozen=True)
 class PodState:
-    """One pod, told in one reason and one sentence."""
+    """The state of one pod, with one reason and one message."""
 
     name: str
     node: str
@@ -47,7 +47,8 @@ class PodState:
         return self.reason is Reason.SERVING
 
     def stalled(self, not_ready_since: str, now: str) -> bool:
-        """Tell whether only a person can help: at once for a mistake, else with patience."""
+        """Tell whether only a person can help: at once for a mistake, else after some time or
+        restarts."""
         if self.reason in STALLED_REASONS:
             return True
         if self.reason not in FAILED_REASONS:
@@ -57,7 +58,7 @@ class PodState:
 
 
 def failing_long(since: str, now: str) -> bool:
-    """Tell whether a failure has lasted for so long that it will not pass by itself."""
+    """Tell whether a failure has lasted for `FAILING_SECONDS_UNTIL_STALLED`."""
     lasted = datetime.fromisoformat(now) - datetime.fromisoformat(since or now)
     return lasted.total_seconds() >= FAILING_SECONDS_UNTIL_STALLED
 
@@ -65,9 +66,12 @@ def failing_long(since: str, now: str) -> bool:
 def pod_state(
     pod: Mapping[str, Any], finding: str = "", *, diagnosis: tuple[Reason, str] | None = None
 ) -> PodState:
-    """Read the state of a pod; `finding` is what its Events say of a creation that hangs,
-    `diagnosis` the failure that the status reports already: it stays when a later crash of the same
-    pod leaves no words."""
+    """Return the state of a pod.
+
+    `finding` is the newest warning among its Events, for a pod stuck in creation. `diagnosis` is
+    the failure that the status already reports; it stays if a later crash of the pod names no
+    cause.
+    """
     status = pod.get("status", {})
     container = _container(status)
     reason, message = _reason(pod, status, container, finding, diagnosis)
@@ -99,12 +103,12 @@ def _memory_mib(annotations: Mapping[str, str]) -> int:
 
 
 def has_ended(pod: Mapping[str, Any]) -> bool:
-    """Tell whether a pod is over, such as one that was evicted; its successor counts."""
+    """Tell whether a pod has ended, for example by eviction; its successor counts instead."""
     return pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
 
 
 def in_creation(pod: Mapping[str, Any]) -> bool:
-    """Tell whether the kubelet still makes the pod: why that takes long is only in its Events."""
+    """Tell whether the kubelet still creates the pod; only its Events show why that takes long."""
     if has_ended(pod) or "deletionTimestamp" in pod["metadata"]:
         return False
     waiting = _container(pod.get("status", {})).get("state", {}).get("waiting", {})
@@ -112,7 +116,10 @@ def in_creation(pod: Mapping[str, Any]) -> bool:
 
 
 def rejected(pods: Sequence[Mapping[str, Any]], config_hash: str) -> tuple[Reason, str, str] | None:
-    """Return why the kubelet refused the newest pod of a version before it began, and when."""
+    """Return why the kubelet refused the newest pod of a version before its start, or None.
+
+    The result is reason, message and the pod's creation time.
+    """
     refused = [
         pod
         for pod in pods
@@ -134,7 +141,10 @@ def rejected(pods: Sequence[Mapping[str, Any]], config_hash: str) -> tuple[Reaso
 
 
 def not_created(deployment: Mapping[str, Any]) -> tuple[Reason, str, str] | None:
-    """Return why the cluster refuses to create a Deployment's pods, and since when, if it does."""
+    """Return why the cluster refuses to create a Deployment's pods, None if it does not.
+
+    The result is reason, message and the time since which it refuses.
+    """
     for condition in deployment.get("status", {}).get("conditions", ()):
         if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
             name = deployment["metadata"]["name"]
@@ -151,9 +161,9 @@ def _created(pod: Mapping[str, Any]) -> str:
 
 
 def _container(status: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the status of our container: the kubelet sorts them by name, sidecars among them.
+    """Return the status of our container; the kubelet sorts all containers of a pod by name.
 
-    A router's engine starts after the gateway beside it: until then that one is the news.
+    A router's engine starts after its gateway sidecar, so until then that is the sidecar's status.
     """
     before = [
         init_status
@@ -180,8 +190,8 @@ def _reason(
     terminated = state.get("terminated") or container.get("lastState", {}).get("terminated")
     if terminated:
         crash = explain(name, pod["metadata"].get("namespace", ""), terminated)
-        # A first restart may be all it took; after a second one, or where the same must happen
-        # again, what ended it is the news.
+        # A first restart may have helped. After a second one, or if the same must happen again,
+        # report the crash.
         if "running" not in state or restarts > 1 or crash.reason in STALLED_REASONS:
             reason, message = crash.reason, crash.message
             if crash.is_cut and diagnosis and diagnosis[1].startswith(f"pod {name} ended "):
@@ -204,14 +214,14 @@ def _loading(name: str, node: str, container: Mapping[str, Any], status: Mapping
         return f"pod {name} answers, and waits for its other containers: {', '.join(others)}"
     if container.get("ready"):
         return (
-            f"pod {name} answered when its kubelet last told, and no longer counts as ready: is its"
-            f" node alive? See kubectl get node {node}"
+            f"pod {name} was ready at its kubelet's last report, and is no longer: its node may be"
+            f" down; see kubectl get node {node}"
         )
     return f"pod {name} loads the model" + (f" (restarts: {restarts})" if restarts else "")
 
 
 def waits_for(pod: Mapping[str, Any], container: Mapping[str, Any]) -> tuple[Reason, str] | None:
-    """Tell what keeps a pod's container from its first start, None when nothing does."""
+    """Return what keeps a pod's container from its first start, None if nothing does."""
     name, waiting = pod["metadata"]["name"], container.get("state", {}).get("waiting", {})
     if waiting.get("reason") == "CrashLoopBackOff":
         return None
@@ -230,7 +240,7 @@ def waits_for(pod: Mapping[str, Any], container: Mapping[str, Any]) -> tuple[Rea
 def _waiting(
     name: str, container: Mapping[str, Any], waiting: Mapping[str, Any], finding: str
 ) -> tuple[Reason, str]:
-    """Tell why a container has not been started yet, in the kubelet's words if there are any."""
+    """Return why a container has not started yet, with the kubelet's message if there is one."""
     reason, detail = waiting.get("reason"), waiting.get("message")
     if reason in _PULL_FAILURES:
         of_a_model = container.get("name") in _SERVERS

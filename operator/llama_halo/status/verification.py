@@ -1,8 +1,8 @@
-"""Whether a model calls tools, and how fast it is: the request, and what its answer shows; pure.
+"""The check whether a model calls tools and how fast it is: the request, and the verdict.
 
-A coding agent is of no use with a model that tells what it would do instead of calling a tool, and
-whether one does depends on its file, its chat template and the server's version together. So it is
-tried, once for each configuration that serves.
+A coding agent needs a model that calls tools instead of describing what it would do. Whether a
+model does so depends on its file, its chat template and the server's version together. The operator
+therefore checks it, once for each configuration that serves.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _NO_TOOLS = (404, 405, 501)
 
 @dataclass(frozen=True)
 class Verification:
-    """What a check showed, and of which configuration."""
+    """The result of a check of one configuration."""
 
     config_hash: str
     status: str
-    """True, False or Unknown: whether it calls tools."""
+    """Whether it calls tools: True, False or Unknown."""
     reason: str
     message: str
     prompt_tokens_per_second: str = ""
@@ -43,14 +43,14 @@ class Verification:
 
 
 def is_enabled(spec: LlamaModelSpec) -> bool:
-    """Tell whether a model is to be tried: one that chats, and is not exempt."""
+    """Tell whether a model is checked: its mode is Chat, and spec.verify does not exempt it."""
     return spec.mode in (None, "Chat") and (
         spec.verify is None or spec.verify.tool_calling != "Off"
     )
 
 
 def tool_call_request() -> Json:
-    """Return the request: a tool, and a reason to call it. It ends soon whatever the model does."""
+    """Return the request: a tool, a prompt to call it, and a limit of `MOST_TOKENS`."""
     parameters = {
         "type": "object",
         "properties": {ARGUMENT: {"type": "string", "description": "The city's name."}},
@@ -68,13 +68,13 @@ def tool_call_request() -> Json:
         "max_tokens": MOST_TOKENS,
         "temperature": 0,
         "stream": False,
-        # Thinking is not what is tried, and may take longer than all of this.
+        # The check is not about thinking, which may use up all of the tokens.
         "chat_template_kwargs": {"enable_thinking": False, "reasoning_effort": "low"},
     }
 
 
 def evaluate(config_hash: str, props: Json, status: int, body: Any) -> Verification:
-    """Return what the server's properties and its answer show."""
+    """Return the result; `props` is the server's `GET /props`, `body` its answer to the request."""
     answer = body if isinstance(body, dict) else {}
     verdict, reason, message = _judge(props, status, answer)
     timings = answer.get("timings")
@@ -94,13 +94,13 @@ def _judge(props: Json, status: int, answer: Json) -> tuple[str, str, str]:
         return _refused(status, answer)
     message, cut = _message(answer)
     if message is None:
-        return "Unknown", NO_ANSWER, "the server's answer to the check is none: it has no message"
+        return "Unknown", NO_ANSWER, "the server's answer to the check has no message"
     call = _first_call(message)
     if call is None:
         return _judge_text(props, message)
     verdict = _judge_call(call)
     if cut and verdict[0] != "True":
-        return "Unknown", "CutShort", f"its call was not over after {MOST_TOKENS} tokens"
+        return "Unknown", "CutShort", f"its tool call was not complete after {MOST_TOKENS} tokens"
     return verdict
 
 
@@ -108,15 +108,19 @@ def _judge_text(props: Json, message: Json) -> tuple[str, str, str]:
     capabilities = props.get("chat_template_caps")
     if isinstance(capabilities, dict) and capabilities.get("supports_tools") is False:
         explanation = (
-            "the model's chat template has no place for tools: agents get text instead of calls;"
-            " use a model or a GGUF with a template that has (such as Qwen3, gpt-oss, Hermes 4)"
+            "the model's chat template does not render tools: agents get text instead of calls;"
+            " use a model or a GGUF with a template that does (such as Qwen3, gpt-oss, Hermes 4)"
         )
         return "False", "NoToolTemplate", explanation
     text = str(message.get("content") or "")
     if text.lstrip().startswith("<think>") or (message.get("reasoning_content") and not text):
-        explanation = f"it thought for {MOST_TOKENS} tokens and had not called yet"
+        explanation = f"it thought for {MOST_TOKENS} tokens without calling the tool"
         return "Unknown", "StillThinking", explanation
-    return "False", "TextInsteadOfCall", f"asked to call {NAME} it said: {_short(text)}"
+    return (
+        "False",
+        "TextInsteadOfCall",
+        f"asked to call {NAME}, it answered with text: {_short(text)}",
+    )
 
 
 def _refused(status: int, answer: Json) -> tuple[str, str, str]:
@@ -141,17 +145,17 @@ def _judge_call(call: Json) -> tuple[str, str, str]:
         arguments = None
     if call.get("name") != NAME:
         message = (
-            f"it called {_short(str(call.get('name')))}, which there is not, instead of {NAME}"
+            f"it called {_short(str(call.get('name')))}, which does not exist, instead of {NAME}"
         )
         return "False", "WrongTool", message
     if not isinstance(arguments, dict) or not isinstance(arguments.get(ARGUMENT), str):
-        message = f"it called {NAME} with arguments that do not fit: {_short(str(written))}"
+        message = f"it called {NAME} with invalid arguments: {_short(str(written))}"
         return "False", "MalformedArguments", message
     return "True", "Calls", f"it called {NAME} with {_short(json.dumps(arguments))}"
 
 
 def _message(answer: Json) -> tuple[Json | None, bool]:
-    """Return the message of an answer, None when it has none, and whether it was cut."""
+    """Return the message of an answer, None without one, and whether the token limit cut it."""
     choices = answer.get("choices")
     first = choices[0] if isinstance(choices, list) and choices else None
     if not isinstance(first, dict) or not isinstance(first.get("message"), dict):
@@ -176,7 +180,7 @@ def _short(text: str) -> str:
 
 
 def from_status(status: Mapping[str, Any]) -> Verification | None:
-    """Return what an earlier status says of a check, None when there was none."""
+    """Return the result that a status records, None without one."""
     config_hash = status.get("verifiedConfigHash", "")
     tool_calling, speed = condition(status, ConditionType.TOOL_CALLING), status.get("speed") or {}
     if not config_hash or not tool_calling:
@@ -192,7 +196,7 @@ def from_status(status: Mapping[str, Any]) -> Verification | None:
 
 
 def verification_status(verification: Verification) -> Json:
-    """Return the part of a status that tells of a check beside its condition."""
+    """Return the status fields of a result, apart from its condition."""
     speed = {
         "promptTokensPerSecond": verification.prompt_tokens_per_second,
         "tokensPerSecond": verification.tokens_per_second,

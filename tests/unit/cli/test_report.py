@@ -102,7 +102,7 @@ def test_an_object_that_nobody_looked_at_is_shown_all_the_same() -> None:
     new = {"metadata": {"namespace": "llm", "name": "new"}}
     lines = "\n".join(shown(ClusterSnapshot(models=[new], routers=[new])))
     assert lines.count("llm/new") == 2
-    assert "no operator has looked at it" in lines
+    assert "no operator has reconciled it yet" in lines
 
 
 def test_the_newest_events_come_first_and_few() -> None:

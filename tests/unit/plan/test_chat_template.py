@@ -75,7 +75,7 @@ def test_a_second_template_is_refused(more: Any, observed: str) -> None:
     assert template_refusal(alone) is None
     value = template_refusal(LlamaModelSpec.model_validate({**BASE, **NAMED, **more}))
     assert value is not None
-    assert value.message == f"{observed}beside spec.chatTemplate: delete one of them"
+    assert value.message == f"{observed.strip()}, and spec.chatTemplate is set: delete one of them"
 
 
 def test_a_model_that_nobody_wants_goes_though_its_template_is_missing() -> None:

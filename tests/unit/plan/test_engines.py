@@ -52,7 +52,7 @@ REFUSED: dict[str, tuple[Json, Json, str]] = {
     "Claude Code Router of no version": (
         {"claudeCodeRouter": {"version": "latest"}},
         {},
-        "engine claudeCodeRouter version latest is none: give one like 2.0.0",
+        "engine claudeCodeRouter: latest is not a version: use one such as 2.0.0",
     ),
     "an image of LiteLLM with a back door": (
         LITELLM,
@@ -62,7 +62,7 @@ REFUSED: dict[str, tuple[Json, Json, str]] = {
     "Claude Code Router without a default": (CCR, {"routes": None}, "needs spec.routes.default"),
     "Claude Code Router without keys": (CCR, {"auth": None}, "needs spec.auth: without an API key"),
     "Claude Code Router with two keys": (CCR, {"auth": TWO_KEYS}, "exactly one entry"),
-    "Claude Code Router with keys unnamed": (CCR, {"auth": ALL_KEYS}, "(none is named)"),
+    "Claude Code Router with keys unnamed": (CCR, {"auth": ALL_KEYS}, "(none given)"),
     "Claude Code Router and subagents": (
         CCR,
         with_route(subagent="coder"),
@@ -81,7 +81,7 @@ REFUSED: dict[str, tuple[Json, Json, str]] = {
     "transformers of no provider": (
         {"claudeCodeRouter": {"transformers": {"clod": {"use": ["deepseek"]}}}},
         {"providers": [CLOUD]},
-        "engine.claudeCodeRouter.transformers.clod is no provider: cloud, local are",
+        "spec.engine.claudeCodeRouter.transformers.clod names no provider: use one of cloud, local",
     ),
     "transformers of another shape": (
         {"claudeCodeRouter": {"transformers": {"cloud": ["deepseek"]}}},
@@ -104,7 +104,7 @@ REFUSED: dict[str, tuple[Json, Json, str]] = {
         {},
         "engine liteLLM version 1.82.7 is refused",
     ),
-    "LiteLLM with two keys": (LITELLM, {"auth": TWO_KEYS}, "(2 are named)"),
+    "LiteLLM with two keys": (LITELLM, {"auth": TWO_KEYS}, "(2 given)"),
     "LiteLLM and a selector": (
         LITELLM,
         {"modelSelector": {"matchLabels": {"a": "b"}}},
@@ -223,8 +223,10 @@ def test_claude_code_router_routes_to_its_providers_by_the_routers_names() -> No
 def test_what_claude_code_really_does_with_the_routes_is_told() -> None:
     expected = spec(CCR, **with_route(think="coder", background="coder"))
     message = {route.route: route.note for route in claude_code_router.routes(expected)}
-    assert message["default"] == "what has no thinking; Claude Code's main requests go to think"
-    assert "all of its main requests" in message["think"]
+    assert (
+        message["default"] == "requests without thinking; Claude Code's main requests go to think"
+    )
+    assert "all of Claude Code's main requests" in message["think"]
     assert "ANTHROPIC_DEFAULT_HAIKU_MODEL" in message["background"]
     alone = {route.route: route.note for route in claude_code_router.routes(spec(CCR))}
     assert status(spec(CCR))["routes"] == [{"name": "default", "model": "coder"}]

@@ -71,7 +71,7 @@ def test_for_one_that_is_wanted_idle_ones_go_as_few_as_it_takes() -> None:
     assert assignments.unload == {"large"}
     assert assignments.assignments["new"].nodes == ()
     assert assignments.assignments["new"].reason is Reason.WAITING_FOR_MEMORY
-    assert "unloads large on n1" in assignments.assignments["new"].message
+    assert "unloading large on n1" in assignments.assignments["new"].message
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_the_pod_of_one_that_was_unloaded_is_waited_for_too() -> None:
         usage={"gone": ASLEEP, "b": IDLE, "new": WANTED},
     )
     assert decision.unload == frozenset()
-    assert "unloads gone on n1" in decision.assignments["new"].message
+    assert "unloading gone on n1" in decision.assignments["new"].message
 
 
 def test_an_always_on_model_makes_idle_ones_go() -> None:

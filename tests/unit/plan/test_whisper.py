@@ -102,17 +102,17 @@ REFUSED = {
     ),
     "a template for vectors": (
         {"mode": "Embedding", "chatTemplate": {"configMapKeyRef": {"name": "t", "key": "k"}}},
-        "spec.chatTemplate: mode Embedding writes no text: delete it",
+        "spec.chatTemplate: mode Embedding generates no text: delete it",
     ),
     "drafts for vectors": (
         {"mode": "Embedding", "draft": {"mtp": {}}},
-        "spec.draft: mode Embedding writes no text: delete it",
+        "spec.draft: mode Embedding generates no text: delete it",
     ),
     "thoughts of a judge": (
         {"mode": "Rerank", "reasoning": {"format": "Auto"}},
-        "spec.reasoning: mode Rerank writes no text: delete it",
+        "spec.reasoning: mode Rerank generates no text: delete it",
     ),
-    "a backend without an image": ({"backend": "ROCm"}, "no image for backend ROCm"),
+    "a backend without an image": ({"backend": "ROCm"}, "no whisper-server image for ROCm"),
 }
 
 

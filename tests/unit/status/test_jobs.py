@@ -101,7 +101,7 @@ def test_words_that_are_no_answer_are_told_and_asked_for_by_nobody(arguments: An
         assert (result.answer, result.failed) == (None, False), work
         assert result.problem is not None
         assert result.problem.final
-        assert "delete it to ask again" in result.problem.message
+        assert "delete the Job to run it again" in result.problem.message
 
 
 def test_a_bad_answer_is_final_and_a_failed_try_is_not() -> None:
@@ -130,9 +130,9 @@ def test_while_a_fetch_runs_again_its_progress_is_the_news() -> None:
     [
         ({"exitCode": 137, "reason": "OOMKilled"}, "OOMKilled"),
         ({"exitCode": 1, "message": "ImportError: x", "reason": "Error"}, "ImportError: x"),
-        ({"exitCode": 1, "message": '{"error": 5}', "reason": "Error"}, "failed without a word"),
-        ({"exitCode": 1, "message": '{"error": {"reason": "Odd"}}'}, "failed without a word"),
-        ({"exitCode": 1, "message": '{"error": {"reason": []}}'}, "failed without a word"),
+        ({"exitCode": 1, "message": '{"error": 5}', "reason": "Error"}, "failed without a message"),
+        ({"exitCode": 1, "message": '{"error": {"reason": "Odd"}}'}, "failed without a message"),
+        ({"exitCode": 1, "message": '{"error": {"reason": []}}'}, "failed without a message"),
     ],
     ids=["killed", "crashed", "odd words", "an unknown reason", "a reason that is none"],
 )

@@ -142,7 +142,7 @@ def test_a_sidecar_is_not_taken_for_the_server() -> None:
 
 def test_a_pod_whose_node_went_silent_is_not_said_to_load() -> None:
     state = pod_state(pod(container={"state": {"running": {}}, "ready": True}))
-    assert "is its node alive? See kubectl get node n1" in state.message
+    assert "its node may be down; see kubectl get node n1" in state.message
 
 
 CREATING: Json = {"state": {"waiting": {"reason": "ContainerCreating"}}}

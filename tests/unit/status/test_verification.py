@@ -48,7 +48,7 @@ ANSWERS: dict[str, tuple[Json, int, Any, str, str]] = {
         200,
         answer(content="It is sunny."),
         "False NoToolTemplate",
-        "chat template has no place for tools",
+        "chat template does not render tools",
     ),
     "text": (
         KNOWS,
@@ -57,7 +57,13 @@ ANSWERS: dict[str, tuple[Json, int, Any, str, str]] = {
         "False TextInsteadOfCall",
         "I would call get_weather.",
     ),
-    "an empty answer": (KNOWS, 200, answer(content=""), "False TextInsteadOfCall", "it said: "),
+    "an empty answer": (
+        KNOWS,
+        200,
+        answer(content=""),
+        "False TextInsteadOfCall",
+        "it answered with text: ",
+    ),
     "thoughts without an end": (
         KNOWS,
         200,

@@ -1,1 +1,1 @@
-"""Where models run: the decision over all models and nodes, and what it reads."""
+"""Placement of models on nodes, with the indexes that it reads, rollout turns and unloading."""

@@ -1,4 +1,4 @@
-"""The placement key: gathers all demands, decides, and wakes the models whose place changed."""
+"""Runs placement: gathers all demands, decides, and enqueues models whose assignment changed."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from llama_halo.plan.sizing import sizing_of
 
 INTERVAL_SECONDS = 0.5
 SHARE_OF_TIME = 0.1
-"""With thousands of models a decision takes long, and nothing else is done meanwhile."""
+"""The most CPU time that decisions may take: with thousands of models, one blocks for long."""
 LONGEST_INTERVAL_SECONDS = 5.0
 
 
 def note_lease(state: OperatorState, key: Key, lease: Object | None) -> bool:
-    """Take in a Lease; tell whether placement has to decide anew."""
+    """Record a Lease; tell whether placement has to run again."""
     model = _model_of(key)
     return (
         model is not None
@@ -35,13 +35,16 @@ def note_lease(state: OperatorState, key: Key, lease: Object | None) -> bool:
 
 
 def _is_on_demand(state: OperatorState, model: Key) -> bool:
-    """Tell whether a model comes and goes by its Lease; one that only rolls by it stays."""
+    """Tell whether a model is on demand: a model that only rolls when idle has a Lease, too.
+
+    A model without a known demand counts as on demand.
+    """
     model_demand = state.placement.demands.get(model)
     return model_demand is None or model_demand.on_demand is not None
 
 
 def _model_of(lease: Key) -> Key | None:
-    """Return the model that a Lease is of, by the Lease's name."""
+    """Return the key of the model to which a Lease belongs, None for other Leases."""
     name = lease.name.removeprefix(lease_name(""))
     if name == lease.name:
         return None
@@ -49,14 +52,14 @@ def _model_of(lease: Key) -> Key | None:
 
 
 def refresh_demand(state: OperatorState, key: Key) -> None:
-    """Look again at what a model asks for: something changed that is not in the cache."""
+    """Update a model's demand and enqueue the model, after a change outside the cache."""
     if update_demand(state, key, state.cache.get(key)):
         request_placement(state)
     state.queue.add(key)
 
 
 def update_demand(state: OperatorState, key: Key, cr: Object | None) -> bool:
-    """Size a model, and take in what it asks of the nodes now; tell whether that changed."""
+    """Compute a model's sizing and demand; tell whether the demand changed."""
     before, after = state.placement.demands.pop(key, None), None
     state.placement.sizings.pop(key, None)
     if cr is None:
@@ -73,16 +76,16 @@ def update_demand(state: OperatorState, key: Key, cr: Object | None) -> bool:
 
 
 def request_placement(state: OperatorState) -> None:
-    """Ask for a decision: at once, or when the last one is long enough ago."""
+    """Enqueue placement: at once, or at `not_before` if that is later."""
     due = state.placement.not_before - time.monotonic()
     state.queue.add(PLACEMENT, after_seconds=max(due, 0.0))
 
 
 def run_placement(state: OperatorState) -> float | None:
-    """Decide where every model runs; a model whose assignment changed is reconciled.
+    """Decide where every model runs; enqueue the models whose assignment changed, and unloads.
 
-    Returns after how many seconds to decide again although nothing may happen: when a node that
-    is not ready will have been so for too long, or a model idle for long enough.
+    Returns the seconds until the decision may change by time alone: a node has been NotReady for
+    too long, or a model has been idle for long enough. None if there is no such time.
     """
     started, worked = time.monotonic(), time.thread_time()
     state.placement.not_before = started + INTERVAL_SECONDS
@@ -137,7 +140,7 @@ def run_placement(state: OperatorState) -> float | None:
 def _demand(
     state: OperatorState, cr: Object, spec: LlamaModelSpec, files: FileFacts
 ) -> ResourceDemand | None:
-    """Return what a model asks of the nodes, None when it may not ask (yet)."""
+    """Return a model's demand, None when it must not get a node (yet)."""
     key = key_of(cr)
     if files.chat_template.problem and not _has_begun(state, key, files):
         return None
@@ -145,8 +148,10 @@ def _demand(
 
 
 def _has_begun(state: OperatorState, key: Key, files: FileFacts) -> bool:
-    """Tell whether a model runs or its files are on their way: nothing is begun without its chat
-    template."""
+    """Tell whether a model runs or a Job fetches its files.
+
+    A model for which neither is true waits for its chat template first.
+    """
     return state.placement.reservations.is_to_run(key) or any(
         job.work == FETCH for job in files.jobs
     )

@@ -1,8 +1,8 @@
-"""What gateways say on the Leases of models, and when they said it.
+"""The entries that gateways write on models' Leases, and when the operator saw them change.
 
-A gateway writes an annotation of its own: a counter and its requests in flight, `17/2`. Times are
-of this process's own clock, when it saw a change: no clocks of two machines are compared, and a
-restarted operator begins as if everything had been said just now.
+Each gateway writes an annotation of its own: a counter and its requests in flight, `17/2`. All
+times are the operator's own clock when it saw a change, so it never compares the clocks of two
+machines. A restarted operator treats every entry as just written.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from llama_halo.plan.facts import ModelUsage
 
 @dataclass
 class _Lease:
-    """One model's Lease as it was seen."""
+    """One model's Lease as last observed; times are monotonic."""
 
     phase: Phase = Phase.NEW
     entries: dict[str, tuple[str, float]] = field(default_factory=dict)
-    """What each gateway said last, and when that was news."""
+    """By annotation: a gateway's last entry, and when it changed."""
     changed_at: float = 0.0
     wanted_at: float | None = None
     loaded_at: float = 0.0
     seen_busy_at: float = float("-inf")
-    """When its server was busy with clients that no gateway told of."""
+    """When its server was last seen busy with requests that bypassed the gateways."""
 
 
 class LeaseActivity:
-    """All Leases; changes are noted as the cache tells them."""
+    """The activity on every model's Lease, updated with each change of the cache."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -46,8 +46,10 @@ class LeaseActivity:
         self._broken: set[str | None] = set()
 
     def note(self, key: Key, obj: Object | None) -> bool:
-        """Take in a Lease of a model, None when it is gone; tell whether it is news for placement:
-        the model became wanted, was given up, or has another phase."""
+        """Record a model's Lease, None when it was deleted; tell whether that matters to placement.
+
+        It does if the Lease is new or deleted, the phase changed, or the model became busy or idle.
+        """
         if obj is None:
             return self._leases.pop(key, None) is not None
         now, annotations = self._clock(), obj["metadata"].get("annotations") or {}
@@ -80,7 +82,7 @@ class LeaseActivity:
         return lease.phase if lease else Phase.NEW
 
     def usage(self, key: Key) -> ModelUsage:
-        """Return what a model is used for now."""
+        """Return how a model is used now; untrusted if it has no Lease."""
         lease, now = self._leases.get(key), self._clock()
         if lease is None:
             return ModelUsage(trusted=False)
@@ -98,13 +100,16 @@ class LeaseActivity:
         )
 
     def seen_busy(self, key: Key) -> None:
-        """Note that a model's server works for somebody who goes past the gateways."""
+        """Record that a model's server is busy with requests that bypassed the gateways."""
         lease = self._leases.get(key)
         if lease:
             lease.seen_busy_at = lease.changed_at = self._clock()
 
     def watched(self, namespace: str | None, *, sound: bool) -> None:
-        """Note whether a watch on Leases works; what one may have missed makes nobody idle."""
+        """Record whether the watch on a namespace's Leases works; None is the watch on all.
+
+        While one is broken, no model counts as reliably idle.
+        """
         self._broken.discard(namespace)
         if not sound:
             self._broken.add(namespace)
@@ -115,7 +120,7 @@ class LeaseActivity:
 
     @property
     def trusted(self) -> bool:
-        """Whether a gateway that wanted a model would have been heard by now."""
+        """Whether all watches have worked for `BUSY_SECONDS`, so that no entry was missed."""
         return self._sound_since is not None and self._clock() - self._sound_since >= BUSY_SECONDS
 
     @staticmethod

@@ -1,7 +1,7 @@
-"""What placement reads of pods and Deployments: one small record each, kept as the cache changes.
+"""An index of what pods and Deployments reserve on nodes, updated with each change of the cache.
 
-Placement is asked for only when a record changed: most events of a pod tell it nothing. It adds up
-the records instead of walking through every object.
+Placement runs only when a reservation changed, because most changes of a pod do not matter to it.
+It reads the sums of the index instead of every object.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ _Place = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class Reservation:
-    """What one pod or Deployment of ours has to do with a node."""
+    """The reservation of one pod or Deployment of ours on a node."""
 
     owner: Key | None
     place: _Place
     runs: bool
-    """Wants to run: a Deployment that is not at 0, a pod that is neither ended nor ending."""
+    """Whether it should run: a Deployment above 0 replicas, a pod neither ended nor terminating."""
     held: MemoryReservation | None
-    """What it holds there, None when nothing."""
+    """The memory that it holds there, None when it holds none."""
     refused: bool = False
-    """The scheduler sees no memory for it there, whatever the ledger says: others use it, too."""
+    """Whether the scheduler finds too little memory there; pods of others may use it."""
 
 
 class ReservationIndex:
-    """The records of all pods and Deployments, by owner and by place."""
+    """The reservations of all pods and Deployments, by owner and by place."""
 
     def __init__(self) -> None:
         self._reservations: dict[Key, Reservation] = {}
@@ -45,7 +45,7 @@ class ReservationIndex:
         self._held: dict[_Place, MemoryReservation] = {}
 
     def note(self, key: Key, obj: Object | None) -> bool:
-        """Take in a change of the cache; tell whether it is one for placement."""
+        """Record an object, None when it was deleted; tell whether its reservation changed."""
         old, new = self._reservations.get(key), reservation_of(key, obj) if obj else None
         if old == new:
             return False
@@ -64,11 +64,14 @@ class ReservationIndex:
         return True
 
     def held(self) -> list[MemoryReservation]:
-        """Return what pods hold, ending ones too, and what Deployments just written will hold."""
+        """Return the memory held on nodes.
+
+        Terminating pods count, and Deployments whose pods do not exist yet.
+        """
         return list(self._held.values())
 
     def current_nodes(self, owner: Key) -> tuple[str, ...]:
-        """Return the nodes that a model's Deployments are for; those that run come first."""
+        """Return the nodes of a model's Deployments; those above 0 replicas come first."""
         reservations = self._of(owner, "Deployment")
         return tuple(
             reservation.place[2]
@@ -76,17 +79,17 @@ class ReservationIndex:
         )
 
     def running_nodes(self, owner: Key) -> frozenset[str]:
-        """Return the nodes where a model has pods that are neither ended nor ending."""
+        """Return the nodes where a model has pods that are neither ended nor terminating."""
         return frozenset(
             reservation.place[2] for reservation in self._of(owner, "Pod") if reservation.runs
         )
 
     def is_to_run(self, owner: Key) -> bool:
-        """Tell whether a model has a Deployment that is not at 0."""
+        """Tell whether a model has a Deployment above 0 replicas."""
         return any(reservation.runs for reservation in self._of(owner, "Deployment"))
 
     def refused_nodes(self, owner: Key) -> frozenset[str]:
-        """Return the nodes where the scheduler has no memory for a model's pod."""
+        """Return the nodes where the scheduler finds too little memory for a model's pod."""
         return frozenset(
             reservation.place[2] for reservation in self._of(owner, "Pod") if reservation.refused
         )
@@ -98,10 +101,10 @@ class ReservationIndex:
         return [owned[key] for key in sorted(owned) if key.kind == kind]
 
     def _add_up(self, place: _Place) -> None:
-        """Count all pods together, or the Deployment where that is more.
+        """Sum up what one place holds: all of its pods, or its Deployment if that is more.
 
-        The Deployment is there before its pod, and its replacement before the old pod is gone; a
-        model that is wanted again may have a pod that ends and one that begins.
+        A Deployment exists before its pod, and its new template before the old pod is gone. A model
+        that is wanted again may have a terminating pod and a starting one.
         """
         by_key = self._by_place.get(place, {})
         reserved = [by_key[key] for key in sorted(by_key)]
@@ -116,12 +119,12 @@ class ReservationIndex:
             planned = _sum(written, side)
             sides[side] = max(_sum(pods.values(), side), planned)
             sides[f"ending_{side}"] = sides[side] - max(_sum(staying, side), planned)
-        # The Deployment comes first, and knows its model though a pod may have lost the label.
+        # The Deployment sorts first and names its model; a pod may have lost the label.
         self._held[place] = MemoryReservation(reserved[0].model, reserved[0].node, **sides)
 
 
 def reservation_of(key: Key, obj: Object) -> Reservation | None:
-    """Return what a pod or Deployment has to do with a node, None when it has no node."""
+    """Return the reservation of a server's pod or Deployment, None when it concerns no node."""
     if key.kind == "Deployment":
         node = (obj["metadata"].get("annotations") or {}).get(labels.NODE)
         template, runs = obj["spec"]["template"]["metadata"], bool(obj["spec"].get("replicas"))
@@ -145,7 +148,7 @@ def reservation_of(key: Key, obj: Object) -> Reservation | None:
 
 
 def _refused(key: Key, pod: Object) -> Reservation | None:
-    """Return the record of a pod that waits for memory on the one node it may run on."""
+    """Return the reservation of a pod that waits for memory on the only node it may run on."""
     waits = any(
         condition["type"] == "PodScheduled"
         and condition["status"] == "False"
@@ -161,7 +164,7 @@ def _refused(key: Key, pod: Object) -> Reservation | None:
 
 
 def _held(namespace: str, deployment: str, node: str, metadata: Object) -> MemoryReservation:
-    # Without its model label a pod is out of the Service, and still holds its memory.
+    # A pod without its model label is out of the Service but still holds its memory.
     model = metadata["labels"].get(labels.MODEL, deployment)
     annotations = metadata.get("annotations") or {}
     gpu, host = (

@@ -1,7 +1,7 @@
-"""Who rolls on which node: one model at a time, for a load takes the disk and the memory's width.
+"""Rollout turns: one model at a time rolls on a node, because a load saturates disk and memory.
 
-A model has its turn from the plan that rolls it until its Deployment there has settled. What fails
-gives its turn away, and so does what takes very long: nothing waits for ever.
+A model holds its turn from the plan that rolls it until its Deployment there has settled. A rollout
+that fails or exceeds `PATIENCE_SECONDS` releases its turn.
 """
 
 from __future__ import annotations
@@ -16,32 +16,32 @@ from llama_halo.kube.cache import Key, Object, ObjectCache, owner_key
 from llama_halo.status.conditions import condition
 
 PATIENCE_SECONDS = 900
-"""For how long one model may keep others on its node from their turn."""
+"""The longest time for which one model may hold the turn on a node."""
 CLAIM_SECONDS = 10
-"""For a plan to become a Deployment."""
+"""The longest time from a plan that rolls to the write of its Deployment."""
 
 
 class RolloutTurns:
-    """The Deployments on their way, by node, and who has asked to be next."""
+    """The Deployments that roll out, the claimed turns and the waiting models, by node."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._since: dict[Key, tuple[str, Key, float]] = {}
-        """Deployment -> node, model, and since when it is not settled."""
+        """Deployment -> node, model, and the time since which it has not settled."""
         self._on: dict[str, set[Key]] = defaultdict(set)
-        """Node -> Deployments on their way."""
+        """Node -> Deployments that are rolling out."""
         self._generations: dict[Key, int] = {}
         self._claims: dict[str, tuple[Key, float]] = {}
         self._waiting: dict[str, set[Key]] = defaultdict(set)
 
     def note(self, key: Key, obj: Object | None) -> Set[Key]:
-        """Take in a change of the cache; return the models whose turn may have come."""
+        """Record a changed Deployment; return the models whose turn may have come."""
         if key.kind != "Deployment":
             return frozenset()
         owner, node = (owner_key(obj), _node(obj)) if obj else (None, "")
         written = self._is_written(key, obj)
         if written and node and self._claims.get(node, (None, 0))[0] == owner:
-            del self._claims[node]  # what was planned is there
+            del self._claims[node]  # the planned Deployment is written
         if obj is not None and owner is not None and node and on_its_way(obj):
             self._since.setdefault(key, (node, owner, self._clock()))
             self._on[node].add(key)
@@ -53,7 +53,7 @@ class RolloutTurns:
         return self._waiting.pop(ended[0], frozenset())
 
     def _is_written(self, key: Key, obj: Object | None) -> bool:
-        """Tell whether a Deployment is another than before, whatever its status says."""
+        """Tell whether a Deployment's generation changed since the last call."""
         before = self._generations.pop(key, None)
         if obj is None:
             return False
@@ -61,15 +61,15 @@ class RolloutTurns:
         return bool(before != now)
 
     def nodes_taken(self, model: Key, nodes: Iterable[str], cache: ObjectCache) -> frozenset[str]:
-        """Return the nodes where another model has its turn."""
+        """Return the nodes where another model holds the turn."""
         return frozenset(node for node in nodes if self._is_taken(model, node, cache))
 
     def request(self, model: Key, *, rolls: Iterable[str], waits: Iterable[str]) -> None:
-        """Note that a model is about to roll on some nodes, and waits for its turn on others."""
+        """Claim the turn for a model on the nodes where it rolls; let it wait on the others."""
         now = self._clock()
         for node in rolls:
             claimed_by, claimed_at = self._claims.get(node, (None, 0.0))
-            # A claim of which nothing came leaves the others time for theirs.
+            # A claim that has expired is not renewed at once, so that others can claim the turn.
             if claimed_by != model or now - claimed_at > 3 * CLAIM_SECONDS:
                 self._claims[node] = (model, now)
         for node in waits:
@@ -89,8 +89,10 @@ class RolloutTurns:
 
 
 def on_its_way(deployment: Object) -> bool:
-    """Tell whether a Deployment's pods are not yet what it says; one that no controller has ever
-    seen is not on its way anywhere."""
+    """Tell whether a Deployment is rolling out: not all of its pods are updated and available.
+
+    A Deployment that its controller has never observed does not count.
+    """
     replicas, status = deployment["spec"].get("replicas", 0), deployment.get("status") or {}
     observed_generation = status.get("observedGeneration")
     if not replicas or observed_generation is None:

@@ -1,9 +1,9 @@
 """Unloads a model on demand, in steps that a gateway can stop at any moment.
 
-1. Its Lease says `Unloading`, if nobody wrote there since it was judged idle: gateways that want
-   the model from now on hold their requests.
-2. Its server is asked for its slots: clients may have come past the gateways.
-3. The Lease says `Idle`, if still nobody wrote there; then the plan has no pod for it.
+1. The unloader writes `Unloading` to the Lease, if nobody wrote there since the model was found
+   idle. Gateways hold new requests from then on.
+2. It asks the model's servers for their slots, because clients may bypass the gateways.
+3. It writes `Idle`, if still nobody wrote to the Lease. The next plan has no pod for the model.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ log = logging.getLogger(__name__)
 
 
 async def unload(state: OperatorState, key: Key) -> float | None:
-    """Take one model through the steps, from wherever it is."""
+    """Take one model through the steps, from its current phase."""
     phase = state.placement.lease_activity.phase(key)
     if phase is Phase.LOADED:
         if state.placement.lease_activity.usage(key).busy or not await _write(
             state, key, Phase.UNLOADING
         ):
-            return None  # somebody wants it: that is the news which placement is woken by
+            return None  # somebody wants the model: the change of its Lease triggers placement
         phase = Phase.UNLOADING
     if phase is not Phase.UNLOADING:
         return None
     busy = state.placement.lease_activity.usage(key).busy or await _has_busy_server(state, key)
-    # Asked again: a gateway's word that came meanwhile is known to the cache, and no conflict.
+    # Check again: an entry that came meanwhile is in the cache already, so it causes no conflict.
     if (
         busy
         or state.placement.lease_activity.usage(key).busy
@@ -50,7 +50,10 @@ async def unload(state: OperatorState, key: Key) -> float | None:
 
 
 async def _write(state: OperatorState, key: Key, phase: Phase, *, whatever: bool = False) -> bool:
-    """Write a phase; tell whether that was possible: not when somebody wrote since we looked."""
+    """Write a phase to the Lease; return False if somebody wrote there since the cached version.
+
+    `whatever` writes regardless of the version. Also returns False without a model or a Lease.
+    """
     cr, live = state.cache.get(key), state.cache.get(lease_key(key))
     if cr is None or live is None:
         return False
@@ -67,7 +70,7 @@ async def _write(state: OperatorState, key: Key, phase: Phase, *, whatever: bool
 
 
 async def _has_busy_server(state: OperatorState, key: Key) -> bool:
-    """Tell whether one of a model's servers works for somebody."""
+    """Tell whether one of a model's servers is busy; record that as activity of its Lease."""
     for pod in state.cache.children(key, "Pod"):
         if not is_server(pod):
             continue

@@ -1,1 +1,1 @@
-"""What no watch tells: read by name or asked of pods, on a queue of its own."""
+"""Polls what no watch reports, on a queue of its own: objects by name, Events, and pods."""

@@ -1,7 +1,8 @@
-"""ConfigMaps with chat templates: people's own and without our label, so each is asked for by name.
+"""Polls ConfigMaps with chat templates: they belong to users and lack our label.
 
-A model is planned with a text that was read after its spec was: who edits both at once, or asks
-with Flux's annotation, gets one roll. An edit of the ConfigMap alone shows within half a minute.
+A plan uses a text that was read after its spec. An edit of both, or a reconcile request of Flux,
+therefore leads to one rollout. The operator notices an edit of the ConfigMap alone within half a
+minute.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ AWAITED_POLL_SECONDS = 5
 
 
 def is_current(state: OperatorState, cr: Object) -> bool:
-    """Tell whether a model's template was read for its present spec."""
+    """Tell whether a model's template was read for its generation and reconcile request."""
     return state.pollers.templates_read.get(key_of(cr)) == _asking(cr)
 
 
@@ -49,7 +50,7 @@ async def poll(state: OperatorState, key: Key) -> float | None:
     for cr in users:
         now = state.cache.get(key_of(cr))
         if now is None or _asking(now) != _asking(cr):
-            state.pollers.queue.add(key)  # it was asked for anew meanwhile
+            state.pollers.queue.add(key)  # its spec or reconcile request changed meanwhile
         elif changed or state.pollers.templates_read.get(key_of(cr)) != _asking(cr):
             state.pollers.templates_read[key_of(cr)] = _asking(cr)
             refresh_demand(state, key_of(cr))
@@ -58,10 +59,10 @@ async def poll(state: OperatorState, key: Key) -> float | None:
 
 
 async def _read(state: OperatorState, key: Key) -> Mapping[str, str] | str | None:
-    """Return the texts of a ConfigMap, None when there is none, else why it may not be read.
+    """Return the texts of a ConfigMap, None if it does not exist, a message if it is not readable.
 
-    Raises what `REQUEST_ERRORS` names, and `ConnectionError` for an API server with troubles of its
-    own: what was read before stays good meanwhile.
+    Raises `REQUEST_ERRORS`, and `ConnectionError` for HTTP 429 and 5xx: the texts that were read
+    before stay valid.
     """
     try:
         config_map = await state.cluster.get(CONFIG_MAP, key.namespace, key.name)
@@ -75,7 +76,7 @@ async def _read(state: OperatorState, key: Key) -> Mapping[str, str] | str | Non
 
 
 def _asking(cr: Object) -> tuple[str, int, str]:
-    """Return what a reading answers: the resource, its generation, the request to look again."""
+    """Return uid, generation and reconcile request, which identify what a template is read for."""
     metadata = cr["metadata"]
     annotations = metadata.get("annotations") or {}
     requested = annotations.get(labels.FLUX_REQUESTED_AT, "")

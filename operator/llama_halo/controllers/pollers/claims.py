@@ -1,7 +1,7 @@
-"""PersistentVolumeClaims with model files: where their volumes can be used, and by whom.
+"""Polls PersistentVolumeClaims with model files: on which nodes their volumes can be used.
 
-They are people's own and without our label, so each is asked for by name, every minute while a
-model uses it.
+The claims belong to users and lack our label, so each is read by name, every minute while a model
+uses it.
 """
 
 from __future__ import annotations
@@ -25,8 +25,7 @@ ONCE, ONCE_POD = "ReadWriteOnce", "ReadWriteOncePod"
 
 
 async def poll(state: OperatorState, key: Key) -> float | None:
-    """Ask for one claim; the models that use it are looked at again when it allows another thing
-    than before."""
+    """Read one claim; refresh the demand of the models that use it when its facts changed."""
     users = [
         key_of(cr)
         for cr in state.cache.in_namespace(LLAMAMODEL.kind, key.namespace)
@@ -48,7 +47,7 @@ async def _facts(state: OperatorState, key: Key) -> ClaimFacts:
         claim = await state.cluster.get(CLAIM, key.namespace, key.name)
         by_volume = await _by_volume(state, claim)
     except ClusterError as error:
-        # The Job's pod will say what is wrong, in the scheduler's words.
+        # The scheduler reports the problem on the Job's pod.
         log.warning("claim not read", extra={"key": str(key), "reason": str(error)})
         return ClaimFacts()
     modes = set(claim["spec"].get("accessModes", ()))
@@ -61,7 +60,7 @@ async def _facts(state: OperatorState, key: Key) -> ClaimFacts:
 
 
 async def _by_volume(state: OperatorState, claim: Object) -> frozenset[str] | None:
-    """Return the nodes that the claim's volume names, None when it is bound to none."""
+    """Return the nodes that the volume's node affinity allows, None without such a restriction."""
     name = claim["spec"].get("volumeName")
     if not name:
         return None
@@ -77,7 +76,10 @@ async def _by_volume(state: OperatorState, claim: Object) -> frozenset[str] | No
 
 
 def _by_use(state: OperatorState, key: Key, claim: Object) -> frozenset[str] | None:
-    """Return the node that a volume is tied to which one node at a time can use."""
+    """Return the node to which a ReadWriteOnce volume is tied, None when it is not.
+
+    That is the node selected for provisioning, else the node of a pod that uses the claim.
+    """
     selected = (claim["metadata"].get("annotations") or {}).get(SELECTED_NODE)
     if selected:
         return frozenset({selected})
@@ -103,8 +105,7 @@ def _matches(node: Object, term: Object) -> bool:
 
 
 def _meets(value: str | None, expression: Object) -> bool:
-    """Tell whether a label meets one requirement; what is not understood is left to the
-    scheduler."""
+    """Tell whether a label meets one requirement; an unknown operator counts as met."""
     values = expression.get("values") or ()
     is_met: bool = {
         "In": value in values,

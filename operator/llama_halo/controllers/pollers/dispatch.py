@@ -9,7 +9,7 @@ from llama_halo.kube.resources import CLAIM, CONFIG_MAP
 
 
 async def poll(state: OperatorState, key: Key) -> float | None:
-    """Look at one of them; return after how many seconds to look again."""
+    """Poll one object; return the seconds until the next poll, None to stop."""
     if key.kind == CLAIM.kind:
         return await claims.poll(state, key)
     if key.kind == CONFIG_MAP.kind:

@@ -1,4 +1,4 @@
-"""How far downloads are: asked of the Jobs' pods, every few seconds while they run."""
+"""Polls the progress of downloads from the Jobs' pods, every few seconds while they run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FIELDS = ("bytes", "totalBytes", "bytesPerSecond", "remainingSeconds")
 
 
 def watch_download(state: OperatorState, obj: Object) -> None:
-    """Ask a pod that fetches how far it is, in a moment."""
+    """Queue a poll of a pod that fetches; drop the progress of one that does not."""
     if obj["kind"] != POD.kind:
         return
     if fetches(obj):
@@ -27,7 +27,7 @@ def watch_download(state: OperatorState, obj: Object) -> None:
 
 
 def fetches(pod: Object) -> bool:
-    """Tell whether a pod is one that fetches, and runs."""
+    """Tell whether a pod belongs to a fetch Job and a container of it runs."""
     metadata, status = pod["metadata"], pod.get("status", {})
     return (
         (metadata.get("labels") or {}).get(labels.WORK) == FETCH
@@ -40,7 +40,7 @@ def fetches(pod: Object) -> bool:
 
 
 async def poll(state: OperatorState, key: Key) -> float | None:
-    """Ask one pod; its model is reconciled when it got further."""
+    """Read one pod's progress; enqueue its model when the progress changed."""
     pod = state.cache.get(key)
     if pod is None or not fetches(pod):
         state.pollers.downloads.pop(key, None)
@@ -57,7 +57,10 @@ async def poll(state: OperatorState, key: Key) -> float | None:
 
 
 def _progress(answer: Any) -> dict[str, int] | None:
-    """Return a pod's answer as far as it is one: whole numbers that can be."""
+    """Return the valid numbers of a pod's answer, None without `bytes` and `totalBytes`.
+
+    Valid is a whole number from 0 to 2^53 - 1.
+    """
     if not isinstance(answer, dict):
         return None
     progress = {

@@ -1,8 +1,7 @@
-"""Pods whose creation hangs, and Jobs that get none: why is only in their Events, so those are
-read, and only then.
+"""Reads the Events of pods stuck in creation and of Jobs without a pod: only they have the cause.
 
-Polled on the pollers' queue, which has its own workers and a short timeout: what cannot be reached
-must never slow a reconcile.
+The polls run on the pollers' queue, which has its own workers and a short timeout, so that a
+request without an answer never slows a reconcile.
 """
 
 from __future__ import annotations
@@ -20,13 +19,13 @@ POLL_SECONDS = 30
 
 
 def watch_creation(state: OperatorState, obj: Object) -> None:
-    """Have a look at the Events of a pod or Job in a while, should it still hang then."""
+    """Queue a poll of a pod in creation, or of a Job without a pod."""
     if _hangs(state, obj):
         state.pollers.queue.add(key_of(obj), after_seconds=FIRST_POLL_SECONDS)
 
 
 async def poll(state: OperatorState, key: Key) -> float | None:
-    """Read the Events of what hangs; its owner is reconciled when they say something new."""
+    """Read the Events of a stuck pod or Job; enqueue its owner when the newest warning changed."""
     obj = state.cache.get(key)
     if obj is None or not _hangs(state, obj):
         state.pollers.creation_warnings.pop(key, None)
@@ -51,7 +50,11 @@ def _hangs(state: OperatorState, obj: Object) -> bool:
 
 
 def newest_warning(events: Sequence[Object]) -> str:
-    """Return what the newest Event says if it warns; a newer step, like Pulling, got past it."""
+    """Return reason and note of the newest Event if it is a warning, else an empty text.
+
+    A newer Event of another type, such as Pulling, means that the pod got past the warning. The
+    scheduler's Events do not count.
+    """
 
     def at(event: Object) -> str:
         series = event.get("series") or {}

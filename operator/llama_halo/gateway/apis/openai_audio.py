@@ -19,9 +19,9 @@ def checked(parts: Sequence[FormField]) -> str:
     that asks for a stream."""
     texts = {part.name: part.data for part in parts if part.filename is None}
     if not any(part.name == "file" for part in parts):
-        raise Failure(400, "file: a recording is required")
+        raise Failure(400, "file: an audio file is required")
     if texts.get("stream", b"false").lower() not in (b"false", b"0", b""):
-        raise Failure(400, "stream: what is said in a recording is answered in one piece")
+        raise Failure(400, "stream: streaming is not supported: omit stream, or set it to false")
     model = texts.get("model", b"").decode(errors="replace")
     if not model:
         raise Failure(400, "model: a model name is required")

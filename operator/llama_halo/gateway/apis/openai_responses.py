@@ -24,8 +24,8 @@ def validate(body: Any) -> Json:
     if request.get("previous_response_id"):
         raise Failure(
             400,
-            "previous_response_id: no responses are kept here: send the whole conversation as input"
-            " (store: false)",
+            "previous_response_id: the router stores no responses: send the whole conversation as"
+            " input (store: false)",
         )
     items = request.get("input")
     if not isinstance(items, (str, list)) or not items:

@@ -19,7 +19,7 @@ def checked_model(body: Any) -> Json:
     if not isinstance(body.get("model"), str) or not body["model"]:
         raise Failure(400, "model: a model name is required")
     if len(body["model"]) > MOST_NAME_LETTERS:
-        raise Failure(400, f"model: a model name has at most {MOST_NAME_LETTERS} letters")
+        raise Failure(400, f"model: a model name has at most {MOST_NAME_LETTERS} characters")
     if not isinstance(body.get("stream", False), bool | None):
         raise Failure(400, "stream: true or false is required")
     return body

@@ -1,1 +1,1 @@
-"""From a request and its targets to the answer: queue, holding, connections, streams."""
+"""Sends a request to one of its targets: admission queue, holding, connections, streams."""

@@ -1,4 +1,4 @@
-"""Sends a stream to a client: as it comes, with heartbeats, and with errors in its own words."""
+"""Sends a stream to a client, with heartbeats, and with errors in the client's API format."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from llama_halo.gateway.routing.table import Target
 log = logging.getLogger(__name__)
 
 COMMIT_SECONDS = 10.0
-"""For so long an error still gets its own HTTP status."""
+"""Longest silence before a heartbeat starts the response; earlier errors get an HTTP status."""
 STALLED_SECONDS, LEAST_WAIT_SECONDS = 120.0, 0.05
 MOST_UNREAD_BYTES = 2**16
-"""Of a client that reads slowly: more is not asked of the server before it has read."""
+"""Buffered bytes of a slow client; above it the fast path leaves events to the slow path."""
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 Opened = AbstractAsyncContextManager[tuple[Target, Events]]
 
 
 async def send(client: ClientStream, opened: Opened, fast_path: FastPath) -> web.StreamResponse:
-    """Send a stream as it comes.
+    """Send the events to the client as they arrive.
 
-    Until the first event, an error still has its own HTTP status, unless that takes long: then the
-    client is told that it is not forgotten, and an error comes in the stream.
+    An error before the first event gets its own HTTP status: it is raised. Once an event or a
+    heartbeat has started the response, an error is sent in the stream.
     """
     record, chunks = client.record, _chunks(opened, client.exchange, client.record)
     at_once = client.write_at_once if client.is_chunked else None
@@ -44,7 +44,7 @@ async def send(client: ClientStream, opened: Opened, fast_path: FastPath) -> web
             await client.write(chunk)
             fast_path.write = at_once
         if record.first_byte_seconds is None:
-            raise Failure(502, "the model's server ended without an answer")
+            raise Failure(502, "the model's server closed the stream without an answer")
     except Failure as failure:
         record.failure = failure
         if client.response is None:
@@ -58,13 +58,13 @@ async def send(client: ClientStream, opened: Opened, fast_path: FastPath) -> web
     finally:
         client.end()
         await chunks.aclose()
-    assert client.response is not None  # noqa: S101  (something was written)
+    assert client.response is not None  # noqa: S101  (a chunk was written)
     await client.response.write_eof()
     return client.response
 
 
 class ClientStream:
-    """The way to one client: begun with the first bytes, and never silent for long."""
+    """The response to one client: the first bytes start it, heartbeats keep it alive."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class ClientStream:
         return self._request.version >= HttpVersion11
 
     def write_at_once(self, data: bytes) -> bool:
-        """Write what is in chunks already, unless that would have to wait."""
+        """Write data that is already chunked; returns False if the write would have to wait."""
         transport = self._request.transport
         if self._writing or transport is None or transport.is_closing():
             return False
@@ -100,7 +100,7 @@ class ClientStream:
         return True
 
     async def write(self, data: bytes) -> None:
-        """Write; a client that takes nothing for long is taken for gone."""
+        """Write to the client; starts the response if needed. `watch` ends a write that stalls."""
         response = self.response or await self._begin()
         self._written_at = time.monotonic()
         self._writing = True
@@ -114,12 +114,14 @@ class ClientStream:
             self._pinging.cancel()
 
     def watch(self) -> None:
-        """Break a silence, from now on; one that the client makes ends the request. A timer costs
-        less than a task, and thousands of streams have one each."""
+        """Send heartbeats from now on while the stream is silent, and end a write that stalls.
+
+        It is a timer because a timer costs less than a task, and thousands of streams have one.
+        """
         quiet = time.monotonic() - self._written_at
         if self._writing and quiet > STALLED_SECONDS and self._sender:
             if self._request.transport:
-                self._request.transport.abort()  # what it did not take is dropped, too
+                self._request.transport.abort()  # this also drops the unread data
             self._sender.cancel()
             return
         if not self._writing and quiet >= self._patience_seconds:
@@ -130,7 +132,7 @@ class ClientStream:
 
     @property
     def _patience_seconds(self) -> float:
-        """After which a client hears that it is not forgotten."""
+        """Silence after which the client gets a heartbeat."""
         if not self._ping_seconds:
             return math.inf
         return self._ping_seconds if self.response else min(self._ping_seconds, COMMIT_SECONDS)
@@ -152,8 +154,10 @@ class ClientStream:
 
 
 def next_look_seconds(quiet: float, patience: float, *, writing: bool) -> float:
-    """Return when to look at a stream again that was quiet for so long: a write that is stuck ends
-    the request some time, and a silence is broken after so much patience."""
+    """Return the delay until `watch` checks a stream again.
+
+    `quiet` is the silence so far, `patience` the silence before a heartbeat.
+    """
     stalled = STALLED_SECONDS - (quiet if writing else 0.0)
     return max(min(stalled, patience - (0.0 if writing else quiet)), LEAST_WAIT_SECONDS)
 
@@ -161,7 +165,7 @@ def next_look_seconds(quiet: float, patience: float, *, writing: bool) -> float:
 async def _chunks(
     opened: Opened, exchange: ApiExchange, record: RequestRecord
 ) -> AsyncGenerator[bytes, None]:
-    """Yield what the client gets. All that goes wrong is a `Failure`: the status may be sent."""
+    """Yield the bytes for the client; errors become `Failure`, for the status may be sent."""
     try:
         async with opened as (record.target, events):
             try:

@@ -1,7 +1,7 @@
-"""API keys of providers: one file each in a folder, which their Secrets are mounted at.
+"""API keys of providers, one file each, in a folder where their Secrets are mounted.
 
-They are read for each request, so a key is changed without a restart; they are never written
-anywhere.
+The gateway reads the key for each request, so a key can be replaced without a restart. Keys are
+never logged.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ _MOST_BYTES = 16384
 
 
 class Credentials:
-    """The keys of a folder."""
+    """The providers' keys in a folder."""
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
 
     def key_of(self, provider: Provider) -> str:
-        """Return a provider's key, empty when it needs none; raises `Failure` when it is not
-        there."""
+        """Return a provider's key, empty if it needs none; raises `Failure` (502) if the key
+        cannot be read."""
         if not provider.has_key:
             return ""
         try:

@@ -1,7 +1,8 @@
-"""Sends a request to its model when that answers: holds it while the model comes up.
+"""Sends a request to its model, and holds it while the model comes up.
 
-A request whose model goes away before the first byte of an answer is held again. A model on demand
-is told first that it is wanted (`leases`).
+If the model goes away before the first event of the answer, the dispatcher holds the request again.
+For an on-demand model, it first writes on the model's Lease that there is a request
+(`models.leases`).
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ POLL_SECONDS = 1.0
 AGAIN_SECONDS = 0.2
 NOW_SECONDS = 1.0
 MOST_LOST = 1
-"""Times that a server goes away with a request before that is thought to be the request's doing."""
+"""Lost connections after which a request is still retried; one more is blamed on the request."""
 
 
 class RequestDispatcher:
-    """The way to all models."""
+    """Sends requests to the models of the cluster and of the providers."""
 
     def __init__(
         self,
@@ -62,10 +63,9 @@ class RequestDispatcher:
         *,
         session: str,
     ) -> AsyncIterator[tuple[Target, AsyncIterator[SseEvent]]]:
-        """Yield which of the targets answers, and the events of its answer, the first of which has
-        come.
+        """Yield the target that answers, and its events, once the first one has arrived.
 
-        Raises `Failure` when none of them comes up in time, or one refuses the request.
+        Raises `Failure` when no target comes up in time, or when one refuses the request.
         """
         retry = _RetryState(time.monotonic() + self._config.hold_seconds)
         async with AsyncExitStack() as stack:
@@ -83,7 +83,7 @@ class RequestDispatcher:
     async def ask(
         self, targets: Sequence[Target], upstream_request: UpstreamRequest, *, session: str
     ) -> tuple[Target, Answer]:
-        """Return which of the targets answers, and its answer, which is not streamed."""
+        """Return the target that answers and its whole answer; raises `Failure` like `stream`."""
         retry = _RetryState(time.monotonic() + self._config.hold_seconds)
         for target in targets:
             retry.has_others = target is not targets[-1]
@@ -92,13 +92,15 @@ class RequestDispatcher:
             except Failure as failure:
                 if not (failure.allows_fallback and retry.has_others):
                     raise
-        raise AssertionError  # there is a last target
+        raise AssertionError  # unreachable: the last target returns or raises
 
     async def ask_now(
         self, model: Model, upstream_request: UpstreamRequest
     ) -> dict[str, Any] | None:
-        """Return an answer that costs nothing, None when the model does not give it now: it is
-        neither woken nor waited for."""
+        """Return a model's answer if it comes within `NOW_SECONDS`, else None.
+
+        A model is not loaded for it, and a provider is not asked.
+        """
         if not model.available or model.provider:
             return None
         with suppress(Failure, TimeoutError):
@@ -164,7 +166,8 @@ class RequestDispatcher:
     def _encoded(
         self, model: Model, upstream_request: UpstreamRequest, retry: _RetryState
     ) -> EncodedRequest:
-        """Encode a request for a model: once, unless a provider's key may have changed."""
+        """Return the encoded request, cached per model; a provider's is encoded anew, because its
+        key may have changed."""
         if model.provider or retry.encoded is None or retry.encoded_for != model.name:
             retry.encoded = self._upstream.encode(model, upstream_request)
             retry.encoded_for = model.name
@@ -172,11 +175,14 @@ class RequestDispatcher:
 
     @asynccontextmanager
     async def _arrived(self, target: Target, session: str) -> AsyncIterator[None]:
-        """Count a request for as long as it is held or runs."""
+        """Count a request in the queue and on the Lease for as long as it is held or runs.
+
+        Raises `Failure` if the model does not exist, or if its queue is full.
+        """
         model = self._registry.models.get(target.model_key)
         if model is None:
             raise loading(
-                f"model {target.name}: there is no LlamaModel {target.model_key} in namespace"
+                f"model {target.name}: LlamaModel {target.model_key} does not exist in namespace"
                 f" {self._config.namespace} (yet)"
             )
         with self._admission.admit(model, session):
@@ -186,7 +192,7 @@ class RequestDispatcher:
     def _slot(
         self, model: Model, session: str, deadline: float
     ) -> AbstractAsyncContextManager[tuple[Model, str] | None]:
-        """Return the way to a slot of a model for as long as that can be sent to."""
+        """Return a context that waits for a slot of the model, while requests may be sent to it."""
 
         def current_model() -> Model | None:
             now = self._registry.models.get(model.name)
@@ -195,7 +201,8 @@ class RequestDispatcher:
         return self._admission.slot(current_model, session, deadline=deadline)
 
     async def _answering(self, target: Target, deadline: float) -> Model:
-        """Return a model once it answers and may be sent to."""
+        """Return the model once requests may be sent to it; raises `Failure` at the deadline, and
+        at once for a model that is not coming up."""
         while True:
             model = self._registry.models.get(target.model_key)
             if model is None:
@@ -205,22 +212,21 @@ class RequestDispatcher:
                 return model
             passes = model.available or comes_up(model)
             if not passes or time.monotonic() > deadline:
-                raise loading(f"model {target.name} does not answer now: {model.state}")
+                raise loading(f"model {target.name} is not available now: {model.state}")
             with self._held_gauge.track_inprogress():
                 await self._registry.wait_for_change(model.name, within_seconds=POLL_SECONDS)
 
     def _goes_on(self, failure: Failure, model: Model, retry: _RetryState) -> bool:
-        """Tell whether a request is sent again after a failure, to the same model."""
+        """Tell whether to retry a request on the same model; raises `Failure` when a lost
+        connection is blamed on the request."""
         now = self._registry.models.get(model.name, model)
         if failure.code == LOST:
             retry.lost += 1
             if retry.lost > MOST_LOST:
-                message = (
-                    f"{failure.message}, and another one before: the request may be the reason"
-                )
+                message = f"{failure.message}, for the second time: the request may be the reason"
                 raise Failure(502, message)
-        # One that loads again says so itself, before the operator has seen it; and one whose server
-        # is gone still answers, as far as anybody knows.
+        # A server that loads again answers 503 before the operator notices. A model whose server is
+        # gone counts as available until the operator notices.
         passes = (
             failure.code == LOADING
             or (failure.code == LOST and (len(now.serving) > 1 or not retry.has_others))
@@ -232,25 +238,27 @@ class RequestDispatcher:
 
 @dataclass
 class _RetryState:
-    """How long a request is sent again, and how often a server has gone away with it."""
+    """A request's deadline, its lost connections, and its encoded form."""
 
     deadline: float
     lost: int = 0
     has_others: bool = False
-    """There are models that answer in place of this one."""
+    """Whether fallback targets are left."""
     encoded: EncodedRequest | None = None
     encoded_for: str = ""
-    """The model that it was encoded for."""
+    """Name of the model that `encoded` is for."""
 
 
 def _may_be_asked(model: Model) -> bool:
-    """Tell whether a model has a server: one that has just been started is asked before anybody
-    calls it ready, for what it answers meanwhile is that it loads."""
+    """Tell whether a model has a server to send to: an available one, or one that is starting.
+
+    A starting server answers 503 until it has loaded the model.
+    """
     return model.available or (comes_up(model) and bool(model.starting))
 
 
 async def _chained(first: SseEvent, rest: AsyncIterator[SseEvent]) -> AsyncIterator[SseEvent]:
     yield first
-    del first  # with all that was read of it, for as long as the stream lasts
+    del first  # free its parsed data: the stream may last long
     async for event in rest:
         yield event

@@ -1,6 +1,6 @@
-"""What a server is sent, by the protocol that it speaks: llama-server's own, or a provider's; pure.
+"""Encodes a request in its server's protocol: llama-server's own, or a provider's.
 
-Everything that is not a provider's own API goes to it by way of Chat Completions.
+A request of another API than the provider's is converted by way of Chat Completions.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Bytes = AsyncIterable[bytes]
 Events = AsyncIterator[SseEvent]
 _OPENAIS_OWN = "//api.openai.com"
 ANTHROPIC_VERSION = "2023-06-01"
-# What only llama-server knows; others refuse a request for a name that they do not know.
+# Fields that only llama-server knows: other servers refuse requests with unknown fields.
 _OURS = frozenset(
     {
         *("chat_template_kwargs", "cache_prompt", "id_slot", "n_keep", "thinking_budget_tokens"),
@@ -46,7 +46,7 @@ _OURS = frozenset(
 
 @dataclass(frozen=True)
 class EncodedRequest:
-    """A request as it is sent, and how its stream is read as llama-server's."""
+    """A request as it is sent, and the reader that turns its answer into llama-server's events."""
 
     path: str
     body: Json = field(default_factory=dict)
@@ -56,14 +56,14 @@ class EncodedRequest:
 
     @cached_property
     def json(self) -> bytes:
-        """The body's JSON: encoded once, however often it is sent."""
+        """The body's JSON, encoded once for all retries."""
         return dumps(self.body)
 
 
 def encode_request(model: Model, upstream_request: UpstreamRequest, key: str) -> EncodedRequest:
-    """Return what a model's server is sent; `key` is the provider's API key, if it has one.
+    """Return the request for a model's server; `key` is the provider's API key, if it has one.
 
-    Raises `Failure` for what the provider's protocol has no words for.
+    Raises `Failure` (400) for a request that the provider's protocol cannot express.
     """
     if model.provider is None and upstream_request.form and model.mode == TRANSCRIPTION:
         return EncodedRequest(
@@ -78,7 +78,7 @@ def encode_request(model: Model, upstream_request: UpstreamRequest, key: str) ->
 def _in_its_own_words(
     provider: Provider, name: str, upstream_request: UpstreamRequest, key: str
 ) -> EncodedRequest | None:
-    """Return a request that needs no translation, None when it does."""
+    """Return the request in the provider's own API, None if it has to be converted."""
     path, client_body = (
         upstream_request.path,
         {**upstream_request.client_body, "model": name, "stream": True},
@@ -99,7 +99,7 @@ def _in_its_own_words(
         fields = {name: value for name, value in body.items() if name not in _OURS}
         return EncodedRequest(path.removeprefix("/v1"), fields, headers=_bearer(key))
     if provider.protocol == "Ollama" and path == EMBEDDINGS_PATH:
-        return EncodedRequest(path, body, headers=_bearer(key))  # it serves OpenAI's, too
+        return EncodedRequest(path, body, headers=_bearer(key))  # Ollama has OpenAI's route, too
     return None
 
 
@@ -117,7 +117,7 @@ def _as_a_chat(
         if _OPENAIS_OWN in provider.base_url and "max_tokens" in fields:
             fields["max_completion_tokens"] = fields.pop(
                 "max_tokens"
-            )  # its newer models ask for it
+            )  # OpenAI's newer models require this name
         return EncodedRequest(
             "/chat/completions",
             {**fields, "stream": True, "stream_options": {"include_usage": True}},
@@ -142,7 +142,7 @@ def _as_a_chat(
 def _chat_of(
     upstream_request: UpstreamRequest, provider: Provider
 ) -> tuple[Json, Callable[[Events], Events]]:
-    """Return a request as a chat, and how the chat's events become those that it expects."""
+    """Return a request as a chat, and the converter of the chat's events for the client's API."""
     if upstream_request.path == CHAT:
         return upstream_request.body, _same
     if upstream_request.path == MESSAGES:
@@ -156,7 +156,7 @@ def _chat_of(
     raise Failure(
         400,
         f"provider {provider.name} speaks the {provider.protocol} API, which has no"
-        f" {upstream_request.path}: ask a model of the cluster, or for a chat",
+        f" {upstream_request.path}: use a model of the cluster, or a chat API",
     )
 
 

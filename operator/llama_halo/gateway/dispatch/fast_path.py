@@ -19,28 +19,27 @@ from llama_halo.gateway.http.sse import END
 
 MOST_AT_ONCE_BYTES = 2**14
 _SIZE = re.compile(rb"([0-9a-fA-F]{1,6})\r\n")
-"""Nothing before it, not even the end of a line: the parser would wait for that."""
+"""A chunk must start with its size: a line end before it is one that the parser waits for."""
 Passthrough = Callable[[bytes], bytes | None]
-"""Returns what a client gets of an event (its bytes, the empty line included), None where that
-takes more than the event itself to say."""
+"""Converts one event, including its empty line, for the client; None if it depends on others."""
 
 
 class FastPath:
-    """The short way of one stream, from when both its ends are there."""
+    """The fast path of one stream, from when both connections are open."""
 
     __slots__ = ("_passthrough", "heard_at", "is_idle", "write")
 
     def __init__(self, passthrough: Passthrough) -> None:
         self._passthrough = passthrough
         self.write: Callable[[bytes], bool] | None = None
-        """Writes to the client at once, or tells that it cannot; there once the head is sent."""
+        """Writes to the client, or returns False if it would wait; set once the response starts."""
         self.is_idle = False
-        """Whether the reader waits, and has passed on all that came, whole events."""
+        """Whether the reader waits for data, and everything before was complete events."""
         self.heard_at = 0.0
-        """When something came this way last, by the loop's clock."""
+        """Time of the last forwarded data, by the loop's clock."""
 
     def open(self, response: aiohttp.ClientResponse) -> None:
-        """Listen to the connection of an answer that has begun, until another answer does."""
+        """Intercept the connection of a chunked response, until the next response replaces this."""
         connection = response.connection
         if connection is None or response.headers.get("Transfer-Encoding") != "chunked":
             return
@@ -48,11 +47,11 @@ class FastPath:
             connection.transport.set_protocol(_PassthroughProtocol(self, connection.protocol))
 
     def close(self) -> None:
-        """Send nothing any more."""
+        """Stop forwarding."""
         self.is_idle, self.write = False, None
 
     def forward(self, data: bytes) -> bool:
-        """Send what a server sent on its way; false where that is to go the usual one."""
+        """Forward the server's data to the client; returns False if it must take the slow path."""
         if not self.is_idle or self.write is None:
             return False
         sent = _passed(data, self._passthrough)
@@ -63,7 +62,7 @@ class FastPath:
 
 
 class _PassthroughProtocol(asyncio.Protocol):
-    """Stands between a connection and the parser of its answers."""
+    """Receives a connection's data before aiohttp's parser of responses."""
 
     __slots__ = ("_fast_path", "_parser")
 
@@ -89,8 +88,10 @@ class _PassthroughProtocol(asyncio.Protocol):
 
 
 def _passed(data: bytes, passthrough: Passthrough) -> bytes | None:
-    """Return what a client gets of some chunks (as HTTP/1.1 has them), each of which is one event;
-    None when they are anything else, or more than is sent in one breath."""
+    """Return the client's bytes for HTTP/1.1 chunks that hold one event each.
+
+    Returns None for any other data, and for more than `MOST_AT_ONCE_BYTES`.
+    """
     if len(data) > MOST_AT_ONCE_BYTES:
         return None
     chunks, at = [], 0

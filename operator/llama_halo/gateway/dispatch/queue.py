@@ -1,8 +1,8 @@
-"""How many requests are at a model's servers at once, and who is next.
+"""Limits the requests at a model's servers, and decides which request is next.
 
-llama-server queues without limit and without order. Here each server gets as many as it has slots;
-the others wait in a bounded queue in which sessions take turns, so that one that asks for much does
-not shut out the others.
+llama-server queues without limit and without fairness. Here each server gets as many requests as it
+has slots. The others wait in a bounded queue, in which sessions take turns: a busy session does not
+starve the others.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from llama_halo.gateway.http.errors import QUEUE_FULL, Failure
 from llama_halo.gateway.models.model import Model, servers
 
 MOST_WAITING = 64
-"""Requests for one model, for its slots and for the model itself."""
+"""Waiting requests of one model: for a slot, or for the model to come up."""
 MOST_OF_ONE = 16
-"""Of them, of one session: it does not fill the queue for the others."""
+"""Requests that one session may have above the model's capacity."""
 FULL_RETRY_SECONDS = 5
 POLL_SECONDS = 1.0
 SlotFuture = asyncio.Future[str]
 ModelLookup = Callable[[], Model | None]
-"""Returns the model as it is now, None when it cannot be sent to."""
+"""Returns the current model, None when no request can be sent to it."""
 
 
 @dataclass
 class _ModelQueue:
-    """One model's: who has arrived, who is at which of its servers, and who waits, by session."""
+    """One model's requests: arrived, in flight by server, and waiting by session."""
 
     limit: int = 1
     servers: Sequence[str] = ()
     arrived: int = 0
     sessions: Counter[str] = field(default_factory=Counter)
-    """How many of each have arrived."""
+    """Arrived requests by session."""
     in_flight: Counter[str] = field(default_factory=Counter)
     waiting: OrderedDict[str, deque[SlotFuture]] = field(default_factory=OrderedDict)
 
@@ -49,16 +49,16 @@ class _ModelQueue:
         return self.in_flight.total()
 
     def refresh_capacity(self, model: Model | None) -> None:
-        """Be as wide as the model's servers are now."""
+        """Take over the slots and servers that the model has now."""
         if model is not None:
             self.limit, self.servers = model.parallel, servers(model, "")
 
     def first_free(self, preferred: Sequence[str]) -> str | None:
-        """Return the first of some servers that has a slot left, None when none has."""
+        """Return the first server with a free slot, None when there is none."""
         return next((server for server in preferred if self.in_flight[server] < self.limit), None)
 
     def dispatch(self) -> None:
-        """Let in who is next, as many as there is room for."""
+        """Give the free slots to waiting requests; sessions take turns."""
         while self.waiting and (server := self.first_free(self.servers)) is not None:
             session, session_queue = next(iter(self.waiting.items()))
             turn = session_queue.popleft()
@@ -71,16 +71,16 @@ class _ModelQueue:
                 turn.set_result(server)
 
     def release(self, server: str) -> None:
-        """Take back a slot, and give it on."""
+        """Free a slot, and give it to the next request."""
         self.in_flight[server] -= 1
         if not self.in_flight[server]:
             del self.in_flight[server]
         self.dispatch()
 
     def withdraw(self, session: str, turn: SlotFuture) -> None:
-        """Take back a turn that is no longer wanted."""
+        """Remove a request from the queue, and free the slot that it may just have got."""
         if turn.done() and not turn.cancelled():
-            self.release(turn.result())  # it had just been let in
+            self.release(turn.result())  # it had just got a slot
         session_queue = self.waiting.get(session)
         if session_queue and turn in session_queue:
             session_queue.remove(turn)
@@ -89,15 +89,15 @@ class _ModelQueue:
 
 
 class AdmissionQueue:
-    """The queues of all models, and of all providers."""
+    """One queue for each model and each provider."""
 
     def __init__(self) -> None:
         self._queues: dict[str, _ModelQueue] = {}
 
     @contextmanager
     def admit(self, model: Model, session: str) -> Iterator[None]:
-        """Count a request from its arrival on; raises `Failure` when too many wait already, of all
-        or of this session."""
+        """Count a request while it waits and runs; raises `Failure` (429) when too many wait, in
+        total or of its session."""
         queue = self._queue(model)
         if queue.arrived - queue.in_flight_total >= MOST_WAITING:
             raise _full(model, queue)
@@ -119,11 +119,11 @@ class AdmissionQueue:
     async def slot(
         self, lookup: ModelLookup, session: str, *, deadline: float
     ) -> AsyncIterator[tuple[Model, str] | None]:
-        """Wait for a turn; yield the model as it is then, and the URL of the server that has a slot
-        for it. A session goes to the same one for as long as that has room.
+        """Wait for a slot; yield the current model and the URL of the server that has the slot.
 
-        Yields None when the model can no longer be sent to; raises `Failure` when the time is over,
-        by the monotonic clock.
+        A session gets the same server as long as that has a free slot. Yields None when no request
+        can be sent to the model any more. Raises `Failure` (429) at the deadline, a time of the
+        monotonic clock.
         """
         model, server = lookup(), None
         if model is not None:
@@ -146,7 +146,7 @@ class AdmissionQueue:
     async def _turn(
         self, queue: _ModelQueue, lookup: ModelLookup, session: str, deadline: float
     ) -> str | None:
-        """Wait in line for a server; None when the model can no longer be sent to."""
+        """Wait in the queue for a server; None when no request can be sent to the model."""
         turn: SlotFuture = asyncio.get_running_loop().create_future()
         queue.waiting.setdefault(session, deque()).append(turn)
         queue.dispatch()
@@ -173,12 +173,12 @@ class AdmissionQueue:
         return max(queue.arrived - queue.in_flight_total, 0) if queue else 0
 
     def in_flight(self, model: Model) -> int:
-        """Return how many requests a model works on."""
+        """Return how many requests a model's servers work on."""
         queue = self._queues.get(model.concurrency_key)
         return queue.in_flight_total if queue else 0
 
     def _queue(self, model: Model) -> _ModelQueue:
-        """Return a model's queue."""
+        """Return a model's queue, with its current capacity."""
         queue = self._queues.setdefault(model.concurrency_key, _ModelQueue())
         queue.refresh_capacity(model)
         queue.dispatch()

@@ -1,4 +1,4 @@
-"""Requests to models' servers: connection, time limits, and their errors as `Failure`."""
+"""Sends requests to models' servers: connections and timeouts; errors become `Failure`."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ from llama_halo.gateway.models.model import Model, urls
 CONNECT_SECONDS = 2
 REFUSED_PATIENCE_SECONDS = 3
 REFUSED_PAUSE_SECONDS = 0.1
-# Before the first token llama-server sends nothing, and a long prompt takes minutes.
+# llama-server sends nothing before the first token, and a long prompt takes minutes.
 FIRST_BYTE_SECONDS = 1800
-# llama-server closes idle connections after 5 s; one that is used just then is lost.
+# llama-server closes idle connections after 5 s; a request sent at that moment is lost.
 KEEP_ALIVE_SECONDS = 3
 PIECE_BYTES = 4096
 CLOSED_SECONDS = 0.25
-"""In which it shows that a server had closed a kept connection: what takes longer was read."""
+"""A reused connection fails within this time if the server had closed it before the request."""
 ERROR_SECONDS = 10
 MOST_ERROR_BYTES = 2**16
 MOST_RETRY_SECONDS = 300
@@ -56,13 +56,13 @@ _KEEP_ALIVE = (
 
 @dataclass(frozen=True)
 class Answer:
-    """What a server answered at once."""
+    """A complete answer of a server."""
 
     content_type: str
     data: bytes
 
     def value(self) -> dict[str, Any]:
-        """Return the object that it is."""
+        """Return the answer's JSON object; raises `Failure` (502) if it is not one."""
         try:
             value = loads(self.data)
         except (ValueError, RecursionError) as error:
@@ -73,7 +73,7 @@ class Answer:
 
 
 class Upstream:
-    """One connection pool to all servers of models."""
+    """The connection pool to all models' servers."""
 
     def __init__(self, credentials: Credentials, silence_seconds: float) -> None:
         self._credentials = credentials
@@ -94,10 +94,10 @@ class Upstream:
     async def stream(
         self, model: Model, server: str, sent: EncodedRequest, fast_path: FastPath
     ) -> AsyncIterator[AsyncIterator[SseEvent]]:
-        """Post a request that asks for a stream and yield its events, as llama-server has them, but
-        for those that go by the fast path.
+        """Post a streaming request; yield its events in llama-server's format.
 
-        Leaving the context early closes the connection, by which llama-server frees the slot.
+        Events that take the fast path are not among them. Leaving the context early closes the
+        connection, on which llama-server frees the slot.
         """
         response = await self._open(model, server, sent)
         try:
@@ -109,7 +109,7 @@ class Upstream:
             response.close()
 
     async def ask(self, model: Model, server: str, sent: EncodedRequest) -> Answer:
-        """Post a request that is answered at once."""
+        """Post a request, and return its complete answer."""
         response = await self._open(model, server, sent)
         async with response:
             try:
@@ -122,18 +122,19 @@ class Upstream:
             return Answer(response.content_type, data)
 
     def encode(self, model: Model, upstream_request: UpstreamRequest) -> EncodedRequest:
-        """Return a request as a model's server takes it, with the provider's key if it has one."""
+        """Return a request in the protocol of the model's server, with the provider's key."""
         key = self._credentials.key_of(model.provider) if model.provider else ""
         return encode_request(model, upstream_request, key)
 
     async def _open(
         self, model: Model, server: str, sent: EncodedRequest
     ) -> aiohttp.ClientResponse:
-        """Return an answer that is not an error.
+        """Post the request, and return the response if its status is below 300.
 
-        A connection that is refused is tried again for a moment, with every replica in turn: a
-        server that was started needs a moment. What has been sent is not sent again, for it may be
-        what kills the server; but for a kept connection, which the server may close at any time.
+        A refused connection is retried for a few seconds, on every replica in turn: a server that
+        has just started needs a moment. A request that was sent is not sent again, because it may
+        be what crashes the server. The exception is a reused connection, which the server may close
+        at any time.
         """
         deadline = time.monotonic() + REFUSED_PATIENCE_SECONDS
         everywhere = urls(model, server)
@@ -154,10 +155,10 @@ class Upstream:
                 if response.status < 300:
                     return response
                 raise await _failure(model, response)
-        raise AssertionError  # the URLs have no end
+        raise AssertionError  # unreachable: `cycle` is endless
 
     async def _post(self, model: Model, url: str, sent: EncodedRequest) -> aiohttp.ClientResponse:
-        """Post, and once again when the connection was a kept one and is lost at once."""
+        """Post, and retry once if a reused connection is lost at once, but not to a provider."""
         connection, started = _ConnectionUse(), time.monotonic()
         _CONNECTION_USE.set(connection)
         try:
@@ -179,7 +180,7 @@ class Upstream:
                 url,
                 data=payload,
                 headers=headers,
-                allow_redirects=False,  # what serves a model is what the resources name
+                allow_redirects=False,  # only servers that the resources name may answer
                 timeout=aiohttp.ClientTimeout(
                     total=None, sock_connect=CONNECT_SECONDS, sock_read=None
                 ),
@@ -188,18 +189,20 @@ class Upstream:
 
 @dataclass
 class _ConnectionUse:
-    """How a request got to its server."""
+    """The connection that a request used."""
 
     was_kept: bool = True
-    """By a connection that had been used before: no socket was made for it."""
+    """Whether the connection was a reused one: no socket was opened for the request."""
 
 
 _CONNECTION_USE: ContextVar[_ConnectionUse] = ContextVar("connection_use")
 
 
 def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
-    """Return a socket that notices within half a minute that its other end is gone: a node that
-    loses its power says no word, and the answer to a long prompt may take minutes."""
+    """Return a socket that detects within half a minute that its peer is gone.
+
+    A node that loses power sends nothing, and the answer to a long prompt may take minutes.
+    """
     _CONNECTION_USE.get().was_kept = False
     family, kind, protocol, _, _ = address
     connection = socket.socket(family=family, type=kind, proto=protocol)
@@ -213,8 +216,11 @@ def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
 async def _chunks(
     response: aiohttp.ClientResponse, silence_seconds: float, fast_path: FastPath
 ) -> AsyncIterator[bytes]:
-    """Yield bytes as they come; a connection that breaks ends the stream, and who reads it sees
-    that the last event is missing. Raises `Failure` for one that falls silent."""
+    """Yield the answer's bytes as they arrive.
+
+    A broken connection ends the stream; its reader notices that the last event is missing. Raises
+    `Failure` (504) after `silence_seconds` without data.
+    """
     loop = asyncio.get_running_loop()
     heard_at, silent, chunk = loop.time(), False, b""
     silence_timer: asyncio.TimerHandle
@@ -238,9 +244,9 @@ async def _chunks(
                 break
             for start in range(0, len(chunk), PIECE_BYTES):
                 if start:
-                    await asyncio.sleep(0)  # a burst of thousands of events is not all at once
+                    await asyncio.sleep(0)  # let other tasks run in a burst of events
                 yield chunk[start : start + PIECE_BYTES]
-                heard_at = loop.time()  # a client that reads slowly is no silence of the server's
+                heard_at = loop.time()  # time of a slow client does not count as silence
     except aiohttp.ClientError:
         if silent:
             raise _silent(silence_seconds) from None
@@ -253,7 +259,7 @@ async def _chunks(
 
 
 def _silent(seconds: float) -> Failure:
-    return Failure(504, f"the model's server said nothing for {seconds:g} s")
+    return Failure(504, f"the model's server sent no data for {seconds:g} s")
 
 
 def _payload(sent: EncodedRequest) -> bytes | aiohttp.FormData:
@@ -282,12 +288,12 @@ def _unreachable(model: Model, error: Exception) -> Failure:
     if model.provider is None:
         return unreachable(model.name)
     name = model.provider.name
-    message = f"provider {name} does not take connections ({type(error).__name__})"
+    message = f"provider {name} refuses connections ({type(error).__name__})"
     return Failure(503, message, code=PROVIDER, retry_after_seconds=CONNECT_RETRY_SECONDS)
 
 
 async def _failure(model: Model, response: aiohttp.ClientResponse) -> Failure:
-    """Read an answer that is an error; one that has no end, or breaks off, is one all the same."""
+    """Return the failure of an error response, whose body may be cut off or too long."""
     text = b""
     async with response:
         with suppress(aiohttp.ClientError, TimeoutError):

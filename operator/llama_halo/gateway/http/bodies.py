@@ -91,7 +91,9 @@ async def _parts(request: web.Request, taken: Callable[[int], None]) -> tuple[Fo
         if len(parts) >= MOST_PARTS:
             raise too_large()
         if not isinstance(part, BodyPartReader) or not part.name:
-            raise Failure(400, "each part of the form needs a name, and none has parts itself")
+            raise Failure(
+                400, "each part of the form needs a name, and no part may have parts itself"
+            )
         data = bytearray()
         while chunk := await part.read_chunk(2**16):
             data += chunk
@@ -109,7 +111,7 @@ def _nobody(_: int) -> None:
 
 
 def _too_slow() -> Failure:
-    return Failure(408, f"the request body did not come within {MOST_SECONDS:g} s")
+    return Failure(408, f"the request body did not arrive within {MOST_SECONDS:g} s")
 
 
 def too_large() -> Failure:

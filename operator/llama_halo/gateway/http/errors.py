@@ -185,12 +185,12 @@ def broken(error: Exception) -> Failure:
 
 def ended_early() -> Failure:
     """Return the failure of an answer that ended before it was complete."""
-    return Failure(502, "the model's server ended in the middle of the answer")
+    return Failure(502, "the model's server closed the connection before the answer was complete")
 
 
 def unreadable(error: Exception) -> Failure:
     """Return the failure of an answer that does not have the shape of its API."""
-    return Failure(502, f"the model's server gave no readable answer ({type(error).__name__})")
+    return Failure(502, f"the model's server sent an invalid answer ({type(error).__name__})")
 
 
 def loading(message: str) -> Failure:
@@ -202,7 +202,7 @@ def unreachable(model: str) -> Failure:
     """Return the failure of a server that accepts no connections."""
     return Failure(
         503,
-        f"the server of model {model} does not take connections; it may be restarting",
+        f"the server of model {model} refuses connections; it may be restarting",
         code=UNAVAILABLE,
         retry_after_seconds=CONNECT_RETRY_SECONDS,
     )
@@ -212,6 +212,6 @@ def ending() -> Failure:
     """Return the failure of a request that the gateway aborts when it shuts down."""
     return Failure(
         503,
-        "this pod of the router ends, and the answer was not complete in time: ask again",
+        "this pod of the router is shutting down, and the answer was not complete: retry",
         retry_after_seconds=CONNECT_RETRY_SECONDS,
     )

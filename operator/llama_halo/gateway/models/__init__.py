@@ -1,1 +1,1 @@
-"""What the gateway knows of models, and tells the operator of them."""
+"""The gateway's watch on LlamaModels, and its entries on their Leases."""

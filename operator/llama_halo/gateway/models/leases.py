@@ -1,9 +1,9 @@
-"""Says on models' Leases what this gateway has in flight, and reads their phases.
+"""Writes this gateway's entry on the models' Leases, and reads the Leases' phases.
 
-It says so when a first request comes, and waits for that with a model on demand; every few seconds
-while requests run; and once when none is left. What it said lately need not be said again: the
-operator counts a gateway as busy for longer than that. When the API server cannot be reached,
-requests go on without a word.
+The gateway writes its entry when a first request arrives, every few seconds while requests run, and
+once when none is left. A request for an on-demand model waits for the first write. A recent entry
+is not written again: the operator counts a gateway as busy for longer than that. If the API server
+does not answer, requests proceed without an entry.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from llama_halo.contract.lease import (
 log = logging.getLogger(__name__)
 
 LOADING_SECONDS = 0.5
-"""Between two looks at a model that is not loaded, however many requests wait for it."""
+"""Interval for reading the phase of a model that is not loaded, however many requests wait."""
 QUIET_SECONDS = 1.0
-"""After the last request, before it is said that none is left: an agent's next one comes soon."""
+"""Time from the last request to the entry that none is left: an agent's next one comes soon."""
 TICK_SECONDS = 0.5
 _TIMEOUT = aiohttp.ClientTimeout(total=3)
 _MOST_LETTERS = 63
@@ -43,21 +43,21 @@ Json = dict[str, Any]
 
 @dataclass
 class _Model:
-    """What was said of one model, and what is so."""
+    """One model's requests in flight, and the last entry on its Lease."""
 
     in_flight: int = 0
     empty_since: float = 0.0
     counter: int = 0
     said_in_flight: int = 0
     said_at: float = float("-inf")
-    """When it was tried last."""
+    """Time of the last attempt to write."""
     phase: str | None = ""
-    """As the last reply had it; None when there was no reply."""
+    """Phase in the last reply; None when there was no reply."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Leases:
-    """All models that requests came for."""
+    """The gateway's entries for all models that it had requests for."""
 
     def __init__(
         self,
@@ -90,9 +90,10 @@ class Leases:
             model.empty_since = self._clock()
 
     async def may_send(self, name: str) -> bool:
-        """Tell whether a request may go to a model on demand, saying first that there is one.
+        """Write the entry if it is not recent; tell whether a request may go to an on-demand model.
 
-        True when nobody can be asked: the operator looks at the model's own slots, too.
+        True when the API server does not answer: before an unload, the operator also checks the
+        server's slots.
         """
         model = self._models[name]
         async with model.lock:
@@ -101,7 +102,7 @@ class Leases:
         return model.phase in (None, Phase.LOADED)
 
     async def run(self) -> None:
-        """Say what is so for as long as it is so, for ever; of a first request at once."""
+        """Keep the entries current, for ever; a first request is written at once."""
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(TICK_SECONDS):
@@ -112,7 +113,7 @@ class Leases:
             await asyncio.gather(*(self._repeat(name, model) for name, model in due))
 
     async def close(self) -> None:
-        """Take back what was said, as far as that is possible, and end the connections."""
+        """Remove this gateway's entries as far as possible, and close the connections."""
         names = [name for name, model in self._models.items() if model.counter]
         await asyncio.gather(*(self._take_back(name) for name in names))
         if self._client is not None:
@@ -123,10 +124,10 @@ class Leases:
             await self._patch(name, None)
 
     def _is_known(self, model: _Model) -> bool:
-        """Tell whether nothing new would be said, or heard, by asking again already."""
+        """Tell whether the entry and the phase are recent enough to skip a write."""
         since = self._clock() - model.said_at
         if model.phase is None:
-            return since < WRITE_SECONDS  # nobody answers: not every request waits for that
+            return since < WRITE_SECONDS  # no answer lately: not every request waits for one
         if model.said_in_flight == 0:
             return False  # the operator may unload it at any moment
         return since < (WRITE_SECONDS if model.phase == Phase.LOADED else LOADING_SECONDS)
@@ -154,18 +155,18 @@ class Leases:
             lease = await self._patch(name, value)
             annotations = lease["metadata"].get("annotations") or {}
         except (*FAILED, KeyError) as error:
-            # Asked again for the next request; a Lease that is not there yet is no reason to wait.
+            # Requests proceed without an entry, also when the Lease does not exist yet.
             model.phase, model.said_in_flight = None, 0
             reason = f"{type(error).__name__}: {error}"
             log.warning("lease not written", extra={"model": name, "reason": reason})
             return
         except asyncio.CancelledError:
-            model.said_at = float("-inf")  # nobody knows what was heard of it
+            model.said_at = float("-inf")  # the write may or may not have arrived
             raise
         model.phase = annotations.get(PHASE_ANNOTATION, "")
         model.said_in_flight = in_flight
         if model.in_flight and not in_flight:
-            self._due.set()  # one came while it was said that there is none
+            self._due.set()  # a request arrived during the write
 
     async def _patch(self, name: str, value: str | None) -> Json:
         if self._client is None:

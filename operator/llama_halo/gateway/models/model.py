@@ -1,4 +1,4 @@
-"""What the gateway knows of the LlamaModels of its namespace; pure."""
+"""The gateway's view of the LlamaModels of its namespace, and of the providers' models."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Model:
     created: str = ""
     labels: frozenset[tuple[str, str]] = frozenset()
     accepts_images: bool | None = None
-    """Takes images; None while that is not known."""
+    """None while it is not known."""
     mode: str = CHAT
     """What its server is for: Chat, Embedding, Rerank or Transcription."""
     parallel: int = 1
@@ -42,25 +42,25 @@ class Model:
     node: str = ""
     memory_mib: int = 0
     on_demand: bool = False
-    """Loaded when somebody asks for it."""
+    """Loaded when a request for it arrives."""
     has_lease: bool = False
-    """On which gateways say what they have in flight: it is on demand, or rolls when idle."""
+    """Gateways write entries on its Lease: it is on demand, or rolls when idle."""
     serving: tuple[str, ...] = ()
-    """URLs of its servers that answer, each a replica."""
+    """URLs of the replicas that serve."""
     starting: tuple[str, ...] = ()
-    """URLs of servers that run, and do not answer yet as far as the operator knows."""
+    """URLs of the replicas that have an address but do not serve yet, by the status."""
     provider: Provider | None = None
-    """Who serves it, if that is not the cluster."""
+    """The provider that serves it; None for a LlamaModel."""
     provider_name: str = ""
     """The provider's own name for it."""
 
     @property
     def concurrency_key(self) -> str:
-        """What its requests are counted under: a provider's models have one limit together."""
+        """Key of its queue: all models of a provider share one limit."""
         return f"{self.provider.name}/" if self.provider else self.name
 
 
-# What a request waits for: it passes by itself. With other states a client is told at once.
+# States that pass by themselves: requests wait. In any other state, clients get an error at once.
 _PASSING = frozenset(
     {
         *(Reason.SCHEDULING, Reason.PULLING_IMAGE, Reason.LOADING, Reason.ROLLING),
@@ -71,23 +71,26 @@ _PASSING = frozenset(
 
 
 def serves(model: Model | None, mode: str) -> bool:
-    """Tell whether a model's server answers what is asked; of one that nobody knows, and of a
-    provider's, it will show. A model that chats may hear, too."""
+    """Tell whether a model serves requests of a mode.
+
+    True for a missing model and for a provider's model, whose mode is not known. A chat model may
+    also transcribe.
+    """
     if model is None or model.provider:
         return True
     return model.mode == mode or (mode == TRANSCRIPTION and model.mode == CHAT)
 
 
 def comes_up(model: Model) -> bool:
-    """Tell whether waiting is likely to bring an answer of a model that does not answer now."""
+    """Tell whether an unavailable model is likely to become available while a request waits."""
     return not model.available and model.state in _PASSING
 
 
 def servers(model: Model, session: str) -> list[str]:
     """Return the URLs of a model's servers, the best for a session first.
 
-    A session stays with its replica, which has its prompt in the cache, for as long as that is
-    there (rendezvous hashing). Where none is known, the Service may know one.
+    Rendezvous hashing keeps a session on the replica that has its prompt in the cache, for as long
+    as that replica exists. Without a known replica, the Service's URL is the only one.
     """
 
     def rank(url: str) -> str:
@@ -98,15 +101,16 @@ def servers(model: Model, session: str) -> list[str]:
 
 
 def urls(model: Model, server: str) -> list[str]:
-    """Return where to send a request that one server has a slot for; the Service is the way out
-    when what was known is no longer so."""
+    """Return the URLs to try in turn: the server that has a slot, the other replicas, the Service.
+
+    The Service is for when the known addresses are out of date.
+    """
     others = [other for other in servers(model, server) if other != server]
     return list(dict.fromkeys([server, *others, model.endpoint or server]))
 
 
 def provider_models(config: GatewayConfig) -> dict[str, Model]:
-    """Return the models of providers by their keys: whether they answer shows when they are
-    asked."""
+    """Return the models of providers by key; all count as available until a request fails."""
     providers = {provider.name: provider for provider in config.providers}
     return {
         model.key: Model(

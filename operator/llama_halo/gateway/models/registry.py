@@ -1,6 +1,6 @@
 """The gateway's own watch on the LlamaModels of its namespace.
 
-When the API server cannot be reached, what was last known goes on being served.
+When the API server cannot be reached, the gateway keeps using the models that it last saw.
 """
 
 from __future__ import annotations
@@ -24,12 +24,11 @@ log = logging.getLogger(__name__)
 
 _WATCH_SECONDS = 290
 _TIMEOUT = aiohttp.ClientTimeout(total=None, connect=10, sock_read=90)
-"""A watch brings a bookmark every minute; one that brings nothing has no other end any more."""
+"""The API server sends a bookmark every minute, so a watch without data for 90 s is dead."""
 _RETRY_SECONDS = (0.5, 1, 2, 5, 10)
 _ENDED = "it ended"
 _LIVED_SECONDS = 5.0
-"""A watch that ended sooner than that is a failure, too: nobody is asked for all the models again
-and again without a pause."""
+"""A watch that ends sooner counts as a failure: the next list of all models then waits."""
 
 
 class ModelRegistry:
@@ -45,25 +44,25 @@ class ModelRegistry:
         self._provider_models = provider_models
         self._path = f"apis/{API_VERSION}/namespaces/{namespace}/{LLAMAMODELS}"
         self.models: Mapping[str, Model] = {**provider_models}
-        """Those of providers too. Never changed, but replaced: who holds one may keep what it made
-        of it for as long as it is the same."""
+        """Including the providers' models. A change replaces the mapping and never modifies it, so
+        callers may cache what they derive from it."""
         self._synced = asyncio.Event()
         self._awaited: dict[str, asyncio.Event] = {}
 
     def has_lease(self, name: str) -> bool:
-        """Tell whether it is to be said on a model's Lease what is in flight."""
+        """Tell whether the gateway has to write entries on a model's Lease."""
         model = self.models.get(name)
         return model is not None and model.has_lease
 
     async def wait_for_change(self, name: str, *, within_seconds: float) -> None:
-        """Wait for a change of one model, but no longer than so long."""
+        """Wait for a change of one model, at most for `within_seconds`."""
         event = self._awaited.setdefault(name, asyncio.Event())
         with suppress(TimeoutError):
             async with asyncio.timeout(within_seconds):
                 await event.wait()
 
     async def wait_until_synced(self, *, within_seconds: float) -> None:
-        """Wait until the models have been read once, but no longer than so long."""
+        """Wait until the models have been listed once, at most for `within_seconds`."""
         with suppress(TimeoutError):
             async with asyncio.timeout(within_seconds):
                 await self._synced.wait()
@@ -92,7 +91,7 @@ class ModelRegistry:
                 delay = _RETRY_SECONDS[min(failures, len(_RETRY_SECONDS) - 1)]
                 failures += 1
                 log.warning(
-                    "watch on llamamodels broke, trying again",
+                    "watch on llamamodels ended; retrying",
                     extra={"reason": reason, "retry_seconds": delay},
                 )
                 await asyncio.sleep(delay)

@@ -1,1 +1,1 @@
-"""Which model answers a request."""
+"""Chooses the model that answers a request."""

@@ -1,4 +1,4 @@
-"""What kind of client a request is from; pure."""
+"""Identifies the kind of client that sent a request."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _AGENTS = (
     ("litellm", "litellm"),
 )
 _OPEN_WEBUI = ("x-openwebui-chat-id", "x-openwebui-user-id")
-"""Which it sends where ENABLE_FORWARD_USER_INFO_HEADERS is set; its user agent says nothing."""
+"""Sent if ENABLE_FORWARD_USER_INFO_HEADERS is set; its user agent does not identify it."""
 CODING_AGENTS = frozenset({"claude-code", "codex", "opencode", "qwen-code", "crush", "ai-sdk"})
 
 
 def client_of(headers: Mapping[str, str]) -> str:
-    """Return what kind of client a request is from, of a closed list."""
+    """Return the kind of client that sent a request, from a fixed list; `other` if unknown."""
     if any(name in headers for name in _OPEN_WEBUI):
         return "open-webui"
     agent = headers.get("user-agent", "").lower()

@@ -1,8 +1,8 @@
-"""What a request's shape says of its task; pure.
+"""Infers the task of a request from its shape.
 
-Claude Code tells nobody what a request is for. What tells is how it is built, which was found by
-watching the real client: its own requests all ask for `adaptive` thinking, and those that name a
-session have the main model's name, no tools and no thinking.
+Claude Code does not state what a request is for. These rules come from watching the real client:
+its main requests all ask for `adaptive` thinking, and those that name a session have the main
+model's name, no tools and no thinking.
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ _TASKS = (
     *("### Task:", "Your task is to reflect the speaker's likely facial expression"),
     *("Given the following... please reply with a title for the chat",),
 )
-"""How Open WebUI and Continue begin what they ask for themselves."""
+"""How Open WebUI and Continue begin the prompts of their own tasks."""
 
 
 @dataclass(frozen=True)
 class RequestFeatures:
-    """How a request is built."""
+    """The properties of a request that routing depends on."""
 
     background: bool = False
     """A side task, such as naming a session."""
     wants_thinking: bool = False
-    """Asks for much thinking."""
+    """Asks for a thinking budget or for high effort."""
     wants_web_search: bool = False
-    """Asks for a search of the web by the server."""
+    """Has web search tools that the server would run, and no others."""
     has_image: bool = False
-    """Has an image anywhere."""
+    """Has an image in a message, in a tool result, or beside the text."""
     has_remote_url: bool = False
-    """A picture or a file of it is only an address."""
+    """Has an image or file by URL instead of inline."""
     subagent: bool = False
     text_bytes: int = 0
-    """Bytes of the request without its images and files, which its tokens grow with."""
+    """Bytes of the request without images and files: the basis for estimating its tokens."""
 
 
 def features_of(headers: Mapping[str, str], body: Json, size_bytes: int) -> RequestFeatures:
-    """Return how a request of any API is built; `size_bytes` is that of its body."""
+    """Return the features of a request of any API; `size_bytes` is the size of its body."""
     tools = [tool for tool in _listed(body.get("tools")) if isinstance(tool, Mapping)]
-    # Codex has the tool in every request, among its own.
+    # Codex sends the web search tool in every request, among its own tools.
     wants_web_search = bool(tools) and all(
         str(tool.get("type", "")).startswith("web_search") for tool in tools
     )
@@ -68,8 +68,11 @@ def features_of(headers: Mapping[str, str], body: Json, size_bytes: int) -> Requ
 
 
 def _is_background(headers: Mapping[str, str], body: Json) -> bool:
-    """Tell whether a request is one that a client makes for itself: by its name, or without tools,
-    thoughts and earlier answers, from one that works with tools, or in the words of one."""
+    """Tell whether a client makes the request for itself, such as to name a session.
+
+    True for a haiku model. Else the request has no tools, no thinking and no earlier answer, and it
+    comes from a coding agent, asks for an output format, or begins like a known task.
+    """
     if "haiku" in str(body.get("model", "")):
         return True
     if body.get("tools") or _thinks(body):
@@ -102,7 +105,7 @@ def _thinks(body: Json) -> bool:
 
 
 def _thinks_hard(body: Json) -> bool:
-    """Tell whether much thinking is asked for, in the words of any of the APIs."""
+    """Tell whether a request of any API asks for a thinking budget or for high effort."""
     thinking = body.get("thinking")
     if isinstance(thinking, Mapping) and thinking.get("type") == "enabled":
         return True
@@ -115,15 +118,14 @@ def _thinks_hard(body: Json) -> bool:
 
 @dataclass(frozen=True)
 class _File:
-    """Where a file's data is: inline, or at addresses."""
+    """A file's bytes in the body (inline data and URLs), and its URLs."""
 
     data_bytes: int = 0
     addresses: tuple[str, ...] = ()
 
 
 def _files(value: Any, depth: int = 0) -> Iterator[tuple[bool, _File]]:
-    """Yield every image and every other file, as what it is and where its data is: in a message, in
-    a tool's result, or beside the text."""
+    """Yield (is_image, file) for each file: in messages, in tool results, and beside the text."""
     if depth > 6:
         return
     if isinstance(value, list):
@@ -143,8 +145,8 @@ def _files(value: Any, depth: int = 0) -> Iterator[tuple[bool, _File]]:
 
 
 def _file(part: Json) -> _File:
-    """Return what a part of a message has of a file, wherever the API keeps it: all of it, for
-    nobody knows which of it a server looks at."""
+    """Return the file of a part of a message, from all fields where any API keeps one: servers
+    differ in which of them they read."""
     holders = (part, *(part.get(holder) for holder in _FILE_FIELDS))
     data_bytes, addresses = 0, []
     for holder in holders:

@@ -23,16 +23,16 @@ from llama_halo.gateway.routing.table import IMAGE, RoutingTable, Target
 
 Json = dict[str, Any]
 AskNow = Callable[[Model, UpstreamRequest], Awaitable[Json | None]]
-"""Asks a model that answers now; None for one that does not."""
+"""Sends a request to a model that is available now; returns None for any other."""
 LETTERS_A_TOKEN = 3.6
-"""Of the prompts of coding agents, as their models count them."""
+"""Bytes of text in a token, measured with prompts of coding agents."""
 MOST_SESSIONS = 10_000
 STAYS_ABOVE = 0.8
-"""Of the threshold: a conversation that was long stays where it is down to that."""
+"""Share of the threshold: a long conversation stays on its route above it."""
 
 
 class TargetSelector:
-    """The routes of one router, and which conversations went to the long one."""
+    """Chooses targets by one router's table, and remembers which conversations are long."""
 
     def __init__(self, config: GatewayConfig, registry: ModelRegistry, ask_now: AskNow) -> None:
         self._config = config
@@ -43,13 +43,13 @@ class TargetSelector:
 
     @property
     def table(self) -> RoutingTable:
-        """The routing table of the models that there are now."""
+        """The routing table, rebuilt when the models have changed."""
         if self._table.models is not self._registry.models:
             self._table = RoutingTable.build(self._config, self._registry.models)
         return self._table
 
     def ensure_known(self, name: str) -> None:
-        """Raise `Failure` when nothing has a name."""
+        """Raise `Failure` (404) when no model or route has the name."""
         if self.table.resolve(name, RequestFeatures()) is None:
             raise no_such_model(name)
 
@@ -62,17 +62,17 @@ class TargetSelector:
         count: UpstreamRequest | None,
         mode: str = CHAT,
     ) -> list[Target]:
-        """Return the targets of a request, the best first.
+        """Return the targets of a request, the best first; `count` is the request for its tokens.
 
-        Raises `Failure` when nothing has the name, or none of its models is for what is asked, or
-        takes what it shows.
+        Raises `Failure` when no model has the name, or when none of the targets serves the mode,
+        accepts the request's images, or fetches its URLs.
         """
         await self._registry.wait_until_synced(within_seconds=self._config.hold_seconds)
         table = self.table
         target = table.resolve(name, features)
         if target is None:
             raise no_such_model(name)
-        # Nothing is fetched to count, either.
+        # Counting must not fetch URLs either.
         count_request = None if features.has_remote_url else count
         if target.may_be_long and await self._is_long(target, features, session, count_request):
             long = table.long_context()
@@ -102,8 +102,8 @@ class TargetSelector:
     async def count_tokens(
         self, target: Target, features: RequestFeatures, count: UpstreamRequest | None
     ) -> int:
-        """Return the tokens of a request as its model counts them, and a guess when that does not
-        answer now: nothing is loaded to count."""
+        """Return the tokens of a request as its model counts them, or an estimate if the model is
+        not available now: counting loads no model."""
         model = self.table.model_of(target)
         exact = await self._ask_now(model, count) if model and count else None
         counted = (exact or {}).get("input_tokens")
@@ -116,14 +116,14 @@ class TargetSelector:
     def _may_fetch(self, target: Target) -> bool:
         model = self.table.model_of(target)
         provider = model.provider if model else None
-        return provider is not None and provider.protocol != "Ollama"  # which fetches nothing
+        return provider is not None and provider.protocol != "Ollama"  # which fetches no URLs
 
     async def _is_long(
         self, target: Target, features: RequestFeatures, session: str, count: UpstreamRequest | None
     ) -> bool:
-        """Tell whether a prompt is long; it is counted only when a guess leaves that open.
+        """Tell whether a prompt is long; count its tokens only if an estimate leaves that open.
 
-        A conversation that was long stays so for a while; what a client asks beside it does not.
+        A conversation that was long stays long above `STAYS_ABOVE`. The client's own tasks do not.
         """
         long = self._config.routes.long_context
         if long is None:
@@ -147,7 +147,7 @@ class TargetSelector:
 
 
 def no_such_model(name: str) -> Failure:
-    """Return the failure of a name that nothing has."""
+    """Return the failure (404) of an unknown model name."""
     return Failure(
         404,
         f"The model '{name}' does not exist; GET /v1/models lists what does",

@@ -1,4 +1,4 @@
-"""Which conversation a request belongs to: it stays with one server, and on one route."""
+"""Identifies a request's conversation, which stays on one server and on one route."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from llama_halo.gateway.http.json_codec import dumps
 
 Json = dict[str, Any]
-# As Claude Code, OpenCode and Codex send them.
+# Headers of Claude Code, OpenCode, Codex and Open WebUI.
 _SESSION_HEADERS = (
     *("x-claude-code-session-id", "x-session-id", "x-session-affinity"),
     *("session-id", "thread-id", "x-openwebui-chat-id"),
@@ -19,8 +19,11 @@ _SESSION_HEADERS = (
 
 
 def session_of(headers: Mapping[str, str], body: Json) -> str:
-    """Return what tells one conversation from another: what the client calls it, else how it
-    begins, its first words of the user included; hashed, for both may be long."""
+    """Return a hash that identifies the conversation.
+
+    It is made from an id that the client sends, else from the conversation's start, up to the first
+    message that is not the system's.
+    """
     named = [headers.get(header) for header in _SESSION_HEADERS]
     metadata = body.get("metadata")
     user = metadata.get("user_id") if isinstance(metadata, dict) else None
@@ -35,7 +38,7 @@ def session_of(headers: Mapping[str, str], body: Json) -> str:
 
 
 def _first_of_user(messages: list[Any]) -> int:
-    """Return the place of the first message that is not the system's."""
+    """Return the index of the first message that is not the system's."""
     for place, message in enumerate(messages):
         if not isinstance(message, dict) or message.get("role") not in ("system", "developer"):
             return place

@@ -1,8 +1,8 @@
-"""Which model answers a request: one immutable table of names and routes; pure.
+"""Maps a model name to a model: one immutable table of names and routes.
 
-A name that says which model it means wins. A name that only a pattern knows, one of Claude's, and
-`default` mean "whatever is right for this task", so the routes decide. Everything else is not
-found. `selector` asks the table for each request; it is built when models change, not for requests.
+An exact name selects its model. For a name that only a pattern matches, a name of Claude's models,
+and `default`, the routes choose by task. Any other name is unknown. `selector` rebuilds the table
+when models change, not for each request.
 """
 
 from __future__ import annotations
@@ -16,25 +16,24 @@ from llama_halo.gateway.models.model import Model
 from llama_halo.gateway.routing.features import RequestFeatures
 
 LATEST = ":latest"
-"""What Ollama's clients put after a name that has no tag."""
+"""The tag that Ollama's clients append to a name without one."""
 DEFAULT, EXPLICIT, IMAGE, LONG_CONTEXT = "default", "explicit", "image", "longContext"
 
 
 @dataclass(frozen=True)
 class Target:
-    """The router's name for the model, the LlamaModel (or a provider's model) behind it, and why it
-    was chosen."""
+    """A chosen model: the router's name for it, its key, and the route that chose it."""
 
     name: str
     model_key: str
     route: str
     may_be_long: bool = False
-    """The task decided, and the length of the prompt may still do so."""
+    """A long prompt may still move the request to the long-context route."""
 
 
 @dataclass(frozen=True)
 class RoutingTable:
-    """The names and routes of one router, over the models that there are now."""
+    """The names and routes of one router, for one set of models."""
 
     config: GatewayConfig
     models: Mapping[str, Model]
@@ -48,13 +47,13 @@ class RoutingTable:
 
     @classmethod
     def build(cls, config: GatewayConfig, models: Mapping[str, Model]) -> RoutingTable:
-        """Build the table of a configuration and the models that there are."""
+        """Build the table from a configuration and the current models."""
         served = _served(config, models)
         aliases = _aliases(config, models, served)
         return cls(config, models, served, aliases, route_models(config.routes))
 
     def resolve(self, name: str, features: RequestFeatures) -> Target | None:
-        """Return the target of a request for a model name, None when nothing has that name."""
+        """Return the target for a model name, None if the name is unknown."""
         exact = self._exact(name)
         if exact is not None:
             return self._seeing(Target(exact, self.served[exact], EXPLICIT), features)
@@ -72,23 +71,22 @@ class RoutingTable:
         return self._seeing(target, features) if target else None
 
     def long_context(self) -> Target | None:
-        """Return where long prompts go, None when that makes no difference."""
+        """Return the target of long prompts, None without such a route."""
         long = self.config.routes.long_context
         return self._routed(long.model, LONG_CONTEXT) if long else None
 
     def with_fallbacks(self, target: Target) -> list[Target]:
-        """Return the targets that a request may go to: the chosen one, and what answers in its
-        place when it does not."""
+        """Return the target, followed by its fallbacks."""
         others = self.config.fallbacks.get(target.name, ())
         return [target, *(self._routed(other, target.route) for other in others)]
 
     def model_of(self, target: Target) -> Model | None:
-        """Return the model behind a target, None while there is none."""
+        """Return the model of a target, None while it does not exist."""
         return self.models.get(target.model_key)
 
     def models_by_name(self) -> dict[str, Model | None]:
-        """Return every exact name with its model, if that is there: the router's own first, then
-        the others, then those of the routes."""
+        """Return every exact name with its model, None while that does not exist: the router's
+        own names first, then the aliases, then the routes."""
         listed = {name: self.models.get(key) for name, key in self.served.items()}
         for alias, name in self.aliases.items():
             listed.setdefault(alias, self.models.get(self.served[name]))
@@ -97,8 +95,8 @@ class RoutingTable:
         return listed
 
     def _exact(self, name: str) -> str | None:
-        """Return the model that a name says: itself, an alias, `provider,model` as Claude Code
-        Router has it, or `name:latest` as Ollama's clients have it."""
+        """Return the router's model for an exact name: its own, an alias, `provider,model` as in
+        Claude Code Router, or `name:latest` as in Ollama."""
         for entry in self.config.models:
             if entry.provider and name == f"{entry.provider},{entry.model}":
                 return entry.name
@@ -110,7 +108,7 @@ class RoutingTable:
         return None
 
     def _by_task(self, features: RequestFeatures) -> Target | None:
-        """Return the target of the first task that a request is for and that has a route."""
+        """Return the target of the first matching task that has a route."""
         tasks = (
             (IMAGE, features.has_image),
             ("webSearch", features.wants_web_search),
@@ -124,7 +122,7 @@ class RoutingTable:
         return None
 
     def _seeing(self, target: Target, features: RequestFeatures) -> Target:
-        """Return a target that takes the images of a request, where the routes have one."""
+        """Return the image route's target if the request has images that the target cannot take."""
         model = self.model_of(target)
         blind = model is not None and model.accepts_images is False
         if features.has_image and blind and self.config.routes.image:
@@ -132,19 +130,19 @@ class RoutingTable:
         return target
 
     def _by_pattern(self, name: str) -> str | None:
-        """Return the first model in list order that has a pattern for a name."""
+        """Return the first model in list order with a pattern that matches a name."""
         for entry in self.config.models:
             if any("*" in alias and fnmatchcase(name, alias) for alias in entry.aliases):
                 return entry.name
         return None
 
     def _routed(self, name: str, route: str, *, may_be_long: bool = False) -> Target:
-        """A route may name a model of the selector that is not there yet: then it has that name."""
+        """Return the target of a route. A model that does not exist yet has its name as key."""
         return Target(name, self.served.get(name, name), route, may_be_long=may_be_long)
 
 
 def route_models(routes: Routes) -> dict[str, str]:
-    """Return the model of each route that there is, by the name that the resource has for it."""
+    """Return the model of each route that is set, by the route's name in the resource."""
     models_by_route = {
         DEFAULT: routes.default,
         "background": routes.background,
@@ -170,8 +168,11 @@ def _served(config: GatewayConfig, models: Mapping[str, Model]) -> dict[str, str
 def _aliases(
     config: GatewayConfig, models: Mapping[str, Model], served: Mapping[str, str]
 ) -> dict[str, str]:
-    """The router's own aliases come before the names and aliases of the models themselves; of two
-    claims on one name the first model by name wins."""
+    """Return the further exact names, each with the router's model that it stands for.
+
+    The router's own aliases take precedence over the names and aliases of the models. Of two models
+    with the same alias, the first by name wins.
+    """
     names: dict[str, str] = {}
     for entry in sorted(config.models, key=lambda entry: entry.name):
         for alias in entry.aliases:
@@ -182,7 +183,7 @@ def _aliases(
         own = model.provider_name if model and model.provider else key
         for alias in (own, *(model.aliases if model else ())):
             names.setdefault(alias, name)
-    # Claude Code lists nothing but what has such a name.
+    # Claude Code lists only models whose name starts with `claude`.
     for name in served:
         if not name.startswith("claude"):
             names.setdefault(f"claude-{name}", name)

@@ -1,4 +1,4 @@
-"""Which engine a ModelRouter has."""
+"""Selects the engine of a ModelRouter."""
 
 from __future__ import annotations
 

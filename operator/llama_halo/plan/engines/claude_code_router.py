@@ -1,8 +1,9 @@
 """Claude Code Router 1.0.73 and 2.0.0 as a ModelRouter's engine.
 
-What it does: a provider without `api_key` is not registered; without APIKEY it listens on loopback,
-whatever HOST says; `$VAR` is taken from the environment at its start, and the file is read only
-then; `ccr start` stays in the foreground, and does nothing if the pid in its file is alive.
+Behaviour that this module relies on: it does not register a provider without `api_key`. Without
+APIKEY it listens on loopback, whatever HOST says. It reads its file only at start, and expands
+`$VAR` from the environment then. `ccr start` stays in the foreground, and does nothing if the
+process in its pid file is alive.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from llama_halo.plan.quantity import seconds
 NAME = "claudeCodeRouter"
 DEFAULT_VERSION = "2.0.0"
 LOCAL = "local"
-"""The provider that the cluster's own models are."""
+"""The provider name of the cluster's own models."""
 CONFIG_FILE = "config.json"
 _KEY = "LLAMA_HALO_KEY"
 _TIMEOUT_SECONDS = 3600
-"""As long as llama-server's own: a long prompt takes many minutes before the first word."""
+"""As long as llama-server's own: a long prompt takes many minutes before the first token."""
 _PASSED_THROUGH = {"use": ["Anthropic"]}
 # The pid file of a process that was killed would keep the next one from starting.
 _START = (
@@ -34,12 +35,12 @@ _START = (
 
 
 def refusal(spec: ModelRouterSpec) -> str | None:
-    """Return what Claude Code Router cannot do of a spec."""
+    """Return why Claude Code Router cannot serve a spec, None if it can."""
     return (
         _refused_version(_engine(spec).version or DEFAULT_VERSION)
         or sidecar.no_selector(spec, NAME)
         or sidecar.no_route(
-            spec, NAME, ("subagent",), "Claude Code's subagents carry nothing that it looks at"
+            spec, NAME, ("subagent",), "it cannot recognise requests of Claude Code's subagents"
         )
         or _no_default(spec)
         or _no_key(spec)
@@ -53,8 +54,8 @@ def _refused_version(version: str) -> str | None:
         return None
     if not re.match(r"\d+\.", version):
         return (
-            f"engine {NAME} version {version} is none: give one like {DEFAULT_VERSION}, which is"
-            " also the image's tag"
+            f"engine {NAME}: {version} is not a version: use one such as {DEFAULT_VERSION}, which"
+            " is also the image's tag"
         )
     return (
         f"engine {NAME} version {version} is not supported: from 3 on its configuration is a"
@@ -66,7 +67,7 @@ def _refused_version(version: str) -> str | None:
 def _no_default(spec: ModelRouterSpec) -> str | None:
     if "default" in routed(spec):
         return None
-    return f"engine {NAME} needs spec.routes.default: it is where every other request goes"
+    return f"engine {NAME} needs spec.routes.default, which takes every other request: set it"
 
 
 def _no_key(spec: ModelRouterSpec) -> str | None:
@@ -88,20 +89,23 @@ def _bad_providers(spec: ModelRouterSpec) -> str | None:
     for name, chosen in (_engine(spec).transformers or {}).items():
         if name not in names | {LOCAL}:
             provider_names = ", ".join(sorted(names | {LOCAL}))
-            return f"engine.{NAME}.transformers.{name} is no provider: {provider_names} are"
+            return (
+                f"spec.engine.{NAME}.transformers.{name} names no provider: use one of"
+                f" {provider_names}"
+            )
         if not isinstance(chosen, dict) or not all(
             isinstance(transformer, dict) or (key == "use" and isinstance(transformer, list))
             for key, transformer in chosen.items()
         ):
             return (
-                f"engine.{NAME}.transformers.{name} must be like {{use: [deepseek], MODEL: {{use:"
-                " [[maxtoken, {max_tokens: 8192}]]}}"
+                f"spec.engine.{NAME}.transformers.{name} must be like {{use: [deepseek], MODEL:"
+                " {use: [[maxtoken, {max_tokens: 8192}]]}}"
             )
     return None
 
 
 def files(owner: Owner, spec: ModelRouterSpec) -> dict[str, str]:
-    """Return its config.json, and the policy of the gateway beside it."""
+    """Return Claude Code Router's config.json and the policy of the gateway sidecar."""
     timeout = _engine(spec).api_timeout
     config = {
         "HOST": "0.0.0.0",
@@ -118,8 +122,10 @@ def files(owner: Owner, spec: ModelRouterSpec) -> dict[str, str]:
 
 
 def _providers(spec: ModelRouterSpec) -> list[dict[str, Any]]:
-    """Return a provider for the cluster's models and one for each of the spec: all of them are the
-    gateway beside, under other names and transformers."""
+    """Return a provider for the cluster's models, and one for each of the spec that has models.
+
+    All of them point to the gateway sidecar; they differ in name and transformers.
+    """
     by_provider: dict[str, list[RoutedModel]] = {}
     for model in spec.models or ():
         by_provider.setdefault(model.provider or LOCAL, []).append(model)
@@ -144,8 +150,10 @@ def _provider(name: str, models: list[RoutedModel], transformer: Any) -> dict[st
 
 
 def _transformer(models: list[RoutedModel], chosen: dict[str, Any]) -> dict[str, Any]:
-    """Return the transformers of a provider; those of a model under the router's name for it, too:
-    it is the one that routes use."""
+    """Return the transformers of a provider.
+
+    Those of a model are repeated under the router's name for it, which is the name in routes.
+    """
     transformer = dict(chosen)
     for model in models:
         if model.model in chosen:
@@ -167,7 +175,7 @@ def _router(spec: ModelRouterSpec) -> dict[str, Any]:
 def pod(
     owner: Owner, spec: ModelRouterSpec, defaults: Defaults, config_name: str
 ) -> dict[str, Any]:
-    """Return Claude Code Router and the gateway beside it."""
+    """Return the pod's containers and volumes: Claude Code Router and the gateway sidecar."""
     version = _engine(spec).version or DEFAULT_VERSION
     engine = sidecar.container(
         spec,
@@ -182,20 +190,20 @@ def pod(
 
 
 _NOTES = {
-    "background": "only for a name with claude and haiku in it, which Claude Code gives to none of"
-    " its own requests here: set ANTHROPIC_DEFAULT_HAIKU_MODEL=claude-haiku",
-    "think": "every request with thinking, and Claude Code has it in all of its main requests",
+    "background": "only for names with claude and haiku, which Claude Code does not use by itself:"
+    " set ANTHROPIC_DEFAULT_HAIKU_MODEL=claude-haiku",
+    "think": "every request with thinking, which includes all of Claude Code's main requests",
     "longContext": "by cl100k's count of tokens, not the model's own",
     "image": "only for an image in the last message",
 }
 
 
 def routes(spec: ModelRouterSpec) -> list[RouteMapping]:
-    """Return what its rules make of the routes with Claude Code of today."""
+    """Return the routes, with notes on which requests of Claude Code take them."""
     routes_by_name = routed(spec)
     notes = dict(_NOTES)
     if "think" in routes_by_name:
-        notes["default"] = "what has no thinking; Claude Code's main requests go to think"
+        notes["default"] = "requests without thinking; Claude Code's main requests go to think"
     return [
         RouteMapping(route, model, notes.get(route, "")) for route, model in routes_by_name.items()
     ]

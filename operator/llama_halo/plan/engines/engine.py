@@ -1,4 +1,4 @@
-"""What a ModelRouter's engine is: what it cannot do, its configuration, its pod, its routes."""
+"""The interface of a ModelRouter's engine: its refusals, configuration, pod and routes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CONFIG_FOLDER = "/etc/llama-halo"
 
 @dataclass(frozen=True)
 class RouteMapping:
-    """What an engine makes of one route: the model, and what a person has to know about it."""
+    """One route as an engine serves it: the model, and which requests take it if not obvious."""
 
     route: str
     model: str
@@ -22,16 +22,16 @@ class RouteMapping:
 
 
 class Engine(Protocol):
-    """A module of this package."""
+    """The interface that each engine's module implements."""
 
     NAME: str
-    """As in spec.engine and in the status."""
+    """The engine's name in spec.engine and in the status."""
 
     def refusal(self, spec: ModelRouterSpec) -> str | None:
-        """Return what of a spec this engine cannot do, and what to do instead."""
+        """Return why the engine cannot serve a spec and what to do instead, None if it can."""
 
     def files(self, owner: Owner, spec: ModelRouterSpec) -> dict[str, str]:
-        """Return the configuration: all that a pod reads at its start, and nothing secret."""
+        """Return the configuration files by name; they are in a ConfigMap, so they hold no keys."""
 
     def pod(
         self, owner: Owner, spec: ModelRouterSpec, defaults: Defaults, config_name: str
@@ -39,7 +39,7 @@ class Engine(Protocol):
         """Return the containers and volumes of a pod that has the configuration mounted."""
 
     def routes(self, spec: ModelRouterSpec) -> list[RouteMapping]:
-        """Return the routes as this engine takes them."""
+        """Return the routes as this engine serves them."""
 
 
 def routed(spec: ModelRouterSpec) -> dict[str, str]:

@@ -16,7 +16,7 @@ CONFIG_FILE = "gateway.json"
 KEYS_FOLDER = "/etc/llama-halo-keys"
 PROVIDER_KEYS_FOLDER = "/etc/llama-halo-provider-keys"
 ADMIN_PORT, INNER_PORT = 8081, 8082
-"""Beside another engine: probes and metrics for the cluster, and models for the engine alone."""
+"""The sidecar's ports: probes and metrics for the cluster, and the API for the engine alone."""
 DRAINED = "/drained"
 _TOKEN_FOLDER = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105
 _RESOURCES = {
@@ -26,12 +26,12 @@ _RESOURCES = {
 
 
 def refusal(spec: ModelRouterSpec) -> str | None:
-    """Return None: the gateway does all that a spec can ask for."""
+    """Return None: the gateway can serve every spec."""
     return None
 
 
 def security() -> dict[str, Any]:
-    """Return the security context of a container that needs nothing of its node."""
+    """Return the security context of a container that needs no access to its node."""
     return {
         "allowPrivilegeEscalation": False,
         "readOnlyRootFilesystem": True,
@@ -40,7 +40,7 @@ def security() -> dict[str, Any]:
 
 
 def token_volume() -> dict[str, Any]:
-    """Return the ServiceAccount's token as a volume, for a pod in which not all may have it."""
+    """Return a volume with the ServiceAccount's token, to be mounted in one container only."""
     certificate = {"key": "ca.crt", "path": "ca.crt"}
     return {
         "name": "token",
@@ -54,17 +54,17 @@ def token_volume() -> dict[str, Any]:
 
 
 def routes(spec: ModelRouterSpec) -> list[RouteMapping]:
-    """Return every route as it is."""
+    """Return every route unchanged."""
     return [RouteMapping(route, model) for route, model in routed(spec).items()]
 
 
 def files(owner: Owner, spec: ModelRouterSpec) -> dict[str, str]:
-    """Return the gateway's configuration: policy only, nothing that changes without it."""
+    """Return the gateway's configuration file: the spec's policy, without the state of models."""
     return {CONFIG_FILE: _policy(owner, spec, _routes(spec)).to_json()}
 
 
 def sidecar_files(owner: Owner, spec: ModelRouterSpec) -> dict[str, str]:
-    """Return its configuration beside an engine, which chooses the model itself."""
+    """Return the configuration file of a gateway sidecar: it has no routes, the engine chooses."""
     return {CONFIG_FILE: _policy(owner, spec, Routes()).to_json()}
 
 
@@ -115,7 +115,7 @@ def _routes(spec: ModelRouterSpec) -> Routes:
 
 
 def _hold(spec: ModelRouterSpec) -> dict[str, float]:
-    """Return how long requests wait, where the spec says so."""
+    """Return the durations of spec.hold in seconds, without those that the spec leaves out."""
     hold = spec.hold
     durations = {
         "hold_seconds": hold and hold.timeout,
@@ -150,7 +150,7 @@ def _container(spec: ModelRouterSpec, defaults: Defaults) -> dict[str, Any]:
 
 
 def gateway_sidecar(spec: ModelRouterSpec, defaults: Defaults) -> dict[str, Any]:
-    """Return the gateway as a native sidecar: its models on loopback, its probes outside."""
+    """Return the gateway as a native sidecar: its API on loopback, its probes on the pod's IP."""
     started = probe("/healthz", port="admin", period=1, failures=60)
     return {
         **_process(spec, defaults.gateway_image),
@@ -168,7 +168,7 @@ def gateway_sidecar(spec: ModelRouterSpec, defaults: Defaults) -> dict[str, Any]
 
 
 def _process(spec: ModelRouterSpec, image: str) -> dict[str, Any]:
-    """Return what the gateway's container has wherever it runs."""
+    """Return the fields that the gateway's container has both alone and as a sidecar."""
     return {
         "name": "gateway",
         "image": image,
@@ -197,7 +197,7 @@ def _mounts(spec: ModelRouterSpec) -> list[dict[str, Any]]:
 
 
 def volumes(spec: ModelRouterSpec, config_name: str, *, with_keys: bool) -> list[dict[str, Any]]:
-    """Return the pod's volumes: the policy, and the keys where clients and providers need one."""
+    """Return the pod's volumes: the policy, and the keys of clients and providers, if any."""
     pod_volumes: list[dict[str, Any]] = [{"name": "config", "configMap": {"name": config_name}}]
     if spec.auth and with_keys:
         secret = spec.auth.secret_ref
@@ -211,8 +211,10 @@ def volumes(spec: ModelRouterSpec, config_name: str, *, with_keys: bool) -> list
 
 
 def _provider_keys(spec: ModelRouterSpec) -> list[dict[str, Any]]:
-    """Return the sources of a folder with each provider's key in a file of its name. One that is
-    not there (yet) is its provider's trouble alone, and keeps no router from starting."""
+    """Return the sources of a projected volume, with each provider's key in a file of its name.
+
+    The keys are optional: a missing one affects its provider only, and the router still starts.
+    """
     return [
         {
             "secret": {
@@ -231,7 +233,7 @@ def _mount(name: str, folder: str) -> dict[str, Any]:
 
 
 def resources(spec: ModelRouterSpec, ours: dict[str, dict[str, str]]) -> dict[str, Any]:
-    """Return the resources of the container that a spec's resources are for."""
+    """Return a container's resources: `ours`, overridden by those of spec.pod.resources."""
     extra = spec.pod.resources if spec.pod else None
     overrides = {
         "requests": (extra and extra.requests) or {},

@@ -1,7 +1,8 @@
-"""LiteLLM's proxy without a database as a ModelRouter's engine.
+"""The LiteLLM proxy, without a database, as a ModelRouter's engine.
 
-It chooses by name alone. Everything goes to the gateway beside it by the Anthropic API, which
-LiteLLM passes through; retries and cooldowns are off: a model that loads is none that fails.
+It chooses by the model's name alone. It sends every request to the gateway sidecar over the
+Anthropic API, which it passes through. Retries and cooldowns are off, because a model that is
+loading has not failed.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _HAIKU = "claude-*haiku*"
 
 
 def refusal(spec: ModelRouterSpec) -> str | None:
-    """Return what LiteLLM cannot do of a spec."""
+    """Return why LiteLLM cannot serve a spec, None if it can."""
     return (
         _back_door(_engine(spec).version or "", (spec.pod and spec.pod.image) or "")
         or sidecar.no_selector(spec, NAME)
@@ -34,7 +35,7 @@ def refusal(spec: ModelRouterSpec) -> str | None:
             spec,
             NAME,
             ("longContext", "webSearch", "image"),
-            "it chooses by the model's name, and not by what a request is for",
+            "it chooses by the model's name, not by the content of a request",
         )
         or sidecar.named_keys(spec, NAME, most=1)
     )
@@ -51,7 +52,7 @@ def _back_door(version: str, image: str) -> str | None:
 
 
 def files(owner: Owner, spec: ModelRouterSpec) -> dict[str, str]:
-    """Return its config.yaml, and the policy of the gateway beside it."""
+    """Return LiteLLM's config.yaml and the policy of the gateway sidecar."""
     config = {
         "model_list": [_entry(name, model) for name, model in _names(spec).items()],
         "litellm_settings": {
@@ -77,8 +78,10 @@ def files(owner: Owner, spec: ModelRouterSpec) -> dict[str, str]:
 
 
 def _names(spec: ModelRouterSpec) -> dict[str, str]:
-    """Return every name that is answered, with the router's model behind it; what a spec says
-    itself comes before what a route makes of it."""
+    """Return every name that clients can request, with the router's model for it.
+
+    Names and aliases in the spec take precedence over the names that routes add.
+    """
     models = sorted(spec.models or (), key=lambda entry: entry.name)
     names = {model.name: model.name for model in spec.models or ()}
     for entry in models:
@@ -112,10 +115,10 @@ def _entry(name: str, model: str) -> dict[str, Any]:
 def pod(
     owner: Owner, spec: ModelRouterSpec, defaults: Defaults, config_name: str
 ) -> dict[str, Any]:
-    """Return LiteLLM and the gateway beside it."""
+    """Return the pod's containers and volumes: LiteLLM and the gateway sidecar."""
     version = _engine(spec).version or DEFAULT_VERSION
     settings = {
-        "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # else it fetches prices when it starts
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # otherwise it downloads prices at start
         "LITELLM_LOG": "ERROR",
         "NO_DOCS": "True",
         "DISABLE_ADMIN_UI": "True",
@@ -143,11 +146,11 @@ def pod(
 
 
 def routes(spec: ModelRouterSpec) -> list[RouteMapping]:
-    """Return the routes as names that a client may ask for."""
+    """Return the routes, with notes on which names take them."""
     notes = {
-        "default": "every name that no model has",
-        "background": "names with claude and haiku in them, and the name background",
-        **{route: f"only for who asks for the name {route}" for route in ("think", "subagent")},
+        "default": "requests for any name that no model has",
+        "background": "requests for claude-*haiku* and for the name background",
+        **{route: f"only for requests for the name {route}" for route in ("think", "subagent")},
     }
     return [RouteMapping(route, model, notes[route]) for route, model in routed(spec).items()]
 

@@ -1,6 +1,6 @@
-"""llama-swap as a ModelRouter's engine: the models are those of a peer, the gateway beside it.
+"""llama-swap as a ModelRouter's engine: its models are those of one peer, the gateway sidecar.
 
-It starts and stops no server of its own: loading, unloading and what fits is the operator's.
+It starts and stops no servers: the operator loads, unloads and places the models.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _KEY = "LLAMA_HALO_KEY_"
 
 
 def refusal(spec: ModelRouterSpec) -> str | None:
-    """Return what llama-swap cannot do of a spec."""
+    """Return why llama-swap cannot serve a spec, None if it can."""
     return (
         sidecar.no_selector(spec, NAME)
         or sidecar.no_route(
             spec,
             NAME,
             ("longContext", "webSearch", "image"),
-            "it chooses by the model's name, and not by what a request is for",
+            "it chooses by the model's name, not by the content of a request",
         )
         or _pattern(spec)
         or sidecar.named_keys(spec, NAME, most=None)
@@ -48,15 +48,15 @@ def _pattern(spec: ModelRouterSpec) -> str | None:
 
 
 def files(owner: Owner, spec: ModelRouterSpec) -> dict[str, str]:
-    """Return its config.yaml, and the policy of the gateway beside it."""
+    """Return llama-swap's config.yaml and the policy of the gateway sidecar."""
     names = _names(spec)
     config: dict[str, Any] = {
         "logLevel": "warn",
-        "captureBuffer": 0,  # else it keeps what was said, and shows it
+        "captureBuffer": 0,  # otherwise it stores requests and answers, and shows them
         "metricsMaxInMemory": 1,
         "apiKeys": [f"${{env.{name}}}" for name in _key_names(spec)],
         "models": {},
-        # A peer's models have no aliases, and are listed with the peer's name before theirs.
+        # A peer's models have no aliases, and are listed with the peer's name as a prefix.
         "selectors": {
             name: {"strategy": "pin", "targets": [f"{PEER}/{model}"]}
             for name, model in names.items()
@@ -64,21 +64,21 @@ def files(owner: Owner, spec: ModelRouterSpec) -> dict[str, str]:
         "peers": {
             PEER: {
                 "proxy": sidecar.UPSTREAM,
-                "apiKey": sidecar.NO_KEY,  # else the client's own goes on
+                "apiKey": sidecar.NO_KEY,  # otherwise it forwards the client's key
                 "models": sorted(set(names.values())),
-                # By default an answer that does not begin within a minute is a failure.
+                # By default a request fails if its answer does not begin within a minute.
                 "timeouts": {"responseHeader": 0},
             }
         },
     }
-    # JSON is YAML, with every text in quotes: a key that is empty and not in quotes is no key at
-    # all, and opens the door.
+    # JSON is YAML with every text in quotes. An empty key without quotes would be no key, and
+    # turn authentication off.
     text = json.dumps(config, indent=1, ensure_ascii=False) + "\n"
     return {CONFIG_FILE: text, **gateway.sidecar_files(owner, spec)}
 
 
 def _names(spec: ModelRouterSpec) -> dict[str, str]:
-    """Return every name that is answered, with the router's model behind it."""
+    """Return every name that clients can request, with the router's model for it."""
     models = sorted(spec.models or (), key=lambda entry: entry.name)
     names = {model.name: model.name for model in models}
     for entry in models:
@@ -97,7 +97,7 @@ def _key_names(spec: ModelRouterSpec) -> list[str]:
 def pod(
     owner: Owner, spec: ModelRouterSpec, defaults: Defaults, config_name: str
 ) -> dict[str, Any]:
-    """Return llama-swap and the gateway beside it."""
+    """Return the pod's containers and volumes: llama-swap and the gateway sidecar."""
     version = _engine(spec).version or DEFAULT_VERSION
     engine = sidecar.container(
         spec,
@@ -118,9 +118,9 @@ def pod(
 
 
 def routes(spec: ModelRouterSpec) -> list[RouteMapping]:
-    """Return the routes as names that a client may ask for."""
+    """Return the routes; a client takes one by requesting its name."""
     return [
-        RouteMapping(route, model, f"only for who asks for the name {route}")
+        RouteMapping(route, model, f"only for requests for the name {route}")
         for route, model in routed(spec).items()
     ]
 

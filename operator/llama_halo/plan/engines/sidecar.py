@@ -1,8 +1,8 @@
-"""What the engines that are not the gateway have in common: the gateway beside them in the pod.
+"""The common parts of the engines other than the gateway: their container and the gateway sidecar.
 
-The engine is what clients talk to; its one upstream is a gateway on loopback, which wakes models,
-holds and bounds requests, reaches providers, falls back, and mends what llama-server does wrong.
-It is a native sidecar: ready before the engine starts, and the last to go.
+Clients talk to the engine. Its only upstream is a gateway on loopback, which wakes models, holds
+and limits requests, reaches providers, falls back, and corrects llama-server's answers. The gateway
+is a native sidecar: it is ready before the engine starts and ends after it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from llama_halo.plan.facts import Defaults, Owner
 
 UPSTREAM = f"http://127.0.0.1:{gateway.INNER_PORT}"
 NO_KEY = "llama-halo"
-"""The gateway beside asks for none, and engines want one for each upstream."""
+"""A placeholder: engines need a key for each upstream, and the gateway sidecar checks none."""
 _TMP = "/tmp"  # noqa: S108  (a volume of the pod's own)
 _CHECK = (
     f"""case "$key" in *['"\\\\$']*) bad=1;; *) bad=0;; esac;"""
@@ -28,17 +28,17 @@ _CHECK = (
 
 
 def no_selector(spec: ModelRouterSpec, engine: str) -> str | None:
-    """Return why an engine that reads its models at its start cannot have a selector."""
+    """Refuse spec.modelSelector for an engine that reads its models only at start."""
     if spec.model_selector is None:
         return None
     return (
-        f"engine {engine} cannot take spec.modelSelector: it reads its models at its start; list"
+        f"engine {engine} cannot take spec.modelSelector: it reads its models only at start; list"
         " them under spec.models, or use engine gateway"
     )
 
 
 def no_route(spec: ModelRouterSpec, engine: str, names: tuple[str, ...], reason: str) -> str | None:
-    """Return the first route that an engine has no rule for."""
+    """Refuse the first of the routes in `names` that a spec has: the engine has no rule for it."""
     unsupported = next((name for name in routed(spec) if name in names), None)
     if unsupported is None:
         return None
@@ -49,15 +49,17 @@ def no_route(spec: ModelRouterSpec, engine: str, names: tuple[str, ...], reason:
 
 
 def named_keys(spec: ModelRouterSpec, engine: str, *, most: int | None) -> str | None:
-    """Return why the keys of a spec cannot reach an engine: it gets them by its environment, and
-    the operator reads no Secret to see what is in it."""
+    """Refuse a spec that does not name its API keys, or names more than `most`.
+
+    The engine gets each key as an environment variable, and the operator reads no Secret.
+    """
     if spec.auth is None:
         return None
     keys = spec.auth.secret_ref.keys or []
     if keys and (most is None or len(keys) <= most):
         return None
     expected = "the entries" if most is None else "exactly one entry"
-    actual = f"{len(keys)} are named" if keys else "none is named"
+    actual = f"{len(keys)} given" if keys else "none given"
     return (
         f"engine {engine} takes its API keys by name: name {expected} of Secret"
         f" {spec.auth.secret_ref.name} in spec.auth.secretRef.keys ({actual})"
@@ -79,8 +81,11 @@ def key_variables(spec: ModelRouterSpec, names: list[str]) -> list[dict[str, Any
 
 
 def guarded(command: list[str], keys: list[str]) -> list[str]:
-    """Return a command that starts an engine only when each of its keys is one: of an empty one
-    Claude Code Router makes a key that everybody knows, and llama-swap an open door."""
+    """Return a command that checks the keys and starts the engine only if all are valid.
+
+    With an empty key, Claude Code Router would use a well-known one and llama-swap would ask for
+    none.
+    """
     references = " ".join(f'"${name}"' for name in keys)
     check = f"for key in {references}; do {_CHECK}; done; " if keys else ""
     return ["sh", "-c", f'{check}exec "$@"', "sh", *command]
@@ -102,7 +107,7 @@ def container(
     health: str,
     memory: tuple[str, str],
 ) -> dict[str, Any]:
-    """Return an engine's container, which leaves when no request of its is open any more."""
+    """Return an engine's container; its preStop hook waits until no request is open."""
     request, limit = memory
     port: dict[str, Any] = {"name": "http", "containerPort": PORT, "protocol": "TCP"}
     if spec.host_port:
@@ -117,10 +122,10 @@ def container(
         "ports": [port],
         "startupProbe": {**probe, "periodSeconds": 1, "failureThreshold": 300},
         "readinessProbe": {**probe, "timeoutSeconds": 5, "failureThreshold": 3},
-        # One that hangs would wait for its own requests to end.
+        # An engine that hangs would otherwise wait for its own requests to end.
         "livenessProbe": {**probe, "periodSeconds": 10, "timeoutSeconds": 10}
         | {"failureThreshold": 6, "terminationGracePeriodSeconds": 30},
-        # Engines cut what is open when they are told to end.
+        # Engines abort open requests when they receive SIGTERM.
         "lifecycle": {
             "preStop": {
                 "httpGet": {"path": gateway.DRAINED, "port": gateway.ADMIN_PORT, "scheme": "HTTP"}
@@ -149,9 +154,9 @@ def pod(
     defaults: Defaults,
     config_name: str,
 ) -> dict[str, Any]:
-    """Return the containers and volumes of a pod with an engine and the gateway beside it.
+    """Return the containers and volumes of a pod with an engine and the gateway sidecar.
 
-    The gateway alone has the ServiceAccount's token and the providers' keys.
+    Only the gateway gets the ServiceAccount's token and the providers' keys.
     """
     beside = gateway.gateway_sidecar(spec, defaults)
     return {

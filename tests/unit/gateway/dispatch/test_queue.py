@@ -259,7 +259,7 @@ async def test_the_status_page_is_told_what_there_is() -> None:
     )
     first, second = snapshot["models"]
     assert (first["working"], first["slots"], first["waiting"], first["answered"]) == (2, 2, 1, 7)
-    assert second["state"] == "not there"
+    assert second["state"] == "not found"
     (message,) = snapshot["calls"]
     assert (message["client"], message["model"], message["route"]) == (
         "claude-code",

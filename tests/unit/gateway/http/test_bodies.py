@@ -84,7 +84,7 @@ async def test_a_body_that_does_not_come_is_given_up(monkeypatch: pytest.MonkeyP
 
     async with reading(count_bytes) as (client, url), client.post(url, data=slowly()) as answer:
         assert answer.status == 408
-        assert (await answer.json())["message"].startswith("the request body did not come within")
+        assert (await answer.json())["message"].startswith("the request body did not arrive within")
         ended.set()
 
 
