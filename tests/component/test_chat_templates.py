@@ -43,11 +43,11 @@ class TestChatTemplates:
         resource = wait_state(api, namespace, "coder", "Retrying")
         assert ready(resource)[0] == "False"
         where = f"ConfigMap {namespace}/templates"
-        assert message(resource).startswith(f"spec.chatTemplate: {where} is not there")
+        assert message(resource).startswith(f"spec.chatTemplate: {where} does not exist")
         api.apply(templates(namespace, others="{{ messages }}"))
         eventually(
             lambda: message(api.get("LlamaModel", namespace, "coder")),
-            until=lambda report: "has no text under coder; its keys: others" in report,
+            until=lambda report: "has no text under the key coder (its keys: others)" in report,
         )
         assert deployments(api, namespace) == []
         api.apply(templates(namespace, coder="{{ messages }}"))

@@ -33,7 +33,7 @@ LARGE = 4000
 """Repetitions of the text, as events more than a mebibyte."""
 STREAMS = {
     "/v1/messages": "timeout_error",
-    "/v1/chat/completions": "said nothing",
+    "/v1/chat/completions": "sent no data",
     "/v1/responses": "response.failed",
     "/api/chat": '"error"',
 }

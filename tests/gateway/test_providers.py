@@ -323,7 +323,7 @@ def test_one_that_answers_in_no_words_of_its_api_is_told_as_that(
         if response.status_code == 200:
             assert "Hello" not in response.text
         else:
-            assert "no readable answer" in response.json()["error"]["message"]
+            assert "an invalid answer" in response.json()["error"]["message"]
 
 
 def test_no_more_requests_are_there_at_once_than_it_may_have(world: World) -> None:
