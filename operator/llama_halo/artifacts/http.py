@@ -13,7 +13,7 @@ from llama_halo.errors import NotAllowed, SourceError, SourceMissing
 
 TIMEOUT_SECONDS = 30
 MOST_REDIRECTS = 10
-REQUEST_ERRORS = (httpx.HTTPError, httpx.InvalidURL, OSError)
+REQUEST_ERRORS = (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError)
 """Exceptions of a request that gets no response."""
 _SPAN = re.compile(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18})$")
 _REASONS = {

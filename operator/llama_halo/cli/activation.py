@@ -78,7 +78,7 @@ class Target:
         except Conflict:
             return  # somebody else wrote in the meantime, and their phase stays
 
-    async def look(self) -> tuple[Json, str]:
+    async def poll_once(self) -> tuple[Json, str]:
         """Print the model's state if it is new, pause, and return the model and its state; raises
         `CliError` at the deadline."""
         model = await self.model()
@@ -133,7 +133,7 @@ async def wake(target: Target) -> str:
             if time.monotonic() - said_at > SAY_SECONDS:
                 counter, said_at = counter + 1, time.monotonic()
                 await target.say(f"{counter}/1")
-            model, state = await target.look()
+            model, state = await target.poll_once()
             # A rollout that waits for the model to be idle would wait for this command.
             if state == Reason.SERVING or (state == Reason.ROLLING and _answers(model)):
                 return (
@@ -146,7 +146,7 @@ async def wake(target: Target) -> str:
 
 async def _until_it_serves(target: Target) -> None:
     while True:
-        model, state = await target.look()
+        model, state = await target.poll_once()
         if state == Reason.SERVING:
             return
         _refuse_what_rests(model, target.name)
@@ -164,7 +164,7 @@ async def sleep(target: Target) -> str:
     if state != Reason.SERVING:
         raise CliError(f"{target.name} does not serve ({state}): there is nothing to unload")
     await _unload(target, model)
-    while (await target.look())[1] != Reason.IDLE:
+    while (await target.poll_once())[1] != Reason.IDLE:
         pass
     return f"{target.name} is unloaded; the next request loads it"
 
@@ -180,7 +180,7 @@ async def _unload(target: Target, model: Json) -> None:
             await target.move(model, Phase.LOADED, Phase.UNLOADING)
             asked_at = time.monotonic()
             while time.monotonic() - asked_at < ASK_SECONDS:
-                await target.look()
+                await target.poll_once()
                 if (await target.phase())[0] == Phase.IDLE:
                     return
     finally:
@@ -192,7 +192,7 @@ async def _stop(target: Target, model: Json) -> str:
     """Scale an always-on model to zero replicas; its open requests end with its pods."""
     replicas = model["spec"].get("replicas", 1)
     await target.scale(0)
-    while (await target.look())[1] != Reason.STOPPED:
+    while (await target.poll_once())[1] != Reason.STOPPED:
         pass
     again = f"llama-halo wake {target.name}"
     if replicas > 1:

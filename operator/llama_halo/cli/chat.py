@@ -117,7 +117,10 @@ def words_of(line: bytes) -> tuple[str, str]:
     """Return the thinking text and the text of one line of a stream; raises `CliError`."""
     if not line.startswith(b"data: {"):
         return "", ""
-    chunk = json.loads(line.removeprefix(b"data: "))
+    try:
+        chunk = json.loads(line.removeprefix(b"data: "))
+    except ValueError as problem:
+        raise CliError(f"the answer broke off: a line of it is not JSON: {problem}") from problem
     error = chunk.get("error")
     if error:
         message = error.get("message", error) if isinstance(error, dict) else error

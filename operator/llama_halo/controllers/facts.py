@@ -22,9 +22,9 @@ from llama_halo.plan.facts import (
     RouterFacts,
     Taint,
 )
-from llama_halo.plan.ledger import matches
 from llama_halo.plan.llamamodel import node_constraints
 from llama_halo.plan.model_files import inspects_on_nodes
+from llama_halo.plan.node_selection import matches
 from llama_halo.plan.quantity import mebibytes
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from llama_halo.contract import labels
 from llama_halo.contract.lease import Phase
 from llama_halo.controllers.facts import build_model_facts, owner_of
 from llama_halo.controllers.file_facts import build_file_facts, claim_key, template_key
-from llama_halo.controllers.placement.controller import request_placement
+from llama_halo.controllers.placement.controller import request_placement, update_demand
 from llama_halo.controllers.pollers import chat_templates
 from llama_halo.controllers.state import OperatorState
 from llama_halo.controllers.validate import validate
@@ -40,6 +40,8 @@ def build_plan(state: OperatorState, cr: Object) -> Outcome | None:
     if template is not None and not chat_templates.is_current(state, cr):
         state.pollers.queue.add(template)
         return None
+    if key_of(cr) not in state.placement.sizings:
+        update_demand(state, key_of(cr), cr)  # it failed before: fail here, and be retried
     facts, demand = build_model_facts(state, cr, spec), state.placement.demands.get(key_of(cr))
     decided = facts.assignment is not None and facts.assignment.demand == demand
     if demand is not None and (not decided or _outdated(facts)):

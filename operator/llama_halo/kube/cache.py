@@ -56,7 +56,7 @@ def owner_key(obj: Object) -> Key | None:
     for label, kind in _OWNER_LABELS:
         if label in object_labels:
             return Key(kind, namespace, object_labels[label])
-    for owner in metadata.get("ownerReferences", ()):
+    for owner in metadata.get("ownerReferences") or ():
         if owner["kind"] in (llamamodel.KIND, modelrouter.KIND):
             return Key(owner["kind"], namespace, owner["name"])
     return None

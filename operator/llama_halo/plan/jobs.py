@@ -8,9 +8,9 @@ from llama_halo.api.llamamodel import LlamaModelSpec, Source
 from llama_halo.api.schema import KeyReference
 from llama_halo.contract import labels
 from llama_halo.plan import children, server
-from llama_halo.plan.affinity import pod_affinity
 from llama_halo.plan.facts import FETCH, INSPECT, Defaults, Owner
 from llama_halo.plan.hashing import content_hash
+from llama_halo.plan.node_selection import pod_affinity
 from llama_halo.plan.pods import pod_additions
 
 HEADERS_MOUNT = "/etc/llama-halo/headers"

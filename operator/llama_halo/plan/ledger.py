@@ -1,22 +1,11 @@
-"""The memory held on one node, by model, and the nodes that meet a model's constraints."""
+"""The memory held on one node, by model."""
 
 from __future__ import annotations
 
 from collections.abc import Set
 from dataclasses import dataclass, field
 
-from llama_halo.contract import labels
-from llama_halo.plan.affinity import meets_affinity
-from llama_halo.plan.facts import NodeConstraints, NodeFacts, ResourceDemand, Taint
-
-# Labels that identify a Strix Halo node if spec.pod.nodeSelector is empty; any one suffices. Most
-# of these machines have PCI class 0380, not 0300.
-GPU_NODE_LABELS = (
-    (labels.STRIX_HALO, "true"),
-    ("feature.node.kubernetes.io/pci-0380_1002.present", "true"),
-    ("feature.node.kubernetes.io/pci-0300_1002.present", "true"),
-    ("amd.com/gpu.device-id", "1586"),
-)
+from llama_halo.plan.facts import NodeFacts, ResourceDemand
 
 
 @dataclass(eq=False)
@@ -101,38 +90,3 @@ class Ledger:
             demand.gpu_mib <= self.node.gpu_budget_mib
             and demand.total_mib <= self.node.allocatable_mib
         )
-
-
-def matches(node_constraints: NodeConstraints, node: NodeFacts) -> bool:
-    """Tell whether a node meets a model's constraints, regardless of memory."""
-    if node_constraints.node_selector:
-        chosen = all(node.labels.get(key) == value for key, value in node_constraints.node_selector)
-    else:
-        chosen = not node_constraints.needs_gpu or any(
-            node.labels.get(key) == value for key, value in GPU_NODE_LABELS
-        )
-    return (
-        chosen
-        and meets_affinity(node_constraints.node_affinity, node)
-        and all(_tolerated(node_constraints, taint) for taint in node.taints)
-    )
-
-
-def _tolerated(node_constraints: NodeConstraints, taint: Taint) -> bool:
-    if taint.effect == "PreferNoSchedule":
-        return True
-    return any(
-        (not toleration.effect or toleration.effect == taint.effect)
-        and (
-            (
-                toleration.operator == "Exists"
-                and (toleration.key is None or toleration.key == taint.key)
-            )
-            or (
-                toleration.operator in (None, "Equal")
-                and toleration.key == taint.key
-                and (toleration.value or "") == taint.value
-            )
-        )
-        for toleration in node_constraints.tolerations
-    )

@@ -10,7 +10,6 @@ from llama_halo.contract import labels
 from llama_halo.contract.lease import PHASE_ANNOTATION, Phase, lease_name
 from llama_halo.contract.reasons import Reason
 from llama_halo.plan import chat_template, children, server
-from llama_halo.plan.affinity import pod_affinity
 from llama_halo.plan.facts import (
     Assignment,
     FileFacts,
@@ -31,6 +30,7 @@ from llama_halo.plan.model_files import (
     stored_on,
 )
 from llama_halo.plan.modes import mode_refusal
+from llama_halo.plan.node_selection import pod_affinity
 from llama_halo.plan.outcome import Invalid, Object, Outcome, Plan, Ref, Wait
 from llama_halo.plan.pods import extra_annotations, extra_labels, pod_additions
 from llama_halo.plan.quantity import seconds

@@ -18,7 +18,6 @@ from dataclasses import dataclass, replace
 
 from llama_halo.contract.lease import Phase
 from llama_halo.contract.reasons import Reason
-from llama_halo.plan.affinity import preference
 from llama_halo.plan.eviction import Eviction
 from llama_halo.plan.facts import (
     Assignment,
@@ -28,7 +27,8 @@ from llama_halo.plan.facts import (
     NodeFacts,
     ResourceDemand,
 )
-from llama_halo.plan.ledger import Ledger, matches
+from llama_halo.plan.ledger import Ledger
+from llama_halo.plan.node_selection import matches, preference
 from llama_halo.plan.shortage import why_unplaced
 
 
@@ -209,6 +209,7 @@ class _Placing:
             self._eviction.unload.add(demand.model)
         message = (
             "the model can no longer stay on its node (memory, labels, taints): it is unloaded"
+            " when idle"
         )
         return Assignment(demand, (), Reason.ROLLING, message)
 

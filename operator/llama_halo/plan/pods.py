@@ -13,7 +13,7 @@ def pod_additions(options: PodOptions | None) -> dict[str, Any]:
     """Return the pod spec fields of the options; absent and empty ones are left out."""
     if options is None:
         return {}
-    dumped = options.model_dump(by_alias=True, exclude_none=True)
+    dumped = options.model_dump(mode="json", by_alias=True, exclude_none=True)
     fields = ("nodeSelector", "tolerations", "affinity", "imagePullSecrets")
     names = [*fields, *(_alias(options, name) for name in _PLAIN)]
     return {name: dumped[name] for name in names if dumped.get(name)}

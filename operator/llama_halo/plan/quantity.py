@@ -92,4 +92,4 @@ def counted(number: int, noun: str, verb: str = "") -> str:
 
 def of_total(number: int, total: int, noun: str, verb: str) -> str:
     """Return a part of a whole: `1 of 1 replica serves`, `2 of 3 replicas serve`."""
-    return f"{number} of {counted(total, noun)} {verb}{'s' * (number == 1)}"
+    return f"{number} of {counted(total, noun)} {verb}{'s' * (1 in (number, total))}"

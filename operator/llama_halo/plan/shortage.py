@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from llama_halo.contract import labels
 from llama_halo.contract.reasons import Reason
 from llama_halo.plan.facts import ModelUsage, NodeFacts, ResourceDemand
-from llama_halo.plan.ledger import GPU_NODE_LABELS, Ledger, matches
-from llama_halo.plan.quantity import counted, human_gib, of_total
+from llama_halo.plan.ledger import Ledger
+from llama_halo.plan.node_selection import GPU_NODE_LABELS, matches
+from llama_halo.plan.quantity import counted, human_gib
 
 NODES_TOLD = 3
 
@@ -21,8 +22,9 @@ def why_unplaced(
     usage: Mapping[str, ModelUsage],
 ) -> tuple[Reason, str]:
     """Return reason and message for a replica that no open node can take now."""
-    placed = of_total(len(chosen), demand.replicas, "replica", "run")
-    have = f"{placed} already; " if chosen else ""
+    verb = "has" if len(chosen) == 1 else "have"
+    replicas = counted(demand.replicas, "replica")
+    have = f"{len(chosen)} of {replicas} {verb} a node; " if chosen else ""
     if open_nodes and not any(ledger.could_hold(demand) for ledger in open_nodes):
         largest = max(open_nodes, key=lambda ledger: (ledger.node.gpu_budget_mib, ledger.name))
         return Reason.MODEL_TOO_LARGE, have + _too_large(demand, largest.node)

@@ -31,6 +31,11 @@ def test_an_error_in_a_stream_is_told(line: bytes) -> None:
         words_of(line)
 
 
+def test_a_line_of_a_stream_that_is_no_json_ends_the_answer() -> None:
+    with pytest.raises(CliError, match="the answer broke off: a line of it is not JSON"):
+        words_of(b'data: {"choices":[{"delta"')
+
+
 @pytest.mark.parametrize(
     ("error", "has_key", "message"),
     [

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,9 @@ import yaml
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from llama_halo.errors import ClusterError, Gone, MalformedAnswer
 from llama_halo.kube.client import KubeClient, environment_proxy
+from llama_halo.kube.resources import POD
 
 SERVER = "https://10.96.0.1:443"
 
@@ -57,6 +62,98 @@ def kubeconfig(path: Path, server: str) -> Path:
         )
     )
     return path
+
+
+OBJECT = {"metadata": {"name": "a", "namespace": "ai", "uid": "u", "resourceVersion": "7"}}
+
+
+@contextlib.asynccontextmanager
+async def api_server(
+    answer: Callable[[web.Request], web.Response], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[KubeClient]:
+    """Yield a client of a server that gives one kind of answer."""
+
+    async def handle(request: web.Request) -> web.Response:
+        return answer(request)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", handle)
+    async with TestServer(app) as server:
+        config = kubeconfig(tmp_path / "kubeconfig", str(server.make_url("")))
+        monkeypatch.setenv("KUBECONFIG", str(config))
+        cluster = await KubeClient.connect()
+        try:
+            yield cluster
+        finally:
+            await cluster.close()
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "<html>a proxy</html>",
+        "[]",
+        "{}",
+        '{"items": {}, "metadata": {"resourceVersion": "9"}}',
+        '{"items": [], "metadata": {"resourceVersion": "next"}}',
+        '{"items": [5], "metadata": {"resourceVersion": "9"}}',
+        '{"items": [{"metadata": {"name": "a"}}], "metadata": {"resourceVersion": "9"}}',
+    ],
+)
+async def test_a_list_that_is_none_is_a_malformed_answer(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with api_server(lambda _: web.Response(text=page), tmp_path, monkeypatch) as cluster:
+        with pytest.raises(MalformedAnswer, match="the API server's answer"):
+            await cluster.list(POD, namespace="ai")
+
+
+async def test_a_list_comes_in_pages_and_its_objects_have_their_kind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(request: web.Request) -> web.Response:
+        more = {} if "continue" in request.query else {"continue": "more"}
+        metadata = {"resourceVersion": "9", **more}
+        return web.json_response({"items": [OBJECT], "metadata": metadata})
+
+    async with api_server(answer, tmp_path, monkeypatch) as cluster:
+        objects, version = await cluster.list(POD, namespace="ai")
+    assert version == 9
+    assert [(obj["kind"], obj["apiVersion"]) for obj in objects] == [("Pod", "v1")] * 2
+
+
+@pytest.mark.parametrize(
+    ("lines", "error"),
+    [
+        (["not JSON"], MalformedAnswer),
+        (["5"], MalformedAnswer),
+        ([{"type": "ADDED"}], MalformedAnswer),
+        ([{"type": "ADDED", "object": {"metadata": {}}}], MalformedAnswer),
+        ([{"type": "BOOKMARK", "object": {"metadata": {}}}], MalformedAnswer),
+        ([{"type": "ERROR", "object": {"code": 410, "message": "too old"}}], Gone),
+        ([{"type": "ERROR", "object": {"code": 500, "message": "etcd"}}], ClusterError),
+    ],
+)
+async def test_a_watch_ends_with_what_is_wrong_in_it(
+    lines: list[Any], error: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = [{"type": "ADDED", "object": OBJECT}, *lines]
+    text = "".join(f"{line if isinstance(line, str) else json.dumps(line)}\n" for line in events)
+    async with api_server(lambda _: web.Response(text=text), tmp_path, monkeypatch) as cluster:
+        watch = cluster.watch(POD, namespace="ai", version=5)
+        assert [(await anext(watch))[0] for _ in range(2)] == ["OPENED", "ADDED"]
+        with pytest.raises(error):
+            await anext(watch)
+
+
+async def test_a_line_that_is_cut_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = json.dumps({"type": "ADDED", "object": OBJECT})
+    text = f"{whole}\n{whole[:40]}"
+    async with api_server(lambda _: web.Response(text=text), tmp_path, monkeypatch) as cluster:
+        kinds = [kind async for kind, _ in cluster.watch(POD, namespace="ai", version=5)]
+    assert kinds == ["OPENED", "ADDED"]
 
 
 async def test_a_proxied_request_ends_with_a_last_chunk(

@@ -17,7 +17,7 @@ from llama_halo.contract.lease import Phase
 from llama_halo.controllers.placement.reservations import ReservationIndex
 from llama_halo.kube.cache import Key
 from llama_halo.plan.facts import ModelUsage, NodeFacts, OnDemand, ResourceDemand
-from llama_halo.plan.ledger import matches
+from llama_halo.plan.node_selection import matches
 from llama_halo.plan.placement import Decision, place
 
 HALO = {"llama-halo.dev/strix-halo": "true"}

@@ -12,7 +12,14 @@ from llama_halo.controllers.state import PLACEMENT, OperatorState
 from llama_halo.controllers.validate import validate
 from llama_halo.kube.cache import Key, Object, key_of
 from llama_halo.kube.resources import LLAMAMODEL
-from llama_halo.plan.facts import FETCH, FileFacts, MemoryReservation, NodeFacts, ResourceDemand
+from llama_halo.plan.facts import (
+    FETCH,
+    FileFacts,
+    MemoryReservation,
+    NodeFacts,
+    ResourceDemand,
+    Sizing,
+)
 from llama_halo.plan.llamamodel import demand
 from llama_halo.plan.outcome import Invalid
 from llama_halo.plan.placement import place
@@ -60,18 +67,19 @@ def refresh_demand(state: OperatorState, key: Key) -> None:
 
 def update_demand(state: OperatorState, key: Key, cr: Object | None) -> bool:
     """Compute a model's sizing and demand; tell whether the demand changed."""
-    before, after = state.placement.demands.pop(key, None), None
-    state.placement.sizings.pop(key, None)
-    if cr is None:
-        return before is not None
-    spec = validate(LlamaModelSpec, cr, state.specs)
-    is_deleted = "deletionTimestamp" in cr["metadata"]
-    if not isinstance(spec, Invalid):
+    placement, before, after = state.placement, state.placement.demands.get(key), None
+    spec = validate(LlamaModelSpec, cr, state.specs) if cr else None
+    is_deleted = cr is None or "deletionTimestamp" in cr["metadata"]
+    if cr is None or spec is None or isinstance(spec, Invalid):
+        placement.sizings.pop(key, None)
+    else:
         files = build_file_facts(state, cr)
-        state.placement.sizings[key] = sizing_of(spec, files)
-        after = None if is_deleted else _demand(state, cr, spec, files)
-    if not is_deleted:
-        state.placement.demands[key] = after
+        placement.sizings[key] = sizing = sizing_of(spec, files)
+        after = None if is_deleted else _demand(state, cr, spec, files, sizing)
+    if is_deleted:
+        placement.demands.pop(key, None)
+    else:
+        placement.demands[key] = after
     return before != after
 
 
@@ -138,13 +146,17 @@ def run_placement(state: OperatorState) -> float | None:
 
 
 def _demand(
-    state: OperatorState, cr: Object, spec: LlamaModelSpec, files: FileFacts
+    state: OperatorState,
+    cr: Object,
+    spec: LlamaModelSpec,
+    files: FileFacts,
+    sizing: Sizing | Invalid | None,
 ) -> ResourceDemand | None:
     """Return a model's demand, None when it must not get a node (yet)."""
     key = key_of(cr)
     if files.chat_template.problem and not _has_begun(state, key, files):
         return None
-    return demand(owner_of(cr), spec, files, state.placement.sizings[key])
+    return demand(owner_of(cr), spec, files, sizing)
 
 
 def _has_begun(state: OperatorState, key: Key, files: FileFacts) -> bool:

@@ -13,8 +13,8 @@ from typing import Any
 
 from llama_halo.contract import labels
 from llama_halo.kube.cache import Key, Object, owner_key
-from llama_halo.plan.affinity import placed_on
 from llama_halo.plan.facts import MemoryReservation
+from llama_halo.plan.node_selection import placed_on
 
 _ENDED = ("Succeeded", "Failed")
 _Place = tuple[str, str, str]

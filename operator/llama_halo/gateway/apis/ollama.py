@@ -275,7 +275,7 @@ class _Answer:
                 "function": {
                     "index": index,
                     "name": call["function"]["name"],
-                    "arguments": tool_arguments(call["function"]["arguments"]),
+                    "arguments": _arguments(call["function"]["arguments"]),
                 },
             }
             for index, call in enumerate(self.calls)
@@ -338,6 +338,12 @@ def _head(model: str) -> Json:
 
 def _line(data: Mapping[str, Any]) -> bytes:
     return dumps(data) + b"\n"
+
+
+def _arguments(text: str) -> Json:
+    """Return the arguments of a call; a text that is no object is kept under `arguments`."""
+    arguments = tool_arguments(text)
+    return arguments if arguments or text in ("", "{}") else {"arguments": text}
 
 
 def _nanoseconds(timings: Mapping[str, Any], name: str) -> int:

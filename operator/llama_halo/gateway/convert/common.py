@@ -46,14 +46,11 @@ def data_url(url: Any) -> tuple[str, str] | None:
 
 
 def tool_arguments(text: Any) -> Json:
-    """Return the arguments of a tool call as an object; any other value goes under `arguments`."""
-    if not text:
-        return {}
+    """Return the arguments of a tool call as an object: an empty one for any other JSON or text."""
     try:
-        arguments = json.loads(text)
+        return mapping(json.loads(text or "{}"))
     except (TypeError, ValueError, RecursionError):
-        return {"arguments": str(text)}
-    return arguments if isinstance(arguments, dict) else {"arguments": arguments}
+        return {}
 
 
 def new_id(kind: str) -> str:

@@ -288,7 +288,7 @@ def _unreachable(model: Model, error: Exception) -> Failure:
     if model.provider is None:
         return unreachable(model.name)
     name = model.provider.name
-    message = f"provider {name} refuses connections ({type(error).__name__})"
+    message = f"provider {name} cannot be reached ({type(error).__name__})"
     return Failure(503, message, code=PROVIDER, retry_after_seconds=CONNECT_RETRY_SECONDS)
 
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from llama_halo.controllers.placement.reservations import ReservationIndex
 from llama_halo.kube.cache import Key, ObjectCache, key_of
-from llama_halo.plan.affinity import pod_affinity
 from llama_halo.plan.facts import MemoryReservation
+from llama_halo.plan.node_selection import pod_affinity
 
 OWNER = Key("LlamaModel", "llm", "coder")
 MARKS = {

@@ -259,6 +259,27 @@ async def test_an_error_in_a_stream_has_a_status_of_ours(error: Any, status: int
     assert value.value.status == status
 
 
+@pytest.mark.parametrize(
+    ("given_roles", "roles"),
+    [
+        (["system", "user"], ["user"]),
+        (["system", "system", "user"], ["user"]),
+        (["user", "system", "user"], ["user"]),
+        (["user", "assistant", "system"], ["user", "assistant", "user"]),
+        (["user", "system", "assistant", "user"], ["user", "assistant", "user"]),
+        (["user", "user"], ["user", "user"]),
+    ],
+)
+def test_no_system_message_is_left_inside_the_messages_of_anthropic(
+    given_roles: list[str], roles: list[str]
+) -> None:
+    messages = [{"role": role, "content": f"<{n}>"} for n, role in enumerate(given_roles)]
+    body = {"model": "m", "max_tokens": 9, "messages": messages}
+    folded = anthropic.upstream_body(body)["messages"]
+    assert [message["role"] for message in folded] == roles
+    assert all(f"<{n}>" in str(folded) for n in range(len(given_roles)))
+
+
 class TestOpenAI:
     @pytest.mark.parametrize(
         ("given_roles", "roles"),

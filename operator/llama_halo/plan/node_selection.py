@@ -1,4 +1,4 @@
-"""Node affinity: the nodes that a model may run on or prefers, and the affinity of its pods."""
+"""The nodes that a model may run on and those that it prefers, and the affinity of its pods."""
 
 from __future__ import annotations
 
@@ -7,10 +7,35 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llama_halo.api.affinity import Affinity, NodeAffinity, NodeRequirement, NodeTerm
-from llama_halo.plan.facts import NodeFacts
+from llama_halo.contract import labels
+from llama_halo.plan.facts import NodeConstraints, NodeFacts, Taint
 
 Json = dict[str, Any]
 _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
+
+# Labels that identify a Strix Halo node if spec.pod.nodeSelector is empty; any one suffices. Most
+# of these machines have PCI class 0380, not 0300.
+GPU_NODE_LABELS = (
+    (labels.STRIX_HALO, "true"),
+    ("feature.node.kubernetes.io/pci-0380_1002.present", "true"),
+    ("feature.node.kubernetes.io/pci-0300_1002.present", "true"),
+    ("amd.com/gpu.device-id", "1586"),
+)
+
+
+def matches(node_constraints: NodeConstraints, node: NodeFacts) -> bool:
+    """Tell whether a node meets a model's constraints, regardless of memory."""
+    if node_constraints.node_selector:
+        chosen = all(node.labels.get(key) == value for key, value in node_constraints.node_selector)
+    else:
+        chosen = not node_constraints.needs_gpu or any(
+            node.labels.get(key) == value for key, value in GPU_NODE_LABELS
+        )
+    return (
+        chosen
+        and meets_affinity(node_constraints.node_affinity, node)
+        and all(_tolerated(node_constraints, taint) for taint in node.taints)
+    )
 
 
 def meets_affinity(affinity: NodeAffinity | None, node: NodeFacts) -> bool:
@@ -31,7 +56,9 @@ def pod_affinity(affinity: Affinity | None, node: str) -> Json:
     A node must meet only one of the terms, so each of them names the node. The scheduler checks all
     of it again.
     """
-    rules: Json = affinity.model_dump(by_alias=True, exclude_none=True) if affinity else {}
+    rules: Json = (
+        affinity.model_dump(mode="json", by_alias=True, exclude_none=True) if affinity else {}
+    )
     nodes: Json = rules.get("nodeAffinity", {})
     terms: Sequence[Json] = nodes.get(_REQUIRED, {}).get("nodeSelectorTerms") or ({},)
     pinned = [
@@ -84,3 +111,23 @@ def _has(requirement: NodeRequirement, node: NodeFacts) -> bool:
 
 def _is_number(text: str | None) -> bool:
     return text is not None and re.fullmatch(r"[-+]?[0-9]{1,18}", text) is not None
+
+
+def _tolerated(node_constraints: NodeConstraints, taint: Taint) -> bool:
+    if taint.effect == "PreferNoSchedule":
+        return True
+    return any(
+        (not toleration.effect or toleration.effect == taint.effect)
+        and (
+            (
+                toleration.operator == "Exists"
+                and (toleration.key is None or toleration.key == taint.key)
+            )
+            or (
+                toleration.operator in (None, "Equal")
+                and toleration.key == taint.key
+                and (toleration.value or "") == taint.value
+            )
+        )
+        for toleration in node_constraints.tolerations
+    )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
 
 from llama_halo.api.affinity import Affinity, NodeAffinity
-from llama_halo.plan.affinity import meets_affinity, placed_on, pod_affinity, preference
+from llama_halo.kube.diff import difference
+from llama_halo.plan.node_selection import meets_affinity, placed_on, pod_affinity, preference
 from llama_halo.plan.placement import place
 from tests.support.demands import HALO, node, wants
 
@@ -123,6 +125,9 @@ def test_the_node_is_in_each_term_of_the_pod_and_can_be_read_again() -> None:
     assert terms[1]["matchFields"][1]["operator"] == "NotIn"
     assert merged["podAntiAffinity"] == {REQUIRED: [{"topologyKey": "zone"}]}
     assert placed_on({"affinity": merged}) == "n1"
+    live = {**merged, "nodeAffinity": {REQUIRED: {"nodeSelectorTerms": copy.deepcopy(terms)}}}
+    del live["nodeAffinity"][REQUIRED]["nodeSelectorTerms"][0]["matchExpressions"][0]["values"]
+    assert difference(merged, live) is None, "the API server omits a list without values"
     assert placed_on({"affinity": pod_affinity(None, "n2")}) == "n2"
     assert placed_on({}) == ""
     assert placed_on({"affinity": {"nodeAffinity": {PREFERRED: []}}}) == ""
