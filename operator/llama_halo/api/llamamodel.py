@@ -29,6 +29,7 @@ from llama_halo.api.schema import (
 )
 from llama_halo.api.server_flags import ENV_RULES, EXTRA_ARGS_RULES
 from llama_halo.contract.labels import LLAMAMODELS
+from llama_halo.contract.model import Mode
 
 KIND = "LlamaModel"
 PLURAL = LLAMAMODELS
@@ -40,15 +41,6 @@ class Backend(StrEnum):
     VULKAN = "Vulkan"
     ROCM = "ROCm"
     CPU = "CPU"
-
-
-class Mode(StrEnum):
-    """What the server is for."""
-
-    CHAT = "Chat"
-    EMBEDDING = "Embedding"
-    RERANK = "Rerank"
-    TRANSCRIPTION = "Transcription"
 
 
 CacheTypeName = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]

@@ -65,14 +65,14 @@ class Progress:
 
 
 @contextmanager
-def served(progress: Progress, port: int) -> Iterator[int]:
-    """Serve `/progress` within the context; yields the port."""
+def served(progress: Progress, port: int, path: str) -> Iterator[int]:
+    """Serve the progress at a path within the context; yields the port."""
 
     class Handler(BaseHTTPRequestHandler):
         timeout = 10
 
         def do_GET(self) -> None:
-            is_progress = self.path == "/progress"
+            is_progress = self.path == path
             body = json.dumps(progress.to_json()).encode() if is_progress else b""
             self.send_response(200 if is_progress else 404)
             self.send_header("Content-Type", "application/json")

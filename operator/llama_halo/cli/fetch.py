@@ -7,8 +7,7 @@ from typing import Any
 
 from llama_halo.artifacts.fetch import Progress, fetch, served
 from llama_halo.cli import jobs
-
-PORT = 8080
+from llama_halo.contract.model import JOB_PORT, PROGRESS_PATH
 
 
 def run(argv: list[str]) -> int:
@@ -18,7 +17,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--folder", required=True, metavar="PATH", help="below the store")
     parser.add_argument("--shards", type=int, default=1, metavar="NUMBER")
     parser.add_argument("--version", default="", help="of the file when it was inspected")
-    parser.add_argument("--port", type=int, default=PORT, help="where /progress is served")
+    parser.add_argument("--port", type=int, default=JOB_PORT, help="where /progress is served")
     arguments = parser.parse_args(argv)
     return jobs.answer(lambda: _fetch(arguments), arguments.report)
 
@@ -27,5 +26,5 @@ def _fetch(arguments: argparse.Namespace) -> dict[str, Any]:
     source = jobs.remote_source(arguments)
     files = source.files(arguments.shards, arguments.version, arguments.sha256)
     progress = Progress(arguments.store / arguments.folder, files)
-    with served(progress, arguments.port):
+    with served(progress, arguments.port, PROGRESS_PATH):
         return fetch(arguments.store, arguments.folder, files, source.headers)

@@ -6,6 +6,7 @@ import asyncio
 
 from aiohttp import web
 
+from llama_halo.contract.model import DRAINED_PATH
 from llama_halo.gateway.app import Gateway
 
 LEAVE_SECONDS = 5.0
@@ -30,5 +31,5 @@ def admin_application(gateway: Gateway) -> web.Application:
         return web.Response(text="drained\n")
 
     app = web.Application()
-    app.add_routes([*gateway.info_routes.admin_routes(), web.get("/drained", drained)])
+    app.add_routes([*gateway.info_routes.admin_routes(), web.get(DRAINED_PATH, drained)])
     return app

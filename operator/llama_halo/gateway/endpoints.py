@@ -11,6 +11,7 @@ from typing import Any
 from aiohttp import web
 
 from llama_halo.contract.gateway_config import GatewayConfig
+from llama_halo.contract.model import Mode
 from llama_halo.gateway.apis import anthropic, ollama, openai_audio
 from llama_halo.gateway.apis.client_api import ANTHROPIC
 from llama_halo.gateway.apis.exchange import ApiExchange
@@ -25,7 +26,6 @@ from llama_halo.gateway.http import bodies
 from llama_halo.gateway.http.errors import UNREADABLE, unreadable
 from llama_halo.gateway.http.json_codec import dumps
 from llama_halo.gateway.info_routes import path_of
-from llama_halo.gateway.models.model import EMBEDDING, RERANK, TRANSCRIPTION
 from llama_halo.gateway.request_record import RequestRecord
 from llama_halo.gateway.routing.features import RequestFeatures, features_of
 from llama_halo.gateway.routing.selector import TargetSelector
@@ -131,7 +131,7 @@ class Endpoints:
     ) -> Json:
         record.requested_model = body["model"]
         session = session_of(request.headers, body)
-        mode = EMBEDDING if path == EMBEDDINGS_PATH else RERANK
+        mode = Mode.EMBEDDING if path == EMBEDDINGS_PATH else Mode.RERANK
         targets = await self._selector.select(
             record.requested_model, RequestFeatures(), session=session, count=None, mode=mode
         )
@@ -153,7 +153,7 @@ class Endpoints:
             RequestFeatures(),
             session=session,
             count=None,
-            mode=TRANSCRIPTION,
+            mode=Mode.TRANSCRIPTION,
         )
         upstream_request = UpstreamRequest(path_of(request), form=form)
         record.target, answer = await self._dispatcher.ask(

@@ -6,7 +6,8 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
-from llama_halo.gateway.models.model import CHAT, EMBEDDING, Model
+from llama_halo.contract.model import Mode
+from llama_halo.gateway.models.model import Model
 from llama_halo.gateway.routing.table import RoutingTable
 
 _EPOCH, _NEVER = "1970-01-01T00:00:00Z", "2318-01-01T00:00:00Z"
@@ -106,8 +107,8 @@ def _tag(name: str, model: Model | None) -> dict[str, Any]:
 
 def _capabilities(model: Model | None) -> list[str]:
     """Return Ollama's capabilities: `embedding` alone, or none, for a model that does not chat."""
-    if model and model.mode != CHAT:
-        return ["embedding"] if model.mode == EMBEDDING else []
+    if model and model.mode != Mode.CHAT:
+        return ["embedding"] if model.mode == Mode.EMBEDDING else []
     return [
         "completion",
         *(capability.lower() for capability in (model.capabilities if model else ())),

@@ -7,6 +7,7 @@ from typing import Any
 from llama_halo.api.llamamodel import LlamaModelSpec, Source
 from llama_halo.api.schema import KeyReference
 from llama_halo.contract import labels
+from llama_halo.contract.model import JOB_PORT
 from llama_halo.plan import children, server
 from llama_halo.plan.facts import FETCH, INSPECT, Defaults, Owner
 from llama_halo.plan.hashing import content_hash
@@ -14,7 +15,6 @@ from llama_halo.plan.node_selection import pod_affinity
 from llama_halo.plan.pods import pod_additions
 
 HEADERS_MOUNT = "/etc/llama-halo/headers"
-PORT = 8080
 USER = 65532
 # The kubelet restarts a failed container with a growing pause. A download must survive an outage of
 # a night, so the limit is out of reach.
@@ -111,7 +111,7 @@ def _pod(
     if environment:
         container["env"] = environment
     if work == FETCH:
-        container["ports"] = [{"name": "http", "containerPort": PORT, "protocol": "TCP"}]
+        container["ports"] = [{"name": "http", "containerPort": JOB_PORT, "protocol": "TCP"}]
     options = pod_additions(spec.pod)
     chosen = ("nodeSelector", "tolerations", "imagePullSecrets", "priorityClassName")
     return {

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Set
 from dataclasses import dataclass
 
-from llama_halo.api.llamamodel import Backend, LlamaModelSpec, Memory, Mode, Source
+from llama_halo.api.llamamodel import Backend, LlamaModelSpec, Memory, Source
+from llama_halo.contract.model import Mode
 from llama_halo.contract.reasons import Reason
 from llama_halo.gguf.companions import ADAPTER, PROJECTOR
 from llama_halo.gguf.whisper import WHISPER

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from llama_halo.api.llamamodel import Backend, LlamaModelSpec, Mode
+from llama_halo.api.llamamodel import Backend, LlamaModelSpec
+from llama_halo.contract.model import Mode
 from llama_halo.contract.reasons import Reason
 from llama_halo.plan.outcome import Invalid
 

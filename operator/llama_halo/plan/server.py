@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from llama_halo.api.llamamodel import Backend, LlamaModelSpec, Mode
+from llama_halo.api.llamamodel import Backend, LlamaModelSpec
 from llama_halo.api.pod import EnvVar
+from llama_halo.contract.model import Mode
 from llama_halo.gguf.companions import PROJECTOR
 from llama_halo.plan import chat_template, whisper
 from llama_halo.plan.facts import Defaults, ImageProfile, Sizing

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
-from llama_halo.api.llamamodel import Backend, LlamaModelSpec, Memory, Mode
+from llama_halo.api.llamamodel import Backend, LlamaModelSpec, Memory
+from llama_halo.contract.model import Mode
 from llama_halo.contract.reasons import Reason
 from llama_halo.errors import UnsupportedModel
 from llama_halo.gguf.bundle import DRAFTED_TOKENS, MTP, Bundle, draft_type

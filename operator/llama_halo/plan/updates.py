@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from llama_halo.api.llamamodel import LlamaModelSpec
 from llama_halo.contract.lease import BUSY_SECONDS
+from llama_halo.contract.model import WHEN_IDLE
 from llama_halo.plan.facts import ModelFacts
 from llama_halo.plan.quantity import seconds
 
-WHEN_IDLE = "WhenIdle"
 DEFAULT_TIMEOUT = "10m"
 
 

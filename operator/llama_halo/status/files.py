@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from llama_halo.api.llamamodel import LlamaModelSpec
+from llama_halo.contract.model import VISION
 from llama_halo.contract.reasons import ConditionType
 from llama_halo.gguf.companions import PROJECTOR
 from llama_halo.gguf.memory import MIB, Estimate
@@ -169,7 +170,7 @@ def _capabilities(tools: bool, projector: Inspection | None) -> list[str]:
     sees_hears = projector.companion if projector else None
     capabilities = {
         "Tools": tools,
-        "Vision": sees_hears and sees_hears.sees,
+        VISION: sees_hears and sees_hears.sees,
         "Audio": sees_hears and sees_hears.hears,
     }
     return [name for name, has in capabilities.items() if has]

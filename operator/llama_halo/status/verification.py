@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llama_halo.api.llamamodel import LlamaModelSpec
+from llama_halo.contract.model import Mode
 from llama_halo.contract.reasons import ConditionType
 from llama_halo.status.conditions import Detail, condition
 
@@ -44,7 +45,7 @@ class Verification:
 
 def is_enabled(spec: LlamaModelSpec) -> bool:
     """Tell whether a model is checked: its mode is Chat, and spec.verify does not exempt it."""
-    return spec.mode in (None, "Chat") and (
+    return spec.mode in (None, Mode.CHAT) and (
         spec.verify is None or spec.verify.tool_calling != "Off"
     )
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from llama_halo.contract import labels
+from llama_halo.contract.model import JOB_PORT, PROGRESS_PATH
 from llama_halo.controllers.state import OperatorState
 from llama_halo.kube.cache import Key, Object, key_of, owner_key
 from llama_halo.kube.resources import POD
 from llama_halo.plan.facts import FETCH
-from llama_halo.plan.jobs import PORT
 
 FIRST_POLL_SECONDS = 1
 POLL_SECONDS = 3
@@ -45,7 +45,7 @@ async def poll(state: OperatorState, key: Key) -> float | None:
     if pod is None or not fetches(pod):
         state.pollers.downloads.pop(key, None)
         return None
-    answer = await state.pods.get(pod["status"].get("podIP", ""), PORT, "/progress")
+    answer = await state.pods.get(pod["status"].get("podIP", ""), JOB_PORT, PROGRESS_PATH)
     progress = _progress(answer.body if answer else None)
     if progress and state.pollers.downloads.get(key) != progress:
         state.pollers.downloads[key] = progress

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from llama_halo.contract.gateway_config import Provider
+from llama_halo.contract.model import Mode
 from llama_halo.gateway.apis import openai_audio
 from llama_halo.gateway.apis.anthropic import PATH as MESSAGES
 from llama_halo.gateway.apis.openai_chat import PATH as CHAT
@@ -28,7 +29,7 @@ from llama_halo.gateway.http.bodies import FormField
 from llama_halo.gateway.http.errors import Failure
 from llama_halo.gateway.http.json_codec import dumps
 from llama_halo.gateway.http.sse import SseEvent, events
-from llama_halo.gateway.models.model import TRANSCRIPTION, Model
+from llama_halo.gateway.models.model import Model
 
 Json = dict[str, Any]
 Bytes = AsyncIterable[bytes]
@@ -65,7 +66,7 @@ def encode_request(model: Model, upstream_request: UpstreamRequest, key: str) ->
 
     Raises `Failure` (400) for a request that the provider's protocol cannot express.
     """
-    if model.provider is None and upstream_request.form and model.mode == TRANSCRIPTION:
+    if model.provider is None and upstream_request.form and model.mode == Mode.TRANSCRIPTION:
         return EncodedRequest(
             openai_audio.PATHS[0], form=openai_audio.for_whisper(upstream_request)
         )

@@ -8,9 +8,8 @@ from hashlib import sha256
 from typing import Any
 
 from llama_halo.contract.gateway_config import GatewayConfig, Provider
+from llama_halo.contract.model import VISION, WHEN_IDLE, Mode
 from llama_halo.contract.reasons import ConditionType, Reason
-
-CHAT, EMBEDDING, RERANK, TRANSCRIPTION = "Chat", "Embedding", "Rerank", "Transcription"
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Model:
     labels: frozenset[tuple[str, str]] = frozenset()
     accepts_images: bool | None = None
     """None while it is not known."""
-    mode: str = CHAT
+    mode: str = Mode.CHAT
     """What its server is for: Chat, Embedding, Rerank or Transcription."""
     parallel: int = 1
     """Requests that each of its servers works on at once."""
@@ -78,7 +77,7 @@ def serves(model: Model | None, mode: str) -> bool:
     """
     if model is None or model.provider:
         return True
-    return model.mode == mode or (mode == TRANSCRIPTION and model.mode == CHAT)
+    return model.mode == mode or (mode == Mode.TRANSCRIPTION and model.mode == Mode.CHAT)
 
 
 def comes_up(model: Model) -> bool:
@@ -141,8 +140,8 @@ def model_of(cr: Mapping[str, Any]) -> Model:
     on_demand = "onDemand" in (spec.get("activation") or {})
     return Model(
         name=metadata["name"],
-        accepts_images="Vision" in capabilities if "architecture" in about else None,
-        mode=spec.get("mode") or CHAT,
+        accepts_images=VISION in capabilities if "architecture" in about else None,
+        mode=spec.get("mode") or Mode.CHAT,
         parallel=spec.get("parallel") or 1,
         architecture=about.get("architecture", ""),
         capabilities=capabilities,
@@ -155,7 +154,7 @@ def model_of(cr: Mapping[str, Any]) -> Model:
         available=conditions.get(ConditionType.AVAILABLE, {}).get("status") == "True",
         state=conditions.get(ConditionType.READY, {}).get("reason", "not seen by the operator yet"),
         on_demand=on_demand,
-        has_lease=on_demand or (spec.get("update") or {}).get("mode") == "WhenIdle",
+        has_lease=on_demand or (spec.get("update") or {}).get("mode") == WHEN_IDLE,
         aliases=tuple(spec.get("aliases", ())),
         display_name=spec.get("displayName", ""),
         context_size=about.get("contextSize") or spec.get("contextSize", 0),

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from llama_halo.contract.gateway_config import GatewayConfig
+from llama_halo.contract.model import Mode
 from llama_halo.gateway.apis.upstream_request import UpstreamRequest
 from llama_halo.gateway.http.errors import MODEL_NOT_FOUND, Failure
 from llama_halo.gateway.models.model import (
-    CHAT,
-    EMBEDDING,
-    RERANK,
-    TRANSCRIPTION,
     Model,
     serves,
 )
@@ -60,7 +57,7 @@ class TargetSelector:
         *,
         session: str,
         count: UpstreamRequest | None,
-        mode: str = CHAT,
+        mode: str = Mode.CHAT,
     ) -> list[Target]:
         """Return the targets of a request, the best first; `count` is the request for its tokens.
 
@@ -156,11 +153,11 @@ def no_such_model(name: str) -> Failure:
     )
 
 
-_ASKED = {
-    EMBEDDING: "/v1/embeddings",
-    RERANK: "/v1/rerank",
-    TRANSCRIPTION: "/v1/audio/transcriptions",
-    CHAT: "/v1/chat/completions, /v1/responses or /v1/messages",
+_ASKED: Mapping[str, str] = {
+    Mode.EMBEDDING: "/v1/embeddings",
+    Mode.RERANK: "/v1/rerank",
+    Mode.TRANSCRIPTION: "/v1/audio/transcriptions",
+    Mode.CHAT: "/v1/chat/completions, /v1/responses or /v1/messages",
 }
 
 

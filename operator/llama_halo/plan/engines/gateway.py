@@ -17,7 +17,6 @@ KEYS_FOLDER = "/etc/llama-halo-keys"
 PROVIDER_KEYS_FOLDER = "/etc/llama-halo-provider-keys"
 ADMIN_PORT, INNER_PORT = 8081, 8082
 """The sidecar's ports: probes and metrics for the cluster, and the API for the engine alone."""
-DRAINED = "/drained"
 _TOKEN_FOLDER = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105
 _RESOURCES = {
     "requests": {"cpu": "100m", "memory": "128Mi"},

@@ -11,6 +11,7 @@ from typing import Any
 
 from llama_halo.api.modelrouter import ModelRouterSpec
 from llama_halo.contract.gateway_config import LEAST_LETTERS
+from llama_halo.contract.model import DRAINED_PATH
 from llama_halo.plan.engines import gateway
 from llama_halo.plan.engines.engine import CONFIG_FOLDER, PORT, routed
 from llama_halo.plan.facts import Defaults, Owner
@@ -128,7 +129,7 @@ def container(
         # Engines abort open requests when they receive SIGTERM.
         "lifecycle": {
             "preStop": {
-                "httpGet": {"path": gateway.DRAINED, "port": gateway.ADMIN_PORT, "scheme": "HTTP"}
+                "httpGet": {"path": DRAINED_PATH, "port": gateway.ADMIN_PORT, "scheme": "HTTP"}
             }
         },
         "resources": gateway.resources(
