@@ -8,63 +8,16 @@ import time
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from llama_halo.contract.gateway_config import GatewayConfig, Provider
-from llama_halo.gateway import auth, ui
-from llama_halo.gateway.apis.client_api import ANTHROPIC
-from llama_halo.gateway.auth import Keys
+from llama_halo.contract.gateway_config import Provider
 from llama_halo.gateway.dispatch import queue
 from llama_halo.gateway.dispatch.queue import MOST_OF_ONE, MOST_WAITING, AdmissionQueue
 from llama_halo.gateway.http.errors import Failure
 from llama_halo.gateway.models.model import Model, servers
-from llama_halo.gateway.request_record import RequestRecord
-from llama_halo.gateway.routing.table import RoutingTable, Target
+from tests.support.admission import Visitors, model
 from tests.support.virtual_time import in_virtual_time
-
-
-def model(parallel: int = 1, replicas: int = 1) -> Model:
-    servers = tuple(f"http://{index}" for index in range(replicas))
-    return Model("m", "http://m", True, "Serving", parallel=parallel, serving=servers)
-
-
-class Visitors:
-    """Requests that come and stay until they are told to go."""
-
-    def __init__(self, admission: AdmissionQueue, which: Model) -> None:
-        self.admission, self.model = admission, which
-        self.order: list[str] = []
-        self.servers: list[str] = []
-        self.go = asyncio.Event()
-        self.tasks: list[asyncio.Task[None]] = []
-
-    async def come(self, session: str) -> None:
-        async def visit() -> None:
-            with self.admission.admit(self.model, session):
-                async with self.admission.slot(
-                    lambda: self.model, session, deadline=math.inf
-                ) as turn:
-                    assert turn is not None
-                    self.order.append(session)
-                    self.servers.append(turn[1])
-                    await self.go.wait()
-
-        self.tasks.append(asyncio.create_task(visit()))
-        await asyncio.sleep(0)
-
-    @property
-    def waiting(self) -> int:
-        return self.admission.waiting(self.model)
-
-    @property
-    def inside(self) -> int:
-        return self.admission.in_flight(self.model)
-
-    async def all_go(self) -> None:
-        self.go.set()
-        await asyncio.gather(*self.tasks, return_exceptions=True)
 
 
 @in_virtual_time
@@ -238,90 +191,3 @@ async def test_the_models_of_a_provider_have_one_limit_together() -> None:
         await asyncio.sleep(0)
         assert not waiting.done()
         waiting.cancel()
-
-
-@in_virtual_time
-async def test_the_status_page_is_told_what_there_is() -> None:
-    config = GatewayConfig.model_validate(
-        {
-            "router": "main",
-            "namespace": "llm",
-            "models": [{"name": name, "llama_model": name} for name in ("m", "gone")],
-            "routes": {"default": "m"},
-        }
-    )
-    visitors = Visitors(AdmissionQueue(), model(parallel=2))
-    for _ in range(3):
-        await visitors.come("a")
-    record = RequestRecord(ANTHROPIC, "claude-code", target=Target("m", "m", "default"))
-    snapshot = ui.snapshot(
-        RoutingTable.build(config, {"m": visitors.model}), visitors.admission, [record], {"m": 7}
-    )
-    first, second = snapshot["models"]
-    assert (first["working"], first["slots"], first["waiting"], first["answered"]) == (2, 2, 1, 7)
-    assert second["state"] == "not found"
-    (message,) = snapshot["calls"]
-    assert (message["client"], message["model"], message["route"]) == (
-        "claude-code",
-        "m",
-        "default",
-    )
-    assert snapshot["routes"] == {"default": "m"}
-    await visitors.all_go()
-
-
-def test_the_page_loads_nothing_from_elsewhere() -> None:
-    page = ui.page()
-    assert "http" not in page.replace("http-equiv", "")
-    assert "innerHTML" not in page, "names come from resources: they are text"
-
-
-KEY, OTHER = "k" * 20, "o" * 20
-
-
-def passes(keys: Keys, **headers: str) -> bool:
-    try:
-        keys.check({name.replace("_", "-"): value for name, value in headers.items()})
-    except Failure as failure:
-        assert failure.status == 401
-        assert KEY not in failure.message
-        return False
-    return True
-
-
-def test_any_key_of_the_folder_opens_in_any_of_the_apis_ways(tmp_path: Path) -> None:
-    (tmp_path / "alice").write_text(f"{KEY}\n")
-    (tmp_path / "bob").write_text(OTHER)
-    (tmp_path / "short").write_text("secret")
-    (tmp_path / "..data").write_text("d" * 20)
-    keys = Keys(tmp_path)
-    assert passes(keys, authorization=f"Bearer {KEY}")
-    assert passes(keys, x_api_key=OTHER)
-    assert passes(keys, api_key=KEY)
-    assert passes(keys, authorization="Bearer wrong", x_api_key=KEY), "any that is right will do"
-    for wrong in ({}, {"x_api_key": "secret"}, {"x_api_key": KEY[:-1]}, {"x_api_key": "d" * 20}):
-        assert not passes(keys, **wrong)
-    assert not passes(keys, authorization=f"Basic {KEY}")
-    assert not passes(keys, authorization="Bearer \udcff")
-
-
-def test_keys_are_read_again_and_never_lost_to_a_folder_that_is_away(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = tmp_path / "keys"
-    folder.mkdir()
-    (folder / "alice").write_text(KEY)
-    monkeypatch.setattr(auth, "REREAD_SECONDS", 0.0)
-    keys = Keys(folder)
-    assert passes(keys, x_api_key=KEY)
-    (folder / "alice").write_text(OTHER)
-    assert passes(keys, x_api_key=OTHER)
-    assert not passes(keys, x_api_key=KEY)
-    folder.rename(tmp_path / "away")
-    assert passes(keys, x_api_key=OTHER)
-
-
-def test_without_any_usable_key_nobody_may(tmp_path: Path) -> None:
-    assert not passes(Keys(tmp_path), x_api_key=KEY)
-    assert not passes(Keys(tmp_path / "none"), x_api_key=KEY)
-    assert passes(Keys(None))

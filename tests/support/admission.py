@@ -1,0 +1,52 @@
+"""Requests that wait at the admission queue of a model, and run until they are released."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+
+from llama_halo.gateway.dispatch.queue import AdmissionQueue
+from llama_halo.gateway.models.model import Model
+
+
+def model(parallel: int = 1, replicas: int = 1) -> Model:
+    """Return a model that serves, with some slots and replicas."""
+    servers = tuple(f"http://{index}" for index in range(replicas))
+    return Model("m", "http://m", True, "Serving", parallel=parallel, serving=servers)
+
+
+class Visitors:
+    """Requests that come and stay until they are told to go."""
+
+    def __init__(self, admission: AdmissionQueue, which: Model) -> None:
+        self.admission, self.model = admission, which
+        self.order: list[str] = []
+        self.servers: list[str] = []
+        self.go = asyncio.Event()
+        self.tasks: list[asyncio.Task[None]] = []
+
+    async def come(self, session: str) -> None:
+        async def visit() -> None:
+            with self.admission.admit(self.model, session):
+                async with self.admission.slot(
+                    lambda: self.model, session, deadline=math.inf
+                ) as turn:
+                    assert turn is not None
+                    self.order.append(session)
+                    self.servers.append(turn[1])
+                    await self.go.wait()
+
+        self.tasks.append(asyncio.create_task(visit()))
+        await asyncio.sleep(0)
+
+    @property
+    def waiting(self) -> int:
+        return self.admission.waiting(self.model)
+
+    @property
+    def inside(self) -> int:
+        return self.admission.in_flight(self.model)
+
+    async def all_go(self) -> None:
+        self.go.set()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
