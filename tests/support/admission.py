@@ -15,18 +15,18 @@ def model(parallel: int = 1, replicas: int = 1) -> Model:
     return Model("m", "http://m", True, "Serving", parallel=parallel, serving=servers)
 
 
-class Visitors:
-    """Requests that come and stay until they are told to go."""
+class Requests:
+    """Requests for one model, which hold their slots until `finish_all`."""
 
-    def __init__(self, admission: AdmissionQueue, which: Model) -> None:
-        self.admission, self.model = admission, which
+    def __init__(self, admission: AdmissionQueue, queued_for: Model) -> None:
+        self.admission, self.model = admission, queued_for
         self.order: list[str] = []
         self.servers: list[str] = []
         self.go = asyncio.Event()
         self.tasks: list[asyncio.Task[None]] = []
 
-    async def come(self, session: str) -> None:
-        async def visit() -> None:
+    async def start(self, session: str) -> None:
+        async def run() -> None:
             with self.admission.admit(self.model, session):
                 async with self.admission.slot(
                     lambda: self.model, session, deadline=math.inf
@@ -36,7 +36,7 @@ class Visitors:
                     self.servers.append(turn[1])
                     await self.go.wait()
 
-        self.tasks.append(asyncio.create_task(visit()))
+        self.tasks.append(asyncio.create_task(run()))
         await asyncio.sleep(0)
 
     @property
@@ -44,9 +44,9 @@ class Visitors:
         return self.admission.waiting(self.model)
 
     @property
-    def inside(self) -> int:
+    def in_flight(self) -> int:
         return self.admission.in_flight(self.model)
 
-    async def all_go(self) -> None:
+    async def finish_all(self) -> None:
         self.go.set()
         await asyncio.gather(*self.tasks, return_exceptions=True)

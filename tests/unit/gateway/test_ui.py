@@ -8,7 +8,7 @@ from llama_halo.gateway.apis.client_api import ANTHROPIC
 from llama_halo.gateway.dispatch.queue import AdmissionQueue
 from llama_halo.gateway.request_record import RequestRecord
 from llama_halo.gateway.routing.table import RoutingTable, Target
-from tests.support.admission import Visitors, model
+from tests.support.admission import Requests, model
 from tests.support.virtual_time import in_virtual_time
 
 
@@ -22,12 +22,12 @@ async def test_the_status_page_is_told_what_there_is() -> None:
             "routes": {"default": "m"},
         }
     )
-    visitors = Visitors(AdmissionQueue(), model(parallel=2))
+    requests = Requests(AdmissionQueue(), model(parallel=2))
     for _ in range(3):
-        await visitors.come("a")
+        await requests.start("a")
     record = RequestRecord(ANTHROPIC, "claude-code", target=Target("m", "m", "default"))
     snapshot = ui.snapshot(
-        RoutingTable.build(config, {"m": visitors.model}), visitors.admission, [record], {"m": 7}
+        RoutingTable.build(config, {"m": requests.model}), requests.admission, [record], {"m": 7}
     )
     first, second = snapshot["models"]
     assert (first["working"], first["slots"], first["waiting"], first["answered"]) == (2, 2, 1, 7)
@@ -39,7 +39,7 @@ async def test_the_status_page_is_told_what_there_is() -> None:
         "default",
     )
     assert snapshot["routes"] == {"default": "m"}
-    await visitors.all_go()
+    await requests.finish_all()
 
 
 def test_the_page_loads_nothing_from_elsewhere() -> None:

@@ -1,4 +1,4 @@
-"""The admission to a model: slots, a fair queue, and who may come in at all."""
+"""The admission to a model: slots, a fair queue, and its limits."""
 
 from __future__ import annotations
 
@@ -16,92 +16,92 @@ from llama_halo.gateway.dispatch import queue
 from llama_halo.gateway.dispatch.queue import MOST_OF_ONE, MOST_WAITING, AdmissionQueue
 from llama_halo.gateway.http.errors import Failure
 from llama_halo.gateway.models.model import Model, servers
-from tests.support.admission import Visitors, model
+from tests.support.admission import Requests, model
 from tests.support.virtual_time import in_virtual_time
 
 
 @in_virtual_time
-async def test_as_many_come_in_as_there_are_slots_of_all_replicas() -> None:
-    visitors = Visitors(AdmissionQueue(), model(parallel=2, replicas=2))
+async def test_every_slot_of_every_replica_takes_one_request() -> None:
+    requests = Requests(AdmissionQueue(), model(parallel=2, replicas=2))
     for _ in range(6):
-        await visitors.come("a")
-    assert (len(visitors.order), visitors.waiting) == (4, 2)
-    assert Counter(visitors.servers) == {"http://0": 2, "http://1": 2}, "no server has more"
-    await visitors.all_go()
-    assert len(visitors.order) == 6
-    assert visitors.inside == visitors.waiting == 0
+        await requests.start("a")
+    assert (len(requests.order), requests.waiting) == (4, 2)
+    assert Counter(requests.servers) == {"http://0": 2, "http://1": 2}, "no server has more"
+    await requests.finish_all()
+    assert len(requests.order) == 6
+    assert requests.in_flight == requests.waiting == 0
 
 
 @in_virtual_time
 async def test_sessions_take_turns() -> None:
-    visitors = Visitors(AdmissionQueue(), model())
+    requests = Requests(AdmissionQueue(), model())
     for session in ("a", "a", "a", "a", "b", "c"):
-        await visitors.come(session)
-    await visitors.all_go()
-    assert visitors.order == ["a", "a", "b", "c", "a", "a"]
+        await requests.start(session)
+    await requests.finish_all()
+    assert requests.order == ["a", "a", "b", "c", "a", "a"]
 
 
 @in_virtual_time
-async def test_who_leaves_the_line_or_is_cut_keeps_nobody_out() -> None:
-    visitors = Visitors(AdmissionQueue(), model())
+async def test_a_cancelled_request_does_not_block_the_queue() -> None:
+    requests = Requests(AdmissionQueue(), model())
     for session in ("a", "b", "c", "d"):
-        await visitors.come(session)
-    visitors.tasks[1].cancel()
-    visitors.tasks[0].cancel()
+        await requests.start(session)
+    requests.tasks[1].cancel()
+    requests.tasks[0].cancel()
     await asyncio.sleep(0.01)
-    assert visitors.order == ["a", "c"]
-    visitors.tasks[3].cancel()
-    await visitors.all_go()
-    assert visitors.inside == visitors.waiting == 0
+    assert requests.order == ["a", "c"]
+    requests.tasks[3].cancel()
+    await requests.finish_all()
+    assert requests.in_flight == requests.waiting == 0
 
 
 @in_virtual_time
-async def test_who_is_cancelled_as_it_is_let_in_gives_its_slot_on() -> None:
-    visitors = Visitors(AdmissionQueue(), model())
+async def test_a_request_cancelled_at_its_turn_passes_its_slot_on() -> None:
+    requests = Requests(AdmissionQueue(), model())
     for session in ("a", "b", "c"):
-        await visitors.come(session)
-    visitors.tasks[0].cancel()
-    visitors.tasks[1].cancel()
+        await requests.start(session)
+    requests.tasks[0].cancel()
+    requests.tasks[1].cancel()
     await asyncio.sleep(0.01)
-    assert visitors.order == ["a", "c"]
-    await visitors.all_go()
-    assert visitors.inside == 0
+    assert requests.order == ["a", "c"]
+    await requests.finish_all()
+    assert requests.in_flight == 0
 
 
 @in_virtual_time
 async def test_a_queue_that_is_full_says_so() -> None:
-    visitors = Visitors(AdmissionQueue(), model())
+    requests = Requests(AdmissionQueue(), model())
     for number in range(MOST_WAITING + 1):
-        await visitors.come(f"a {number % 8}")
-    with pytest.raises(Failure) as full, visitors.admission.admit(visitors.model, "b"):
+        await requests.start(f"a {number % 8}")
+    with pytest.raises(Failure) as full, requests.admission.admit(requests.model, "b"):
         pass
     assert (full.value.status, full.value.retry_after_seconds) == (429, 5)
-    await visitors.all_go()
+    await requests.finish_all()
 
 
 @in_virtual_time
 async def test_a_session_goes_to_its_own_server_for_as_long_as_that_has_room() -> None:
-    visitors = Visitors(AdmissionQueue(), model(parallel=1, replicas=4))
-    own = servers(visitors.model, "a")
+    requests = Requests(AdmissionQueue(), model(parallel=1, replicas=4))
+    own = servers(requests.model, "a")
     for _ in range(4):
-        await visitors.come("a")
-    assert visitors.servers == own
-    await visitors.all_go()
+        await requests.start("a")
+    assert requests.servers == own
+    await requests.finish_all()
 
 
 @in_virtual_time
-async def test_who_waits_is_told_when_there_are_more_servers_and_when_there_are_none() -> None:
+async def test_waiting_requests_see_new_servers_and_the_loss_of_all() -> None:
     now: list[Model | None] = [model()]
     admission = AdmissionQueue()
     value: list[object] = []
     go = asyncio.Event()
 
-    async def visit() -> None:
+    async def run() -> None:
         async with admission.slot(lambda: now[0], "a", deadline=math.inf) as turn:
             value.append(turn and turn[1])
             await go.wait()
 
-    tasks = [asyncio.create_task(visit()) for _ in range(3)]
+    tasks = [asyncio.create_task(run()) for _ in range(3)]
     await asyncio.sleep(2 * queue.POLL_SECONDS)
     assert value == ["http://0"]
     now[0] = model(replicas=2)
@@ -116,7 +116,7 @@ async def test_who_waits_is_told_when_there_are_more_servers_and_when_there_are_
 
 
 @in_virtual_time
-async def test_a_server_that_is_gone_gets_nobody_by_a_slot_that_it_gives_back() -> None:
+async def test_a_slot_of_a_server_that_is_gone_is_given_to_no_request() -> None:
     admission = AdmissionQueue()
     now = [model()]
     first, second = (
@@ -136,19 +136,19 @@ async def test_a_server_that_is_gone_gets_nobody_by_a_slot_that_it_gives_back() 
 
 @in_virtual_time
 async def test_one_session_leaves_room_in_the_queue_for_others() -> None:
-    visitors = Visitors(AdmissionQueue(), model(parallel=2))
+    requests = Requests(AdmissionQueue(), model(parallel=2))
     for _ in range(2 + MOST_OF_ONE):
-        await visitors.come("a")
-    with pytest.raises(Failure) as full, visitors.admission.admit(visitors.model, "a"):
+        await requests.start("a")
+    with pytest.raises(Failure) as full, requests.admission.admit(requests.model, "a"):
         pass
     assert full.value.status == 429
-    await visitors.come("b")
-    assert visitors.waiting == MOST_OF_ONE + 1
-    await visitors.all_go()
+    await requests.start("b")
+    assert requests.waiting == MOST_OF_ONE + 1
+    await requests.finish_all()
 
 
 @in_virtual_time
-async def test_nobody_waits_in_line_for_longer_than_requests_are_held(
+async def test_no_request_waits_longer_than_the_hold(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(queue, "POLL_SECONDS", 0.01)
@@ -159,7 +159,7 @@ async def test_nobody_waits_in_line_for_longer_than_requests_are_held(
                 pass
         assert over.value.status == 429
     async with admission.slot(lambda: busy, "b", deadline=0) as turn:
-        assert turn is not None, "who need not wait has come in time"
+        assert turn is not None, "a request with a free slot does not wait"
 
 
 @in_virtual_time
