@@ -150,7 +150,7 @@ class KubeClient:
         selector: str = "",
         name: str = "",
         version: int | None = None,
-    ) -> AsyncIterator[tuple[str, Json]]:
+    ) -> AsyncGenerator[tuple[str, Json], None]:
         query = {
             "watch": "1",
             "allowWatchBookmarks": "true",

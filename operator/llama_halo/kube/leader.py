@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import aclosing
 
 from llama_halo.errors import ClusterError
 from llama_halo.kube.client import REQUEST_ERRORS
@@ -40,14 +41,28 @@ async def watch_claim(
 
     `acts` receives the identity of another holder, or None when the Lease is ours.
     """
+    is_gone = False
     while True:
         try:
-            async for kind, lease in cluster.watch(LEASE, namespace=namespace, name=NAME):
-                holder = lease.get("spec", {}).get("holderIdentity")
-                if kind == "DELETED":
-                    await claim(cluster, namespace, identity)
-                elif kind in ("ADDED", "MODIFIED"):
-                    acts(None if holder == identity else str(holder))
+            if is_gone:
+                await claim(cluster, namespace, identity)
+            is_gone = await _follow(cluster, namespace, identity, acts)
+            if is_gone:
+                continue
         except (ClusterError, *REQUEST_ERRORS) as error:
-            log.warning("lost sight of the identity Lease", extra={"reason": str(error)})
+            log.warning("the watch of the identity Lease failed", extra={"reason": str(error)})
         await asyncio.sleep(RETRY_SECONDS)
+
+
+async def _follow(
+    cluster: KubeApi, namespace: str, identity: str, acts: Callable[[str | None], None]
+) -> bool:
+    """Report holders until the watch ends; tell whether it ended because the Lease was deleted."""
+    async with aclosing(cluster.watch(LEASE, namespace=namespace, name=NAME)) as events:
+        async for kind, lease in events:
+            holder = lease.get("spec", {}).get("holderIdentity")
+            if kind == "DELETED":
+                return True
+            if kind in ("ADDED", "MODIFIED"):
+                acts(None if holder == identity else str(holder))
+    return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any, Protocol
 
 from llama_halo.kube.resources import Resource
@@ -44,7 +44,7 @@ class KubeApi(Protocol):
         selector: str = "",
         name: str = "",
         version: int | None = None,
-    ) -> AsyncIterator[tuple[str, Json]]:
+    ) -> AsyncGenerator[tuple[str, Json], None]:
         """Yield (event type, object), bookmarks included, until the server ends the watch.
 
         The first event is OPENED, with an empty object: the server accepted the request. The watch

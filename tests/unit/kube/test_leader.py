@@ -25,11 +25,14 @@ class Server:
     def __init__(self, *watches: list[tuple[str, Json]] | Exception) -> None:
         self.watches = list(watches)
         self.applied: list[tuple[Json, str]] = []
+        self.refusals: list[Exception] = []
         self.watched: list[Json] = []
 
     async def apply(self, resource: Any, body: Json, *, manager: str) -> Json:
         assert resource is LEASE
         self.applied.append((body, manager))
+        if self.refusals:
+            raise self.refusals.pop(0)
         return body
 
     async def watch(self, resource: Any, **options: Any) -> AsyncIterator[tuple[str, Json]]:
@@ -94,3 +97,11 @@ async def test_a_watch_that_breaks_is_opened_again() -> None:
     )
     assert await seen_by(server, "pod-1") == ["pod-2"]
     assert len(server.watched) == 4
+
+
+@in_virtual_time
+async def test_a_claim_that_fails_is_repeated() -> None:
+    server = Server([("DELETED", lease("pod-1"))], [("ADDED", lease("pod-1"))])
+    server.refusals = [ClusterError(503, "etcd is away"), ConnectionError("the server is away")]
+    assert await seen_by(server, "pod-1") == [None]
+    assert len(server.applied) == 3
