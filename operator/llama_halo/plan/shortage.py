@@ -67,7 +67,7 @@ def _no_node(demand: ResourceDemand, ledgers: Mapping[str, Ledger]) -> str:
     matching = sum(matches(demand, ledger.node) for ledger in ledgers.values())
     return (
         f"no node can take a replica; nodes with {selector} whose taints the model tolerates:"
-        f" {matching} of {len(ledgers)}. Label a node"
+        f" {matching} of {len(ledgers)}; label a node"
         f" (kubectl label node NAME {labels.STRIX_HALO}=true), uncordon one, or change"
         " spec.pod.nodeSelector, spec.pod.affinity or spec.pod.tolerations"
     )
