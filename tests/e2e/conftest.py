@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,9 @@ Json = dict[str, Any]
 
 RIGHTLESS: list[tuple[str, str]] = []
 """From when to when the operator had no permissions, for a test took the release away."""
+ROUTERLESS: list[tuple[str, str]] = []
+"""From when a test deleted routers to when their pods had time to end."""
+_GATEWAY_ENDS_SECONDS = 60
 
 
 @contextmanager
@@ -41,7 +44,11 @@ def without_rights() -> Iterator[None]:
 
 
 def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return _stamp(datetime.now(UTC))
+
+
+def _stamp(time: datetime) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 FLUX_RESOURCES = (
@@ -64,6 +71,9 @@ class Kubectl:
         self._client = httpx.Client(base_url=proxy, timeout=30)
 
     def __call__(self, *arguments: str | Path) -> str:
+        if arguments[0] == "delete" and "modelrouter" in str(arguments[1]):
+            ended = datetime.now(UTC) + timedelta(seconds=_GATEWAY_ENDS_SECONDS)
+            ROUTERLESS.append((_now(), _stamp(ended)))
         return kubectl(self.cluster, "--namespace", NAMESPACE, *arguments)
 
     def get(self, target: str, *, namespace: str = NAMESPACE) -> Json:
