@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -69,15 +69,13 @@ OBJECT = {"metadata": {"name": "a", "namespace": "ai", "uid": "u", "resourceVers
 
 @contextlib.asynccontextmanager
 async def api_server(
-    answer: Callable[[web.Request], web.Response], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    answer: Callable[[web.Request], Awaitable[web.Response]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[KubeClient]:
-    """Yield a client of a server that gives one kind of answer."""
-
-    async def handle(request: web.Request) -> web.Response:
-        return answer(request)
-
+    """Yield a client of a server that answers so."""
     app = web.Application()
-    app.router.add_route("*", "/{path:.*}", handle)
+    app.router.add_route("*", "/{path:.*}", answer)
     async with TestServer(app) as server:
         config = kubeconfig(tmp_path / "kubeconfig", str(server.make_url("")))
         monkeypatch.setenv("KUBECONFIG", str(config))
@@ -86,6 +84,15 @@ async def api_server(
             yield cluster
         finally:
             await cluster.close()
+
+
+def always(text: str) -> Callable[[web.Request], Awaitable[web.Response]]:
+    """Return a handler that answers every request with a text."""
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(text=text)
+
+    return answer
 
 
 @pytest.mark.parametrize(
@@ -103,7 +110,7 @@ async def api_server(
 async def test_a_list_that_is_none_is_a_malformed_answer(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with api_server(lambda _: web.Response(text=page), tmp_path, monkeypatch) as cluster:
+    async with api_server(always(page), tmp_path, monkeypatch) as cluster:
         with pytest.raises(MalformedAnswer, match="the API server's answer"):
             await cluster.list(POD, namespace="ai")
 
@@ -111,7 +118,7 @@ async def test_a_list_that_is_none_is_a_malformed_answer(
 async def test_a_list_comes_in_pages_and_its_objects_have_their_kind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def answer(request: web.Request) -> web.Response:
+    async def answer(request: web.Request) -> web.Response:
         more = {} if "continue" in request.query else {"continue": "more"}
         metadata = {"resourceVersion": "9", **more}
         return web.json_response({"items": [OBJECT], "metadata": metadata})
@@ -139,7 +146,7 @@ async def test_a_watch_ends_with_what_is_wrong_in_it(
 ) -> None:
     events = [{"type": "ADDED", "object": OBJECT}, *lines]
     text = "".join(f"{line if isinstance(line, str) else json.dumps(line)}\n" for line in events)
-    async with api_server(lambda _: web.Response(text=text), tmp_path, monkeypatch) as cluster:
+    async with api_server(always(text), tmp_path, monkeypatch) as cluster:
         watch = cluster.watch(POD, namespace="ai", version=5)
         assert [(await anext(watch))[0] for _ in range(2)] == ["OPENED", "ADDED"]
         with pytest.raises(error):
@@ -151,7 +158,7 @@ async def test_a_line_that_is_cut_is_left_out(
 ) -> None:
     whole = json.dumps({"type": "ADDED", "object": OBJECT})
     text = f"{whole}\n{whole[:40]}"
-    async with api_server(lambda _: web.Response(text=text), tmp_path, monkeypatch) as cluster:
+    async with api_server(always(text), tmp_path, monkeypatch) as cluster:
         kinds = [kind async for kind, _ in cluster.watch(POD, namespace="ai", version=5)]
     assert kinds == ["OPENED", "ADDED"]
 
@@ -169,14 +176,8 @@ async def test_a_proxied_request_ends_with_a_last_chunk(
         requests.append((request.path, length, encoding, body))
         return web.Response(text="data: 1\n\ndata: 2\n")
 
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", answer)
-    async with TestServer(app) as server:
-        config = kubeconfig(tmp_path / "kubeconfig", str(server.make_url("")))
-        monkeypatch.setenv("KUBECONFIG", str(config))
-        cluster = await KubeClient.connect()
+    async with api_server(answer, tmp_path, monkeypatch) as cluster:
         lines = cluster.stream("main", "ai", "/v1/chat/completions", {"model": "qwen"}, {})
         assert [line async for line in lines] == [b"data: 1", b"data: 2"]
-        await cluster.close()
     path = "/api/v1/namespaces/ai/services/main:http/proxy/v1/chat/completions"
     assert requests == [(path, None, "chunked", {"model": "qwen"})]
