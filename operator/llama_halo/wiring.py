@@ -147,6 +147,9 @@ class Operator:
         self._reflectors = self._make_reflectors()
         for reflector in self._reflectors:
             await reflector.list()
+            # Handle models before routers are listed. A model enqueues the routers of its namespace
+            # that are in the cache, and they would be reconciled before most of the models.
+            state.changes.drain()
         # The demand of a model with a chat template depends on its pods and Jobs, which may have
         # been listed after it.
         for cr in state.cache.all(LLAMAMODEL.kind):
