@@ -13,7 +13,13 @@ import time
 
 from llama_halo.contract import labels
 from llama_halo.contract.lease import Phase
-from llama_halo.plan.facts import MemoryReservation, ModelUsage, NodeFacts, OnDemand, ResourceDemand
+from llama_halo.plan.facts import (
+    MemoryReservation,
+    ModelUsage,
+    NodeFacts,
+    OnDemandPolicy,
+    ResourceDemand,
+)
 from llama_halo.plan.placement import place
 
 GIB = 1024
@@ -40,7 +46,9 @@ def _decide(sizes: tuple[int, int], *, on_demand: bool) -> tuple[float, float]:
         for number in range(NODES)
     ]
     stored = frozenset(node.name for node in nodes[: NODES // 2])
-    activation = OnDemand(idle_timeout_seconds=900, min_resident_seconds=0) if on_demand else None
+    activation = (
+        OnDemandPolicy(idle_timeout_seconds=900, min_resident_seconds=0) if on_demand else None
+    )
     demands = [
         ResourceDemand(
             model=f"llm/m{number:04}",

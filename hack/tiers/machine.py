@@ -25,7 +25,7 @@ def _memory_gib() -> float:
 
 
 @dataclass
-class Machine:
+class MachineUsage:
     """What the run takes of the machine, sampled while it goes on."""
 
     started: float = field(default_factory=time.monotonic)

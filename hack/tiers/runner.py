@@ -17,7 +17,7 @@ from typing import NoReturn
 from hack.testbed import sandbox
 from hack.testbed.layout import REPOSITORY
 from hack.testbed.shell import require_root, tail
-from hack.tiers.machine import Machine
+from hack.tiers.machine import MachineUsage
 from hack.tiers.prepare import NEEDS
 from hack.tiers.report import Result, read_cases
 from hack.tiers.tiers import AT_ONCE, Tier
@@ -45,7 +45,7 @@ class Runner:
         self._options = list(options)
         self._running: list[_Running] = []
         self._results: list[Result] = []
-        self.machine = Machine()
+        self.machine = MachineUsage()
 
     def run(self) -> list[Result]:
         """Run all tiers to their ends; the results are in the order of the tiers."""

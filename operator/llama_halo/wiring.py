@@ -60,7 +60,7 @@ class Operator:
         )
         triggers.listen(self._state)
         self._reflectors: list[Reflector] = []
-        self._unfit = "starting"
+        self._start_failure = "starting"
         self._other = ""
 
     def why_not_ready(self) -> str:
@@ -71,7 +71,7 @@ class Operator:
                 " longer runs, restart this one (kubectl -n"
                 f" {self._settings.own_namespace} rollout restart deployment)"
             )
-        return self._unfit or next(
+        return self._start_failure or next(
             (reflector.broken for reflector in self._reflectors if reflector.broken), ""
         )
 
@@ -96,8 +96,8 @@ class Operator:
             await health.cleanup()
 
     async def _work(self) -> None:
-        await self._until_fit()
-        self._unfit = ""
+        await self._start_with_retries()
+        self._start_failure = ""
         log.info("operator started", extra={"models": len(self._state.cache.all("LlamaModel"))})
         settings = self._settings
         async with asyncio.TaskGroup() as tasks:
@@ -119,11 +119,11 @@ class Operator:
                     self._state.cluster,
                     settings.own_namespace,
                     settings.identity,
-                    acts=self._acts,
+                    on_holder=self._note_leader,
                 )
             )
 
-    async def _until_fit(self) -> None:
+    async def _start_with_retries(self) -> None:
         """Retry the start until it succeeds; log each new reason and report it on `/readyz`."""
         while True:
             try:
@@ -134,9 +134,9 @@ class Operator:
                 reason = f"the request to the API server failed: {error or type(error).__name__}"
             else:
                 return
-            if reason != self._unfit:
+            if reason != self._start_failure:
                 log.error("cannot start yet", extra={"reason": reason})
-            self._unfit = reason
+            self._start_failure = reason
             await asyncio.sleep(START_RETRY_SECONDS)
 
     async def _start(self) -> None:
@@ -182,7 +182,7 @@ class Operator:
         self._queue.retry_failed()
         self._state.pollers.queue.retry_failed()
 
-    def _acts(self, other: str | None) -> None:
+    def _note_leader(self, other: str | None) -> None:
         """Pause the queues while `other` holds the identity Lease; resume when it is None."""
         queues = (self._queue, self._state.placement.unload_queue, self._state.verification.queue)
         if other is not None and not self._queue.paused:

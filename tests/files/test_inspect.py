@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from llama_halo.artifacts.report import MOST_BYTES
+from llama_halo.artifacts.report import MAX_BYTES
 from llama_halo.artifacts.sources import read_model_header
 from llama_halo.gguf import companions
 from llama_halo.gguf.profile import from_json
@@ -71,7 +71,7 @@ def test_a_model_of_64_shards_and_126_layers_fits_the_last_words(hub: Hub, job: 
     assert status == 0, value
     assert value["shards"] == shards
     assert len(from_json(value["profile"]).layer_weights) == 126
-    assert len(json.dumps(value)) < MOST_BYTES / 2
+    assert len(json.dumps(value)) < MAX_BYTES / 2
 
 
 def test_a_file_in_the_store_is_read_where_it_is(hub: Hub, job: Job) -> None:
@@ -167,4 +167,4 @@ def test_what_goes_with_a_model_is_told_by_its_header(hub: Hub, job: Job, kind: 
     parsed = companions.from_json(value["companion"])
     size = sum(read_model_header(str(file)).tensors.values())
     assert (parsed.kind, parsed.weights, value["bytes"]) == (kind, size, file.stat().st_size)
-    assert parsed.sees == (kind == "projector")
+    assert parsed.has_vision == (kind == "projector")

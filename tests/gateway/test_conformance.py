@@ -26,7 +26,7 @@ import pytest
 from backports import zstd
 
 from hack.testbed.ports import free_port
-from llama_halo.contract.gateway_config import GatewayConfig, Routes
+from llama_halo.contract.gateway_config import GatewayConfig, RoutesConfig
 from tests.gateway.conftest import NAMESPACE, Process, SetModel, StartGateway
 from tests.support.api import eventually
 from tests.support.scripted_server import Scripted, scripted
@@ -455,7 +455,7 @@ class TestAnthropic:
     def test_without_anything_that_sees_an_image_is_400(
         self, start_gateway: StartGateway, servers: dict[str, Scripted]
     ) -> None:
-        plain = start_gateway(CONFIG.model_copy(update={"routes": Routes(default="coder")}))
+        plain = start_gateway(CONFIG.model_copy(update={"routes": RoutesConfig(default="coder")}))
         body = message(model="coder", messages=[{"role": "user", "content": [IMAGE]}])
         answer = httpx.post(f"{plain.url}/v1/messages", json=body)
         assert answer.status_code == 400

@@ -35,7 +35,7 @@ Json = dict[str, Any]
 SHORT_SECONDS, LONG_SECONDS = 150, 1800
 WORKERS = 24
 TEXT = "Hello world!"
-MOST_GROWTH_MIB = 24
+MAX_GROWTH_MIB = 24
 PATIENCE = aiohttp.ClientTimeout(total=60)
 PATHS = {
     "anthropic": "/v1/messages",
@@ -243,7 +243,7 @@ class Soak:
 
 
 @dataclass(frozen=True)
-class Held:
+class OpenResources:
     """What the gateway has open."""
 
     requests: int
@@ -253,13 +253,13 @@ class Held:
     waiting: int
 
 
-def held(gateway: Process) -> Held:
+def open_resources(gateway: Process) -> OpenResources:
     values = {}
     for line in httpx.get(f"{gateway.url}/metrics").text.splitlines():
         name, _, value = line.rpartition(" ")
         values[name] = value
     models = httpx.get(f"{gateway.url}/ui/data").json()["models"]
-    return Held(
+    return OpenResources(
         requests=int(float(values["llama_halo_gateway_requests_in_flight"])),
         tasks=int(float(values["llama_halo_gateway_tasks"])),
         files=len(list(Path(f"/proc/{gateway.popen.pid}/fd").iterdir())),
@@ -335,22 +335,22 @@ def test_nothing_is_left_of_hours_of_trouble(soak: Soak, request: pytest.Fixture
     grown = memory_mib(soak.gateway) - memory
     print(f"{dict(soak.outcomes)}; {after}; memory {memory:.0f} MiB and {grown:+.1f}")
     assert not soak.wrong, f"{len(soak.wrong)}: {soak.wrong[:5]}"
-    assert grown < MOST_GROWTH_MIB
+    assert grown < MAX_GROWTH_MIB
     assert soak.outcomes["steady 200"] > seconds
 
 
-def _at_rest(gateway: Process) -> Held:
+def _at_rest(gateway: Process) -> OpenResources:
     """Return what is open when nobody asks for anything: the least of some looks, for kept
     connections end, and the watch begins anew, now and then. What has leaked is there each time."""
     eventually(
-        lambda: held(gateway),
+        lambda: open_resources(gateway),
         until=lambda observed: not (observed.requests or observed.working or observed.waiting),
         seconds=60,
         description="the gateway at rest",
     )
-    observed: list[Held] = []
+    observed: list[OpenResources] = []
     for _ in range(10):
         time.sleep(1)
-        observed.append(held(gateway))
+        observed.append(open_resources(gateway))
     least = {name: min(getattr(entry, name) for entry in observed) for name in ("tasks", "files")}
     return replace(observed[-1], **least)

@@ -14,7 +14,7 @@ import httpx
 from llama_halo.kube import resources
 
 Object = dict[str, Any]
-Found = TypeVar("Found")
+Value = TypeVar("Value")
 BY_KIND = {
     **resources.BY_KIND,
     "Secret": resources.Resource("Secret", "v1", "secrets"),
@@ -134,12 +134,12 @@ def administrators(kubeconfig: Path, folder: Path) -> Path:
 
 
 def eventually(
-    look: Callable[[], Found | None],
+    look: Callable[[], Value | None],
     *,
-    until: Callable[[Found], object] = bool,
+    until: Callable[[Value], object] = bool,
     seconds: float = 15,
     description: str = "",
-) -> Found:
+) -> Value:
     """Look again until what is seen is as wanted, and return it; the last sight is in the error."""
     deadline = time.monotonic() + seconds
     while True:

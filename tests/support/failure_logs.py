@@ -20,7 +20,7 @@ from hack.testbed.layout import REPOSITORY
 SaveLogs = Callable[[Path], None]
 SOURCES = pytest.StashKey[list[SaveLogs]]()
 DEFAULT_FOLDER = REPOSITORY / ".reports" / "logs"
-_MOST_BYTES = 2 * 2**20
+_MAX_BYTES = 2 * 2**20
 _SECONDS = 20
 
 
@@ -76,7 +76,7 @@ def copy_end(log: Path, folder: Path) -> None:
     if not log.exists():
         return
     with log.open("rb") as file:
-        file.seek(max(log.stat().st_size - _MOST_BYTES, 0))
+        file.seek(max(log.stat().st_size - _MAX_BYTES, 0))
         (folder / log.name).write_bytes(file.read())
 
 

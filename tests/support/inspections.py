@@ -37,4 +37,6 @@ def inspection(source: dict[str, Any] | None = None, **more: Any) -> Inspection:
     return replace(expected, **more)
 
 
-SEES = Companion("projector", "gemma3", 2**20, positions=4096, values=11216, sees=True)
+VISION_PROJECTOR = Companion(
+    "projector", "gemma3", 2**20, positions=4096, values=11216, has_vision=True
+)

@@ -18,7 +18,7 @@ from typing import Any
 
 Json = dict[str, Any]
 TEXT = ("Hello", " world", "!")
-MOST_ASKED = 1000
+MAX_ATTEMPTS = 1000
 CALL = {"id": "call_1", "type": "function", "function": {"name": "add", "arguments": ""}}
 MESSAGE = {
     "id": "chatcmpl-1",
@@ -129,7 +129,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = {"form": data.decode("latin-1")} if is_form else json.loads(data)
         with script.lock:
             script.asked.append((self.path, dict(self.headers), body))
-            del script.asked[:-MOST_ASKED]
+            del script.asked[:-MAX_ATTEMPTS]
             script.working += 1
             self.works = True
             script.most_working = max(script.most_working, script.working)

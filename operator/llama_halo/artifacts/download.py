@@ -35,7 +35,7 @@ STALLED_SECONDS, STALLED_BYTES = 120, 2**16
 """A connection that receives fewer bytes in this time is replaced by a new one."""
 PAUSES_SECONDS = (1, 2, 4, 8, 15, 30)
 """Pauses between tries that receive nothing; a try that receives bytes starts over."""
-LONGEST_PAUSE_SECONDS = 120
+MAX_PAUSE_SECONDS = 120
 """Upper limit of a server's Retry-After."""
 
 
@@ -219,7 +219,7 @@ class _Passing(SourceError):
 
 def _retry_after(response: httpx.Response) -> float:
     text = response.headers.get("Retry-After", "")
-    return min(float(text), LONGEST_PAUSE_SECONDS) if text.isdecimal() else 0.0
+    return min(float(text), MAX_PAUSE_SECONDS) if text.isdecimal() else 0.0
 
 
 def _digest_of(target: int) -> hashlib._Hash:

@@ -12,7 +12,7 @@ import httpx
 from llama_halo.errors import NotAllowed, SourceError, SourceMissing
 
 TIMEOUT_SECONDS = 30
-MOST_REDIRECTS = 10
+MAX_REDIRECTS = 10
 REQUEST_ERRORS = (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError)
 """Exceptions of a request that gets no response."""
 _SPAN = re.compile(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18})$")
@@ -45,7 +45,7 @@ def get(
     httpx itself drops only Authorization when it follows a redirect to another host.
     """
     start = here = httpx.URL(url)
-    for _ in range(MOST_REDIRECTS):
+    for _ in range(MAX_REDIRECTS):
         at_home = (here.scheme, here.host, here.port) == (start.scheme, start.host, start.port)
         sent = {**(secrets if at_home else {}), **headers}
         response = client.send(client.build_request("GET", here, headers=sent), stream=True)
@@ -56,7 +56,7 @@ def get(
             here = response.next_request.url
         finally:
             response.close()
-    raise SourceError(f"{shown(url)}: more than {MOST_REDIRECTS} redirects")
+    raise SourceError(f"{shown(url)}: more than {MAX_REDIRECTS} redirects")
 
 
 def refusal(name: str, response: httpx.Response) -> SourceError:

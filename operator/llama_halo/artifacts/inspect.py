@@ -15,7 +15,7 @@ from typing import Any
 from llama_halo.artifacts import hub
 from llama_halo.artifacts.download import RemoteFile
 from llama_halo.artifacts.http import shown
-from llama_halo.artifacts.sources import FileFacts, open_file, read_model, read_whisper
+from llama_halo.artifacts.sources import SourceFile, open_file, read_model, read_whisper
 from llama_halo.errors import (
     GGUFError,
     SourceChanged,
@@ -135,13 +135,13 @@ class UrlSource:
             for file in files
         ]
 
-    def _read_part(self, url: str) -> FileFacts:
+    def _read_part(self, url: str) -> SourceFile:
         with open_file(url, self.headers) as file:
-            return FileFacts(url, file.size, file.version)
+            return SourceFile(url, file.size, file.version)
 
 
 @dataclass(frozen=True)
-class LocalSource:
+class StoredSource:
     """A file that is already in the store; it has no checksum to verify."""
 
     store: Path
@@ -167,7 +167,7 @@ class LocalSource:
 
 def read_source(
     source: str, file: str, kind: str, headers: Mapping[str, str] | None = None
-) -> tuple[Json, list[FileFacts]]:
+) -> tuple[Json, list[SourceFile]]:
     """Return the JSON of a source's header, and the facts of its files."""
     if kind == WHISPER:
         companion, facts = read_whisper(source, headers)
@@ -202,7 +202,7 @@ def combined_checksum(checksums: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(checksums).encode()).hexdigest()
 
 
-def versions(files: Sequence[FileFacts]) -> str:
+def versions(files: Sequence[SourceFile]) -> str:
     """Return one version for all files; empty if any of them has none."""
     file_versions = [file.version for file in files]
     if not all(file_versions):

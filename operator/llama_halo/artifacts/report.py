@@ -21,9 +21,9 @@ from llama_halo.errors import (
 log = logging.getLogger(__name__)
 
 Json = dict[str, Any]
-MOST_BYTES = 4096
+MAX_BYTES = 4096
 """Kubernetes truncates a longer termination message, which would break the JSON."""
-MOST_LETTERS = 800
+MAX_MESSAGE_CHARACTERS = 800
 _REASONS: tuple[tuple[type[LlamaHaloError], str], ...] = (
     (NotAGGUF, "NotAGGUF"),
     (DamagedGGUF, "NotAGGUF"),
@@ -40,9 +40,9 @@ FINAL = (GGUFError, SourceChanged)
 def result(fields: Json) -> bytes:
     """Return a result as JSON; one that is too long becomes an error."""
     data = json.dumps(fields, separators=(",", ":")).encode()
-    if len(data) > MOST_BYTES:
+    if len(data) > MAX_BYTES:
         return failure(
-            LlamaHaloError(f"the result has {len(data)} bytes, and {MOST_BYTES} can be told")
+            LlamaHaloError(f"the result has {len(data)} bytes, and {MAX_BYTES} can be told")
         )
     return data
 
@@ -50,11 +50,11 @@ def result(fields: Json) -> bytes:
 def failure(error: LlamaHaloError) -> bytes:
     """Return an error as JSON, with the reason that the status shows; a long message is cut."""
     reason = next((name for kind, name in _REASONS if isinstance(error, kind)), "Retrying")
-    message = str(error)[:MOST_LETTERS]
+    message = str(error)[:MAX_MESSAGE_CHARACTERS]
     while True:
         report = {"error": {"reason": reason, "message": message}}
         data = json.dumps(report, separators=(",", ":")).encode()
-        if len(data) <= MOST_BYTES:
+        if len(data) <= MAX_BYTES:
             return data
         message = message[: len(message) * 3 // 4]  # one character may take six bytes
 

@@ -46,7 +46,7 @@ class ModelFile:
 
 
 @dataclass(frozen=True)
-class FileFacts:
+class SourceFile:
     """One file of a model, as it was when its header was read."""
 
     source: str
@@ -56,7 +56,7 @@ class FileFacts:
 
 def read_model(
     source: str, headers: Mapping[str, str] | None = None
-) -> tuple[Header, list[FileFacts]]:
+) -> tuple[Header, list[SourceFile]]:
     """Read the header of a model, combined for all shards, and the facts of its files.
 
     Raises `SourceError` when a file cannot be read, and `GGUFError` when it is not a usable model.
@@ -76,16 +76,16 @@ def read_model_header(source: str) -> Header:
 
 def read_whisper(
     source: str, headers: Mapping[str, str] | None = None
-) -> tuple[Companion, list[FileFacts]]:
+) -> tuple[Companion, list[SourceFile]]:
     """Read the header of a whisper.cpp model, and the facts of its only file."""
     with open_file(source, headers) as file, _about(source):
         companion = whisper.companion(file.read_at, file.size)
-        return companion, [FileFacts(source, file.size, file.version)]
+        return companion, [SourceFile(source, file.size, file.version)]
 
 
-def _read_one(source: str, headers: Mapping[str, str] | None) -> tuple[Header, FileFacts]:
+def _read_one(source: str, headers: Mapping[str, str] | None) -> tuple[Header, SourceFile]:
     with open_file(source, headers) as file, _about(source):
-        return read_header(file.read_at, file.size), FileFacts(source, file.size, file.version)
+        return read_header(file.read_at, file.size), SourceFile(source, file.size, file.version)
 
 
 @contextmanager

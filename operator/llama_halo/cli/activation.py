@@ -23,15 +23,15 @@ from llama_halo.plan.llamamodel import lease
 from llama_halo.status.conditions import condition
 
 Json = dict[str, Any]
-Act = Callable[["Target"], Awaitable[str]]
+Act = Callable[["ActivationTarget"], Awaitable[str]]
 SAY_SECONDS = 5.0
-ASK_SECONDS, MOST_ASKED = 5.0, 6
+ASK_SECONDS, MAX_ATTEMPTS = 5.0, 6
 """Seconds of an attempt, and attempts: a model counts as busy for 15 s after its last request."""
 POLL_SECONDS = 0.5
 ENTRY = f"{GATEWAY_PREFIX}llama-halo-cli"
 
 
-class Target:
+class ActivationTarget:
     """The LlamaModel of a command, and the command's deadline."""
 
     def __init__(self, cluster: KubeClient, namespace: str, name: str, timeout: float) -> None:
@@ -118,7 +118,7 @@ def _refuse_what_rests(model: Json, name: str) -> None:
         raise CliError(f"{name} is suspended (spec.suspend): the operator touches nothing")
 
 
-async def wake(target: Target) -> str:
+async def wake(target: ActivationTarget) -> str:
     """Load a model, and wait until it serves; return the message to print."""
     model = await target.model()
     _refuse_what_rests(model, target.name)
@@ -144,7 +144,7 @@ async def wake(target: Target) -> str:
         await target.say(None)
 
 
-async def _until_it_serves(target: Target) -> None:
+async def _until_it_serves(target: ActivationTarget) -> None:
     while True:
         model, state = await target.poll_once()
         if state == Reason.SERVING:
@@ -152,7 +152,7 @@ async def _until_it_serves(target: Target) -> None:
         _refuse_what_rests(model, target.name)
 
 
-async def sleep(target: Target) -> str:
+async def sleep(target: ActivationTarget) -> str:
     """Unload a model that nobody uses; return the message to print."""
     model = await target.model()
     state = _ready(model).get("reason")
@@ -169,14 +169,14 @@ async def sleep(target: Target) -> str:
     return f"{target.name} is unloaded; the next request loads it"
 
 
-async def _unload(target: Target, model: Json) -> None:
+async def _unload(target: ActivationTarget, model: Json) -> None:
     """Start an unload on the Lease; the operator then checks the server and decides.
 
     Retries while the model counts as busy. If it stays loaded, restores the phase and raises
     `CliError`.
     """
     try:
-        for _ in range(MOST_ASKED):
+        for _ in range(MAX_ATTEMPTS):
             await target.move(model, Phase.LOADED, Phase.UNLOADING)
             asked_at = time.monotonic()
             while time.monotonic() - asked_at < ASK_SECONDS:
@@ -188,7 +188,7 @@ async def _unload(target: Target, model: Json) -> None:
     raise CliError(f"{target.name} is in use: it stays loaded")
 
 
-async def _stop(target: Target, model: Json) -> str:
+async def _stop(target: ActivationTarget, model: Json) -> str:
     """Scale an always-on model to zero replicas; its open requests end with its pods."""
     replicas = model["spec"].get("replicas", 1)
     await target.scale(0)
@@ -214,7 +214,9 @@ def main(argv: list[str], command: str, act: Act, timeout_seconds: float) -> int
 async def _run(act: Act, arguments: argparse.Namespace) -> str:
     cluster = await KubeClient.connect()
     try:
-        return await act(Target(cluster, arguments.namespace, arguments.model, arguments.timeout))
+        return await act(
+            ActivationTarget(cluster, arguments.namespace, arguments.model, arguments.timeout)
+        )
     except (ClusterError, *REQUEST_ERRORS) as error:
         raise CliError(f"the cluster does not answer as it should: {error}") from error
     finally:

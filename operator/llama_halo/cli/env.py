@@ -21,7 +21,7 @@ AUTO = "default"
 KEY_VARIABLE = "LLAMA_HALO_KEY"
 NO_KEY = "none"
 """Stands for the key in clients that require one."""
-MOST_ANSWER_TOKENS = 8192
+MAX_ANSWER_TOKENS = 8192
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Router:
     def answer_tokens(self) -> int:
         """Maximum length of an answer. Clients reserve as much of the context; one that reserves
         all of it compacts for ever."""
-        return min(MOST_ANSWER_TOKENS, self.context_size // 4)
+        return min(MAX_ANSWER_TOKENS, self.context_size // 4)
 
 
 def run(argv: list[str]) -> int:

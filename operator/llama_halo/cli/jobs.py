@@ -11,7 +11,7 @@ from typing import Any
 
 from llama_halo.artifacts import report
 from llama_halo.artifacts.hub import Place
-from llama_halo.artifacts.inspect import HubSource, LocalSource, UrlSource
+from llama_halo.artifacts.inspect import HubSource, StoredSource, UrlSource
 from llama_halo.errors import CliError, LlamaHaloError, NotAllowed
 from llama_halo.logs import configure_logging
 
@@ -47,10 +47,10 @@ def remote_source(arguments: argparse.Namespace) -> HubSource | UrlSource:
     return UrlSource(arguments.url, headers(arguments.headers), arguments.sha256)
 
 
-def source(arguments: argparse.Namespace) -> HubSource | UrlSource | LocalSource:
+def source(arguments: argparse.Namespace) -> HubSource | UrlSource | StoredSource:
     """Return the source: in the store, on the Hub, or at a URL."""
     if arguments.path:
-        return LocalSource(arguments.store, arguments.path)
+        return StoredSource(arguments.store, arguments.path)
     return remote_source(arguments)
 
 

@@ -17,7 +17,7 @@ from llama_halo.kube.events import CONTROLLER
 from llama_halo.kube.resources import EVENT, LLAMAMODEL, MODELROUTER, NODE, POD
 
 EVERY_SECONDS = 2
-MOST_COLUMNS = 10_000
+MAX_COLUMNS = 10_000
 """Width without a terminal: another program reads the output, so lines are not wrapped."""
 _CLEAR, _HOME, _REST = "\033[2J", "\033[H", "\033[J"
 _NO_CURSOR, _CURSOR = "\033[?25l", "\033[?25h"
@@ -67,9 +67,9 @@ async def _watch(cluster: KubeClient, namespace: str | None) -> None:
 
 
 async def _text(cluster: KubeClient, namespace: str | None) -> str:
-    columns = shutil.get_terminal_size((MOST_COLUMNS, 40)).columns if sys.stdout.isatty() else 0
+    columns = shutil.get_terminal_size((MAX_COLUMNS, 40)).columns if sys.stdout.isatty() else 0
     summary = report(await _look(cluster, namespace))
-    return text(summary, now=datetime.now(UTC), columns=columns or MOST_COLUMNS)
+    return text(summary, now=datetime.now(UTC), columns=columns or MAX_COLUMNS)
 
 
 async def _look(cluster: KubeClient, namespace: str | None) -> ClusterSnapshot:

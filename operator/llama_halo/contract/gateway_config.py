@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-LEAST_LETTERS = 16
+MIN_KEY_BYTES = 16
 """The least length of an API key, in bytes: a shorter one can be guessed."""
 
 
@@ -15,7 +15,7 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Provider(_Part):
+class ProviderConfig(_Part):
     """A service outside the cluster that serves models."""
 
     name: str
@@ -52,7 +52,7 @@ class LongContext(_Part):
     threshold_tokens: int = 60000
 
 
-class Routes(_Part):
+class RoutesConfig(_Part):
     """The model for each task; a task without one goes to `default`."""
 
     default: str | None = None
@@ -72,8 +72,8 @@ class GatewayConfig(_Part):
     models: tuple[RoutedName, ...] = ()
     model_labels: dict[str, str] = {}
     """The router also serves every LlamaModel with these labels; none if empty."""
-    routes: Routes = Routes()
-    providers: tuple[Provider, ...] = ()
+    routes: RoutesConfig = RoutesConfig()
+    providers: tuple[ProviderConfig, ...] = ()
     fallbacks: dict[str, tuple[str, ...]] = {}
     """By model: the models that answer in its place if it does not, in order."""
     hold_seconds: float = 600

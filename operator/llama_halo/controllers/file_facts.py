@@ -22,7 +22,7 @@ from llama_halo.status.jobs import inspection_from, job_facts
 
 log = logging.getLogger(__name__)
 
-MOST_KEYS_TOLD = 5
+MAX_LISTED_KEYS = 5
 
 
 def build_file_facts(state: OperatorState, cr: Object) -> FileFacts:
@@ -93,7 +93,7 @@ def template_facts(state: OperatorState, cr: Object) -> ChatTemplateFacts:
             problem=f"{where} cannot be read: {texts}: let the operator's ServiceAccount get it"
         )
     if not texts.get(name, "").strip():
-        has = ", ".join(sorted(texts)[:MOST_KEYS_TOLD]) or "none"
+        has = ", ".join(sorted(texts)[:MAX_LISTED_KEYS]) or "none"
         return ChatTemplateFacts(
             problem=f"{where} has no text under the key {name} (its keys: {has}): add it"
         )

@@ -6,7 +6,7 @@ from typing import Any
 
 from llama_halo.contract import labels
 from llama_halo.kube.cache import Object
-from llama_halo.kube.pods import Answer
+from llama_halo.kube.pods import PodAnswer
 
 NO_SUCH_PAGE = (404, 501)
 """HTTP statuses of a server that was started without `/slots`."""
@@ -23,7 +23,7 @@ def is_server(pod: Object) -> bool:
     return ours and ready and "deletionTimestamp" not in metadata
 
 
-def is_busy(answer: Answer | None) -> bool:
+def is_busy(answer: PodAnswer | None) -> bool:
     """Tell from a server's answer to `GET /slots` whether it is busy.
 
     No answer, or a malformed one, counts as busy. A server without `/slots` counts as idle.

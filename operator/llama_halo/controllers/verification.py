@@ -33,11 +33,11 @@ from llama_halo.status.verification import (
 log = logging.getLogger(__name__)
 
 FIRST_POLL_SECONDS = 1
-BUSY_SECONDS, MOST_BUSY_SECONDS = 30, 600
+BUSY_SECONDS, MAX_BUSY_SECONDS = 30, 600
 """The first and the longest pause; it doubles while a server does not report whether it is busy."""
 AGAIN_SECONDS = 60
 ANSWER_SECONDS = 120.0
-MOST_TRIES = 3
+MAX_TRIES = 3
 """For one pod that answers the check with an error, or not at all."""
 
 
@@ -69,7 +69,7 @@ async def verify(state: OperatorState, key: Key) -> float | None:
             "the check of tool calling got no answer",
             extra={"key": str(key), "pod": pod["metadata"]["name"], "reason": verification.message},
         )
-        if attempts.failed + 1 < MOST_TRIES:
+        if attempts.failed + 1 < MAX_TRIES:
             state.verification.attempts[key] = replace(
                 attempts.later(AGAIN_SECONDS), failed=attempts.failed + 1
             )
@@ -97,7 +97,7 @@ async def _pause(state: OperatorState, key: Key, pod: Object, attempts: Attempts
         if not is_busy(slots):
             return 0
         silent = 0 if slots else attempts.silent + 1
-    pause = min(BUSY_SECONDS * 2.0**silent, MOST_BUSY_SECONDS)
+    pause = min(BUSY_SECONDS * 2.0**silent, MAX_BUSY_SECONDS)
     state.verification.attempts[key] = attempts.later(pause, silent=silent)
     return pause
 

@@ -12,13 +12,13 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from llama_halo.contract.gateway_config import LEAST_LETTERS
+from llama_halo.contract.gateway_config import MIN_KEY_BYTES
 from llama_halo.gateway.http.errors import Failure
 
 log = logging.getLogger(__name__)
 
 REREAD_SECONDS = 2.0
-_MOST_BYTES = 4096
+_MAX_BYTES = 4096
 
 
 class Keys:
@@ -70,13 +70,17 @@ class Keys:
             for path in sorted(self._folder.iterdir()):
                 if path.name.startswith(".") or not path.is_file():
                     continue
-                key = path.read_bytes()[:_MOST_BYTES].strip()
-                if len(key) >= LEAST_LETTERS:
+                key = path.read_bytes()[:_MAX_BYTES].strip()
+                if len(key) >= MIN_KEY_BYTES:
                     keys.append(key)
                 else:
                     log.warning(
                         "API key ignored: too short",
-                        extra={"entry": path.name, "letters": len(key), "least": LEAST_LETTERS},
+                        extra={
+                            "entry": path.name,
+                            "bytes": len(key),
+                            "minimum": MIN_KEY_BYTES,
+                        },
                     )
         except OSError as error:
             log.warning("API keys cannot be read", extra={"reason": repr(error)})

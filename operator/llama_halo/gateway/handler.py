@@ -22,9 +22,9 @@ from llama_halo.gateway.routing.clients import client_of
 
 log = logging.getLogger(__name__)
 
-MOST_REQUESTS = 4096
+MAX_REQUESTS = 4096
 """Requests in flight, including open streams and held requests."""
-MOST_NAME_LETTERS = 100
+MAX_NAME_CHARACTERS = 100
 """Characters of the requested model name that the log keeps."""
 Endpoint = Callable[[web.Request, RequestRecord], Awaitable[web.StreamResponse]]
 
@@ -99,7 +99,7 @@ class RequestHandler:
         def count(size: int) -> None:
             self._body_bytes += size
             record.body_bytes += size
-            if self._body_bytes > bodies.MOST_AT_ONCE_BYTES:
+            if self._body_bytes > bodies.MAX_AT_ONCE_BYTES:
                 raise Failure(
                     429, "too many large request bodies at once: retry later", retry_after_seconds=5
                 )
@@ -119,7 +119,7 @@ class RequestHandler:
 
     def _check_limits(self, request: web.Request) -> None:
         """Raise `Failure` for too many requests in flight, or a Content-Length above the limit."""
-        if self.in_flight > MOST_REQUESTS:
+        if self.in_flight > MAX_REQUESTS:
             raise Failure(429, "too many requests at once: retry later", retry_after_seconds=5)
         if (request.content_length or 0) > bodies.LIMIT_BYTES:
             raise bodies.too_large()
@@ -160,7 +160,7 @@ class RequestHandler:
                 "path": path,
                 "api": record.api.name,
                 "client": record.client,
-                "asked": record.requested_model[:MOST_NAME_LETTERS],
+                "asked": record.requested_model[:MAX_NAME_CHARACTERS],
                 "model": model,
                 "route": route,
                 "status": status,

@@ -13,7 +13,7 @@ from llama_halo.gateway.request_record import RequestRecord
 from llama_halo.gateway.routing.table import RoutingTable
 
 Json = dict[str, Any]
-MOST_CALLS = 200
+MAX_CALLS = 200
 HEADERS = {
     "Content-Type": "text/html; charset=utf-8",
     "Cache-Control": "no-store",
@@ -46,7 +46,7 @@ def snapshot(
             _model(name, table.models.get(key), admission, answered.get(name, 0))
             for name, key in table.served.items()
         ],
-        "calls": [_request(record, now) for record in sorted(calls, key=_started)[:MOST_CALLS]],
+        "calls": [_request(record, now) for record in sorted(calls, key=_started)[:MAX_CALLS]],
     }
 
 

@@ -20,18 +20,18 @@ _NAMES = {
     ADAPTER: ("a LoRA adapter", "adapters"),
 }
 """The name of each kind in messages, and its field in the spec."""
-MOST_SIDE = 2**14
-MOST_WIDTH = 2**20
+MAX_SIDE = 2**14
+MAX_WIDTH = 2**20
 AUDIO_POSITIONS = 3000
 """Thirty seconds for encoders that process thirty at once, four minutes for the others."""
 _WHOLE_AUDIO = frozenset({"lfm2a", "parakeet"})
 """Encoders that process a recording as a whole, and keep the attention scores."""
-MOST_POSITIONS = 2**20
-MOST_HEADS = 4096
+MAX_POSITIONS = 2**20
+MAX_HEADS = 4096
 BATCH_TOKENS = 1024
 """Small images are encoded together, up to this many tokens."""
 # Tokens of the largest image, for projectors that accept any size; others scale images to theirs.
-_MOST_TOKENS = {
+_MAX_TOKENS = {
     **dict.fromkeys(("qwen2vl_merger", "qwen2.5vl_merger", "qwen3vl_merger", "ling3vl"), 4096),
     **dict.fromkeys(("qwen2.5o", "glm4v", "kimik25", "muse-glimmer", "glm5v", "exaone4_5"), 4096),
     **dict.fromkeys(("pixtral", "kimivl", "lightonocr", "dots_ocr", "paddleocr"), 1024),
@@ -40,6 +40,8 @@ _MOST_TOKENS = {
 }
 _MERGES = {"gemma3": 4, "gemma4v": 3, "pixtral": 1, "mlp": 1}
 _USUAL_MERGE = 2
+_STORED_NAMES = {"has_vision": "sees", "has_audio": "hears"}
+"""The names of these fields in statuses that exist already."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,8 @@ class Companion:
     pair_bytes: int = 0
     """Bytes for each pair of positions: attention masks or scores."""
     heads: int = 0
-    sees: bool = False
-    hears: bool = False
+    has_vision: bool = False
+    has_audio: bool = False
 
     def bound_bytes(self, *, flash_attention: bool, image_tokens: int = 0) -> int:
         """Return the bytes of the weights plus a bound for one image or piece of audio.
@@ -68,7 +70,7 @@ class Companion:
         `image_tokens` limits an image; 0 is llama.cpp's own limit.
         """
         limited = image_tokens * self.token_positions
-        positions = min(limited, MOST_POSITIONS) or self.positions
+        positions = min(limited, MAX_POSITIONS) or self.positions
         of_pair = self.pair_bytes + (0 if flash_attention else 8 * self.heads)
         return self.weights + positions * (4 * self.values + of_pair * positions)
 
@@ -101,7 +103,8 @@ def companion(header: Header, kind: str) -> Companion:
 
 def to_json(described: Companion) -> dict[str, Any]:
     """Return a companion as JSON."""
-    return {name: value for name, value in asdict(described).items() if value}
+    values = asdict(described).items()
+    return {_STORED_NAMES.get(name, name): value for name, value in values if value}
 
 
 def from_json(data: Mapping[str, Any]) -> Companion:
@@ -111,8 +114,8 @@ def from_json(data: Mapping[str, Any]) -> Companion:
         return Companion(
             kind=str(data["kind"]),
             architecture=str(data["architecture"]),
-            sees=bool(data.get("sees")),
-            hears=bool(data.get("hears")),
+            has_vision=bool(data.get(_STORED_NAMES["has_vision"])),
+            has_audio=bool(data.get(_STORED_NAMES["has_audio"])),
             **{name: int(data.get(name, 0)) for name in numbers},
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -127,9 +130,9 @@ def _adapter(header: Header) -> Companion:
 
 
 def _projector(header: Header) -> Companion:
-    sees = header.metadata.get("clip.has_vision_encoder") is True
-    hears = header.metadata.get("clip.has_audio_encoder") is True
-    parts = ([_vision(header)] if sees else []) + ([_audio(header)] if hears else [])
+    has_vision = header.metadata.get("clip.has_vision_encoder") is True
+    has_audio = header.metadata.get("clip.has_audio_encoder") is True
+    parts = ([_vision(header)] if has_vision else []) + ([_audio(header)] if has_audio else [])
     if not parts:
         raise UnsupportedModel("this projector has an encoder neither for images nor for audio")
     largest = max(parts, key=lambda tensor: tensor.bound_bytes(flash_attention=True))
@@ -142,23 +145,23 @@ def _projector(header: Header) -> Companion:
         token_positions=largest.token_positions,
         pair_bytes=largest.pair_bytes,
         heads=largest.heads,
-        sees=sees,
-        hears=hears,
+        has_vision=has_vision,
+        has_audio=has_audio,
     )
 
 
 def _vision(header: Header) -> Companion:
     name = _type(header, "vision")
-    side = _number(header, "vision.image_size", 1, MOST_SIDE)
-    patch = _number(header, "vision.patch_size", 1, MOST_SIDE)
+    side = _number(header, "vision.image_size", 1, MAX_SIDE)
+    patch = _number(header, "vision.patch_size", 1, MAX_SIDE)
     merge = _merge(header, name) ** 2
     pixels = _number(header, "vision.image_max_pixels", 0, 2**32, default=0)
     positions = max(
         (side // patch) ** 2 + 1,
         pixels // patch**2,
-        _MOST_TOKENS.get(name, 0) * merge,
+        _MAX_TOKENS.get(name, 0) * merge,
         # Projectors that scale images to their own size encode several at once.
-        0 if name in _MOST_TOKENS else BATCH_TOKENS * merge,
+        0 if name in _MAX_TOKENS else BATCH_TOKENS * merge,
     )
     windowed = any(
         f"clip.vision.{key}" in header.metadata or f"clip.vision.{key}" in header.array_lengths
@@ -167,7 +170,7 @@ def _vision(header: Header) -> Companion:
     encoder = _encoder(header, "vision", name, positions)
     return replace(
         encoder,
-        token_positions=merge if name in _MOST_TOKENS or pixels else 0,
+        token_positions=merge if name in _MAX_TOKENS or pixels else 0,
         pair_bytes=6 if windowed else 0,
     )
 
@@ -179,10 +182,10 @@ def _audio(header: Header) -> Companion:
 
 
 def _encoder(header: Header, part: str, name: str, positions: int) -> Companion:
-    if positions > MOST_POSITIONS:
+    if positions > MAX_POSITIONS:
         raise DamagedGGUF(f"clip.{part} takes {positions} patches of an image, which none does")
-    width = _number(header, f"{part}.embedding_length", 1, MOST_WIDTH)
-    hidden = _number(header, f"{part}.feed_forward_length", 0, MOST_WIDTH)
+    width = _number(header, f"{part}.embedding_length", 1, MAX_WIDTH)
+    hidden = _number(header, f"{part}.feed_forward_length", 0, MAX_WIDTH)
     gated = any(".ffn_gate." in tensor for tensor in header.tensors)
     return Companion(
         kind=PROJECTOR,
@@ -190,7 +193,7 @@ def _encoder(header: Header, part: str, name: str, positions: int) -> Companion:
         weights=0,
         positions=positions,
         values=(3 if gated else 1) * hidden + 6 * width,
-        heads=_number(header, f"{part}.attention.head_count", 1, MOST_HEADS),
+        heads=_number(header, f"{part}.attention.head_count", 1, MAX_HEADS),
     )
 
 

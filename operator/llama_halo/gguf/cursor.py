@@ -8,7 +8,7 @@ from collections.abc import Callable
 from llama_halo.errors import DamagedGGUF
 
 BLOCK_BYTES = 2**20
-MOST_BYTES = 2**27
+MAX_BYTES = 2**27
 """Limit of a header; one with 256k tokens and their merges has 12 MB."""
 _LENGTH = struct.Struct("<Q")
 
@@ -18,7 +18,7 @@ class Cursor:
 
     def __init__(self, read_at: Callable[[int, int], bytes], size: int | None) -> None:
         self._read_at = read_at
-        self._end = MOST_BYTES if size is None else min(size, MOST_BYTES)
+        self._end = MAX_BYTES if size is None else min(size, MAX_BYTES)
         self._block = b""
         self._block_at = 0
         self.position = 0

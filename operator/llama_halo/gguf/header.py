@@ -24,20 +24,20 @@ Value = Scalar | tuple[Scalar, ...]
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
 DEFAULT_ALIGNMENT = 32
-MOST_KEYS = 65_536
-MOST_TENSORS = 262_144
-MOST_ITEMS = 16_777_216
+MAX_KEYS = 65_536
+MAX_TENSORS = 262_144
+MAX_ITEMS = 16_777_216
 """Items of all arrays together; the largest vocabularies have a tenth of that."""
-MOST_NAME_BYTES = 65_535
-MOST_TENSOR_NAME_BYTES = 63
-MOST_DIMENSIONS = 4
-MOST_TEXT_BYTES = 2**20
+MAX_NAME_BYTES = 65_535
+MAX_TENSOR_NAME_BYTES = 63
+MAX_DIMENSIONS = 4
+MAX_TEXT_BYTES = 2**20
 """Bytes of one string value, for example a chat template."""
-MOST_KEPT_TEXT = 8 * 2**20
+MAX_KEPT_CHARACTERS = 8 * 2**20
 """Characters of all string values together."""
 KEPT_ITEMS = 4096
 """Longer arrays, and arrays of strings, are skipped; their lengths are kept."""
-MOST_KEPT_ITEMS = 1_048_576
+MAX_KEPT_ITEMS = 1_048_576
 """Items of all kept arrays together; further arrays are skipped, too."""
 
 _SCALARS = {
@@ -101,8 +101,8 @@ def read_header(read_at: ReadAt, size: int | None = None) -> Header:
         raise NotAGGUF(f"this kind of GGUF cannot be read: {problem}")
     tensor_count = cursor.number("<Q", "the number of tensors")
     key_count = cursor.number("<Q", "the number of keys")
-    _at_most("tensors", tensor_count, MOST_TENSORS)
-    _at_most("keys", key_count, MOST_KEYS)
+    _at_most("tensors", tensor_count, MAX_TENSORS)
+    _at_most("keys", key_count, MAX_KEYS)
     metadata, lengths = _metadata(cursor, key_count)
     alignment = _alignment(metadata)
     tensors, types, parameters, end = _tensors(cursor, tensor_count, alignment)
@@ -117,16 +117,16 @@ def read_header(read_at: ReadAt, size: int | None = None) -> Header:
 def _metadata(cursor: Cursor, count: int) -> tuple[dict[str, Value], dict[str, int]]:
     metadata: dict[str, Value] = {}
     lengths: dict[str, int] = {}
-    left, kept, letters = MOST_ITEMS, MOST_KEPT_ITEMS, 0
+    left, kept, characters = MAX_ITEMS, MAX_KEPT_ITEMS, 0
     for index in range(count):
-        key = cursor.text(MOST_NAME_BYTES, f"key {index}")
+        key = cursor.text(MAX_NAME_BYTES, f"key {index}")
         if not key or key in metadata or key in lengths:
             raise DamagedGGUF(f"key {index} is {'there twice: ' + key if key else 'empty'}")
         kind = cursor.number("<I", f"the type of {key}")
         if kind != _ARRAY:
             metadata[key] = value = _scalar(cursor, kind, key)
-            letters += len(value) if isinstance(value, str) else 0
-            _at_most("letters of text", letters, MOST_KEPT_TEXT)
+            characters += len(value) if isinstance(value, str) else 0
+            _at_most("characters of text", characters, MAX_KEPT_CHARACTERS)
             continue
         items, lengths[key] = _array(cursor, key, left, keep=min(kept, KEPT_ITEMS))
         left -= lengths[key]
@@ -138,7 +138,7 @@ def _metadata(cursor: Cursor, count: int) -> tuple[dict[str, Value], dict[str, i
 
 def _scalar(cursor: Cursor, kind: int, key: str) -> Scalar:
     if kind == _TEXT:
-        return cursor.text(MOST_TEXT_BYTES, key)
+        return cursor.text(MAX_TEXT_BYTES, key)
     layout = _SCALARS.get(kind)
     if layout is None:
         raise DamagedGGUF(f"{key} has type {kind}, which does not exist")
@@ -184,7 +184,7 @@ def _tensors(
     types: dict[str, int] = {}
     parameters = end = 0
     for index in range(count):
-        name = cursor.text(MOST_TENSOR_NAME_BYTES, f"the name of tensor {index}")
+        name = cursor.text(MAX_TENSOR_NAME_BYTES, f"the name of tensor {index}")
         if name in tensors:
             raise DamagedGGUF(f"tensor {name} is there twice")
         values, kind, offset = _tensor(cursor, name)
@@ -205,7 +205,7 @@ def _tensors(
 def _tensor(cursor: Cursor, name: str) -> tuple[int, int, int]:
     """Return a tensor's number of values, its type and its offset in the data."""
     dimensions = cursor.number("<I", f"the dimensions of {name}")
-    _at_most(f"dimensions of {name}", dimensions, MOST_DIMENSIONS)
+    _at_most(f"dimensions of {name}", dimensions, MAX_DIMENSIONS)
     shape = [cursor.number("<Q", f"the shape of {name}") for _ in range(dimensions)]
     kind = cursor.number("<I", f"the type of {name}")
     offset = cursor.number("<Q", f"the offset of {name}")

@@ -9,8 +9,8 @@ from llama_halo.errors import DamagedGGUF, UnsupportedModel
 from llama_halo.gguf import architectures as arch
 from llama_halo.gguf.header import Header
 
-MOST_LAYERS = 512
-MOST_WIDTH = 2**20
+MAX_LAYERS = 512
+MAX_WIDTH = 2**20
 """Limit of the values that one layer stores per token; no model has a hundredth of it."""
 PER_LAYER = "embedding_length_per_layer_input"
 
@@ -80,7 +80,7 @@ def dimensions(header: Header) -> Dimensions:
         vocabulary=reader.vocabulary(),
         heads=max(reader.heads, default=0),
         feed_forward=reader.feed_forward(),
-        input_values=reader.blocks * reader.number(PER_LAYER, 0, MOST_WIDTH, default=0),
+        input_values=reader.blocks * reader.number(PER_LAYER, 0, MAX_WIDTH, default=0),
         latent=reader.latent,
         rolls_back=name in arch.ROLLS_BACK or not reader.known,
         head_lengths=(reader.key_length(windowed=False), reader.value_length(windowed=False)),
@@ -97,8 +97,8 @@ class _Reader:
         if not re.fullmatch(r"[a-z0-9_.-]{1,64}", self.architecture):
             raise DamagedGGUF("general.architecture is missing or no name: it is no model")
         self.known = self.architecture in arch.KNOWN
-        self.embedding = self.number("embedding_length", 1, MOST_WIDTH)
-        self.blocks = self.number("block_count", 1, MOST_LAYERS)
+        self.embedding = self.number("embedding_length", 1, MAX_WIDTH)
+        self.blocks = self.number("block_count", 1, MAX_LAYERS)
         self.nextn = self.number("nextn_predict_layers", 0, self.blocks, default=0)
         self.trunk = self.blocks - self.nextn
         self.heads = self.per_layer("attention.head_count", 0)
@@ -128,12 +128,12 @@ class _Reader:
         name = f"{self.architecture}.{key}"
         if name in self._header.array_lengths:
             values = self._array(key)
-            if len(values) != self.blocks or not all(0 <= value <= MOST_WIDTH for value in values):
+            if len(values) != self.blocks or not all(0 <= value <= MAX_WIDTH for value in values):
                 raise DamagedGGUF(f"{name} is not one number from 0 for each of its layers")
             return values
         if name not in self._header.metadata:
             return [] if default is None else [default] * self.blocks
-        return [self.number(key, 0, MOST_WIDTH)] * self.blocks
+        return [self.number(key, 0, MAX_WIDTH)] * self.blocks
 
     def key_length(self, *, windowed: bool) -> int:
         return self._head_length("key", windowed=windowed)
@@ -159,9 +159,9 @@ class _Reader:
             return ()
         layers = [self._layer(index) for index in range(self._cached_layers())]
         if self.architecture == "nanbeige":  # it runs its layers several times
-            layers *= self.number("num_loops", 1, MOST_LAYERS, default=1)
-        if len(layers) > MOST_LAYERS:
-            raise DamagedGGUF(f"{len(layers)} layers are more than llama.cpp takes ({MOST_LAYERS})")
+            layers *= self.number("num_loops", 1, MAX_LAYERS, default=1)
+        if len(layers) > MAX_LAYERS:
+            raise DamagedGGUF(f"{len(layers)} layers are more than llama.cpp takes ({MAX_LAYERS})")
         return tuple(layers)
 
     def drafting(self) -> tuple[Layer, ...]:
@@ -218,8 +218,8 @@ class _Reader:
             return 0
         # llama.cpp uses the first layer's heads; a file whose first layer has none sets the length.
         whole = self.embedding // (self.heads[0] or max(self.heads))
-        length = self.number(f"attention.{of}_length", 0, MOST_WIDTH, default=whole)
-        of_windows = self.number(f"attention.{of}_length_swa", 0, MOST_WIDTH, default=length)
+        length = self.number(f"attention.{of}_length", 0, MAX_WIDTH, default=whole)
+        of_windows = self.number(f"attention.{of}_length_swa", 0, MAX_WIDTH, default=length)
         if not self.known:
             return max(length, of_windows)
         return of_windows if windowed else length
@@ -246,7 +246,7 @@ class _Reader:
         if f"{self.architecture}.{key}" in self._header.array_lengths:
             listed = [bool(item) for item in self._array(key)]
             return (listed + [False] * self.blocks)[: self.blocks]
-        period = self.number(key, 0, MOST_LAYERS, default=rule.period)
+        period = self.number(key, 0, MAX_LAYERS, default=rule.period)
         full = 0 if rule.full_first else period - 1
         trunk = [period == 0 or index % period != full for index in range(self.trunk)]
         return trunk + [False] * self.nextn
@@ -264,7 +264,7 @@ class _Reader:
                 listed = [bool(item) for item in self._array("attention.recurrent_layers")]
                 return (listed + [False] * self.blocks)[: self.blocks]
             default = arch.RECURRENT_BY_INTERVAL[name]
-            every = self.number("full_attention_interval", 1, MOST_LAYERS, default=default)
+            every = self.number("full_attention_interval", 1, MAX_LAYERS, default=default)
             return [index < self.trunk and (index + 1) % every != 0 for index in range(self.blocks)]
         return [False] * self.blocks
 
@@ -321,7 +321,7 @@ class _Reader:
         return self.value_length(windowed=False)
 
     def _small(self, key: str) -> int:
-        return self.number(key, 0, MOST_WIDTH, default=0)
+        return self.number(key, 0, MAX_WIDTH, default=0)
 
     def _array(self, key: str) -> list[int]:
         """Return an array of whole numbers, empty when there is none."""
@@ -338,7 +338,7 @@ class _Reader:
 
 
 def _width(values: int) -> int:
-    if values > MOST_WIDTH:
+    if values > MAX_WIDTH:
         raise DamagedGGUF(f"a layer keeps {values} values of a token, which no model does")
     return values
 

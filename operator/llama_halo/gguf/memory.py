@@ -17,7 +17,7 @@ from llama_halo.gguf.layers import Dimensions
 
 CELLS = 256
 """Caches are padded to a multiple of this many cells."""
-MOST_SEQUENCES = 256
+MAX_SEQUENCES = 256
 MIB = 2**20
 GPU_BASE_BYTES = 512 * MIB
 SLOT_BYTES = 256 * MIB
@@ -127,9 +127,9 @@ def weight_bytes(header: Header, model: Dimensions) -> int:
 def check(model: Dimensions, serving: Serving) -> None:
     """Raise `UnsupportedModel` for settings that llama.cpp refuses."""
     quantized_v = CACHE_TYPES[serving.v_type][0] > 1
-    if serving.parallel > MOST_SEQUENCES:
+    if serving.parallel > MAX_SEQUENCES:
         raise UnsupportedModel(
-            f"parallel: {serving.parallel} is more than llama.cpp takes ({MOST_SEQUENCES})"
+            f"parallel: {serving.parallel} is more than llama.cpp takes ({MAX_SEQUENCES})"
         )
     if quantized_v and not _flash_attention(model, serving):
         raise UnsupportedModel(f"cacheType.v: {serving.v_type} needs flash attention")

@@ -15,7 +15,7 @@ from typing import Any
 from llama_halo.errors import DamagedGGUF
 from llama_halo.gguf.companions import check_kind
 from llama_halo.gguf.header import Header
-from llama_halo.gguf.layers import MOST_LAYERS, Dimensions, Layer, dimensions
+from llama_halo.gguf.layers import MAX_LAYERS, Dimensions, Layer, dimensions
 from llama_halo.gguf.memory import Serving, kv_cache_bytes, state_bytes, weight_bytes
 
 Json = dict[str, Any]
@@ -158,7 +158,7 @@ def _unrolled(runs: Mapping[str, Any]) -> list[Any]:
     values: list[Any] = []
     for run in str(runs["runs"]).split():
         count, _, which = run.partition("x")
-        if not 0 < int(count) <= MOST_LAYERS - len(values):
+        if not 0 < int(count) <= MAX_LAYERS - len(values):
             raise ValueError(f"{count} more layers")
         values += [runs["of"][int(which)]] * int(count)
     return values

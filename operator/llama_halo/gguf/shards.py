@@ -10,7 +10,7 @@ from dataclasses import replace
 from llama_halo.errors import DamagedGGUF
 from llama_halo.gguf.header import Header
 
-MOST_SHARDS = 1000
+MAX_SHARDS = 1000
 _NAME = re.compile(r"-(\d{5})-of-(\d{5})(\.gguf(?:[@?].*)?)$")
 """A revision or a URL's query may follow the name."""
 
@@ -25,7 +25,7 @@ def shard_names(name: str, header: Header) -> list[str]:
     if count <= 1:
         return [name]
     match = _NAME.search(name)
-    if match is None or int(match[2]) != count or count > MOST_SHARDS:
+    if match is None or int(match[2]) != count or count > MAX_SHARDS:
         raise DamagedGGUF(
             f"the file is one of {count} shards, and is not called …-00001-of-{count:05}.gguf:"
             " llama.cpp finds the others by their names, which must not be changed"

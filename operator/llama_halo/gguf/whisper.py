@@ -43,7 +43,7 @@ def companion(read_at: ReadAt, size: int) -> Companion:
         weights=size,
         positions=1,
         values=-(-more // 4),
-        hears=True,
+        has_audio=True,
     )
 
 

@@ -16,8 +16,8 @@ from llama_halo.importers.result import FoundModel, ImportResult, Json, Note, Ou
 from llama_halo.importers.secrets import cleaned
 from llama_halo.plan.engines.choice import engine_of
 
-_LONGEST_NAME = 40
-_MOST_ALIASES = 32
+_MAX_NAME_CHARACTERS = 40
+_MAX_ALIASES = 32
 _KEYS = "me"
 """The entry of the router's Secret."""
 
@@ -68,10 +68,10 @@ def _names(result: ImportResult) -> dict[str, str]:
     for model in result.models:
         stem = re.sub(r"[^a-z0-9]+", "-", model.lower()).strip("-") or "model"
         stem = stem if stem[0].isalpha() else f"m-{stem}"
-        stem = re.sub(r"(-router)+$", "", stem[:_LONGEST_NAME]).rstrip("-") or "model"
+        stem = re.sub(r"(-router)+$", "", stem[:_MAX_NAME_CHARACTERS]).rstrip("-") or "model"
         name, number = stem, 2
         while name in names.values():
-            name = f"{stem[: _LONGEST_NAME - 3]}-{number}"
+            name = f"{stem[: _MAX_NAME_CHARACTERS - 3]}-{number}"
             number += 1
         names[model] = name
     return names
@@ -162,9 +162,9 @@ def _engine(result: ImportResult, engine: str) -> Json:
 
 def _routed(result: ImportResult, name: str, behind: Json, aliases: list[str]) -> Json:
     unique = [alias for alias in dict.fromkeys(aliases) if alias != name]
-    for left_out in unique[_MOST_ALIASES:]:
-        _ask(result, name, f"alias {left_out} is one too many: {_MOST_ALIASES} are the most")
-    more = {"aliases": unique[:_MOST_ALIASES]} if unique else {}
+    for left_out in unique[_MAX_ALIASES:]:
+        _ask(result, name, f"alias {left_out} is one too many: {_MAX_ALIASES} are the most")
+    more = {"aliases": unique[:_MAX_ALIASES]} if unique else {}
     return {"name": name, **behind, **more}
 
 

@@ -35,18 +35,18 @@ async def claim(cluster: KubeApi, namespace: str, identity: str) -> None:
 
 
 async def watch_claim(
-    cluster: KubeApi, namespace: str, identity: str, *, acts: Callable[[str | None], None]
+    cluster: KubeApi, namespace: str, identity: str, *, on_holder: Callable[[str | None], None]
 ) -> None:
     """Watch the Lease for ever; claim it again when it is deleted.
 
-    `acts` receives the identity of another holder, or None when the Lease is ours.
+    `on_holder` receives the identity of another holder, or None when the Lease is ours.
     """
     is_gone = False
     while True:
         try:
             if is_gone:
                 await claim(cluster, namespace, identity)
-            is_gone = await _follow(cluster, namespace, identity, acts)
+            is_gone = await _follow(cluster, namespace, identity, on_holder)
             if is_gone:
                 continue
         except (ClusterError, *REQUEST_ERRORS) as error:
@@ -55,7 +55,7 @@ async def watch_claim(
 
 
 async def _follow(
-    cluster: KubeApi, namespace: str, identity: str, acts: Callable[[str | None], None]
+    cluster: KubeApi, namespace: str, identity: str, on_holder: Callable[[str | None], None]
 ) -> bool:
     """Report holders until the watch ends; tell whether it ended because the Lease was deleted."""
     async with aclosing(cluster.watch(LEASE, namespace=namespace, name=NAME)) as events:
@@ -64,5 +64,5 @@ async def _follow(
             if kind == "DELETED":
                 return True
             if kind in ("ADDED", "MODIFIED"):
-                acts(None if holder == identity else str(holder))
+                on_holder(None if holder == identity else str(holder))
     return False

@@ -12,11 +12,11 @@ import aiohttp
 log = logging.getLogger(__name__)
 
 TIMEOUT_SECONDS = 2.0
-MOST_BYTES = 2**20
+MAX_BYTES = 2**20
 
 
 @dataclass(frozen=True)
-class Answer:
+class PodAnswer:
     """A pod's answer: the HTTP status, and the body as JSON (None if it is not JSON)."""
 
     status: int
@@ -24,11 +24,11 @@ class Answer:
 
 
 async def _read(answer: aiohttp.ClientResponse) -> bytes:
-    """Return the body; stop once it is longer than `MOST_BYTES`."""
+    """Return the body; stop once it is longer than `MAX_BYTES`."""
     text = b""
     async for piece in answer.content.iter_any():
         text += piece
-        if len(text) > MOST_BYTES:
+        if len(text) > MAX_BYTES:
             break
     return text
 
@@ -46,19 +46,19 @@ class PodClient:
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
 
-    async def get(self, address: str, port: int, path: str) -> Answer | None:
+    async def get(self, address: str, port: int, path: str) -> PodAnswer | None:
         """GET a path; return None without an answer within `TIMEOUT_SECONDS`."""
         return await self._ask("GET", address, port, path, TIMEOUT_SECONDS, None)
 
     async def post(
         self, address: str, port: int, path: str, body: Any, *, seconds: float
-    ) -> Answer | None:
+    ) -> PodAnswer | None:
         """POST a JSON body; return None without an answer within `seconds`."""
         return await self._ask("POST", address, port, path, seconds, body)
 
     async def _ask(
         self, method: str, address: str, port: int, path: str, seconds: float, body: Any
-    ) -> Answer | None:
+    ) -> PodAnswer | None:
         if self._session is None:
             self._session = aiohttp.ClientSession()
         host = f"[{address}]" if ":" in address else address
@@ -71,7 +71,7 @@ class PodClient:
                 timeout=timeout,
                 allow_redirects=False,  # a pod must not direct the operator to another address
             ) as answer:
-                return Answer(answer.status, _json(await _read(answer)))
+                return PodAnswer(answer.status, _json(await _read(answer)))
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             log.debug("pod does not answer", extra={"address": address, "reason": repr(error)})
             return None

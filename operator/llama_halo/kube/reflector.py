@@ -26,7 +26,7 @@ LIST_SECONDS = 600
 SOUND_SECONDS = 5.0
 """A watch that lasts this long, or that delivers an event, counts as sound."""
 RETRY_FIRST_SECONDS = 0.2
-RETRY_MOST_SECONDS = 5.0
+RETRY_MAX_SECONDS = 5.0
 
 
 class Reflector:
@@ -130,7 +130,7 @@ class Reflector:
         """Record and log the error, then sleep with backoff."""
         if isinstance(error, ClusterError):
             self._version = None  # a new list recovers from any refusal
-        delay = min(RETRY_FIRST_SECONDS * 2 ** min(self._failures, 10), RETRY_MOST_SECONDS)
+        delay = min(RETRY_FIRST_SECONDS * 2 ** min(self._failures, 10), RETRY_MAX_SECONDS)
         self._failures += 1
         reason = str(error) or type(error).__name__
         self._set_broken(f"the watch of {self._resource.plural} is broken: {reason}")

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 RECONCILE_TIMEOUT_SECONDS = 60
 BACKOFF_FIRST_SECONDS = 0.5
-BACKOFF_MOST_SECONDS = 60.0
+BACKOFF_MAX_SECONDS = 60.0
 
 Handler = Callable[[Key], Awaitable[float | None]]
 """Handles a key; returns the seconds until it wants to be called again, or None."""
@@ -138,7 +138,7 @@ class Queue:
     def _failed(self, key: Key, error: Exception) -> None:
         count = self._failures.get(key, 0) + 1
         self._failures[key] = count
-        delay = min(BACKOFF_FIRST_SECONDS * 2 ** min(count - 1, 10), BACKOFF_MOST_SECONDS)
+        delay = min(BACKOFF_FIRST_SECONDS * 2 ** min(count - 1, 10), BACKOFF_MAX_SECONDS)
         delay *= random.uniform(0.8, 1.2)  # noqa: S311  (jitter, not security)
         log.error(
             "reconcile failed",

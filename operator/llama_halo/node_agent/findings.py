@@ -14,12 +14,12 @@ LAST_GOOD_FIRMWARE, NEXT_GOOD_FIRMWARE = "20251111", "20260110"
 """Releases between them have MES firmware 0x83, which causes memory access faults and hangs."""
 BAD_MES = 0x83
 MES_MASK = 0xFFF
-MOST_CARVE_OUT_MIB = 4096
+MAX_CARVE_OUT_MIB = 4096
 RESERVE_MIB = 12 * 1024
 """Memory that the GPU must leave to Linux: with less, the machine can freeze."""
 ADVISED_RESERVE_MIB = 16 * 1024
 """The advised reserve, for a node of a cluster, which runs other workloads, too."""
-LEAST_GTT_SHARE = 0.8
+MIN_GTT_SHARE = 0.8
 """Share of the advised size below which GTT is too small."""
 PAGES_PER_GIB = 262_144
 PROBLEM, ADVICE = "problem", "advice"
@@ -102,7 +102,7 @@ def _firmware(machine: Machine) -> Iterator[Finding]:
 
 def _memory(machine: Machine) -> Iterator[Finding]:
     carve_out, gtt, memory = machine.vram_mib or 0, machine.gtt_mib, machine.memory_mib
-    if carve_out > MOST_CARVE_OUT_MIB:
+    if carve_out > MAX_CARVE_OUT_MIB:
         symptom = f"firmware keeps {_gib(carve_out)} for the GPU; Linux has {_gib(memory)} left"
         remedy = (
             "set the UMA frame buffer to its minimum (512 MB) in the firmware's set-up: the GPU"
@@ -119,7 +119,7 @@ def _memory(machine: Machine) -> Iterator[Finding]:
     if gtt > memory - RESERVE_MIB:
         symptom = f"the GPU may take {_gib(gtt)} of {_gib(memory)}: the machine can freeze"
         yield Finding("pages-limit", PROBLEM, symptom, remedy)
-    elif gtt < best * LEAST_GTT_SHARE:
+    elif gtt < best * MIN_GTT_SHARE:
         symptom = f"the GPU may take only {_gib(gtt)} of {_gib(memory)}"
         yield Finding("pages-limit", PROBLEM, symptom, remedy)
 

@@ -159,7 +159,7 @@ class FileFacts:
 
 
 @dataclass(frozen=True)
-class OnDemand:
+class OnDemandPolicy:
     """When a model on demand loads and unloads."""
 
     idle_timeout_seconds: float
@@ -213,7 +213,7 @@ class ResourceDemand(NodeConstraints):
     """Nodes to which Jobs fetch the files now."""
     fetchable_to: frozenset[str] | None = frozenset()
     """Nodes to which missing files can be fetched; None: any."""
-    on_demand: OnDemand | None = None
+    on_demand: OnDemandPolicy | None = None
     """None: always on."""
 
     @property

@@ -18,7 +18,7 @@ HEADERS_MOUNT = "/etc/llama-halo/headers"
 USER = 65532
 # The kubelet restarts a failed container with a growing pause. A download must survive an outage of
 # a night, so the limit is out of reach.
-_MOST_RESTARTS = 1_000_000
+_MAX_RESTARTS = 1_000_000
 _RESOURCES = {
     INSPECT: {"requests": {"cpu": "50m", "memory": "96Mi"}, "limits": {"memory": "512Mi"}},
     FETCH: {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}},
@@ -53,7 +53,7 @@ def job(  # noqa: PLR0913  (all that a Job depends on, by name)
         "kind": "Job",
         "metadata": metadata,
         "spec": {
-            "backoffLimit": _MOST_RESTARTS,
+            "backoffLimit": _MAX_RESTARTS,
             "template": {"metadata": {"labels": _pod_labels(owner, work)}, "spec": pod},
         },
     }

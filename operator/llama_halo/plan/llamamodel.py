@@ -15,7 +15,7 @@ from llama_halo.plan.facts import (
     FileFacts,
     ModelFacts,
     NodeConstraints,
-    OnDemand,
+    OnDemandPolicy,
     Owner,
     ResourceDemand,
     Sizing,
@@ -35,7 +35,7 @@ from llama_halo.plan.outcome import Invalid, Object, Outcome, Plan, Ref, Wait
 from llama_halo.plan.pods import extra_annotations, extra_labels, pod_additions
 from llama_halo.plan.quantity import seconds
 from llama_halo.plan.sizing import too_little
-from llama_halo.plan.updates import rolls_when_idle, timeout, update_of
+from llama_halo.plan.updates import decide_update, rolls_when_idle, timeout
 
 _PLACING = (Reason.SCHEDULING, Reason.WAITING_FOR_MEMORY, Reason.WAITING_FOR_NODE)
 """Reasons of a wait during which a known change stays pending."""
@@ -112,11 +112,11 @@ def demand(
     )
 
 
-def _on_demand(spec: LlamaModelSpec) -> OnDemand | None:
+def _on_demand(spec: LlamaModelSpec) -> OnDemandPolicy | None:
     on_demand = spec.activation.on_demand if spec.activation else None
     if on_demand is None:
         return None
-    return OnDemand(
+    return OnDemandPolicy(
         idle_timeout_seconds=seconds(on_demand.idle_timeout or DEFAULT_IDLE_TIMEOUT),
         min_resident_seconds=seconds(on_demand.min_resident or DEFAULT_MIN_RESIDENT),
         priority=on_demand.priority or 0,
@@ -183,7 +183,7 @@ def _plan(
     pod_spec = _pod_spec(owner, spec, facts, files, sizing)
     config_hash = content_hash([pod_spec, extra_labels(spec.pod), extra_annotations(spec.pod)])
     live = {deployment.node: deployment for deployment in facts.deployments}
-    update = update_of(spec, facts, targets, config_hash)
+    update = decide_update(spec, facts, targets, config_hash)
     # The unloader owns the phase until it finishes or gives up.
     unloading = facts.phase is Phase.UNLOADING and not (idle or stopped)
     phase = Phase.IDLE if idle or stopped else Phase.LOADED

@@ -33,9 +33,9 @@ DEFAULT_PROMPT_CACHE_MIB = 2048
 WHISPER_HOST_MIB = 2048
 """Host memory of whisper-server. The longest recording that a gateway accepts is three hours of
 speech (32 MiB): 0.7 GB of samples, and 0.6 GB of data computed from them."""
-LONGEST_WHOLE_TOKENS = 8192
+MAX_WHOLE_INPUT_TOKENS = 8192
 """Default limit of a text that is embedded or ranked, which must fit into one batch."""
-LEAST_MIB = 16
+MIN_MIB = 16
 
 
 def sizing_of(spec: LlamaModelSpec, files: FileFacts) -> Sizing | Invalid | None:
@@ -162,7 +162,7 @@ def batch_sizes(spec: LlamaModelSpec, context_size: int) -> tuple[int, int]:
     whatever the context size.
     """
     whole = spec.mode in (Mode.EMBEDDING, Mode.RERANK)
-    usual = min(context_size, LONGEST_WHOLE_TOKENS) if whole else 512
+    usual = min(context_size, MAX_WHOLE_INPUT_TOKENS) if whole else 512
     batch = spec.batch_size or max(2048, spec.micro_batch_size or usual)
     return batch, spec.micro_batch_size or min(max(usual, 16), batch)
 
@@ -208,9 +208,9 @@ def too_little(spec: LlamaModelSpec) -> Invalid | None:
     """Refuse an amount of memory that no server can start with: it most likely lacks a unit."""
     memory = spec.memory or Memory()
     for field, amount in (("memory.host", memory.host), ("memory.gpu", memory.gpu)):
-        if amount is not None and mebibytes(amount) < LEAST_MIB:
+        if amount is not None and mebibytes(amount) < MIN_MIB:
             return Invalid(
                 Reason.INVALID_SPEC,
-                f"spec.{field}: {amount} is less than {LEAST_MIB}Mi: give a unit, for example 24Gi",
+                f"spec.{field}: {amount} is less than {MIN_MIB}Mi: give a unit, for example 24Gi",
             )
     return None

@@ -25,7 +25,7 @@ def timeout(spec: LlamaModelSpec) -> str:
 
 
 @dataclass(frozen=True)
-class Update:
+class UpdateDecision:
     """The nodes where the running version is replaced now, and why it stays on the others."""
 
     rolls: frozenset[str] = frozenset()
@@ -41,9 +41,9 @@ class Update:
     """Whether every running Deployment has the new version and is on a target node."""
 
 
-def update_of(
+def decide_update(
     spec: LlamaModelSpec, facts: ModelFacts, targets: Iterable[tuple[str, int]], config_hash: str
-) -> Update:
+) -> UpdateDecision:
     """Decide for each target, a (node, pods) pair.
 
     Replicas roll one after another: while one rolls out, the others keep their version.
@@ -70,7 +70,7 @@ def update_of(
             continue
         keeps.add(deployment.node)
     leaves, later = _moves(facts, nodes) if is_used else (set(), set())
-    return Update(
+    return UpdateDecision(
         rolls=frozenset(rolls),
         keeps=frozenset(keeps | leaves),
         awaits_turn=frozenset(turn),

@@ -140,7 +140,7 @@ def _model(
     if context:
         model["contextSize"] = context
     if model_inspection and model_inspection.companion:
-        audio = {"capabilities": ["Audio"]} if model_inspection.companion.hears else {}
+        audio = {"capabilities": ["Audio"]} if model_inspection.companion.has_audio else {}
         size = {"sizeMiB": math.ceil(model_inspection.bytes / MIB)}
         return model | {"architecture": model_inspection.companion.architecture} | size | audio
     if model_inspection is None or model_inspection.profile is None:
@@ -167,11 +167,11 @@ def _model(
 
 
 def _capabilities(tools: bool, projector: Inspection | None) -> list[str]:
-    sees_hears = projector.companion if projector else None
+    companion = projector.companion if projector else None
     capabilities = {
         "Tools": tools,
-        VISION: sees_hears and sees_hears.sees,
-        "Audio": sees_hears and sees_hears.hears,
+        VISION: companion and companion.has_vision,
+        "Audio": companion and companion.has_audio,
     }
     return [name for name, has in capabilities.items() if has]
 

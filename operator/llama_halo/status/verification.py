@@ -19,7 +19,7 @@ from llama_halo.status.conditions import Detail, condition
 
 Json = dict[str, Any]
 PATH = "/v1/chat/completions"
-MOST_TOKENS = 256
+MAX_TOKENS = 256
 NAME, ARGUMENT = "get_weather", "city"
 TOLD_CHARACTERS = 120
 NO_ANSWER = "NoAnswer"
@@ -51,7 +51,7 @@ def is_enabled(spec: LlamaModelSpec) -> bool:
 
 
 def tool_call_request() -> Json:
-    """Return the request: a tool, a prompt to call it, and a limit of `MOST_TOKENS`."""
+    """Return the request: a tool, a prompt to call it, and a limit of `MAX_TOKENS`."""
     parameters = {
         "type": "object",
         "properties": {ARGUMENT: {"type": "string", "description": "The city's name."}},
@@ -66,7 +66,7 @@ def tool_call_request() -> Json:
     return {
         "messages": [{"role": "user", "content": asked}],
         "tools": [{"type": "function", "function": tool}],
-        "max_tokens": MOST_TOKENS,
+        "max_tokens": MAX_TOKENS,
         "temperature": 0,
         "stream": False,
         # The check is not about thinking, which may use up all of the tokens.
@@ -101,7 +101,7 @@ def _judge(props: Json, status: int, answer: Json) -> tuple[str, str, str]:
         return _judge_text(props, message)
     verdict = _judge_call(call)
     if cut and verdict[0] != "True":
-        return "Unknown", "CutShort", f"its tool call was not complete after {MOST_TOKENS} tokens"
+        return "Unknown", "CutShort", f"its tool call was not complete after {MAX_TOKENS} tokens"
     return verdict
 
 
@@ -115,7 +115,7 @@ def _judge_text(props: Json, message: Json) -> tuple[str, str, str]:
         return "False", "NoToolTemplate", explanation
     text = str(message.get("content") or "")
     if text.lstrip().startswith("<think>") or (message.get("reasoning_content") and not text):
-        explanation = f"it thought for {MOST_TOKENS} tokens without calling the tool"
+        explanation = f"it thought for {MAX_TOKENS} tokens without calling the tool"
         return "Unknown", "StillThinking", explanation
     return (
         "False",

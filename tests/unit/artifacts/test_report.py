@@ -7,14 +7,14 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llama_halo.artifacts.report import MOST_BYTES, failure, result
+from llama_halo.artifacts.report import MAX_BYTES, failure, result
 from llama_halo.errors import NotAGGUF
 
 
 @given(st.text(max_size=5000))
 def test_a_failure_is_whole_json_within_the_limit(message: str) -> None:
     report = failure(NotAGGUF(message))
-    assert len(report) <= MOST_BYTES
+    assert len(report) <= MAX_BYTES
     error = json.loads(report)["error"]
     assert error["reason"] == "NotAGGUF"
     assert message.startswith(error["message"])

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llama_halo.errors import DamagedGGUF, GGUFError, NotAGGUF
-from llama_halo.gguf.cursor import MOST_BYTES
+from llama_halo.gguf.cursor import MAX_BYTES
 from llama_halo.gguf.header import KEPT_ITEMS, Header, read_header
 from llama_halo.gguf.layers import dimensions
 from llama_halo.gguf.shards import combine, shard_names
@@ -142,7 +142,7 @@ def test_a_file_of_unknown_size_that_goes_on_for_ever_is_left() -> None:
 
     with pytest.raises(DamagedGGUF, match="ends within key"):
         read_header(endless)
-    assert furthest <= MOST_BYTES
+    assert furthest <= MAX_BYTES
 
 
 @given(st.data())

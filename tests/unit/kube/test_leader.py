@@ -50,7 +50,7 @@ async def seen_by(server: Server, identity: str) -> list[str | None]:
     """Return what the watch reports within an hour."""
     holders: list[str | None] = []
     client: Any = server
-    watch = leader.watch_claim(client, "system", identity, acts=holders.append)
+    watch = leader.watch_claim(client, "system", identity, on_holder=holders.append)
     with suppress(TimeoutError):
         await asyncio.wait_for(watch, 3600)
     return holders

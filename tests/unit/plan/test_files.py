@@ -26,7 +26,7 @@ from llama_halo.plan.llamamodel import plan_llamamodel
 from llama_halo.plan.model_files import still_relevant
 from llama_halo.plan.outcome import Invalid, Outcome, Plan, Ref, Wait
 from tests.support.golden import DEFAULTS
-from tests.support.inspections import COMMIT, HUB, LOCAL, SEES, SHA, inspection
+from tests.support.inspections import COMMIT, HUB, LOCAL, SHA, VISION_PROJECTOR, inspection
 from tests.support.plans import demand_of, facts_of
 
 CLAIM = {"persistentVolumeClaim": {"claimName": "models"}}
@@ -335,7 +335,7 @@ PART_INSPECTIONS = (
         file="mmproj.gguf",
         folder="hf/o/r/mm",
         profile=None,
-        companion=SEES,
+        companion=VISION_PROJECTOR,
     ),
     inspection(PARTS["draft"]["model"]["source"], role="draft", file="draft.gguf", folder="http/d"),
     inspection(

@@ -16,7 +16,7 @@ from llama_halo.plan.facts import (
     Assignment,
     MemoryReservation,
     ModelUsage,
-    OnDemand,
+    OnDemandPolicy,
     ResourceDemand,
 )
 from llama_halo.plan.llamamodel import plan_llamamodel
@@ -32,7 +32,7 @@ WANTED = ModelUsage(phase=Phase.IDLE, busy=True, wanted_since=1)
 
 
 def comes(model: str, gib: int, **more: Any) -> ResourceDemand:
-    on_demand = OnDemand(idle_timeout_seconds=900, min_resident_seconds=60)
+    on_demand = OnDemandPolicy(idle_timeout_seconds=900, min_resident_seconds=60)
     return wants(model, gib, on_demand=replace(on_demand, **more))
 
 

@@ -16,7 +16,7 @@ import pytest
 from llama_halo.contract.lease import Phase
 from llama_halo.controllers.placement.reservations import ReservationIndex
 from llama_halo.kube.cache import Key
-from llama_halo.plan.facts import ModelUsage, NodeFacts, OnDemand, ResourceDemand
+from llama_halo.plan.facts import ModelUsage, NodeFacts, OnDemandPolicy, ResourceDemand
 from llama_halo.plan.node_selection import matches
 from llama_halo.plan.placement import Decision, place
 
@@ -190,7 +190,7 @@ class World:
         name, gib = f"m{self.count}", self.chance.choice([4, 8, 16, 30, 50, 70])
         on_demand = None
         if self.chance.random() < 0.7:
-            on_demand = OnDemand(
+            on_demand = OnDemandPolicy(
                 idle_timeout_seconds=self.chance.choice([5, 60, 900]),
                 min_resident_seconds=self.chance.choice([0, 10]),
                 priority=self.chance.choice([0, 0, 10]),

@@ -12,7 +12,7 @@ from llama_halo.contract.reasons import Reason
 from llama_halo.gguf.companions import Companion
 from llama_halo.plan.facts import Inspection, JobFacts, StoredAt
 from llama_halo.status.jobs import inspection_entry, inspection_from, job_facts
-from tests.support.inspections import SEES, inspection
+from tests.support.inspections import VISION_PROJECTOR, inspection
 
 Json = dict[str, Any]
 
@@ -56,7 +56,7 @@ ANSWER = {
     "value",
     [
         inspection(),
-        inspection(role="projector", profile=None, companion=SEES),
+        inspection(role="projector", profile=None, companion=VISION_PROJECTOR),
         inspection(role="adapter-sql", profile=None, companion=Companion("adapter", "llama", 7)),
     ],
     ids=lambda value: value.role,

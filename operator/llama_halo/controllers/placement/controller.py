@@ -28,7 +28,7 @@ from llama_halo.plan.sizing import sizing_of
 INTERVAL_SECONDS = 0.5
 SHARE_OF_TIME = 0.1
 """The most CPU time that decisions may take: with thousands of models, one blocks for long."""
-LONGEST_INTERVAL_SECONDS = 5.0
+MAX_INTERVAL_SECONDS = 5.0
 
 
 def note_lease(state: OperatorState, key: Key, lease: Object | None) -> bool:
@@ -139,7 +139,7 @@ def run_placement(state: OperatorState) -> float | None:
         del state.placement.assignments[key]
     _publish(state, nodes, held)
     pause = (time.thread_time() - worked) / SHARE_OF_TIME
-    pause = min(max(pause, INTERVAL_SECONDS), LONGEST_INTERVAL_SECONDS)
+    pause = min(max(pause, INTERVAL_SECONDS), MAX_INTERVAL_SECONDS)
     state.placement.not_before = started + pause
     times = (patience_ends(cache), decided.again_seconds)
     return min((seconds for seconds in times if seconds is not None), default=None)

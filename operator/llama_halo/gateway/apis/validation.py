@@ -9,7 +9,7 @@ from llama_halo.gateway.http.errors import Failure
 
 Json = dict[str, Any]
 _PASSED_ON = ("anthropic-version", "anthropic-beta")
-MOST_NAME_LETTERS = 512
+MAX_NAME_CHARACTERS = 512
 
 
 def checked_model(body: Any) -> Json:
@@ -18,8 +18,8 @@ def checked_model(body: Any) -> Json:
         raise Failure(400, "the request body must be a JSON object")
     if not isinstance(body.get("model"), str) or not body["model"]:
         raise Failure(400, "model: a model name is required")
-    if len(body["model"]) > MOST_NAME_LETTERS:
-        raise Failure(400, f"model: a model name has at most {MOST_NAME_LETTERS} characters")
+    if len(body["model"]) > MAX_NAME_CHARACTERS:
+        raise Failure(400, f"model: a model name has at most {MAX_NAME_CHARACTERS} characters")
     if not isinstance(body.get("stream", False), bool | None):
         raise Failure(400, "stream: true or false is required")
     return body

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llama_halo.gateway.convert.common import (
-    Calls,
     ChatUsage,
+    ToolCallIndex,
     encode_events,
-    kept,
     mapping,
     new_id,
     objects,
+    pick_fields,
     text_of,
 )
 from llama_halo.gateway.http.sse import SseEvent
@@ -37,7 +37,9 @@ def request_to_chat(body: Json) -> Json:
     chat: Json = {
         "model": body["model"],
         "messages": messages,
-        **kept(body, ("max_tokens", "temperature", "top_p", "top_k", "chat_template_kwargs")),
+        **pick_fields(
+            body, ("max_tokens", "temperature", "top_p", "top_k", "chat_template_kwargs")
+        ),
     }
     thinking = mapping(body.get("thinking"))
     if thinking.get("type") == "enabled" and isinstance(thinking.get("budget_tokens"), int):
@@ -138,7 +140,7 @@ class _Message:
     blocks: int = 0
     kind: str = ""
     """Type of the open text or thinking block; empty if there is none."""
-    calls_seen: Calls = field(default_factory=Calls)
+    calls_seen: ToolCallIndex = field(default_factory=ToolCallIndex)
     calls: list[int] = field(default_factory=list)
     """Block indexes of the tool calls."""
     reason: str = "end_turn"
@@ -176,7 +178,7 @@ class _Message:
 
         The block stays open, because pieces of several calls may alternate.
         """
-        (index, is_new), function = self.calls_seen.place(piece), mapping(piece.get("function"))
+        (index, is_new), function = self.calls_seen.assign(piece), mapping(piece.get("function"))
         if is_new:
             yield from self.close()
             self.calls.append(self.blocks)

@@ -8,21 +8,21 @@ from typing import Any
 
 from llama_halo.gateway.convert.common import (
     DONE,
-    call_piece,
     chunk,
     data_url,
-    kept,
     mapping,
     objects,
+    pick_fields,
     text_of,
     tokens,
     tool_arguments,
+    tool_call_delta,
     usage_chunk,
 )
 from llama_halo.gateway.http.sse import SseEvent
 
 Json = dict[str, Any]
-MOST_TOKENS = 8192
+MAX_TOKENS = 8192
 """`max_tokens` if the client sets none: Anthropic's API requires it."""
 _REASONS = {"max_tokens": "length", "tool_use": "tool_calls", "refusal": "content_filter"}
 _CHOICES = {"required": "any", "auto": "auto", "none": "none"}
@@ -40,14 +40,14 @@ def request_to_anthropic(body: Json) -> Json:
     limit = body.get("max_completion_tokens") or body.get("max_tokens")
     request: Json = {
         "model": body["model"],
-        "max_tokens": limit if isinstance(limit, int) else MOST_TOKENS,
+        "max_tokens": limit if isinstance(limit, int) else MAX_TOKENS,
         "messages": messages,
         **({"system": "\n\n".join(system)} if system else {}),
     }
     if isinstance(body.get("temperature"), (int, float)):
         request["temperature"] = min(body["temperature"], 1)  # Anthropic's maximum
     else:
-        request |= kept(body, ("top_p",))  # newer models accept only one of the two
+        request |= pick_fields(body, ("top_p",))  # newer models accept only one of the two
     stop = body.get("stop")
     if stop:
         request["stop_sequences"] = [stop] if isinstance(stop, str) else stop
@@ -123,7 +123,7 @@ def _image(url: Any) -> Iterator[Json]:
 
 def _tool(function: Json) -> Json:
     schema = function.get("parameters") or {"type": "object", "properties": {}}
-    return {**kept(function, ("name", "description")), "input_schema": schema}
+    return {**pick_fields(function, ("name", "description")), "input_schema": schema}
 
 
 def _choice(body: Json) -> Json:
@@ -188,7 +188,7 @@ def _events_of(state: _StreamState, data: Json) -> Iterator[SseEvent]:
     elif kind == "content_block_start" and block.get("type") == "tool_use":
         index = state.calls.setdefault(data.get("index", 0), len(state.calls))
         number, name = str(block.get("id", "")), str(block.get("name", ""))
-        yield chunk(call_piece(index, number=number, name=name))
+        yield chunk(tool_call_delta(index, number=number, name=name))
     elif kind == "content_block_delta":
         piece = _piece(state, data.get("index", 0), delta)
         if piece:
@@ -204,5 +204,5 @@ def _piece(state: _StreamState, index: int, delta: Json) -> Json:
     if isinstance(delta.get("thinking"), str):
         return {"reasoning_content": delta["thinking"]}
     if isinstance(delta.get("partial_json"), str) and index in state.calls:
-        return call_piece(state.calls[index], arguments=delta["partial_json"])
+        return tool_call_delta(state.calls[index], arguments=delta["partial_json"])
     return {}

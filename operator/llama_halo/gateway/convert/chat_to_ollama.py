@@ -8,23 +8,23 @@ from typing import Any
 
 from llama_halo.gateway.convert.common import (
     DONE,
-    call_piece,
     chunk,
     data_url,
-    kept,
     mapping,
     new_id,
     objects,
+    pick_fields,
     text_of,
     tokens,
     tool_arguments,
+    tool_call_delta,
     usage_chunk,
 )
 from llama_halo.gateway.http.json_codec import loads
 from llama_halo.gateway.http.sse import SseEvent
 
 Json = dict[str, Any]
-MOST_LINE_BYTES = 16 * 2**20
+MAX_LINE_BYTES = 16 * 2**20
 _OPTIONS = (
     *("temperature", "top_p", "top_k", "min_p", "seed"),
     *("presence_penalty", "frequency_penalty"),
@@ -38,7 +38,7 @@ def request_to_ollama(body: Json) -> Json:
         for message in body["messages"]
         for call in objects(message.get("tool_calls"))
     }
-    options = kept(body, _OPTIONS)
+    options = pick_fields(body, _OPTIONS)
     limit = body.get("max_completion_tokens") or body.get("max_tokens")
     if isinstance(limit, int):
         options["num_predict"] = limit
@@ -50,7 +50,7 @@ def request_to_ollama(body: Json) -> Json:
         "messages": [_message(message, names) for message in body["messages"]],
         "options": options,
         "stream": True,
-        **kept(body, ("tools",)),
+        **pick_fields(body, ("tools",)),
     }
     answer_format = mapping(body.get("response_format"))
     if answer_format.get("type") == "json_object":
@@ -96,7 +96,7 @@ async def lines(chunks: AsyncIterable[bytes]) -> AsyncIterator[Json]:
             line_object = _object(line)
             if line_object is not None:
                 yield line_object
-        if len(rest) > MOST_LINE_BYTES:
+        if len(rest) > MAX_LINE_BYTES:
             return  # not Ollama's format: the answer counts as cut off
     line_object = _object(rest)
     if line_object is not None:
@@ -124,7 +124,7 @@ async def events_to_chat(chunks: AsyncIterable[bytes]) -> AsyncIterator[SseEvent
         for call in objects(message.get("tool_calls")):
             function = mapping(call.get("function"))
             yield chunk(
-                call_piece(
+                tool_call_delta(
                     calls,
                     number=str(call.get("id") or new_id("call")),
                     name=str(function.get("name", "")),

@@ -32,7 +32,7 @@ def text_of(content: Any) -> str:
     return "\n".join(part for part in parts if isinstance(part, str))
 
 
-def kept(body: Mapping[str, Any], names: Iterable[str]) -> Json:
+def pick_fields(body: Mapping[str, Any], names: Iterable[str]) -> Json:
     """Return the named fields of a request that are set."""
     return {name: body[name] for name in names if body.get(name) is not None}
 
@@ -58,14 +58,14 @@ def new_id(kind: str) -> str:
     return f"{kind}_{uuid.uuid4().hex}"
 
 
-class Calls:
+class ToolCallIndex:
     """Assigns the pieces of several tool calls: by index, and by id where a server gives every
     call the same index, or none."""
 
     def __init__(self) -> None:
         self._numbers: list[tuple[Any, str]] = []
 
-    def place(self, piece: Json) -> tuple[int, bool]:
+    def assign(self, piece: Json) -> tuple[int, bool]:
         """Return the position of the piece's call, and whether that call is new."""
         index, number = piece.get("index"), str(piece.get("id") or "")
         for place in reversed(range(len(self._numbers))):
@@ -95,7 +95,7 @@ def usage_chunk(prompt: int, answer: int, cached: int = 0) -> SseEvent:
     return SseEvent.of({"object": "chat.completion.chunk", "choices": [], "usage": usage})
 
 
-def call_piece(index: int, *, number: str = "", name: str = "", arguments: str = "") -> Json:
+def tool_call_delta(index: int, *, number: str = "", name: str = "", arguments: str = "") -> Json:
     """Return the delta of a piece of a tool call."""
     function = {**({"name": name} if name else {}), "arguments": arguments}
     head = {"id": number, "type": "function"} if number else {}

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llama_halo.gateway.convert.common import (
-    Calls,
     ChatUsage,
+    ToolCallIndex,
     encode_events,
-    kept,
     mapping,
     new_id,
     objects,
+    pick_fields,
     text_of,
 )
 from llama_halo.gateway.http.sse import SseEvent
@@ -36,21 +36,23 @@ def request_to_chat(body: Json) -> Json:
     chat: Json = {
         "model": body["model"],
         "messages": messages,
-        **kept(body, ("temperature", "top_p")),
+        **pick_fields(body, ("temperature", "top_p")),
     }
     if isinstance(body.get("max_output_tokens"), int):
         chat["max_tokens"] = body["max_output_tokens"]
     answer_format = mapping(mapping(body.get("text")).get("format"))
     if answer_format.get("type") == "json_schema":
-        schema = kept(answer_format, ("name", "schema", "strict"))
+        schema = pick_fields(answer_format, ("name", "schema", "strict"))
         chat["response_format"] = {"type": "json_schema", "json_schema": schema}
     elif answer_format.get("type") == "json_object":
         chat["response_format"] = {"type": "json_object"}
     tools = objects(body.get("tools"))
     if tools:
         parts = ("name", "description", "parameters", "strict")
-        chat["tools"] = [{"type": "function", "function": kept(tool, parts)} for tool in tools]
-        chat |= kept(body, ("parallel_tool_calls",))
+        chat["tools"] = [
+            {"type": "function", "function": pick_fields(tool, parts)} for tool in tools
+        ]
+        chat |= pick_fields(body, ("parallel_tool_calls",))
         choice = body.get("tool_choice")
         if isinstance(choice, dict) and choice.get("name"):
             choice = {"type": "function", "function": {"name": choice["name"]}}
@@ -99,7 +101,7 @@ class _Response:
     output: list[Json] = field(default_factory=list)
     text: Json | None = None
     """The open message item; None if there is none."""
-    calls_seen: Calls = field(default_factory=Calls)
+    calls_seen: ToolCallIndex = field(default_factory=ToolCallIndex)
     calls: list[Json] = field(default_factory=list)
     cut: bool = False
     usage: Any = None
@@ -131,7 +133,7 @@ class _Response:
         yield _event("response.output_text.delta", item_id=self.text["id"], delta=text)
 
     def call(self, piece: Json) -> Iterator[SseEvent]:
-        (index, is_new), function = self.calls_seen.place(piece), mapping(piece.get("function"))
+        (index, is_new), function = self.calls_seen.assign(piece), mapping(piece.get("function"))
         if is_new:
             yield from self.close()
             number = str(piece.get("id") or new_id("call"))

@@ -21,8 +21,8 @@ log = logging.getLogger(__name__)
 
 COMMIT_SECONDS = 10.0
 """Longest silence before a heartbeat starts the response; earlier errors get an HTTP status."""
-STALLED_SECONDS, LEAST_WAIT_SECONDS = 120.0, 0.05
-MOST_UNREAD_BYTES = 2**16
+STALLED_SECONDS, MIN_WAIT_SECONDS = 120.0, 0.05
+MAX_UNREAD_BYTES = 2**16
 """Buffered bytes of a slow client; above it the fast path leaves events to the slow path."""
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
@@ -93,7 +93,7 @@ class ClientStream:
         transport = self._request.transport
         if self._writing or transport is None or transport.is_closing():
             return False
-        if transport.get_write_buffer_size() > MOST_UNREAD_BYTES:
+        if transport.get_write_buffer_size() > MAX_UNREAD_BYTES:
             return False
         self._written_at = time.monotonic()
         transport.write(data)
@@ -159,7 +159,7 @@ def next_look_seconds(quiet: float, patience: float, *, writing: bool) -> float:
     `quiet` is the silence so far, `patience` the silence before a heartbeat.
     """
     stalled = STALLED_SECONDS - (quiet if writing else 0.0)
-    return max(min(stalled, patience - (0.0 if writing else quiet)), LEAST_WAIT_SECONDS)
+    return max(min(stalled, patience - (0.0 if writing else quiet)), MIN_WAIT_SECONDS)
 
 
 async def _chunks(

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from llama_halo.contract.gateway_config import Provider
+from llama_halo.contract.gateway_config import ProviderConfig
 from llama_halo.gateway.http.errors import PROVIDER, Failure
 
-_MOST_BYTES = 16384
+_MAX_BYTES = 16384
 
 
 class Credentials:
@@ -20,7 +20,7 @@ class Credentials:
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
 
-    def key_of(self, provider: Provider) -> str:
+    def key_of(self, provider: ProviderConfig) -> str:
         """Return a provider's key, empty if it needs none; raises `Failure` (502) if the key
         cannot be read."""
         if not provider.has_key:
@@ -29,7 +29,7 @@ class Credentials:
             if self._folder is None:
                 raise FileNotFoundError("no folder of keys was given")
             with (self._folder / provider.name).open("rb") as file:
-                key = file.read(_MOST_BYTES).strip().decode("ascii")
+                key = file.read(_MAX_BYTES).strip().decode("ascii")
         except (OSError, ValueError) as error:
             raise _missing(provider, type(error).__name__) from error
         if not key or not key.isprintable():
@@ -37,7 +37,7 @@ class Credentials:
         return key
 
 
-def _missing(provider: Provider, reason: str) -> Failure:
+def _missing(provider: ProviderConfig, reason: str) -> Failure:
     return Failure(
         502,
         f"the API key of provider {provider.name} cannot be read ({reason}): see the Secret that"

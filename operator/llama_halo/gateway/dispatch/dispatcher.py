@@ -19,7 +19,7 @@ from llama_halo.gateway.apis.upstream_request import UpstreamRequest
 from llama_halo.gateway.dispatch.encode import EncodedRequest
 from llama_halo.gateway.dispatch.fast_path import FastPath
 from llama_halo.gateway.dispatch.queue import AdmissionQueue
-from llama_halo.gateway.dispatch.upstream import Answer, Upstream, lost
+from llama_halo.gateway.dispatch.upstream import Upstream, UpstreamAnswer, lost
 from llama_halo.gateway.http.errors import LOADING, LOST, Failure, loading
 from llama_halo.gateway.http.sse import SseEvent
 from llama_halo.gateway.metrics import GatewayMetrics
@@ -31,7 +31,7 @@ from llama_halo.gateway.routing.table import Target
 POLL_SECONDS = 1.0
 AGAIN_SECONDS = 0.2
 NOW_SECONDS = 1.0
-MOST_LOST = 1
+MAX_LOST_CONNECTIONS = 1
 """Lost connections after which a request is still retried; one more is blamed on the request."""
 
 
@@ -82,7 +82,7 @@ class RequestDispatcher:
 
     async def ask(
         self, targets: Sequence[Target], upstream_request: UpstreamRequest, *, session: str
-    ) -> tuple[Target, Answer]:
+    ) -> tuple[Target, UpstreamAnswer]:
         """Return the target that answers and its whole answer; raises `Failure` like `stream`."""
         retry = _RetryState(time.monotonic() + self._config.hold_seconds)
         for target in targets:
@@ -120,7 +120,7 @@ class RequestDispatcher:
     ) -> AsyncIterator[AsyncIterator[SseEvent]]:
         async with self._arrived(target, session):
             while True:
-                model = await self._answering(target, retry.deadline)
+                model = await self._wait_until_sendable(target, retry.deadline)
                 try:
                     async with AsyncExitStack() as attempt:
                         turn = await attempt.enter_async_context(
@@ -138,7 +138,7 @@ class RequestDispatcher:
                             raise lost(model)
                         opened = attempt.pop_all()
                 except Failure as failure:
-                    if not self._goes_on(failure, model, retry):
+                    if not self._should_retry(failure, model, retry):
                         raise
                     await asyncio.sleep(AGAIN_SECONDS)
                     continue
@@ -148,10 +148,10 @@ class RequestDispatcher:
 
     async def _ask(
         self, target: Target, upstream_request: UpstreamRequest, session: str, retry: _RetryState
-    ) -> Answer:
+    ) -> UpstreamAnswer:
         async with self._arrived(target, session):
             while True:
-                model = await self._answering(target, retry.deadline)
+                model = await self._wait_until_sendable(target, retry.deadline)
                 try:
                     async with self._slot(model, session, retry.deadline) as turn:
                         if turn is not None:
@@ -159,7 +159,7 @@ class RequestDispatcher:
                             sent = self._encoded(model, upstream_request, retry)
                             return await self._upstream.ask(model, server, sent)
                 except Failure as failure:
-                    if not self._goes_on(failure, model, retry):
+                    if not self._should_retry(failure, model, retry):
                         raise
                     await asyncio.sleep(AGAIN_SECONDS)
 
@@ -196,11 +196,11 @@ class RequestDispatcher:
 
         def current_model() -> Model | None:
             now = self._registry.models.get(model.name)
-            return now if now is not None and _may_be_asked(now) else None
+            return now if now is not None and _is_sendable(now) else None
 
         return self._admission.slot(current_model, session, deadline=deadline)
 
-    async def _answering(self, target: Target, deadline: float) -> Model:
+    async def _wait_until_sendable(self, target: Target, deadline: float) -> Model:
         """Return the model once requests may be sent to it; raises `Failure` at the deadline, and
         at once for a model that is not coming up."""
         while True:
@@ -208,7 +208,7 @@ class RequestDispatcher:
             if model is None:
                 raise loading(f"model {target.name}: its LlamaModel was deleted")
             allowed = not model.on_demand or await self._leases.may_send(model.name)
-            if allowed and _may_be_asked(model):
+            if allowed and _is_sendable(model):
                 return model
             passes = model.available or comes_up(model)
             if not passes or time.monotonic() > deadline:
@@ -216,13 +216,13 @@ class RequestDispatcher:
             with self._held_gauge.track_inprogress():
                 await self._registry.wait_for_change(model.name, within_seconds=POLL_SECONDS)
 
-    def _goes_on(self, failure: Failure, model: Model, retry: _RetryState) -> bool:
+    def _should_retry(self, failure: Failure, model: Model, retry: _RetryState) -> bool:
         """Tell whether to retry a request on the same model; raises `Failure` when a lost
         connection is blamed on the request."""
         now = self._registry.models.get(model.name, model)
         if failure.code == LOST:
             retry.lost += 1
-            if retry.lost > MOST_LOST:
+            if retry.lost > MAX_LOST_CONNECTIONS:
                 message = f"{failure.message}, for the second time: the request may be the reason"
                 raise Failure(502, message)
         # A server that loads again answers 503 before the operator notices. A model whose server is
@@ -249,7 +249,7 @@ class _RetryState:
     """Name of the model that `encoded` is for."""
 
 
-def _may_be_asked(model: Model) -> bool:
+def _is_sendable(model: Model) -> bool:
     """Tell whether a model has a server to send to: an available one, or one that is starting.
 
     A starting server answers 503 until it has loaded the model.

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from llama_halo.contract.gateway_config import Provider
+from llama_halo.contract.gateway_config import ProviderConfig
 from llama_halo.contract.model import Mode
 from llama_halo.gateway.apis import openai_audio
 from llama_halo.gateway.apis.anthropic import PATH as MESSAGES
@@ -77,7 +77,7 @@ def encode_request(model: Model, upstream_request: UpstreamRequest, key: str) ->
 
 
 def _in_its_own_words(
-    provider: Provider, name: str, upstream_request: UpstreamRequest, key: str
+    provider: ProviderConfig, name: str, upstream_request: UpstreamRequest, key: str
 ) -> EncodedRequest | None:
     """Return the request in the provider's own API, None if it has to be converted."""
     path, client_body = (
@@ -109,7 +109,7 @@ def _messages_as_chat(data: Bytes) -> Events:
 
 
 def _as_a_chat(
-    provider: Provider, name: str, upstream_request: UpstreamRequest, key: str
+    provider: ProviderConfig, name: str, upstream_request: UpstreamRequest, key: str
 ) -> EncodedRequest:
     chat, answer = _chat_of(upstream_request, provider)
     chat = {**chat, "model": name}
@@ -141,7 +141,7 @@ def _as_a_chat(
 
 
 def _chat_of(
-    upstream_request: UpstreamRequest, provider: Provider
+    upstream_request: UpstreamRequest, provider: ProviderConfig
 ) -> tuple[Json, Callable[[Events], Events]]:
     """Return a request as a chat, and the converter of the chat's events for the client's API."""
     if upstream_request.path == CHAT:
@@ -165,7 +165,7 @@ def _same(upstream: Events) -> Events:
     return upstream
 
 
-def _messages_path(provider: Provider) -> str:
+def _messages_path(provider: ProviderConfig) -> str:
     return "/messages" if provider.base_url.rstrip("/").endswith("/v1") else MESSAGES
 
 

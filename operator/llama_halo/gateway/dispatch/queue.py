@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from llama_halo.gateway.http.errors import QUEUE_FULL, Failure
 from llama_halo.gateway.models.model import Model, servers
 
-MOST_WAITING = 64
+MAX_WAITING = 64
 """Waiting requests of one model: for a slot, or for the model to come up."""
-MOST_OF_ONE = 16
+MAX_WAITING_OF_SESSION = 16
 """Requests that one session may have above the model's capacity."""
 FULL_RETRY_SECONDS = 5
 POLL_SECONDS = 1.0
@@ -99,9 +99,9 @@ class AdmissionQueue:
         """Count a request while it waits and runs; raises `Failure` (429) when too many wait, in
         total or of its session."""
         queue = self._queue(model)
-        if queue.arrived - queue.in_flight_total >= MOST_WAITING:
+        if queue.arrived - queue.in_flight_total >= MAX_WAITING:
             raise _full(model, queue)
-        if queue.sessions[session] >= queue.capacity + MOST_OF_ONE:
+        if queue.sessions[session] >= queue.capacity + MAX_WAITING_OF_SESSION:
             raise _full(model, queue)
         queue.arrived += 1
         queue.sessions[session] += 1

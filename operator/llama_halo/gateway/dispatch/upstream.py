@@ -44,8 +44,8 @@ PIECE_BYTES = 4096
 CLOSED_SECONDS = 0.25
 """A reused connection fails within this time if the server had closed it before the request."""
 ERROR_SECONDS = 10
-MOST_ERROR_BYTES = 2**16
-MOST_RETRY_SECONDS = 300
+MAX_ERROR_BYTES = 2**16
+MAX_RETRY_SECONDS = 300
 _KEEP_ALIVE = (
     (socket.TCP_KEEPIDLE, 15),
     (socket.TCP_KEEPINTVL, 5),
@@ -55,7 +55,7 @@ _KEEP_ALIVE = (
 
 
 @dataclass(frozen=True)
-class Answer:
+class UpstreamAnswer:
     """A complete answer of a server."""
 
     content_type: str
@@ -108,7 +108,7 @@ class Upstream:
             fast_path.close()
             response.close()
 
-    async def ask(self, model: Model, server: str, sent: EncodedRequest) -> Answer:
+    async def ask(self, model: Model, server: str, sent: EncodedRequest) -> UpstreamAnswer:
         """Post a request, and return its complete answer."""
         response = await self._open(model, server, sent)
         async with response:
@@ -119,7 +119,7 @@ class Upstream:
                 raise _silent(FIRST_BYTE_SECONDS) from error
             except aiohttp.ClientError as error:
                 raise ended_early() from error
-            return Answer(response.content_type, data)
+            return UpstreamAnswer(response.content_type, data)
 
     def encode(self, model: Model, upstream_request: UpstreamRequest) -> EncodedRequest:
         """Return a request in the protocol of the model's server, with the provider's key."""
@@ -300,7 +300,7 @@ async def _failure(model: Model, response: aiohttp.ClientResponse) -> Failure:
             async with asyncio.timeout(ERROR_SECONDS):
                 async for piece in response.content.iter_any():
                     text += piece
-                    if len(text) > MOST_ERROR_BYTES:
+                    if len(text) > MAX_ERROR_BYTES:
                         break
     try:
         answer = loads(text)
@@ -314,5 +314,5 @@ async def _failure(model: Model, response: aiohttp.ClientResponse) -> Failure:
         model.provider.name,
         response.status,
         body,
-        min(int(again), MOST_RETRY_SECONDS) if again.isdecimal() else None,
+        min(int(again), MAX_RETRY_SECONDS) if again.isdecimal() else None,
     )

@@ -14,12 +14,12 @@ from llama_halo.gateway.http.errors import Failure
 from llama_halo.gateway.http.json_codec import loads
 
 LIMIT_BYTES = 32 * 2**20
-MOST_AT_ONCE_BYTES = 256 * 2**20
+MAX_AT_ONCE_BYTES = 256 * 2**20
 """Bytes of the bodies of all requests in flight."""
-MOST_VALUES = 300_000
+MAX_VALUES = 300_000
 """JSON values in one body: an empty object takes three bytes of text and seventy of memory."""
-MOST_PARTS = 64
-MOST_SECONDS = 120.0
+MAX_PARTS = 64
+MAX_SECONDS = 120.0
 """Time in which a body must arrive."""
 
 
@@ -40,7 +40,7 @@ async def read(request: web.Request, taken: Callable[[int], None]) -> bytes:
     """
     data = bytearray()
     try:
-        async with asyncio.timeout(MOST_SECONDS):
+        async with asyncio.timeout(MAX_SECONDS):
             async for piece in request.content.iter_any():
                 data += piece
                 taken(len(piece))
@@ -55,8 +55,8 @@ async def read(request: web.Request, taken: Callable[[int], None]) -> bytes:
 
 def parsed(data: bytes) -> Any:
     """Return the JSON of a body; raises `Failure` for invalid JSON and for too many values."""
-    if len(data) > MOST_VALUES and sum(map(data.count, (b",", b"[", b"{"))) > MOST_VALUES:
-        raise Failure(413, f"the request body has more than {MOST_VALUES} values")
+    if len(data) > MAX_VALUES and sum(map(data.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        raise Failure(413, f"the request body has more than {MAX_VALUES} values")
     try:
         return loads(data)
     except (ValueError, RecursionError) as error:
@@ -76,7 +76,7 @@ async def read_form(request: web.Request, taken: Callable[[int], None]) -> tuple
     if not request.content_type.startswith("multipart/"):
         raise Failure(400, "the request body must be a form (multipart/form-data)")
     try:
-        async with asyncio.timeout(MOST_SECONDS):
+        async with asyncio.timeout(MAX_SECONDS):
             return await _parts(request, taken)
     except TimeoutError as error:
         raise _too_slow() from error
@@ -88,7 +88,7 @@ async def _parts(request: web.Request, taken: Callable[[int], None]) -> tuple[Fo
     parts: list[FormField] = []
     size = 0
     async for part in await request.multipart():
-        if len(parts) >= MOST_PARTS:
+        if len(parts) >= MAX_PARTS:
             raise too_large()
         if not isinstance(part, BodyPartReader) or not part.name:
             raise Failure(
@@ -111,7 +111,7 @@ def _nobody(_: int) -> None:
 
 
 def _too_slow() -> Failure:
-    return Failure(408, f"the request body did not arrive within {MOST_SECONDS:g} s")
+    return Failure(408, f"the request body did not arrive within {MAX_SECONDS:g} s")
 
 
 def too_large() -> Failure:

@@ -37,7 +37,7 @@ QUIET_SECONDS = 1.0
 """Time from the last request to the entry that none is left: an agent's next one comes soon."""
 TICK_SECONDS = 0.5
 _TIMEOUT = aiohttp.ClientTimeout(total=3)
-_MOST_LETTERS = 63
+_MAX_ENTRY_CHARACTERS = 63
 Json = dict[str, Any]
 
 
@@ -72,7 +72,7 @@ class Leases:
         self._has_lease = has_lease
         self._due = asyncio.Event()
         self._path = f"apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/"
-        self._entry = GATEWAY_PREFIX + pod[-_MOST_LETTERS:].strip("-.")
+        self._entry = GATEWAY_PREFIX + pod[-_MAX_ENTRY_CHARACTERS:].strip("-.")
         self._models: dict[str, _Model] = {}
         self._client: aiohttp.ClientSession | None = None
 

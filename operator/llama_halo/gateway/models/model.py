@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from llama_halo.contract.gateway_config import GatewayConfig, Provider
+from llama_halo.contract.gateway_config import GatewayConfig, ProviderConfig
 from llama_halo.contract.model import VISION, WHEN_IDLE, Mode
 from llama_halo.contract.reasons import ConditionType, Reason
 
@@ -48,7 +48,7 @@ class Model:
     """URLs of the replicas that serve."""
     starting: tuple[str, ...] = ()
     """URLs of the replicas that have an address but do not serve yet, by the status."""
-    provider: Provider | None = None
+    provider: ProviderConfig | None = None
     """The provider that serves it; None for a LlamaModel."""
     provider_name: str = ""
     """The provider's own name for it."""

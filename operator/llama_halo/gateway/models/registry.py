@@ -124,9 +124,9 @@ class ModelRegistry:
                 event = json.loads(line)
                 if event["type"] == "ERROR":
                     return
-                self._take(event["type"], event["object"])
+                self._apply_event(event["type"], event["object"])
 
-    def _take(self, kind: str, cr: dict[str, Any]) -> None:
+    def _apply_event(self, kind: str, cr: dict[str, Any]) -> None:
         if kind in ("ADDED", "MODIFIED"):
             model = model_of(cr)
             self.models = {**self.models, model.name: model}

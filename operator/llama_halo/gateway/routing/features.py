@@ -56,7 +56,7 @@ def features_of(headers: Mapping[str, str], body: Json, size_bytes: int) -> Requ
     files = list(_files(body))
     return RequestFeatures(
         background=_is_background(headers, body),
-        wants_thinking=_thinks_hard(body),
+        wants_thinking=_wants_thinking(body),
         wants_web_search=wants_web_search,
         has_image=any(is_image for is_image, _ in files),
         has_remote_url=any(
@@ -104,7 +104,7 @@ def _thinks(body: Json) -> bool:
     return isinstance(thinking, Mapping) and thinking.get("type") in ("enabled", "adaptive")
 
 
-def _thinks_hard(body: Json) -> bool:
+def _wants_thinking(body: Json) -> bool:
     """Tell whether a request of any API asks for a thinking budget or for high effort."""
     thinking = body.get("thinking")
     if isinstance(thinking, Mapping) and thinking.get("type") == "enabled":

@@ -21,9 +21,9 @@ from llama_halo.gateway.routing.table import IMAGE, RoutingTable, Target
 Json = dict[str, Any]
 AskNow = Callable[[Model, UpstreamRequest], Awaitable[Json | None]]
 """Sends a request to a model that is available now; returns None for any other."""
-LETTERS_A_TOKEN = 3.6
+BYTES_PER_TOKEN = 3.6
 """Bytes of text in a token, measured with prompts of coding agents."""
-MOST_SESSIONS = 10_000
+MAX_SESSIONS = 10_000
 STAYS_ABOVE = 0.8
 """Share of the threshold: a long conversation stays on its route above it."""
 
@@ -104,7 +104,7 @@ class TargetSelector:
         model = self.table.model_of(target)
         exact = await self._ask_now(model, count) if model and count else None
         counted = (exact or {}).get("input_tokens")
-        return counted if isinstance(counted, int) else round(features.text_bytes / LETTERS_A_TOKEN)
+        return counted if isinstance(counted, int) else round(features.text_bytes / BYTES_PER_TOKEN)
 
     def _may_see(self, target: Target) -> bool:
         model = self.table.model_of(target)
@@ -128,7 +128,7 @@ class TargetSelector:
         conversation = f"{session} {features.subagent}"
         stays = conversation in self._long and not features.background
         threshold = long.threshold_tokens * (STAYS_ABOVE if stays else 1)
-        guess = features.text_bytes / LETTERS_A_TOKEN
+        guess = features.text_bytes / BYTES_PER_TOKEN
         if threshold / 2 < guess < threshold * 2:
             guess = await self.count_tokens(target, features, count)
         if features.background:
@@ -138,7 +138,7 @@ class TargetSelector:
             return False
         self._long[conversation] = None
         self._long.move_to_end(conversation)
-        if len(self._long) > MOST_SESSIONS:
+        if len(self._long) > MAX_SESSIONS:
             self._long.popitem(last=False)
         return True
 

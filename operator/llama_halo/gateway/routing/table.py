@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from llama_halo.contract.gateway_config import GatewayConfig, Routes
+from llama_halo.contract.gateway_config import GatewayConfig, RoutesConfig
 from llama_halo.gateway.models.model import Model
 from llama_halo.gateway.routing.features import RequestFeatures
 
@@ -141,7 +141,7 @@ class RoutingTable:
         return Target(name, self.served.get(name, name), route, may_be_long=may_be_long)
 
 
-def route_models(routes: Routes) -> dict[str, str]:
+def route_models(routes: RoutesConfig) -> dict[str, str]:
     """Return the model of each route that is set, by the route's name in the resource."""
     models_by_route = {
         DEFAULT: routes.default,

@@ -21,7 +21,7 @@ class RouteMapping:
     note: str = ""
 
 
-class Engine(Protocol):
+class RouterEngine(Protocol):
     """The interface that each engine's module implements."""
 
     NAME: str

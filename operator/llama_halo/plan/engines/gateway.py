@@ -5,8 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from llama_halo.api.modelrouter import ModelRouterSpec, Provider
-from llama_halo.contract import gateway_config
-from llama_halo.contract.gateway_config import GatewayConfig, LongContext, RoutedName, Routes
+from llama_halo.contract.gateway_config import (
+    GatewayConfig,
+    LongContext,
+    ProviderConfig,
+    RoutedName,
+    RoutesConfig,
+)
 from llama_halo.plan.engines.engine import CONFIG_FOLDER, PORT, RouteMapping, routed
 from llama_halo.plan.facts import Defaults, Owner
 from llama_halo.plan.quantity import canonical_quantity, seconds
@@ -64,10 +69,10 @@ def files(owner: Owner, spec: ModelRouterSpec) -> dict[str, str]:
 
 def sidecar_files(owner: Owner, spec: ModelRouterSpec) -> dict[str, str]:
     """Return the configuration file of a gateway sidecar: it has no routes, the engine chooses."""
-    return {CONFIG_FILE: _policy(owner, spec, Routes()).to_json()}
+    return {CONFIG_FILE: _policy(owner, spec, RoutesConfig()).to_json()}
 
 
-def _policy(owner: Owner, spec: ModelRouterSpec, routes: Routes) -> GatewayConfig:
+def _policy(owner: Owner, spec: ModelRouterSpec, routes: RoutesConfig) -> GatewayConfig:
     return GatewayConfig(
         router=owner.name,
         namespace=owner.namespace,
@@ -89,9 +94,9 @@ def _policy(owner: Owner, spec: ModelRouterSpec, routes: Routes) -> GatewayConfi
     )
 
 
-def _provider(provider: Provider) -> gateway_config.Provider:
+def _provider(provider: Provider) -> ProviderConfig:
     limit = {"max_concurrent": provider.max_concurrent} if provider.max_concurrent else {}
-    return gateway_config.Provider(
+    return ProviderConfig(
         name=provider.name,
         protocol=provider.protocol,
         base_url=provider.base_url,
@@ -100,17 +105,17 @@ def _provider(provider: Provider) -> gateway_config.Provider:
     )
 
 
-def _routes(spec: ModelRouterSpec) -> Routes:
+def _routes(spec: ModelRouterSpec) -> RoutesConfig:
     if spec.routes is None:
-        return Routes()
+        return RoutesConfig()
     models_by_route = {
         name: model for name, model in vars(spec.routes).items() if name != "long_context"
     }
     long = spec.routes.long_context
     if long is None:
-        return Routes(**models_by_route)
+        return RoutesConfig(**models_by_route)
     threshold = {"threshold_tokens": long.threshold_tokens} if long.threshold_tokens else {}
-    return Routes(**models_by_route, long_context=LongContext(model=long.model, **threshold))
+    return RoutesConfig(**models_by_route, long_context=LongContext(model=long.model, **threshold))
 
 
 def _hold(spec: ModelRouterSpec) -> dict[str, float]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from llama_halo.api.modelrouter import ModelRouterSpec
-from llama_halo.contract.gateway_config import LEAST_LETTERS
+from llama_halo.contract.gateway_config import MIN_KEY_BYTES
 from llama_halo.contract.model import DRAINED_PATH
 from llama_halo.plan.engines import gateway
 from llama_halo.plan.engines.engine import CONFIG_FOLDER, PORT, routed
@@ -22,9 +22,9 @@ NO_KEY = "llama-halo"
 _TMP = "/tmp"  # noqa: S108  (a volume of the pod's own)
 _CHECK = (
     f"""case "$key" in *['"\\\\$']*) bad=1;; *) bad=0;; esac;"""
-    f' if [ $bad = 1 ] || [ "${{#key}}" -lt {LEAST_LETTERS} ]; then'
+    f' if [ $bad = 1 ] || [ "${{#key}}" -lt {MIN_KEY_BYTES} ]; then'
     " echo 'an entry of the Secret that spec.auth.secretRef names is no key: it needs at least"
-    f" {LEAST_LETTERS} letters, and no quote, backslash or dollar sign' >&2; exit 1; fi"
+    f" {MIN_KEY_BYTES} letters, and no quote, backslash or dollar sign' >&2; exit 1; fi"
 )
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from llama_halo.contract.gateway_config import Provider
+from llama_halo.contract.gateway_config import ProviderConfig
 from llama_halo.gateway.apis import (
     anthropic,
     ollama,
@@ -433,7 +433,7 @@ BODIES = st.fixed_dictionaries(
 ELSEWHERE = [
     Model("p/m", "http://p", True, "Elsewhere", provider=provider, provider_name="theirs")
     for provider in (
-        Provider(name="p", protocol=protocol, base_url="http://p")
+        ProviderConfig(name="p", protocol=protocol, base_url="http://p")
         for protocol in ("OpenAI", "Anthropic", "Ollama")
     )
 ]

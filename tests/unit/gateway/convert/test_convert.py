@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llama_halo.contract.gateway_config import Provider
+from llama_halo.contract.gateway_config import ProviderConfig
 from llama_halo.gateway.apis import anthropic, ollama, openai_chat, openai_responses
 from llama_halo.gateway.apis.upstream_request import UpstreamRequest
 from llama_halo.gateway.convert import (
@@ -19,7 +19,7 @@ from llama_halo.gateway.convert import (
     chat_to_ollama,
     responses_to_chat,
 )
-from llama_halo.gateway.convert.common import Calls
+from llama_halo.gateway.convert.common import ToolCallIndex
 from llama_halo.gateway.dispatch.encode import EncodedRequest, encode_request
 from llama_halo.gateway.http.errors import UNREADABLE, Failure
 from llama_halo.gateway.http.sse import encode
@@ -180,7 +180,7 @@ def test_a_schema_of_the_answer_reaches_each() -> None:
     ],
 )
 def test_the_version_is_in_an_anthropic_address_once(base: str, path: str) -> None:
-    provider = Provider(name="p", protocol="Anthropic", base_url=base)
+    provider = ProviderConfig(name="p", protocol="Anthropic", base_url=base)
     model = Model("p/m", base, True, "Elsewhere", provider=provider)
     assert (
         encode_request(
@@ -257,8 +257,8 @@ async def test_a_schema_for_an_anthropic_server_is_asked_in_the_clients_own_word
     ],
 )
 def test_the_pieces_of_two_calls_are_told_apart_however_a_server_counts(pieces: Any) -> None:
-    calls = Calls()
-    places = [calls.place(piece) for piece in pieces]
+    calls = ToolCallIndex()
+    places = [calls.assign(piece) for piece in pieces]
     assert places == [(0, True), (0, False), (1, True), (1, False)]
 
 
@@ -283,7 +283,7 @@ async def test_two_calls_of_one_index_and_a_stop_are_two_calls() -> None:
 
 def test_openais_own_servers_are_told_the_length_by_its_newer_name() -> None:
     url = "https://api.openai.com/v1"
-    provider = Provider(name="p", protocol="OpenAI", base_url=url)
+    provider = ProviderConfig(name="p", protocol="OpenAI", base_url=url)
     exchange = anthropic.generation(ANTHROPIC)
     sent = encode_request(
         Model("p/m", url, True, "x", provider=provider),
@@ -311,7 +311,7 @@ def test_pictures_of_results_follow_all_results_of_a_turn() -> None:
 
 
 def to(protocol: Any, upstream_request: UpstreamRequest) -> EncodedRequest:
-    provider = Provider(name="p", protocol=protocol, base_url="http://p")
+    provider = ProviderConfig(name="p", protocol=protocol, base_url="http://p")
     return encode_request(
         Model("p/m", "http://p", True, "x", provider=provider, provider_name="theirs"),
         upstream_request,

@@ -16,7 +16,7 @@ from llama_halo.gateway.dispatch.dispatcher import RequestDispatcher
 from llama_halo.gateway.dispatch.encode import EncodedRequest
 from llama_halo.gateway.dispatch.fast_path import FastPath
 from llama_halo.gateway.dispatch.queue import AdmissionQueue
-from llama_halo.gateway.dispatch.upstream import Answer, lost
+from llama_halo.gateway.dispatch.upstream import UpstreamAnswer, lost
 from llama_halo.gateway.http.errors import Failure, loading, unreachable
 from llama_halo.gateway.http.sse import SseEvent
 from llama_halo.gateway.metrics import GatewayMetrics
@@ -68,9 +68,9 @@ class Upstream:
         self.encoded.append(model.name)
         return EncodedRequest(request.path, request.body)
 
-    async def ask(self, model: Model, server: str, _: EncodedRequest) -> Answer:
+    async def ask(self, model: Model, server: str, _: EncodedRequest) -> UpstreamAnswer:
         self._send(model)
-        return Answer("application/json", b"{}")
+        return UpstreamAnswer("application/json", b"{}")
 
     @asynccontextmanager
     async def stream(

@@ -11,9 +11,9 @@ from dataclasses import replace
 
 import pytest
 
-from llama_halo.contract.gateway_config import Provider
+from llama_halo.contract.gateway_config import ProviderConfig
 from llama_halo.gateway.dispatch import queue
-from llama_halo.gateway.dispatch.queue import MOST_OF_ONE, MOST_WAITING, AdmissionQueue
+from llama_halo.gateway.dispatch.queue import MAX_WAITING, MAX_WAITING_OF_SESSION, AdmissionQueue
 from llama_halo.gateway.http.errors import Failure
 from llama_halo.gateway.models.model import Model, servers
 from tests.support.admission import Requests, model
@@ -71,7 +71,7 @@ async def test_a_request_cancelled_at_its_turn_passes_its_slot_on() -> None:
 @in_virtual_time
 async def test_a_queue_that_is_full_says_so() -> None:
     requests = Requests(AdmissionQueue(), model())
-    for number in range(MOST_WAITING + 1):
+    for number in range(MAX_WAITING + 1):
         await requests.start(f"a {number % 8}")
     with pytest.raises(Failure) as full, requests.admission.admit(requests.model, "b"):
         pass
@@ -137,13 +137,13 @@ async def test_a_slot_of_a_server_that_is_gone_is_given_to_no_request() -> None:
 @in_virtual_time
 async def test_one_session_leaves_room_in_the_queue_for_others() -> None:
     requests = Requests(AdmissionQueue(), model(parallel=2))
-    for _ in range(2 + MOST_OF_ONE):
+    for _ in range(2 + MAX_WAITING_OF_SESSION):
         await requests.start("a")
     with pytest.raises(Failure) as full, requests.admission.admit(requests.model, "a"):
         pass
     assert full.value.status == 429
     await requests.start("b")
-    assert requests.waiting == MOST_OF_ONE + 1
+    assert requests.waiting == MAX_WAITING_OF_SESSION + 1
     await requests.finish_all()
 
 
@@ -167,7 +167,7 @@ async def test_a_model_that_comes_up_has_no_more_waiting_for_it_than_one_that_wo
     admission = AdmissionQueue()
     loading = replace(model(), available=False, serving=(), state="Loading")
     with ExitStack() as stack:
-        for number in range(MOST_WAITING):
+        for number in range(MAX_WAITING):
             stack.enter_context(admission.admit(loading, str(number % 8)))
         with pytest.raises(Failure) as full, admission.admit(loading, "z"):
             pass
@@ -178,7 +178,7 @@ async def test_a_model_that_comes_up_has_no_more_waiting_for_it_than_one_that_wo
 
 @in_virtual_time
 async def test_the_models_of_a_provider_have_one_limit_together() -> None:
-    provider = Provider(name="p", protocol="OpenAI", base_url="http://p", max_concurrent=1)
+    provider = ProviderConfig(name="p", protocol="OpenAI", base_url="http://p", max_concurrent=1)
     one, other = (
         Model(f"p/{name}", "http://p", True, "Elsewhere", parallel=1, provider=provider)
         for name in ("one", "other")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llama_halo.contract.gateway_config import GatewayConfig, Routes
+from llama_halo.contract.gateway_config import GatewayConfig, RoutesConfig
 from llama_halo.gateway.models.model import Model
 from llama_halo.gateway.routing.features import RequestFeatures
 from llama_halo.gateway.routing.table import RoutingTable
@@ -67,7 +67,7 @@ def test_a_name_becomes_a_model(name: str, background: bool, target: str | None)
 
 
 def test_without_a_pattern_claude_goes_to_the_default_route() -> None:
-    config = CONFIG.model_copy(update={"models": (), "routes": Routes(default="found")})
+    config = CONFIG.model_copy(update={"models": (), "routes": RoutesConfig(default="found")})
     target = RoutingTable.build(config, MODELS).resolve("claude-sonnet-5", RequestFeatures())
     assert target is not None
     assert (target.name, target.route) == ("found", "default")
