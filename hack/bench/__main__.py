@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -183,7 +183,7 @@ class Bench:
         """Wait until the operator has written nothing for a while."""
         log, deadline = self.testbed.layout.audit_log, time.monotonic() + seconds
         while True:
-            since = now()
+            since = audit.now()
             await asyncio.sleep(SETTLE_SECONDS)
             if not audit.writes(log, since=since):
                 return
@@ -229,7 +229,7 @@ class Bench:
         control_plane.start_kwok(layout, tools.build(tools.KWOK), nodes=load.nodes_for(self.models))
         await self.create_resources(routers)
         await asyncio.sleep(SETTLE_SECONDS)  # for controllers that just started
-        since, started = now(), time.monotonic()
+        since, started = audit.now(), time.monotonic()
         async with self.sampling(started):
             operator = self.start_operator()
             await load.until(
@@ -259,7 +259,7 @@ class Bench:
             lambda: len(self.sight.ready) >= self.models, seconds=600, description="all Ready again"
         )
         await self.quiet()
-        log, since = self.testbed.layout.audit_log, now()
+        log, since = self.testbed.layout.audit_log, audit.now()
         await asyncio.sleep(IDLE_SECONDS)
         return {
             "edit_p50_ms": round(statistics.median(milliseconds)),
@@ -274,7 +274,7 @@ class Bench:
     async def restart(self, operator: OperatorProcess) -> dict[str, float]:
         """Until it is ready again, and what it writes; then it ends, and a bare client edits."""
         operator.stop()
-        since, started = now(), time.monotonic()
+        since, started = audit.now(), time.monotonic()
         again = self.start_operator()
         await load.until(again.is_ready, seconds=300, description="the restarted operator")
         took = time.monotonic() - started
@@ -322,11 +322,6 @@ def _moments(entries: list[dict[str, Any]]) -> list[float]:
         datetime.fromisoformat(entry["requestReceivedTimestamp"]).timestamp() for entry in entries
     ]
     return [moment - min(times) for moment in times]
-
-
-def now() -> str:
-    """Return the time as the audit log writes it."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def say(text: str) -> None:

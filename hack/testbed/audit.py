@@ -7,12 +7,23 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 OPERATOR_USER = "system:serviceaccount:llama-halo-system:llama-halo-operator"
 _WRITES = {"create", "update", "patch", "delete", "deletecollection"}
 _READS = {"get", "list"}
+
+
+def timestamp(time: datetime) -> str:
+    """Return a time as the audit log writes it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def now() -> str:
+    """Return the current time as the audit log writes it, to count requests from here on."""
+    return timestamp(datetime.now(UTC))
 
 
 def entries(log: Path, *, user: str = OPERATOR_USER, since: str = "") -> Iterator[dict[str, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -12,28 +11,13 @@ import pytest
 from hack.testbed import operator_process
 from hack.testbed.cluster import Testbed
 from hack.testbed.layout import Ports
-from hack.testbed.operator_process import OperatorProcess, write_kubeconfig
+from hack.testbed.operator_process import write_kubeconfig
 from tests.support import failure_logs
 from tests.support.api import Api, eventually
+from tests.support.chaos_operators import Operators
+from tests.support.chaos_world import NODES
 from tests.support.fault_proxy import FaultProxy
-
-NODES = 4
-
-
-@dataclass(frozen=True)
-class Soak:
-    """How long and how large: short in `make test`, long in `make soak`."""
-
-    chaos_seconds: float
-    models: int
-    outage_seconds: float
-    kills: int
-    stopped_seconds: float
-    rivals_seconds: float
-
-
-SHORT = Soak(120, 24, 15, 10, 20, 20)
-LONG = Soak(1800, 200, 60, 50, 120, 300)
+from tests.support.soak_sizes import LONG, SHORT, Soak
 
 
 @pytest.fixture(scope="session")
@@ -71,26 +55,6 @@ def proxy(plane: Testbed, request: pytest.FixtureRequest) -> Iterator[FaultProxy
     fault_proxy = FaultProxy(plane.layout, seed=request.config.getoption("--chaos-seed"))
     yield fault_proxy
     fault_proxy.stop()
-
-
-class Operators:
-    """Operators of one test, one after another or side by side; all end with it."""
-
-    def __init__(self, kubeconfig: Path, log: Path) -> None:
-        self._kubeconfig, self._log = kubeconfig, log
-        self._started: list[OperatorProcess] = []
-
-    def start(self, *, ready: bool = True) -> OperatorProcess:
-        process = OperatorProcess(self._kubeconfig, self._log)
-        self._started.append(process)
-        if ready:
-            process.wait_ready()
-        return process
-
-    def stop_all(self) -> None:
-        for entry in self._started:
-            if entry.running:
-                entry.kill()
 
 
 @pytest.fixture

@@ -14,10 +14,11 @@ import pytest
 from hack.testbed import audit
 from hack.testbed.cluster import Testbed
 from hack.testbed.operator_process import OperatorProcess
-from tests.chaos.conftest import Operators, Soak
 from tests.support.api import Api, eventually
-from tests.support.chaos_world import CHILDREN, World, now, snapshot, wait_quiet, wait_true
+from tests.support.chaos_operators import Operators
+from tests.support.chaos_world import CHILDREN, World, snapshot, wait_quiet, wait_true
 from tests.support.fault_proxy import ALL, NONE, FaultProxy
+from tests.support.soak_sizes import Soak
 
 
 def test_after_chaos_the_cluster_is_what_a_fresh_operator_makes_of_it(
@@ -59,7 +60,7 @@ def test_after_chaos_the_cluster_is_what_a_fresh_operator_makes_of_it(
     assert operator.stop() == 0
 
     # A fresh operator first finds nothing to do ...
-    since = now()
+    since = audit.now()
     fresh = operators.start()
     time.sleep(5)
     written = audit.writes(plane.layout.audit_log, since=since)

@@ -19,9 +19,10 @@ import pytest
 from hack.testbed import audit, processes
 from hack.testbed.cluster import Testbed
 from hack.testbed.operator_process import ACCOUNT, NAMESPACE, write_kubeconfig
-from tests.chaos.conftest import Operators, Soak
 from tests.support.api import Api, eventually
-from tests.support.chaos_world import World, model, now, wait_quiet, wait_true
+from tests.support.chaos_operators import Operators
+from tests.support.chaos_world import World, model, wait_quiet, wait_true
+from tests.support.soak_sizes import Soak
 
 MODELS = 16
 _SIZES = itertools.count()
@@ -102,7 +103,7 @@ def test_the_control_plane_goes_and_comes_back(
         eventually(lambda: "is broken" in operator.why_not_ready(), seconds=30)
     time.sleep(soak.outage_seconds if part == "kube-apiserver" else 5)
     plane.up()
-    since = now()
+    since = audit.now()
     edited = eventually(lambda: _retried(api, world), seconds=60)
     check_end(
         api, plane, namespaces, before, edited=[edited], since=since, description=f"{part} gone"
@@ -127,7 +128,7 @@ def test_an_operator_that_is_killed_again_and_again_gets_there(
     soak: Soak,
 ) -> None:
     chosen = random.Random(1)  # noqa: S311
-    before, since = pods(api, namespaces), now()
+    before, since = pods(api, namespaces), audit.now()
     edited: list[str] = []
     for _ in range(soak.kills):
         operator = operators.start(ready=False)
@@ -157,7 +158,7 @@ def test_an_operator_that_is_stopped_for_long_catches_up(
     soak: Soak,
 ) -> None:
     operator = operators.start()
-    before, since = pods(api, namespaces), now()
+    before, since = pods(api, namespaces), audit.now()
     operator.signal(signal.SIGSTOP)
     edited = {edit(api, world, 2), edit(api, world, 3)}
     api.delete("Service", world.place(4), "model-4")
@@ -182,7 +183,7 @@ def test_two_operators_side_by_side_do_the_work_of_one(
 ) -> None:
     older, newer = operators.start(), operators.start()
     eventually(lambda: "another instance holds the identity Lease" in older.why_not_ready())
-    before, since = pods(api, namespaces), now()
+    before, since = pods(api, namespaces), audit.now()
     edited: list[str] = []
     chosen = random.Random(2)  # noqa: S311
     ending = time.monotonic() + soak.rivals_seconds

@@ -20,8 +20,8 @@ from llama_halo.plan.facts import FETCH, Owner
 from llama_halo.plan.jobs import job
 from llama_halo.plan.outcome import Plan
 from llama_halo.settings import load_settings
-from tests.chart.conftest import Helm
 from tests.support import golden
+from tests.support.helm import Helm
 
 Json = dict[str, Any]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hack.testbed import audit
 from hack.testbed.cluster import Testbed
 from hack.testbed.layout import REPOSITORY
-from tests.component.conftest import documents
 from tests.support.api import Api
+from tests.support.resources import documents
 
 
 def used(control_plane: Testbed) -> set[tuple[str, str, str]]:

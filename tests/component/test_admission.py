@@ -11,8 +11,8 @@ from hack.testbed.layout import REPOSITORY
 from llama_halo.api.llamamodel import LlamaModelSpec
 from llama_halo.api.modelrouter import ModelRouterSpec
 from llama_halo.plan.engines.choice import engine_of
-from tests.component.conftest import documents
 from tests.support.api import Api, Refused
+from tests.support.resources import documents
 
 Spec = dict[str, Any]
 SAMPLES = [

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.component.conftest import (
+from tests.support.api import Api, eventually, message, ready
+from tests.support.resources import (
     Json,
     StartOperator,
     deployments,
@@ -14,7 +15,6 @@ from tests.component.conftest import (
     wait_ready,
     wait_state,
 )
-from tests.support.api import Api, eventually, message, ready
 
 LABEL = "llama-halo.dev/model"
 FLUX = "reconcile.fluxcd.io/requestedAt"

@@ -7,10 +7,10 @@ from collections import Counter
 
 import pytest
 
-from hack.testbed.audit import reads, writes
+from hack.testbed.audit import now, reads, writes
 from hack.testbed.cluster import Testbed
-from tests.component.conftest import MISTAKE, deployments, model, now, pods, wait_ready, wait_state
 from tests.support.api import Api, eventually
+from tests.support.resources import MISTAKE, deployments, model, pods, wait_ready, wait_state
 
 STATUS = "patch llamamodels/status"
 # Scheduling, being created, loading, serving: how many of them are seen depends on the machine.

@@ -12,20 +12,19 @@ from contextlib import contextmanager
 
 import pytest
 
-from hack.testbed.audit import writes
+from hack.testbed.audit import now, writes
 from hack.testbed.cluster import Testbed
-from tests.component.conftest import (
+from tests.support.api import Api, eventually, message
+from tests.support.fault_proxy import FaultProxy
+from tests.support.resources import (
     MISTAKE,
     Json,
     deployments,
     model,
-    now,
     router,
     wait_ready,
     wait_state,
 )
-from tests.support.api import Api, eventually, message
-from tests.support.fault_proxy import FaultProxy
 
 # What of a Deployment is a person's or a controller's, not the operator's.
 FOREIGN = ("resourceVersion", "uid", "generation", "creationTimestamp", "managedFields")

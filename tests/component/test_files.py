@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from hack.testbed import audit
 from llama_halo.status.jobs import inspection_entry
-from tests.component.conftest import Json, StartOperator, now, wait_state
 from tests.support.api import Api, eventually, message, ready
 from tests.support.hub import COMMIT
 from tests.support.inspections import SHA, inspection
+from tests.support.resources import Json, StartOperator, wait_state
 
 
 def hub_model(namespace: str, **source: Any) -> Json:
@@ -123,7 +124,7 @@ class TestFiles:
         say(api, namespace, the_job(api, namespace), answer())
         wait_state(api, namespace, "coder", "WaitingForNode")
         eventually(lambda: not api.list("Job", namespace), description="the Job is gone")
-        request = {"metadata": {"annotations": {"reconcile.fluxcd.io/requestedAt": now()}}}
+        request = {"metadata": {"annotations": {"reconcile.fluxcd.io/requestedAt": audit.now()}}}
         api.patch("LlamaModel", namespace, "coder", request)
         job = the_job(api, namespace)
         assert ready(api.get("LlamaModel", namespace, "coder"))[1] == "WaitingForNode"

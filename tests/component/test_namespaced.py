@@ -13,8 +13,8 @@ from hack.testbed.cluster import Testbed
 from hack.testbed.control_plane import kubectl
 from hack.testbed.operator_process import OperatorProcess, token, write_kubeconfig
 from hack.testbed.shell import run
-from tests.component.conftest import deployments, model, router, wait_state
 from tests.support.api import Api, eventually
+from tests.support.resources import deployments, model, router, wait_state
 
 OURS, THEIRS, SYSTEM = "team-a", "team-b", "scoped-system"
 ACCOUNT = "scoped-operator"

@@ -17,9 +17,9 @@ from hack.testbed.shell import run
 from llama_halo.api_server import ApiServer
 from llama_halo.node_agent.agent import Nodes
 from llama_halo.node_agent.machine import Machine, read_machine
-from tests.component.conftest import Json, documents
 from tests.support.api import Api
 from tests.support.machines import build
+from tests.support.resources import Json, documents
 
 NODE = "box-1"
 LABEL, BUDGET = "llama-halo.dev/strix-halo", "llama-halo.dev/gpu-memory"

@@ -6,16 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.component.conftest import (
-    Json,
-    StartOperator,
-    deployments,
-    model,
-    pods,
-    wait_state,
-)
 from tests.support.api import Api, eventually, ready
 from tests.support.leases import phase, say
+from tests.support.resources import Json, StartOperator, deployments, model, pods, wait_state
 
 
 def on_demand(namespace: str, name: str = "coder", **more: Any) -> Json:

@@ -6,24 +6,23 @@ import time
 
 import pytest
 
-from hack.testbed.audit import writes
+from hack.testbed.audit import now, writes
 from hack.testbed.cluster import Testbed
 from hack.testbed.operator_process import OperatorProcess
 from llama_halo.controllers.placement.rollout_turns import on_its_way
-from tests.component.conftest import (
+from tests.support.api import Api, eventually, message, ready
+from tests.support.resources import (
     MISTAKE,
     Json,
     StartOperator,
     deployments,
     model,
-    now,
     pods,
     router,
     uids,
     wait_ready,
     wait_state,
 )
-from tests.support.api import Api, eventually, message, ready
 
 
 def _has_context(deployment: Json, tokens: str) -> bool:

@@ -6,19 +6,19 @@ import time
 
 import pytest
 
+from hack.testbed import audit
 from hack.testbed.cluster import Testbed
-from tests.component.conftest import (
+from tests.support.api import Api, eventually, message
+from tests.support.resources import (
     StartOperator,
     deployments,
     model,
-    now,
     pods,
     router,
     uids,
     wait_ready,
     wait_state,
 )
-from tests.support.api import Api, eventually, message
 
 MODEL_LABEL = "llama-halo.dev/model"
 OURS = "app.kubernetes.io/managed-by=llama-halo"
@@ -184,7 +184,7 @@ class TestOwnership:
                 "apiVersion": "events.k8s.io/v1",
                 "kind": "Event",
                 "metadata": {"name": "mount", "namespace": namespace},
-                "eventTime": now(),
+                "eventTime": audit.now(),
                 "type": "Warning",
                 "reason": "FailedMount",
                 "action": "Mount",

@@ -7,9 +7,9 @@ from itertools import count
 
 import pytest
 
-from tests.component.conftest import Json, deployments, model, uids, wait_ready, wait_state
 from tests.support.api import Api, eventually, message, ready
 from tests.support.leases import phase, say, say_and_be_heard
+from tests.support.resources import Json, deployments, model, uids, wait_ready, wait_state
 
 PODS = "llama-halo.dev/model=coder"
 WAITS = "rolls when its requests are done, after 10m at the latest"

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from llama_halo.controllers.verification import FIRST_POLL_SECONDS
-from tests.component.conftest import Json, StartOperator, model, pods, wait_state
 from tests.support.api import Api, eventually
+from tests.support.resources import Json, StartOperator, model, pods, wait_state
 
 ADDRESS = "127.0.0.88"
 CALL: Json = {"name": "get_weather", "arguments": '{"city": "Paris"}'}

@@ -17,8 +17,14 @@ from hack.demo import kubectl
 from hack.manifests import CHART
 from hack.testbed import audit
 from hack.testbed.cluster import Testbed
-from tests.e2e.conftest import NAMESPACE, RIGHTLESS, ROUTERLESS, Kubectl, router, smollm2
 from tests.support.api import eventually
+from tests.support.kubectl import (
+    NAMESPACE,
+    NO_PERMISSIONS_PERIODS,
+    ROUTER_DELETION_PERIODS,
+    Kubectl,
+)
+from tests.support.manifests import router, smollm2
 
 Json = dict[str, Any]
 SYSTEM = chart.NAMESPACE
@@ -52,10 +58,12 @@ def test_nobody_of_ours_was_ever_refused_anything(kube: Kubectl, served: None, w
         answered += 1
         message = entry["responseStatus"].get("message", "")
         at = entry["requestReceivedTimestamp"]
-        expected = GOING in message or any(began <= at <= ended for began, ended in RIGHTLESS)
+        expected = GOING in message or any(
+            began <= at <= ended for began, ended in NO_PERMISSIONS_PERIODS
+        )
         # A gateway that ends takes its entry off the Leases; its RoleBinding may be gone by then.
         if 'cannot patch resource "leases"' in message:
-            expected |= any(began <= at <= ended for began, ended in ROUTERLESS)
+            expected |= any(began <= at <= ended for began, ended in ROUTER_DELETION_PERIODS)
         if entry["responseStatus"]["code"] == 403 and not expected:
             refused[f"{audit.name_of(entry)}: {message[:200]}"] += 1
     assert answered

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from hack.testbed.clients import claude_code, codex, opencode, qwen_code
-from tests.e2e.conftest import Kubectl, router, smollm2
 from tests.support.agents import run
 from tests.support.api import eventually, ready
+from tests.support.kubectl import Kubectl
+from tests.support.manifests import router, smollm2
 
 Json = dict[str, Any]
 SAID = "Yes."

@@ -8,8 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.conftest import Kubectl, rolled, smollm2
 from tests.support.api import eventually, message, ready
+from tests.support.kubectl import Kubectl, rolled
+from tests.support.manifests import smollm2
 
 Json = dict[str, Any]
 PODS = "llama-halo.dev/model=templated"

@@ -8,17 +8,18 @@ from __future__ import annotations
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 import pytest
 
 from hack.testbed import images, llama_server
-from hack.testbed.audit import writes
+from hack.testbed.audit import now, writes
 from hack.testbed.cluster import Testbed
-from tests.e2e.conftest import Kubectl, Stream, rolled, router, smollm2
 from tests.support.api import eventually, ready
+from tests.support.kubectl import Kubectl, rolled
+from tests.support.manifests import router, smollm2
+from tests.support.streams import Stream
 
 ONE, TWO = "llama-halo.dev/model=one", "llama-halo.dev/model=two"
 ROUTER = "llama-halo.dev/router=main"
@@ -290,17 +291,13 @@ def test_at_rest_nobody_writes_and_a_restart_writes_one_lease(kube: Kubectl) -> 
     log = kube.cluster.layout.audit_log
     before = Pods(kube)
     time.sleep(5)
-    since = _now()
+    since = now()
     time.sleep(60)
     assert writes(log, since=since) == {}
-    since = _now()
+    since = now()
     operator = ("-n", "llama-halo-system", "deployment/llama-halo-operator")
     kube("rollout", "restart", *operator)
     kube("rollout", "status", *operator, "--timeout=120s")
     time.sleep(10)
     assert writes(log, since=since) == {"patch leases": 1}
     assert Pods(kube) == before
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

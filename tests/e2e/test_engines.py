@@ -14,9 +14,10 @@ import pytest
 
 from hack.testbed import images
 from llama_halo.status.conditions import condition
-from tests.e2e.conftest import Kubectl, rolled, smollm2
 from tests.support.agents import claude
 from tests.support.api import eventually, message, ready
+from tests.support.kubectl import Kubectl, rolled
+from tests.support.manifests import smollm2
 
 Json = dict[str, Any]
 KEY = "the-key-of-alice-0123"

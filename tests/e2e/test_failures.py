@@ -15,8 +15,9 @@ import pytest
 
 from hack.testbed import images, llama_server, node, processes
 from hack.testbed.cluster import Testbed
-from tests.e2e.conftest import Kubectl, smollm2
 from tests.support.api import eventually, message, ready
+from tests.support.kubectl import Kubectl
+from tests.support.manifests import smollm2
 
 SQUATTER = "import http.server as h; h.test(h.SimpleHTTPRequestHandler, port=8080)"
 

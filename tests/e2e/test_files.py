@@ -22,10 +22,11 @@ import pytest
 
 from hack.demo import kubectl
 from hack.testbed import llama_server
-from tests.e2e.conftest import NAMESPACE, Kubectl, smollm2
 from tests.support.api import administrators, eventually, message, ready
 from tests.support.gguf_projectors import adapter, llava, write
 from tests.support.hub import COMMIT, Hub, serve, sha256_of
+from tests.support.kubectl import NAMESPACE, Kubectl
+from tests.support.manifests import smollm2
 
 Json = dict[str, Any]
 FILE = "smollm2/SmolLM2-135M-Q4_1.gguf"

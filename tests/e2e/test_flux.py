@@ -16,8 +16,9 @@ from hack.testbed.cluster import Testbed
 from hack.testbed.flux import NAMESPACE as FLUX
 from hack.testbed.flux import SOURCE, Flux
 from hack.testbed.layout import REPOSITORY
-from tests.e2e.conftest import NAMESPACE, Kubectl, router, smollm2, without_rights
 from tests.support.api import eventually, message, ready
+from tests.support.kubectl import NAMESPACE, Kubectl, without_permissions
+from tests.support.manifests import router, smollm2
 
 Json = dict[str, Any]
 ONE, TWO, ROUTER = (f"llama-halo.dev/{name}" for name in ("model=one", "model=two", "router=main"))
@@ -38,7 +39,7 @@ def flux(kube: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fl
     """The controller, with an operator that came by it and no models yet."""
     assert isinstance(kube.cluster, Testbed)
     kube("delete", "llamamodels,modelrouters", "--all", "--wait=true")
-    with without_rights():
+    with without_permissions():
         chart.helm(kube.cluster, "uninstall", chart.RELEASE, "--wait")
         started = Flux(kube.cluster.layout, tmp_path_factory.mktemp("flux"))
         started.start()

@@ -8,8 +8,9 @@ from hack.demo import kubectl
 from hack.testbed import images
 from hack.testbed.cluster import Testbed
 from hack.testbed.shell import succeeds
-from tests.e2e.conftest import NAMESPACE, Kubectl, router, smollm2, without_rights
 from tests.support.api import eventually
+from tests.support.kubectl import NAMESPACE, Kubectl, without_permissions
+from tests.support.manifests import router, smollm2
 
 MODEL, ROUTER = "llama-halo.dev/model=kept", "llama-halo.dev/router=main"
 OTHER_TAG = "another"
@@ -48,7 +49,7 @@ def test_an_upgrade_to_another_image_rolls_no_model(kube: Kubectl) -> None:
 def test_what_serves_outlives_the_release_and_is_found_again(kube: Kubectl) -> None:
     serve(kube)
     models = kube.pod_uids(MODEL)
-    with without_rights():
+    with without_permissions():
         chart.helm(kube.cluster, "uninstall", chart.RELEASE, "--wait")
         arguments = (kube.cluster.kubectl, "--kubeconfig", kube.cluster.kubeconfig)
         assert not succeeds(
@@ -67,7 +68,7 @@ def test_what_serves_outlives_the_release_and_is_found_again(kube: Kubectl) -> N
 def test_who_does_not_keep_the_crds_is_rid_of_everything(kube: Kubectl) -> None:
     serve(kube)
     chart.install(kube.cluster, {"crds": {"keep": False}})
-    with without_rights():
+    with without_permissions():
         chart.helm(kube.cluster, "uninstall", chart.RELEASE, "--wait")
         eventually(lambda: "llama-halo.dev" not in kube("get", "crds", "-o", "name"), seconds=60)
         eventually(

@@ -12,8 +12,9 @@ import pytest
 import yaml
 
 from hack.testbed import llama_server, minilm
-from tests.e2e.conftest import Kubectl, smollm2
 from tests.support import provider
+from tests.support.kubectl import Kubectl
+from tests.support.manifests import smollm2
 
 Json = dict[str, Any]
 IMPORTS = Path(__file__).parents[1] / "imports"

@@ -12,8 +12,9 @@ import pytest
 
 from hack.testbed import images, minilm, whisper
 from llama_halo.plan.quantity import mebibytes
-from tests.e2e.conftest import Kubectl, router, smollm2
 from tests.support.api import eventually, ready
+from tests.support.kubectl import Kubectl
+from tests.support.manifests import router, smollm2
 
 Json = dict[str, Any]
 

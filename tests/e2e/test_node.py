@@ -7,8 +7,9 @@ import shutil
 from hack.demo import kubectl
 from hack.testbed import processes
 from hack.testbed.cluster import Testbed
-from tests.e2e.conftest import Kubectl, smollm2
 from tests.support.api import eventually, ready
+from tests.support.kubectl import Kubectl
+from tests.support.manifests import smollm2
 
 NODE = "halo-1"
 

@@ -17,8 +17,9 @@ import pytest
 
 from hack.testbed import llama_server
 from hack.testbed.ports import free_port
-from tests.e2e.conftest import Kubectl, router, smollm2
 from tests.support.api import eventually, ready
+from tests.support.kubectl import Kubectl
+from tests.support.manifests import router, smollm2
 
 Json = dict[str, Any]
 NAMES = ("red", "green", "blue")

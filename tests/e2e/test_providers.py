@@ -10,10 +10,11 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.conftest import Kubectl, router, smollm2
 from tests.support import provider
 from tests.support.agents import claude
 from tests.support.api import eventually
+from tests.support.kubectl import Kubectl
+from tests.support.manifests import router, smollm2
 
 Json = dict[str, Any]
 PROTOCOLS = tuple(provider.URLS)

@@ -15,8 +15,10 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import NAMESPACE, Kubectl, Stream, router, smollm2
 from tests.support.api import administrators, eventually, ready
+from tests.support.kubectl import NAMESPACE, Kubectl
+from tests.support.manifests import router, smollm2
+from tests.support.streams import Stream
 
 Json = dict[str, Any]
 Environment = dict[str, str]

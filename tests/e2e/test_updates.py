@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Kubectl, Stream, rolled, router, smollm2
 from tests.support.api import eventually, ready
+from tests.support.kubectl import Kubectl, rolled
+from tests.support.manifests import router, smollm2
+from tests.support.streams import Stream
 
 PODS = "llama-halo.dev/model=calm"
 QUESTION = {"role": "user", "content": "Tell a very long story."}

@@ -16,9 +16,9 @@ import pytest
 
 from hack.testbed.ports import free_port
 from llama_halo.artifacts.store import LOCK, MANIFEST, PARTIAL
-from tests.files.conftest import Job
 from tests.support.api import eventually
 from tests.support.hub import COMMIT, Hub, serve, sha256_of
+from tests.support.job_process import Job
 
 Json = dict[str, Any]
 FILE = "sub/x-Q4_K_M.gguf"

@@ -12,11 +12,11 @@ from llama_halo.artifacts.report import MAX_BYTES
 from llama_halo.artifacts.sources import read_model_header
 from llama_halo.gguf import companions
 from llama_halo.gguf.profile import from_json
-from tests.files.conftest import Job
 from tests.support.gguf_files import header_bytes
 from tests.support.gguf_models import model
 from tests.support.gguf_projectors import adapter, gemma3, write
 from tests.support.hub import COMMIT, Hub, serve, sha256_of
+from tests.support.job_process import Job
 
 F16 = 1
 OTHER = "decade" + "0" * 34

@@ -2,74 +2,29 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from hack.testbed.cluster import Testbed
-from hack.testbed.llama_server import binary, model_file
 from hack.testbed.ports import free_port
 from llama_halo.contract.gateway_config import GatewayConfig
 from tests.support import failure_logs
 from tests.support.api import Api, eventually
-
-NAMESPACE = "gateway"
-
-
-@dataclass
-class Process:
-    """A child process that answers HTTP."""
-
-    popen: subprocess.Popen[bytes]
-    url: str
-
-    def terminate(self) -> None:
-        self.popen.send_signal(signal.SIGTERM)
-
-    def stop(self) -> None:
-        if self.popen.poll() is None:
-            self.popen.kill()
-        self.popen.wait()
-
-
-def answers(url: str, status: int = 200) -> bool:
-    try:
-        return httpx.get(url, timeout=2).status_code == status
-    except httpx.TransportError:
-        return False
-
-
-@contextmanager
-def serving(log: Path, *arguments: str) -> Iterator[Process]:
-    """Run llama-server with SmolLM2 on the CPU until the block ends."""
-    port = free_port()
-    with log.open("wb") as output:
-        popen = subprocess.Popen(
-            [
-                *(binary(), "--model", model_file(), "--host", "127.0.0.1", "--port", str(port)),
-                *("--threads", "2", "--fit", "off", "--cache-ram", "0", "--no-webui", *arguments),
-            ],
-            env={**os.environ, "LLAMA_ARG_DEVICE": "none"},
-            stdout=output,
-            stderr=output,
-        )
-    process = Process(popen, f"http://127.0.0.1:{port}")
-    try:
-        eventually(lambda: answers(f"{process.url}/health"), seconds=60, description="llama-server")
-        yield process
-    finally:
-        process.stop()
+from tests.support.gateway import (
+    CONFIG,
+    NAMESPACE,
+    Process,
+    SetModel,
+    StartGateway,
+    answers,
+    serving,
+)
 
 
 @pytest.fixture(scope="session")
@@ -103,9 +58,6 @@ def api(control_plane: Testbed) -> Iterator[Api]:
     )
     yield client
     client.close()
-
-
-SetModel = Callable[..., None]
 
 
 @pytest.fixture(scope="session")
@@ -155,9 +107,6 @@ def set_model(api: Api) -> SetModel:
     return set_model
 
 
-StartGateway = Callable[..., Process]
-
-
 @pytest.fixture(scope="session")
 def start_gateway(
     api: Api, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
@@ -194,23 +143,6 @@ def start_gateway(
         process.stop()
 
 
-CONFIG = GatewayConfig.model_validate(
-    {
-        "router": "main",
-        "namespace": NAMESPACE,
-        "models": [
-            {"name": "coder", "llama_model": "smollm2", "aliases": ["claude-*", "house/model"]},
-            {"name": "small", "llama_model": "little"},
-            {"name": "away", "llama_model": "loading"},
-            {"name": "missing", "llama_model": "nobody"},
-            {"name": "broken", "llama_model": "refusing"},
-        ],
-        "routes": {"default": "coder", "background": "small"},
-        "hold_seconds": 2,
-    }
-)
-
-
 @pytest.fixture(scope="session")
 def gateway(llama_server: Process, set_model: SetModel, start_gateway: StartGateway) -> Process:
     """A gateway with two models that answer, one that loads, one that is not there, one that
@@ -220,18 +152,3 @@ def gateway(llama_server: Process, set_model: SetModel, start_gateway: StartGate
     set_model("loading", llama_server.url, available=False)
     set_model("refusing", f"http://127.0.0.1:{free_port()}")
     return start_gateway(CONFIG)
-
-
-def busy_slots(server: Process) -> int:
-    """Count llama-server's slots that work."""
-    slots: list[dict[str, Any]] = httpx.get(f"{server.url}/slots").json()
-    return sum(slot["is_processing"] for slot in slots)
-
-
-def stream_texts(lines: Iterator[str]) -> Iterator[str]:
-    """Yield the pieces of text of an Anthropic stream."""
-    for line in lines:
-        if line.startswith("data: {"):
-            data = json.loads(line.removeprefix("data: "))
-            if data.get("type") == "content_block_delta":
-                yield data["delta"].get("text", "")

@@ -19,14 +19,8 @@ import httpx
 import pytest
 
 from llama_halo.contract.gateway_config import GatewayConfig
-from tests.gateway.conftest import (
-    NAMESPACE,
-    Process,
-    SetModel,
-    StartGateway,
-    serving,
-)
 from tests.support.agents import claude
+from tests.support.gateway import NAMESPACE, Process, SetModel, StartGateway, serving
 from tests.support.scripted_server import Scripted, scripted
 
 pytestmark = pytest.mark.slow

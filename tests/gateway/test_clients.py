@@ -18,9 +18,9 @@ import pytest
 from hack.testbed.clients import codex, opencode, qwen_code
 from hack.testbed.cluster import Testbed
 from llama_halo.contract.gateway_config import GatewayConfig
-from tests.gateway.conftest import NAMESPACE, Process, SetModel, StartGateway
 from tests.support import agents
 from tests.support.api import Api
+from tests.support.gateway import NAMESPACE, Process, SetModel, StartGateway
 from tests.support.scripted_server import Scripted, scripted
 
 pytestmark = pytest.mark.slow

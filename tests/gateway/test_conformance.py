@@ -27,8 +27,8 @@ from backports import zstd
 
 from hack.testbed.ports import free_port
 from llama_halo.contract.gateway_config import GatewayConfig, RoutesConfig
-from tests.gateway.conftest import NAMESPACE, Process, SetModel, StartGateway
 from tests.support.api import eventually
+from tests.support.gateway import NAMESPACE, Process, SetModel, StartGateway
 from tests.support.scripted_server import Scripted, scripted
 
 Json = dict[str, Any]

@@ -18,8 +18,8 @@ import httpx
 import pytest
 
 from llama_halo.contract.gateway_config import GatewayConfig
-from tests.gateway.conftest import NAMESPACE, Process, SetModel, StartGateway
 from tests.support.api import Api, eventually
+from tests.support.gateway import NAMESPACE, Process, SetModel, StartGateway
 from tests.support.scripted_server import Scripted, scripted
 from tests.support.tcp_proxy import opened_proxy
 

@@ -17,7 +17,8 @@ import pytest
 
 from hack.testbed.ports import free_port
 from llama_halo.contract.gateway_config import GatewayConfig
-from tests.gateway.conftest import (
+from tests.support.api import Api, eventually
+from tests.support.gateway import (
     CONFIG,
     NAMESPACE,
     Process,
@@ -28,7 +29,6 @@ from tests.gateway.conftest import (
     serving,
     stream_texts,
 )
-from tests.support.api import Api, eventually
 
 QUESTION: list[Any] = [{"role": "user", "content": "What is 2+2?"}]
 # The server ignores the end token: this takes more than ten seconds on the CPU.

@@ -28,8 +28,8 @@ from llama_halo.kube.resources import LEASE, LLAMAMODEL
 from llama_halo.kube.workqueue import Queue
 from llama_halo.metrics import OperatorMetrics
 from llama_halo.settings import Settings
-from tests.gateway.conftest import NAMESPACE, Process, StartGateway
 from tests.support.api import Api, administrators, eventually
+from tests.support.gateway import NAMESPACE, Process, StartGateway
 from tests.support.tcp_proxy import TcpProxy
 
 pytestmark = pytest.mark.slow

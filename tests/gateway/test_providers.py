@@ -17,7 +17,7 @@ import openai
 import pytest
 
 from llama_halo.contract.gateway_config import GatewayConfig
-from tests.gateway.conftest import NAMESPACE, Process, SetModel, StartGateway
+from tests.support.gateway import NAMESPACE, Process, SetModel, StartGateway
 from tests.support.scripted_server import Scripted, scripted
 
 Json = dict[str, Any]

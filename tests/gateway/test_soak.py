@@ -25,8 +25,8 @@ import pytest
 
 from hack.testbed.ports import free_port
 from llama_halo.contract.gateway_config import GatewayConfig
-from tests.gateway.conftest import NAMESPACE, Process, SetModel, StartGateway
 from tests.support.api import eventually
+from tests.support.gateway import NAMESPACE, Process, SetModel, StartGateway
 from tests.support.scripted_server import Scripted, scripted
 
 pytestmark = pytest.mark.slow

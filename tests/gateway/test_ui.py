@@ -12,8 +12,8 @@ import pytest
 
 from hack.testbed.clients import chromium
 from llama_halo.contract.gateway_config import GatewayConfig
-from tests.gateway.conftest import NAMESPACE, SetModel, StartGateway
 from tests.support.api import eventually
+from tests.support.gateway import NAMESPACE, SetModel, StartGateway
 from tests.support.scripted_server import scripted
 
 pytestmark = pytest.mark.slow

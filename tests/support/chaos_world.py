@@ -7,7 +7,6 @@ import random
 import re
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
 from hack.testbed import audit
@@ -268,15 +267,9 @@ def wait_quiet(layout: Layout, *, seconds: float = 180, still_seconds: float = 5
     """Wait until the operator has written nothing for a while."""
     deadline = time.monotonic() + seconds
     while True:
-        since = now()
+        since = audit.now()
         time.sleep(still_seconds)
         written = audit.writes(layout.audit_log, since=since)
         if not written:
             return
         assert time.monotonic() < deadline, f"it still writes: {written}"
-
-
-def now() -> str:
-    """Return the time as the audit log has it, for what is written from here on: an operator does
-    all of its work in the second before."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

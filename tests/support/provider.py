@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.e2e.conftest import Kubectl, router, smollm2
+from tests.support.kubectl import Kubectl
+from tests.support.manifests import router, smollm2
 
 Json = dict[str, Any]
 KEY = "the-key-of-the-service"
