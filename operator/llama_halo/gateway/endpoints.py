@@ -23,7 +23,7 @@ from llama_halo.gateway.dispatch.dispatcher import RequestDispatcher
 from llama_halo.gateway.dispatch.fast_path import FastPath
 from llama_halo.gateway.handler import Endpoint, RequestHandler
 from llama_halo.gateway.http import bodies
-from llama_halo.gateway.http.errors import UNREADABLE, unreadable
+from llama_halo.gateway.http.errors import malformed
 from llama_halo.gateway.http.json_codec import dumps
 from llama_halo.gateway.info_routes import path_of
 from llama_halo.gateway.request_record import RequestRecord
@@ -89,8 +89,8 @@ class Endpoints:
                     return json_response(
                         await exchange.collect(record.count_tokens(events)), record
                     )
-                except UNREADABLE as error:
-                    raise unreadable(error) from error
+                except RecursionError as error:
+                    raise malformed("it is nested too deeply") from error
 
         return handle
 

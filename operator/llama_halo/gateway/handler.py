@@ -15,7 +15,7 @@ from aiohttp import web
 from llama_halo.gateway.apis.client_api import Api
 from llama_halo.gateway.auth import Keys
 from llama_halo.gateway.http import bodies
-from llama_halo.gateway.http.errors import UNREADABLE, Failure, broken, ending
+from llama_halo.gateway.http.errors import Failure, broken, ending
 from llama_halo.gateway.metrics import GatewayMetrics
 from llama_halo.gateway.request_record import RequestRecord
 from llama_halo.gateway.routing.clients import client_of
@@ -75,9 +75,6 @@ class RequestHandler:
                 response = await endpoint(request, record)
                 status = response.status
                 return response
-            except (Failure, web.HTTPRequestEntityTooLarge, *UNREADABLE) as error:
-                record.failure = _failure_of(error, record)
-                return _error_response(record.failure, record)
             except asyncio.CancelledError:
                 if not record.aborted:
                     raise
@@ -85,6 +82,9 @@ class RequestHandler:
                 return _error_response(record.failure, record)
             except ConnectionResetError:
                 raise asyncio.CancelledError from None  # the client went away while we wrote
+            except Exception as error:
+                record.failure = _failure_of(error, record)
+                return _error_response(record.failure, record)
             finally:
                 self._leave(record)
                 self._account(record, request.path, status)
@@ -182,11 +182,11 @@ def _failure_of(error: Exception, record: RequestRecord) -> Failure:
         return error
     if isinstance(error, web.HTTPRequestEntityTooLarge):
         return bodies.too_large()
+    if isinstance(error, web.HTTPException):
+        return Failure(error.status, error.reason)
     if isinstance(error, RecursionError):
         return Failure(400, "the request is nested too deeply")
-    # Unexpected: a bug here, or data that no validation caught.
-    log.error("request failed", extra={"request_id": record.request_id}, exc_info=error)
-    return broken(error)
+    return broken(error, record.request_id)
 
 
 def _error_response(failure: Failure, record: RequestRecord) -> web.Response:

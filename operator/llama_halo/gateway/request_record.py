@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llama_halo.gateway.apis.client_api import Api
+from llama_halo.gateway.http import answers
 from llama_halo.gateway.http.errors import Failure
 from llama_halo.gateway.http.sse import SseEvent
 from llama_halo.gateway.routing.table import Target
@@ -84,5 +85,4 @@ class RequestRecord:
 
 
 def _number(usage: Any, name: str) -> int:
-    count = usage.get(name) if isinstance(usage, dict) else 0
-    return count if isinstance(count, int) else 0
+    return answers.count(usage.get(name)) if isinstance(usage, dict) else 0

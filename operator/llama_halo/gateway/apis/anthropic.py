@@ -18,7 +18,8 @@ from llama_halo.gateway.apis.validation import checked
 from llama_halo.gateway.convert import anthropic_to_chat
 from llama_halo.gateway.convert.anthropic_to_chat import events_to_anthropic
 from llama_halo.gateway.convert.common import tool_arguments
-from llama_halo.gateway.http.errors import Failure, ended_early, in_band
+from llama_halo.gateway.http import answers
+from llama_halo.gateway.http.errors import Failure, ended_early, in_band, malformed
 from llama_halo.gateway.http.sse import SseEvent, encode
 
 Json = dict[str, Any]
@@ -172,14 +173,18 @@ async def collect(upstream: AsyncIterable[SseEvent], *, model: str, stops: Any =
             raise in_band(data.get("error", data))
         _mend_event(data, model, stops)
         if kind == "message_start":
-            message |= data["message"]
+            message |= answers.required(data, "message", dict)
         elif kind == "content_block_start":
-            blocks[data["index"]] = {**data["content_block"]}
+            blocks[answers.index_of(data)] = {**answers.required(data, "content_block", dict)}
         elif kind == "content_block_delta":
-            _add_delta(blocks[data["index"]], data["delta"])
+            block = blocks.get(answers.index_of(data))
+            if block is None:
+                raise malformed("content_block_delta comes before content_block_start")
+            _add_delta(block, answers.required(data, "delta", dict))
         elif kind == "message_delta":
-            message |= data.get("delta", {})
-            message["usage"] = {**message.get("usage", {}), **data.get("usage", {})}
+            usage = answers.optional(message, "usage", dict) or {}
+            message |= answers.optional(data, "delta", dict) or {}
+            message["usage"] = {**usage, **(answers.optional(data, "usage", dict) or {})}
         finished = finished or kind == "message_stop"
     if not finished:
         raise ended_early()
@@ -293,7 +298,8 @@ def _add_delta(block: Json, delta: Json) -> None:
     }
     field = fields.get(str(delta.get("type")))
     if field:
-        block[field] = block.get(field, "") + delta[field]
+        earlier = answers.optional(block, field, str) or ""
+        block[field] = earlier + answers.required(delta, field, str)
 
 
 def _finish_block(block: Json) -> Json:

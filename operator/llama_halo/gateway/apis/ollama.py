@@ -18,7 +18,8 @@ from llama_halo.gateway.apis.openai_chat import PATH as CHAT_PATH
 from llama_halo.gateway.apis.openai_chat import add_call, until_done
 from llama_halo.gateway.apis.system_messages import fold_system, join_text
 from llama_halo.gateway.apis.validation import checked, checked_model
-from llama_halo.gateway.convert.common import tool_arguments
+from llama_halo.gateway.convert.common import mapping, tool_arguments
+from llama_halo.gateway.http import answers
 from llama_halo.gateway.http.errors import Failure
 from llama_halo.gateway.http.json_codec import dumps
 from llama_halo.gateway.http.sse import SseEvent
@@ -112,14 +113,13 @@ def embedding(body: Json) -> Json:
 
 def embedded(answer: Json, body: Json, path: str) -> Json:
     """Return Ollama's embeddings, normalized; the older route has a single one, as it is."""
-    vectors = [item["embedding"] for item in answer.get("data", ())]
+    vectors = answers.vectors(answer)
     if path == "/api/embeddings":
         return {"embedding": vectors[0] if vectors else []}
-    usage = answer.get("usage") or {}
     return {
         "model": body["model"],
         "embeddings": [_unit(vector) for vector in vectors],
-        "prompt_eval_count": usage.get("prompt_tokens", 0),
+        "prompt_eval_count": answers.count(mapping(answer.get("usage")).get("prompt_tokens")),
     }
 
 
@@ -243,8 +243,8 @@ class _Answer:
 
     def take(self, data: Json) -> tuple[str, str]:
         """Add one event; return its text and its thinking text."""
-        text, thought = data.get("content") or "", ""
-        for choice in data.get("choices") or ():
+        text, thought = answers.optional(data, "content", str) or "", ""
+        for choice in answers.choices(data):
             delta = choice.get("delta") or {}
             text += delta.get("content") or choice.get("text") or ""
             thought += delta.get("reasoning_content") or ""
@@ -258,10 +258,12 @@ class _Answer:
         return text, thought
 
     def _count(self, data: Json) -> None:
-        usage, timings = data.get("usage") or {}, data.get("timings") or {}
+        usage, timings = mapping(data.get("usage")), mapping(data.get("timings"))
         counts = {
-            "prompt_eval_count": usage.get("prompt_tokens") or data.get("tokens_evaluated"),
-            "eval_count": usage.get("completion_tokens") or data.get("tokens_predicted"),
+            "prompt_eval_count": answers.count(usage.get("prompt_tokens"))
+            or answers.count(data.get("tokens_evaluated")),
+            "eval_count": answers.count(usage.get("completion_tokens"))
+            or answers.count(data.get("tokens_predicted")),
             "prompt_eval_duration": _nanoseconds(timings, "prompt_ms"),
             "eval_duration": _nanoseconds(timings, "predicted_ms"),
         }
@@ -347,4 +349,4 @@ def _arguments(text: str) -> Json:
 
 
 def _nanoseconds(timings: Mapping[str, Any], name: str) -> int:
-    return round(float(timings.get(name) or 0) * NANOSECONDS_A_MILLISECOND)
+    return round(answers.milliseconds(timings.get(name)) * NANOSECONDS_A_MILLISECOND)

@@ -10,6 +10,7 @@ from typing import Any
 from llama_halo.gateway.apis.exchange import ApiExchange
 from llama_halo.gateway.apis.system_messages import fold_system, join_text
 from llama_halo.gateway.apis.validation import checked
+from llama_halo.gateway.http import answers
 from llama_halo.gateway.http.errors import Failure, ended_early, in_band
 from llama_halo.gateway.http.sse import SseEvent, encode
 
@@ -133,8 +134,8 @@ async def collect(upstream: AsyncIterable[SseEvent], *, model: str) -> Json:
     answer: Json = {}
     choices: dict[int, Json] = {}
     async for data in until_done(upstream):
-        for chunk in data.pop("choices", None) or ():
-            place = chunk.get("index", 0)
+        for chunk in answers.choices(data):
+            place = answers.index_of(chunk, 0)
             _add_chunk(choices.setdefault(place, _choice(place)), chunk)
         answer |= data
     answer |= {"object": "chat.completion", "model": model}
@@ -175,7 +176,8 @@ def _add_chunk(choice: Json, chunk: Json) -> None:
             for call in value or ():
                 add_call(message.setdefault("tool_calls", []), call)
         elif isinstance(value, str) and field != "role":
-            message[field] = (message.get(field) or "") + value
+            earlier = message.get(field)
+            message[field] = (earlier if isinstance(earlier, str) else "") + value
         elif value is not None:
             message[field] = value
     if chunk.get("finish_reason"):
@@ -188,7 +190,7 @@ def _add_chunk(choice: Json, chunk: Json) -> None:
 
 def add_call(calls: list[Json], part: Json) -> None:
     """Merge a piece of a tool call into the call with its index."""
-    index = part.get("index", len(calls))
+    index = answers.index_of(part, len(calls))
     while len(calls) <= index:
         calls.append({"id": "", "type": "function", "function": {"name": "", "arguments": ""}})
     call, function = calls[index], part.get("function") or {}

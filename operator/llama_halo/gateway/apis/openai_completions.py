@@ -8,6 +8,7 @@ from typing import Any
 from llama_halo.gateway.apis.exchange import ApiExchange
 from llama_halo.gateway.apis.openai_chat import DONE, HEARTBEAT, until_done, wants_usage
 from llama_halo.gateway.apis.validation import checked_model
+from llama_halo.gateway.http import answers
 from llama_halo.gateway.http.errors import Failure
 from llama_halo.gateway.http.sse import SseEvent, encode
 
@@ -55,10 +56,9 @@ async def collect(upstream: AsyncIterable[SseEvent], *, model: str) -> Json:
     answer: Json = {}
     choices: dict[int, Json] = {}
     async for data in until_done(upstream):
-        for chunk in data.pop("choices", None) or ():
-            choice = choices.setdefault(
-                chunk.get("index", 0), {**chunk, "text": "", "logprobs": None}
-            )
+        for chunk in answers.choices(data):
+            index = answers.index_of(chunk, 0)
+            choice = choices.setdefault(index, {**chunk, "text": "", "logprobs": None})
             choice["text"] += chunk.get("text") or ""
             choice["logprobs"] = _together(choice.get("logprobs"), chunk.get("logprobs"))
             choice["finish_reason"] = chunk.get("finish_reason") or choice.get("finish_reason")

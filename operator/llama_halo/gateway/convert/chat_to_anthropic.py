@@ -19,6 +19,7 @@ from llama_halo.gateway.convert.common import (
     tool_call_delta,
     usage_chunk,
 )
+from llama_halo.gateway.http import answers
 from llama_halo.gateway.http.sse import SseEvent
 
 Json = dict[str, Any]
@@ -186,11 +187,11 @@ def _events_of(state: _StreamState, data: Json) -> Iterator[SseEvent]:
         state.count(mapping(data.get("message")).get("usage"))
         yield chunk({"role": "assistant", "content": ""})
     elif kind == "content_block_start" and block.get("type") == "tool_use":
-        index = state.calls.setdefault(data.get("index", 0), len(state.calls))
+        index = state.calls.setdefault(answers.index_of(data, 0), len(state.calls))
         number, name = str(block.get("id", "")), str(block.get("name", ""))
         yield chunk(tool_call_delta(index, number=number, name=name))
     elif kind == "content_block_delta":
-        piece = _piece(state, data.get("index", 0), delta)
+        piece = _piece(state, answers.index_of(data, 0), delta)
         if piece:
             yield chunk(piece)
     elif kind == "message_delta":

@@ -8,6 +8,8 @@ import uuid
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
+from llama_halo.gateway.http import answers
+from llama_halo.gateway.http.errors import malformed
 from llama_halo.gateway.http.sse import SseEvent
 
 Json = dict[str, Any]
@@ -73,6 +75,8 @@ class ToolCallIndex:
             same_place = index is None or index == known_index
             if number == known_number or (same_place and not (number and known_number)):
                 return place, False
+        if len(self._numbers) >= answers.MAX_INDEX:
+            raise malformed(f"it has more than {answers.MAX_INDEX} tool calls")
         self._numbers.append((index, number))
         return len(self._numbers) - 1, True
 
@@ -105,7 +109,7 @@ def tool_call_delta(index: int, *, number: str = "", name: str = "", arguments: 
 def tokens(usage: Any, *names: str) -> int:
     """Return the first of the named counts that is an integer, else 0."""
     counts = (mapping(usage).get(name) for name in names)
-    return next((count for count in counts if isinstance(count, int)), 0)
+    return next((answers.count(count) for count in counts if isinstance(count, int)), 0)
 
 
 class ChatUsage(NamedTuple):

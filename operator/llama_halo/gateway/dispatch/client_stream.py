@@ -13,7 +13,7 @@ from aiohttp import HttpVersion11, web
 
 from llama_halo.gateway.apis.exchange import ApiExchange, Events
 from llama_halo.gateway.dispatch.fast_path import FastPath
-from llama_halo.gateway.http.errors import UNREADABLE, Failure, broken, ending, unreadable
+from llama_halo.gateway.http.errors import Failure, broken, ending, malformed
 from llama_halo.gateway.request_record import RequestRecord
 from llama_halo.gateway.routing.table import Target
 
@@ -171,10 +171,11 @@ async def _chunks(
             try:
                 async for chunk in exchange.stream(record.count_tokens(events)):
                     yield chunk
-            except UNREADABLE as error:
-                raise unreadable(error) from error
+            except RecursionError as error:
+                raise malformed("it is nested too deeply") from error
+    except Failure:
+        raise
     except RecursionError as error:
         raise Failure(400, "the request is nested too deeply") from error
-    except UNREADABLE as error:
-        log.error("request failed", extra={"request_id": record.request_id}, exc_info=error)
-        raise broken(error) from error
+    except Exception as error:
+        raise broken(error, record.request_id) from error

@@ -26,8 +26,8 @@ from llama_halo.gateway.http.errors import (
     ended_early,
     from_provider,
     from_upstream,
+    malformed,
     unreachable,
-    unreadable,
 )
 from llama_halo.gateway.http.json_codec import loads
 from llama_halo.gateway.http.sse import END, SseEvent
@@ -66,9 +66,9 @@ class UpstreamAnswer:
         try:
             value = loads(self.data)
         except (ValueError, RecursionError) as error:
-            raise unreadable(error) from error
+            raise malformed("it is not JSON") from error
         if not isinstance(value, dict):
-            raise unreadable(TypeError("not an object"))
+            raise malformed("it is no JSON object")
         return value
 
 
@@ -150,7 +150,7 @@ class Upstream:
             except TimeoutError as error:
                 raise Failure(504, f"model {model.name} did not begin to answer in time") from error
             except (aiohttp.ClientError, ValueError) as error:
-                raise unreadable(error) from error
+                raise malformed(type(error).__name__) from error
             else:
                 if response.status < 300:
                     return response

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+log = logging.getLogger(__name__)
+
 LOADING, UNAVAILABLE = "model_loading", "model_unavailable"
 """Values of OpenAI's `code` for failures that pass by themselves."""
 MODEL_NOT_FOUND = "model_not_found"
 QUEUE_FULL, PROVIDER, LOST = "queue_full", "provider_unavailable", "connection_lost"
-UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, LookupError, RecursionError)
-"""Exceptions of reading an answer that does not have the shape of its API."""
 LOADING_RETRY_SECONDS = 20
 CONNECT_RETRY_SECONDS = 5
 
@@ -145,8 +146,9 @@ def from_upstream(status: int, body: Mapping[str, Any]) -> Failure:
     error = error if isinstance(error, Mapping) else {}
     message = str(error.get("message") or f"llama-server answered {status}")
     if error.get("type") == "exceed_context_size_error":
-        tokens = (int(error.get("n_prompt_tokens", 0)), int(error.get("n_ctx", 0)))
-        return Failure(400, message, tokens=tokens)
+        counts = [error.get(name) for name in ("n_prompt_tokens", "n_ctx")]
+        tokens = [count if isinstance(count, int) else 0 for count in counts]
+        return Failure(400, message, tokens=(tokens[0], tokens[1]))
     if status == 503:
         return loading("the model is still loading")
     if status == 501 or (status == 500 and _is_clients_fault(message)):
@@ -178,8 +180,9 @@ def from_provider(
     return Failure(502, message, code=PROVIDER, retry_after_seconds=retry_after_seconds)
 
 
-def broken(error: Exception) -> Failure:
-    """Return the failure for an unexpected exception in the gateway."""
+def broken(error: Exception, request_id: str) -> Failure:
+    """Log an exception that nothing expects, and return its failure."""
+    log.error("request failed", extra={"request_id": request_id}, exc_info=error)
     return Failure(500, f"the request could not be handled ({type(error).__name__})")
 
 
@@ -188,9 +191,12 @@ def ended_early() -> Failure:
     return Failure(502, "the model's server closed the connection before the answer was complete")
 
 
-def unreadable(error: Exception) -> Failure:
-    """Return the failure of an answer that does not have the shape of its API."""
-    return Failure(502, f"the model's server sent an invalid answer ({type(error).__name__})")
+def malformed(detail: str) -> Failure:
+    """Return the failure of an answer that does not have the shape of its API.
+
+    The detail goes to the log, so it quotes nothing of the answer.
+    """
+    return Failure(502, f"the model's server sent an invalid answer: {detail}")
 
 
 def loading(message: str) -> Failure:

@@ -1,0 +1,93 @@
+"""Reads the parts of model servers' answers that the gateway assembles.
+
+Each function checks types and bounds where the answer is parsed, and raises `Failure` (502) for an
+answer that does not have the shape of its API. The code that uses the parts relies on their types.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from llama_halo.gateway.http.errors import malformed
+
+Json = dict[str, Any]
+_Value = TypeVar("_Value")
+MAX_INDEX = 1000
+"""Of choices, content blocks and tool calls in one answer."""
+MAX_COUNT = 2**53
+_TYPES = {dict: "object", list: "list", str: "string", bool: "boolean", type(None): "null"}
+
+
+def optional(data: Mapping[str, Any], name: str, kind: type[_Value]) -> _Value | None:
+    """Return a field of a type, None if it is absent or null."""
+    value = data.get(name)
+    if value is not None and not isinstance(value, kind):
+        raise malformed(f"{name} is a {_TYPES.get(type(value), 'number')}")
+    return value
+
+
+def required(data: Mapping[str, Any], name: str, kind: type[_Value]) -> _Value:
+    """Return a field of a type."""
+    value = optional(data, name, kind)
+    if value is None:
+        raise malformed(f"{name} is missing")
+    return value
+
+
+def objects(data: Mapping[str, Any], name: str) -> list[Json]:
+    """Return a list of objects; an empty one if the field is absent or null."""
+    items = optional(data, name, list) or []
+    if not all(isinstance(item, dict) for item in items):
+        raise malformed(f"{name} has an item that is no object")
+    return items
+
+
+def index_of(data: Mapping[str, Any], default: int | None = None) -> int:
+    """Return `index`, or the default if it is absent or null."""
+    index = default if data.get("index") is None else data["index"]
+    if not isinstance(index, int) or not 0 <= index < MAX_INDEX:
+        raise malformed(f"index is no number from 0 to {MAX_INDEX - 1}")
+    return index
+
+
+def choices(data: Mapping[str, Any]) -> list[Json]:
+    """Return the choices of a chunk of Chat Completions or Completions."""
+    listed = objects(data, "choices")
+    for choice in listed:
+        index_of(choice, 0)
+        optional(choice, "text", str)
+        optional(choice, "finish_reason", str)
+        optional(optional(choice, "logprobs", dict) or {}, "content", list)
+        delta = optional(choice, "delta", dict) or {}
+        optional(delta, "content", str)
+        optional(delta, "reasoning_content", str)
+        for number, call in enumerate(objects(delta, "tool_calls")):
+            index_of(call, number)
+            optional(call, "id", str)
+            function = optional(call, "function", dict) or {}
+            optional(function, "name", str)
+            optional(function, "arguments", str)
+    return listed
+
+
+def vectors(data: Mapping[str, Any]) -> list[list[float]]:
+    """Return the vectors of an embeddings answer."""
+    embeddings = [required(item, "embedding", list) for item in objects(data, "data")]
+    if not all(_is_number(component) for vector in embeddings for component in vector):
+        raise malformed("embedding has a component that is no number")
+    return embeddings
+
+
+def count(value: Any) -> int:
+    """Return a number of tokens; 0 for anything that is no count."""
+    return value if isinstance(value, int) and 0 <= value < MAX_COUNT else 0
+
+
+def milliseconds(value: Any) -> float:
+    """Return a duration; 0 for anything that is none."""
+    return value if _is_number(value) and 0 <= value < MAX_COUNT else 0.0
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and -1e100 < value < 1e100

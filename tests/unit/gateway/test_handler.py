@@ -1,0 +1,88 @@
+"""What a client and the log get when an endpoint raises."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+
+from llama_halo.gateway.apis import openai_chat
+from llama_halo.gateway.apis.client_api import OPENAI
+from llama_halo.gateway.auth import Keys
+from llama_halo.gateway.dispatch.client_stream import ClientStream, send
+from llama_halo.gateway.dispatch.fast_path import FastPath
+from llama_halo.gateway.handler import RequestHandler
+from llama_halo.gateway.http.sse import SseEvent
+from llama_halo.gateway.metrics import GatewayMetrics
+from llama_halo.gateway.request_record import RequestRecord
+from llama_halo.gateway.routing.table import Target
+
+BODY: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+
+
+async def mistaken(_: Any) -> AsyncIterator[bytes]:
+    """Stand for a converter with a programming error, after its first event."""
+    yield b"data: {}\n\n"
+    raise KeyError("secret words")
+
+
+@asynccontextmanager
+async def opened() -> AsyncIterator[tuple[Target, AsyncIterator[SseEvent]]]:
+    async def events() -> AsyncIterator[SseEvent]:
+        yield SseEvent.of({})
+
+    yield Target("m", "default", "m"), events()
+
+
+async def in_a_stream(request: web.Request, record: RequestRecord) -> web.StreamResponse:
+    exchange = replace(openai_chat.generation(BODY), stream=mistaken)
+    client = ClientStream(request, exchange, record, ping_seconds=0)
+    return await send(client, opened(), FastPath(exchange.passthrough))
+
+
+async def at_once(_: web.Request, __: RequestRecord) -> web.StreamResponse:
+    raise KeyError("secret words")
+
+
+async def refused(_: web.Request, __: RequestRecord) -> web.StreamResponse:
+    raise web.HTTPNotAcceptable
+
+
+async def ask(endpoint: Any) -> tuple[int, str]:
+    handler = RequestHandler(Keys(None), GatewayMetrics())
+    app = web.Application()
+    app.router.add_get("/", handler.wrap(OPENAI, endpoint))
+    async with TestClient(TestServer(app)) as client, client.get("/") as response:
+        return response.status, await response.text()
+
+
+async def test_a_mistake_of_the_gateway_is_its_own(caplog: pytest.LogCaptureFixture) -> None:
+    status, text = await ask(at_once)
+    assert status == 500
+    assert json.loads(text)["error"]["message"] == "the request could not be handled (KeyError)"
+    assert [record.exc_info is not None for record in caplog.records if record.levelname == "ERROR"]
+    assert "secret" not in text
+
+
+async def test_a_mistake_in_a_stream_is_told_in_the_stream(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    status, text = await ask(in_a_stream)
+    assert status == 200
+    first, error = text.strip().split("\n\n")
+    assert first == "data: {}"
+    message = json.loads(error.removeprefix("data: "))["error"]["message"]
+    assert message == "the request could not be handled (KeyError)"
+    assert [record.exc_info is not None for record in caplog.records if record.levelname == "ERROR"]
+
+
+async def test_a_refusal_of_the_http_library_has_the_apis_form() -> None:
+    status, text = await ask(refused)
+    assert status == 406
+    assert json.loads(text)["error"]["message"] == "Not Acceptable"
