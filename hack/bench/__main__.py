@@ -137,7 +137,7 @@ class Bench:
                 key, before = (kind.kind, f"{namespace}/{target}"), time.monotonic()
                 await self.client.send("PATCH", kind.path(namespace, target), body)
                 await load.until(
-                    lambda: self.sight.told_at.get(key, 0) > before,  # noqa: B023
+                    lambda: self.sight.event_at.get(key, 0) > before,  # noqa: B023
                     seconds=60,
                     description=f"the event of {target}",
                     pause_seconds=0.001,

@@ -16,7 +16,7 @@ class WatchObserver:
     ready: set[str] = field(default_factory=set)
     changed_at: dict[str, float] = field(default_factory=dict)
     """When each model's Deployment last changed its generation, by namespace/name of the model."""
-    told_at: dict[tuple[str, str], float] = field(default_factory=dict)
+    event_at: dict[tuple[str, str], float] = field(default_factory=dict)
     """When an event of any kind last came, by kind and namespace/name."""
 
     def deployment(self, kind: str, obj: dict[str, Any]) -> None:
@@ -24,7 +24,7 @@ class WatchObserver:
         name = f"{metadata['namespace']}/{metadata['name']}"
         if not metadata["name"].startswith("model-"):
             return
-        self.told_at["Deployment", name] = time.monotonic()
+        self.event_at["Deployment", name] = time.monotonic()
         if kind == "DELETED":
             self.deployments.pop(name, None)
         elif self.deployments.get(name) != metadata["generation"]:
@@ -33,7 +33,7 @@ class WatchObserver:
 
     def model(self, kind: str, obj: dict[str, Any]) -> None:
         name = f"{obj['metadata']['namespace']}/{obj['metadata']['name']}"
-        self.told_at["LlamaModel", name] = time.monotonic()
+        self.event_at["LlamaModel", name] = time.monotonic()
         conditions = obj.get("status", {}).get("conditions", ())
         serving = any(
             condition["type"] == "Ready" and condition["status"] == "True"

@@ -89,7 +89,10 @@ def _recipe(name: str) -> Recipe:
 
 
 def _recipes() -> dict[str, Recipe]:
-    server, ears = HERE / "llama-server.Dockerfile", HERE / "whisper-server.Dockerfile"
+    server, whisper_dockerfile = (
+        HERE / "llama-server.Dockerfile",
+        HERE / "whisper-server.Dockerfile",
+    )
     router = REPOSITORY / "images/claude-code-router"
     litellm, pins = REPOSITORY / "images/litellm/Dockerfile", REPOSITORY / "requirements"
     return {
@@ -106,9 +109,9 @@ def _recipes() -> dict[str, Recipe]:
             _ensure_base,
         ),
         WHISPER_IMAGE: Recipe(
-            ears,
+            whisper_dockerfile,
             lambda: whisper.binary().parent,
-            lambda: f"{_digest(ears)}-{whisper.binary().parent.parent.name}",
+            lambda: f"{_digest(whisper_dockerfile)}-{whisper.binary().parent.parent.name}",
             _ensure_base,
         ),
         LITELLM_IMAGE: Recipe(

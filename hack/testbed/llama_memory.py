@@ -26,7 +26,7 @@ CMAKE = Path(__file__).with_name("llama_memory.cmake")
 
 
 @dataclass(frozen=True)
-class Question:
+class MemoryQuery:
     """A model's file and llama-server's settings."""
 
     path: Path
@@ -50,7 +50,7 @@ class Question:
         )
 
 
-class Answer(NamedTuple):
+class MemorySizes(NamedTuple):
     """Bytes."""
 
     kv_cache: int
@@ -68,11 +68,11 @@ class LlamaMemory:
         self._program = binary()
         self._process = self._start()
 
-    def ask(self, question: Question) -> Answer | str:
+    def ask(self, question: MemoryQuery) -> MemorySizes | str:
         """Return what llama.cpp would take, or why it would not serve the model so."""
         kind, _, rest = self._exchange(question.request_line()).partition(" ")
         if kind == "ok":
-            return Answer(*(int(number) for number in rest.split()))
+            return MemorySizes(*(int(number) for number in rest.split()))
         if kind == "error":
             return rest
         self.close()

@@ -110,9 +110,9 @@ def command_lines() -> list[tuple[int, list[str]]]:
 
 def end_pid(pid: int, *, grace_seconds: float) -> None:
     """Signal one pid until it is gone."""
-    for sign, patience in ((signal.SIGTERM, grace_seconds), (signal.SIGKILL, 5.0)):
+    for signal_number, patience in ((signal.SIGTERM, grace_seconds), (signal.SIGKILL, 5.0)):
         with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, sign)
+            os.kill(pid, signal_number)
         deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
             _reap(pid)

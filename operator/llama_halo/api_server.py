@@ -20,7 +20,7 @@ class RefusedError(Exception):
     """
 
 
-FAILED = (aiohttp.ClientError, RefusedError, OSError, ValueError)
+REQUEST_ERRORS = (aiohttp.ClientError, RefusedError, OSError, ValueError)
 """Exceptions of a failed request: connection, token file, status, or an unusable answer."""
 
 
@@ -75,7 +75,7 @@ def certificate_problem(error: BaseException) -> str:
     return f"the certificate of the API server at {server} is refused ({verdict}): {advice}"
 
 
-async def checked(response: aiohttp.ClientResponse) -> aiohttp.ClientResponse:
+async def require_success(response: aiohttp.ClientResponse) -> aiohttp.ClientResponse:
     """Return the response; raises `RefusedError` for an error status or a redirect."""
     if response.status < HTTPStatus.MULTIPLE_CHOICES:
         return response

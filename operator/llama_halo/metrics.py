@@ -86,15 +86,15 @@ class OperatorMetrics:
             "llama_halo_tasks", "asyncio tasks of the operator.", registry=self.registry
         ).set_function(tasks)
 
-    def reconciled(self, key: Key, ready: Mapping[str, Any], seconds: float) -> None:
+    def record_reconcile(self, key: Key, ready: Mapping[str, Any], seconds: float) -> None:
         """Count one reconcile and publish whether the resource is ready."""
         self._reconciles.labels(key.kind, ready["reason"]).inc()
         self._seconds.labels(key.kind).observe(seconds)
         self._ready.labels(key.kind, key.namespace, key.name).set(ready["status"] == "True")
         if key.kind == llamamodel.KIND:
-            self._tell_state(key, ready["reason"])
+            self._set_state(key, ready["reason"])
 
-    def _tell_state(self, key: Key, reason: str) -> None:
+    def _set_state(self, key: Key, reason: str) -> None:
         old = self._states.get(key)
         if old != reason:
             if old is not None:
@@ -102,7 +102,7 @@ class OperatorMetrics:
             self._state.labels(key.namespace, key.name, reason).set(1)
             self._states[key] = reason
 
-    def memory(self, nodes: Mapping[str, tuple[int, int]]) -> None:
+    def set_node_memory(self, nodes: Mapping[str, tuple[int, int]]) -> None:
         """Publish the GPU memory of each node; `nodes` maps a name to (budget, held) in MiB."""
         for name in self._nodes - nodes.keys():
             for kind in ("budget", "held"):
@@ -112,11 +112,11 @@ class OperatorMetrics:
                 self._memory.labels(name, kind).set(mib * 2**20)
         self._nodes = set(nodes)
 
-    def unloaded(self, key: Key) -> None:
+    def record_unload(self, key: Key) -> None:
         """Count one unload of an on-demand model."""
         self._unloads.labels(key.namespace, key.name).inc()
 
-    def downloaded(self, key: Key, received: int) -> None:
+    def set_downloaded_bytes(self, key: Key, received: int) -> None:
         """Publish the bytes that a model's download has received so far."""
         self._downloaded.labels(key.namespace, key.name).set(received)
 

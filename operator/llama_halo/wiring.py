@@ -72,7 +72,7 @@ class Operator:
                 f" {self._settings.own_namespace} rollout restart deployment)"
             )
         return self._start_failure or next(
-            (reflector.broken for reflector in self._reflectors if reflector.broken), ""
+            (reflector.failure for reflector in self._reflectors if reflector.failure), ""
         )
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -174,9 +174,9 @@ class Operator:
             for namespace in ((resource.namespaced and self._settings.namespaces) or (None,))
         ]
 
-    def _note_health(self, resource: Resource, namespace: str | None, broken: str) -> None:
+    def _note_health(self, resource: Resource, namespace: str | None, failure: str) -> None:
         if resource.kind == LEASE.kind:
-            self._state.placement.lease_activity.watched(namespace, sound=not broken)
+            self._state.placement.lease_activity.record_watch(namespace, healthy=not failure)
 
     def _retry_failed(self) -> None:
         self._queue.retry_failed()
@@ -201,8 +201,8 @@ class Operator:
 async def run_operator(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT; raise `StartupError` when no cluster is configured."""
     stop = asyncio.Event()
-    for sign in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(sign, stop.set)
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
     cluster = await KubeClient.connect()
     try:
         await Operator(cluster, settings).run(stop)

@@ -15,7 +15,7 @@ from hack.testbed.layout import REPOSITORY
 from hack.testbed.operator_process import NAMESPACE, token
 from hack.testbed.shell import run
 from llama_halo.api_server import ApiServer
-from llama_halo.node_agent.agent import Nodes
+from llama_halo.node_agent.agent import NodeWriter
 from llama_halo.node_agent.machine import Machine, read_machine
 from tests.support.api import Api
 from tests.support.machines import build
@@ -26,7 +26,7 @@ LABEL, BUDGET = "llama-halo.dev/strix-halo", "llama-halo.dev/gpu-memory"
 
 
 @pytest.fixture
-def nodes(api: Api, control_plane: Testbed, tmp_path: Path) -> Iterator[Nodes]:
+def nodes(api: Api, control_plane: Testbed, tmp_path: Path) -> Iterator[NodeWriter]:
     """The agent's way to a Node that nobody else looks after."""
     arguments = kubectl(control_plane.layout)
     shipped = documents(REPOSITORY / "deploy/operator/node-agent.yaml")
@@ -37,7 +37,7 @@ def nodes(api: Api, control_plane: Testbed, tmp_path: Path) -> Iterator[Nodes]:
     file = tmp_path / "token"
     file.write_text(token(control_plane, "llama-halo-node-agent", NAMESPACE))
     layout = control_plane.layout
-    yield Nodes(ApiServer(layout.server, layout.pki / "ca.crt", file), NODE)
+    yield NodeWriter(ApiServer(layout.server, layout.pki / "ca.crt", file), NODE)
     run(*arguments, "delete", "node", NODE)
 
 
@@ -51,16 +51,16 @@ def metadata(api: Api) -> Json:
     return {"labels": value.get("labels") or {}, "annotations": value.get("annotations") or {}}
 
 
-def tell(nodes: Nodes, machine: Machine) -> None:
+def tell(nodes: NodeWriter, machine: Machine) -> None:
     async def tell_and_close() -> None:
-        await nodes.tell(machine)
+        await nodes.apply(machine)
         await asyncio.sleep(0.25)  # aiohttp's TLS connections close after their session
 
     asyncio.run(tell_and_close())
 
 
 def test_a_strix_halo_is_labelled_and_given_its_budget(
-    api: Api, nodes: Nodes, machine: Machine
+    api: Api, nodes: NodeWriter, machine: Machine
 ) -> None:
     tell(nodes, machine)
     node_metadata = metadata(api)
@@ -69,7 +69,7 @@ def test_a_strix_halo_is_labelled_and_given_its_budget(
 
 
 def test_what_a_person_has_set_stays_and_the_rest_is_told(
-    api: Api, nodes: Nodes, machine: Machine
+    api: Api, nodes: NodeWriter, machine: Machine
 ) -> None:
     set_by_hand = {"labels": {LABEL: "false"}, "annotations": {BUDGET: "64Gi"}}
     api.patch("Node", "", NODE, {"metadata": set_by_hand})
@@ -81,7 +81,7 @@ def test_what_a_person_has_set_stays_and_the_rest_is_told(
 
 
 def test_a_machine_that_is_a_strix_halo_no_longer_loses_both(
-    api: Api, nodes: Nodes, machine: Machine, tmp_path: Path
+    api: Api, nodes: NodeWriter, machine: Machine, tmp_path: Path
 ) -> None:
     tell(nodes, machine)
     tell(nodes, read_machine(build(tmp_path / "other", device="0x744c")))

@@ -9,7 +9,7 @@ import pytest
 from hack.testbed.audit import now, writes
 from hack.testbed.cluster import Testbed
 from hack.testbed.operator_process import OperatorProcess
-from llama_halo.controllers.placement.rollout_turns import on_its_way
+from llama_halo.controllers.placement.rollout_turns import is_rolling_out
 from tests.support.api import Api, eventually, message, ready
 from tests.support.resources import (
     MISTAKE,
@@ -104,7 +104,7 @@ class TestModel:
                 _has_context(deployment, "8192") for deployment in api.list("Deployment", namespace)
             ):
                 assert time.monotonic() < deadline
-                most = max(most, sum(map(on_its_way, api.list("Deployment", namespace))))
+                most = max(most, sum(map(is_rolling_out, api.list("Deployment", namespace))))
                 report |= {
                     message(llama_model) for llama_model in api.list("LlamaModel", namespace)
                 }

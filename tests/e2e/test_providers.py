@@ -74,7 +74,9 @@ def asked_of(kube: Kubectl) -> list[str]:
     """Return the names that the service was asked for, in order."""
     logs = kube("logs", "-l", provider.PODS, "-c", "gateway", "--tail=-1")
     lines = [json.loads(line) for line in logs.splitlines() if line.startswith("{")]
-    return [line["asked"] for line in lines if line["message"] == "request" and line["model"]]
+    return [
+        line["requested_model"] for line in lines if line["message"] == "request" and line["model"]
+    ]
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hack.testbed.llama_memory import LlamaMemory, Question
+from hack.testbed.llama_memory import LlamaMemory, MemoryQuery
 from llama_halo.errors import GGUFError, UnsupportedModel
 from llama_halo.gguf import architectures
 from llama_halo.gguf.header import read_header
@@ -49,8 +49,8 @@ ABORTS = {("kimi-linear-48b", "10000, 3 apart")}
 """llama.cpp divides the batch by the sequences, and asserts that nothing is left over."""
 
 
-def question(path: Path, serving: Serving) -> Question:
-    return Question(
+def question(path: Path, serving: Serving) -> MemoryQuery:
+    return MemoryQuery(
         path=path,
         context_size=serving.context_size,
         parallel=serving.parallel,

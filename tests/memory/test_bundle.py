@@ -63,7 +63,7 @@ def test_of_a_draft_that_predicts_several_tokens_only_those_layers_keep_a_cache(
 
 def test_a_model_without_such_layers_does_not_draft_with_itself() -> None:
     with pytest.raises(UnsupportedModel, match="no layers for multi-token prediction"):
-        Bundle(read_profile(small("llama")), drafts_itself=True).estimate(Serving(4096))
+        Bundle(read_profile(small("llama")), uses_mtp=True).estimate(Serving(4096))
 
 
 def test_a_profile_of_an_earlier_release_is_good_for_all_but_what_that_did_not_look_for() -> None:

@@ -75,30 +75,30 @@ class Download:
         try:
             store.prepare_partial(self._path)
         except OSError as error:
-            raise self._of_disk(error) from error
+            raise self._disk_error(error) from error
         if not (self._file.sha256 or self._file.version):
             self._partial.unlink(missing_ok=True)  # nothing shows whether it is the same file
         resumed = self._partial.exists()
         try:
-            return self._once()
+            return self._download_once()
         except SourceChanged:
             # The bytes of an earlier process may be damaged, for example after a power cut.
             if not resumed or self._partial.exists():
                 raise
             log.warning("checksum differs, downloading once more", extra={"file": self._file.name})
-            return self._once()
+            return self._download_once()
 
-    def _once(self) -> store.Manifest:
+    def _download_once(self) -> store.Manifest:
         try:
             with self._partial.open("a+b") as stream:
                 self._digest = _digest_of(stream.fileno())
                 self._receive(stream.fileno())
                 os.fsync(stream.fileno())
-            return self._verified()
+            return self._verify_and_finish()
         except OSError as error:
-            raise self._of_disk(error) from error
+            raise self._disk_error(error) from error
 
-    def _verified(self) -> store.Manifest:
+    def _verify_and_finish(self) -> store.Manifest:
         checksum = self._digest.hexdigest()
         if self._file.sha256 and checksum != self._file.sha256:
             self._partial.unlink()
@@ -114,30 +114,31 @@ class Download:
         """Request the missing bytes until the file is complete."""
         failures = 0
         with connect() as client:
-            while (have := os.fstat(target).st_size) < self._file.size:
-                problem, pause = self._try(client, target, have)
+            while (received_bytes := os.fstat(target).st_size) < self._file.size:
+                problem, pause = self._try(client, target, received_bytes)
                 now = os.fstat(target).st_size
                 if now >= self._file.size:
                     break
-                failures = 0 if now > have else failures + 1
+                failures = 0 if now > received_bytes else failures + 1
                 if failures > len(PAUSES_SECONDS):
                     raise SourceError(problem)
                 log.info("trying again", extra={"reason": problem, "bytes": now})
                 time.sleep(max(pause, PAUSES_SECONDS[failures - 1] if failures else 0))
-        if have > self._file.size:
+        if received_bytes > self._file.size:
             self._partial.unlink()
             raise SourceChanged(
-                f"{self._name}: {have} bytes are there, and {self._file.size} were expected"
+                f"{self._name}: the partial file has {received_bytes} bytes, more than the expected"
+                f" {self._file.size}"
             )
 
-    def _try(self, client: httpx.Client, target: int, have: int) -> tuple[str, float]:
+    def _try(self, client: httpx.Client, target: int, received_bytes: int) -> tuple[str, float]:
         """Send one request; return why to send another, and the seconds to wait for the server.
 
         Raises an error that another request cannot fix.
         """
         try:
-            self._ask(client, target, have)
-        except _Passing as error:
+            self._request_missing(client, target, received_bytes)
+        except _TransientError as error:
             return str(error), error.seconds
         except httpx.HTTPError as error:
             return f"{self._name}: {str(error)[:200] or type(error).__name__}", 0.0
@@ -145,71 +146,71 @@ class Download:
             raise SourceError(f"{self._name}: {str(error)[:200]}") from error
         return f"{self._name}: the connection was cut", 0.0
 
-    def _ask(self, client: httpx.Client, target: int, have: int) -> None:
+    def _request_missing(self, client: httpx.Client, target: int, received_bytes: int) -> None:
         """Request all bytes from an offset, and write them to the file."""
-        asked = {"Range": f"bytes={have}-"} if have else {}
-        if have and not self._file.sha256 and self._file.version.startswith('"'):
+        asked = {"Range": f"bytes={received_bytes}-"} if received_bytes else {}
+        if received_bytes and not self._file.sha256 and self._file.version.startswith('"'):
             asked["If-Range"] = self._file.version
         with get(client, self._file.url, self._headers, **asked) as response:
-            self._check(response)
+            self._check_response(response)
             if response.status_code == 206:
                 start, size = content_span(self._name, response)
-                self._same(f"{size} bytes", f"{self._file.size} bytes")
-                if start != have:
+                self._require_same(f"{size} bytes", f"{self._file.size} bytes")
+                if start != received_bytes:
                     raise SourceError(f"{self._name}: the server does not send the range asked for")
-            elif have:
+            elif received_bytes:
                 # The server ignores ranges: start over.
                 os.ftruncate(target, 0)
-                self._digest, have = hashlib.sha256(), 0
-            self._keep(response, target, have)
+                self._digest, received_bytes = hashlib.sha256(), 0
+            self._write_body(response, target, received_bytes)
 
-    def _keep(self, response: httpx.Response, target: int, have: int) -> None:
+    def _write_body(self, response: httpx.Response, target: int, received_bytes: int) -> None:
         """Write and hash the received bytes; raises for too many bytes, and for too slow ones."""
-        since, then = time.monotonic(), have
+        since, then = time.monotonic(), received_bytes
         for part in response.iter_raw():
-            have += len(part)
-            if have > self._file.size:
+            received_bytes += len(part)
+            if received_bytes > self._file.size:
                 raise SourceChanged(
                     f"{self._name}: more bytes come than the {self._file.size} expected"
                 )
-            if have // CHECKED_BYTES > (have - len(part)) // CHECKED_BYTES:
+            if received_bytes // CHECKED_BYTES > (received_bytes - len(part)) // CHECKED_BYTES:
                 store.ensure_free_space(self._path.parent, 0)
             left = memoryview(part)
             while left:
                 left = left[os.write(target, left) :]
             self._digest.update(part)
-            if have - then >= STALLED_BYTES:
-                since, then = time.monotonic(), have
+            if received_bytes - then >= STALLED_BYTES:
+                since, then = time.monotonic(), received_bytes
             elif time.monotonic() - since > STALLED_SECONDS:
-                raise _Passing(f"{self._name}: hardly any data arrives any more")
+                raise _TransientError(f"{self._name}: hardly any data arrives any more")
 
-    def _check(self, response: httpx.Response) -> None:
+    def _check_response(self, response: httpx.Response) -> None:
         status = response.status_code
         if status in (408, 429) or status >= 500:
-            raise _Passing(str(refusal(self._name, response)), _retry_after(response))
+            raise _TransientError(str(refusal(self._name, response)), _retry_after(response))
         if status not in (200, 206):
             raise refusal(self._name, response)
         if response.headers.get("Content-Encoding", "identity") != "identity":
             raise SourceError(f"{self._name}: the server sends it compressed")
         current = version(response)
         if self._file.version and current and not self._file.sha256:
-            self._same(current, self._file.version)
+            self._require_same(current, self._file.version)
 
-    def _same(self, current: str, expected: str) -> None:
+    def _require_same(self, current: str, expected: str) -> None:
         if current != expected:
             raise SourceChanged(
                 f"{self._name}: the file is not the one that was inspected: {expected} then,"
                 f" {current} now"
             )
 
-    def _of_disk(self, error: OSError) -> StoreError:
+    def _disk_error(self, error: OSError) -> StoreError:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            missing = self._file.size - store.bytes_there(self._path)
-            return StoreFull(store.full(self._path.parent, missing, 0))
+            missing = self._file.size - store.stored_bytes(self._path)
+            return StoreFull(store.disk_full_message(self._path.parent, missing, 0))
         return StoreError(f"{self._partial}: {error.strerror or error}")
 
 
-class _Passing(SourceError):
+class _TransientError(SourceError):
     """An error that another try may not meet; `seconds` is the server's Retry-After."""
 
     def __init__(self, message: str, seconds: float = 0.0) -> None:

@@ -31,7 +31,7 @@ def fetch(root: Path, folder: str, files: Sequence[RemoteFile], headers: Mapping
         raise StoreError(f"the store {root} is no folder")
     target = root / folder
     with store.locked(target):
-        missing = sum(max(file.size - store.bytes_there(target / file.name), 0) for file in files)
+        missing = sum(max(file.size - store.stored_bytes(target / file.name), 0) for file in files)
         store.ensure_free_space(root, missing)
         manifests = [Download(file, target, headers).run() for file in files]
     return {
@@ -50,7 +50,7 @@ class Progress:
 
     def sample(self) -> None:
         """Measure the bytes on disk."""
-        self._samples.append((time.monotonic(), sum(map(store.bytes_there, self._paths))))
+        self._samples.append((time.monotonic(), sum(map(store.stored_bytes, self._paths))))
 
     def to_json(self) -> Json:
         """Return the progress, with rate and remaining time while bytes arrive."""

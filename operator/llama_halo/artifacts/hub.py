@@ -23,7 +23,7 @@ Json = Any
 
 
 @dataclass(frozen=True)
-class Place:
+class HubFile:
     """A file of a repository at a revision: a branch, a tag, or a commit."""
 
     repo: str
@@ -50,14 +50,14 @@ class Blob:
     """None for small files, which the Hub stores in Git itself."""
 
 
-def parse(source: str) -> Place:
+def parse(source: str) -> HubFile:
     """Parse `hf:OWNER/NAME/PATH[@REVISION]`; raises `SourceError` for any other text."""
     where, _, revision = source.removeprefix("hf:").partition("@")
     parts = where.split("/")
     plain = re.fullmatch(r"[\w./@+ -]+", source[3:], re.ASCII)
     if len(parts) < 3 or not all(parts) or ".." in parts or not plain:
         raise SourceError(f"{source}: write hf:OWNER/REPO/FILE, or hf:OWNER/REPO/FILE@REVISION")
-    return Place("/".join(parts[:2]), "/".join(parts[2:]), revision or "main")
+    return HubFile("/".join(parts[:2]), "/".join(parts[2:]), revision or "main")
 
 
 def authorization() -> dict[str, str]:
@@ -70,21 +70,21 @@ def authorization() -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
-def at_commit(place: Place) -> Place:
+def resolve_commit(place: HubFile) -> HubFile:
     """Return the place with its revision resolved to a commit."""
     revision = quote(place.revision, safe="")
-    answer = _ask("GET", f"/api/models/{place.repo}/revision/{revision}", str(place))
+    answer = _request("GET", f"/api/models/{place.repo}/revision/{revision}", str(place))
     commit = answer.get("sha") if isinstance(answer, dict) else None
     if not isinstance(commit, str) or not re.fullmatch(r"[0-9a-f]{40}", commit):
         raise SourceError(f"{place}: the Hub names no commit for this revision")
     return replace(place, revision=commit)
 
 
-def blobs(place: Place, files: Sequence[str]) -> list[Blob]:
+def blobs(place: HubFile, files: Sequence[str]) -> list[Blob]:
     """Return the files at the place's revision, in order; raises `SourceMissing`."""
     body = {"paths": list(files), "expand": False}
     path = f"/api/models/{place.repo}/paths-info/{quote(place.revision, safe='')}"
-    answer = _ask("POST", path, str(place), body)
+    answer = _request("POST", path, str(place), body)
     try:
         blobs_by_path = {entry["path"]: _blob(entry) for entry in answer if entry["type"] == "file"}
     except (KeyError, TypeError, ValueError) as error:
@@ -103,7 +103,7 @@ def _blob(entry: Json) -> Blob:
     return Blob(entry["path"], int(large.get("size", entry["size"])), checksum)
 
 
-def _ask(method: str, path: str, name: str, body: Json = None) -> Json:
+def _request(method: str, path: str, name: str, body: Json = None) -> Json:
     try:
         with connect() as client:
             # The Hub redirects requests for a renamed repository.

@@ -38,7 +38,7 @@ DIGITS = 16
 class HubSource:
     """A file of a repository at a revision; for a sharded model, its first file."""
 
-    place: hub.Place
+    place: hub.HubFile
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -47,7 +47,7 @@ class HubSource:
 
     def inspect(self, kind: str) -> Json:
         """Resolve the revision to a commit, and read the header there."""
-        pinned = hub.at_commit(self.place)
+        pinned = hub.resolve_commit(self.place)
         about, files = read_source(str(pinned), pinned.file, kind)
         blobs = hub.blobs(pinned, [hub.parse(file.source).file for file in files])
         checksums = [blob.sha256 or "" for blob in blobs]
@@ -77,7 +77,7 @@ class HubSource:
             )
         return [
             RemoteFile(
-                url=hub.Place(self.place.repo, blob.file, self.place.revision).url,
+                url=hub.HubFile(self.place.repo, blob.file, self.place.revision).url,
                 name=blob.file,
                 size=blob.size,
                 sha256=blob.sha256,

@@ -33,7 +33,7 @@ _REASONS: tuple[tuple[type[LlamaHaloError], str], ...] = (
     (NotAllowed, "Unauthorized"),
     (StoreFull, "StoreFull"),
 )
-FINAL = (GGUFError, SourceChanged)
+FINAL_ERRORS = (GGUFError, SourceChanged)
 """Errors that a retry would only repeat: the Job succeeds with them."""
 
 

@@ -31,7 +31,7 @@ from llama_halo.gguf.companions import Companion
 from llama_halo.gguf.header import Header, ReadAt, read_header
 from llama_halo.gguf.shards import combine, shard_names
 
-PATIENCE_SECONDS = 120
+RANGE_TIMEOUT_SECONDS = 120
 """Time limit of one range request: a server may send data for ever."""
 
 
@@ -155,7 +155,7 @@ class _Ranges:
 
     def get(self, offset: int, count: int) -> tuple[bytes, int, str]:
         """Return bytes from an offset, the size of the file, and its version."""
-        ending = time.monotonic() + PATIENCE_SECONDS
+        ending = time.monotonic() + RANGE_TIMEOUT_SECONDS
         span = f"bytes={offset}-{offset + count - 1}"
         with get(self.client, self.url, self.secrets, Range=span) as response:
             if response.status_code != 206:

@@ -83,7 +83,7 @@ def partial_of(file: Path) -> Path:
     return _beside(file, PARTIAL)
 
 
-def bytes_there(file: Path) -> int:
+def stored_bytes(file: Path) -> int:
     """Return the bytes of a file on disk, finished or not."""
     for path in (file, partial_of(file)):
         with suppress(OSError):
@@ -96,10 +96,10 @@ def ensure_free_space(store: Path, needed: int) -> None:
     usage = os.statvfs(store)
     free = usage.f_bavail * usage.f_frsize - RESERVE_BYTES
     if needed > free:
-        raise StoreFull(full(store, needed, max(free, 0)))
+        raise StoreFull(disk_full_message(store, needed, max(free, 0)))
 
 
-def full(store: Path, needed: int, free: int) -> str:
+def disk_full_message(store: Path, needed: int, free: int) -> str:
     """Return the message for a full disk; `needed` and `free` are bytes."""
     return (
         f"the store {store} has {free / 2**30:.1f} GiB free beside a reserve of 1 GiB, and"

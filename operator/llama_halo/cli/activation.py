@@ -23,9 +23,9 @@ from llama_halo.plan.llamamodel import lease
 from llama_halo.status.conditions import condition
 
 Json = dict[str, Any]
-Act = Callable[["ActivationTarget"], Awaitable[str]]
-SAY_SECONDS = 5.0
-ASK_SECONDS, MAX_ATTEMPTS = 5.0, 6
+Action = Callable[["ActivationTarget"], Awaitable[str]]
+ENTRY_SECONDS = 5.0
+ATTEMPT_SECONDS, MAX_ATTEMPTS = 5.0, 6
 """Seconds of an attempt, and attempts: a model counts as busy for 15 s after its last request."""
 POLL_SECONDS = 0.5
 ENTRY = f"{GATEWAY_PREFIX}llama-halo-cli"
@@ -54,7 +54,7 @@ class ActivationTarget:
         where = (LLAMAMODEL, self.namespace, self.name)
         await self._cluster.merge(*where, body, subresource="/scale")
 
-    async def say(self, text: str | None) -> None:
+    async def write_entry(self, text: str | None) -> None:
         """Write an entry (COUNTER/IN_FLIGHT) on the Lease, as a gateway does; None removes it."""
         body = {"metadata": {"annotations": {ENTRY: text}}}
         await self._cluster.merge(LEASE, self.namespace, lease_name(self.name), body)
@@ -66,7 +66,7 @@ class ActivationTarget:
         phase = (metadata.get("annotations") or {}).get(PHASE_ANNOTATION, "")
         return phase, metadata["resourceVersion"]
 
-    async def move(self, model: Json, old: Phase, new: Phase) -> None:
+    async def change_phase(self, model: Json, old: Phase, new: Phase) -> None:
         """Write the new phase as the operator does, if the Lease still has the old one."""
         phase, version = await self.phase()
         if phase != old:
@@ -100,16 +100,16 @@ def _ready(model: Json) -> Json:
     return dict(condition(model.get("status") or {}, ConditionType.READY))
 
 
-def _answers(model: Json) -> bool:
+def _is_available(model: Json) -> bool:
     available = condition(model.get("status") or {}, ConditionType.AVAILABLE)
     return available.get("status") == "True"
 
 
-def _on_demand(model: Json) -> bool:
+def _is_on_demand(model: Json) -> bool:
     return "onDemand" in (model["spec"].get("activation") or {})
 
 
-def _refuse_what_rests(model: Json, name: str) -> None:
+def _refuse_stalled_or_suspended(model: Json, name: str) -> None:
     """Raise `CliError` for a stalled or suspended model."""
     stalled = condition(model.get("status") or {}, ConditionType.STALLED)
     if stalled.get("status") == "True":
@@ -121,35 +121,35 @@ def _refuse_what_rests(model: Json, name: str) -> None:
 async def wake(target: ActivationTarget) -> str:
     """Load a model, and wait until it serves; return the message to print."""
     model = await target.model()
-    _refuse_what_rests(model, target.name)
+    _refuse_stalled_or_suspended(model, target.name)
     if model["spec"].get("replicas", 1) == 0:
         await target.scale(1)
-    if not _on_demand(model):
-        await _until_it_serves(target)
+    if not _is_on_demand(model):
+        await _wait_until_serving(target)
         return f"{target.name} serves"
-    counter, said_at = 0, float("-inf")
+    counter, written_at = 0, float("-inf")
     try:
         while True:
-            if time.monotonic() - said_at > SAY_SECONDS:
-                counter, said_at = counter + 1, time.monotonic()
-                await target.say(f"{counter}/1")
+            if time.monotonic() - written_at > ENTRY_SECONDS:
+                counter, written_at = counter + 1, time.monotonic()
+                await target.write_entry(f"{counter}/1")
             model, state = await target.poll_once()
             # A rollout that waits for the model to be idle would wait for this command.
-            if state == Reason.SERVING or (state == Reason.ROLLING and _answers(model)):
+            if state == Reason.SERVING or (state == Reason.ROLLING and _is_available(model)):
                 return (
                     f"{target.name} serves; the operator unloads it after idleTimeout without use"
                 )
-            _refuse_what_rests(model, target.name)
+            _refuse_stalled_or_suspended(model, target.name)
     finally:
-        await target.say(None)
+        await target.write_entry(None)
 
 
-async def _until_it_serves(target: ActivationTarget) -> None:
+async def _wait_until_serving(target: ActivationTarget) -> None:
     while True:
         model, state = await target.poll_once()
         if state == Reason.SERVING:
             return
-        _refuse_what_rests(model, target.name)
+        _refuse_stalled_or_suspended(model, target.name)
 
 
 async def sleep(target: ActivationTarget) -> str:
@@ -158,9 +158,9 @@ async def sleep(target: ActivationTarget) -> str:
     state = _ready(model).get("reason")
     if state in (Reason.IDLE, Reason.STOPPED):
         return f"{target.name} holds no memory"
-    if not _on_demand(model):
+    if not _is_on_demand(model):
         return await _stop(target, model)
-    _refuse_what_rests(model, target.name)
+    _refuse_stalled_or_suspended(model, target.name)
     if state != Reason.SERVING:
         raise CliError(f"{target.name} does not serve ({state}): there is nothing to unload")
     await _unload(target, model)
@@ -177,14 +177,14 @@ async def _unload(target: ActivationTarget, model: Json) -> None:
     """
     try:
         for _ in range(MAX_ATTEMPTS):
-            await target.move(model, Phase.LOADED, Phase.UNLOADING)
+            await target.change_phase(model, Phase.LOADED, Phase.UNLOADING)
             asked_at = time.monotonic()
-            while time.monotonic() - asked_at < ASK_SECONDS:
+            while time.monotonic() - asked_at < ATTEMPT_SECONDS:
                 await target.poll_once()
                 if (await target.phase())[0] == Phase.IDLE:
                     return
     finally:
-        await target.move(model, Phase.UNLOADING, Phase.LOADED)
+        await target.change_phase(model, Phase.UNLOADING, Phase.LOADED)
     raise CliError(f"{target.name} is in use: it stays loaded")
 
 
@@ -200,21 +200,21 @@ async def _stop(target: ActivationTarget, model: Json) -> str:
     return f"{target.name} is unloaded and stays so (replicas is 0) until `{again}`"
 
 
-def main(argv: list[str], command: str, act: Act, timeout_seconds: float) -> int:
+def main(argv: list[str], command: str, action: Action, timeout_seconds: float) -> int:
     """Run one of the two commands."""
     parser = argparse.ArgumentParser(prog=f"llama-halo {command}")
     parser.add_argument("model", help="a LlamaModel")
     parser.add_argument("-n", "--namespace", default=current_namespace())
     parser.add_argument("--timeout", type=float, default=timeout_seconds, metavar="SECONDS")
     arguments = parser.parse_args(argv)
-    print(asyncio.run(_run(act, arguments)))
+    print(asyncio.run(_run(action, arguments)))
     return 0
 
 
-async def _run(act: Act, arguments: argparse.Namespace) -> str:
+async def _run(action: Action, arguments: argparse.Namespace) -> str:
     cluster = await KubeClient.connect()
     try:
-        return await act(
+        return await action(
             ActivationTarget(cluster, arguments.namespace, arguments.model, arguments.timeout)
         )
     except (ClusterError, *REQUEST_ERRORS) as error:

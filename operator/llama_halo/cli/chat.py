@@ -94,7 +94,7 @@ class Conversation:
             async with aclosing(lines):
                 async for line in lines:
                     whole = whole or line.strip() == b"data: [DONE]"
-                    thought, word = words_of(line)
+                    thought, word = parse_delta(line)
                     answer += word
                     print(f"{_DIM}{thought}{_PLAIN}" if thought else word, end="", flush=True)
         except (ClusterError, *REQUEST_ERRORS) as error:
@@ -113,7 +113,7 @@ async def _is_there(cluster: KubeClient, resource: Resource, namespace: str, nam
     return True
 
 
-def words_of(line: bytes) -> tuple[str, str]:
+def parse_delta(line: bytes) -> tuple[str, str]:
     """Return the thinking text and the text of one line of a stream; raises `CliError`."""
     if not line.startswith(b"data: {"):
         return "", ""

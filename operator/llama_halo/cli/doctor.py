@@ -29,9 +29,11 @@ def run(argv: list[str]) -> int:
     else:
         print("\n\n".join(_findings_text(name, machine) for name, machine in machines.items()))
     # A cluster may have other nodes: without names, only Strix Halo machines count.
-    asked = arguments.nodes != []
-    parts_to_inspect = [machine for machine in machines.values() if asked or machine.strix_halo]
-    all_findings = (finding for machine in parts_to_inspect for finding in findings(machine))
+    has_node_names = arguments.nodes != []
+    checked_machines = [
+        machine for machine in machines.values() if has_node_names or machine.strix_halo
+    ]
+    all_findings = (finding for machine in checked_machines for finding in findings(machine))
     return 1 if any(finding.level == PROBLEM for finding in all_findings) else 0
 
 

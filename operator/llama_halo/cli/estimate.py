@@ -37,8 +37,8 @@ USUAL_BUDGET_GIB = 104
 def run(argv: list[str]) -> int:
     """Print an estimate, as text or JSON."""
     arguments = _parser().parse_args(argv)
-    title, bundle, usual = _look(arguments)
-    bundle = _with_more(bundle, arguments)
+    title, bundle, usual = _read_bundle(arguments)
+    bundle = _with_companions(bundle, arguments)
     serving = _serving(arguments, usual)
     estimate = bundle.estimate(serving)
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -50,7 +50,7 @@ def run(argv: list[str]) -> int:
     return 0
 
 
-def _look(arguments: argparse.Namespace) -> tuple[str, Bundle, Serving]:
+def _read_bundle(arguments: argparse.Namespace) -> tuple[str, Bundle, Serving]:
     """Return a title, the bundle, and the settings that apply without options."""
     source = arguments.source
     if re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", source) and not Path(source).exists():
@@ -62,16 +62,16 @@ def _look(arguments: argparse.Namespace) -> tuple[str, Bundle, Serving]:
     return _name(header), Bundle(model), serving
 
 
-def _with_more(bundle: Bundle, arguments: argparse.Namespace) -> Bundle:
+def _with_companions(bundle: Bundle, arguments: argparse.Namespace) -> Bundle:
     """Return the bundle with the projector, draft and adapters of the command line."""
     if arguments.projector:
         header = read_model_header(arguments.projector)
         bundle = replace(bundle, projector=companion(header, PROJECTOR))
     if arguments.draft:
         draft = profile(read_model_header(arguments.draft), arguments.draft)
-        bundle = replace(bundle, draft=draft, drafts_itself=False)
+        bundle = replace(bundle, draft=draft, uses_mtp=False)
     if arguments.mtp:
-        bundle = replace(bundle, draft=None, drafts_itself=True)
+        bundle = replace(bundle, draft=None, uses_mtp=True)
     if arguments.adapter:
         adapters = {
             adapter: companion(read_model_header(adapter), ADAPTER) for adapter in arguments.adapter

@@ -19,7 +19,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--version", default="", help="of the file when it was inspected")
     parser.add_argument("--port", type=int, default=JOB_PORT, help="where /progress is served")
     arguments = parser.parse_args(argv)
-    return jobs.answer(lambda: _fetch(arguments), arguments.report)
+    return jobs.run_job(lambda: _fetch(arguments), arguments.report)
 
 
 def _fetch(arguments: argparse.Namespace) -> dict[str, Any]:

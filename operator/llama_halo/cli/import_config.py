@@ -10,7 +10,7 @@ from pathlib import Path
 from llama_halo.api.modelrouter import ENGINES
 from llama_halo.errors import CliError
 from llama_halo.importers.resources import ImportOptions, resources
-from llama_halo.importers.result import ImportResult, Outcome
+from llama_halo.importers.result import ImportResult, SettingOutcome
 from llama_halo.importers.text import manifests, order, read, report
 
 
@@ -37,7 +37,7 @@ def run(argv: list[str]) -> int:
     sys.stdout.write(manifests(result, objects))
     sys.stdout.flush()
     sys.stderr.write(report(result, every=arguments.verbose))
-    return 2 if any(note.verdict is Outcome.TODO for note in result.notes) else 0
+    return 2 if any(note.outcome is SettingOutcome.TODO for note in result.notes) else 0
 
 
 def _text(path: str) -> str:
@@ -48,8 +48,8 @@ def _text(path: str) -> str:
 
 
 def _pair(text: str) -> tuple[str, str]:
-    name, name_or_role, source = text.partition("=")
-    if not name_or_role:
+    name, separator, source = text.partition("=")
+    if not separator:
         raise CliError(f"--source {text}: give NAME=local:PATH, NAME=hf:OWNER/REPO/FILE or URL")
     return name, source
 

@@ -14,4 +14,4 @@ def run(argv: list[str]) -> int:
     jobs.add_source(parser)
     parser.add_argument("--kind", choices=KINDS, default=MODEL, help="what the file has to be")
     arguments = parser.parse_args(argv)
-    return jobs.answer(lambda: jobs.source(arguments).inspect(arguments.kind), arguments.report)
+    return jobs.run_job(lambda: jobs.source(arguments).inspect(arguments.kind), arguments.report)

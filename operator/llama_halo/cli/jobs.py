@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from llama_halo.artifacts import report
-from llama_halo.artifacts.hub import Place
+from llama_halo.artifacts.hub import HubFile
 from llama_halo.artifacts.inspect import HubSource, StoredSource, UrlSource
 from llama_halo.errors import CliError, LlamaHaloError, NotAllowed
 from llama_halo.logs import configure_logging
@@ -43,7 +43,7 @@ def remote_source(arguments: argparse.Namespace) -> HubSource | UrlSource:
     if arguments.repo:
         if not arguments.file:
             raise CliError("--repo needs --file")
-        return HubSource(Place(arguments.repo, arguments.file, arguments.revision))
+        return HubSource(HubFile(arguments.repo, arguments.file, arguments.revision))
     return UrlSource(arguments.url, headers(arguments.headers), arguments.sha256)
 
 
@@ -68,7 +68,7 @@ def headers(folder: Path | None) -> dict[str, str]:
     return header_fields
 
 
-def answer(work: Callable[[], dict[str, Any]], path: Path) -> int:
+def run_job(work: Callable[[], dict[str, Any]], path: Path) -> int:
     """Do a Job's work and write its report; return 0 for a final result, 1 if a retry may help."""
     configure_logging("INFO")
     # Process 1 of a container ignores SIGTERM unless it has a handler.
@@ -77,5 +77,5 @@ def answer(work: Callable[[], dict[str, Any]], path: Path) -> int:
         report.tell(report.result(work()), path)
     except LlamaHaloError as error:
         report.tell(report.failure(error), path)
-        return 0 if isinstance(error, report.FINAL) else 1
+        return 0 if isinstance(error, report.FINAL_ERRORS) else 1
     return 0

@@ -12,7 +12,7 @@ from pathlib import Path
 from llama_halo.api_server import ApiServer
 from llama_halo.health import serve_health
 from llama_halo.logs import configure_logging
-from llama_halo.node_agent.agent import AgentMetrics, Nodes, Watch
+from llama_halo.node_agent.agent import AgentMetrics, MachinePoller, NodeWriter
 
 
 def run(argv: list[str]) -> int:
@@ -25,11 +25,11 @@ def run(argv: list[str]) -> int:
 
 async def _run(arguments: argparse.Namespace) -> None:
     stop = asyncio.Event()
-    for sign in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(sign, stop.set)
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
     server = ApiServer(arguments.api_server, arguments.ca_file, arguments.token_file)
     metrics = AgentMetrics(arguments.node)
-    watch = Watch(arguments.root, Nodes(server, arguments.node), metrics)
+    watch = MachinePoller(arguments.root, NodeWriter(server, arguments.node), metrics)
     health = await serve_health(
         arguments.port,
         registry=metrics.registry,

@@ -37,7 +37,7 @@ async def _show(arguments: argparse.Namespace) -> None:
     cluster = await KubeClient.connect()
     try:
         if arguments.output == "json":
-            print(json.dumps(report(await _look(cluster, arguments.namespace)), indent=2))
+            print(json.dumps(report(await _read_snapshot(cluster, arguments.namespace)), indent=2))
         elif arguments.watch:
             await _watch(cluster, arguments.namespace)
         else:
@@ -68,11 +68,11 @@ async def _watch(cluster: KubeClient, namespace: str | None) -> None:
 
 async def _text(cluster: KubeClient, namespace: str | None) -> str:
     columns = shutil.get_terminal_size((MAX_COLUMNS, 40)).columns if sys.stdout.isatty() else 0
-    summary = report(await _look(cluster, namespace))
+    summary = report(await _read_snapshot(cluster, namespace))
     return text(summary, now=datetime.now(UTC), columns=columns or MAX_COLUMNS)
 
 
-async def _look(cluster: KubeClient, namespace: str | None) -> ClusterSnapshot:
+async def _read_snapshot(cluster: KubeClient, namespace: str | None) -> ClusterSnapshot:
     """Return the cluster's objects. Nodes run the models of all namespaces, so they are left out
     if the user may not list nodes, or pods of all namespaces."""
     try:

@@ -11,11 +11,11 @@ MIN_KEY_BYTES = 16
 """The least length of an API key, in bytes: a shorter one can be guessed."""
 
 
-class _Part(BaseModel):
+class _ConfigModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class ProviderConfig(_Part):
+class ProviderConfig(_ConfigModel):
     """A service outside the cluster that serves models."""
 
     name: str
@@ -26,7 +26,7 @@ class ProviderConfig(_Part):
     max_concurrent: int = 64
 
 
-class RoutedName(_Part):
+class RoutedName(_ConfigModel):
     """One entry of the router's models: a LlamaModel, or a model of a provider.
 
     `aliases` are exact names or patterns.
@@ -45,14 +45,14 @@ class RoutedName(_Part):
         return self.llama_model or f"{self.provider}/{self.name}"
 
 
-class LongContext(_Part):
+class LongContext(_ConfigModel):
     """The model for long prompts, and the number of tokens from which a prompt is long."""
 
     model: str
     threshold_tokens: int = 60000
 
 
-class RoutesConfig(_Part):
+class RoutesConfig(_ConfigModel):
     """The model for each task; a task without one goes to `default`."""
 
     default: str | None = None
@@ -64,7 +64,7 @@ class RoutesConfig(_Part):
     subagent: str | None = None
 
 
-class GatewayConfig(_Part):
+class GatewayConfig(_ConfigModel):
     """A router's policy; states and addresses of models come from the gateway's own watch."""
 
     router: str

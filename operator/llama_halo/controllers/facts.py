@@ -29,7 +29,7 @@ from llama_halo.plan.quantity import mebibytes
 
 log = logging.getLogger(__name__)
 
-NOT_READY_PATIENCE_SECONDS = 60
+NOT_READY_GRACE_SECONDS = 60
 
 
 def owner_of(cr: Object) -> Owner:
@@ -79,7 +79,9 @@ def _candidates(state: OperatorState, spec: LlamaModelSpec) -> tuple[str, ...]:
     """Return the nodes that may run a model, regardless of free memory."""
     nodes = build_node_facts(state.cache, gpu_reserve_mib=state.settings.gpu_reserve_mib)
     return tuple(
-        node.name for node in nodes if node.takes_new and matches(node_constraints(spec), node)
+        node.name
+        for node in nodes
+        if node.accepts_new_pods and matches(node_constraints(spec), node)
     )
 
 
@@ -108,12 +110,12 @@ def build_node_facts(cache: ObjectCache, *, gpu_reserve_mib: int) -> list[NodeFa
     return sorted(nodes, key=lambda node: node.name)
 
 
-def patience_ends(cache: ObjectCache) -> float | None:
+def next_grace_end_seconds(cache: ObjectCache) -> float | None:
     """Return the seconds until the next NotReady node exceeds its grace period, or None."""
     waiting = [
-        NOT_READY_PATIENCE_SECONDS - since
+        NOT_READY_GRACE_SECONDS - since
         for node in cache.all("Node")
-        if (since := _not_ready_seconds(node)) is not None and since < NOT_READY_PATIENCE_SECONDS
+        if (since := _not_ready_seconds(node)) is not None and since < NOT_READY_GRACE_SECONDS
     ]
     return min(waiting) + 1 if waiting else None
 
@@ -149,7 +151,7 @@ def answers(status: Object) -> bool:
     ):
         return False
     since = time.time() - datetime.fromisoformat(available["lastTransitionTime"]).timestamp()
-    return available["status"] == "True" or since < NOT_READY_PATIENCE_SECONDS
+    return available["status"] == "True" or since < NOT_READY_GRACE_SECONDS
 
 
 def _node(node: Object, gpu_reserve_mib: int) -> NodeFacts:
@@ -167,16 +169,16 @@ def _node(node: Object, gpu_reserve_mib: int) -> NodeFacts:
         taints=tuple(
             Taint(key=taint["key"], value=taint.get("value", ""), effect=taint["effect"])
             for taint in spec.get("taints", ())
-            # `takes_new` covers the unschedulable and not-ready taints, with a grace period.
+            # `accepts_new_pods` covers the unschedulable and not-ready taints, with a grace period.
             if not taint["key"].startswith("node.kubernetes.io/")
         ),
-        takes_new=not spec.get("unschedulable", False) and not _long_not_ready(node),
+        accepts_new_pods=not spec.get("unschedulable", False) and not _long_not_ready(node),
     )
 
 
 def _long_not_ready(node: Object) -> bool:
     since = _not_ready_seconds(node)
-    return since is not None and since >= NOT_READY_PATIENCE_SECONDS
+    return since is not None and since >= NOT_READY_GRACE_SECONDS
 
 
 def _not_ready_seconds(node: Object) -> float | None:
@@ -195,6 +197,6 @@ def _budget(node: str, annotated: str) -> int:
     except (ArithmeticError, ValueError):
         log.warning(
             "annotation is no quantity like 104Gi: the node takes no GPU model",
-            extra={"node": node, "annotation": labels.GPU_MEMORY, "seen": annotated},
+            extra={"node": node, "annotation": labels.GPU_MEMORY, "value": annotated},
         )
         return 0

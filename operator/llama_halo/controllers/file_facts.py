@@ -146,7 +146,9 @@ def _parsed(cr: Object, entries: Sequence[Object]) -> list[Inspection]:
             inspections.append(inspection_from(entry))
         except (DamagedGGUF, KeyError, TypeError, ValueError) as error:
             # Another version of the operator may have written it: the source is inspected again.
-            log.warning("inspection not usable", extra={"key": str(key_of(cr)), "why": str(error)})
+            log.warning(
+                "inspection not usable", extra={"key": str(key_of(cr)), "reason": str(error)}
+            )
     return inspections
 
 

@@ -69,7 +69,7 @@ async def reconcile(state: OperatorState, key: Key) -> float | None:
     if kind is model:
         watch_serving(state, cr, status)
     ready = condition(status, ConditionType.READY)
-    state.metrics.reconciled(key, ready, time.monotonic() - started)
+    state.metrics.record_reconcile(key, ready, time.monotonic() - started)
     _log(cr, ready["reason"], applied.changed + (["status"] if reply else []), started)
     return kept_back_seconds or requeue_after(outcome, ready["reason"])
 

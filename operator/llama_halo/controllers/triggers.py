@@ -42,25 +42,25 @@ def _row(
     return Trigger(frozenset(kinds) if kinds else None, apply, on_own_writes)
 
 
-def _owners(state: OperatorState, change: Change, _: Object | None) -> None:
+def _enqueue_owners(state: OperatorState, change: Change, _: Object | None) -> None:
     for owner in change.owners:
         state.queue.add(owner)
 
 
-def _itself(state: OperatorState, change: Change, _: Object | None) -> None:
+def _enqueue_self(state: OperatorState, change: Change, _: Object | None) -> None:
     state.queue.add(change.key)
 
 
-def _routers(state: OperatorState, change: Change, _: Object | None) -> None:
+def _enqueue_routers(state: OperatorState, change: Change, _: Object | None) -> None:
     enqueue_routers(state, change.key)
 
 
-def _demand(state: OperatorState, change: Change, cr: Object | None) -> None:
+def _update_demand(state: OperatorState, change: Change, cr: Object | None) -> None:
     if placement.update_demand(state, change.key, cr):
         placement.request_placement(state)
 
 
-def _demand_of_owner(state: OperatorState, change: Change, obj: Object | None) -> None:
+def _update_owner_demand(state: OperatorState, change: Change, obj: Object | None) -> None:
     """Update the owner's demand: a Job or its pod may have a result. A deletion changes none."""
     if obj is None or (obj["kind"] == POD.kind and not _is_of_files(obj)):
         return
@@ -69,50 +69,50 @@ def _demand_of_owner(state: OperatorState, change: Change, obj: Object | None) -
         placement.request_placement(state)
 
 
-def _nodes(state: OperatorState, _: Change, __: Object | None) -> None:
+def _rerun_placement(state: OperatorState, _: Change, __: Object | None) -> None:
     placement.request_placement(state)
 
 
-def _lease(state: OperatorState, change: Change, lease: Object | None) -> None:
+def _update_lease_activity(state: OperatorState, change: Change, lease: Object | None) -> None:
     if placement.note_lease(state, change.key, lease):
         placement.request_placement(state)
 
 
-def _reservation(state: OperatorState, change: Change, obj: Object | None) -> None:
+def _update_reservation(state: OperatorState, change: Change, obj: Object | None) -> None:
     if state.placement.reservations.note(change.key, obj):
         placement.request_placement(state)
 
 
-def _rollout_turn(state: OperatorState, change: Change, deployment: Object | None) -> None:
+def _update_rollout_turn(state: OperatorState, change: Change, deployment: Object | None) -> None:
     for model in state.placement.rollout_turns.note(change.key, deployment):
         state.queue.add(model)
 
 
-def _creation(state: OperatorState, _: Change, obj: Object | None) -> None:
+def _queue_creation_poll(state: OperatorState, _: Change, obj: Object | None) -> None:
     if obj is not None:
         pod_creation.watch_creation(state, obj)
 
 
-def _download(state: OperatorState, _: Change, pod: Object | None) -> None:
+def _queue_download_poll(state: OperatorState, _: Change, pod: Object | None) -> None:
     if pod is not None:
         downloads.watch_download(state, pod)
 
 
 TRIGGERS = (
     # Keep what placement reads up to date.
-    _row(LLAMAMODEL.kind, apply=_demand, on_own_writes=True),
-    _row(JOB.kind, POD.kind, apply=_demand_of_owner, on_own_writes=True),
-    _row(NODE.kind, apply=_nodes, on_own_writes=True),
-    _row(LEASE.kind, apply=_lease, on_own_writes=True),
-    _row(POD.kind, _DEPLOYMENT, apply=_reservation, on_own_writes=True),
-    _row(_DEPLOYMENT, apply=_rollout_turn, on_own_writes=True),
+    _row(LLAMAMODEL.kind, apply=_update_demand, on_own_writes=True),
+    _row(JOB.kind, POD.kind, apply=_update_owner_demand, on_own_writes=True),
+    _row(NODE.kind, apply=_rerun_placement, on_own_writes=True),
+    _row(LEASE.kind, apply=_update_lease_activity, on_own_writes=True),
+    _row(POD.kind, _DEPLOYMENT, apply=_update_reservation, on_own_writes=True),
+    _row(_DEPLOYMENT, apply=_update_rollout_turn, on_own_writes=True),
     # Enqueue the keys to reconcile.
-    _row(LLAMAMODEL.kind, MODELROUTER.kind, apply=_itself),
-    _row(apply=_owners),
-    _row(LLAMAMODEL.kind, apply=_routers),
+    _row(LLAMAMODEL.kind, MODELROUTER.kind, apply=_enqueue_self),
+    _row(apply=_enqueue_owners),
+    _row(LLAMAMODEL.kind, apply=_enqueue_routers),
     # Enqueue the objects to poll.
-    _row(POD.kind, JOB.kind, apply=_creation),
-    _row(POD.kind, apply=_download),
+    _row(POD.kind, JOB.kind, apply=_queue_creation_poll),
+    _row(POD.kind, apply=_queue_download_poll),
 )
 
 

@@ -33,9 +33,9 @@ from llama_halo.status.verification import (
 log = logging.getLogger(__name__)
 
 FIRST_POLL_SECONDS = 1
-BUSY_SECONDS, MAX_BUSY_SECONDS = 30, 600
+BUSY_PAUSE_SECONDS, MAX_BUSY_PAUSE_SECONDS = 30, 600
 """The first and the longest pause; it doubles while a server does not report whether it is busy."""
-AGAIN_SECONDS = 60
+RETRY_SECONDS = 60
 ANSWER_SECONDS = 120.0
 MAX_TRIES = 3
 """For one pod that answers the check with an error, or not at all."""
@@ -71,9 +71,9 @@ async def verify(state: OperatorState, key: Key) -> float | None:
         )
         if attempts.failed + 1 < MAX_TRIES:
             state.verification.attempts[key] = replace(
-                attempts.later(AGAIN_SECONDS), failed=attempts.failed + 1
+                attempts.later(RETRY_SECONDS), failed=attempts.failed + 1
             )
-            return AGAIN_SECONDS
+            return RETRY_SECONDS
     state.verification.attempts.pop(key, None)
     state.verification.results[key] = verification
     state.queue.add(key)
@@ -97,7 +97,7 @@ async def _pause(state: OperatorState, key: Key, pod: Object, attempts: Attempts
         if not is_busy(slots):
             return 0
         silent = 0 if slots else attempts.silent + 1
-    pause = min(BUSY_SECONDS * 2.0**silent, MAX_BUSY_SECONDS)
+    pause = min(BUSY_PAUSE_SECONDS * 2.0**silent, MAX_BUSY_PAUSE_SECONDS)
     state.verification.attempts[key] = attempts.later(pause, silent=silent)
     return pause
 

@@ -70,40 +70,44 @@ class Gateway:
 
     def application(self) -> web.Application:
         """Return the aiohttp application."""
-        app = web.Application(client_max_size=bodies.LIMIT_BYTES)
+        app = web.Application(client_max_size=bodies.MAX_BODY_BYTES)
         app.on_response_prepare.append(self._handler.prepare_response)
         post, get, wrap = self._post, self._get, self._handler.wrap
         endpoints, info = self._endpoints, self.info_routes
         generate = endpoints.generate
         app.add_routes(
             with_slashes(
-                post("/v1/messages", ANTHROPIC, generate(anthropic.validate, anthropic.generation)),
+                post(
+                    "/v1/messages",
+                    ANTHROPIC,
+                    generate(anthropic.validate, anthropic.build_exchange),
+                ),
                 post("/v1/messages/count_tokens", ANTHROPIC, endpoints.count_tokens),
                 post(
                     "/v1/chat/completions",
                     OPENAI,
-                    generate(openai_chat.validate, openai_chat.generation),
+                    generate(openai_chat.validate, openai_chat.build_exchange),
                 ),
                 post(
                     "/v1/completions",
                     OPENAI,
-                    generate(openai_completions.validate, openai_completions.generation),
+                    generate(openai_completions.validate, openai_completions.build_exchange),
                 ),
                 post(
                     "/v1/responses",
                     RESPONSES,
-                    generate(openai_responses.validate, openai_responses.generation),
+                    generate(openai_responses.validate, openai_responses.build_exchange),
                 ),
                 post(
                     EMBEDDINGS_PATH,
                     OPENAI,
-                    endpoints.json_endpoint(EMBEDDINGS_PATH, openai_embeddings.checked),
+                    endpoints.json_endpoint(EMBEDDINGS_PATH, openai_embeddings.validate),
                 ),
                 *(
                     post(
                         path,
                         OPENAI,
-                        endpoints.json_endpoint(RERANK_PATH, openai_embeddings.checked_rerank),
+                        endpoints.json_endpoint(RERANK_PATH, openai_embeddings.validate_rerank),
                     )
                     for path in (RERANK_PATH, "/rerank")
                 ),

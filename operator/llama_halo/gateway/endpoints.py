@@ -17,7 +17,7 @@ from llama_halo.gateway.apis.client_api import ANTHROPIC
 from llama_halo.gateway.apis.exchange import ApiExchange
 from llama_halo.gateway.apis.openai_embeddings import EMBEDDINGS_PATH
 from llama_halo.gateway.apis.upstream_request import UpstreamRequest
-from llama_halo.gateway.apis.validation import checked_model, passed_on
+from llama_halo.gateway.apis.validation import forwarded_headers, validate_model
 from llama_halo.gateway.dispatch.client_stream import ClientStream, send
 from llama_halo.gateway.dispatch.dispatcher import RequestDispatcher
 from llama_halo.gateway.dispatch.fast_path import FastPath
@@ -55,7 +55,7 @@ class Endpoints:
 
         async def handle(request: web.Request, record: RequestRecord) -> web.StreamResponse:
             body = validate(
-                bodies.parsed(await bodies.read(request, self._handler.body_counter(record)))
+                bodies.parse_json(await bodies.read(request, self._handler.body_counter(record)))
             )
             record.requested_model = body["model"]
             if shortcut := ollama.without_prompt(path_of(request), body):
@@ -64,7 +64,9 @@ class Endpoints:
             tag, body = anthropic.take_tag(body) if record.api is ANTHROPIC else ("", body)
             exchange = make(body)
             session = session_of(request.headers, body)
-            count = UpstreamRequest(exchange.counts, exchange.body) if exchange.counts else None
+            count = (
+                UpstreamRequest(exchange.count_path, exchange.body) if exchange.count_path else None
+            )
             targets = await self._selector.select(
                 tag or record.requested_model,
                 features_of(request.headers, body, record.body_bytes),
@@ -77,7 +79,7 @@ class Endpoints:
                 exchange.body,
                 native_path=exchange.native_path,
                 client_body=body,
-                headers=passed_on(request.headers),
+                headers=forwarded_headers(request.headers),
             )
             fast_path = FastPath(exchange.passthrough)
             opened = self._dispatcher.stream(targets, upstream_request, fast_path, session=session)
@@ -96,7 +98,7 @@ class Endpoints:
 
     async def count_tokens(self, request: web.Request, record: RequestRecord) -> web.StreamResponse:
         data = await bodies.read(request, self._handler.body_counter(record))
-        body = anthropic.validate(bodies.parsed(data))
+        body = anthropic.validate(bodies.parse_json(data))
         record.requested_model = body["model"]
         features = features_of(request.headers, body, record.body_bytes)
         targets = await self._selector.select(
@@ -113,15 +115,15 @@ class Endpoints:
 
         async def handle(request: web.Request, record: RequestRecord) -> web.StreamResponse:
             body = check(
-                bodies.parsed(await bodies.read(request, self._handler.body_counter(record)))
+                bodies.parse_json(await bodies.read(request, self._handler.body_counter(record)))
             )
             return json_response(await self._ask_model(request, record, path, body), record)
 
         return handle
 
     async def embed(self, request: web.Request, record: RequestRecord) -> web.StreamResponse:
-        body = checked_model(
-            bodies.parsed(await bodies.read(request, self._handler.body_counter(record)))
+        body = validate_model(
+            bodies.parse_json(await bodies.read(request, self._handler.body_counter(record)))
         )
         answer = await self._ask_model(request, record, EMBEDDINGS_PATH, ollama.embedding(body))
         return json_response(ollama.embedded(answer, body, path_of(request)), record)
@@ -146,7 +148,7 @@ class Endpoints:
     async def transcribe(self, request: web.Request, record: RequestRecord) -> web.StreamResponse:
         """Forward an audio file; the answer is the server's body with its content type."""
         form = await bodies.read_form(request, self._handler.body_counter(record))
-        record.requested_model = openai_audio.checked(form)
+        record.requested_model = openai_audio.requested_model(form)
         session = session_of(request.headers, {"user": record.request_id})
         targets = await self._selector.select(
             record.requested_model,
@@ -159,13 +161,13 @@ class Endpoints:
         record.target, answer = await self._dispatcher.ask(
             targets, upstream_request, session=session
         )
-        record.first_byte()
+        record.record_first_byte()
         headers = {**record.headers(), "Content-Type": answer.content_type}
         return web.Response(body=answer.data, headers=headers)
 
 
 def json_response(body: Json, record: RequestRecord) -> web.Response:
-    record.first_byte()
+    record.record_first_byte()
     return web.Response(
         body=dumps(body), content_type="application/json", charset="utf-8", headers=record.headers()
     )

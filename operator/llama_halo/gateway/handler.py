@@ -15,7 +15,7 @@ from aiohttp import web
 from llama_halo.gateway.apis.client_api import Api
 from llama_halo.gateway.auth import Keys
 from llama_halo.gateway.http import bodies
-from llama_halo.gateway.http.errors import Failure, broken, ending
+from llama_halo.gateway.http.errors import Failure, internal_error, shutting_down
 from llama_halo.gateway.metrics import GatewayMetrics
 from llama_halo.gateway.request_record import RequestRecord
 from llama_halo.gateway.routing.clients import client_of
@@ -78,7 +78,7 @@ class RequestHandler:
             except asyncio.CancelledError:
                 if not record.aborted:
                     raise
-                record.failure = ending()
+                record.failure = shutting_down()
                 return _error_response(record.failure, record)
             except ConnectionResetError:
                 raise asyncio.CancelledError from None  # the client went away while we wrote
@@ -87,7 +87,7 @@ class RequestHandler:
                 return _error_response(record.failure, record)
             finally:
                 self._leave(record)
-                self._account(record, request.path, status)
+                self._log_request(record, request.path, status)
                 record.failure = record.task = None  # breaks a reference cycle: collection is rare
 
         return handler
@@ -99,7 +99,7 @@ class RequestHandler:
         def count(size: int) -> None:
             self._body_bytes += size
             record.body_bytes += size
-            if self._body_bytes > bodies.MAX_AT_ONCE_BYTES:
+            if self._body_bytes > bodies.MAX_TOTAL_BYTES:
                 raise Failure(
                     429, "too many large request bodies at once: retry later", retry_after_seconds=5
                 )
@@ -121,7 +121,7 @@ class RequestHandler:
         """Raise `Failure` for too many requests in flight, or a Content-Length above the limit."""
         if self.in_flight > MAX_REQUESTS:
             raise Failure(429, "too many requests at once: retry later", retry_after_seconds=5)
-        if (request.content_length or 0) > bodies.LIMIT_BYTES:
+        if (request.content_length or 0) > bodies.MAX_BODY_BYTES:
             raise bodies.too_large()
 
     def _enter(self, record: RequestRecord) -> None:
@@ -148,19 +148,19 @@ class RequestHandler:
         methods = {"Allow": "GET, HEAD, POST, OPTIONS"}
         return web.Response(status=204, headers=methods | (allowed if self._keys.required else {}))
 
-    def _account(self, record: RequestRecord, path: str, status: int) -> None:
+    def _log_request(self, record: RequestRecord, path: str, status: int) -> None:
         model = record.target.name if record.target else ""
         route = record.target.route if record.target else ""
         failure = record.failure
         status = failure.status if failure else status
-        self._metrics.done(record, model, route, status)
+        self._metrics.record_request(record, model, route, status)
         log.info(
             "request",
             extra={
                 "path": path,
                 "api": record.api.name,
                 "client": record.client,
-                "asked": record.requested_model[:MAX_NAME_CHARACTERS],
+                "requested_model": record.requested_model[:MAX_NAME_CHARACTERS],
                 "model": model,
                 "route": route,
                 "status": status,
@@ -186,7 +186,7 @@ def _failure_of(error: Exception, record: RequestRecord) -> Failure:
         return Failure(error.status, error.reason)
     if isinstance(error, RecursionError):
         return Failure(400, "the request is nested too deeply")
-    return broken(error, record.request_id)
+    return internal_error(error, record.request_id)
 
 
 def _error_response(failure: Failure, record: RequestRecord) -> web.Response:

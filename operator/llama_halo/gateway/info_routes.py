@@ -190,5 +190,5 @@ async def _name(request: web.Request) -> str:
 
 
 def _json(body: Json, record: RequestRecord) -> web.Response:
-    record.first_byte()
+    record.record_first_byte()
     return web.json_response(body, headers=record.headers())

@@ -61,7 +61,7 @@ class GatewayMetrics:
             registry=self.registry,
         )
 
-    def done(self, record: RequestRecord, model: str, route: str, status: int) -> None:
+    def record_request(self, record: RequestRecord, model: str, route: str, status: int) -> None:
         """Record a finished request; `model` is empty if no target was chosen."""
         self.requests.labels(record.api.name, record.client, model, route, str(status)).inc()
         if not model:

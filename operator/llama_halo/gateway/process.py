@@ -46,8 +46,8 @@ async def serve(  # noqa: PLR0913  (a process's settings, by keyword)
     With an `admin_port`, probes and metrics listen on every address of the pod, whatever `host` is.
     """
     stop = asyncio.Event()
-    for sign in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(sign, stop.set)
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
     upstream = Upstream(credentials, config.silence_seconds)
     registry = ModelRegistry(api_server, config.namespace, provider_models(config))
     leases = Leases(api_server, config.namespace, pod, registry.has_lease)
@@ -72,7 +72,7 @@ async def serve(  # noqa: PLR0913  (a process's settings, by keyword)
         if admin_port:
             await admin.setup()
             await web.TCPSite(admin, host="0.0.0.0", port=admin_port).start()
-        _collect_seldom()
+        _reduce_garbage_collection()
         log.info("serving", extra={"port": port, "router": config.router})
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait({stopping, watching, saying}, return_when=asyncio.FIRST_COMPLETED)
@@ -89,7 +89,7 @@ async def serve(  # noqa: PLR0913  (a process's settings, by keyword)
         await leases.close()
 
 
-def _collect_seldom() -> None:
+def _reduce_garbage_collection() -> None:
     """Exclude the objects of the startup from garbage collection, and collect the rest rarely.
 
     With a thousand open streams, each full collection paused all of them for 50 ms. It freed almost
@@ -110,6 +110,8 @@ async def _drain(gateway: Gateway, site: web.TCPSite, grace_seconds: float) -> N
         async with asyncio.timeout(grace_seconds - LEAVE_SECONDS):
             await gateway.idle.wait()
     except TimeoutError:
-        log.warning("requests cut at the end of the grace period", extra={"n": gateway.in_flight})
+        log.warning(
+            "requests cut at the end of the grace period", extra={"in_flight": gateway.in_flight}
+        )
         gateway.abort()
         await asyncio.sleep(SHUTDOWN_SECONDS)  # time to send the errors

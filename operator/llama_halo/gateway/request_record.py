@@ -72,7 +72,7 @@ class RequestRecord:
             headers |= {"x-route": self.target.route, "x-model": self.target.name}
         return headers
 
-    def first_byte(self) -> None:
+    def record_first_byte(self) -> None:
         if self.first_byte_seconds is None:
             self.first_byte_seconds = time.monotonic() - self.started
 

@@ -36,13 +36,13 @@ class Bundle:
     draft: Profile | None = None
     adapters: Mapping[str, Companion] = field(default_factory=dict)
     """By the adapter's name."""
-    drafts_itself: bool = False
+    uses_mtp: bool = False
     """Whether the model drafts with its own layers for multi-token prediction."""
 
     @property
     def draft_type(self) -> str:
         """llama-server's `--spec-type`; empty without a draft."""
-        if self.drafts_itself:
+        if self.uses_mtp:
             return MTP
         return draft_type(self.draft, self.model) if self.draft else ""
 
@@ -59,7 +59,7 @@ class Bundle:
             self.model.weights, self.model.model, replace(serving, drafted_tokens=drafted)
         )
         draft, method = 0, own.method
-        if self.drafts_itself:
+        if self.uses_mtp:
             draft = drafting_bytes(self.model.model, serving)
         elif self.draft and self.draft_type == MTP:
             draft = self.draft.weights + drafting_bytes(self.draft.model, serving)
@@ -81,7 +81,7 @@ class Bundle:
 
     def _check(self) -> None:
         own = self.model.model.architecture
-        if self.drafts_itself and not self.model.model.drafting:
+        if self.uses_mtp and not self.model.model.drafting:
             raise UnsupportedModel(
                 f"draft.mtp: this {own} file has no layers for multi-token prediction that"
                 " llama.cpp uses: delete spec.draft, take a file that has them, or use draft.model"

@@ -19,7 +19,7 @@ CELLS = 256
 """Caches are padded to a multiple of this many cells."""
 MAX_SEQUENCES = 256
 MIB = 2**20
-GPU_BASE_BYTES = 512 * MIB
+HOST_BASE_BYTES = 512 * MIB
 SLOT_BYTES = 256 * MIB
 INPUT_BYTES = 256
 """Inputs of one token: its id, positions, sequence and the like."""
@@ -107,7 +107,7 @@ def estimate(weights: int, model: Dimensions, serving: Serving) -> Estimate:
         kv_cache=kv_cache_bytes(model, serving),
         state=state_bytes(model, serving),
         compute=compute_bound_bytes(model, serving),
-        host=GPU_BASE_BYTES + serving.prompt_cache_mib * MIB + serving.parallel * SLOT_BYTES,
+        host=HOST_BASE_BYTES + serving.prompt_cache_mib * MIB + serving.parallel * SLOT_BYTES,
         method=Method.EXACT if model.known else Method.UPPER_BOUND,
     )
 

@@ -68,7 +68,7 @@ def profile(header: Header, file: str) -> Profile:
     return Profile(
         parameters=header.parameters,
         quantization=_quantization(header, file),
-        tools=speaks_of_tools(header.text("tokenizer.chat_template")),
+        tools=mentions_tools(header.text("tokenizer.chat_template")),
         drafts=_drafts(header),
         weights=weight_bytes(header, model),
         layer_weights=tuple(weights),
@@ -76,7 +76,7 @@ def profile(header: Header, file: str) -> Profile:
     )
 
 
-def speaks_of_tools(template: str) -> bool:
+def mentions_tools(template: str) -> bool:
     """Tell whether a chat template mentions tools."""
     return "tools" in template
 

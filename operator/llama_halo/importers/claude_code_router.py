@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from llama_halo.importers.providers import here, provider_at
-from llama_halo.importers.result import ImportResult, Outcome, SettingsReader
-from llama_halo.importers.secrets import cleaned
+from llama_halo.importers.result import ImportResult, SettingOutcome, SettingsReader
+from llama_halo.importers.secrets import redact
 
 _ROUTES = ("default", "background", "think", "longContext", "webSearch", "image")
 _OF_THE_PROGRAM = {
@@ -42,7 +42,7 @@ _ASKED = {
 }
 
 
-def is_it(document: Any) -> bool:
+def is_config(document: Any) -> bool:
     """Tell whether a document is Claude Code Router's."""
     return isinstance(document, Mapping) and bool(
         {"Providers", "providers", "Router"} & set(document)
@@ -58,8 +58,8 @@ def read(result: ImportResult, file: str, document: Mapping[str, Any]) -> None:
         for spelling in ("Providers", "providers")
         for entry in top.several(spelling)
     ]
-    for provider in sorted(providers, key=lambda candidate: not candidate.is_here):
-        (_local if provider.is_here else _elsewhere)(result, provider, names)
+    for provider in sorted(providers, key=lambda candidate: not candidate.is_local):
+        (_add_local_models if provider.is_local else _add_provider_models)(result, provider, names)
         for name in ("tokenizer", "headers"):
             provider.values.ask(name, "there is no such setting of a provider")
         provider.values.end()
@@ -70,7 +70,7 @@ def read(result: ImportResult, file: str, document: Mapping[str, Any]) -> None:
     timeout = top.number("API_TIMEOUT_MS")
     if timeout:
         result.api_timeout = f"{max(timeout // 1000, 1)}s"
-        top.note("API_TIMEOUT_MS", Outcome.CHANGED, "of --engine claudeCodeRouter alone")
+        top.note("API_TIMEOUT_MS", SettingOutcome.CHANGED, "of --engine claudeCodeRouter alone")
     for name, reason in _OF_THE_PROGRAM.items():
         top.drop(name, reason)
     for name, task in _ASKED.items():
@@ -93,24 +93,26 @@ class _Provider:
         return cls(name, address, tuple(values.texts("models")), values)
 
     @property
-    def is_here(self) -> bool:
+    def is_local(self) -> bool:
         return here(self.address) not in (None, _OLLAMA)
 
 
-def _local(result: ImportResult, provider: _Provider, names: dict[str, str]) -> None:
+def _add_local_models(result: ImportResult, provider: _Provider, names: dict[str, str]) -> None:
     """Add a local provider's models; a lone model is the LlamaModel known at the port, if any."""
     values = provider.values
     for model in provider.models:
-        alone = result.at_port(here(provider.address) or 0) if len(provider.models) == 1 else None
-        llama = result.known_as(model) or alone or result.model(model)
+        alone = (
+            result.find_by_port(here(provider.address) or 0) if len(provider.models) == 1 else None
+        )
+        llama = result.find_model(model) or alone or result.model(model)
         result.add_alias(llama.name, model)
         names[f"{provider.name},{model}"] = llama.name
-    values.note("api_base_url", Outcome.MAPPED, f"LlamaModels: {', '.join(provider.models)}")
+    values.note("api_base_url", SettingOutcome.MAPPED, f"LlamaModels: {', '.join(provider.models)}")
     values.drop("api_key", "models of the cluster have none")
     values.drop("transformer", "llama-server speaks Anthropic's API itself")
 
 
-def _elsewhere(result: ImportResult, provider: _Provider, names: dict[str, str]) -> None:
+def _add_provider_models(result: ImportResult, provider: _Provider, names: dict[str, str]) -> None:
     values = provider.values
     key, transformer = values.take("api_key"), values.take("transformer")
     passed = "anthropic" in str(transformer or "").lower() and "/v1/messages" in provider.address
@@ -118,11 +120,11 @@ def _elsewhere(result: ImportResult, provider: _Provider, names: dict[str, str])
     label = provider_at(result, provider.name, provider.address, protocol=protocol, key=bool(key))
     for model in provider.models:
         names[f"{provider.name},{model}"] = result.add_provider_model(model, label, model)
-    values.note("api_base_url", Outcome.MAPPED, f"providers: {label}")
+    values.note("api_base_url", SettingOutcome.MAPPED, f"providers: {label}")
     if transformer:
-        result.transformers[label] = cleaned(transformer)
+        result.transformers[label] = redact(transformer)
         text = "of --engine claudeCodeRouter alone; the gateway translates by itself"
-        values.note("transformer", Outcome.CHANGED, text)
+        values.note("transformer", SettingOutcome.CHANGED, text)
 
 
 _OLLAMA = 11434
@@ -138,9 +140,13 @@ def _router(result: ImportResult, router: SettingsReader, names: Mapping[str, st
     long = result.routes.get("longContext")
     if threshold and isinstance(long, dict):
         long["thresholdTokens"] = threshold
-        router.note("longContextThreshold", Outcome.MAPPED, "routes.longContext.thresholdTokens")
+        router.note(
+            "longContextThreshold", SettingOutcome.MAPPED, "routes.longContext.thresholdTokens"
+        )
     elif threshold:
-        router.note("longContextThreshold", Outcome.DROPPED, "there is no route for long prompts")
+        router.note(
+            "longContextThreshold", SettingOutcome.DROPPED, "there is no route for long prompts"
+        )
     router.end()
 
 
@@ -153,9 +159,9 @@ def _fallbacks(result: ImportResult, top: SettingsReader, names: Mapping[str, st
         others = [_named(text, names) for text in fallback.texts(route)]
         if model and others:
             result.fallbacks.setdefault(model, others)
-            fallback.note(route, Outcome.CHANGED, f"fallbacks of {model}, whoever asks")
+            fallback.note(route, SettingOutcome.CHANGED, f"fallbacks of {model}, whoever asks")
         else:
-            fallback.note(route, Outcome.DROPPED, "there is no such route")
+            fallback.note(route, SettingOutcome.DROPPED, "there is no such route")
 
 
 def _named(text: str, names: Mapping[str, str]) -> str:

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from llama_halo.api.server_flags import OWNED_ENV, OWNED_FLAGS, REMOVED_FLAGS
-from llama_halo.importers.result import FoundModel, ImportResult, Note, Outcome
+from llama_halo.importers.result import ImportedModel, ImportResult, Note, SettingOutcome
 from llama_halo.importers.secrets import is_secret, without_secrets
 from llama_halo.importers.shell import WHISPER, Command
 
@@ -130,11 +130,11 @@ def local_path(path: str, root: str) -> str:
 class CommandLine:
     """Reads one command line into one model."""
 
-    def __init__(self, result: ImportResult, model: FoundModel, where: str, root: str) -> None:
+    def __init__(self, result: ImportResult, model: ImportedModel, where: str, root: str) -> None:
         self._result, self._model, self._where, self._root = result, model, where, root
         self._repo = self._file = ""
         self._extra: list[str] = []
-        self._hears = self._drafts_itself = self._hides = False
+        self._is_transcription = self._uses_mtp = self._gpu_hidden = False
         self._drafted = ""
 
     def start(self, command: Command, more_variables: list[str]) -> None:
@@ -142,12 +142,12 @@ class CommandLine:
         if not command.program:
             first = command.argv[0] if command.argv else "nothing"
             text = f"it starts {first}, which is no llama-server: write down what that would start"
-            self._note("", Outcome.TODO, text)
+            self._note("", SettingOutcome.TODO, text)
             return
         if command.before:
-            self._note("", Outcome.DROPPED, f"before the server: {' '.join(command.before)}")
-        self._hears = command.program == WHISPER
-        if self._hears:
+            self._note("", SettingOutcome.DROPPED, f"before the server: {' '.join(command.before)}")
+        self._is_transcription = command.program == WHISPER
+        if self._is_transcription:
             self._model.spec["mode"] = "Transcription"
         self.read(command.argv, [*more_variables, *command.variables])
 
@@ -160,24 +160,24 @@ class CommandLine:
             self._flag(rest)
         if self._repo:
             self._hub()
-        if self._drafts_itself or self._drafted:
+        if self._uses_mtp or self._drafted:
             self._draft()
         if self._extra:
             self._model.spec["extraArgs"] = self._extra
 
     def _flag(self, rest: list[str]) -> None:
         flag = rest.pop(0)
-        if self._hears and flag in ("-ng", "--no-gpu"):
+        if self._is_transcription and flag in ("-ng", "--no-gpu"):
             self._set(flag, "backend", "CPU")
-        elif self._hears and flag in _WHISPERS and rest:
+        elif self._is_transcription and flag in _WHISPERS and rest:
             rest.pop(0)
-            self._note(flag, Outcome.DROPPED, _WHISPERS[flag])
+            self._note(flag, SettingOutcome.DROPPED, _WHISPERS[flag])
         elif flag in ("-fa", "--flash-attn"):
             self._flash_attention(flag, rest)
         elif flag in _SWITCHES:
             self._set(flag, *_SWITCHES[flag])
         elif flag in _NEEDLESS:
-            self._note(flag, Outcome.DROPPED, _NEEDLESS[flag])
+            self._note(flag, SettingOutcome.DROPPED, _NEEDLESS[flag])
         elif flag in _VALUED and rest:
             self._valued(flag, rest.pop(0), rest)
         else:
@@ -189,37 +189,45 @@ class CommandLine:
         shown = " ".join(option)
         if flag in OWNED_FLAGS or flag in _ASKED:
             text = _ASKED.get(flag) or f"set {OWNED_FLAGS[flag]} yourself"
-            self._note(flag, Outcome.TODO, text)
+            self._note(flag, SettingOutcome.TODO, text)
         elif not flag.startswith("-"):
-            self._note("", Outcome.TODO, f"{shown}: no flag of a server: look what it was to be")
+            self._note(
+                "", SettingOutcome.TODO, f"{shown}: no flag of a server: look what it was to be"
+            )
         elif without_secrets(shown) != shown:
             self._note(
-                flag, Outcome.TODO, "it has a secret in it: give it by spec.env from a Secret"
+                flag,
+                SettingOutcome.TODO,
+                "it has a secret in it: give it by spec.env from a Secret",
             )
         elif "$" in shown:
-            self._note(flag, Outcome.TODO, f"{shown}: a variable that is not known: write it out")
+            self._note(
+                flag, SettingOutcome.TODO, f"{shown}: a variable that is not known: write it out"
+            )
         else:
             self._extra += option
-            self._note(flag, Outcome.MAPPED, f"spec.extraArgs: {shown}")
+            self._note(flag, SettingOutcome.MAPPED, f"spec.extraArgs: {shown}")
 
     def _valued(self, flag: str, value: str, rest: list[str]) -> None:
         if "$" in value and flag not in _DROPPED:
-            self._note(flag, Outcome.TODO, f"{value}: a variable that is not known: write it out")
+            self._note(
+                flag, SettingOutcome.TODO, f"{value}: a variable that is not known: write it out"
+            )
         elif flag in _NUMBERS:
             self._number(flag, _NUMBERS[flag], value)
         elif flag in _TEXTS:
             self._set(flag, _TEXTS[flag], value)
         elif flag in _FILES:
             if ".." in value.split("/"):
-                self._note(flag, Outcome.TODO, f"{value}: say where in the store that is")
+                self._note(flag, SettingOutcome.TODO, f"{value}: say where in the store that is")
             self._set(flag, _FILES[flag], {"local": {"path": local_path(value, self._root)}})
         elif flag in _URLS:
             self._address(flag, value)
         elif flag in _DROPPED:
-            self._note(flag, Outcome.DROPPED, _DROPPED[flag])
+            self._note(flag, SettingOutcome.DROPPED, _DROPPED[flag])
         elif flag in _ASKED:
             self._result.needs_key |= flag.startswith("--api-key")
-            self._note(flag, Outcome.TODO, _ASKED[flag])
+            self._note(flag, SettingOutcome.TODO, _ASKED[flag])
         elif flag == "--lora-scaled" and ":" not in value:
             self._adapter(flag, f"{value}:{rest.pop(0)}" if rest else value)
         else:
@@ -231,7 +239,7 @@ class CommandLine:
             text = (
                 "its address has a secret: source.http.headersSecretRef takes headers of a Secret"
             )
-            self._note(flag, Outcome.TODO, text)
+            self._note(flag, SettingOutcome.TODO, text)
         self._set(flag, _URLS[flag], {"http": {"url": url}})
 
     def _set(self, flag: str, path: str, value: Any) -> None:
@@ -241,15 +249,17 @@ class CommandLine:
         for name in outer:
             target = target.setdefault(name, {})
         target[last] = value
-        self._note(flag, Outcome.MAPPED, f"spec.{path}: {_shown(value)}")
+        self._note(flag, SettingOutcome.MAPPED, f"spec.{path}: {_shown(value)}")
 
     def _number(self, flag: str, path: str, value: str) -> None:
         if path == "contextSize" and value == "0":
-            self._note(flag, Outcome.CHANGED, "0 is the trained length: here at most 32768 of it")
+            self._note(
+                flag, SettingOutcome.CHANGED, "0 is the trained length: here at most 32768 of it"
+            )
         elif re.fullmatch(r"-?\d+", value) and (int(value) >= 0 or path.startswith("reasoning")):
             self._set(flag, path, int(value))
         else:
-            self._note(flag, Outcome.DROPPED, f"{value}: spec.{path} takes no such number")
+            self._note(flag, SettingOutcome.DROPPED, f"{value}: spec.{path} takes no such number")
 
     def _flash_attention(self, flag: str, rest: list[str]) -> None:
         values = {"on": "On", "1": "On", "off": "Off", "0": "Off", "auto": "Auto"}
@@ -273,7 +283,9 @@ class CommandLine:
         file = f"{stem}-{quantization or 'Q4_K_M'}.gguf"
         self._model.spec["source"] = {"huggingFace": {"repo": repo, "file": file}}
         self._note(
-            "-hf", Outcome.TODO, f"the file in {repo} is a guess, {file}: look whether it is there"
+            "-hf",
+            SettingOutcome.TODO,
+            f"the file in {repo} is a guess, {file}: look whether it is there",
         )
 
     def _draft_tokens(self, _: str, value: str) -> None:
@@ -281,17 +293,17 @@ class CommandLine:
 
     def _drafting(self, flag: str, value: str) -> None:
         if value == "draft-mtp":
-            self._drafts_itself = True
-            self._note(flag, Outcome.MAPPED, "spec.draft.mtp")
+            self._uses_mtp = True
+            self._note(flag, SettingOutcome.MAPPED, "spec.draft.mtp")
         else:
-            self._note(flag, Outcome.DROPPED, "the draft's own header says how it drafts")
+            self._note(flag, SettingOutcome.DROPPED, "the draft's own header says how it drafts")
 
     def _draft(self) -> None:
         """Set `draft`, for a draft model or the model's own layers; without either, add a note."""
         draft = self._model.spec.get("draft", {})
-        kind = "model" if "model" in draft else "mtp" if self._drafts_itself else ""
+        kind = "model" if "model" in draft else "mtp" if self._uses_mtp else ""
         if not kind:
-            self._note("--draft-max", Outcome.DROPPED, "nothing drafts")
+            self._note("--draft-max", SettingOutcome.DROPPED, "nothing drafts")
             return
         self._model.spec.setdefault("draft", {}).setdefault(kind, {})
         if self._drafted:
@@ -308,68 +320,72 @@ class CommandLine:
             names.add(name)
             local = {"local": {"path": local_path(path, self._root)}}
             adapters.append({"name": name, "source": local} | ({"scale": scale} if scale else {}))
-            self._note(flag, Outcome.MAPPED, f"spec.adapters: {name}")
+            self._note(flag, SettingOutcome.MAPPED, f"spec.adapters: {name}")
 
     def _alias(self, flag: str, value: str) -> None:
         self._model.aliases += [alias for alias in value.split(",") if alias]
-        self._note(flag, Outcome.MAPPED, f"alias {value} of the ModelRouter")
+        self._note(flag, SettingOutcome.MAPPED, f"alias {value} of the ModelRouter")
 
     def _layers(self, flag: str, value: str) -> None:
         """Set `gpuLayers` or `backend`; the last of repeated flags counts."""
         self._model.spec.pop("gpuLayers", None)
-        if self._model.spec.get("backend") == "CPU" and not self._hidden():
+        if self._model.spec.get("backend") == "CPU" and not self._is_gpu_hidden():
             del self._model.spec["backend"]
         if value == "0":
             self._set(flag, "backend", "CPU")
-        elif self._hidden():
-            self._note(flag, Outcome.DROPPED, "the GPU is hidden: backend CPU")
+        elif self._is_gpu_hidden():
+            self._note(flag, SettingOutcome.DROPPED, "the GPU is hidden: backend CPU")
         elif value in ("all", "auto", "-1") or (value.isdecimal() and int(value) >= ALL_LAYERS):
             text = "all layers are on the GPU when spec.gpuLayers is absent"
-            self._note(flag, Outcome.MAPPED, text)
+            self._note(flag, SettingOutcome.MAPPED, text)
         else:
             self._number(flag, "gpuLayers", value)
 
-    def _hidden(self) -> bool:
-        return self._model.spec.get("backend") == "CPU" and self._hides
+    def _is_gpu_hidden(self) -> bool:
+        return self._model.spec.get("backend") == "CPU" and self._gpu_hidden
 
     def _device(self, flag: str, value: str) -> None:
         backend = _BACKENDS.get(re.sub(r"[\d,].*$", "", value).lower())
         if backend:
             self._set(flag, "backend", backend)
         else:
-            self._note(flag, Outcome.DROPPED, f"{value}: no device of a Strix Halo")
+            self._note(flag, SettingOutcome.DROPPED, f"{value}: no device of a Strix Halo")
 
     def _reasoning_format(self, flag: str, value: str) -> None:
         formats = {"none": "None", "auto": "Auto", "deepseek": "DeepSeek"}
         if value in formats:
             self._set(flag, "reasoning.format", formats[value])
         else:
-            self._note(flag, Outcome.DROPPED, f"{value}: Auto tells thoughts from the answer")
+            self._note(
+                flag, SettingOutcome.DROPPED, f"{value}: Auto tells thoughts from the answer"
+            )
 
     def _port(self, flag: str, value: str) -> None:
         if value.isdecimal():
             self._model.port = int(value)
-        self._note(flag, Outcome.DROPPED, "the Service is the address")
+        self._note(flag, SettingOutcome.DROPPED, "the Service is the address")
 
     def _variable(self, name: str, value: str) -> None:
         if name in _HIDES_THE_GPU and value in ("-1", ""):
-            self._hides = True
+            self._gpu_hidden = True
             self._set(name, "backend", "CPU")
         elif name in _VARIABLES:
             self._flag([_VARIABLES[name], value])
         elif name in OWNED_ENV:
-            self._note(name, Outcome.TODO, "the operator sets it: use the field of spec for it")
+            self._note(
+                name, SettingOutcome.TODO, "the operator sets it: use the field of spec for it"
+            )
         elif is_secret(name) or without_secrets(value) != value:
             text = "put it into a Secret: spec.env takes valueFrom.secretKeyRef"
-            self._note(name, Outcome.TODO, text)
+            self._note(name, SettingOutcome.TODO, text)
         else:
             env = [e for e in self._model.spec.get("env", []) if e["name"] != name]
             self._model.spec["env"] = [*env, {"name": name, "value": value}]
-            self._note(name, Outcome.MAPPED, f"spec.env: {name}")
+            self._note(name, SettingOutcome.MAPPED, f"spec.env: {name}")
 
-    def _note(self, flag: str, verdict: Outcome, text: str) -> None:
+    def _note(self, flag: str, outcome: SettingOutcome, text: str) -> None:
         where = f"{self._where} {flag}".rstrip()
-        self._result.notes.append(Note(where, verdict, text, self._model.name))
+        self._result.notes.append(Note(where, outcome, text, self._model.name))
 
 
 def _spelled(argv: list[str]) -> list[str]:

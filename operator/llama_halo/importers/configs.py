@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from llama_halo.importers.command_line import ALL_LAYERS
-from llama_halo.importers.result import FoundModel, ImportResult, Outcome, SettingsReader
+from llama_halo.importers.result import ImportedModel, ImportResult, SettingOutcome, SettingsReader
 
 _KNOWN = {"ctx_size", "gpu_layers", "batch_size"}
 _FIELDS = {"ctx_size": "contextSize", "batch_size": "batchSize", "threads": "threads"}
 
 
-def is_it(document: Any) -> bool:
+def is_config(document: Any) -> bool:
     """Tell whether a document is one: `{"name": {"ctx_size": 4096}}`."""
     return (
         isinstance(document, Mapping)
@@ -38,16 +38,16 @@ def read(result: ImportResult, file: str, document: Mapping[str, Any]) -> None:
         settings.end()
 
 
-def _layers(model: FoundModel, settings: SettingsReader) -> None:
+def _layers(model: ImportedModel, settings: SettingsReader) -> None:
     if "gpu_layers" not in settings:
         return
     layers = settings.number("gpu_layers")
     if layers == 0:
         model.spec["backend"] = "CPU"
-        settings.note("gpu_layers", Outcome.MAPPED, "spec.backend: CPU")
+        settings.note("gpu_layers", SettingOutcome.MAPPED, "spec.backend: CPU")
     elif layers is not None and layers < ALL_LAYERS:
         model.spec["gpuLayers"] = layers
         text = "spec.gpuLayers; without it all are on the GPU, and what fits is computed"
-        settings.note("gpu_layers", Outcome.MAPPED, text)
+        settings.note("gpu_layers", SettingOutcome.MAPPED, text)
     else:
-        settings.note("gpu_layers", Outcome.MAPPED, "all layers: spec.gpuLayers is absent")
+        settings.note("gpu_layers", SettingOutcome.MAPPED, "all layers: spec.gpuLayers is absent")

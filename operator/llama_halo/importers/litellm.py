@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llama_halo.importers.providers import here, provider_at
-from llama_halo.importers.result import ImportResult, Outcome, SettingsReader
+from llama_halo.importers.result import ImportResult, SettingOutcome, SettingsReader
 
 _PROTOCOLS = {"anthropic": "Anthropic", "ollama": "Ollama", "ollama_chat": "Ollama"}
 """Any other provider with an address speaks OpenAI's API."""
@@ -38,7 +38,7 @@ _OF_THE_ROUTER = {
 }
 
 
-def is_it(document: Any) -> bool:
+def is_config(document: Any) -> bool:
     """Tell whether a document is LiteLLM's."""
     return isinstance(document, Mapping) and "model_list" in document
 
@@ -47,16 +47,20 @@ def read(result: ImportResult, file: str, document: Mapping[str, Any]) -> None:
     """Read a configuration; local servers first, because their model names take precedence."""
     top = SettingsReader(result, file, document)
     entries = [_Entry.of(entry) for entry in top.several("model_list")]
-    for entry in sorted(entries, key=lambda entry: not entry.is_here):
+    for entry in sorted(entries, key=lambda entry: not entry.is_local):
         _entry(result, entry)
     router = top.inner("router_settings")
     for alias, target in router.inner("model_group_alias").items():
-        model = _behind(result, str(target.get("model") if isinstance(target, Mapping) else target))
+        model = _resolve_name(
+            result, str(target.get("model") if isinstance(target, Mapping) else target)
+        )
         if model:
             result.add_alias(model, alias)
-            router.note(f"model_group_alias.{alias}", Outcome.MAPPED, f"{alias}: {model}")
+            router.note(f"model_group_alias.{alias}", SettingOutcome.MAPPED, f"{alias}: {model}")
         else:
-            router.note(f"model_group_alias.{alias}", Outcome.TODO, "means no model of the list")
+            router.note(
+                f"model_group_alias.{alias}", SettingOutcome.TODO, "means no model of the list"
+            )
     settings = top.inner("litellm_settings")
     for section in (router, settings):
         for kind in ("fallbacks", "context_window_fallbacks", "default_fallbacks"):
@@ -101,7 +105,7 @@ class _Entry:
         return cls(name, prefix, model, address, values, parameters)
 
     @property
-    def is_here(self) -> bool:
+    def is_local(self) -> bool:
         return here(self.address) is not None and self.prefix not in ("ollama", "ollama_chat")
 
 
@@ -109,18 +113,20 @@ def _entry(result: ImportResult, entry: _Entry) -> None:
     values, parameters = entry.values, entry.parameters
     key = parameters.take("api_key")
     if not entry.model or not entry.name:
-        values.note("", Outcome.TODO, "it has no model or no name")
-    elif entry.is_here:
+        values.note("", SettingOutcome.TODO, "it has no model or no name")
+    elif entry.is_local:
         # A server that is known by its port accepts any model name.
-        known_as = result.known_as(entry.model) or result.known_as(entry.name)
-        llama = known_as or result.at_port(here(entry.address) or 0) or result.model(entry.model)
+        find_model = result.find_model(entry.model) or result.find_model(entry.name)
+        llama = (
+            find_model or result.find_by_port(here(entry.address) or 0) or result.model(entry.model)
+        )
         mode = values.inner("model_info").text("mode")
         if mode in _MODES:
             llama.spec.setdefault("mode", _MODES[mode])
         _named(result, llama.name, entry.name, values)
     elif not entry.address:
         text = f"{entry.prefix}/ has no address here: write api_base, one that speaks OpenAI's API"
-        values.note("", Outcome.TODO, text)
+        values.note("", SettingOutcome.TODO, text)
     else:
         protocol = _PROTOCOLS.get(entry.prefix, "OpenAI")
         has_key = bool(key) and key not in ("dummy", "none", "sk-none")
@@ -141,18 +147,18 @@ def _named(result: ImportResult, model: str, name: str, values: SettingsReader) 
     """Add the name that clients request as an alias; `*` is the default route."""
     if name == "*":
         result.routes.setdefault("default", model)
-        values.note("model_name", Outcome.MAPPED, f"routes.default: {model}")
+        values.note("model_name", SettingOutcome.MAPPED, f"routes.default: {model}")
         return
     result.add_alias(model, name)
-    values.note("model_name", Outcome.MAPPED, f"{name} is a name of {model}")
+    values.note("model_name", SettingOutcome.MAPPED, f"{name} is a name of {model}")
 
 
-def _behind(result: ImportResult, name: str) -> str:
+def _resolve_name(result: ImportResult, name: str) -> str:
     """Return the model that a name of LiteLLM's list stands for, empty if there is none."""
-    known_as = result.known_as(name)
-    if known_as:
-        return known_as.name
-    if name in result.elsewhere:
+    find_model = result.find_model(name)
+    if find_model:
+        return find_model.name
+    if name in result.provider_models:
         return name
     return next((model for model, names in result.aliases.items() if name in names), "")
 
@@ -163,14 +169,14 @@ def _fallbacks(result: ImportResult, settings: SettingsReader, kind: str) -> Non
         return
     for entry in settings.several(kind):
         for name in entry.peek():
-            others = [_behind(result, other) for other in entry.texts(name)]
-            model, fallbacks = _behind(result, name), [other for other in others if other]
+            others = [_resolve_name(result, other) for other in entry.texts(name)]
+            model, fallbacks = _resolve_name(result, name), [other for other in others if other]
             if not model or len(fallbacks) < len(others) or not fallbacks:
-                entry.note(name, Outcome.TODO, "names a model that is not in the list")
+                entry.note(name, SettingOutcome.TODO, "names a model that is not in the list")
             elif kind == "fallbacks":
                 result.fallbacks.setdefault(model, fallbacks)
-                entry.note(name, Outcome.MAPPED, f"fallbacks of {model}")
+                entry.note(name, SettingOutcome.MAPPED, f"fallbacks of {model}")
             else:
                 result.routes.setdefault("longContext", {"model": fallbacks[0]})
                 text = f"routes.longContext: {fallbacks[0]}, for every model's long prompts"
-                entry.note(name, Outcome.CHANGED, text)
+                entry.note(name, SettingOutcome.CHANGED, text)

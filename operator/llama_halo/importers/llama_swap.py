@@ -8,7 +8,13 @@ from typing import Any
 
 from llama_halo.importers.command_line import CommandLine
 from llama_halo.importers.providers import provider_at
-from llama_halo.importers.result import FoundModel, ImportResult, Note, Outcome, SettingsReader
+from llama_halo.importers.result import (
+    ImportedModel,
+    ImportResult,
+    Note,
+    SettingOutcome,
+    SettingsReader,
+)
 from llama_halo.importers.shell import parse
 
 _FOREVER = "8760h"
@@ -49,7 +55,7 @@ _MACRO = re.compile(r"\$\{([A-Za-z0-9_-]+)\}")
 _ENVIRONMENT = re.compile(r"\$\{(env\.[^}]*)\}")
 
 
-def is_it(document: Any) -> bool:
+def is_config(document: Any) -> bool:
     """Tell whether a document is llama-swap's."""
     if not isinstance(document, Mapping) or "model_list" in document:
         return False
@@ -84,7 +90,9 @@ def read(result: ImportResult, file: str, document: Mapping[str, Any], root: str
             model.spec["activation"]["onDemand"].setdefault("priority", priorities[name])
         settings.end()
     for missing in sorted((preloaded | set(groups) | set(priorities)) - set(names)):
-        note = Note(f"{file}: {missing}", Outcome.TODO, "is in a group or hook, and is no model")
+        note = Note(
+            f"{file}: {missing}", SettingOutcome.TODO, "is in a group or hook, and is no model"
+        )
         result.notes.append(note)
     for name, values in top.inner("peers").items():
         _peer(result, SettingsReader(result, f"{file}: peers.{name}", values), name)
@@ -99,7 +107,7 @@ def read(result: ImportResult, file: str, document: Mapping[str, Any], root: str
 
 def _model(
     result: ImportResult,
-    model: FoundModel,
+    model: ImportedModel,
     where: SettingsReader,
     macros: Mapping[str, str],
     root: str,
@@ -136,7 +144,7 @@ def _model(
 
 def _command(
     result: ImportResult,
-    model: FoundModel,
+    model: ImportedModel,
     where: SettingsReader,
     text: str,
     variables: list[str],
@@ -145,12 +153,12 @@ def _command(
     try:
         parsed = parse(text)
     except ValueError as error:
-        where.note("cmd", Outcome.TODO, f"cannot be read ({error}): write its flags down")
+        where.note("cmd", SettingOutcome.TODO, f"cannot be read ({error}): write its flags down")
         return
     CommandLine(result, model, f"{where.where}.cmd", root).start(parsed, variables)
     model.port = None  # llama-swap gives each model another ${PORT}
     for unknown in sorted(set(_MACRO.findall(text)) | set(_ENVIRONMENT.findall(text))):
-        where.note("cmd", Outcome.TODO, f"${{{unknown}}} is not known: write it out")
+        where.note("cmd", SettingOutcome.TODO, f"${{{unknown}}} is not known: write it out")
 
 
 def _without_comments(command: str) -> str:
@@ -158,7 +166,7 @@ def _without_comments(command: str) -> str:
 
 
 def _activation(
-    model: FoundModel,
+    model: ImportedModel,
     where: SettingsReader,
     default_ttl: int,
     preload: bool,
@@ -170,19 +178,19 @@ def _activation(
     seconds = default_ttl if own is None else own
     if group is None:
         text = "in no group, where it took turns with all others: here memory says who stays"
-        where.note("", Outcome.CHANGED, text)
+        where.note("", SettingOutcome.CHANGED, text)
     if persistent and not seconds:
-        where.note("", Outcome.CHANGED, "persistent: always on, so activation is absent")
+        where.note("", SettingOutcome.CHANGED, "persistent: always on, so activation is absent")
         return
     on_demand: dict[str, Any] = {"idleTimeout": f"{seconds}s" if seconds else _FOREVER}
     if turns:
         on_demand["group"] = turns
     if persistent:
         on_demand["priority"] = _LAST_TO_GO
-        where.note("", Outcome.CHANGED, f"persistent, with a ttl: priority {_LAST_TO_GO}")
+        where.note("", SettingOutcome.CHANGED, f"persistent, with a ttl: priority {_LAST_TO_GO}")
     if preload:
         on_demand["preload"] = True
-        where.note("", Outcome.MAPPED, "activation.onDemand.preload")
+        where.note("", SettingOutcome.MAPPED, "activation.onDemand.preload")
     model.spec["activation"] = {"onDemand": on_demand}
 
 
@@ -215,7 +223,7 @@ def _routing(top: SettingsReader) -> tuple[dict[str, tuple[str, bool]], dict[str
     }
     for name in priorities:
         text = "activation.onDemand.priority: also who stays longest"
-        first.note(f"priority.{name}", Outcome.CHANGED, text)
+        first.note(f"priority.{name}", SettingOutcome.CHANGED, text)
     for section in (first, settings, order, router, scheduler, routing):
         section.end()
     members: dict[str, tuple[str, bool]] = {}
@@ -254,15 +262,17 @@ def _selectors(result: ImportResult, top: SettingsReader, names: Mapping[str, st
         resolved = [target for target in targets if target]
         strategy = values.text("strategy")
         if len(resolved) < len(targets) or not resolved:
-            values.note("targets", Outcome.TODO, "a target is no model here: give it an alias")
+            values.note(
+                "targets", SettingOutcome.TODO, "a target is no model here: give it an alias"
+            )
         if resolved:
             result.add_alias(resolved[0], name)
         if resolved and strategy == "pin":
-            values.note("", Outcome.MAPPED, f"alias {name} of {resolved[0]}")
+            values.note("", SettingOutcome.MAPPED, f"alias {name} of {resolved[0]}")
         elif resolved:
             result.fallbacks.setdefault(resolved[0], resolved[1:])
             text = f"{strategy}: alias of {resolved[0]} alone; the others are its fallbacks"
-            values.note("", Outcome.CHANGED, text)
+            values.note("", SettingOutcome.CHANGED, text)
         for setting in ("settings", "name", "description", "metadata", "unlisted"):
             values.drop(setting, "an alias has none")
         values.end()
@@ -272,7 +282,7 @@ def _target(result: ImportResult, name: str, names: Mapping[str, str]) -> str:
     """Return the model for a selector's target, MODEL or PEER/MODEL; empty if there is none."""
     if name in names:
         return names[name]
-    for provider in result.elsewhere.values():
+    for provider in result.provider_models.values():
         if name in (provider.name, f"{provider.provider}/{provider.model}"):
             return provider.name
     return ""

@@ -6,7 +6,7 @@ import re
 from pathlib import PurePath
 
 from llama_halo.importers.command_line import ALL_LAYERS, CommandLine, local_path
-from llama_halo.importers.result import FoundModel, ImportResult, Note, Outcome
+from llama_halo.importers.result import ImportedModel, ImportResult, Note, SettingOutcome
 
 _NUMBERS = {"num_ctx": "contextSize", "num_batch": "batchSize", "num_thread": "threads"}
 _SAMPLING = {
@@ -37,7 +37,7 @@ _KNOWN = ("FROM", "PARAMETER", "ADAPTER", *_PASSED_OVER)
 _INSTRUCTION = re.compile(r'^([A-Za-z]+)[ \t]+("""(?:.|\n)*?"""|.*)$', re.MULTILINE)
 
 
-def is_it(text: str) -> bool:
+def is_config(text: str) -> bool:
     """Tell whether a text is a Modelfile: it starts with FROM, and all instructions are known."""
     keywords = [word.upper() for word, _ in _instructions(text)]
     return bool(keywords) and keywords[0] == "FROM" and all(word in _KNOWN for word in keywords)
@@ -65,44 +65,52 @@ def _name(file: str, base: str) -> str:
 
 
 def _instruction(
-    result: ImportResult, model: FoundModel, where: str, word: str, value: str, root: str
+    result: ImportResult, model: ImportedModel, where: str, word: str, value: str, root: str
 ) -> None:
-    def note(verdict: Outcome, text: str) -> None:
-        result.notes.append(Note(where, verdict, text, model.name))
+    def note(outcome: SettingOutcome, text: str) -> None:
+        result.notes.append(Note(where, outcome, text, model.name))
 
     if word == "FROM" and value.endswith(".gguf"):
         model.spec["source"] = {"local": {"path": local_path(value, root)}}
-        note(Outcome.MAPPED, f"spec.source: {value}")
+        note(SettingOutcome.MAPPED, f"spec.source: {value}")
     elif word == "FROM" and value.startswith(("hf.co/", "huggingface.co/")):
         CommandLine(result, model, where, root).read(["-hf", value.partition("/")[2]], [])
     elif word == "FROM" and "/blobs/" in value:
-        note(Outcome.TODO, f"{value} is a GGUF: copy it into the store, and name it in spec.source")
+        note(
+            SettingOutcome.TODO,
+            f"{value} is a GGUF: copy it into the store, and name it in spec.source",
+        )
     elif word == "FROM":
-        note(Outcome.TODO, f"{value} is of Ollama's own library: name a GGUF in spec.source")
+        note(SettingOutcome.TODO, f"{value} is of Ollama's own library: name a GGUF in spec.source")
     elif word == "ADAPTER":
         CommandLine(result, model, where, root).read(["--lora", value], [])
     elif word == "PARAMETER":
         name, _, value_text = value.partition(" ")
         _parameter(result, model, where, name, value_text.strip().strip('"'))
     else:
-        note(Outcome.DROPPED, _PASSED_OVER[word])
+        note(SettingOutcome.DROPPED, _PASSED_OVER[word])
 
 
-def _parameter(result: ImportResult, model: FoundModel, where: str, name: str, value: str) -> None:
-    verdict, text = Outcome.DROPPED, f"{name} {value}: llama-server has no such default"
+def _parameter(
+    result: ImportResult, model: ImportedModel, where: str, name: str, value: str
+) -> None:
+    outcome, text = SettingOutcome.DROPPED, f"{name} {value}: llama-server has no such default"
     if name in _NUMBERS and value.isdecimal():
         model.spec[_NUMBERS[name]] = int(value)
-        verdict, text = Outcome.MAPPED, f"spec.{_NUMBERS[name]}: {value}"
+        outcome, text = SettingOutcome.MAPPED, f"spec.{_NUMBERS[name]}: {value}"
     elif name == "num_gpu" and value == "0":
         model.spec["backend"] = "CPU"
-        verdict, text = Outcome.MAPPED, "spec.backend: CPU"
+        outcome, text = SettingOutcome.MAPPED, "spec.backend: CPU"
     elif name == "num_gpu" and value.isdecimal() and int(value) < ALL_LAYERS:
         model.spec["gpuLayers"] = int(value)
-        verdict, text = Outcome.MAPPED, f"spec.gpuLayers: {value}"
+        outcome, text = SettingOutcome.MAPPED, f"spec.gpuLayers: {value}"
     elif name == "num_gpu":
-        verdict, text = Outcome.MAPPED, "all layers are on the GPU when spec.gpuLayers is absent"
+        outcome, text = (
+            SettingOutcome.MAPPED,
+            "all layers are on the GPU when spec.gpuLayers is absent",
+        )
     elif name in _SAMPLING:
         model.spec.setdefault("extraArgs", []).extend([_SAMPLING[name], value])
-        verdict = Outcome.MAPPED
+        outcome = SettingOutcome.MAPPED
         text = f"spec.extraArgs: {_SAMPLING[name]} {value}, where a client says nothing"
-    result.notes.append(Note(where, verdict, text, model.name))
+    result.notes.append(Note(where, outcome, text, model.name))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
-from llama_halo.importers.result import ImportResult, Json, Note, Outcome
+from llama_halo.importers.result import ImportResult, Json, Note, SettingOutcome
 from llama_halo.importers.secrets import without_secrets
 
 _HERE = (
@@ -62,7 +62,7 @@ def provider_at(result: ImportResult, name: str, address: str, *, protocol: str,
 
 def _ask(result: ImportResult, label: str, address: str, url: str, *, key: bool) -> None:
     def ask(text: str) -> None:
-        result.notes.append(Note(f"provider {label}", Outcome.TODO, text))
+        result.notes.append(Note(f"provider {label}", SettingOutcome.TODO, text))
 
     if key:
         ask(f"kubectl create secret generic {label} --from-literal=key=… (its API key)")

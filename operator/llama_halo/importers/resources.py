@@ -12,8 +12,8 @@ from llama_halo.api.llamamodel import LlamaModelSpec
 from llama_halo.api.modelrouter import ModelRouterSpec
 from llama_halo.contract.labels import API_VERSION
 from llama_halo.errors import CliError
-from llama_halo.importers.result import FoundModel, ImportResult, Json, Note, Outcome
-from llama_halo.importers.secrets import cleaned
+from llama_halo.importers.result import ImportedModel, ImportResult, Json, Note, SettingOutcome
+from llama_halo.importers.secrets import redact
 from llama_halo.plan.engines.choice import engine_of
 
 _MAX_NAME_CHARACTERS = 40
@@ -78,7 +78,7 @@ def _names(result: ImportResult) -> dict[str, str]:
 
 
 def _llama_model(
-    result: ImportResult, model: FoundModel, names: Mapping[str, str], options: ImportOptions
+    result: ImportResult, model: ImportedModel, names: Mapping[str, str], options: ImportOptions
 ) -> Json:
     spec = dict(model.spec)
     source = options.sources.get(model.name) or options.sources.get("*")
@@ -95,13 +95,13 @@ def _llama_model(
         )
     if spec.get("microBatchSize", 0) > spec.get("batchSize", 2048):
         spec["batchSize"] = spec["microBatchSize"]
-    ordered = {"source": spec.pop("source"), **cleaned(spec)}
-    _checked(result, model.name, LlamaModelSpec, ordered)
+    ordered = {"source": spec.pop("source"), **redact(spec)}
+    _validate(result, model.name, LlamaModelSpec, ordered)
     return _resource("LlamaModel", names[model.name], ordered)
 
 
 def _router(result: ImportResult, names: Mapping[str, str], options: ImportOptions) -> Json | None:
-    if not result.models and not result.elsewhere:
+    if not result.models and not result.provider_models:
         return None
     spec: Json = {}
     if options.engine != "gateway":
@@ -118,11 +118,11 @@ def _router(result: ImportResult, names: Mapping[str, str], options: ImportOptio
                 {"provider": entry.provider, "model": entry.model},
                 result.aliases.get(entry.name, []),
             )
-            for entry in result.elsewhere.values()
+            for entry in result.provider_models.values()
         ),
     ]
     served = {model["name"] for model in spec["models"]}
-    used = {entry.provider for entry in result.elsewhere.values()}
+    used = {entry.provider for entry in result.provider_models.values()}
     if used:
         spec["providers"] = [result.providers[name] for name in sorted(used)]
     routes = _routes(result, served)
@@ -145,19 +145,19 @@ def _router(result: ImportResult, names: Mapping[str, str], options: ImportOptio
             f"kubectl create secret generic {secret} --from-literal={_KEYS}=…; a key has at least"
             " 16 letters",
         )
-    _checked_router(result, spec)
+    _validate_router(result, spec)
     return _resource("ModelRouter", options.router, spec)
 
 
 def _engine(result: ImportResult, engine: str) -> Json:
     if engine != "claudeCodeRouter":
         return {}
-    found_options: Json = {}
+    engine_options: Json = {}
     if result.transformers:
-        found_options["transformers"] = result.transformers
+        engine_options["transformers"] = result.transformers
     if result.api_timeout:
-        found_options["apiTimeout"] = result.api_timeout
-    return found_options
+        engine_options["apiTimeout"] = result.api_timeout
+    return engine_options
 
 
 def _routed(result: ImportResult, name: str, behind: Json, aliases: list[str]) -> Json:
@@ -179,7 +179,7 @@ def _routes(result: ImportResult, names: set[str]) -> Json:
     return routes
 
 
-def _checked(
+def _validate(
     result: ImportResult,
     name: str,
     schema: type[LlamaModelSpec] | type[ModelRouterSpec],
@@ -194,9 +194,9 @@ def _checked(
             _ask(result, name, f"spec.{path}: {value!r} would be refused: {detail['msg']}")
 
 
-def _checked_router(result: ImportResult, spec: Json) -> None:
+def _validate_router(result: ImportResult, spec: Json) -> None:
     before = len(result.notes)
-    _checked(result, "", ModelRouterSpec, spec)
+    _validate(result, "", ModelRouterSpec, spec)
     if len(result.notes) == before:
         valid = ModelRouterSpec.model_validate(spec)
         refusal = engine_of(valid).refusal(valid)
@@ -205,7 +205,7 @@ def _checked_router(result: ImportResult, spec: Json) -> None:
 
 
 def _ask(result: ImportResult, about: str, text: str) -> None:
-    result.notes.append(Note(about or "the router", Outcome.TODO, text, about))
+    result.notes.append(Note(about or "the router", SettingOutcome.TODO, text, about))
 
 
 def _resource(kind: str, name: str, spec: Json) -> Json:

@@ -17,7 +17,7 @@ Json = dict[str, Any]
 _EMPTY: tuple[Any, ...] = (None, "", [], {}, False)
 
 
-class Outcome(StrEnum):
+class SettingOutcome(StrEnum):
     """What the importer did with a setting."""
 
     MAPPED = "mapped"
@@ -34,7 +34,7 @@ class Note:
 
     where: str
     """Place of the setting: `config.yaml: models.qwen.ttl`."""
-    verdict: Outcome
+    outcome: SettingOutcome
     text: str
     about: str = ""
     """Name of the model that it belongs to, if any."""
@@ -45,7 +45,7 @@ class Note:
 
 
 @dataclass
-class FoundModel:
+class ImportedModel:
     """A model that a file names; it has no source until a file or `--source` sets one."""
 
     name: str
@@ -57,7 +57,7 @@ class FoundModel:
 
 
 @dataclass(frozen=True)
-class Elsewhere:
+class ProviderModel:
     """A model of a provider."""
 
     name: str
@@ -69,8 +69,8 @@ class Elsewhere:
 class ImportResult:
     """Everything that the files contain."""
 
-    models: dict[str, FoundModel] = field(default_factory=dict)
-    elsewhere: dict[str, Elsewhere] = field(default_factory=dict)
+    models: dict[str, ImportedModel] = field(default_factory=dict)
+    provider_models: dict[str, ProviderModel] = field(default_factory=dict)
     aliases: dict[str, list[str]] = field(default_factory=dict)
     """Aliases of providers' models, by model."""
     providers: dict[str, Json] = field(default_factory=dict)
@@ -81,11 +81,11 @@ class ImportResult:
     needs_key: bool = False
     notes: list[Note] = field(default_factory=list)
 
-    def model(self, name: str) -> FoundModel:
+    def model(self, name: str) -> ImportedModel:
         """Return the model with a name; add it if there is none."""
-        return self.models.setdefault(name, FoundModel(name))
+        return self.models.setdefault(name, ImportedModel(name))
 
-    def define(self, name: str, where: str) -> FoundModel:
+    def define(self, name: str, where: str) -> ImportedModel:
         """Return the model that a file defines; if the name has a source already, a new one."""
         chosen, number = name, 2
         while chosen in self.models and "source" in self.models[chosen].spec:
@@ -93,28 +93,28 @@ class ImportResult:
             number += 1
         if chosen != name:
             text = f"there is a {name} already: this one is called {chosen}"
-            self.notes.append(Note(where, Outcome.TODO, text, chosen))
+            self.notes.append(Note(where, SettingOutcome.TODO, text, chosen))
         return self.model(chosen)
 
-    def known_as(self, name: str) -> FoundModel | None:
+    def find_model(self, name: str) -> ImportedModel | None:
         """Return the model with a name or alias, None if there is none."""
         if name in self.models:
             return self.models[name]
         return next((model for model in self.models.values() if name in model.aliases), None)
 
-    def at_port(self, port: int) -> FoundModel | None:
+    def find_by_port(self, port: int) -> ImportedModel | None:
         """Return the model that was served at a port of this machine, if only one was."""
         models = [model for model in self.models.values() if model.port == port]
         return models[0] if len(models) == 1 else None
 
     def add_provider_model(self, name: str, provider: str, model: str) -> str:
         """Add a provider's model under a free name, and return that name."""
-        existing = self.elsewhere.get(name)
+        existing = self.provider_models.get(name)
         if name in self.models or (
             existing and (existing.provider, existing.model) != (provider, model)
         ):
             name = f"{provider}/{name}"
-        self.elsewhere[name] = Elsewhere(name, provider, model)
+        self.provider_models[name] = ProviderModel(name, provider, model)
         return name
 
     def add_alias(self, model: str, alias: str) -> None:
@@ -136,7 +136,7 @@ class SettingsReader:
         if isinstance(values, Mapping):
             self._left = {str(name): value for name, value in values.items()}
         elif values is not None:
-            self.note("", Outcome.TODO, "is no mapping: look what it was to be")
+            self.note("", SettingOutcome.TODO, "is no mapping: look what it was to be")
 
     def __contains__(self, name: str) -> bool:
         return name in self._left
@@ -151,7 +151,7 @@ class SettingsReader:
             return None
         value = self._left.pop(name)
         if became:
-            self.note(name, Outcome.MAPPED, became)
+            self.note(name, SettingOutcome.MAPPED, became)
         return value
 
     def text(self, name: str, became: str = "") -> str:
@@ -159,7 +159,7 @@ class SettingsReader:
         value = self.take(name, became)
         if value is None or isinstance(value, str | int | float):
             return "" if value is None else str(value)
-        self.note(name, Outcome.TODO, "is no text: look what it was to be")
+        self.note(name, SettingOutcome.TODO, "is no text: look what it was to be")
         return ""
 
     def number(self, name: str, became: str = "") -> int | None:
@@ -171,10 +171,10 @@ class SettingsReader:
             number = None
         if number is None or number < 0:
             if value is not None and number != -1:
-                self.note(name, Outcome.TODO, "is no number that can be used: write one")
+                self.note(name, SettingOutcome.TODO, "is no number that can be used: write one")
             return None
         if became:
-            self.note(name, Outcome.MAPPED, became)
+            self.note(name, SettingOutcome.MAPPED, became)
         return number
 
     def texts(self, name: str, became: str = "") -> list[str]:
@@ -184,10 +184,10 @@ class SettingsReader:
             return []
         items = value if isinstance(value, list) else [value]
         if not all(isinstance(item, str | int | float) for item in items):
-            self.note(name, Outcome.TODO, "is no list of texts: look what it was to be")
+            self.note(name, SettingOutcome.TODO, "is no list of texts: look what it was to be")
             return []
         if became:
-            self.note(name, Outcome.MAPPED, became)
+            self.note(name, SettingOutcome.MAPPED, became)
         return [str(item) for item in items]
 
     def inner(self, name: str, about: str = "") -> SettingsReader:
@@ -207,35 +207,39 @@ class SettingsReader:
 
     def change(self, name: str, became: str) -> Any:
         """Take a setting whose mapping differs somewhat."""
-        return self._noted(name, Outcome.CHANGED, became)
+        return self._noted(name, SettingOutcome.CHANGED, became)
 
     def drop(self, name: str, reason: str) -> Any:
         """Take a setting that nothing here needs."""
-        return self._noted(name, Outcome.DROPPED, reason)
+        return self._noted(name, SettingOutcome.DROPPED, reason)
 
     def ask(self, name: str, task: str) -> Any:
         """Take a setting that a person has to handle, unless it is empty."""
         empty = self._left.get(name) in _EMPTY
-        return self._noted(name, Outcome.DROPPED if empty else Outcome.TODO, "" if empty else task)
+        return self._noted(
+            name, SettingOutcome.DROPPED if empty else SettingOutcome.TODO, "" if empty else task
+        )
 
     def items(self) -> Iterator[tuple[str, Any]]:
         """Take all settings that are left."""
         left, self._left = self._left, {}
         yield from left.items()
 
-    def note(self, name: str, verdict: Outcome, text: str) -> None:
+    def note(self, name: str, outcome: SettingOutcome, text: str) -> None:
         """Add a note on a setting, or on the whole mapping if `name` is empty."""
         where = f"{self.where}.{name}" if name else self.where
-        self.result.notes.append(Note(where, verdict, text or "it is empty", self._about))
+        self.result.notes.append(Note(where, outcome, text or "it is empty", self._about))
 
     def end(self) -> None:
         """Add a note for every setting that was not taken."""
         for name, _ in self.items():
-            self.note(name, Outcome.TODO, "not known to the importer: look whether you need it")
+            self.note(
+                name, SettingOutcome.TODO, "not known to the importer: look whether you need it"
+            )
 
-    def _noted(self, name: str, verdict: Outcome, text: str) -> Any:
+    def _noted(self, name: str, outcome: SettingOutcome, text: str) -> Any:
         if name not in self._left:
             return None
         value = self._left.pop(name)
-        self.note(name, verdict, text)
+        self.note(name, outcome, text)
         return value

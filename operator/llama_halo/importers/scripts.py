@@ -6,7 +6,7 @@ import re
 from pathlib import PurePath
 
 from llama_halo.importers.command_line import CommandLine
-from llama_halo.importers.result import FoundModel, ImportResult, Note, Outcome
+from llama_halo.importers.result import ImportedModel, ImportResult, Note, SettingOutcome
 from llama_halo.importers.shell import Command, parse, starts_a_server
 
 _STARTED = re.compile(r"""["']([A-Za-z0-9][-A-Za-z0-9._]*):(\d{2,5}):([A-Za-z]+)["']""")
@@ -40,10 +40,10 @@ def read_started(result: ImportResult, file: str, text: str) -> None:
         route = _ROLES.get(role.lower())
         where = f"{file}: {name}:{port}:{role}"
         if route is None:
-            result.notes.append(Note(where, Outcome.TODO, f"no route is like {role}", name))
+            result.notes.append(Note(where, SettingOutcome.TODO, f"no route is like {role}", name))
             continue
         result.routes.setdefault(route, {"model": name} if route == "longContext" else name)
-        result.notes.append(Note(where, Outcome.MAPPED, f"routes.{route}: {name}", name))
+        result.notes.append(Note(where, SettingOutcome.MAPPED, f"routes.{route}: {name}", name))
 
 
 def is_commands(text: str) -> bool:
@@ -55,14 +55,14 @@ def read_commands(result: ImportResult, file: str, text: str, root: str) -> None
     """Read each command that starts a server."""
     for number, command, variables in _commands(result, file, text):
         where = f"{file}:{number}"
-        read, reader = FoundModel(""), ImportResult()
+        read, reader = ImportedModel(""), ImportResult()
         CommandLine(reader, read, where, root).start(command, variables)
         model = result.define(_name_of(read, f"model-{number}"), where)
         model.spec |= read.spec
         model.port = read.port
         model.aliases += [alias for alias in read.aliases if alias != model.name]
         result.needs_key |= reader.needs_key
-        result.notes += [Note(n.where, n.verdict, n.text, model.name) for n in reader.notes]
+        result.notes += [Note(n.where, n.outcome, n.text, model.name) for n in reader.notes]
 
 
 def _commands(result: ImportResult, file: str, text: str) -> list[tuple[int, Command, list[str]]]:
@@ -91,7 +91,7 @@ def _commands(result: ImportResult, file: str, text: str) -> list[tuple[int, Com
         except ValueError:
             if "llama-server" in line:
                 note = Note(
-                    f"{file}:{number}", Outcome.TODO, "cannot be read: write it on one line"
+                    f"{file}:{number}", SettingOutcome.TODO, "cannot be read: write it on one line"
                 )
                 result.notes.append(note)
             continue
@@ -105,7 +105,7 @@ _OF_SERVERS = ("LLAMA_", "GGML_", "HIP_", "HSA_", "ROCR_", "AMD_", "VK_", "MESA_
 """Prefixes of the exported variables that servers read."""
 
 
-def _name_of(read: FoundModel, otherwise: str) -> str:
+def _name_of(read: ImportedModel, otherwise: str) -> str:
     """Return the name of a model: its first alias, else its file's name."""
     if read.aliases:
         return read.aliases[0]

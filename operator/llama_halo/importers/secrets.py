@@ -5,20 +5,20 @@ from __future__ import annotations
 import re
 from typing import Any
 
-GONE = "…"
+REDACTED = "…"
 _NAME = re.compile("key$|token|secret|passw|credential|authorization|^auth$", re.IGNORECASE)
 _IN_TEXT = (
     (re.compile(r"(\w+://)[^/@\s\"']+@"), r"\1"),
     (re.compile(r"(\w+://[^?\s\"']+)\?[^\s\"']+"), r"\1"),
-    (re.compile(r"(?i)\b(bearer|basic)\s+[^\s\"']+"), rf"\1 {GONE}"),
+    (re.compile(r"(?i)\b(bearer|basic)\s+[^\s\"']+"), rf"\1 {REDACTED}"),
     (
         re.compile(
             r"(?i)((?:[\w-]*(?:api[_-]?key|token|secret|passw\w*|credential\w*))[=:])(?=\S)[^\s\"']+"
         ),
-        rf"\1{GONE}",
+        rf"\1{REDACTED}",
     ),
-    (re.compile(r"(?i)(--api-key(?:-file)?[= ])[^\s\"']+"), rf"\1{GONE}"),
-    (re.compile(r"\b(?:sk|hf|gh[a-z]|xox[a-z]|glpat)[-_][A-Za-z0-9_-]{6,}"), GONE),
+    (re.compile(r"(?i)(--api-key(?:-file)?[= ])[^\s\"']+"), rf"\1{REDACTED}"),
+    (re.compile(r"\b(?:sk|hf|gh[a-z]|xox[a-z]|glpat)[-_][A-Za-z0-9_-]{6,}"), REDACTED),
 )
 
 
@@ -34,15 +34,15 @@ def without_secrets(text: str) -> str:
     return text
 
 
-def cleaned(value: Any) -> Any:
+def redact(value: Any) -> Any:
     """Return a YAML value with its secrets removed, at any depth."""
     if isinstance(value, str):
         return without_secrets(value)
     if isinstance(value, list):
-        return [cleaned(item) for item in value]
+        return [redact(item) for item in value]
     if isinstance(value, dict):
         return {
-            name: GONE if is_secret(str(name)) and isinstance(item, str) else cleaned(item)
+            name: REDACTED if is_secret(str(name)) and isinstance(item, str) else redact(item)
             for name, item in value.items()
         }
     return value

@@ -33,16 +33,16 @@ class Command:
     """The words before the program that are not assignments; they are dropped."""
 
 
-def parse(text: str, known_variables: Mapping[str, str] | None = None) -> Command:
+def parse(text: str, assignments: Mapping[str, str] | None = None) -> Command:
     """Return the server that a command starts; raises `ValueError` for an unclosed quote.
 
     Comments, and words after a shell operator, are dropped. Known variables are expanded.
     """
-    argv = [_written_out(word, known_variables or {}) for word in _tokens(text)]
+    argv = [_written_out(word, assignments or {}) for word in _tokens(text)]
     start = next((at for at, word in enumerate(argv) if server_of(word)), None)
     if start is None:
         inner = _in_a_shell(argv)
-        return parse(inner, known_variables) if inner else Command("", argv)
+        return parse(inner, assignments) if inner else Command("", argv)
     head = argv[:start]
     variables = [word for word in head if _ASSIGNMENT.match(word)]
     before = [word for word in head if not _ASSIGNMENT.match(word)]

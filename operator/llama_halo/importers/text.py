@@ -19,18 +19,18 @@ from llama_halo.importers import (
     modelfile,
     scripts,
 )
-from llama_halo.importers.result import ImportResult, Json, Note, Outcome
+from llama_halo.importers.result import ImportResult, Json, Note, SettingOutcome
 
 _HEADINGS = {
-    Outcome.TODO: "To do, by you",
-    Outcome.CHANGED: "Changed: not quite the same here",
-    Outcome.DROPPED: "Dropped: nothing here needs it",
-    Outcome.MAPPED: "Mapped",
+    SettingOutcome.TODO: "To do, by you",
+    SettingOutcome.CHANGED: "Changed: not quite the same here",
+    SettingOutcome.DROPPED: "Dropped: nothing here needs it",
+    SettingOutcome.MAPPED: "Mapped",
 }
 _SYSTEMS = (
-    ("Claude Code Router", claude_code_router.is_it, claude_code_router.read),
-    ("LiteLLM", litellm.is_it, litellm.read),
-    ("settings by model", configs.is_it, configs.read),
+    ("Claude Code Router", claude_code_router.is_config, claude_code_router.read),
+    ("LiteLLM", litellm.is_config, litellm.read),
+    ("settings by model", configs.is_config, configs.read),
 )
 
 
@@ -51,11 +51,11 @@ def _read(result: ImportResult, file: str, text: str, root: str) -> str:
 
 
 def _read_document(result: ImportResult, file: str, text: str, document: Json, root: str) -> str:
-    for name, is_it, read_it in _SYSTEMS:
-        if is_it(document):
-            read_it(result, file, document)
+    for name, is_config, read_config in _SYSTEMS:
+        if is_config(document):
+            read_config(result, file, document)
             return name
-    if llama_swap.is_it(document):
+    if llama_swap.is_config(document):
         llama_swap.read(result, file, document, root)
         return "llama-swap"
     if document.get("kind") == "ConfigMap":
@@ -68,7 +68,7 @@ def _read_document(result: ImportResult, file: str, text: str, document: Json, r
 
 
 def _read_text(result: ImportResult, file: str, text: str, root: str) -> str:
-    if modelfile.is_it(text):
+    if modelfile.is_config(text):
         modelfile.read(result, file, text, root)
         return "Modelfile"
     commands, started = scripts.is_commands(text), scripts.is_started(text)
@@ -101,7 +101,7 @@ def order(path: str, text: str) -> int:
         document = _document(PurePath(path).name, text)
     except RecursionError:
         return 0
-    return int(claude_code_router.is_it(document) or litellm.is_it(document))
+    return int(claude_code_router.is_config(document) or litellm.is_config(document))
 
 
 def _document(file: str, text: str) -> Any:
@@ -143,7 +143,7 @@ def manifests(result: ImportResult, objects: Sequence[Json]) -> str:
     """Return the resources as YAML, each below its notes as comments."""
     by_name: dict[str, list[Note]] = {name: [] for name in ("", *result.models)}
     for note in result.notes:
-        if note.verdict is not Outcome.MAPPED:
+        if note.outcome is not SettingOutcome.MAPPED:
             by_name.setdefault(note.about, []).append(note)
     names = list(result.models)
     parts = []
@@ -156,18 +156,18 @@ def manifests(result: ImportResult, objects: Sequence[Json]) -> str:
 def report(result: ImportResult, *, every: bool) -> str:
     """Return the report on all settings; mapped ones are only counted, unless `every` is set."""
     lines = []
-    for verdict, heading in _HEADINGS.items():
-        notes = [note for note in result.notes if note.verdict is verdict]
+    for outcome, heading in _HEADINGS.items():
+        notes = [note for note in result.notes if note.outcome is outcome]
         if not notes:
             continue
         lines.append(f"{heading} ({len(notes)})")
-        if verdict is not Outcome.MAPPED or every:
+        if outcome is not SettingOutcome.MAPPED or every:
             lines += [f"  {note.where}: {note.text}" for note in notes]
     return "\n".join(lines) + "\n"
 
 
 def _comment(note: Note) -> str:
-    return f"# {note.verdict}: {note.where}: {note.text}\n"
+    return f"# {note.outcome}: {note.where}: {note.text}\n"
 
 
 def _yaml(value: Json) -> str:

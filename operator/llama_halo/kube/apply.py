@@ -88,7 +88,7 @@ def _may_change(
     key = key_of(desired)
     if "deletionTimestamp" in live["metadata"]:
         return False  # its deletion triggers a reconcile, which creates it again
-    if _of_a_former_self(desired, live):
+    if _belongs_to_deleted_namesake(desired, live):
         applied.blocked = (
             f"{key.kind} {key.name} of a deleted resource with this name still exists: the operator"
             " continues when the garbage collector has deleted it"
@@ -97,7 +97,7 @@ def _may_change(
     applied.conflict = _conflict(desired, live)
     if applied.conflict:
         return False
-    if _applied_before(body, live) and not repairs.try_acquire(key, time.monotonic()):
+    if _is_applied(body, live) and not repairs.try_acquire(key, time.monotonic()):
         applied.contested = (
             f"{key.kind} {key.name}: something else changes {drift} back after every repair (a"
             " webhook, an autoscaler, another controller?): stop it, or exclude the field from it"
@@ -126,7 +126,7 @@ async def _prune(
         key = key_of(child)
         if key.kind not in PRUNED or Ref(key.kind, key.name) in keep:
             continue
-        if not _owned_by(child, owner) or "deletionTimestamp" in child["metadata"]:
+        if not _is_owned_by(child, owner) or "deletionTimestamp" in child["metadata"]:
             continue
         uid = child["metadata"]["uid"]
         if await cluster.delete(BY_KIND[key.kind], key.namespace, key.name, uid=uid):
@@ -140,7 +140,7 @@ async def apply_status(
     """Write a resource's status if it differs; return the API server's reply, None if it did not
     write."""
     current = owner.get("status") or {}
-    same = difference(status, current) is None and _no_more(current, status)
+    same = difference(status, current) is None and _has_no_extra(current, status)
     if same:
         return None
     key = key_of(owner)
@@ -159,7 +159,7 @@ async def apply_status(
     return reply
 
 
-def _no_more(current: Any, status: Any) -> bool:
+def _has_no_extra(current: Any, status: Any) -> bool:
     """Tell whether `current` has no field, and no condition of ours, that the new status lacks."""
     ours = ("Ready", "Available", "Reconciling", "Stalled")
     types = {condition["type"] for condition in status["conditions"]}
@@ -178,7 +178,7 @@ def with_applied_hash(desired: Object) -> dict[str, Any]:
     return {**desired, "metadata": {**metadata, "annotations": annotations}}
 
 
-def _applied_before(body: Object, live: Object) -> bool:
+def _is_applied(body: Object, live: Object) -> bool:
     """Tell whether this exact object was applied before: a difference is then somebody's change."""
     hashes = [
         (obj["metadata"].get("annotations") or {}).get(labels.APPLIED) for obj in (body, live)
@@ -213,7 +213,7 @@ def _conflict(desired: Object, live: Object) -> str | None:
     )
 
 
-def _of_a_former_self(desired: Object, live: Object) -> bool:
+def _belongs_to_deleted_namesake(desired: Object, live: Object) -> bool:
     """Tell whether a child belongs to a deleted resource of the same kind and name."""
     ours = desired["metadata"]["ownerReferences"][0]
     return any(
@@ -224,6 +224,6 @@ def _of_a_former_self(desired: Object, live: Object) -> bool:
     )
 
 
-def _owned_by(child: Object, owner: Object) -> bool:
+def _is_owned_by(child: Object, owner: Object) -> bool:
     uid = owner["metadata"]["uid"]
     return any(ref["uid"] == uid for ref in child["metadata"].get("ownerReferences", ()))

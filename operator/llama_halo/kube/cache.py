@@ -100,7 +100,7 @@ class ObjectCache:
         old = self._objects.get(key)
         if old is not None and old["metadata"]["uid"] == uid and _version(old) > _version(obj):
             return False
-        self._bury(uid, _version(obj))
+        self._record_deletion(uid, _version(obj))
         if old is None or old["metadata"]["uid"] != uid:
             return False
         self._drop(key, is_own_write)
@@ -119,7 +119,7 @@ class ObjectCache:
         for key, old in list(self._by_kind[kind].items()):
             gone = key not in listed and _version(old) <= version
             if gone and namespace in (None, key.namespace):
-                self._bury(old["metadata"]["uid"], version)
+                self._record_deletion(old["metadata"]["uid"], version)
                 self._drop(key)
 
     def get(self, key: Key) -> Object | None:
@@ -140,7 +140,7 @@ class ObjectCache:
         return [children[key] for key in sorted(children) if kind in (None, key.kind)]
 
     def _put(self, key: Key, obj: Object, is_own_write: bool) -> None:
-        former = self._take_out(key)
+        former = self._remove(key)
         slim = {**obj, "metadata": dict(obj["metadata"])}
         slim["metadata"].pop("managedFields", None)
         self._objects[key] = slim
@@ -151,14 +151,14 @@ class ObjectCache:
         self._notify(key, {former, owner}, is_own_write)
 
     def _drop(self, key: Key, is_own_write: bool = False) -> None:
-        self._notify(key, {self._take_out(key)}, is_own_write)
+        self._notify(key, {self._remove(key)}, is_own_write)
 
     def _notify(self, key: Key, owners: set[Key | None], is_own_write: bool) -> None:
         affected = frozenset(owner for owner in owners if owner is not None)
         for listener in self._listeners:
             listener(key, affected, is_own_write)
 
-    def _take_out(self, key: Key) -> Key | None:
+    def _remove(self, key: Key) -> Key | None:
         """Remove an object from all indexes; return its owner."""
         old = self._objects.pop(key, None)
         if old is None:
@@ -172,7 +172,7 @@ class ObjectCache:
                 del self._by_owner[owner]
         return owner
 
-    def _bury(self, uid: str, version: int) -> None:
+    def _record_deletion(self, uid: str, version: int) -> None:
         """Record the version at which a uid was deleted, so that a late event does not restore it.
 
         A newer event restores it: an object also leaves a labelled watch when it loses the label.

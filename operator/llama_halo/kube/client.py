@@ -47,7 +47,7 @@ REQUEST_ERRORS = (aiohttp.ClientError, OSError, MalformedAnswer)
 """Raised by a request that gets no answer, or one that is cut off or malformed. An error status
 raises `ClusterError` instead."""
 _APPLY, _MERGE = "application/apply-patch+yaml", "application/merge-patch+json"
-_PATIENT = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=1800)
+_MODEL_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=1800)
 """For requests to a model: loading it, or reading a long prompt, may take minutes."""
 _PROXIED = ":http/proxy"
 
@@ -75,7 +75,7 @@ class KubeClient:
         }
         try:
             await _load(configuration)
-        except _UNREADABLE as error:
+        except _CONFIG_ERRORS as error:
             raise StartupError(
                 f"the cluster configuration cannot be read ({error}): run in a pod with"
                 " a service account, or set KUBECONFIG"
@@ -125,7 +125,9 @@ class KubeClient:
     ) -> AsyncGenerator[bytes, None]:
         """POST to a Service through the API server's proxy; yield the answer's non-empty lines."""
         proxied = f"/api/v1/namespaces/{namespace}/services/{service}{_PROXIED}{path}"
-        response = await self._call("POST", proxied, body=body, headers=headers, timeout=_PATIENT)
+        response = await self._call(
+            "POST", proxied, body=body, headers=headers, timeout=_MODEL_TIMEOUT
+        )
         try:
             async for line in _lines(response):
                 yield line
@@ -182,7 +184,7 @@ class KubeClient:
     async def _reload(self) -> None:
         try:
             await _load(self._api.configuration)
-        except _UNREADABLE as error:
+        except _CONFIG_ERRORS as error:
             # Something may be rewriting the file; the next request reads it again.
             raise ClusterError(401, f"the credentials cannot be read: {error}") from error
 
@@ -269,7 +271,7 @@ async def _send_proxied_body_in_chunks(
     return await handler(request)
 
 
-_UNREADABLE = (config.ConfigException, OSError, ValueError, KeyError, yaml.YAMLError)
+_CONFIG_ERRORS = (config.ConfigException, OSError, ValueError, KeyError, yaml.YAMLError)
 
 
 async def _load(configuration: Any) -> None:
@@ -288,7 +290,7 @@ def current_namespace() -> str:
     """Return the namespace of kubeconfig's current context, `default` if it names none."""
     try:
         _, current = config.list_kube_config_contexts(config_file=os.environ.get("KUBECONFIG"))
-    except _UNREADABLE:
+    except _CONFIG_ERRORS:
         return "default"
     return str(current["context"].get("namespace") or "default")
 

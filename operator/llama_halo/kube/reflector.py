@@ -23,14 +23,14 @@ from llama_halo.kube.resources import Resource
 log = logging.getLogger(__name__)
 
 LIST_SECONDS = 600
-SOUND_SECONDS = 5.0
-"""A watch that lasts this long, or that delivers an event, counts as sound."""
+HEALTHY_SECONDS = 5.0
+"""A watch that lasts this long, or that delivers an event, counts as healthy."""
 RETRY_FIRST_SECONDS = 0.2
 RETRY_MAX_SECONDS = 5.0
 
 
 class Reflector:
-    """Reflects one kind; `broken` is the current failure, empty while the watch works."""
+    """Reflects one kind; `failure` is the current failure, empty while the watch works."""
 
     def __init__(  # noqa: PLR0913  (what it reflects, and its callbacks, by name)
         self,
@@ -46,7 +46,7 @@ class Reflector:
     ) -> None:
         """Reflect one kind into the cache.
 
-        `on_health` receives `broken` whenever it is set. `on_recovery` is called when the API
+        `on_health` receives `failure` whenever it is set. `on_recovery` is called when the API
         server answers again after a failure.
         """
         self._cluster = cluster
@@ -60,7 +60,7 @@ class Reflector:
         self._version: int | None = None
         self._listed_at = 0.0
         self._failures = 0
-        self.broken = "not listed yet"
+        self.failure = "not listed yet"
 
     async def list(self) -> None:
         """List the kind and replace its objects in the cache."""
@@ -97,17 +97,17 @@ class Reflector:
         )
         async for kind, obj in events:
             if kind == "OPENED":
-                self._mended()
+                self._mark_healthy()
                 continue
             self._failures = 0
             if kind != "BOOKMARK":
-                self._take_in(kind, obj)
+                self._apply_event(kind, obj)
             self._version = int(obj["metadata"]["resourceVersion"])
-        if self._clock() - opened < SOUND_SECONDS and self._failures:
+        if self._clock() - opened < HEALTHY_SECONDS and self._failures:
             raise ConnectionError("the API server ended the watch right after it began")
-        self._failures = 0 if self._clock() - opened >= SOUND_SECONDS else 1
+        self._failures = 0 if self._clock() - opened >= HEALTHY_SECONDS else 1
 
-    def _take_in(self, kind: str, obj: Json) -> None:
+    def _apply_event(self, kind: str, obj: Json) -> None:
         if kind == "DELETED":
             self._cache.forget(obj)
         else:
@@ -116,14 +116,14 @@ class Reflector:
     def _is_old(self) -> bool:
         return self._clock() - self._listed_at > LIST_SECONDS
 
-    def _mended(self) -> None:
-        self._set_broken("")
+    def _mark_healthy(self) -> None:
+        self._set_failure("")
         if self._failures:
             log.info("the API server answers again", extra={"kind": self._resource.kind})
             self._on_recovery()
 
-    def _set_broken(self, reason: str) -> None:
-        self.broken = reason
+    def _set_failure(self, reason: str) -> None:
+        self.failure = reason
         self._on_health(reason)
 
     async def _pause(self, error: Exception) -> None:
@@ -133,7 +133,7 @@ class Reflector:
         delay = min(RETRY_FIRST_SECONDS * 2 ** min(self._failures, 10), RETRY_MAX_SECONDS)
         self._failures += 1
         reason = str(error) or type(error).__name__
-        self._set_broken(f"the watch of {self._resource.plural} is broken: {reason}")
+        self._set_failure(f"the watch of {self._resource.plural} is broken: {reason}")
         level = logging.DEBUG if self._failures == 1 else logging.WARNING
         log.log(
             level,

@@ -16,7 +16,7 @@ from typing import Any
 import aiohttp
 from prometheus_client import CollectorRegistry, Gauge, Info
 
-from llama_halo.api_server import FAILED, ApiServer, certificate_problem, checked
+from llama_halo.api_server import REQUEST_ERRORS, ApiServer, certificate_problem, require_success
 from llama_halo.contract import labels
 from llama_halo.node_agent.findings import PROBLEM, findings, gpu_budget_mib
 from llama_halo.node_agent.machine import Machine, Readings, read_machine, read_now
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 MANAGER = "llama-halo-node-agent"
 POLL_SECONDS = 30
 _TIMEOUT = aiohttp.ClientTimeout(total=10)
-AGAIN_SECONDS = 600
+REAPPLY_SECONDS = 600
 """Seconds after which the agent applies its data again, even without a change."""
 
 
@@ -50,14 +50,14 @@ def _patch(node: str, **metadata: dict[str, str]) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": node, **metadata}}
 
 
-class Nodes:
+class NodeWriter:
     """Writes one Node on the API server."""
 
     def __init__(self, api_server: ApiServer, node: str) -> None:
         self._api_server = api_server
         self._node = node
 
-    async def tell(self, machine: Machine) -> None:
+    async def apply(self, machine: Machine) -> None:
         """Apply the patches; a label or budget of another field manager stays."""
         async with self._api_server.client(_TIMEOUT) as client:
             for manager, patch in node_patches(self._node, machine).items():
@@ -72,13 +72,13 @@ class Nodes:
                     },
                 ) as answer:
                     if answer.status != HTTPStatus.CONFLICT:
-                        await checked(answer)
+                        await require_success(answer)
                         continue
                     log.info(
                         "somebody else has set it, and it stays",
                         extra={
                             "node": self._node,
-                            "what": (await answer.json()).get("message", ""),
+                            "reason": (await answer.json()).get("message", ""),
                         },
                     )
 
@@ -145,34 +145,34 @@ class AgentMetrics:
                     gauge.remove(self._node)
 
 
-class Watch:
+class MachinePoller:
     """Polls the machine for ever, and publishes its data."""
 
-    def __init__(self, root: Path, nodes: Nodes, metrics: AgentMetrics) -> None:
+    def __init__(self, root: Path, nodes: NodeWriter, metrics: AgentMetrics) -> None:
         self._root, self._nodes, self._metrics = root, nodes, metrics
-        self._looked_at = time.monotonic()
+        self._polled_at = time.monotonic()
         self._published: Machine | None = None
         self._published_at = 0.0
 
     @property
     def stuck_seconds(self) -> float:
         """Seconds since the last complete poll: reading from a GPU that hangs may hang."""
-        return time.monotonic() - self._looked_at
+        return time.monotonic() - self._polled_at
 
     async def run(self) -> None:
-        """Poll for ever; publish at the first poll, on each change, and every `AGAIN_SECONDS`."""
+        """Poll for ever; publish at the first poll, on each change, and every `REAPPLY_SECONDS`."""
         while True:
             machine = await asyncio.to_thread(read_machine, self._root)
             self._metrics.note(machine, await asyncio.to_thread(read_now, self._root))
-            self._looked_at = time.monotonic()
-            if machine != self._published or self._looked_at - self._published_at > AGAIN_SECONDS:
-                await self._tell(machine)
+            self._polled_at = time.monotonic()
+            if machine != self._published or self._polled_at - self._published_at > REAPPLY_SECONDS:
+                await self._publish(machine)
             await asyncio.sleep(POLL_SECONDS)
 
-    async def _tell(self, machine: Machine) -> None:
+    async def _publish(self, machine: Machine) -> None:
         try:
-            await self._nodes.tell(machine)
-        except FAILED as error:
+            await self._nodes.apply(machine)
+        except REQUEST_ERRORS as error:
             reason = certificate_problem(error) or f"{type(error).__name__}: {error}"
             log.warning("node not updated", extra={"reason": reason})
             return

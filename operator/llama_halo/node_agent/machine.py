@@ -12,7 +12,7 @@ STRIX_HALO = "0x1586"
 """One device for all of Radeon 8040S, 8050S and 8060S (facts: PCI database)."""
 DISPLAY_CLASSES = ("0x0380", "0x0300")
 """PCI classes: display controller, which most of these boards report, and VGA."""
-_TOLD_WORDS = ("amd_iommu=", "iommu=", "ttm.", "amdttm.", "amdgpu.", "nomodeset")
+_PUBLISHED_ARGUMENTS = ("amd_iommu=", "iommu=", "ttm.", "amdttm.", "amdgpu.", "nomodeset")
 _FIRMWARE_PACKAGES = ("firmware-amd-graphics", "linux-firmware", "linux-firmware-amdgpu")
 
 
@@ -122,7 +122,7 @@ def _date(version: str) -> str:
 
 
 def _relevant_arguments(command_line: str) -> str:
-    return " ".join(word for word in command_line.split() if word.startswith(_TOLD_WORDS))
+    return " ".join(word for word in command_line.split() if word.startswith(_PUBLISHED_ARGUMENTS))
 
 
 def _memory_mib(meminfo: str) -> int:

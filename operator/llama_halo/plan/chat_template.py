@@ -28,14 +28,14 @@ def template_refusal(spec: LlamaModelSpec) -> Invalid | None:
     for word in spec.extra_args or ():
         flag = word.partition("=")[0].replace("_", "-")
         if flag in _FLAGS:
-            return _twice(f"spec.extraArgs has {flag}")
+            return _duplicate_template(f"spec.extraArgs has {flag}")
     for entry in spec.env or ():
         if entry.name in _VARIABLES:
-            return _twice(f"spec.env has {entry.name}")
+            return _duplicate_template(f"spec.env has {entry.name}")
     return None
 
 
-def _twice(field: str) -> Invalid:
+def _duplicate_template(field: str) -> Invalid:
     message = f"{field}, and spec.chatTemplate is set: delete one of them"
     return Invalid(Reason.INVALID_SPEC, message)
 
@@ -47,7 +47,7 @@ def without_template(spec: LlamaModelSpec, files: FileFacts) -> Wait | None:
     return Wait(Reason.RETRYING, f"spec.chatTemplate: {files.chat_template.problem}")
 
 
-def copies(owner: Owner, spec: LlamaModelSpec, files: FileFacts) -> list[Object]:
+def template_config_maps(owner: Owner, spec: LlamaModelSpec, files: FileFacts) -> list[Object]:
     """Return the ConfigMap with the template for the pods; empty without spec.chatTemplate."""
     if spec.chat_template is None:
         return []

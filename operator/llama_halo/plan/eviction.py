@@ -90,7 +90,7 @@ class Eviction:
             assert demand.on_demand is not None  # noqa: S101  (only models on demand are resident)
             done = usage.idle_seconds >= demand.on_demand.idle_timeout_seconds
             if usage.phase is Phase.UNLOADING or (done and self.may_leave(demand)):
-                self._tell_to_leave(model, name)
+                self._mark_for_unload(model, name)
 
     def make_room(self, demand: ResourceDemand, open_nodes: Sequence[Ledger]) -> Ledger | None:
         """Choose a node where idle models can make room, and unload them; None without one."""
@@ -104,7 +104,7 @@ class Eviction:
             return None
         victims, ledger = min(options, key=lambda option: (self._cost(option[0]), option[1].name))
         for model in victims:
-            self._tell_to_leave(model, ledger.name)
+            self._mark_for_unload(model, ledger.name)
         return ledger
 
     def victims(self, demand: ResourceDemand, ledger: Ledger) -> tuple[str, ...] | None:
@@ -120,13 +120,13 @@ class Eviction:
         chosen = sorted(group_members_on - leaving)
         if not set(chosen) <= idle:
             return None
-        for model in sorted(idle - set(chosen), key=self._worth):
+        for model in sorted(idle - set(chosen), key=self._eviction_order):
             if ledger.would_fit(demand, leaving | set(chosen)):
                 break
             chosen.append(model)
         if not ledger.would_fit(demand, leaving | set(chosen)):
             return None
-        for model in sorted(set(chosen) - group_members_on, key=self._worth, reverse=True):
+        for model in sorted(set(chosen) - group_members_on, key=self._eviction_order, reverse=True):
             rest = frozenset(chosen) - {model}
             if ledger.would_fit(demand, leaving | rest):
                 chosen.remove(model)
@@ -141,7 +141,7 @@ class Eviction:
         ]
         return Reason.WAITING_FOR_MEMORY, f"waiting for memory: {'; '.join(parts)}"
 
-    def again_seconds(self) -> float | None:
+    def recheck_seconds(self) -> float | None:
         """Return the seconds until a model stops being busy, reaches its idle timeout, or may
         leave; None if there is no such model."""
         times = [
@@ -159,7 +159,7 @@ class Eviction:
             ]
         return min((time for time in times if time > 0), default=None)
 
-    def _tell_to_leave(self, model: str, node: str) -> None:
+    def _mark_for_unload(self, model: str, node: str) -> None:
         self.unload.add(model)
         self._ledgers[node].leaving.add(model)
         self._movable.pop(node, None)
@@ -186,12 +186,12 @@ class Eviction:
             and demand.total_mib <= ledger.total_free(demand.model) + total
         )
 
-    def _worth(self, model: str) -> tuple[int, float, str]:
+    def _eviction_order(self, model: str) -> tuple[int, float, str]:
         """Return a sort key: the lowest priority comes first, then the longest idle."""
         on_demand = self._resident[model][0].on_demand
         return on_demand.priority if on_demand else 0, -self.usage_of(model).idle_seconds, model
 
     def _cost(self, victims: Sequence[str]) -> tuple[int, tuple[tuple[int, float, str], ...]]:
         return len(victims), tuple(
-            sorted((self._worth(victim) for victim in victims), reverse=True)
+            sorted((self._eviction_order(victim) for victim in victims), reverse=True)
         )

@@ -260,7 +260,7 @@ class NodeFacts:
     gpu_budget_mib: int
     labels: Mapping[str, str] = field(default_factory=dict)
     taints: tuple[Taint, ...] = ()
-    takes_new: bool = True
+    accepts_new_pods: bool = True
     """Whether it is neither cordoned nor NotReady for long."""
 
 

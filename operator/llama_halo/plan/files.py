@@ -91,7 +91,7 @@ def _plan_inspections(
         for node in _nodes_to_inspect(spec, facts, part, inspection)
     ]
     if inspection is None:
-        findings.unknown.append(_unknown(part, inspections_planned))
+        findings.unknown.append(_inspection_pending(part, inspections_planned))
 
 
 def _plan_fetches(
@@ -197,7 +197,9 @@ def _claim_node(facts: ModelFacts) -> str:
     return next(iter(nodes)) if len(nodes) == 1 else ""
 
 
-def _unknown(part: Part, inspections_planned: Sequence[JobFacts | None]) -> Wait | Invalid:
+def _inspection_pending(
+    part: Part, inspections_planned: Sequence[JobFacts | None]
+) -> Wait | Invalid:
     """Return why the source is not known yet: the worst problem, if all Jobs have one."""
     problems = [look.problem for look in inspections_planned if look and look.problem]
     worst = _worst(problems) if len(problems) == len(inspections_planned) else None

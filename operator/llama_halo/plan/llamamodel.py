@@ -34,7 +34,7 @@ from llama_halo.plan.node_selection import pod_affinity
 from llama_halo.plan.outcome import Invalid, Object, Outcome, Plan, Ref, Wait
 from llama_halo.plan.pods import extra_annotations, extra_labels, pod_additions
 from llama_halo.plan.quantity import seconds
-from llama_halo.plan.sizing import too_little
+from llama_halo.plan.sizing import memory_refusal
 from llama_halo.plan.updates import decide_update, rolls_when_idle, timeout
 
 _PLACING = (Reason.SCHEDULING, Reason.WAITING_FOR_MEMORY, Reason.WAITING_FOR_NODE)
@@ -70,7 +70,7 @@ def _refusal(spec: LlamaModelSpec, files: FileFacts) -> Wait | Invalid | None:
     return (
         mode_refusal(spec)
         or chat_template.template_refusal(spec)
-        or too_little(spec)
+        or memory_refusal(spec)
         or claim_refusal(spec, files)
     )
 
@@ -188,7 +188,7 @@ def _plan(
     unloading = facts.phase is Phase.UNLOADING and not (idle or stopped)
     phase = Phase.IDLE if idle or stopped else Phase.LOADED
     phase = Phase.UNLOADING if unloading else phase
-    copies = chat_template.copies(owner, spec, facts.files)
+    copies = chat_template.template_config_maps(owner, spec, facts.files)
     objects: list[Object] = [*_standing(spec, facts, phase), *copies, *files.objects]
     # The running version stays on a node to which files are still being fetched.
     fetch_to = facts.assignment.fetch_to if facts.assignment else ()

@@ -214,8 +214,8 @@ def is_stored(files: FileFacts, path: str, node: str | None = None) -> bool:
 
 def _nodes_with(paths: Iterable[str], files: FileFacts) -> frozenset[str]:
     """Return the nodes that have all of these files."""
-    each_has = [
+    nodes_by_path = [
         {stored.node for stored in files.stored if stored.path == path}
         for path in dict.fromkeys(paths)
     ]
-    return frozenset(set.intersection(*each_has)) if each_has else frozenset()
+    return frozenset(set.intersection(*nodes_by_path)) if nodes_by_path else frozenset()

@@ -62,7 +62,7 @@ def pod_affinity(affinity: Affinity | None, node: str) -> Json:
     nodes: Json = rules.get("nodeAffinity", {})
     terms: Sequence[Json] = nodes.get(_REQUIRED, {}).get("nodeSelectorTerms") or ({},)
     pinned = [
-        {**term, "matchFields": [_is_named(node), *term.get("matchFields", ())]}
+        {**term, "matchFields": [_name_requirement(node), *term.get("matchFields", ())]}
         for term in terms
         # An empty term matches no node; with the node added, it would match that node.
         if term or len(terms) == 1
@@ -70,7 +70,7 @@ def pod_affinity(affinity: Affinity | None, node: str) -> Json:
     return {**rules, "nodeAffinity": {**nodes, _REQUIRED: {"nodeSelectorTerms": pinned}}}
 
 
-def _is_named(node: str) -> Json:
+def _name_requirement(node: str) -> Json:
     return {"key": "metadata.name", "operator": "In", "values": [node]}
 
 

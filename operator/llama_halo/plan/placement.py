@@ -39,7 +39,7 @@ class Decision:
     assignments: dict[str, Assignment]
     unload: frozenset[str] = frozenset()
     """Models to unload, including those that are being unloaded already."""
-    again_seconds: float | None = None
+    recheck_seconds: float | None = None
     """The time after which the decision may differ without any change of its inputs."""
 
 
@@ -71,10 +71,10 @@ def place(
             if reservation.ending_gpu_mib or reservation.ending_host_mib:
                 ending = reservation.ending_gpu_mib, reservation.ending_host_mib
                 ledgers[reservation.node].ending[reservation.model] = ending
-    return _Placing(demands, ledgers, current, running, usage or {}, refused or {}).decide()
+    return _PlacementRun(demands, ledgers, current, running, usage or {}, refused or {}).decide()
 
 
-class _Placing:
+class _PlacementRun:
     """The working state of one decision."""
 
     def __init__(
@@ -120,7 +120,7 @@ class _Placing:
             for model, assignment in assignments.items()
         }
         return Decision(
-            assignments, frozenset(self._eviction.unload), self._eviction.again_seconds()
+            assignments, frozenset(self._eviction.unload), self._eviction.recheck_seconds()
         )
 
     def _in_order(self) -> list[ResourceDemand]:
@@ -151,7 +151,7 @@ class _Placing:
             ledger = self._ledgers.get(name)
             if ledger is None or len(kept) == demand.replicas or not matches(demand, ledger.node):
                 continue
-            if not ledger.node.takes_new and name not in running:
+            if not ledger.node.accepts_new_pods and name not in running:
                 continue  # the pod was evicted from there, so place it elsewhere
             if name in self._refused.get(demand.model, ()) and self._fits_elsewhere(demand):
                 continue
@@ -247,7 +247,7 @@ class _Placing:
             matching = [
                 ledger
                 for ledger in ledgers
-                if ledger.node.takes_new and matches(node_constraints, ledger.node)
+                if ledger.node.accepts_new_pods and matches(node_constraints, ledger.node)
             ]
             self._matching[node_constraints] = matching
         return [ledger for ledger in matching if ledger.name not in taken] if taken else matching
@@ -256,7 +256,7 @@ class _Placing:
         """Return the best node for one more replica, None without one; it may lack the files."""
         ready = [ledger for ledger in open_nodes if demand.has_files(ledger.name)]
         fitting = [ledger for ledger in ready if self._fits_now(demand, ledger)]
-        if not fitting and not self._on_its_way(demand, ready):
+        if not fitting and not self._can_make_room(demand, ready):
             lacking = [
                 ledger
                 for ledger in open_nodes
@@ -276,13 +276,13 @@ class _Placing:
                 ledger.name not in current,
                 not ledger.fits(demand),
                 -preference(affinity, ledger.node) if affinity else 0,
-                _room(ledger, demand),
+                _memory_left(ledger, demand),
                 ledger.name,
             ),
             default=None,
         )
 
-    def _on_its_way(self, demand: ResourceDemand, ready: Sequence[Ledger]) -> bool:
+    def _can_make_room(self, demand: ResourceDemand, ready: Sequence[Ledger]) -> bool:
         """Tell whether unloading idle models makes room on a node that has the files."""
         return demand.on_demand is not None and any(
             self._eviction.victims(demand, ledger) is not None for ledger in ready
@@ -302,7 +302,7 @@ class _Placing:
         )
 
 
-def _room(ledger: Ledger, demand: ResourceDemand) -> int:
+def _memory_left(ledger: Ledger, demand: ResourceDemand) -> int:
     if demand.needs_gpu:
         return ledger.gpu_free(demand.model) - demand.gpu_mib
     return ledger.total_free(demand.model) - demand.total_mib

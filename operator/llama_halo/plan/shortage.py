@@ -11,7 +11,7 @@ from llama_halo.plan.ledger import Ledger
 from llama_halo.plan.node_selection import GPU_NODE_LABELS, matches
 from llama_halo.plan.quantity import counted, human_gib
 
-NODES_TOLD = 3
+MAX_LISTED_NODES = 3
 
 
 def why_unplaced(
@@ -43,10 +43,10 @@ def why_unplaced(
             )
     if open_nodes:
         shortages = "; ".join(
-            _shortage(demand, ledger, usage) for ledger in open_nodes[:NODES_TOLD]
+            _shortage(demand, ledger, usage) for ledger in open_nodes[:MAX_LISTED_NODES]
         )
-        if len(open_nodes) > NODES_TOLD:
-            more = counted(len(open_nodes) - NODES_TOLD, "more node")
+        if len(open_nodes) > MAX_LISTED_NODES:
+            more = counted(len(open_nodes) - MAX_LISTED_NODES, "more node")
             shortages += f"; and {more} without enough memory"
         return Reason.WAITING_FOR_MEMORY, (
             f"{have}{shortages}: lower contextSize and memory, stop another model"

@@ -117,7 +117,7 @@ def bundle_of(spec: LlamaModelSpec, inspections: Mapping[str, Inspection]) -> Bu
             for name, adapter in adapters.items()
             if adapter and adapter.companion
         },
-        drafts_itself=bool(spec.draft and spec.draft.mtp),
+        uses_mtp=bool(spec.draft and spec.draft.mtp),
     )
 
 
@@ -204,7 +204,7 @@ def _specified_mib(spec: LlamaModelSpec, side: str) -> int:
     return mebibytes(getattr(spec.memory, side) or 0) if spec.memory else 0
 
 
-def too_little(spec: LlamaModelSpec) -> Invalid | None:
+def memory_refusal(spec: LlamaModelSpec) -> Invalid | None:
     """Refuse an amount of memory that no server can start with: it most likely lacks a unit."""
     memory = spec.memory or Memory()
     for field, amount in (("memory.host", memory.host), ("memory.gpu", memory.gpu)):

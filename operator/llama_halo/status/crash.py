@@ -33,7 +33,7 @@ class Crash:
 
 
 @dataclass(frozen=True)
-class _Class:
+class _FailureClass:
     """A class of failures: a log line that contains one of the phrases (in lower case) shows it."""
 
     reason: Reason
@@ -44,19 +44,19 @@ class _Class:
 # The first class with a matching line wins. "invalid device" is in a line that also names a bad
 # variable, and a bad version or type is followed by the phrases of a broken header.
 _CLASSES = (
-    _Class(
+    _FailureClass(
         Reason.DEVICE_UNAVAILABLE,
         ("invalid device:",),
         "the container does not see the GPU; check spec.devices, spec.backend and spec.image, and"
         " the driver on the node (ls -l /dev/kfd /dev/dri)",
     ),
-    _Class(
+    _FailureClass(
         Reason.BAD_FLAG,
         ("common_chat_templates_init: error:", "the supplied chat template is not supported"),
         "this llama-server does not take the chat template: correct the one that spec.chatTemplate"
         " names, or give the model another one there",
     ),
-    _Class(
+    _FailureClass(
         Reason.BAD_FLAG,
         (
             "error: invalid argument:",
@@ -67,7 +67,7 @@ _CLASSES = (
         ),
         "correct spec.extraArgs or spec.env; `llama-server --help` of this image lists the flags",
     ),
-    _Class(
+    _FailureClass(
         Reason.OUT_OF_MEMORY,
         (
             "insufficient memory",
@@ -86,13 +86,13 @@ _CLASSES = (
         "lower contextSize, or raise spec.memory and, on the node, the GPU's limit"
         " (ttm.pages_limit)",
     ),
-    _Class(
+    _FailureClass(
         Reason.CRASH_LOOPING,
         ("couldn't bind http server socket",),
         "the port is taken inside the pod, or --host in extraArgs is not an address of it; look for"
         " a sidecar that listens there",
     ),
-    _Class(
+    _FailureClass(
         Reason.UNSUPPORTED_MODEL,
         (
             "unknown model architecture",
@@ -109,13 +109,13 @@ _CLASSES = (
         "this llama.cpp does not know the model, or the file is damaged; choose a newer spec.image"
         " or another file, or compare the file's checksum",
     ),
-    _Class(
+    _FailureClass(
         Reason.SOURCE_NOT_FOUND,
         ("failed to open gguf file",),
         "put the file into the node's store, readable for the container's user, or correct"
         " spec.source.local.path",
     ),
-    _Class(
+    _FailureClass(
         Reason.NOT_A_GGUF,
         (
             "invalid magic characters",

@@ -12,7 +12,7 @@ from llama_halo.contract.model import VISION
 from llama_halo.contract.reasons import ConditionType
 from llama_halo.gguf.companions import PROJECTOR
 from llama_halo.gguf.memory import MIB, Estimate
-from llama_halo.gguf.profile import speaks_of_tools
+from llama_halo.gguf.profile import mentions_tools
 from llama_halo.plan.facts import FileFacts, Inspection, Sizing
 from llama_halo.plan.model_files import (
     MODEL,
@@ -159,7 +159,7 @@ def _model(
         model["revision"] = model_inspection.revision
     tools = model_inspection.profile.tools
     if spec.chat_template and files.chat_template.text:
-        tools = speaks_of_tools(files.chat_template.text)
+        tools = mentions_tools(files.chat_template.text)
     capabilities = _capabilities(tools, inspections.get(PROJECTOR))
     if capabilities:
         model["capabilities"] = capabilities

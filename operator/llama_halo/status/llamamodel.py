@@ -23,9 +23,9 @@ from llama_halo.status.files import (
 )
 from llama_halo.status.pods import (
     PodState,
-    failing_long,
+    creation_refusal,
     has_ended,
-    not_created,
+    has_failed_long,
     pod_state,
     rejected,
 )
@@ -254,7 +254,7 @@ def _awaited(plan: Plan) -> str:
 
 def _lasts(reason: Reason, observed: _Observed) -> bool:
     """Tell whether a failure has lasted for so long that it needs a person."""
-    return reason in FAILED_REASONS and failing_long(observed.not_ready_since, observed.now)
+    return reason in FAILED_REASONS and has_failed_long(observed.not_ready_since, observed.now)
 
 
 def _judge_absence(observed: _Observed, config_hash: str) -> tuple[Reason, str, bool]:
@@ -262,13 +262,13 @@ def _judge_absence(observed: _Observed, config_hash: str) -> tuple[Reason, str, 
     refusals = [
         creation_failure
         for deployment in observed.children.deployments
-        if (creation_failure := not_created(deployment))
+        if (creation_failure := creation_refusal(deployment))
     ]
     refusal = refusals[0] if refusals else rejected(observed.children.pods, config_hash)
     if refusal is None:
         return Reason.SCHEDULING, "the pods are being created", False
     reason, message, since = refusal
-    return reason, message, failing_long(max(since, observed.not_ready_since), observed.now)
+    return reason, message, has_failed_long(max(since, observed.not_ready_since), observed.now)
 
 
 def _placements(pods: Sequence[PodState]) -> list[dict[str, Any]]:

@@ -15,9 +15,9 @@ from llama_halo.plan.modelrouter import url
 from llama_halo.plan.outcome import Invalid, Outcome, Plan, Wait
 from llama_halo.plan.quantity import counted, of_total
 from llama_halo.status.conditions import Verdict, condition, conditions, not_ready_since
-from llama_halo.status.pods import failing_long, has_ended, not_created, pod_state
+from llama_halo.status.pods import creation_refusal, has_ended, has_failed_long, pod_state
 
-MODELS_TOLD = 1024
+MAX_LISTED_MODELS = 1024
 OPEN = "open to everyone who reaches it (no auth)"
 
 
@@ -80,7 +80,7 @@ def modelrouter_status(  # noqa: PLR0913  (everything a status is made of, by na
     elif previous.get("configHash"):
         status["configHash"] = previous["configHash"]
     if models:
-        status["models"] = [_model(model) for model in models[:MODELS_TOLD]]
+        status["models"] = [_model(model) for model in models[:MAX_LISTED_MODELS]]
     if requested_at:
         status["lastHandledReconcileAt"] = requested_at
     return status
@@ -119,7 +119,7 @@ def _judge_rollout(
         return failing.reason, failing.message, False
     if any(state.ready for state in states):
         return Reason.ROLLING, "the new pod replaces the old one when it answers", False
-    refusal = not_created(deployment) if deployment else None
+    refusal = creation_refusal(deployment) if deployment else None
     if refusal:
         return refusal[0], refusal[1], False
     return Reason.STARTING, "the router's pod is being created", False
@@ -133,7 +133,7 @@ def _stalled(
     states = [pod_state(pod) for pod in pods if not has_ended(pod)]
     if any(state.reason is reason and state.stalled(since, now) for state in states):
         return True
-    return reason in FAILED_REASONS and failing_long(since, now)
+    return reason in FAILED_REASONS and has_failed_long(since, now)
 
 
 def _rolled_out(plan: Plan, deployment: Mapping[str, Any] | None) -> bool:

@@ -54,10 +54,10 @@ class PodState:
         if self.reason not in FAILED_REASONS:
             return False
         since = max(self.created, not_ready_since)
-        return self.restarts >= RESTARTS_UNTIL_STALLED or failing_long(since, now)
+        return self.restarts >= RESTARTS_UNTIL_STALLED or has_failed_long(since, now)
 
 
-def failing_long(since: str, now: str) -> bool:
+def has_failed_long(since: str, now: str) -> bool:
     """Tell whether a failure has lasted for `FAILING_SECONDS_UNTIL_STALLED`."""
     lasted = datetime.fromisoformat(now) - datetime.fromisoformat(since or now)
     return lasted.total_seconds() >= FAILING_SECONDS_UNTIL_STALLED
@@ -107,7 +107,7 @@ def has_ended(pod: Mapping[str, Any]) -> bool:
     return pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
 
 
-def in_creation(pod: Mapping[str, Any]) -> bool:
+def is_in_creation(pod: Mapping[str, Any]) -> bool:
     """Tell whether the kubelet still creates the pod; only its Events show why that takes long."""
     if has_ended(pod) or "deletionTimestamp" in pod["metadata"]:
         return False
@@ -140,7 +140,7 @@ def rejected(pods: Sequence[Mapping[str, Any]], config_hash: str) -> tuple[Reaso
     return Reason.CANNOT_START, message, _created(pod)
 
 
-def not_created(deployment: Mapping[str, Any]) -> tuple[Reason, str, str] | None:
+def creation_refusal(deployment: Mapping[str, Any]) -> tuple[Reason, str, str] | None:
     """Return why the cluster refuses to create a Deployment's pods, None if it does not.
 
     The result is reason, message and the time since which it refuses.

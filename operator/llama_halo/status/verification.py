@@ -21,7 +21,7 @@ Json = dict[str, Any]
 PATH = "/v1/chat/completions"
 MAX_TOKENS = 256
 NAME, ARGUMENT = "get_weather", "city"
-TOLD_CHARACTERS = 120
+MAX_QUOTED_CHARACTERS = 120
 NO_ANSWER = "NoAnswer"
 _NO_TOOLS = (404, 405, 501)
 
@@ -177,7 +177,7 @@ def _rate(value: Any) -> str:
 
 def _short(text: str) -> str:
     line = " ".join(text.split())
-    return line if len(line) <= TOLD_CHARACTERS else f"{line[:TOLD_CHARACTERS]}…"
+    return line if len(line) <= MAX_QUOTED_CHARACTERS else f"{line[:MAX_QUOTED_CHARACTERS]}…"
 
 
 def from_status(status: Mapping[str, Any]) -> Verification | None:

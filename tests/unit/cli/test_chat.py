@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llama_halo.cli.chat import failure_message, words_of
+from llama_halo.cli.chat import failure_message, parse_delta
 from llama_halo.errors import CliError, ClusterError
 
 
@@ -20,7 +20,7 @@ from llama_halo.errors import CliError, ClusterError
     ],
 )
 def test_a_line_brings(line: bytes, thought: str, word: str) -> None:
-    assert words_of(line) == (thought, word)
+    assert parse_delta(line) == (thought, word)
 
 
 @pytest.mark.parametrize(
@@ -28,12 +28,12 @@ def test_a_line_brings(line: bytes, thought: str, word: str) -> None:
 )
 def test_an_error_in_a_stream_is_told(line: bytes) -> None:
     with pytest.raises(CliError, match="the answer broke off: no room"):
-        words_of(line)
+        parse_delta(line)
 
 
 def test_a_line_of_a_stream_that_is_no_json_ends_the_answer() -> None:
     with pytest.raises(CliError, match="the answer broke off: a line of it is not JSON"):
-        words_of(b'data: {"choices":[{"delta"')
+        parse_delta(b'data: {"choices":[{"delta"')
 
 
 @pytest.mark.parametrize(

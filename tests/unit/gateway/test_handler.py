@@ -41,7 +41,7 @@ async def opened() -> AsyncIterator[tuple[Target, AsyncIterator[SseEvent]]]:
 
 
 async def in_a_stream(request: web.Request, record: RequestRecord) -> web.StreamResponse:
-    exchange = replace(openai_chat.generation(BODY), stream=mistaken)
+    exchange = replace(openai_chat.build_exchange(BODY), stream=mistaken)
     client = ClientStream(request, exchange, record, ping_seconds=0)
     return await send(client, opened(), FastPath(exchange.passthrough))
 

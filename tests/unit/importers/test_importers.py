@@ -20,7 +20,7 @@ from llama_halo.cli import main
 from llama_halo.errors import CliError
 from llama_halo.importers.command_line import CommandLine
 from llama_halo.importers.resources import ImportOptions, resources
-from llama_halo.importers.result import FoundModel, ImportResult, Outcome
+from llama_halo.importers.result import ImportedModel, ImportResult, SettingOutcome
 from llama_halo.importers.shell import parse
 from llama_halo.importers.text import manifests, order, read, report
 
@@ -125,7 +125,7 @@ MODEL: dict[str, tuple[str, Json]] = {
 def test_a_command_line_becomes_typed_fields(case: str) -> None:
     line, expected = MODEL[case]
     line = line if "llama-server" in line else f"llama-server {line}"
-    model = FoundModel("a")
+    model = ImportedModel("a")
     CommandLine(ImportResult(), model, "x", "/models").start(parse(line), [])
     assert model.spec == {"source": {"local": {"path": "a.gguf"}}, **expected}
     LlamaModelSpec.model_validate(model.spec)
@@ -144,7 +144,7 @@ def test_a_modelfile() -> None:
         "backend": "CPU",
         "adapters": [{"name": "lora", "source": {"local": {"path": "lora.gguf"}}}],
     }
-    dropped = [note.where for note in value.notes if note.verdict is Outcome.DROPPED]
+    dropped = [note.where for note in value.notes if note.outcome is SettingOutcome.DROPPED]
     assert dropped == ["coder.modelfile: PARAMETER", "coder.modelfile: SYSTEM"]
 
 
@@ -182,7 +182,7 @@ FLAGS = st.sampled_from(
 
 @given(st.lists(st.one_of(FLAGS, st.text(max_size=20)), max_size=12))
 def test_any_words_are_read_without_an_error(arguments: list[str]) -> None:
-    model = FoundModel("a")
+    model = ImportedModel("a")
     CommandLine(ImportResult(), model, "x", "/models").read(arguments, [])
 
 
@@ -311,7 +311,7 @@ def test_a_script_starts_what_it_starts() -> None:
     assert one.name == "one"
     assert one.spec == {"source": {"local": {"path": "one.gguf"}}, "contextSize": 4096}
     assert other.spec == {"contextSize": 2048}
-    asked = [note.text for note in value.notes if note.verdict is Outcome.TODO]
+    asked = [note.text for note in value.notes if note.outcome is SettingOutcome.TODO]
     assert any("$UNKNOWN: a variable that is not known" in text for text in asked)
 
 

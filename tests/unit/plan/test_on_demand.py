@@ -147,7 +147,7 @@ def test_after_its_timeout_an_idle_model_goes_unasked_and_that_is_looked_for_in_
     assert decide(comes("a", 10), a=replace(IDLE, idle_seconds=901)).unload == {"a"}
     assignments = decide(comes("a", 10), a=replace(IDLE, idle_seconds=890, resident_seconds=890))
     assert assignments.unload == frozenset()
-    assert assignments.again_seconds == pytest.approx(10)
+    assert assignments.recheck_seconds == pytest.approx(10)
 
 
 def test_a_model_to_be_preloaded_is_loaded_once_and_makes_nobody_go() -> None:
@@ -230,7 +230,7 @@ def clock() -> Clock:
 @pytest.fixture
 def activity(clock: Clock) -> LeaseActivity:
     lease_activity = LeaseActivity(clock)
-    lease_activity.watched(None, sound=True)
+    lease_activity.record_watch(None, healthy=True)
     clock.now += 20
     return lease_activity
 
@@ -277,20 +277,20 @@ def test_nobody_is_judged_until_the_watch_was_sound_for_15_seconds(clock: Clock)
     activity = LeaseActivity(clock)
     activity.note(KEY, lease(a="1/0"))
     assert not activity.usage(KEY).trusted
-    activity.watched(None, sound=True)
+    activity.record_watch(None, healthy=True)
     clock.now += 14
     assert not activity.usage(KEY).trusted
     clock.now += 1
     assert activity.usage(KEY).trusted
-    activity.watched(None, sound=False)
+    activity.record_watch(None, healthy=False)
     assert not activity.usage(KEY).trusted
-    activity.watched(None, sound=True)
+    activity.record_watch(None, healthy=True)
     assert not activity.usage(KEY).trusted
 
 
 def test_who_goes_past_the_gateways_counts(activity: LeaseActivity, clock: Clock) -> None:
     activity.note(KEY, lease(a="1/0"))
-    activity.seen_busy(KEY)
+    activity.record_busy(KEY)
     assert activity.usage(KEY).busy
     clock.now += 16
     assert not activity.usage(KEY).busy

@@ -123,7 +123,9 @@ def test_what_runs_is_not_displaced_by_an_older_model() -> None:
             id="a selector replaces the usual labels",
         ),
         pytest.param({}, {"node_selector": (("disk", "fast"),)}, False, id="a selector must match"),
-        pytest.param({"takes_new": False}, {}, False, id="a cordoned node takes nothing new"),
+        pytest.param(
+            {"accepts_new_pods": False}, {}, False, id="a cordoned node takes nothing new"
+        ),
         pytest.param(
             {"taints": (Taint("ai", "yes", "NoSchedule"),)}, {}, False, id="a taint keeps out"
         ),
@@ -155,7 +157,7 @@ def test_which_node_may_take_a_model(
 def test_a_cordoned_node_keeps_what_it_has() -> None:
     assignments = decide(
         wants("a", 10),
-        nodes=[node("n1", takes_new=False), node("n2")],
+        nodes=[node("n1", accepts_new_pods=False), node("n2")],
         current={"a": ["n1"]},
         running={"a": frozenset({"n1"})},
     )
@@ -164,7 +166,9 @@ def test_a_cordoned_node_keeps_what_it_has() -> None:
 
 def test_what_was_evicted_from_a_cordoned_node_is_placed_elsewhere() -> None:
     assignments = decide(
-        wants("a", 10), nodes=[node("n1", takes_new=False), node("n2")], current={"a": ["n1"]}
+        wants("a", 10),
+        nodes=[node("n1", accepts_new_pods=False), node("n2")],
+        current={"a": ["n1"]},
     )
     assert assignments["a"].nodes == ("n2",)
 
@@ -190,7 +194,7 @@ nodes_ = st.lists(
         node,
         name=st.sampled_from(["n1", "n2", "n3"]),
         gib=st.integers(16, 128),
-        takes_new=st.booleans(),
+        accepts_new_pods=st.booleans(),
     ),
     max_size=3,
     unique_by=lambda item: item.name,

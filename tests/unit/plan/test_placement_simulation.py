@@ -171,7 +171,7 @@ class World:
         """Tell what the scheduler would: whether a pod that is pinned to a node can go there."""
         held = sum(pod.gpu_mib for pod in self.pods if pod.node == on and not pod.refused)
         facts = self.nodes[on]
-        return facts.takes_new and held + gpu_mib <= facts.allocatable_mib
+        return facts.accepts_new_pods and held + gpu_mib <= facts.allocatable_mib
 
     # What people, gateways and machines do.
 
@@ -246,14 +246,14 @@ class World:
         if self.chance.random() < 0.3:
             name = self.chance.choice(list(NODES))
             self.lost.add(name)
-            self.nodes[name] = replace(self.nodes[name], takes_new=False)
+            self.nodes[name] = replace(self.nodes[name], accepts_new_pods=False)
             for pod in self.pods:
                 pod.ending = pod.ending or pod.node == name
 
     def find_node(self) -> None:
         for name in sorted(self.lost):
             self.lost.discard(name)
-            self.nodes[name] = replace(self.nodes[name], takes_new=True)
+            self.nodes[name] = replace(self.nodes[name], accepts_new_pods=True)
 
     def grow(self) -> None:
         name = self.chance.choice(list(NODES))
@@ -263,7 +263,7 @@ class World:
 
     def cordon(self) -> None:
         name = self.chance.choice(list(NODES))
-        self.nodes[name] = replace(self.nodes[name], takes_new=False)
+        self.nodes[name] = replace(self.nodes[name], accepts_new_pods=False)
         if self.chance.random() < 0.5:  # drained, too
             for pod in self.pods:
                 pod.ending = pod.ending or pod.node == name
@@ -271,7 +271,7 @@ class World:
     def uncordon(self) -> None:
         for name in NODES:
             if name not in self.lost:
-                self.nodes[name] = replace(self.nodes[name], takes_new=True)
+                self.nodes[name] = replace(self.nodes[name], accepts_new_pods=True)
 
     def restart_operator(self) -> None:
         """All that it knew by heart is gone: nobody is judged idle for a while."""
@@ -368,7 +368,7 @@ def check_nobody_starves(world: World, decision: Decision, step: int) -> None:
         if len(assignments.nodes) >= demand.replicas or (demand.on_demand and not model.busy):
             continue
         for name, facts in world.nodes.items():
-            if name in assignments.nodes or not facts.takes_new:
+            if name in assignments.nodes or not facts.accepts_new_pods:
                 continue
             fixed = [pod for pod in world.pods if pod.node == name and not may_go(world, pod)]
             held = sum(pod.gpu_mib for pod in fixed if f"ns/{pod.model}" != demand.model)

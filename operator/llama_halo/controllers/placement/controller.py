@@ -6,7 +6,7 @@ import time
 
 from llama_halo.api.llamamodel import LlamaModelSpec
 from llama_halo.contract.lease import lease_name
-from llama_halo.controllers.facts import build_node_facts, owner_of, patience_ends
+from llama_halo.controllers.facts import build_node_facts, next_grace_end_seconds, owner_of
 from llama_halo.controllers.file_facts import build_file_facts
 from llama_halo.controllers.state import PLACEMENT, OperatorState
 from llama_halo.controllers.validate import validate
@@ -141,7 +141,7 @@ def run_placement(state: OperatorState) -> float | None:
     pause = (time.thread_time() - worked) / SHARE_OF_TIME
     pause = min(max(pause, INTERVAL_SECONDS), MAX_INTERVAL_SECONDS)
     state.placement.not_before = started + pause
-    times = (patience_ends(cache), decided.again_seconds)
+    times = (next_grace_end_seconds(cache), decided.recheck_seconds)
     return min((seconds for seconds in times if seconds is not None), default=None)
 
 
@@ -174,7 +174,9 @@ def _publish(state: OperatorState, nodes: list[NodeFacts], held: list[MemoryRese
     for reservation in held:
         if reservation.node in sums:
             sums[reservation.node] += reservation.gpu_mib
-    state.metrics.memory({node.name: (node.gpu_budget_mib, sums[node.name]) for node in nodes})
+    state.metrics.set_node_memory(
+        {node.name: (node.gpu_budget_mib, sums[node.name]) for node in nodes}
+    )
 
 
 def _by_age(crs: list[Object]) -> list[Object]:

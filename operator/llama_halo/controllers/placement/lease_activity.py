@@ -42,7 +42,7 @@ class LeaseActivity:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._leases: dict[Key, _Lease] = {}
-        self._sound_since: float | None = None
+        self._healthy_since: float | None = None
         self._broken: set[str | None] = set()
 
     def note(self, key: Key, obj: Object | None) -> bool:
@@ -99,29 +99,31 @@ class LeaseActivity:
             next_change_seconds=ends if busy else None if self.trusted else BUSY_SECONDS,
         )
 
-    def seen_busy(self, key: Key) -> None:
+    def record_busy(self, key: Key) -> None:
         """Record that a model's server is busy with requests that bypassed the gateways."""
         lease = self._leases.get(key)
         if lease:
             lease.seen_busy_at = lease.changed_at = self._clock()
 
-    def watched(self, namespace: str | None, *, sound: bool) -> None:
+    def record_watch(self, namespace: str | None, *, healthy: bool) -> None:
         """Record whether the watch on a namespace's Leases works; None is the watch on all.
 
         While one is broken, no model counts as reliably idle.
         """
         self._broken.discard(namespace)
-        if not sound:
+        if not healthy:
             self._broken.add(namespace)
         if self._broken:
-            self._sound_since = None
-        elif self._sound_since is None:
-            self._sound_since = self._clock()
+            self._healthy_since = None
+        elif self._healthy_since is None:
+            self._healthy_since = self._clock()
 
     @property
     def trusted(self) -> bool:
         """Whether all watches have worked for `BUSY_SECONDS`, so that no entry was missed."""
-        return self._sound_since is not None and self._clock() - self._sound_since >= BUSY_SECONDS
+        return (
+            self._healthy_since is not None and self._clock() - self._healthy_since >= BUSY_SECONDS
+        )
 
     @staticmethod
     def _busy(lease: _Lease, now: float) -> bool:

@@ -1,7 +1,7 @@
 """Rollout turns: one model at a time rolls on a node, because a load saturates disk and memory.
 
 A model holds its turn from the plan that rolls it until its Deployment there has settled. A rollout
-that fails or exceeds `PATIENCE_SECONDS` releases its turn.
+that fails or exceeds `MAX_TURN_SECONDS` releases its turn.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from llama_halo.contract.reasons import FAILED_REASONS, STALLED_REASONS, Conditi
 from llama_halo.kube.cache import Key, Object, ObjectCache, owner_key
 from llama_halo.status.conditions import condition
 
-PATIENCE_SECONDS = 900
+MAX_TURN_SECONDS = 900
 """The longest time for which one model may hold the turn on a node."""
 CLAIM_SECONDS = 10
 """The longest time from a plan that rolls to the write of its Deployment."""
@@ -42,7 +42,7 @@ class RolloutTurns:
         written = self._is_written(key, obj)
         if written and node and self._claims.get(node, (None, 0))[0] == owner:
             del self._claims[node]  # the planned Deployment is written
-        if obj is not None and owner is not None and node and on_its_way(obj):
+        if obj is not None and owner is not None and node and is_rolling_out(obj):
             self._since.setdefault(key, (node, owner, self._clock()))
             self._on[node].add(key)
             return frozenset()
@@ -81,14 +81,14 @@ class RolloutTurns:
         if claimed_by != model and now - claimed_at < CLAIM_SECONDS:
             return True
         return any(
-            owner != model and now - since < PATIENCE_SECONDS and not _fails(cache.get(owner))
+            owner != model and now - since < MAX_TURN_SECONDS and not _fails(cache.get(owner))
             for _, owner, since in (
                 self._since[deployment] for deployment in self._on.get(node, ())
             )
         )
 
 
-def on_its_way(deployment: Object) -> bool:
+def is_rolling_out(deployment: Object) -> bool:
     """Tell whether a Deployment is rolling out: not all of its pods are updated and available.
 
     A Deployment that its controller has never observed does not count.

@@ -45,7 +45,7 @@ async def unload(state: OperatorState, key: Key) -> float | None:
         log.info("stays loaded: it is wanted", extra={"key": str(key)})
         await _write(state, key, Phase.LOADED, whatever=True)
     else:
-        state.metrics.unloaded(key)
+        state.metrics.record_unload(key)
     return None
 
 
@@ -82,7 +82,7 @@ async def _has_busy_server(state: OperatorState, key: Key) -> bool:
                 extra={"key": str(key), "pod": pod["metadata"]["name"]},
             )
         if is_busy(answer):
-            state.placement.lease_activity.seen_busy(key)
+            state.placement.lease_activity.record_busy(key)
             return True
     return False
 

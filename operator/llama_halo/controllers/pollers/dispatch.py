@@ -15,7 +15,7 @@ async def poll(state: OperatorState, key: Key) -> float | None:
     if key.kind == CONFIG_MAP.kind:
         return await chat_templates.poll(state, key)
     pod = state.cache.get(key)
-    if pod is not None and downloads.fetches(pod):
+    if pod is not None and downloads.is_fetching(pod):
         return await downloads.poll(state, key)
     state.pollers.downloads.pop(key, None)
     return await pod_creation.poll(state, key)

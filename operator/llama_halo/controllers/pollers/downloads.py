@@ -20,13 +20,13 @@ def watch_download(state: OperatorState, obj: Object) -> None:
     """Queue a poll of a pod that fetches; drop the progress of one that does not."""
     if obj["kind"] != POD.kind:
         return
-    if fetches(obj):
+    if is_fetching(obj):
         state.pollers.queue.add(key_of(obj), after_seconds=FIRST_POLL_SECONDS)
     else:
         state.pollers.downloads.pop(key_of(obj), None)
 
 
-def fetches(pod: Object) -> bool:
+def is_fetching(pod: Object) -> bool:
     """Tell whether a pod belongs to a fetch Job and a container of it runs."""
     metadata, status = pod["metadata"], pod.get("status", {})
     return (
@@ -42,7 +42,7 @@ def fetches(pod: Object) -> bool:
 async def poll(state: OperatorState, key: Key) -> float | None:
     """Read one pod's progress; enqueue its model when the progress changed."""
     pod = state.cache.get(key)
-    if pod is None or not fetches(pod):
+    if pod is None or not is_fetching(pod):
         state.pollers.downloads.pop(key, None)
         return None
     answer = await state.pods.get(pod["status"].get("podIP", ""), JOB_PORT, PROGRESS_PATH)
@@ -51,7 +51,7 @@ async def poll(state: OperatorState, key: Key) -> float | None:
         state.pollers.downloads[key] = progress
         owner = owner_key(pod)
         if owner:
-            state.metrics.downloaded(owner, progress["bytes"])
+            state.metrics.set_downloaded_bytes(owner, progress["bytes"])
             state.queue.add(owner)
     return POLL_SECONDS
 

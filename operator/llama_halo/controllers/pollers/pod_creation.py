@@ -12,7 +12,7 @@ from llama_halo.controllers.state import OperatorState
 from llama_halo.kube.cache import Key, Object, key_of, owner_key
 from llama_halo.kube.resources import EVENT, JOB, POD
 from llama_halo.status.jobs import has_no_pod
-from llama_halo.status.pods import in_creation
+from llama_halo.status.pods import is_in_creation
 
 FIRST_POLL_SECONDS = 3
 POLL_SECONDS = 30
@@ -20,14 +20,14 @@ POLL_SECONDS = 30
 
 def watch_creation(state: OperatorState, obj: Object) -> None:
     """Queue a poll of a pod in creation, or of a Job without a pod."""
-    if _hangs(state, obj):
+    if _is_stuck(state, obj):
         state.pollers.queue.add(key_of(obj), after_seconds=FIRST_POLL_SECONDS)
 
 
 async def poll(state: OperatorState, key: Key) -> float | None:
     """Read the Events of a stuck pod or Job; enqueue its owner when the newest warning changed."""
     obj = state.cache.get(key)
-    if obj is None or not _hangs(state, obj):
+    if obj is None or not _is_stuck(state, obj):
         state.pollers.creation_warnings.pop(key, None)
         return None
     uid = obj["metadata"]["uid"]
@@ -43,9 +43,9 @@ async def poll(state: OperatorState, key: Key) -> float | None:
     return POLL_SECONDS
 
 
-def _hangs(state: OperatorState, obj: Object) -> bool:
+def _is_stuck(state: OperatorState, obj: Object) -> bool:
     if obj["kind"] == POD.kind:
-        return in_creation(obj)
+        return is_in_creation(obj)
     return obj["kind"] == JOB.kind and has_no_pod(obj)
 
 

@@ -14,12 +14,12 @@ from typing import Any
 from llama_halo.gateway.apis.exchange import ApiExchange
 from llama_halo.gateway.apis.openai_chat import PATH as CHAT_PATH
 from llama_halo.gateway.apis.system_messages import fold_system, join_parts, parts_of
-from llama_halo.gateway.apis.validation import checked
+from llama_halo.gateway.apis.validation import validate_messages
 from llama_halo.gateway.convert import anthropic_to_chat
 from llama_halo.gateway.convert.anthropic_to_chat import events_to_anthropic
 from llama_halo.gateway.convert.common import tool_arguments
 from llama_halo.gateway.http import answers
-from llama_halo.gateway.http.errors import Failure, ended_early, in_band, malformed
+from llama_halo.gateway.http.errors import Failure, ended_early, from_stream_error, malformed
 from llama_halo.gateway.http.sse import SseEvent, encode
 
 Json = dict[str, Any]
@@ -34,7 +34,7 @@ HEARTBEAT = encode({"type": "ping"}, "ping")
 
 def validate(body: Any) -> Json:
     """Return the body; raises `Failure` (400) for what llama-server would answer with 500."""
-    for index, message in enumerate(checked(body)["messages"]):
+    for index, message in enumerate(validate_messages(body)["messages"]):
         if message["role"] not in _ROLES:
             raise Failure(400, f"messages.{index}.role: must be one of {', '.join(_ROLES)}")
         if not isinstance(message.get("content"), (str, list)):
@@ -61,7 +61,7 @@ def upstream_body(body: Json) -> Json:
     return mended
 
 
-def generation(body: Json) -> ApiExchange:
+def build_exchange(body: Json) -> ApiExchange:
     """Return the exchange of a `/v1/messages` request; one with a schema uses the chat route."""
     model = body["model"]
     stops = body.get("stop_sequences")
@@ -76,7 +76,7 @@ def generation(body: Json) -> ApiExchange:
             collect=lambda events: collect(events_to_anthropic(events), model=model, stops=stops),
             heartbeat=HEARTBEAT,
             native_path=PATH,
-            counts=f"{CHAT_PATH}/input_tokens",
+            count_path=f"{CHAT_PATH}/input_tokens",
         )
     return ApiExchange(
         path=PATH,
@@ -86,7 +86,7 @@ def generation(body: Json) -> ApiExchange:
         collect=lambda events: collect(events, model=model, stops=stops),
         heartbeat=HEARTBEAT,
         native_path=PATH,
-        counts=COUNT_PATH,
+        count_path=COUNT_PATH,
         passthrough=_passthrough,
     )
 
@@ -148,7 +148,7 @@ async def stream(
         if not isinstance(data, dict):
             continue
         if event.name == "error" or data.get("type") == "error" or "error" in data:
-            raise in_band(data.get("error", data))
+            raise from_stream_error(data.get("error", data))
         if not begun and data.get("type") in _LATER:
             yield encode({"type": "message_start", "message": _empty(model)}, "message_start")
         begun = True
@@ -170,7 +170,7 @@ async def collect(upstream: AsyncIterable[SseEvent], *, model: str, stops: Any =
             continue
         kind = data.get("type")
         if event.name == "error" or kind == "error" or "error" in data:
-            raise in_band(data.get("error", data))
+            raise from_stream_error(data.get("error", data))
         _mend_event(data, model, stops)
         if kind == "message_start":
             message |= answers.required(data, "message", dict)

@@ -20,7 +20,7 @@ class Api:
     name: str
     error: Callable[[Failure, str], Json]
     """Returns the body of an error response; the text is the request id."""
-    in_band: Callable[[Failure, str], bytes]
+    stream_error: Callable[[Failure, str], bytes]
     """Returns the bytes of an error in a stream whose status was already sent."""
 
 

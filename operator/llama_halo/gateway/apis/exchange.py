@@ -31,7 +31,7 @@ class ApiExchange:
     native_path: str = ""
     """Path of the client's own API, for providers that speak it; empty if there are none."""
     content_type: str = SSE
-    counts: str = ""
+    count_path: str = ""
     """llama-server's path that counts the tokens of the body; empty if there is none."""
     passthrough: Callable[[bytes], bytes | None] = lambda _: None
     """Converts the bytes of one llama-server event, including the empty line, as `stream` does.

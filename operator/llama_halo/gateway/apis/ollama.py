@@ -17,7 +17,7 @@ from llama_halo.gateway.apis.exchange import NDJSON, ApiExchange
 from llama_halo.gateway.apis.openai_chat import PATH as CHAT_PATH
 from llama_halo.gateway.apis.openai_chat import add_call, until_done
 from llama_halo.gateway.apis.system_messages import fold_system, join_text
-from llama_halo.gateway.apis.validation import checked, checked_model
+from llama_halo.gateway.apis.validation import validate_messages, validate_model
 from llama_halo.gateway.convert.common import mapping, tool_arguments
 from llama_halo.gateway.http import answers
 from llama_halo.gateway.http.errors import Failure
@@ -42,13 +42,13 @@ _PICTURES = (("/9j/", "jpeg"), ("iVBOR", "png"), ("R0lGOD", "gif"), ("UklGR", "w
 
 def validate_chat(body: Any) -> Json:
     """Return the body of `/api/chat`; without messages, it asks to load or unload a model."""
-    request = checked_model(_with_model(body))
-    return request if not request.get("messages") else checked(request)
+    request = validate_model(_with_model(body))
+    return request if not request.get("messages") else validate_messages(request)
 
 
 def validate_prompt(body: Any) -> Json:
     """Return the body of `/api/generate`; raises `Failure` (400) for a wrong type."""
-    request = checked_model(_with_model(body))
+    request = validate_model(_with_model(body))
     if not isinstance(request.get("prompt", ""), str):
         raise Failure(400, "prompt: a text is required")
     if not isinstance(request.get("system") or "", str):
@@ -82,7 +82,7 @@ def chat(body: Json) -> ApiExchange:
     }
     if isinstance(body.get("tools"), list):
         mended["tools"] = body["tools"]
-    return _generation(CHAT_PATH, mended, body, _message)
+    return _build_exchange(CHAT_PATH, mended, body, _message)
 
 
 def generate(body: Json) -> ApiExchange:
@@ -94,13 +94,15 @@ def generate(body: Json) -> ApiExchange:
     if isinstance(suffix, str) and suffix:
         mended = {"input_prefix": prompt, "input_suffix": suffix, **_common(body)}
         mended["n_predict"] = mended.pop("max_tokens", 256)
-        return _generation("/infill", mended, body, _response)
+        return _build_exchange("/infill", mended, body, _response)
     if body.get("raw"):
-        return _generation("/v1/completions", {"prompt": prompt, **_common(body)}, body, _response)
+        return _build_exchange(
+            "/v1/completions", {"prompt": prompt, **_common(body)}, body, _response
+        )
     system = [{"role": "system", "content": body["system"]}] if body.get("system") else []
     user = {"role": "user", "content": prompt, "images": body.get("images") or []}
     mended = {"messages": _messages([*system, user]), **_common(body)}
-    return _generation(CHAT_PATH, mended, body, _response)
+    return _build_exchange(CHAT_PATH, mended, body, _response)
 
 
 def embedding(body: Json) -> Json:
@@ -137,8 +139,8 @@ def _with_model(body: Any) -> Any:
 
 def _common(body: Json) -> Json:
     """Return llama-server's parameters for `options`, `format` and `think`."""
-    given_options = body.get("options")
-    options = given_options if isinstance(given_options, dict) else {}
+    raw_options = body.get("options")
+    options = raw_options if isinstance(raw_options, dict) else {}
     parameters = {_OPTIONS[name]: value for name, value in options.items() if name in _OPTIONS}
     if isinstance(parameters.get("max_tokens"), int) and parameters["max_tokens"] < 0:
         del parameters["max_tokens"]  # no limit, which is llama-server's default
@@ -185,8 +187,8 @@ def _answered(calls: list[tuple[str, str]], name: Any) -> str:
 
 
 def _call(call: Any, number: int) -> Json:
-    given_function = call.get("function") if isinstance(call, dict) else None
-    function = given_function if isinstance(given_function, dict) else {}
+    raw_function = call.get("function") if isinstance(call, dict) else None
+    function = raw_function if isinstance(raw_function, dict) else {}
     arguments = function.get("arguments", {})
     return {
         "id": (isinstance(call, dict) and call.get("id")) or f"call_{number}",
@@ -212,7 +214,7 @@ def _picture(data: Any) -> str:
     return f"data:image/{kind};base64,{text}"
 
 
-def _generation(
+def _build_exchange(
     path: str, mended: Json, body: Json, piece: Callable[[str, str, list[Json]], Json]
 ) -> ApiExchange:
     name = body["model"]
@@ -226,7 +228,7 @@ def _generation(
         collect=lambda events: _collect(events, name, piece),
         heartbeat=_line(quiet),
         content_type=NDJSON,
-        counts=f"{CHAT_PATH}/input_tokens" if path == CHAT_PATH else "",
+        count_path=f"{CHAT_PATH}/input_tokens" if path == CHAT_PATH else "",
     )
 
 

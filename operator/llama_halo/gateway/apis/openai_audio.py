@@ -11,10 +11,10 @@ from llama_halo.gateway.http.errors import Failure
 TRANSLATIONS = "/v1/audio/translations"
 PATHS = ("/v1/audio/transcriptions", TRANSLATIONS)
 
-_OUT_OF_REACH = ("beam_size", "best_of", "processors", "n_processors")
+_DROPPED_FIELDS = ("beam_size", "best_of", "processors", "n_processors")
 
 
-def checked(parts: Sequence[FormField]) -> str:
+def requested_model(parts: Sequence[FormField]) -> str:
     """Return the requested model's name; raises `Failure` (400) for an incomplete form, or one
     that asks for a stream."""
     texts = {part.name: part.data for part in parts if part.filename is None}
@@ -39,7 +39,7 @@ def for_whisper(upstream_request: UpstreamRequest) -> tuple[FormField, ...]:
 
     Fields that set the decoding effort are dropped: the server's memory depends on them.
     """
-    kept = [part for part in upstream_request.form if part.name not in _OUT_OF_REACH]
+    kept = [part for part in upstream_request.form if part.name not in _DROPPED_FIELDS]
     if upstream_request.path == TRANSLATIONS:
         kept.append(FormField("translate", b"true"))
     return tuple(kept)

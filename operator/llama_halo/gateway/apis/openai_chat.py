@@ -9,9 +9,9 @@ from typing import Any
 
 from llama_halo.gateway.apis.exchange import ApiExchange
 from llama_halo.gateway.apis.system_messages import fold_system, join_text
-from llama_halo.gateway.apis.validation import checked
+from llama_halo.gateway.apis.validation import validate_messages
 from llama_halo.gateway.http import answers
-from llama_halo.gateway.http.errors import Failure, ended_early, in_band
+from llama_halo.gateway.http.errors import Failure, ended_early, from_stream_error
 from llama_halo.gateway.http.sse import SseEvent, encode
 
 Json = dict[str, Any]
@@ -27,14 +27,14 @@ HEARTBEAT = b": keep-alive\n\n"
 
 def validate(body: Any) -> Json:
     """Return the body; raises `Failure` (400) for what llama-server would answer with 500."""
-    request = checked(body)
+    request = validate_messages(body)
     for index, message in enumerate(request["messages"]):
         if message["role"] not in ROLES:
             raise Failure(400, f"messages.{index}.role: must be one of {', '.join(ROLES)}")
     return request
 
 
-def generation(body: Json) -> ApiExchange:
+def build_exchange(body: Json) -> ApiExchange:
     """Return the exchange of a `/v1/chat/completions` request."""
     model, usage = body["model"], wants_usage(body)
     mended = {
@@ -50,7 +50,7 @@ def generation(body: Json) -> ApiExchange:
         collect=lambda events: collect(events, model=model),
         heartbeat=HEARTBEAT,
         native_path=PATH,
-        counts=f"{PATH}/input_tokens",
+        count_path=f"{PATH}/input_tokens",
         passthrough=_renaming(model),
     )
 
@@ -122,7 +122,7 @@ async def stream(
         if not isinstance(data, dict):
             continue
         if data.get("error"):
-            raise in_band(data["error"])
+            raise from_stream_error(data["error"])
         if not data.get("choices") and not usage:
             continue
         yield encode({**data, "model": model})
@@ -155,7 +155,7 @@ async def until_done(upstream: AsyncIterable[SseEvent]) -> AsyncIterator[Json]:
         if not isinstance(data, dict):
             continue
         if data.get("error"):
-            raise in_band(data["error"])
+            raise from_stream_error(data["error"])
         yield data
     raise ended_early()
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from llama_halo.gateway.apis.exchange import ApiExchange
 from llama_halo.gateway.apis.openai_chat import DONE, HEARTBEAT, until_done, wants_usage
-from llama_halo.gateway.apis.validation import checked_model
+from llama_halo.gateway.apis.validation import validate_model
 from llama_halo.gateway.http import answers
 from llama_halo.gateway.http.errors import Failure
 from llama_halo.gateway.http.sse import SseEvent, encode
@@ -18,13 +18,13 @@ PATH = "/v1/completions"
 
 def validate(body: Any) -> Json:
     """Return the body; raises `Failure` (400) for what llama-server would answer with 500."""
-    request = checked_model(body)
+    request = validate_model(body)
     if not isinstance(request.get("prompt"), (str, list)):
         raise Failure(400, "prompt: a string or a list is required")
     return request
 
 
-def generation(body: Json) -> ApiExchange:
+def build_exchange(body: Json) -> ApiExchange:
     """Return the exchange of a `/v1/completions` request."""
     model, usage = body["model"], wants_usage(body)
     return ApiExchange(

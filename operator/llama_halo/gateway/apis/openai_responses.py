@@ -8,8 +8,8 @@ from typing import Any
 
 from llama_halo.gateway.apis.exchange import ApiExchange
 from llama_halo.gateway.apis.openai_chat import HEARTBEAT, chosen_tool
-from llama_halo.gateway.apis.validation import checked_model
-from llama_halo.gateway.http.errors import Failure, ended_early, in_band
+from llama_halo.gateway.apis.validation import validate_model
+from llama_halo.gateway.http.errors import Failure, ended_early, from_stream_error
 from llama_halo.gateway.http.sse import SseEvent, encode
 
 Json = dict[str, Any]
@@ -20,7 +20,7 @@ _LAST = ("response.completed", "response.failed", "response.incomplete")
 
 def validate(body: Any) -> Json:
     """Return the body; raises `Failure` (400) for what llama-server does not accept."""
-    request = checked_model(body)
+    request = validate_model(body)
     if request.get("previous_response_id"):
         raise Failure(
             400,
@@ -35,7 +35,7 @@ def validate(body: Any) -> Json:
     return request
 
 
-def generation(body: Json) -> ApiExchange:
+def build_exchange(body: Json) -> ApiExchange:
     """Return the exchange of a `/v1/responses` request."""
     model = body["model"]
     return ApiExchange(
@@ -45,7 +45,7 @@ def generation(body: Json) -> ApiExchange:
         stream=lambda events: stream(events, model=model),
         collect=lambda events: collect(events, model=model),
         heartbeat=HEARTBEAT,
-        counts=f"{PATH}/input_tokens",
+        count_path=f"{PATH}/input_tokens",
     )
 
 
@@ -164,7 +164,7 @@ async def stream(upstream: AsyncIterable[SseEvent], *, model: str) -> AsyncItera
             continue
         kind = str(data.get("type", event.name))
         if kind == "error" or ("error" in data and "type" not in data):
-            raise in_band(data.get("error", data))
+            raise from_stream_error(data.get("error", data))
         if kind in _ONCE and kind in sent_kinds:
             continue  # llama-server repeats it while the first token is part of a character
         sent_kinds.add(kind)
@@ -185,7 +185,7 @@ async def collect(upstream: AsyncIterable[SseEvent], *, model: str) -> Json:
             continue
         kind = data.get("type", event.name)
         if kind == "error" or ("error" in data and "type" not in data):
-            raise in_band(data.get("error", data))
+            raise from_stream_error(data.get("error", data))
         if kind in _LAST and isinstance(data.get("response"), dict):
             response: Json = _named(data, model)["response"]
             return response

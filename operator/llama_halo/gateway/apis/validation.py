@@ -8,11 +8,11 @@ from typing import Any
 from llama_halo.gateway.http.errors import Failure
 
 Json = dict[str, Any]
-_PASSED_ON = ("anthropic-version", "anthropic-beta")
+_FORWARDED_HEADERS = ("anthropic-version", "anthropic-beta")
 MAX_NAME_CHARACTERS = 512
 
 
-def checked_model(body: Any) -> Json:
+def validate_model(body: Any) -> Json:
     """Return the body; raises `Failure` (400) unless it is an object with a model name."""
     if not isinstance(body, dict):
         raise Failure(400, "the request body must be a JSON object")
@@ -25,12 +25,12 @@ def checked_model(body: Any) -> Json:
     return body
 
 
-def checked(body: Any) -> Json:
+def validate_messages(body: Any) -> Json:
     """Return the body; raises `Failure` (400) unless it has a model name and messages with roles.
 
     llama-server answers these mistakes with 500, and clients retry a 500 for minutes.
     """
-    messages = checked_model(body).get("messages")
+    messages = validate_model(body).get("messages")
     if not isinstance(messages, list) or not messages:
         raise Failure(400, "messages: a list with at least one message is required")
     for index, message in enumerate(messages):
@@ -40,6 +40,6 @@ def checked(body: Any) -> Json:
     return checked_body
 
 
-def passed_on(headers: Mapping[str, str]) -> dict[str, str]:
+def forwarded_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """Return the headers for a provider of the client's own API: its version and beta features."""
-    return {name: headers[name] for name in _PASSED_ON if name in headers}
+    return {name: headers[name] for name in _FORWARDED_HEADERS if name in headers}

@@ -100,8 +100,8 @@ def _part(block: Json) -> Json | None:
 
 
 def _result(block: Json) -> Json:
-    number = str(block.get("tool_use_id", ""))
-    return {"role": "tool", "tool_call_id": number, "content": text_of(block.get("content"))}
+    call_id = str(block.get("tool_use_id", ""))
+    return {"role": "tool", "tool_call_id": call_id, "content": text_of(block.get("content"))}
 
 
 def _pictures(block: Json) -> list[Json]:

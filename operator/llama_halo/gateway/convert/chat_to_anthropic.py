@@ -62,16 +62,16 @@ def request_to_anthropic(body: Json) -> Json:
     return request
 
 
-def sign_thinking(messages: list[Json]) -> list[Json]:
+def drop_unsigned_thinking(messages: list[Json]) -> list[Json]:
     """Return messages without unsigned thinking blocks, which Anthropic's API refuses."""
-    signed_messages = []
+    kept_messages = []
     for message in messages:
         content = message.get("content")
         if not isinstance(content, list):
-            signed_messages.append(message)
+            kept_messages.append(message)
         elif kept_blocks := [block for block in content if not _is_unsigned(block)]:
-            signed_messages.append({**message, "content": kept_blocks})
-    return signed_messages
+            kept_messages.append({**message, "content": kept_blocks})
+    return kept_messages
 
 
 def _is_unsigned(block: Any) -> bool:
@@ -97,8 +97,8 @@ def _add(messages: list[Json], message: Json) -> None:
 def _blocks(message: Json) -> Iterator[Json]:
     content = message.get("content")
     if message["role"] == "tool":
-        number = str(message.get("tool_call_id", ""))
-        yield {"type": "tool_result", "tool_use_id": number, "content": text_of(content)}
+        call_id = str(message.get("tool_call_id", ""))
+        yield {"type": "tool_result", "tool_use_id": call_id, "content": text_of(content)}
         return
     parts = [{"type": "text", "text": content}] if isinstance(content, str) else objects(content)
     for part in parts:
@@ -188,8 +188,8 @@ def _events_of(state: _StreamState, data: Json) -> Iterator[SseEvent]:
         yield chunk({"role": "assistant", "content": ""})
     elif kind == "content_block_start" and block.get("type") == "tool_use":
         index = state.calls.setdefault(answers.index_of(data, 0), len(state.calls))
-        number, name = str(block.get("id", "")), str(block.get("name", ""))
-        yield chunk(tool_call_delta(index, number=number, name=name))
+        call_id, name = str(block.get("id", "")), str(block.get("name", ""))
+        yield chunk(tool_call_delta(index, call_id=call_id, name=name))
     elif kind == "content_block_delta":
         piece = _piece(state, answers.index_of(data, 0), delta)
         if piece:

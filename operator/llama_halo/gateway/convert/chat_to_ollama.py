@@ -126,7 +126,7 @@ async def events_to_chat(chunks: AsyncIterable[bytes]) -> AsyncIterator[SseEvent
             yield chunk(
                 tool_call_delta(
                     calls,
-                    number=str(call.get("id") or new_id("call")),
+                    call_id=str(call.get("id") or new_id("call")),
                     name=str(function.get("name", "")),
                     arguments=json.dumps(mapping(function.get("arguments"))),
                 )

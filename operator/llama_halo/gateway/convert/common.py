@@ -69,15 +69,15 @@ class ToolCallIndex:
 
     def assign(self, piece: Json) -> tuple[int, bool]:
         """Return the position of the piece's call, and whether that call is new."""
-        index, number = piece.get("index"), str(piece.get("id") or "")
+        index, call_id = piece.get("index"), str(piece.get("id") or "")
         for place in reversed(range(len(self._numbers))):
-            known_index, known_number = self._numbers[place]
-            same_place = index is None or index == known_index
-            if number == known_number or (same_place and not (number and known_number)):
+            entry_index, entry_id = self._numbers[place]
+            same_place = index is None or index == entry_index
+            if call_id == entry_id or (same_place and not (call_id and entry_id)):
                 return place, False
         if len(self._numbers) >= answers.MAX_INDEX:
             raise malformed(f"it has more than {answers.MAX_INDEX} tool calls")
-        self._numbers.append((index, number))
+        self._numbers.append((index, call_id))
         return len(self._numbers) - 1, True
 
 
@@ -99,10 +99,10 @@ def usage_chunk(prompt: int, answer: int, cached: int = 0) -> SseEvent:
     return SseEvent.of({"object": "chat.completion.chunk", "choices": [], "usage": usage})
 
 
-def tool_call_delta(index: int, *, number: str = "", name: str = "", arguments: str = "") -> Json:
+def tool_call_delta(index: int, *, call_id: str = "", name: str = "", arguments: str = "") -> Json:
     """Return the delta of a piece of a tool call."""
     function = {**({"name": name} if name else {}), "arguments": arguments}
-    head = {"id": number, "type": "function"} if number else {}
+    head = {"id": call_id, "type": "function"} if call_id else {}
     return {"tool_calls": [{"index": index, **head, "function": function}]}
 
 

@@ -25,11 +25,11 @@ def request_to_chat(body: Json) -> Json:
     """Return a Responses body, as prepared for llama-server, as one of Chat Completions."""
     instructions = body.get("instructions")
     messages: list[Json] = [{"role": "system", "content": instructions}] if instructions else []
-    given_input = body.get("input")
+    raw_input = body.get("input")
     items = (
-        [{"role": "user", "content": given_input}]
-        if isinstance(given_input, str)
-        else objects(given_input)
+        [{"role": "user", "content": raw_input}]
+        if isinstance(raw_input, str)
+        else objects(raw_input)
     )
     for item in items:
         _add(messages, item)
@@ -75,8 +75,8 @@ def _add(messages: list[Json], item: Json) -> None:
         messages[-1].setdefault("tool_calls", []).append(call)
     elif kind == "function_call_output":
         output = item.get("output")
-        number = str(item.get("call_id", ""))
-        messages.append({"role": "tool", "tool_call_id": number, "content": text_of(output)})
+        call_id = str(item.get("call_id", ""))
+        messages.append({"role": "tool", "tool_call_id": call_id, "content": text_of(output)})
     elif kind == "message":
         role = "system" if item.get("role") == "developer" else item.get("role", "user")
         messages.append({"role": role, "content": _content(item.get("content"))})
@@ -97,7 +97,7 @@ def _content(content: Any) -> Any:
 class _Response:
     """The state of the response that is streamed to the client."""
 
-    number: str = ""
+    call_id: str = ""
     output: list[Json] = field(default_factory=list)
     text: Json | None = None
     """The open message item; None if there is none."""
@@ -107,7 +107,7 @@ class _Response:
     usage: Any = None
 
     def begin(self, _: Json) -> Iterator[SseEvent]:
-        self.number = new_id("resp")
+        self.call_id = new_id("resp")
         for kind in ("response.created", "response.in_progress"):
             yield _event(kind, response=self.head("in_progress"))
 
@@ -136,11 +136,11 @@ class _Response:
         (index, is_new), function = self.calls_seen.assign(piece), mapping(piece.get("function"))
         if is_new:
             yield from self.close()
-            number = str(piece.get("id") or new_id("call"))
+            call_id = str(piece.get("id") or new_id("call"))
             item = {
                 "id": new_id("fc"),
                 "type": "function_call",
-                "call_id": number,
+                "call_id": call_id,
                 "name": str(function.get("name") or ""),
                 "arguments": "",
                 "status": "in_progress",
@@ -178,7 +178,7 @@ class _Response:
 
     def head(self, status: str) -> Json:
         return {
-            "id": self.number,
+            "id": self.call_id,
             "object": "response",
             "status": status,
             "output": self.output,

@@ -13,7 +13,7 @@ from aiohttp import HttpVersion11, web
 
 from llama_halo.gateway.apis.exchange import ApiExchange, Events
 from llama_halo.gateway.dispatch.fast_path import FastPath
-from llama_halo.gateway.http.errors import Failure, broken, ending, malformed
+from llama_halo.gateway.http.errors import Failure, internal_error, malformed, shutting_down
 from llama_halo.gateway.request_record import RequestRecord
 from llama_halo.gateway.routing.table import Target
 
@@ -40,7 +40,7 @@ async def send(client: ClientStream, opened: Opened, fast_path: FastPath) -> web
     client.watch()
     try:
         async for chunk in chunks:
-            record.first_byte()
+            record.record_first_byte()
             await client.write(chunk)
             fast_path.write = at_once
         if record.first_byte_seconds is None:
@@ -49,12 +49,12 @@ async def send(client: ClientStream, opened: Opened, fast_path: FastPath) -> web
         record.failure = failure
         if client.response is None:
             raise
-        await client.write(record.api.in_band(failure, record.request_id))
+        await client.write(record.api.stream_error(failure, record.request_id))
     except asyncio.CancelledError:
         if not record.aborted or client.response is None:
             raise
-        record.failure = ending()
-        await client.write(record.api.in_band(record.failure, record.request_id))
+        record.failure = shutting_down()
+        await client.write(record.api.stream_error(record.failure, record.request_id))
     finally:
         client.end()
         await chunks.aclose()
@@ -124,14 +124,14 @@ class ClientStream:
                 self._request.transport.abort()  # this also drops the unread data
             self._sender.cancel()
             return
-        if not self._writing and quiet >= self._patience_seconds:
+        if not self._writing and quiet >= self._heartbeat_seconds:
             self._written_at, quiet = time.monotonic(), 0.0
             self._pinging = asyncio.create_task(self._ping())
-        due = next_look_seconds(quiet, self._patience_seconds, writing=self._writing)
+        due = next_check_seconds(quiet, self._heartbeat_seconds, writing=self._writing)
         self._watch = asyncio.get_running_loop().call_later(due, self.watch)
 
     @property
-    def _patience_seconds(self) -> float:
+    def _heartbeat_seconds(self) -> float:
         """Silence after which the client gets a heartbeat."""
         if not self._ping_seconds:
             return math.inf
@@ -153,7 +153,7 @@ class ClientStream:
             return self.response
 
 
-def next_look_seconds(quiet: float, patience: float, *, writing: bool) -> float:
+def next_check_seconds(quiet: float, patience: float, *, writing: bool) -> float:
     """Return the delay until `watch` checks a stream again.
 
     `quiet` is the silence so far, `patience` the silence before a heartbeat.
@@ -178,4 +178,4 @@ async def _chunks(
     except RecursionError as error:
         raise Failure(400, "the request is nested too deeply") from error
     except Exception as error:
-        raise broken(error, record.request_id) from error
+        raise internal_error(error, record.request_id) from error

@@ -24,12 +24,12 @@ from llama_halo.gateway.http.errors import LOADING, LOST, Failure, loading
 from llama_halo.gateway.http.sse import SseEvent
 from llama_halo.gateway.metrics import GatewayMetrics
 from llama_halo.gateway.models.leases import Leases
-from llama_halo.gateway.models.model import Model, comes_up
+from llama_halo.gateway.models.model import Model, is_coming_up
 from llama_halo.gateway.models.registry import ModelRegistry
 from llama_halo.gateway.routing.table import Target
 
 POLL_SECONDS = 1.0
-AGAIN_SECONDS = 0.2
+RETRY_SECONDS = 0.2
 NOW_SECONDS = 1.0
 MAX_LOST_CONNECTIONS = 1
 """Lost connections after which a request is still retried; one more is blamed on the request."""
@@ -118,17 +118,17 @@ class RequestDispatcher:
         session: str,
         retry: _RetryState,
     ) -> AsyncIterator[AsyncIterator[SseEvent]]:
-        async with self._arrived(target, session):
+        async with self._track_request(target, session):
             while True:
                 model = await self._wait_until_sendable(target, retry.deadline)
                 try:
                     async with AsyncExitStack() as attempt:
-                        turn = await attempt.enter_async_context(
+                        slot = await attempt.enter_async_context(
                             self._slot(model, session, retry.deadline)
                         )
-                        if turn is None:
+                        if slot is None:
                             continue
-                        model, server = turn
+                        model, server = slot
                         sent = self._encoded(model, upstream_request, retry)
                         events = await attempt.enter_async_context(
                             self._upstream.stream(model, server, sent, fast_path)
@@ -140,7 +140,7 @@ class RequestDispatcher:
                 except Failure as failure:
                     if not self._should_retry(failure, model, retry):
                         raise
-                    await asyncio.sleep(AGAIN_SECONDS)
+                    await asyncio.sleep(RETRY_SECONDS)
                     continue
                 async with opened:
                     yield _chained(first, events)
@@ -149,19 +149,19 @@ class RequestDispatcher:
     async def _ask(
         self, target: Target, upstream_request: UpstreamRequest, session: str, retry: _RetryState
     ) -> UpstreamAnswer:
-        async with self._arrived(target, session):
+        async with self._track_request(target, session):
             while True:
                 model = await self._wait_until_sendable(target, retry.deadline)
                 try:
-                    async with self._slot(model, session, retry.deadline) as turn:
-                        if turn is not None:
-                            model, server = turn
+                    async with self._slot(model, session, retry.deadline) as slot:
+                        if slot is not None:
+                            model, server = slot
                             sent = self._encoded(model, upstream_request, retry)
                             return await self._upstream.ask(model, server, sent)
                 except Failure as failure:
                     if not self._should_retry(failure, model, retry):
                         raise
-                    await asyncio.sleep(AGAIN_SECONDS)
+                    await asyncio.sleep(RETRY_SECONDS)
 
     def _encoded(
         self, model: Model, upstream_request: UpstreamRequest, retry: _RetryState
@@ -174,7 +174,7 @@ class RequestDispatcher:
         return retry.encoded
 
     @asynccontextmanager
-    async def _arrived(self, target: Target, session: str) -> AsyncIterator[None]:
+    async def _track_request(self, target: Target, session: str) -> AsyncIterator[None]:
         """Count a request in the queue and on the Lease for as long as it is held or runs.
 
         Raises `Failure` if the model does not exist, or if its queue is full.
@@ -210,7 +210,7 @@ class RequestDispatcher:
             allowed = not model.on_demand or await self._leases.may_send(model.name)
             if allowed and _is_sendable(model):
                 return model
-            passes = model.available or comes_up(model)
+            passes = model.available or is_coming_up(model)
             if not passes or time.monotonic() > deadline:
                 raise loading(f"model {target.name} is not available now: {model.state}")
             with self._held_gauge.track_inprogress():
@@ -231,7 +231,7 @@ class RequestDispatcher:
             failure.code == LOADING
             or (failure.code == LOST and (len(now.serving) > 1 or not retry.has_others))
             or model.on_demand
-            or comes_up(now)
+            or is_coming_up(now)
         )
         return failure.is_transient and passes and time.monotonic() <= retry.deadline
 
@@ -254,7 +254,7 @@ def _is_sendable(model: Model) -> bool:
 
     A starting server answers 503 until it has loaded the model.
     """
-    return model.available or (comes_up(model) and bool(model.starting))
+    return model.available or (is_coming_up(model) and bool(model.starting))
 
 
 async def _chained(first: SseEvent, rest: AsyncIterator[SseEvent]) -> AsyncIterator[SseEvent]:

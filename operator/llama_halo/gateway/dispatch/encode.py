@@ -34,10 +34,10 @@ from llama_halo.gateway.models.model import Model
 Json = dict[str, Any]
 Bytes = AsyncIterable[bytes]
 Events = AsyncIterator[SseEvent]
-_OPENAIS_OWN = "//api.openai.com"
+_OPENAI_HOST = "//api.openai.com"
 ANTHROPIC_VERSION = "2023-06-01"
 # Fields that only llama-server knows: other servers refuse requests with unknown fields.
-_OURS = frozenset(
+_LLAMA_SERVER_FIELDS = frozenset(
     {
         *("chat_template_kwargs", "cache_prompt", "id_slot", "n_keep", "thinking_budget_tokens"),
         *("repeat_penalty", "repeat_last_n", "typical_p", "min_p", "top_k"),
@@ -72,11 +72,11 @@ def encode_request(model: Model, upstream_request: UpstreamRequest, key: str) ->
         )
     if model.provider is None:
         return EncodedRequest(upstream_request.path, upstream_request.body, upstream_request.form)
-    own = _in_its_own_words(model.provider, model.provider_name, upstream_request, key)
-    return own or _as_a_chat(model.provider, model.provider_name, upstream_request, key)
+    own = _native_request(model.provider, model.provider_name, upstream_request, key)
+    return own or _converted_request(model.provider, model.provider_name, upstream_request, key)
 
 
-def _in_its_own_words(
+def _native_request(
     provider: ProviderConfig, name: str, upstream_request: UpstreamRequest, key: str
 ) -> EncodedRequest | None:
     """Return the request in the provider's own API, None if it has to be converted."""
@@ -86,9 +86,9 @@ def _in_its_own_words(
     )
     if provider.protocol == "Anthropic" and upstream_request.native_path == MESSAGES:
         headers = {**_anthropic(key), **upstream_request.headers}
-        client_body["messages"] = chat_to_anthropic.sign_thinking(client_body["messages"])
-        as_asked = events if path == MESSAGES else _messages_as_chat
-        return EncodedRequest(_messages_path(provider), client_body, headers=headers, read=as_asked)
+        client_body["messages"] = chat_to_anthropic.drop_unsigned_thinking(client_body["messages"])
+        reader = events if path == MESSAGES else _messages_as_chat
+        return EncodedRequest(_messages_path(provider), client_body, headers=headers, read=reader)
     if provider.protocol == "OpenAI" and upstream_request.form:
         form = openai_audio.for_model(upstream_request.form, name)
         return EncodedRequest(path.removeprefix("/v1"), form=form, headers=_bearer(key))
@@ -97,7 +97,7 @@ def _in_its_own_words(
         return EncodedRequest(path.removeprefix("/v1"), body, headers=_bearer(key))
     body = {**upstream_request.body, "model": name}
     if provider.protocol == "OpenAI" and path in (COMPLETIONS, EMBEDDINGS_PATH, RERANK_PATH):
-        fields = {name: value for name, value in body.items() if name not in _OURS}
+        fields = {name: value for name, value in body.items() if name not in _LLAMA_SERVER_FIELDS}
         return EncodedRequest(path.removeprefix("/v1"), fields, headers=_bearer(key))
     if provider.protocol == "Ollama" and path == EMBEDDINGS_PATH:
         return EncodedRequest(path, body, headers=_bearer(key))  # Ollama has OpenAI's route, too
@@ -108,14 +108,14 @@ def _messages_as_chat(data: Bytes) -> Events:
     return chat_to_anthropic.events_to_chat(events(data))
 
 
-def _as_a_chat(
+def _converted_request(
     provider: ProviderConfig, name: str, upstream_request: UpstreamRequest, key: str
 ) -> EncodedRequest:
     chat, answer = _chat_of(upstream_request, provider)
     chat = {**chat, "model": name}
     if provider.protocol == "OpenAI":
-        fields = {name: value for name, value in chat.items() if name not in _OURS}
-        if _OPENAIS_OWN in provider.base_url and "max_tokens" in fields:
+        fields = {name: value for name, value in chat.items() if name not in _LLAMA_SERVER_FIELDS}
+        if _OPENAI_HOST in provider.base_url and "max_tokens" in fields:
             fields["max_completion_tokens"] = fields.pop(
                 "max_tokens"
             )  # OpenAI's newer models require this name
@@ -145,7 +145,7 @@ def _chat_of(
 ) -> tuple[Json, Callable[[Events], Events]]:
     """Return a request as a chat, and the converter of the chat's events for the client's API."""
     if upstream_request.path == CHAT:
-        return upstream_request.body, _same
+        return upstream_request.body, _identity
     if upstream_request.path == MESSAGES:
         return anthropic_to_chat.request_to_chat(
             upstream_request.body
@@ -161,7 +161,7 @@ def _chat_of(
     )
 
 
-def _same(upstream: Events) -> Events:
+def _identity(upstream: Events) -> Events:
     return upstream
 
 

@@ -17,7 +17,7 @@ import aiohttp
 
 from llama_halo.gateway.http.sse import END
 
-MAX_AT_ONCE_BYTES = 2**14
+MAX_FORWARD_BYTES = 2**14
 _SIZE = re.compile(rb"([0-9a-fA-F]{1,6})\r\n")
 """A chunk must start with its size: a line end before it is one that the parser waits for."""
 Passthrough = Callable[[bytes], bytes | None]
@@ -90,9 +90,9 @@ class _PassthroughProtocol(asyncio.Protocol):
 def _passed(data: bytes, passthrough: Passthrough) -> bytes | None:
     """Return the client's bytes for HTTP/1.1 chunks that hold one event each.
 
-    Returns None for any other data, and for more than `MAX_AT_ONCE_BYTES`.
+    Returns None for any other data, and for more than `MAX_FORWARD_BYTES`.
     """
-    if len(data) > MAX_AT_ONCE_BYTES:
+    if len(data) > MAX_FORWARD_BYTES:
         return None
     chunks, at = [], 0
     while at < len(data):

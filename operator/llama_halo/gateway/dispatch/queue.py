@@ -61,14 +61,14 @@ class _ModelQueue:
         """Give the free slots to waiting requests; sessions take turns."""
         while self.waiting and (server := self.first_free(self.servers)) is not None:
             session, session_queue = next(iter(self.waiting.items()))
-            turn = session_queue.popleft()
+            future = session_queue.popleft()
             if session_queue:
                 self.waiting.move_to_end(session)
             else:
                 del self.waiting[session]
-            if not turn.done():
+            if not future.done():
                 self.in_flight[server] += 1
-                turn.set_result(server)
+                future.set_result(server)
 
     def release(self, server: str) -> None:
         """Free a slot, and give it to the next request."""
@@ -77,13 +77,13 @@ class _ModelQueue:
             del self.in_flight[server]
         self.dispatch()
 
-    def withdraw(self, session: str, turn: SlotFuture) -> None:
+    def withdraw(self, session: str, future: SlotFuture) -> None:
         """Remove a request from the queue, and free the slot that it may just have got."""
-        if turn.done() and not turn.cancelled():
-            self.release(turn.result())  # it had just got a slot
+        if future.done() and not future.cancelled():
+            self.release(future.result())  # it had just got a slot
         session_queue = self.waiting.get(session)
-        if session_queue and turn in session_queue:
-            session_queue.remove(turn)
+        if session_queue and future in session_queue:
+            session_queue.remove(future)
             if not session_queue:
                 del self.waiting[session]
 
@@ -130,7 +130,7 @@ class AdmissionQueue:
             queue = self._queue(model)
             server = None if queue.waiting else queue.first_free(servers(model, session))
             if server is None:
-                server = await self._turn(queue, lookup, session, deadline)
+                server = await self._wait_for_slot(queue, lookup, session, deadline)
             else:
                 queue.in_flight[server] += 1
         if server is None:
@@ -143,29 +143,29 @@ class AdmissionQueue:
             queue.refresh_capacity(lookup())
             queue.release(server)
 
-    async def _turn(
+    async def _wait_for_slot(
         self, queue: _ModelQueue, lookup: ModelLookup, session: str, deadline: float
     ) -> str | None:
         """Wait in the queue for a server; None when no request can be sent to the model."""
-        turn: SlotFuture = asyncio.get_running_loop().create_future()
-        queue.waiting.setdefault(session, deque()).append(turn)
+        future: SlotFuture = asyncio.get_running_loop().create_future()
+        queue.waiting.setdefault(session, deque()).append(future)
         queue.dispatch()
         admitted = False
         try:
-            while not turn.done():
-                await asyncio.wait({turn}, timeout=POLL_SECONDS)
+            while not future.done():
+                await asyncio.wait({future}, timeout=POLL_SECONDS)
                 model = lookup()
                 if model is None:
                     return None
-                if time.monotonic() > deadline and not turn.done():
+                if time.monotonic() > deadline and not future.done():
                     raise _full(model, queue)
                 queue.refresh_capacity(model)
                 queue.dispatch()
             admitted = True
-            return turn.result()
+            return future.result()
         finally:
             if not admitted:
-                queue.withdraw(session, turn)
+                queue.withdraw(session, future)
 
     def waiting(self, model: Model) -> int:
         """Return how many requests wait for a model."""

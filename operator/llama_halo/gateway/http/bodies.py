@@ -13,8 +13,8 @@ from aiohttp import BodyPartReader, web
 from llama_halo.gateway.http.errors import Failure
 from llama_halo.gateway.http.json_codec import loads
 
-LIMIT_BYTES = 32 * 2**20
-MAX_AT_ONCE_BYTES = 256 * 2**20
+MAX_BODY_BYTES = 32 * 2**20
+MAX_TOTAL_BYTES = 256 * 2**20
 """Bytes of the bodies of all requests in flight."""
 MAX_VALUES = 300_000
 """JSON values in one body: an empty object takes three bytes of text and seventy of memory."""
@@ -33,8 +33,8 @@ class FormField:
     content_type: str = "application/octet-stream"
 
 
-async def read(request: web.Request, taken: Callable[[int], None]) -> bytes:
-    """Return the body; `taken` is called with the size of each piece.
+async def read(request: web.Request, count_bytes: Callable[[int], None]) -> bytes:
+    """Return the body; `count_bytes` is called with the size of each piece.
 
     aiohttp's `request.read` is not used: it would keep the body for as long as the request runs.
     """
@@ -43,8 +43,8 @@ async def read(request: web.Request, taken: Callable[[int], None]) -> bytes:
         async with asyncio.timeout(MAX_SECONDS):
             async for piece in request.content.iter_any():
                 data += piece
-                taken(len(piece))
-                if len(data) > LIMIT_BYTES:
+                count_bytes(len(piece))
+                if len(data) > MAX_BODY_BYTES:
                     raise too_large()
     except TimeoutError as error:
         raise _too_slow() from error
@@ -53,7 +53,7 @@ async def read(request: web.Request, taken: Callable[[int], None]) -> bytes:
     return bytes(data)
 
 
-def parsed(data: bytes) -> Any:
+def parse_json(data: bytes) -> Any:
     """Return the JSON of a body; raises `Failure` for invalid JSON and for too many values."""
     if len(data) > MAX_VALUES and sum(map(data.count, (b",", b"[", b"{"))) > MAX_VALUES:
         raise Failure(413, f"the request body has more than {MAX_VALUES} values")
@@ -65,26 +65,28 @@ def parsed(data: bytes) -> Any:
 
 async def read_object(request: web.Request) -> dict[str, Any]:
     """Return the JSON object of a request's body; raises `Failure` if it is not one."""
-    value = parsed(await read(request, _nobody))
+    value = parse_json(await read(request, _count_nothing))
     if not isinstance(value, dict):
         raise Failure(400, "the request body must be a JSON object")
     return value
 
 
-async def read_form(request: web.Request, taken: Callable[[int], None]) -> tuple[FormField, ...]:
+async def read_form(
+    request: web.Request, count_bytes: Callable[[int], None]
+) -> tuple[FormField, ...]:
     """Return the fields of a form, including files, in memory: the gateway writes no files."""
     if not request.content_type.startswith("multipart/"):
         raise Failure(400, "the request body must be a form (multipart/form-data)")
     try:
         async with asyncio.timeout(MAX_SECONDS):
-            return await _parts(request, taken)
+            return await _parts(request, count_bytes)
     except TimeoutError as error:
         raise _too_slow() from error
     except (web.RequestPayloadError, ValueError, AssertionError, LookupError) as error:
         raise Failure(400, f"the request body is not a form: {error}") from error
 
 
-async def _parts(request: web.Request, taken: Callable[[int], None]) -> tuple[FormField, ...]:
+async def _parts(request: web.Request, count_bytes: Callable[[int], None]) -> tuple[FormField, ...]:
     parts: list[FormField] = []
     size = 0
     async for part in await request.multipart():
@@ -98,15 +100,15 @@ async def _parts(request: web.Request, taken: Callable[[int], None]) -> tuple[Fo
         while chunk := await part.read_chunk(2**16):
             data += chunk
             size += len(chunk)
-            taken(len(chunk))
-            if size > LIMIT_BYTES:
+            count_bytes(len(chunk))
+            if size > MAX_BODY_BYTES:
                 raise too_large()
         kind = part.headers.get("Content-Type", "application/octet-stream")
         parts.append(FormField(part.name, bytes(data), part.filename, kind))
     return tuple(parts)
 
 
-def _nobody(_: int) -> None:
+def _count_nothing(_: int) -> None:
     return
 
 
@@ -116,4 +118,4 @@ def _too_slow() -> Failure:
 
 def too_large() -> Failure:
     """Return the failure of a body above the size limit."""
-    return Failure(413, f"the request body exceeds {LIMIT_BYTES // 2**20} MiB")
+    return Failure(413, f"the request body exceeds {MAX_BODY_BYTES // 2**20} MiB")

@@ -126,7 +126,7 @@ def ollama_error(failure: Failure) -> dict[str, Any]:
     return {"error": failure.message}
 
 
-def in_band(error: Any) -> Failure:
+def from_stream_error(error: Any) -> Failure:
     """Return the failure for an error inside a stream: an object or a string.
 
     A code outside 400 to 599 becomes 500. The codes 401, 403 and 404 become 502: they concern the
@@ -180,7 +180,7 @@ def from_provider(
     return Failure(502, message, code=PROVIDER, retry_after_seconds=retry_after_seconds)
 
 
-def broken(error: Exception, request_id: str) -> Failure:
+def internal_error(error: Exception, request_id: str) -> Failure:
     """Log an exception that nothing expects, and return its failure."""
     log.error("request failed", extra={"request_id": request_id}, exc_info=error)
     return Failure(500, f"the request could not be handled ({type(error).__name__})")
@@ -214,7 +214,7 @@ def unreachable(model: str) -> Failure:
     )
 
 
-def ending() -> Failure:
+def shutting_down() -> Failure:
     """Return the failure of a request that the gateway aborts when it shuts down."""
     return Failure(
         503,

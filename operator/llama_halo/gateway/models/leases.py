@@ -19,7 +19,7 @@ from typing import Any
 
 import aiohttp
 
-from llama_halo.api_server import FAILED, ApiServer, checked
+from llama_halo.api_server import REQUEST_ERRORS, ApiServer, require_success
 from llama_halo.contract.lease import (
     GATEWAY_PREFIX,
     PHASE_ANNOTATION,
@@ -42,14 +42,14 @@ Json = dict[str, Any]
 
 
 @dataclass
-class _Model:
+class _LeaseEntry:
     """One model's requests in flight, and the last entry on its Lease."""
 
     in_flight: int = 0
     empty_since: float = 0.0
     counter: int = 0
-    said_in_flight: int = 0
-    said_at: float = float("-inf")
+    written_in_flight: int = 0
+    written_at: float = float("-inf")
     """Time of the last attempt to write."""
     phase: str | None = ""
     """Phase in the last reply; None when there was no reply."""
@@ -73,13 +73,13 @@ class Leases:
         self._due = asyncio.Event()
         self._path = f"apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/"
         self._entry = GATEWAY_PREFIX + pod[-_MAX_ENTRY_CHARACTERS:].strip("-.")
-        self._models: dict[str, _Model] = {}
+        self._models: dict[str, _LeaseEntry] = {}
         self._client: aiohttp.ClientSession | None = None
 
     @asynccontextmanager
     async def request(self, name: str) -> AsyncIterator[None]:
         """Count one request for a model for as long as it is held or runs."""
-        model = self._models.setdefault(name, _Model())
+        model = self._models.setdefault(name, _LeaseEntry())
         model.in_flight += 1
         if self._is_due(name, model):
             self._due.set()
@@ -97,8 +97,8 @@ class Leases:
         """
         model = self._models[name]
         async with model.lock:
-            if not self._is_known(model):
-                await self._say(name, model)
+            if not self._is_recent(model):
+                await self._write_entry(name, model)
         return model.phase in (None, Phase.LOADED)
 
     async def run(self) -> None:
@@ -110,61 +110,61 @@ class Leases:
             self._due.clear()
             models = list(self._models.items())
             due = [(name, model) for name, model in models if self._is_due(name, model)]
-            await asyncio.gather(*(self._repeat(name, model) for name, model in due))
+            await asyncio.gather(*(self._write_if_due(name, model) for name, model in due))
 
     async def close(self) -> None:
         """Remove this gateway's entries as far as possible, and close the connections."""
         names = [name for name, model in self._models.items() if model.counter]
-        await asyncio.gather(*(self._take_back(name) for name in names))
+        await asyncio.gather(*(self._remove_entry(name) for name in names))
         if self._client is not None:
             await self._client.close()
 
-    async def _take_back(self, name: str) -> None:
-        with suppress(*FAILED):
+    async def _remove_entry(self, name: str) -> None:
+        with suppress(*REQUEST_ERRORS):
             await self._patch(name, None)
 
-    def _is_known(self, model: _Model) -> bool:
+    def _is_recent(self, model: _LeaseEntry) -> bool:
         """Tell whether the entry and the phase are recent enough to skip a write."""
-        since = self._clock() - model.said_at
+        since = self._clock() - model.written_at
         if model.phase is None:
             return since < WRITE_SECONDS  # no answer lately: not every request waits for one
-        if model.said_in_flight == 0:
+        if model.written_in_flight == 0:
             return False  # the operator may unload it at any moment
         return since < (WRITE_SECONDS if model.phase == Phase.LOADED else LOADING_SECONDS)
 
-    def _is_due(self, name: str, model: _Model) -> bool:
+    def _is_due(self, name: str, model: _LeaseEntry) -> bool:
         now = self._clock()
         if not self._has_lease(name):
             return False
         if model.in_flight:
-            first = model.said_in_flight == 0 and model.phase is not None
-            return first or now - model.said_at >= WRITE_SECONDS
-        return model.said_in_flight > 0 and now - model.empty_since >= QUIET_SECONDS
+            first = model.written_in_flight == 0 and model.phase is not None
+            return first or now - model.written_at >= WRITE_SECONDS
+        return model.written_in_flight > 0 and now - model.empty_since >= QUIET_SECONDS
 
-    async def _repeat(self, name: str, model: _Model) -> None:
+    async def _write_if_due(self, name: str, model: _LeaseEntry) -> None:
         async with model.lock:
             if self._is_due(name, model):
-                await self._say(name, model)
+                await self._write_entry(name, model)
 
-    async def _say(self, name: str, model: _Model) -> None:
+    async def _write_entry(self, name: str, model: _LeaseEntry) -> None:
         """Write the counter and the requests in flight, and keep the phase of the reply."""
         model.counter += 1
         in_flight, value = model.in_flight, entry(model.counter, model.in_flight)
-        model.said_at = self._clock()
+        model.written_at = self._clock()
         try:
             lease = await self._patch(name, value)
             annotations = lease["metadata"].get("annotations") or {}
-        except (*FAILED, KeyError) as error:
+        except (*REQUEST_ERRORS, KeyError) as error:
             # Requests proceed without an entry, also when the Lease does not exist yet.
-            model.phase, model.said_in_flight = None, 0
+            model.phase, model.written_in_flight = None, 0
             reason = f"{type(error).__name__}: {error}"
             log.warning("lease not written", extra={"model": name, "reason": reason})
             return
         except asyncio.CancelledError:
-            model.said_at = float("-inf")  # the write may or may not have arrived
+            model.written_at = float("-inf")  # the write may or may not have arrived
             raise
         model.phase = annotations.get(PHASE_ANNOTATION, "")
-        model.said_in_flight = in_flight
+        model.written_in_flight = in_flight
         if model.in_flight and not in_flight:
             self._due.set()  # a request arrived during the write
 
@@ -177,5 +177,5 @@ class Leases:
             headers={**self._server.headers(), "Content-Type": "application/merge-patch+json"},
             allow_redirects=False,
         ) as response:
-            lease: Json = await (await checked(response)).json()
+            lease: Json = await (await require_success(response)).json()
             return lease

@@ -60,7 +60,7 @@ class Model:
 
 
 # States that pass by themselves: requests wait. In any other state, clients get an error at once.
-_PASSING = frozenset(
+_TRANSIENT_STATES = frozenset(
     {
         *(Reason.SCHEDULING, Reason.PULLING_IMAGE, Reason.LOADING, Reason.ROLLING),
         *(Reason.DRAINING, Reason.STARTING, Reason.SERVING, Reason.IDLE),
@@ -80,9 +80,9 @@ def serves(model: Model | None, mode: str) -> bool:
     return model.mode == mode or (mode == Mode.TRANSCRIPTION and model.mode == Mode.CHAT)
 
 
-def comes_up(model: Model) -> bool:
+def is_coming_up(model: Model) -> bool:
     """Tell whether an unavailable model is likely to become available while a request waits."""
-    return not model.available and model.state in _PASSING
+    return not model.available and model.state in _TRANSIENT_STATES
 
 
 def servers(model: Model, session: str) -> list[str]:

@@ -16,7 +16,13 @@ from typing import Any
 
 import aiohttp
 
-from llama_halo.api_server import FAILED, ApiServer, certificate_problem, checked, lines
+from llama_halo.api_server import (
+    REQUEST_ERRORS,
+    ApiServer,
+    certificate_problem,
+    lines,
+    require_success,
+)
 from llama_halo.contract.labels import API_VERSION, LLAMAMODELS
 from llama_halo.gateway.models.model import Model, model_of
 
@@ -81,7 +87,7 @@ class ModelRegistry:
                     version = await self._list(client)
                     started = time.monotonic()
                     await self._watch(client, version)
-                except (*FAILED, KeyError) as error:
+                except (*REQUEST_ERRORS, KeyError) as error:
                     reason = certificate_problem(error) or f"{type(error).__name__}: {error}"
                 if time.monotonic() - started > _LIVED_SECONDS and reason == _ENDED:
                     failures = 0
@@ -100,7 +106,7 @@ class ModelRegistry:
         async with client.get(
             self._path, headers=self._server.headers(), allow_redirects=False
         ) as response:
-            answer = await (await checked(response)).json()
+            answer = await (await require_success(response)).json()
         models = map(model_of, answer["items"])
         self.models = {**{model.name: model for model in models}, **self._provider_models}
         self._synced.set()
@@ -120,7 +126,7 @@ class ModelRegistry:
         async with client.get(
             self._path, params=query, headers=self._server.headers(), allow_redirects=False
         ) as response:
-            async for line in lines(await checked(response)):
+            async for line in lines(await require_success(response)):
                 event = json.loads(line)
                 if event["type"] == "ERROR":
                     return

@@ -81,7 +81,7 @@ class TargetSelector:
             if serves(table.model_of(fallback), mode)
         ]
         if not able:
-            raise _is_for_something_else(target, table.models[target.model_key].mode, mode)
+            raise _wrong_mode(target, table.models[target.model_key].mode, mode)
         first, *others = able
         chosen = [first, *others]
         if features.has_image:
@@ -89,11 +89,11 @@ class TargetSelector:
             if first.route == IMAGE or self._may_see(first):
                 chosen = [first, *chosen]
             if not chosen:
-                raise _takes_no_images(target)
+                raise _images_unsupported(target)
         if features.has_remote_url:
             chosen = [candidate for candidate in chosen if self._may_fetch(candidate)]
             if not chosen:
-                raise _nothing_is_fetched()
+                raise _remote_urls_unsupported()
         return chosen
 
     async def count_tokens(
@@ -161,7 +161,7 @@ _ASKED: Mapping[str, str] = {
 }
 
 
-def _is_for_something_else(target: Target, has: str, mode: str) -> Failure:
+def _wrong_mode(target: Target, has: str, mode: str) -> Failure:
     return Failure(
         400,
         f"model {target.name} has mode {has}: ask it at {_ASKED[has]}, or ask a model with"
@@ -169,7 +169,7 @@ def _is_for_something_else(target: Target, has: str, mode: str) -> Failure:
     )
 
 
-def _takes_no_images(target: Target) -> Failure:
+def _images_unsupported(target: Target) -> Failure:
     return Failure(
         400,
         f"model {target.name} takes no images: set routes.image of the router to a model that does,"
@@ -177,7 +177,7 @@ def _takes_no_images(target: Target) -> Failure:
     )
 
 
-def _nothing_is_fetched() -> Failure:
+def _remote_urls_unsupported() -> Failure:
     return Failure(
         400,
         "a picture or a file is given by its address: send it inline, as base64 or a data: URL;"

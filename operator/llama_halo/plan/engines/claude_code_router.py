@@ -14,7 +14,7 @@ from typing import Any
 
 from llama_halo.api.modelrouter import ClaudeCodeRouterEngine, ModelRouterSpec, RoutedModel
 from llama_halo.plan.engines import gateway, sidecar
-from llama_halo.plan.engines.engine import CONFIG_FOLDER, PORT, RouteMapping, routed
+from llama_halo.plan.engines.engine import CONFIG_FOLDER, PORT, RouteMapping, route_models
 from llama_halo.plan.facts import Defaults, Owner
 from llama_halo.plan.quantity import seconds
 
@@ -37,19 +37,19 @@ _START = (
 def refusal(spec: ModelRouterSpec) -> str | None:
     """Return why Claude Code Router cannot serve a spec, None if it can."""
     return (
-        _refused_version(_engine(spec).version or DEFAULT_VERSION)
-        or sidecar.no_selector(spec, NAME)
-        or sidecar.no_route(
+        _version_refusal(_engine(spec).version or DEFAULT_VERSION)
+        or sidecar.selector_refusal(spec, NAME)
+        or sidecar.route_refusal(
             spec, NAME, ("subagent",), "it cannot recognise requests of Claude Code's subagents"
         )
-        or _no_default(spec)
-        or _no_key(spec)
-        or sidecar.named_keys(spec, NAME, most=1)
-        or _bad_providers(spec)
+        or _default_route_refusal(spec)
+        or _auth_refusal(spec)
+        or sidecar.keys_refusal(spec, NAME, most=1)
+        or _providers_refusal(spec)
     )
 
 
-def _refused_version(version: str) -> str | None:
+def _version_refusal(version: str) -> str | None:
     if re.fullmatch(r"[12]\.\d+\.\d+", version):
         return None
     if not re.match(r"\d+\.", version):
@@ -64,13 +64,13 @@ def _refused_version(version: str) -> str | None:
     )
 
 
-def _no_default(spec: ModelRouterSpec) -> str | None:
-    if "default" in routed(spec):
+def _default_route_refusal(spec: ModelRouterSpec) -> str | None:
+    if "default" in route_models(spec):
         return None
     return f"engine {NAME} needs spec.routes.default, which takes every other request: set it"
 
 
-def _no_key(spec: ModelRouterSpec) -> str | None:
+def _auth_refusal(spec: ModelRouterSpec) -> str | None:
     if spec.auth:
         return None
     return (
@@ -79,7 +79,7 @@ def _no_key(spec: ModelRouterSpec) -> str | None:
     )
 
 
-def _bad_providers(spec: ModelRouterSpec) -> str | None:
+def _providers_refusal(spec: ModelRouterSpec) -> str | None:
     names = {provider.name for provider in spec.providers or ()}
     if LOCAL in names:
         return (
@@ -164,7 +164,7 @@ def _transformer(models: list[RoutedModel], chosen: dict[str, Any]) -> dict[str,
 def _router(spec: ModelRouterSpec) -> dict[str, Any]:
     providers = {model.name: model.provider or LOCAL for model in spec.models or ()}
     router: dict[str, Any] = {
-        route: f"{providers[model]},{model}" for route, model in routed(spec).items()
+        route: f"{providers[model]},{model}" for route, model in route_models(spec).items()
     }
     long = spec.routes.long_context if spec.routes else None
     if long:
@@ -200,7 +200,7 @@ _NOTES = {
 
 def routes(spec: ModelRouterSpec) -> list[RouteMapping]:
     """Return the routes, with notes on which requests of Claude Code take them."""
-    routes_by_name = routed(spec)
+    routes_by_name = route_models(spec)
     notes = dict(_NOTES)
     if "think" in routes_by_name:
         notes["default"] = "requests without thinking; Claude Code's main requests go to think"

@@ -42,7 +42,7 @@ class RouterEngine(Protocol):
         """Return the routes as this engine serves them."""
 
 
-def routed(spec: ModelRouterSpec) -> dict[str, str]:
+def route_models(spec: ModelRouterSpec) -> dict[str, str]:
     """Return the model of each route that a spec has."""
     if spec.routes is None:
         return {}

@@ -12,7 +12,7 @@ from llama_halo.contract.gateway_config import (
     RoutedName,
     RoutesConfig,
 )
-from llama_halo.plan.engines.engine import CONFIG_FOLDER, PORT, RouteMapping, routed
+from llama_halo.plan.engines.engine import CONFIG_FOLDER, PORT, RouteMapping, route_models
 from llama_halo.plan.facts import Defaults, Owner
 from llama_halo.plan.quantity import canonical_quantity, seconds
 
@@ -59,7 +59,7 @@ def token_volume() -> dict[str, Any]:
 
 def routes(spec: ModelRouterSpec) -> list[RouteMapping]:
     """Return every route unchanged."""
-    return [RouteMapping(route, model) for route, model in routed(spec).items()]
+    return [RouteMapping(route, model) for route, model in route_models(spec).items()]
 
 
 def files(owner: Owner, spec: ModelRouterSpec) -> dict[str, str]:

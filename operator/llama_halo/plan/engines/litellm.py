@@ -14,7 +14,7 @@ import yaml
 
 from llama_halo.api.modelrouter import LiteLLMEngine, ModelRouterSpec
 from llama_halo.plan.engines import gateway, sidecar
-from llama_halo.plan.engines.engine import CONFIG_FOLDER, PORT, RouteMapping, routed
+from llama_halo.plan.engines.engine import CONFIG_FOLDER, PORT, RouteMapping, route_models
 from llama_halo.plan.facts import Defaults, Owner
 
 NAME = "liteLLM"
@@ -29,19 +29,19 @@ _HAIKU = "claude-*haiku*"
 def refusal(spec: ModelRouterSpec) -> str | None:
     """Return why LiteLLM cannot serve a spec, None if it can."""
     return (
-        _back_door(_engine(spec).version or "", (spec.pod and spec.pod.image) or "")
-        or sidecar.no_selector(spec, NAME)
-        or sidecar.no_route(
+        _backdoor_refusal(_engine(spec).version or "", (spec.pod and spec.pod.image) or "")
+        or sidecar.selector_refusal(spec, NAME)
+        or sidecar.route_refusal(
             spec,
             NAME,
             ("longContext", "webSearch", "image"),
             "it chooses by the model's name, not by the content of a request",
         )
-        or sidecar.named_keys(spec, NAME, most=1)
+        or sidecar.keys_refusal(spec, NAME, most=1)
     )
 
 
-def _back_door(version: str, image: str) -> str | None:
+def _backdoor_refusal(version: str, image: str) -> str | None:
     backdoored = next((text for text in (version, image) if _BACKDOORED.search(text)), None)
     if backdoored is None:
         return None
@@ -89,7 +89,7 @@ def _names(spec: ModelRouterSpec) -> dict[str, str]:
             names.setdefault(alias, entry.name)
         if entry.model:
             names.setdefault(entry.model, entry.name)
-    routes = routed(spec)
+    routes = route_models(spec)
     for route, model in routes.items():
         names.setdefault(route, model)
     if "background" in routes:
@@ -152,7 +152,7 @@ def routes(spec: ModelRouterSpec) -> list[RouteMapping]:
         "background": "requests for claude-*haiku* and for the name background",
         **{route: f"only for requests for the name {route}" for route in ("think", "subagent")},
     }
-    return [RouteMapping(route, model, notes[route]) for route, model in routed(spec).items()]
+    return [RouteMapping(route, model, notes[route]) for route, model in route_models(spec).items()]
 
 
 def _engine(spec: ModelRouterSpec) -> LiteLLMEngine:

@@ -10,7 +10,7 @@ from typing import Any
 
 from llama_halo.api.modelrouter import LlamaSwapEngine, ModelRouterSpec
 from llama_halo.plan.engines import gateway, sidecar
-from llama_halo.plan.engines.engine import CONFIG_FOLDER, PORT, RouteMapping, routed
+from llama_halo.plan.engines.engine import CONFIG_FOLDER, PORT, RouteMapping, route_models
 from llama_halo.plan.facts import Defaults, Owner
 
 NAME = "llamaSwap"
@@ -23,15 +23,15 @@ _KEY = "LLAMA_HALO_KEY_"
 def refusal(spec: ModelRouterSpec) -> str | None:
     """Return why llama-swap cannot serve a spec, None if it can."""
     return (
-        sidecar.no_selector(spec, NAME)
-        or sidecar.no_route(
+        sidecar.selector_refusal(spec, NAME)
+        or sidecar.route_refusal(
             spec,
             NAME,
             ("longContext", "webSearch", "image"),
             "it chooses by the model's name, not by the content of a request",
         )
         or _pattern(spec)
-        or sidecar.named_keys(spec, NAME, most=None)
+        or sidecar.keys_refusal(spec, NAME, most=None)
     )
 
 
@@ -84,7 +84,7 @@ def _names(spec: ModelRouterSpec) -> dict[str, str]:
     for entry in models:
         for name in [*(entry.aliases or ()), *([entry.model] if entry.model else [])]:
             names.setdefault(name, entry.name)
-    for route, model in routed(spec).items():
+    for route, model in route_models(spec).items():
         names.setdefault(route, model)
     return names
 
@@ -121,7 +121,7 @@ def routes(spec: ModelRouterSpec) -> list[RouteMapping]:
     """Return the routes; a client takes one by requesting its name."""
     return [
         RouteMapping(route, model, f"only for requests for the name {route}")
-        for route, model in routed(spec).items()
+        for route, model in route_models(spec).items()
     ]
 
 

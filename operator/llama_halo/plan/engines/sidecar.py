@@ -13,7 +13,7 @@ from llama_halo.api.modelrouter import ModelRouterSpec
 from llama_halo.contract.gateway_config import MIN_KEY_BYTES
 from llama_halo.contract.model import DRAINED_PATH
 from llama_halo.plan.engines import gateway
-from llama_halo.plan.engines.engine import CONFIG_FOLDER, PORT, routed
+from llama_halo.plan.engines.engine import CONFIG_FOLDER, PORT, route_models
 from llama_halo.plan.facts import Defaults, Owner
 
 UPSTREAM = f"http://127.0.0.1:{gateway.INNER_PORT}"
@@ -28,7 +28,7 @@ _CHECK = (
 )
 
 
-def no_selector(spec: ModelRouterSpec, engine: str) -> str | None:
+def selector_refusal(spec: ModelRouterSpec, engine: str) -> str | None:
     """Refuse spec.modelSelector for an engine that reads its models only at start."""
     if spec.model_selector is None:
         return None
@@ -38,9 +38,11 @@ def no_selector(spec: ModelRouterSpec, engine: str) -> str | None:
     )
 
 
-def no_route(spec: ModelRouterSpec, engine: str, names: tuple[str, ...], reason: str) -> str | None:
+def route_refusal(
+    spec: ModelRouterSpec, engine: str, names: tuple[str, ...], reason: str
+) -> str | None:
     """Refuse the first of the routes in `names` that a spec has: the engine has no rule for it."""
-    unsupported = next((name for name in routed(spec) if name in names), None)
+    unsupported = next((name for name in route_models(spec) if name in names), None)
     if unsupported is None:
         return None
     return (
@@ -49,7 +51,7 @@ def no_route(spec: ModelRouterSpec, engine: str, names: tuple[str, ...], reason:
     )
 
 
-def named_keys(spec: ModelRouterSpec, engine: str, *, most: int | None) -> str | None:
+def keys_refusal(spec: ModelRouterSpec, engine: str, *, most: int | None) -> str | None:
     """Refuse a spec that does not name its API keys, or names more than `most`.
 
     The engine gets each key as an environment variable, and the operator reads no Secret.

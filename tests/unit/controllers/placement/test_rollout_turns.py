@@ -9,9 +9,9 @@ import pytest
 from llama_halo.contract import labels
 from llama_halo.controllers.placement.rollout_turns import (
     CLAIM_SECONDS,
-    PATIENCE_SECONDS,
+    MAX_TURN_SECONDS,
     RolloutTurns,
-    on_its_way,
+    is_rolling_out,
 )
 from llama_halo.kube.cache import Key, ObjectCache
 
@@ -81,7 +81,7 @@ class World:
 def test_a_deployment_is_on_its_way_until_its_pods_are_what_it_says(
     state: Any, is_on_its_way: bool
 ) -> None:
-    assert on_its_way(deployment(ONE, **state)) is is_on_its_way
+    assert is_rolling_out(deployment(ONE, **state)) is is_on_its_way
 
 
 def test_while_one_is_on_its_way_the_other_waits_and_is_woken_when_it_may() -> None:
@@ -110,7 +110,7 @@ def test_what_fails_or_takes_very_long_gives_its_turn_away() -> None:
     assert not failing.taken(TWO)
     slow = World()
     slow.note(ONE)
-    slow.now += PATIENCE_SECONDS
+    slow.now += MAX_TURN_SECONDS
     assert not slow.taken(TWO)
 
 

@@ -216,7 +216,7 @@ class TestResponses:
                 openai_responses.validate(wrong)
 
     async def test_events_are_numbered_and_name_the_model_that_was_asked_for(self) -> None:
-        exchange = openai_responses.generation({"model": "gpt-5", "input": "x", "stream": True})
+        exchange = openai_responses.build_exchange({"model": "gpt-5", "input": "x", "stream": True})
         item = {"id": "m1", "type": "message"}
         values = (
             {"type": "response.created", "response": {"model": "smollm2"}},
@@ -233,7 +233,7 @@ class TestResponses:
         assert (await exchange.collect(upstream(*values)))["output"] == [item]
 
     async def test_a_stream_that_is_cut_fails(self) -> None:
-        exchange = openai_responses.generation({"model": "m", "input": "x"})
+        exchange = openai_responses.build_exchange({"model": "m", "input": "x"})
         with pytest.raises(Failure):
             await streamed(exchange, {"type": "response.created", "response": {}})
         with pytest.raises(Failure):
@@ -253,7 +253,7 @@ class TestResponses:
     ],
 )
 async def test_an_error_in_a_stream_has_a_status_of_ours(error: Any, status: int) -> None:
-    exchange = openai_chat.generation({"model": "m", "messages": [user()]})
+    exchange = openai_chat.build_exchange({"model": "m", "messages": [user()]})
     with pytest.raises(Failure) as value:
         await exchange.collect(upstream(delta("x"), {"error": error}))
     assert value.value.status == status
@@ -303,7 +303,7 @@ class TestOpenAI:
         assert all(f"<{n}>" in str(folded) for n in range(len(given_roles)))
 
     async def test_a_completion_in_one_piece_is_all_of_its_stream(self) -> None:
-        exchange = openai_completions.generation({"model": "m", "prompt": "x"})
+        exchange = openai_completions.build_exchange({"model": "m", "prompt": "x"})
         first, second = ({"choices": [{"index": 0, "text": name}]} for name in ("a", "b"))
         ending = {"choices": [{"index": 0, "text": "", "finish_reason": "length"}], "id": "1"}
         collect = await exchange.collect(upstream(first, second, ending, LAST, "[DONE]"))
@@ -327,7 +327,7 @@ class TestAnthropic:
         assert anthropic.upstream_body(body)["tools"] == tools[1:]
 
     async def test_a_stop_sequence_is_told_as_one(self) -> None:
-        exchange = anthropic.generation(
+        exchange = anthropic.build_exchange(
             {"model": "m", "messages": [user()], "stop_sequences": ["e"]}
         )
         values = (
@@ -346,7 +346,7 @@ class TestAnthropic:
 @pytest.mark.parametrize("api", [ANTHROPIC, OPENAI, RESPONSES, OLLAMA], ids=lambda api: api.name)
 def test_each_api_has_its_own_words_for_what_went_wrong(api: Any) -> None:
     failure = Failure(503, "the model loads", code="model_loading")
-    whole, line = api.error(failure, "req_1"), api.in_band(failure, "req_1")
+    whole, line = api.error(failure, "req_1"), api.stream_error(failure, "req_1")
     assert "the model loads" in json.dumps(whole)
     assert b"the model loads" in line
     assert line.endswith(b"\n")
@@ -451,10 +451,10 @@ def test_whatever_is_sent_becomes_a_request_or_a_refusal(body: Json) -> None:
     assert session_of({}, body)
     features_of({}, body, 100)
     for validate, make in (
-        (anthropic.validate, anthropic.generation),
-        (openai_chat.validate, openai_chat.generation),
-        (openai_completions.validate, openai_completions.generation),
-        (openai_responses.validate, openai_responses.generation),
+        (anthropic.validate, anthropic.build_exchange),
+        (openai_chat.validate, openai_chat.build_exchange),
+        (openai_completions.validate, openai_completions.build_exchange),
+        (openai_responses.validate, openai_responses.build_exchange),
         (ollama.validate_chat, ollama.chat),
         (ollama.validate_prompt, ollama.generate),
     ):
@@ -462,7 +462,7 @@ def test_whatever_is_sent_becomes_a_request_or_a_refusal(body: Json) -> None:
             checked = validate(body)
             if ollama.without_prompt("/api/chat", checked):
                 continue
-            if make is anthropic.generation:
+            if make is anthropic.build_exchange:
                 _, checked = anthropic.take_tag(checked)
             exchange = make(checked)
             json.dumps(exchange.body)

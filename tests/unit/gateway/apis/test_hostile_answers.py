@@ -39,10 +39,10 @@ from llama_halo.gateway.request_record import RequestRecord
 Json = dict[str, Any]
 MESSAGES = [{"role": "user", "content": "hi"}]
 EXCHANGES: dict[str, ApiExchange] = {
-    "anthropic": anthropic.generation({"model": "m", "max_tokens": 9, "messages": MESSAGES}),
-    "chat": openai_chat.generation({"model": "m", "messages": MESSAGES}),
-    "completions": openai_completions.generation({"model": "m", "prompt": "hi"}),
-    "responses": openai_responses.generation({"model": "m", "input": "hi"}),
+    "anthropic": anthropic.build_exchange({"model": "m", "max_tokens": 9, "messages": MESSAGES}),
+    "chat": openai_chat.build_exchange({"model": "m", "messages": MESSAGES}),
+    "completions": openai_completions.build_exchange({"model": "m", "prompt": "hi"}),
+    "responses": openai_responses.build_exchange({"model": "m", "input": "hi"}),
     "ollama": ollama.chat({"model": "m", "messages": MESSAGES}),
     "infill": ollama.generate({"model": "m", "prompt": "a", "suffix": "b"}),
 }

@@ -212,7 +212,7 @@ def test_a_server_of_the_clients_own_api_is_sent_the_clients_own_words() -> None
         "top_k": 4,
         "tool_choice": {"type": "function", "function": {"name": "add"}},
     }
-    exchange = openai_chat.generation(supplied)
+    exchange = openai_chat.build_exchange(supplied)
     sent = to(
         "OpenAI",
         UpstreamRequest(
@@ -226,14 +226,14 @@ def test_a_server_of_the_clients_own_api_is_sent_the_clients_own_words() -> None
 async def test_a_schema_for_an_anthropic_server_is_asked_in_the_clients_own_words() -> None:
     form = {"format": {"type": "json_schema", "schema": {"type": "object"}}}
     supplied = {**ANTHROPIC, "output_config": form, "thinking": {"type": "adaptive"}}
-    exchange = anthropic.generation(supplied)
+    exchange = anthropic.build_exchange(supplied)
     sent = to(
         "Anthropic",
         UpstreamRequest(
             exchange.path, exchange.body, native_path=exchange.native_path, client_body=supplied
         ),
     )
-    signed = chat_to_anthropic.sign_thinking(supplied["messages"])
+    signed = chat_to_anthropic.drop_unsigned_thinking(supplied["messages"])
     assert "hm" not in str(signed), "a thought that nobody signed is refused there"
     assert sent.body == {**supplied, "messages": signed, "model": "theirs", "stream": True}
     lines = [
@@ -271,8 +271,8 @@ async def test_two_calls_of_one_index_and_a_stop_are_two_calls() -> None:
     events += [{"choices": [{"delta": {}, "finish_reason": "stop"}]}, "[DONE]"]
     lines = [encode(event) for event in events]
     for built in (
-        anthropic.generation(ANTHROPIC),
-        openai_responses.generation({"model": "m", "input": "x"}),
+        anthropic.build_exchange(ANTHROPIC),
+        openai_responses.build_exchange({"model": "m", "input": "x"}),
     ):
         read = to("OpenAI", UpstreamRequest(built.path, built.body)).read(_pieces(lines))
         answer = await built.collect(read)
@@ -284,7 +284,7 @@ async def test_two_calls_of_one_index_and_a_stop_are_two_calls() -> None:
 def test_openais_own_servers_are_told_the_length_by_its_newer_name() -> None:
     url = "https://api.openai.com/v1"
     provider = ProviderConfig(name="p", protocol="OpenAI", base_url=url)
-    exchange = anthropic.generation(ANTHROPIC)
+    exchange = anthropic.build_exchange(ANTHROPIC)
     sent = encode_request(
         Model("p/m", url, True, "x", provider=provider),
         UpstreamRequest(exchange.path, exchange.body),
@@ -364,9 +364,9 @@ async def test_whatever_a_server_answers_is_an_answer_or_a_failure(
     if protocol == "Ollama":
         lines = [json.dumps(event).encode() + b"\n" for event in events]
     for built in (
-        anthropic.generation({**ANTHROPIC}),
-        openai_chat.generation({**CHAT}),
-        openai_responses.generation({"model": "m", "input": "x"}),
+        anthropic.build_exchange({**ANTHROPIC}),
+        openai_chat.build_exchange({**CHAT}),
+        openai_responses.build_exchange({"model": "m", "input": "x"}),
         ollama.chat({"model": "m", "messages": [{"role": "user", "content": "x"}]}),
     ):
         read = to(protocol, UpstreamRequest(built.path, built.body)).read(_pieces(lines))

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from llama_halo.gateway.apis.client_api import OPENAI
 from llama_halo.gateway.apis.exchange import ApiExchange
-from llama_halo.gateway.dispatch.client_stream import ClientStream, next_look_seconds, send
+from llama_halo.gateway.dispatch.client_stream import ClientStream, next_check_seconds, send
 from llama_halo.gateway.dispatch.credentials import Credentials
 from llama_halo.gateway.dispatch.encode import EncodedRequest
 from llama_halo.gateway.dispatch.fast_path import FastPath
@@ -241,7 +241,7 @@ LOOKS = {
 @pytest.mark.parametrize("case", LOOKS)
 def test_a_stream_is_looked_at_again_in_time(case: str) -> None:
     (quiet, patience, writing), expected = LOOKS[case]
-    assert next_look_seconds(quiet, patience, writing=writing) == expected
+    assert next_check_seconds(quiet, patience, writing=writing) == expected
 
 
 class CountingLine(ClientStream):

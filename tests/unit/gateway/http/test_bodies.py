@@ -66,7 +66,7 @@ async def test_a_body_is_counted_as_it_comes_and_may_be_compressed() -> None:
 
 
 async def test_a_body_beyond_the_limit_is_refused_whatever_its_compression() -> None:
-    too_much = b"x" * (bodies.LIMIT_BYTES + 1)
+    too_much = b"x" * (bodies.MAX_BODY_BYTES + 1)
     status, message = await post(count_bytes, io.BytesIO(too_much))
     assert (status, message) == (413, "the request body exceeds 32 MiB")
     headers = {"Content-Encoding": "gzip"}
