@@ -71,7 +71,7 @@ def crd_copies() -> dict[str, str]:
 
 
 def main() -> int:
-    """Write all of it."""
+    """Write every generated file; return 1 if Helm fails."""
     crds.run([str(REPOSITORY / "crds")])
     CHART_CRDS.mkdir(parents=True, exist_ok=True)
     try:

@@ -1,7 +1,7 @@
 """`python -m hack.bench`: the operator with N LlamaModels and some ModelRouters, measured.
 
-Writes and reads are counted in the API server's audit log, times by a watch of the benchmark's
-own; nothing is the operator's word. The last line of the output is one JSON object.
+The API server's audit log counts writes and reads, and the benchmark's own watches measure times;
+the operator's own reports are not used. The last line of the output is one JSON object.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ EDIT_PAUSE_SECONDS = 0.1
 
 
 class Bench:
-    """One run."""
+    """One benchmark run: its testbed, its client, and the figures so far."""
 
     def __init__(self, testbed: Testbed, client: load.Client, folder: Path, models: int) -> None:
         self.testbed, self.client, self.folder, self.models = testbed, client, folder, models
@@ -51,7 +51,7 @@ class Bench:
         self.writes: list[dict[str, Any]] = []
 
     async def bare_client(self) -> float:
-        """Return how long a client needs that knows nothing and writes the same two objects."""
+        """Return the seconds that a client without logic needs to write the same two objects."""
 
         async def write(index: int) -> None:
             place = {
@@ -121,10 +121,10 @@ class Bench:
         return edits
 
     async def bare_edits(self) -> list[float]:
-        """Return the milliseconds that the cluster itself takes for what an edit needs.
+        """Return the milliseconds that the same writes take without the operator.
 
-        A write to a LlamaModel, its event, a write to its Deployment that rolls the pod, its event:
-        by a client that decides nothing.
+        A client patches a LlamaModel, waits for the event, patches its Deployment so that the pod
+        rolls, and waits for that event.
         """
         bare_edits = []
         for number, name in enumerate(sorted(self.sight.deployments)[:: self.models // EDITS or 1]):
@@ -165,7 +165,7 @@ class Bench:
 
     @asynccontextmanager
     async def sampling(self, started: float) -> AsyncIterator[None]:
-        """Note four times a second how far the cluster is."""
+        """Sample the numbers of Deployments and ready models four times a second."""
 
         async def sample() -> None:
             while True:
@@ -191,7 +191,7 @@ class Bench:
                 raise RuntimeError(f"the operator still writes: {audit.writes(log, since=since)}")
 
     async def without_controllers(self, routers: int) -> dict[str, float]:
-        """As the rival was measured: the resources are there, nothing else runs, it starts."""
+        """Measure a start without controllers, as the rival was measured."""
         for name in ("kube-controller-manager", "kube-scheduler", "kwok"):
             processes.stop(self.testbed.layout, name)
         await self.create_resources(routers)
@@ -250,7 +250,7 @@ class Bench:
         }
 
     async def at_work(self, operator: OperatorProcess) -> dict[str, float]:
-        """Edits one by one, then a minute of rest."""
+        """Measure single edits and repairs, then one idle minute."""
         milliseconds = await self.edits()
         say(f"{len(milliseconds)} edits: {statistics.median(milliseconds):.0f} ms at the median")
         repairs = await self.repairs()
@@ -272,7 +272,7 @@ class Bench:
         }
 
     async def restart(self, operator: OperatorProcess) -> dict[str, float]:
-        """Until it is ready again, and what it writes; then it ends, and a bare client edits."""
+        """Measure a restart and its writes; then stop the operator and measure a bare client."""
         operator.stop()
         since, started = audit.now(), time.monotonic()
         again = self.start_operator()

@@ -106,7 +106,7 @@ class Client:
     async def follow(
         self, resource: Resource, on_event: Callable[[str, Json], None], *, metadata_only: bool
     ) -> None:
-        """Tell every event of a kind, what exists first; for ever."""
+        """Call `on_event` for every event of a kind, existing objects first; never returns."""
         headers = {"Accept": METADATA_ONLY if metadata_only else "application/json"}
         while True:
             try:
@@ -133,7 +133,7 @@ async def _tell_events(
 
 
 async def at_once(work: Callable[[Any], Awaitable[Any]], items: Iterable[Any]) -> None:
-    """Do the work for every item, some at a time."""
+    """Run `work` for every item, `AT_ONCE` at a time."""
     queue = iter(items)
 
     async def worker() -> None:

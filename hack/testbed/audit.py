@@ -1,6 +1,4 @@
-"""Who asked the API server for what, by its own audit log: the only count that tests and
-benchmarks believe.
-"""
+"""Counts requests in the API server's audit log, for tests and benchmarks."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def node() -> Path:
 
 
 def qwen_code() -> tuple[Path, Path]:
-    """Return the words that start Qwen Code."""
+    """Return the command of Qwen Code: Node and its script."""
     return node(), _package(*QWEN_CODE) / "cli.js"
 
 

@@ -86,7 +86,7 @@ def restart_controllers(layout: Layout, tools: Path) -> None:
 
 
 def kubectl(layout: Layout) -> tuple[str, ...]:
-    """Return the words that every kubectl call of this testbed begins with."""
+    """Return kubectl and its options for this testbed."""
     return (str(layout.kubectl), "--kubeconfig", str(layout.kubeconfig))
 
 

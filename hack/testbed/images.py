@@ -53,7 +53,7 @@ _OPERATOR_INPUTS = ("Dockerfile", "pyproject.toml", "README.md", "LICENSE", "req
 
 @dataclass(frozen=True)
 class Recipe:
-    """How an image is built: what goes into it is its key."""
+    """How an image is built; `key` hashes all inputs."""
 
     dockerfile: Path
     context: Callable[[], Path]
@@ -201,7 +201,7 @@ def _pause_program() -> Path:
 
 
 def _no_base() -> None:
-    """Of an image that is built from nothing."""
+    """Do nothing: the image is built from scratch."""
 
 
 def _archive(name: str, key: str, recipe: Recipe) -> Path:

@@ -1,4 +1,4 @@
-"""Where a testbed keeps its things, and the addresses that it uses; no effects."""
+"""Paths, ports and addresses of a testbed, and the file that stores them."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class Layout:
 
     @property
     def address(self) -> str:
-        """The API server's address: pods reach it by the node's, a bare control plane hides."""
+        """The API server's address: the node's, which pods can reach, or loopback without a node."""
         return NODE_ADDRESS if self.node else "127.0.0.1"
 
     @property

@@ -1,6 +1,6 @@
 """Builds the program that asks llama.cpp itself how large a model's caches are, and asks it.
 
-Beside its answer no estimate is believed. It is llama.cpp's library, unchanged, from pinned
+Every estimate is checked against its answer. It is llama.cpp's library, unchanged, from pinned
 sources, and `llama_memory.cpp`; a cold build takes some minutes, once.
 """
 

@@ -1,4 +1,4 @@
-"""The cache is shared by processes that run at once: each thing in it is made by one of them."""
+"""Locks for the shared cache: one process builds an entry, and the others wait for it."""
 
 from __future__ import annotations
 

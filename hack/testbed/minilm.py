@@ -149,7 +149,7 @@ def _about(config: Mapping[str, Any], vocabulary: list[str]) -> dict[str, bytes]
 
 
 def _token(word: str) -> str:
-    """Return a word as GGUF has it: a sign where one begins, instead of one where it goes on."""
+    """Return a WordPiece token as GGUF stores it: U+2581 marks the start of a word."""
     if word.startswith("[") and word.endswith("]"):
         return word
     return word.removeprefix("##") if word.startswith("##") else f"\u2581{word}"

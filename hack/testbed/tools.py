@@ -33,7 +33,7 @@ class GoModule:
 
     @property
     def is_oldest(self) -> bool:
-        """Tell whether it is the oldest Kubernetes that is promised."""
+        """Tell whether it is the oldest supported Kubernetes."""
         return self.folder == "kubernetes-oldest"
 
 

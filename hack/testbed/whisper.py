@@ -41,7 +41,7 @@ def model_file() -> Path:
 
 
 def speech() -> Path:
-    """Return eleven seconds of a speech, and a text that is in it: fellow Americans."""
+    """Return the path of eleven seconds of speech, which contain "fellow Americans"."""
     return _folder() / "jfk.wav"
 
 

@@ -130,7 +130,11 @@ class Runner:
 
     def _add(self, result: Result) -> None:
         outcome = "passed" if result.passed else "FAILED"
-        count = f"{len(result.cases)} tests" if result.cases else "no tests"
+        count = (
+            f"{len(result.cases)} test{'s' * (len(result.cases) != 1)}"
+            if result.cases
+            else "no tests"
+        )
         print(
             f"{self._clock()} {result.tier} {outcome}: {count}, {result.seconds:.0f} s", flush=True
         )

@@ -1,4 +1,4 @@
-"""`/healthz`, `/readyz` and `/metrics` of the operator."""
+"""`/healthz`, `/readyz` and `/metrics` of the operator and the node agent."""
 
 from __future__ import annotations
 

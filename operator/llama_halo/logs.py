@@ -1,4 +1,4 @@
-"""JSON logs, one object a line; used by the operator and the gateway."""
+"""JSON logs, one object per line, for every long-running command and the Jobs."""
 
 from __future__ import annotations
 

@@ -222,7 +222,7 @@ class TestRouter:
         api.apply(router(namespace, replicas=2))
         resource = wait_ready(api, namespace, "main", kind="ModelRouter")
         assert resource["status"]["modelSummary"] == "0/1"
-        assert "there is no LlamaModel coder in this namespace (yet)" in message(resource)
+        assert "missing from this namespace: LlamaModel coder" in message(resource)
         assert "no auth" in message(resource)
         assert resource["status"]["url"] == f"http://main-router.{namespace}.svc:8080"
         for kind in ("Deployment", "Service", "ServiceAccount", "RoleBinding"):

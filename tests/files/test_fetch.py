@@ -268,7 +268,7 @@ def test_a_store_that_is_not_there_or_not_writable_is_named(fetch: Fetch, tmp_pa
     fetch.store = tmp_path / "none"
     status, value = fetch()
     assert status == 1
-    assert "is no folder" in value["error"]["message"]
+    assert "is not a directory" in value["error"]["message"]
 
 
 def test_store_list_and_prune_tell_and_remove_what_no_model_uses(

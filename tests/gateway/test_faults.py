@@ -129,7 +129,7 @@ def test_nothing_is_fetched_for_a_request(world: World) -> None:
     asked = [{"role": "user", "content": [{"type": "text", "text": "x"}, image]}]
     answer = world.post("/v1/chat/completions", {"model": "spare", "messages": asked})
     assert answer.status_code == 400
-    assert "nothing is fetched" in answer.text
+    assert "which is not fetched" in answer.text
     body = {"model": "spare", "prompt": "x", "system": [image]}
     assert world.post("/api/generate", body).status_code == 400
     assert not world["spare"].asked

@@ -171,7 +171,7 @@ class Download:
             received_bytes += len(part)
             if received_bytes > self._file.size:
                 raise SourceChanged(
-                    f"{self._name}: more bytes come than the {self._file.size} expected"
+                    f"{self._name}: the server sends more than the expected {self._file.size} bytes"
                 )
             if received_bytes // CHECKED_BYTES > (received_bytes - len(part)) // CHECKED_BYTES:
                 store.ensure_free_space(self._path.parent, 0)
@@ -182,7 +182,10 @@ class Download:
             if received_bytes - then >= STALLED_BYTES:
                 since, then = time.monotonic(), received_bytes
             elif time.monotonic() - since > STALLED_SECONDS:
-                raise _TransientError(f"{self._name}: hardly any data arrives any more")
+                raise _TransientError(
+                    f"{self._name}: the download stalled: less than"
+                    f" {STALLED_BYTES // 1024} KiB in {STALLED_SECONDS} s"
+                )
 
     def _check_response(self, response: httpx.Response) -> None:
         status = response.status_code

@@ -28,7 +28,9 @@ def fetch(root: Path, folder: str, files: Sequence[RemoteFile], headers: Mapping
     A second process for the same folder waits for the first, and then finds the files complete.
     """
     if not root.is_dir():
-        raise StoreError(f"the store {root} is no folder")
+        raise StoreError(
+            f"the store {root} is not a directory: mount it, or name another with --store"
+        )
     target = root / folder
     with store.locked(target):
         missing = sum(max(file.size - store.stored_bytes(target / file.name), 0) for file in files)

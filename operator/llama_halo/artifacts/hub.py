@@ -1,6 +1,6 @@
 """The Hugging Face Hub: resolves revisions to commits, and files to sizes, checksums and URLs.
 
-This takes two of the Hub's routes, so the Hub's client library with its second HTTP stack is not
+Only two of the Hub's routes are needed, so the Hub's client library with its second HTTP stack is not
 used: `docs/design/20261125-files.md`. HF_ENDPOINT and HF_TOKEN are the library's variables.
 """
 

@@ -42,7 +42,9 @@ def result(fields: Json) -> bytes:
     data = json.dumps(fields, separators=(",", ":")).encode()
     if len(data) > MAX_BYTES:
         return failure(
-            LlamaHaloError(f"the result has {len(data)} bytes, and {MAX_BYTES} can be told")
+            LlamaHaloError(
+                f"the result has {len(data)} bytes; a termination message holds at most {MAX_BYTES}"
+            )
         )
     return data
 
@@ -65,4 +67,6 @@ def tell(data: bytes, path: Path) -> None:
     try:
         path.write_bytes(data)
     except OSError as error:
-        log.warning("the result cannot be left", extra={"path": str(path), "reason": str(error)})
+        log.warning(
+            "termination message not written", extra={"path": str(path), "reason": str(error)}
+        )

@@ -102,8 +102,8 @@ def ensure_free_space(store: Path, needed: int) -> None:
 def disk_full_message(store: Path, needed: int, free: int) -> str:
     """Return the message for a full disk; `needed` and `free` are bytes."""
     return (
-        f"the store {store} has {free / 2**30:.1f} GiB free beside a reserve of 1 GiB, and"
-        f" {needed / 2**30:.1f} GiB are to come: remove files that no model uses (llama-halo store"
+        f"the store {store} has {free / 2**30:.1f} GiB free above its reserve of 1 GiB, and"
+        f" needs {needed / 2**30:.1f} GiB: remove files that no model uses (llama-halo store"
         " prune, on the node), or use a store on another disk"
     )
 

@@ -89,8 +89,8 @@ class ActivationTarget:
             self._printed = shown
         if time.monotonic() > self._deadline:
             raise CliError(
-                f"not within {self._timeout:g} s: kubectl -n {self.namespace} describe llamamodel"
-                f" {self.name} says more"
+                f"timed out after {self._timeout:g} s: see kubectl -n {self.namespace} describe"
+                f" llamamodel {self.name}"
             )
         await asyncio.sleep(POLL_SECONDS)
         return model, str(ready.get("reason", ""))
@@ -218,6 +218,6 @@ async def _run(action: Action, arguments: argparse.Namespace) -> str:
             ActivationTarget(cluster, arguments.namespace, arguments.model, arguments.timeout)
         )
     except (ClusterError, *REQUEST_ERRORS) as error:
-        raise CliError(f"the cluster does not answer as it should: {error}") from error
+        raise CliError(f"the request to the API server failed: {error}") from error
     finally:
         await cluster.close()

@@ -48,7 +48,7 @@ class Entry:
 
 
 def entries() -> list[Entry]:
-    """Return the catalog."""
+    """Return the entries of `catalog.yaml`, in order."""
     text = (files("llama_halo.cli") / "catalog.yaml").read_text(encoding="utf-8")
     return [
         Entry(
@@ -70,7 +70,9 @@ def run(argv: list[str]) -> int:
     entries_by_name = {entry.name: entry for entry in entries()}
     unknown = [name for name in arguments.names if name not in entries_by_name]
     if unknown:
-        raise CliError(f"{', '.join(unknown)}: not in the catalog: {', '.join(entries_by_name)}")
+        raise CliError(
+            f"{', '.join(unknown)}: not in the catalog, which has: {', '.join(entries_by_name)}"
+        )
     if not arguments.names:
         print("\n".join(_table(list(entries_by_name.values()), budget_mib)))
         return 0
@@ -86,16 +88,15 @@ def together(chosen: list[Entry], budget_mib: int) -> tuple[str, bool]:
     limit = human_gib(budget_mib)
     too_large = [entry.name for entry in chosen if entry.memory_mib > budget_mib]
     if too_large:
-        advice = (
-            f"# {', '.join(too_large)}: alone more than the {limit} of a machine: take a smaller"
-        )
-        return f"{advice} one, or less contextSize", False
+        names = ", ".join(too_large)
+        advice = f"# {names}: more than the {limit} of a machine even alone: choose a smaller model"
+        return f"{advice}, or lower contextSize", False
     needed = sum(entry.memory_mib for entry in chosen)
     if needed <= budget_mib:
         return f"# together about {human_gib(needed)} of {limit}", True
     advice = (
-        f"# together about {human_gib(needed)}, and a machine has {limit}: give some of them"
-        " activation: {onDemand: {}}, and they take turns"
+        f"# together about {human_gib(needed)}, and a machine has {limit}: set"
+        " activation: {onDemand: {}} on some of them, and they take turns"
     )
     return advice, False
 

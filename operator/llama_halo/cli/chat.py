@@ -71,7 +71,7 @@ class Conversation:
                 return cls(cluster, namespace, name, model or name)
         except (ClusterError, *REQUEST_ERRORS) as error:
             await cluster.close()
-            raise CliError(f"the cluster does not answer: {error}") from error
+            raise CliError(f"the request to the API server failed: {error}") from error
         await cluster.close()
         raise CliError(
             f"there is no ModelRouter or LlamaModel {name} in namespace {namespace}:"
@@ -134,10 +134,10 @@ def failure_message(error: Exception, service: str, has_key: bool) -> str:
     """Return the message for a failed request, with a remedy where one is known."""
     message = f"{service} did not answer: {error}"
     if "no endpoints available" in str(error):
-        return f"{service} has no pod that answers: llama-halo status says why"
+        return f"{service} has no pod that answers: llama-halo status shows why"
     if getattr(error, "status", 0) == 401:
-        remedy = "is another one" if has_key else "is in no variable"
-        return f"{message} (the key {remedy}: {KEY_VARIABLE}; llama-halo env says where it is)"
+        problem = f"the key in {KEY_VARIABLE} is wrong" if has_key else f"{KEY_VARIABLE} is not set"
+        return f"{message} ({problem}; llama-halo env shows where the key is)"
     return message
 
 

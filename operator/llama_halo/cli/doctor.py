@@ -46,7 +46,7 @@ def _findings_text(name: str, machine: Machine) -> str:
     lines = [f"{name}: {_summary(machine)}"]
     problems = findings(machine)
     if not problems:
-        lines.append(f"  ok: nothing to mend; models may take {_gib(gpu_budget_mib(machine))}")
+        lines.append(f"  ok: no problem; models may take {_gib(gpu_budget_mib(machine))}")
     for problem in problems:
         lines += [f"  {problem.level}: {problem.check}: {problem.symptom}", f"    {problem.remedy}"]
     return "\n".join(lines)
@@ -96,7 +96,7 @@ async def _of_the_cluster(names: set[str]) -> dict[str, Machine]:
     if not machines or names - machines.keys():
         silent = ", ".join(sorted(names - machines.keys() or texts_by_node.keys()))
         raise CliError(
-            f"no node agent has looked at {silent}: install the chart with nodeAgent.enabled, or"
+            f"no node agent has reported on {silent}: install the chart with nodeAgent.enabled, or"
             " run `llama-halo doctor` on the node itself"
         )
     return machines

@@ -43,7 +43,7 @@ async def _show(arguments: argparse.Namespace) -> None:
         else:
             print(await _text(cluster, arguments.namespace))
     except (ClusterError, *REQUEST_ERRORS) as error:
-        raise CliError(f"the cluster does not answer: {error}") from error
+        raise CliError(f"the request to the API server failed: {error}") from error
     finally:
         await cluster.close()
 
@@ -56,7 +56,7 @@ async def _watch(cluster: KubeClient, namespace: str | None) -> None:
             try:
                 shown = await _text(cluster, namespace)
             except (ClusterError, *REQUEST_ERRORS) as error:
-                shown = f"the cluster does not answer: {error}"
+                shown = f"the request to the API server failed: {error}"
             rows = shutil.get_terminal_size((160, 40)).lines - 1
             lines = f"{datetime.now():%H:%M:%S}\n{shown}".splitlines()[:rows]
             sys.stdout.write(_HOME + "".join(f"{line}\033[K\n" for line in lines) + _REST)

@@ -32,12 +32,12 @@ class Phase(StrEnum):
 
 
 def lease_name(model: str) -> str:
-    """Return the name of a model's Lease."""
+    """Return `llama-halo-MODEL`."""
     return f"llama-halo-{model}"
 
 
 def entry(counter: int, in_flight: int) -> str:
-    """Return the value of a gateway's annotation."""
+    """Return `COUNTER/IN_FLIGHT`."""
     return f"{counter}/{in_flight}"
 
 

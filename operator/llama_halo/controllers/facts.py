@@ -196,7 +196,7 @@ def _budget(node: str, annotated: str) -> int:
         return mebibytes(annotated)
     except (ArithmeticError, ValueError):
         log.warning(
-            "annotation is no quantity like 104Gi: the node takes no GPU model",
+            "annotation is not a quantity such as 104Gi: the node gets no GPU model; correct it",
             extra={"node": node, "annotation": labels.GPU_MEMORY, "value": annotated},
         )
         return 0

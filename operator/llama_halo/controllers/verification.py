@@ -78,7 +78,7 @@ async def verify(state: OperatorState, key: Key) -> float | None:
     state.verification.results[key] = verification
     state.queue.add(key)
     log.info(
-        "tried whether the model calls tools",
+        "tool calling checked",
         extra={"key": str(key), "tools": verification.status, "reason": verification.reason},
     )
     return None

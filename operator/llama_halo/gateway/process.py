@@ -111,7 +111,8 @@ async def _drain(gateway: Gateway, site: web.TCPSite, grace_seconds: float) -> N
             await gateway.idle.wait()
     except TimeoutError:
         log.warning(
-            "requests cut at the end of the grace period", extra={"in_flight": gateway.in_flight}
+            "requests aborted at the end of the grace period",
+            extra={"in_flight": gateway.in_flight},
         )
         gateway.abort()
         await asyncio.sleep(SHUTDOWN_SECONDS)  # time to send the errors

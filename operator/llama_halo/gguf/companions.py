@@ -183,7 +183,10 @@ def _audio(header: Header) -> Companion:
 
 def _encoder(header: Header, part: str, name: str, positions: int) -> Companion:
     if positions > MAX_POSITIONS:
-        raise DamagedGGUF(f"clip.{part} takes {positions} patches of an image, which none does")
+        raise DamagedGGUF(
+            f"clip.{part} takes {positions} patches of an image, more than"
+            f" the maximum ({MAX_POSITIONS})"
+        )
     width = _number(header, f"{part}.embedding_length", 1, MAX_WIDTH)
     hidden = _number(header, f"{part}.feed_forward_length", 0, MAX_WIDTH)
     gated = any(".ffn_gate." in tensor for tensor in header.tensors)

@@ -186,7 +186,7 @@ def _tensors(
     for index in range(count):
         name = cursor.text(MAX_TENSOR_NAME_BYTES, f"the name of tensor {index}")
         if name in tensors:
-            raise DamagedGGUF(f"tensor {name} is there twice")
+            raise DamagedGGUF(f"tensor {name} is a duplicate")
         values, kind, offset = _tensor(cursor, name)
         if offset != end:
             raise DamagedGGUF(f"tensor {name} has offset {offset}, expected {end}")

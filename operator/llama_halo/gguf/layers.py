@@ -339,7 +339,9 @@ class _Reader:
 
 def _width(values: int) -> int:
     if values > MAX_WIDTH:
-        raise DamagedGGUF(f"a layer keeps {values} values of a token, which no model does")
+        raise DamagedGGUF(
+            f"a layer keeps {values} values of a token, more than the maximum ({MAX_WIDTH})"
+        )
     return values
 
 

@@ -46,7 +46,10 @@ def combine(headers: Sequence[Header]) -> Header:
     types: Counter[str] = Counter()
     for number, header in enumerate(headers):
         if header.whole("split.no") != number:
-            raise DamagedGGUF(f"shard {number + 1} says that it is {header.whole('split.no') + 1}")
+            raise DamagedGGUF(
+                f"file {number + 1} is shard {header.whole('split.no') + 1} by its header (split.no):"
+                " restore the files' names"
+            )
         twice = tensors.keys() & header.tensors.keys()
         if twice:
             raise DamagedGGUF(f"tensor {min(twice)} is in two shards")
@@ -54,7 +57,10 @@ def combine(headers: Sequence[Header]) -> Header:
         types.update(header.tensor_types)
     expected = first.whole("split.tensors.count", len(tensors))
     if expected != len(tensors):
-        raise DamagedGGUF(f"the shards have {len(tensors)} tensors, and say that it is {expected}")
+        raise DamagedGGUF(
+            f"the shards have {len(tensors)} tensors, but split.tensors.count is {expected}: download"
+            " them again"
+        )
     return replace(
         first,
         tensors=tensors,

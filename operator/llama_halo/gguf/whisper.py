@@ -30,8 +30,8 @@ def companion(read_at: ReadAt, size: int) -> Companion:
     data = read_at(0, _HEADER.size) if size >= _HEADER.size else b""
     if len(data) < _HEADER.size or _HEADER.unpack(data)[0] != _MAGIC:
         raise NotAGGUF(
-            "it is no model of whisper.cpp (ggml-….bin): take one of those, or set spec.mode for"
-            " what this file is"
+            "it is not a whisper.cpp model (ggml-….bin): use one, or set the spec.mode that"
+            " fits this file"
         )
     numbers = _HEADER.unpack(data)[1:]
     if not all(0 < number < _MOST for number in numbers[:-1]):

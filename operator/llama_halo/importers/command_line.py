@@ -141,7 +141,7 @@ class CommandLine:
         """Read a command that starts a server."""
         if not command.program:
             first = command.argv[0] if command.argv else "nothing"
-            text = f"it starts {first}, which is no llama-server: write down what that would start"
+            text = f"it starts {first}, not llama-server: write out the llama-server command that it runs"
             self._note("", SettingOutcome.TODO, text)
             return
         if command.before:
@@ -191,9 +191,7 @@ class CommandLine:
             text = _ASKED.get(flag) or f"set {OWNED_FLAGS[flag]} yourself"
             self._note(flag, SettingOutcome.TODO, text)
         elif not flag.startswith("-"):
-            self._note(
-                "", SettingOutcome.TODO, f"{shown}: no flag of a server: look what it was to be"
-            )
+            self._note("", SettingOutcome.TODO, f"{shown}: not a flag of the server: correct it")
         elif without_secrets(shown) != shown:
             self._note(
                 flag,
@@ -285,7 +283,7 @@ class CommandLine:
         self._note(
             "-hf",
             SettingOutcome.TODO,
-            f"the file in {repo} is a guess, {file}: look whether it is there",
+            f"the file in {repo} is a guess ({file}): check that it exists",
         )
 
     def _draft_tokens(self, _: str, value: str) -> None:

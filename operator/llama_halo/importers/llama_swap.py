@@ -177,7 +177,7 @@ def _activation(
     own = where.number("ttl", "activation.onDemand.idleTimeout")
     seconds = default_ttl if own is None else own
     if group is None:
-        text = "in no group, where it took turns with all others: here memory says who stays"
+        text = "in no group, where it took turns with all others: here free memory decides which models stay"
         where.note("", SettingOutcome.CHANGED, text)
     if persistent and not seconds:
         where.note("", SettingOutcome.CHANGED, "persistent: always on, so activation is absent")
@@ -213,7 +213,7 @@ def _routing(top: SettingsReader) -> tuple[dict[str, tuple[str, bool]], dict[str
     groups = {**dict(settings.inner("groups").items()), **dict(top.inner("groups").items())}
     for matrix in (top, settings):
         matrix.drop("matrix", "what fits together follows from memory")
-    scheduler.drop("use", "who waits longest is next")
+    scheduler.drop("use", "the longest-waiting request is next")
     first = order.inner("fifo")
     order_of = first.inner("priority")
     priorities = {
@@ -222,7 +222,7 @@ def _routing(top: SettingsReader) -> tuple[dict[str, tuple[str, bool]], dict[str
         if (number := order_of.number(name)) is not None
     }
     for name in priorities:
-        text = "activation.onDemand.priority: also who stays longest"
+        text = "activation.onDemand.priority: also decides which model stays longest"
         first.note(f"priority.{name}", SettingOutcome.CHANGED, text)
     for section in (first, settings, order, router, scheduler, routing):
         section.end()

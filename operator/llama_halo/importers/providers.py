@@ -73,4 +73,4 @@ def _ask(result: ImportResult, label: str, address: str, url: str, *, key: bool)
     if "googleapis.com" in url and "/openai" not in url:
         ask("it speaks Google's own protocol: give its address for OpenAI's, which ends in /openai")
     if ".azure.com" in url:
-        ask("it wants api-version in each request, which is not sent: look whether it answers")
+        ask("it wants api-version in each request, which is not sent: check whether it answers")

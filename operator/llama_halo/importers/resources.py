@@ -39,7 +39,7 @@ def resources(result: ImportResult, options: ImportOptions) -> list[Json]:
     """
     if not re.fullmatch(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?", options.router):
         raise CliError(
-            f"--router {options.router!r}: give small letters, digits and dashes, at most 40"
+            f"--router {options.router!r}: give at most 40 lowercase letters, digits and dashes, starting with a letter"
         )
     names = _names(result)
     llama_models = [_llama_model(result, model, names, options) for model in result.models.values()]
@@ -143,7 +143,7 @@ def _router(result: ImportResult, names: Mapping[str, str], options: ImportOptio
             result,
             "",
             f"kubectl create secret generic {secret} --from-literal={_KEYS}=…; a key has at least"
-            " 16 letters",
+            " 16 bytes",
         )
     _validate_router(result, spec)
     return _resource("ModelRouter", options.router, spec)

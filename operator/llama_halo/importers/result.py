@@ -136,7 +136,7 @@ class SettingsReader:
         if isinstance(values, Mapping):
             self._left = {str(name): value for name, value in values.items()}
         elif values is not None:
-            self.note("", SettingOutcome.TODO, "is no mapping: look what it was to be")
+            self.note("", SettingOutcome.TODO, "is not a mapping: correct it")
 
     def __contains__(self, name: str) -> bool:
         return name in self._left
@@ -159,7 +159,7 @@ class SettingsReader:
         value = self.take(name, became)
         if value is None or isinstance(value, str | int | float):
             return "" if value is None else str(value)
-        self.note(name, SettingOutcome.TODO, "is no text: look what it was to be")
+        self.note(name, SettingOutcome.TODO, "is not a text: correct it")
         return ""
 
     def number(self, name: str, became: str = "") -> int | None:
@@ -184,7 +184,7 @@ class SettingsReader:
             return []
         items = value if isinstance(value, list) else [value]
         if not all(isinstance(item, str | int | float) for item in items):
-            self.note(name, SettingOutcome.TODO, "is no list of texts: look what it was to be")
+            self.note(name, SettingOutcome.TODO, "is not a list of texts: correct it")
             return []
         if became:
             self.note(name, SettingOutcome.MAPPED, became)
@@ -234,7 +234,7 @@ class SettingsReader:
         """Add a note for every setting that was not taken."""
         for name, _ in self.items():
             self.note(
-                name, SettingOutcome.TODO, "not known to the importer: look whether you need it"
+                name, SettingOutcome.TODO, "not known to the importer: check whether you need it"
             )
 
     def _noted(self, name: str, outcome: SettingOutcome, text: str) -> Any:

@@ -137,7 +137,7 @@ class Reflector:
         level = logging.DEBUG if self._failures == 1 else logging.WARNING
         log.log(
             level,
-            "watch broke, trying again",
+            "watch failed; retrying",
             extra={"kind": self._resource.kind, "reason": reason, "retry_seconds": delay},
         )
         await asyncio.sleep(delay * random.uniform(0.8, 1.2))  # noqa: S311

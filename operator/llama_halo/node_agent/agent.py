@@ -75,7 +75,7 @@ class NodeWriter:
                         await require_success(answer)
                         continue
                     log.info(
-                        "somebody else has set it, and it stays",
+                        "node field has another manager and is kept",
                         extra={
                             "node": self._node,
                             "reason": (await answer.json()).get("message", ""),

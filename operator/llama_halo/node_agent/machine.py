@@ -9,7 +9,7 @@ from pathlib import Path
 
 AMD = "0x1002"
 STRIX_HALO = "0x1586"
-"""One device for all of Radeon 8040S, 8050S and 8060S (facts: PCI database)."""
+"""The device id of Radeon 8040S, 8050S and 8060S (source: the PCI ID database)."""
 DISPLAY_CLASSES = ("0x0380", "0x0300")
 """PCI classes: display controller, which most of these boards report, and VGA."""
 _PUBLISHED_ARGUMENTS = ("amd_iommu=", "iommu=", "ttm.", "amdttm.", "amdgpu.", "nomodeset")

@@ -1,4 +1,4 @@
 """Derives the objects that should exist from a spec and facts.
 
-import-linter forbids I/O, clocks and randomness here.
+import-linter forbids the modules for I/O, `time` and `random`.
 """

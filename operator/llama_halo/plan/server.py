@@ -191,7 +191,7 @@ def volumes(spec: LlamaModelSpec, defaults: Defaults) -> list[dict[str, Any]]:
 
 
 def store_volume(spec: LlamaModelSpec, defaults: Defaults) -> dict[str, Any]:
-    """Return the volume of model files."""
+    """Return the volume `models`: the claim, else the host path, else the default store."""
     if spec.store and spec.store.persistent_volume_claim:
         claim = spec.store.persistent_volume_claim.claim_name
         return {"name": "models", "persistentVolumeClaim": {"claimName": claim}}

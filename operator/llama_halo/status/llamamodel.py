@@ -198,12 +198,12 @@ def _judge_rest(plan: Plan, observed: _Observed) -> tuple[Reason, str, bool] | N
     some = bool(observed.pods or observed.terminating)
     if plan.replicas == 0 and plan.idle:
         if some:
-            return Reason.DRAINING, "nobody wants it: the last pod is ending", False
-        message = "nobody wants it: no memory is held, and the next request loads it"
+            return Reason.DRAINING, "idle: the last pod is terminating", False
+        message = "idle: no memory is held; the next request loads the model"
         return Reason.IDLE, message, False
     if plan.replicas == 0:
         if some:
-            return Reason.ROLLING, "replicas is 0: the last pod is ending", False
+            return Reason.ROLLING, "replicas is 0: the last pod is terminating", False
         return Reason.STOPPED, "replicas is 0: nothing runs and no memory is held", False
     return None
 

@@ -159,7 +159,7 @@ def _serving_message(
         model.llama_model for model in models if model.status is None and not model.provider
     )
     if missing:
-        text += f"; there is no LlamaModel {', '.join(missing)} in this namespace (yet)"
+        text += f"; missing from this namespace: LlamaModel {', LlamaModel '.join(missing)}"
     return text
 
 

@@ -22,4 +22,4 @@ def test_a_failure_is_whole_json_within_the_limit(message: str) -> None:
 
 def test_a_result_that_is_too_long_is_an_error() -> None:
     message = json.loads(result({"profile": "x" * 5000}))
-    assert "5014 bytes, and 4096 can be told" in message["error"]["message"]
+    assert "5014 bytes; a termination message holds at most 4096" in message["error"]["message"]

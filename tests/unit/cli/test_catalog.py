@@ -77,7 +77,7 @@ def test_what_fits_together_is_told() -> None:
     assert "they take turns" in message
     message, fits = together([big], 32 * 1024)
     assert not fits
-    assert "gpt-oss-120b: alone more than the 32.0Gi" in message
+    assert "gpt-oss-120b: more than the 32.0Gi of a machine even alone" in message
     assert beside(big, list(CATALOG.values()), 104 * 1024) == "qwen3-6-35b-a3b-q8"
     assert beside(big, list(CATALOG.values()), 63 * 1024) == "-"
 

@@ -43,15 +43,15 @@ def test_a_line_of_a_stream_that_is_no_json_ends_the_answer() -> None:
         (
             ClusterError(503, 'no endpoints available for service "a"'),
             False,
-            "a has no pod that answers: llama-halo status says why",
+            "a has no pod that answers: llama-halo status shows why",
         ),
         (
             ClusterError(503, "coder does not answer now: WaitingForMemory"),
             False,
             "WaitingForMemory",
         ),
-        (ClusterError(401, "no key"), False, "the key is in no variable: LLAMA_HALO_KEY"),
-        (ClusterError(401, "wrong key"), True, "wrong key (the key is another one"),
+        (ClusterError(401, "no key"), False, "LLAMA_HALO_KEY is not set"),
+        (ClusterError(401, "wrong key"), True, "wrong key (the key in LLAMA_HALO_KEY is wrong"),
         (TimeoutError("slow"), False, "a did not answer: slow"),
     ],
 )

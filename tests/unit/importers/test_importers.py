@@ -360,7 +360,10 @@ def test_providers_and_aliases_stay_apart() -> None:
 
 
 ASKED: dict[str, tuple[list[str], str]] = {
-    "a name that no router has": (["s.yaml", "--router", "My Router"], "give small letters"),
+    "a name that no router has": (
+        ["s.yaml", "--router", "My Router"],
+        "give at most 40 lowercase letters",
+    ),
     "a path out of the store": (["s.yaml", "--source", "m=local:/a/../b"], "is no source"),
     "a compose file": (["c.yaml"], "docker-compose is not read"),
     "no such file": (["missing.yaml"], "missing.yaml cannot be read"),

@@ -180,7 +180,7 @@ def test_the_doctor_prints_and_says_by_its_status(
 ) -> None:
     good, old = build(tmp_path / "good"), build(tmp_path / "old", kernel="6.14.0")
     assert cli.main(["doctor", "--root", str(good)]) == 0
-    assert "ok: nothing to mend; models may take 111.0 GiB" in capsys.readouterr().out
+    assert "ok: no problem; models may take 111.0 GiB" in capsys.readouterr().out
     assert cli.main(["doctor", "--root", str(old), "-o", "json"]) == 1
     (report,) = json.loads(capsys.readouterr().out).values()
     assert [finding["level"] for finding in report["findings"]] == [PROBLEM]

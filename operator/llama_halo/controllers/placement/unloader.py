@@ -42,7 +42,7 @@ async def unload(state: OperatorState, key: Key) -> float | None:
         or state.placement.lease_activity.usage(key).busy
         or not await _write(state, key, Phase.IDLE)
     ):
-        log.info("stays loaded: it is wanted", extra={"key": str(key)})
+        log.info("unload cancelled: the model is in use", extra={"key": str(key)})
         await _write(state, key, Phase.LOADED, whatever=True)
     else:
         state.metrics.record_unload(key)
@@ -77,8 +77,8 @@ async def _has_busy_server(state: OperatorState, key: Key) -> bool:
         answer = await state.pods.get(pod["status"].get("podIP", ""), PORT, "/slots")
         if answer is None:
             log.warning(
-                "the server does not say whether it works, and counts as busy: may the operator"
-                " reach it (NetworkPolicy)?",
+                "no answer to GET /slots: the server counts as busy and stays loaded; check that a"
+                " NetworkPolicy lets the operator reach it",
                 extra={"key": str(key), "pod": pod["metadata"]["name"]},
             )
         if is_busy(answer):

@@ -1,4 +1,4 @@
-"""Reads the Events of pods stuck in creation and of Jobs without a pod: only they have the cause.
+"""Reads the Events of pods stuck in creation and of Jobs without a pod: no status has the cause.
 
 The polls run on the pollers' queue, which has its own workers and a short timeout, so that a
 request without an answer never slows a reconcile.

@@ -269,7 +269,7 @@ def _mend_tools(body: Json) -> None:
         and named in (None, tool.get("name"))
     ]
     if named and not kept:
-        raise Failure(400, f"tool_choice: tools has no {str(named)[:100]!r}")
+        raise Failure(400, f"tool_choice: no tool is named {str(named)[:100]!r}")
     body["tools"] = kept
     if not kept:
         body.pop("tools")

@@ -88,7 +88,7 @@ def chosen_tool(body: Json) -> Json:
         if isinstance(tool, dict) and name in (tool.get("name"), _name_of(tool))
     ]
     if not kept:
-        raise Failure(400, f"tool_choice: tools has no {str(name)[:100]!r}")
+        raise Failure(400, f"tool_choice: no tool is named {str(name)[:100]!r}")
     return {"tools": kept, "tool_choice": "required"}
 
 

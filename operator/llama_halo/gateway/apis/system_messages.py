@@ -47,7 +47,7 @@ def join_text(first: Content, second: Content) -> Content:
 
 
 def join_parts(first: Content, second: Content) -> Content:
-    """Return two contents as one list of parts."""
+    """Return the parts of both contents, in order."""
     return [*parts_of(first), *parts_of(second)]
 
 

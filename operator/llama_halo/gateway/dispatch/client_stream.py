@@ -165,7 +165,7 @@ def next_check_seconds(quiet: float, patience: float, *, writing: bool) -> float
 async def _chunks(
     opened: Opened, exchange: ApiExchange, record: RequestRecord
 ) -> AsyncGenerator[bytes, None]:
-    """Yield the bytes for the client; errors become `Failure`, for the status may be sent."""
+    """Yield the bytes for the client; errors become `Failure`: the status may already be sent."""
     try:
         async with opened as (record.target, events):
             try:

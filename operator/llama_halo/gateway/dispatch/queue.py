@@ -49,7 +49,7 @@ class _ModelQueue:
         return self.in_flight.total()
 
     def refresh_capacity(self, model: Model | None) -> None:
-        """Take over the slots and servers that the model has now."""
+        """Adopt the model's current slots and servers; None leaves them unchanged."""
         if model is not None:
             self.limit, self.servers = model.parallel, servers(model, "")
 
@@ -189,8 +189,8 @@ def _full(model: Model, queue: _ModelQueue) -> Failure:
     waiting = max(queue.arrived - queue.in_flight_total, 0)
     return Failure(
         429,
-        f"model {model.name} works on {queue.in_flight_total} requests, and {waiting} wait: try"
-        " again later",
+        f"the queue of model {model.name} is full (in flight: {queue.in_flight_total}, waiting:"
+        f" {waiting}): retry later",
         code=QUEUE_FULL,
         retry_after_seconds=FULL_RETRY_SECONDS,
     )

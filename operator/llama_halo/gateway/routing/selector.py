@@ -180,6 +180,6 @@ def _images_unsupported(target: Target) -> Failure:
 def _remote_urls_unsupported() -> Failure:
     return Failure(
         400,
-        "a picture or a file is given by its address: send it inline, as base64 or a data: URL;"
-        " nothing is fetched for a request",
+        "the request refers to an image or file by URL, which is not fetched: send it inline, as"
+        " base64 or a data: URL",
     )

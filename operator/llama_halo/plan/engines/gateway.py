@@ -250,7 +250,7 @@ def resources(spec: ModelRouterSpec, ours: dict[str, dict[str, str]]) -> dict[st
 
 
 def probe(path: str, *, port: str, period: int, failures: int) -> dict[str, Any]:
-    """Return an HTTP probe."""
+    """Return an HTTP probe with a timeout of 2 s; `period` is in seconds."""
     return {
         "httpGet": {"path": path, "port": port},
         "periodSeconds": period,
