@@ -90,7 +90,7 @@ class Layout:
 
     @property
     def address(self) -> str:
-        """The API server's address: the node's, which pods can reach, or loopback without a node."""
+        """The API server's address: the node's, which pods reach, or loopback without a node."""
         return NODE_ADDRESS if self.node else "127.0.0.1"
 
     @property

@@ -1,7 +1,7 @@
 """The Hugging Face Hub: resolves revisions to commits, and files to sizes, checksums and URLs.
 
-Only two of the Hub's routes are needed, so the Hub's client library with its second HTTP stack is not
-used: `docs/design/20261125-files.md`. HF_ENDPOINT and HF_TOKEN are the library's variables.
+Only two of the Hub's routes are needed, so the Hub's client library with its second HTTP stack is
+not used: `docs/design/20261125-files.md`. HF_ENDPOINT and HF_TOKEN are the library's variables.
 """
 
 from __future__ import annotations

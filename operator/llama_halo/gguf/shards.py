@@ -47,8 +47,8 @@ def combine(headers: Sequence[Header]) -> Header:
     for number, header in enumerate(headers):
         if header.whole("split.no") != number:
             raise DamagedGGUF(
-                f"file {number + 1} is shard {header.whole('split.no') + 1} by its header (split.no):"
-                " restore the files' names"
+                f"file {number + 1} is shard {header.whole('split.no') + 1} by its header"
+                " (split.no): restore the files' names"
             )
         twice = tensors.keys() & header.tensors.keys()
         if twice:
@@ -58,8 +58,8 @@ def combine(headers: Sequence[Header]) -> Header:
     expected = first.whole("split.tensors.count", len(tensors))
     if expected != len(tensors):
         raise DamagedGGUF(
-            f"the shards have {len(tensors)} tensors, but split.tensors.count is {expected}: download"
-            " them again"
+            f"the shards have {len(tensors)} tensors, but split.tensors.count is {expected}:"
+            " download them again"
         )
     return replace(
         first,

@@ -141,7 +141,7 @@ class CommandLine:
         """Read a command that starts a server."""
         if not command.program:
             first = command.argv[0] if command.argv else "nothing"
-            text = f"it starts {first}, not llama-server: write out the llama-server command that it runs"
+            text = f"it starts {first}, not llama-server: write out the command that it runs"
             self._note("", SettingOutcome.TODO, text)
             return
         if command.before:

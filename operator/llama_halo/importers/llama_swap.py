@@ -177,7 +177,10 @@ def _activation(
     own = where.number("ttl", "activation.onDemand.idleTimeout")
     seconds = default_ttl if own is None else own
     if group is None:
-        text = "in no group, where it took turns with all others: here free memory decides which models stay"
+        text = (
+            "in no group, where it took turns with all others: here free memory decides which"
+            " models stay"
+        )
         where.note("", SettingOutcome.CHANGED, text)
     if persistent and not seconds:
         where.note("", SettingOutcome.CHANGED, "persistent: always on, so activation is absent")

@@ -39,7 +39,8 @@ def resources(result: ImportResult, options: ImportOptions) -> list[Json]:
     """
     if not re.fullmatch(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?", options.router):
         raise CliError(
-            f"--router {options.router!r}: give at most 40 lowercase letters, digits and dashes, starting with a letter"
+            f"--router {options.router!r}: give at most 40 lowercase letters, digits and dashes,"
+            " starting with a letter"
         )
     names = _names(result)
     llama_models = [_llama_model(result, model, names, options) for model in result.models.values()]
