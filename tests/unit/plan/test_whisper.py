@@ -66,7 +66,7 @@ def test_any_bytes_are_a_model_or_a_named_error(data: bytes) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"GGUF" + bytes(60), header(TINY, magic=7)])
 def test_another_kind_of_file_is_told(data: bytes) -> None:
-    with pytest.raises(NotAGGUF, match="not a whisper.cpp model"):
+    with pytest.raises(NotAGGUF, match="not a whisper"):
         read(data)
 
 
