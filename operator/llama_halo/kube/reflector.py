@@ -2,8 +2,8 @@
 
 One reflector runs for each watched kind, and for each namespace if the operator serves only some. A
 watch that restarts after a gap replays the existing objects but does not report those that were
-deleted meanwhile. Only a list finds them, so the reflector lists after every gap, and whenever the
-last list is older than ten minutes.
+deleted meanwhile. Only a list finds them, so the reflector lists after every error answer, and
+whenever the last list is older than ten minutes.
 """
 
 from __future__ import annotations

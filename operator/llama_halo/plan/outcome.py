@@ -27,7 +27,7 @@ def ref_of(obj: Object) -> Ref:
 
 @dataclass(frozen=True)
 class Wait:
-    """Nothing is written now; the reason says what the plan waits for. Running pods stay."""
+    """A plan that waits writes nothing; running pods stay. The reason says what it waits for."""
 
     reason: Reason
     message: str
@@ -36,7 +36,7 @@ class Wait:
 
 @dataclass(frozen=True)
 class Invalid:
-    """A mistake that only a person can correct. Nothing is written, and running pods stay."""
+    """A mistake that only a person can correct. The plan writes nothing, and running pods stay."""
 
     reason: Reason
     message: str
