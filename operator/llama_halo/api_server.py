@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any, TypeVar
 
 import aiohttp
 
+from llama_halo.errors import MalformedAnswer
+
+Json = dict[str, Any]
+_Entry = TypeVar("_Entry")
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
@@ -20,7 +26,7 @@ class RefusedError(Exception):
     """
 
 
-REQUEST_ERRORS = (aiohttp.ClientError, RefusedError, OSError, ValueError)
+REQUEST_ERRORS = (aiohttp.ClientError, RefusedError, OSError, MalformedAnswer)
 """Exceptions of a failed request: connection, token file, status, or an unusable answer."""
 
 
@@ -81,6 +87,30 @@ async def require_success(response: aiohttp.ClientResponse) -> aiohttp.ClientRes
         return response
     text = await response.text(errors="replace")
     raise RefusedError(f"{response.status} {response.reason}: {text[:300]}")
+
+
+async def read_object(response: aiohttp.ClientResponse) -> Json:
+    """Return a successful response's JSON object; raises `RefusedError` and `MalformedAnswer`."""
+    return parse_object(await (await require_success(response)).read())
+
+
+def parse_object(data: bytes) -> Json:
+    """Return a JSON object; raises `MalformedAnswer` for anything else."""
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise MalformedAnswer(f"the API server's answer is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise MalformedAnswer("the API server's answer is no JSON object")
+    return value
+
+
+def entry_of(obj: Any, name: str, kind: type[_Entry]) -> _Entry:
+    """Return an entry of a type; raises `MalformedAnswer` if it is missing or of another type."""
+    value = obj.get(name) if isinstance(obj, dict) else None
+    if not isinstance(value, kind):
+        raise MalformedAnswer(f"the API server's answer has {name} {value!r:.100}")
+    return value
 
 
 async def lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:

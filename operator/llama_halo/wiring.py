@@ -109,7 +109,7 @@ class Operator:
             for _ in range(POLL_WORKERS):
                 polls = self._state.pollers.queue
                 tasks.create_task(polls.work(lambda key: dispatch.poll(self._state, key)))
-                unloads = self._state.placement.unload_queue
+                unloads = self._state.unload_queue
                 tasks.create_task(unloads.work(lambda key: unload(self._state, key)))
             for _ in range(VERIFY_WORKERS):
                 verifications = self._state.verification.queue
@@ -176,7 +176,7 @@ class Operator:
 
     def _note_health(self, resource: Resource, namespace: str | None, failure: str) -> None:
         if resource.kind == LEASE.kind:
-            self._state.placement.lease_activity.record_watch(namespace, healthy=not failure)
+            self._state.lease_activity.record_watch(namespace, healthy=not failure)
 
     def _retry_failed(self) -> None:
         self._queue.retry_failed()
@@ -184,7 +184,7 @@ class Operator:
 
     def _note_leader(self, other: str | None) -> None:
         """Pause the queues while `other` holds the identity Lease; resume when it is None."""
-        queues = (self._queue, self._state.placement.unload_queue, self._state.verification.queue)
+        queues = (self._queue, self._state.unload_queue, self._state.verification.queue)
         if other is not None and not self._queue.paused:
             for queue in queues:
                 queue.paused = True

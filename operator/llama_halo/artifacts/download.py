@@ -148,10 +148,10 @@ class Download:
 
     def _request_missing(self, client: httpx.Client, target: int, received_bytes: int) -> None:
         """Request all bytes from an offset, and write them to the file."""
-        asked = {"Range": f"bytes={received_bytes}-"} if received_bytes else {}
+        range_headers = {"Range": f"bytes={received_bytes}-"} if received_bytes else {}
         if received_bytes and not self._file.sha256 and self._file.version.startswith('"'):
-            asked["If-Range"] = self._file.version
-        with get(client, self._file.url, self._headers, **asked) as response:
+            range_headers["If-Range"] = self._file.version
+        with get(client, self._file.url, self._headers, **range_headers) as response:
             self._check_response(response)
             if response.status_code == 206:
                 start, size = content_span(self._name, response)

@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from llama_halo.contract.reasons import Reason
 from llama_halo.errors import (
     DamagedGGUF,
     GGUFError,
@@ -24,14 +25,14 @@ Json = dict[str, Any]
 MAX_BYTES = 4096
 """Kubernetes truncates a longer termination message, which would break the JSON."""
 MAX_MESSAGE_CHARACTERS = 800
-_REASONS: tuple[tuple[type[LlamaHaloError], str], ...] = (
-    (NotAGGUF, "NotAGGUF"),
-    (DamagedGGUF, "NotAGGUF"),
-    (GGUFError, "UnsupportedModel"),
-    (SourceChanged, "ChecksumMismatch"),
-    (SourceMissing, "SourceNotFound"),
-    (NotAllowed, "Unauthorized"),
-    (StoreFull, "StoreFull"),
+_REASONS: tuple[tuple[type[LlamaHaloError], Reason], ...] = (
+    (NotAGGUF, Reason.NOT_A_GGUF),
+    (DamagedGGUF, Reason.NOT_A_GGUF),
+    (GGUFError, Reason.UNSUPPORTED_MODEL),
+    (SourceChanged, Reason.CHECKSUM_MISMATCH),
+    (SourceMissing, Reason.SOURCE_NOT_FOUND),
+    (NotAllowed, Reason.UNAUTHORIZED),
+    (StoreFull, Reason.STORE_FULL),
 )
 FINAL_ERRORS = (GGUFError, SourceChanged)
 """Errors that a retry would only repeat: the Job succeeds with them."""
@@ -51,7 +52,8 @@ def result(fields: Json) -> bytes:
 
 def failure(error: LlamaHaloError) -> bytes:
     """Return an error as JSON, with the reason that the status shows; a long message is cut."""
-    reason = next((name for kind, name in _REASONS if isinstance(error, kind)), "Retrying")
+    reasons = (reason for kind, reason in _REASONS if isinstance(error, kind))
+    reason = next(reasons, Reason.RETRYING)
     message = str(error)[:MAX_MESSAGE_CHARACTERS]
     while True:
         report = {"error": {"reason": reason, "message": message}}
@@ -61,7 +63,7 @@ def failure(error: LlamaHaloError) -> bytes:
         message = message[: len(message) * 3 // 4]  # one character may take six bytes
 
 
-def tell(data: bytes, path: Path) -> None:
+def write_report(data: bytes, path: Path) -> None:
     """Write the termination message for the kubelet, and print it."""
     print(data.decode(), flush=True)
     try:

@@ -49,7 +49,7 @@ class StoredFile:
 def manifest_of(file: Path) -> Manifest | None:
     """Return the manifest of a finished file, None if there is none or the size differs."""
     try:
-        manifest = Manifest(**json.loads(_beside(file, MANIFEST).read_text()))
+        manifest = Manifest(**json.loads(_with_ending(file, MANIFEST).read_text()))
         return manifest if file.stat().st_size == manifest.bytes else None
     except (OSError, ValueError, TypeError):
         return None
@@ -57,14 +57,14 @@ def manifest_of(file: Path) -> Manifest | None:
 
 def finish(partial: Path, file: Path, manifest: Manifest) -> None:
     """Rename a verified file, and write its manifest; both survive a power cut after this."""
-    beside = _beside(file, MANIFEST)
-    draft = beside.with_name(beside.name + PARTIAL)
+    manifest_path = _with_ending(file, MANIFEST)
+    draft = manifest_path.with_name(manifest_path.name + PARTIAL)
     with draft.open("w") as stream:
         json.dump(asdict(manifest), stream)
         stream.flush()
         os.fsync(stream.fileno())
     partial.rename(file)
-    draft.rename(beside)
+    draft.rename(manifest_path)
     _sync(file.parent)
 
 
@@ -80,7 +80,7 @@ def prepare_partial(file: Path) -> None:
 
 def partial_of(file: Path) -> Path:
     """Return the path of a file until it is finished."""
-    return _beside(file, PARTIAL)
+    return _with_ending(file, PARTIAL)
 
 
 def stored_bytes(file: Path) -> int:
@@ -157,7 +157,7 @@ def remove(store: Path, file: StoredFile) -> bool:
     try:
         with store.joinpath(*parts[: _ROOTS[parts[0]]], LOCK).open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            for candidate in (_beside(path, MANIFEST), path, partial_of(path)):
+            for candidate in (_with_ending(path, MANIFEST), path, partial_of(path)):
                 candidate.unlink(missing_ok=True)
             _remove_empty(store, path.parent)
     except BlockingIOError:
@@ -178,7 +178,7 @@ def _is_ours(path: Path) -> bool:
     return path.name == LOCK or path.name.removesuffix(PARTIAL).endswith(MANIFEST)
 
 
-def _beside(file: Path, ending: str) -> Path:
+def _with_ending(file: Path, ending: str) -> Path:
     return file.with_name(file.name + ending)
 
 

@@ -101,7 +101,7 @@ def together(chosen: list[Entry], budget_mib: int) -> tuple[str, bool]:
     return advice, False
 
 
-def beside(entry: Entry, candidates: list[Entry], budget_mib: int) -> str:
+def companion_of(entry: Entry, candidates: list[Entry], budget_mib: int) -> str:
     """Return the largest other model that fits beside one, `-` when none does."""
     rest = budget_mib - entry.memory_mib
     fitting = [
@@ -128,7 +128,7 @@ def _table(listed: list[Entry], budget_mib: int) -> list[str]:
             str(entry.spec.get("contextSize", "")),
             human_gib(entry.memory_mib),
             str(entry.tokens_per_second or ""),
-            beside(entry, listed, budget_mib),
+            companion_of(entry, listed, budget_mib),
             entry.use,
         )
         for entry in listed

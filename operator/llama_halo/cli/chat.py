@@ -83,8 +83,8 @@ class Conversation:
 
     async def ask(self, question: str) -> None:
         """Print the answer as it arrives; a failed question is not kept, and raises `CliError`."""
-        asked = [*self._messages, {"role": "user", "content": question}]
-        body = {"model": self._model, "stream": True, "messages": asked}
+        messages = [*self._messages, {"role": "user", "content": question}]
+        body = {"model": self._model, "stream": True, "messages": messages}
         key = os.environ.get(KEY_VARIABLE)
         lines = self._cluster.stream(
             self._service, self._namespace, PATH, body, {"x-api-key": key} if key else {}
@@ -102,7 +102,7 @@ class Conversation:
         print()
         if not whole:
             raise CliError("the answer was cut off")
-        self._messages = [*asked, {"role": "assistant", "content": answer}]
+        self._messages = [*messages, {"role": "assistant", "content": answer}]
 
 
 async def _is_there(cluster: KubeClient, resource: Resource, namespace: str, name: str) -> bool:

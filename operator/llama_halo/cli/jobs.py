@@ -74,8 +74,8 @@ def run_job(work: Callable[[], dict[str, Any]], path: Path) -> int:
     # Process 1 of a container ignores SIGTERM unless it has a handler.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        report.tell(report.result(work()), path)
+        report.write_report(report.result(work()), path)
     except LlamaHaloError as error:
-        report.tell(report.failure(error), path)
+        report.write_report(report.failure(error), path)
         return 0 if isinstance(error, report.FINAL_ERRORS) else 1
     return 0

@@ -157,6 +157,16 @@ class OperatorState:
         self.changes.drain()
         return self._placement
 
+    @property
+    def lease_activity(self) -> LeaseActivity:
+        """The Leases' activity, for a watch: it handles no pending change."""
+        return self._placement.lease_activity
+
+    @property
+    def unload_queue(self) -> Queue:
+        """The unloader's queue, for a watch: it handles no pending change."""
+        return self._placement.unload_queue
+
     def forget(self, key: Key) -> None:
         """Drop everything about a resource that is gone."""
         self.queue.forget(key)

@@ -7,7 +7,6 @@ import asyncio
 from aiohttp import web
 
 from llama_halo.contract.gateway_config import GatewayConfig
-from llama_halo.gateway import ui
 from llama_halo.gateway.apis import (
     anthropic,
     ollama,
@@ -22,13 +21,12 @@ from llama_halo.gateway.apis.openai_embeddings import EMBEDDINGS_PATH, RERANK_PA
 from llama_halo.gateway.auth import Keys
 from llama_halo.gateway.dispatch.dispatcher import RequestDispatcher
 from llama_halo.gateway.dispatch.queue import AdmissionQueue
-from llama_halo.gateway.endpoints import Endpoints, json_response
+from llama_halo.gateway.endpoints import Endpoints
 from llama_halo.gateway.handler import Endpoint, RequestHandler
 from llama_halo.gateway.http import bodies
 from llama_halo.gateway.info_routes import InfoRoutes, with_slashes
 from llama_halo.gateway.metrics import GatewayMetrics
 from llama_halo.gateway.models.registry import ModelRegistry
-from llama_halo.gateway.request_record import RequestRecord
 from llama_halo.gateway.routing.selector import TargetSelector
 
 
@@ -44,12 +42,10 @@ class Gateway:
         keys: Keys,
         metrics: GatewayMetrics,
     ) -> None:
-        self._metrics = metrics
-        self._admission = admission
         self._handler = RequestHandler(keys, metrics)
         self._selector = TargetSelector(config, registry, dispatcher.ask_now)
         self._endpoints = Endpoints(config, self._handler, self._selector, dispatcher)
-        self.info_routes = InfoRoutes(registry, self._selector, self._handler, metrics)
+        self.info_routes = InfoRoutes(registry, self._selector, self._handler, admission, metrics)
 
     @property
     def in_flight(self) -> int:
@@ -122,7 +118,7 @@ class Gateway:
                 get("/api/ps", OLLAMA, info.running),
                 get("/v1/models", OPENAI, info.models),
                 get("/v1/models/{name:.+}", OPENAI, info.model),
-                get("/ui/data", OPENAI, self._ui_data),
+                get("/ui/data", OPENAI, info.ui_data),
                 *info.open_routes(),
                 web.route("*", "/{path:(?:v1/)*messages.*}", wrap(ANTHROPIC, info.unknown)),
                 web.route("*", "/api/{path:.*}", wrap(OLLAMA, info.unknown)),
@@ -136,9 +132,3 @@ class Gateway:
 
     def _get(self, path: str, api: Api, endpoint: Endpoint) -> web.RouteDef:
         return web.get(path, self._handler.wrap(api, endpoint))
-
-    async def _ui_data(self, _: web.Request, record: RequestRecord) -> web.StreamResponse:
-        """`GET /ui/data`: the data of the status page."""
-        table, others = self._selector.table, self._handler.others(record)
-        snapshot = ui.snapshot(table, self._admission, others, self._metrics.answered)
-        return json_response(snapshot, record)

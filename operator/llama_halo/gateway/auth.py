@@ -24,8 +24,9 @@ _MAX_BYTES = 4096
 class Keys:
     """The keys in a folder. Without a folder, every request is allowed."""
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, folder: Path | None, *, reread_seconds: float = REREAD_SECONDS) -> None:
         self._folder = folder
+        self._reread_seconds = reread_seconds
         self._keys: tuple[bytes, ...] = ()
         self._looked_at = float("-inf")
 
@@ -58,7 +59,7 @@ class Keys:
 
     def _current_keys(self) -> tuple[bytes, ...]:
         now = time.monotonic()
-        if now - self._looked_at > REREAD_SECONDS:
+        if now - self._looked_at > self._reread_seconds:
             self._looked_at = now
             self._keys = self._read()
         return self._keys

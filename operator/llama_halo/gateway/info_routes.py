@@ -11,6 +11,7 @@ from aiohttp import web
 from prometheus_client import generate_latest
 
 from llama_halo.gateway import listing, ui
+from llama_halo.gateway.dispatch.queue import AdmissionQueue
 from llama_halo.gateway.handler import RequestHandler
 from llama_halo.gateway.http.bodies import read_object
 from llama_halo.gateway.http.errors import Failure
@@ -36,11 +37,13 @@ class InfoRoutes:
         registry: ModelRegistry,
         selector: TargetSelector,
         handler: RequestHandler,
+        admission: AdmissionQueue,
         metrics: GatewayMetrics,
     ) -> None:
         self._registry = registry
         self._selector = selector
         self._handler = handler
+        self._admission = admission
         self._metrics = metrics
 
     def open_routes(self) -> list[web.RouteDef]:
@@ -69,6 +72,11 @@ class InfoRoutes:
     async def models(self, _: web.Request, record: RequestRecord) -> web.StreamResponse:
         """`GET /v1/models`."""
         return _json(listing.listing(self._selector.table), record)
+
+    async def ui_data(self, _: web.Request, record: RequestRecord) -> web.StreamResponse:
+        """`GET /ui/data`: the data of the status page."""
+        table, others = self._selector.table, self._handler.others(record)
+        return _json(ui.snapshot(table, self._admission, others, self._metrics.answered), record)
 
     async def model(self, request: web.Request, record: RequestRecord) -> web.StreamResponse:
         """`GET /v1/models/NAME`."""

@@ -68,7 +68,6 @@ class Header:
     tensor_types: Mapping[str, int]
     """Bytes of all tensors of a type, by the type's name."""
     parameters: int
-    data_offset: int
 
     @property
     def tensor_bytes(self) -> int:
@@ -111,7 +110,7 @@ def read_header(read_at: ReadAt, size: int | None = None) -> Header:
         raise DamagedGGUF(
             f"the file ends early: its tensors need {data_offset + end} bytes, it has {size}"
         )
-    return Header(metadata, lengths, tensors, types, parameters, data_offset)
+    return Header(metadata, lengths, tensors, types, parameters)
 
 
 def _metadata(cursor: Cursor, count: int) -> tuple[dict[str, Value], dict[str, int]]:

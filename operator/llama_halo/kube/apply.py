@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llama_halo.contract import labels
+from llama_halo.contract.reasons import ConditionType
 from llama_halo.errors import ClusterError, NotFound
 from llama_halo.kube.cache import Key, Object, ObjectCache, key_of
 from llama_halo.kube.diff import difference
@@ -161,10 +162,9 @@ async def apply_status(
 
 def _has_no_extra(current: Any, status: Any) -> bool:
     """Tell whether `current` has no field, and no condition of ours, that the new status lacks."""
-    ours = ("Ready", "Available", "Reconciling", "Stalled")
     types = {condition["type"] for condition in status["conditions"]}
     extra = {condition["type"] for condition in current.get("conditions", ())} - types
-    return not extra.intersection(ours) and set(current) <= set(status)
+    return not extra.intersection(ConditionType) and set(current) <= set(status)
 
 
 def with_applied_hash(desired: Object) -> dict[str, Any]:

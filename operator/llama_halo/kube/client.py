@@ -12,7 +12,7 @@ import os
 from base64 import b64encode
 from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -20,7 +20,7 @@ import aiohttp
 import yaml
 from kubernetes.aio import client, config
 
-from llama_halo.api_server import certificate_problem
+from llama_halo.api_server import certificate_problem, entry_of, parse_object
 from llama_halo.errors import (
     CertificateRefused,
     ClusterError,
@@ -34,7 +34,6 @@ from llama_halo.kube.protocol import Json
 from llama_halo.kube.resources import Resource
 
 log = logging.getLogger(__name__)
-_Entry = TypeVar("_Entry")
 
 CHUNK = 500
 TIMEOUT_SECONDS = 30
@@ -96,8 +95,8 @@ class KubeClient:
         query = {key: value for key, value in options.items() if value}
         while True:
             page = await self._request("GET", resource.path(namespace), query)
-            items += [_object(resource, item) for item in _entry(page, "items", list)]
-            metadata = _entry(page, "metadata", dict)
+            items += [_object(resource, item) for item in entry_of(page, "items", list)]
+            metadata = entry_of(page, "metadata", dict)
             more = metadata.get("continue")
             if not more:
                 break
@@ -169,12 +168,12 @@ class KubeClient:
         try:
             yield "OPENED", {}
             async for line in _lines(response):
-                event = _parsed(line)
-                kind, obj = _entry(event, "type", str), _entry(event, "object", dict)
+                event = parse_object(line)
+                kind, obj = entry_of(event, "type", str), entry_of(event, "object", dict)
                 if kind == "ERROR":
                     raise _error(obj.get("code", 500), line)
                 if kind == "BOOKMARK":
-                    _version(_entry(obj, "metadata", dict))
+                    _version(entry_of(obj, "metadata", dict))
                     yield kind, obj
                 else:
                     yield kind, _object(resource, obj)
@@ -205,7 +204,7 @@ class KubeClient:
     ) -> Json:
         response = await self._call(method, path, query, body=body, content_type=content_type)
         async with response:
-            return _parsed(await response.read())
+            return parse_object(await response.read())
 
     async def _call(
         self,
@@ -327,25 +326,14 @@ async def _lines(response: Any) -> AsyncIterator[bytes]:
                 yield line
 
 
-def _parsed(data: bytes) -> Json:
-    """Return an answer's JSON object; raise `MalformedAnswer` if it is none."""
-    try:
-        answer = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise MalformedAnswer(f"the API server's answer is not JSON: {error}") from error
-    if not isinstance(answer, dict):
-        raise MalformedAnswer(f"the API server's answer is not an object: {answer!r:.100}")
-    return answer
-
-
 def _object(resource: Resource, obj: Any) -> Json:
     """Return a listed or watched object with its apiVersion and kind.
 
     Raises `MalformedAnswer` if its name, uid or resourceVersion is missing.
     """
-    metadata = _entry(obj, "metadata", dict)
+    metadata = entry_of(obj, "metadata", dict)
     for name in ("name", "uid"):
-        _entry(metadata, name, str)
+        entry_of(metadata, name, str)
     _version(metadata)
     return {"apiVersion": resource.api_version, "kind": resource.kind, **obj}
 
@@ -356,13 +344,6 @@ def _version(metadata: Json) -> int:
     if not str(version).isdecimal():
         raise MalformedAnswer(f"the API server's answer has resourceVersion {version!r:.40}")
     return int(str(version))
-
-
-def _entry(obj: Any, name: str, kind: type[_Entry]) -> _Entry:
-    value = obj.get(name) if isinstance(obj, dict) else None
-    if not isinstance(value, kind):
-        raise MalformedAnswer(f"the API server's answer has {name} {value!r:.100}")
-    return value
 
 
 def _in_cluster() -> bool:

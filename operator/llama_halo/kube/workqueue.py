@@ -28,8 +28,14 @@ Handler = Callable[[Key], Awaitable[float | None]]
 class Queue:
     """Keys to reconcile, each at most once at a time."""
 
-    def __init__(self, *, timeout_seconds: float = RECONCILE_TIMEOUT_SECONDS) -> None:
+    def __init__(
+        self,
+        *,
+        timeout_seconds: float = RECONCILE_TIMEOUT_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._timeout_seconds = timeout_seconds
+        self._clock = clock
         self._ready: deque[Key] = deque()
         self._since: dict[Key, float] = {}
         self._busy: set[Key] = set()
@@ -38,7 +44,7 @@ class Queue:
         self._timers: dict[Key, asyncio.TimerHandle] = {}
         self._wakeup = asyncio.Event()
         self.paused = False
-        self._moved_at = time.monotonic()
+        self._moved_at = self._clock()
 
     @property
     def depth(self) -> int:
@@ -48,12 +54,12 @@ class Queue:
     def oldest_seconds(self) -> float:
         """Return how long the oldest waiting key has waited, 0 when none waits."""
         first = min(self._since.values(), default=None)
-        return 0.0 if first is None else time.monotonic() - first
+        return 0.0 if first is None else self._clock() - first
 
     @property
     def stuck_seconds(self) -> float:
         """Return for how long keys have waited while no worker took one; 0 while paused."""
-        return time.monotonic() - self._moved_at if self._ready and not self.paused else 0.0
+        return self._clock() - self._moved_at if self._ready and not self.paused else 0.0
 
     def add(self, key: Key, *, after_seconds: float = 0.0) -> None:
         """Enqueue a key, now or after a delay.
@@ -70,8 +76,8 @@ class Queue:
             self._again.add(key)
         elif key not in self._since:
             if not self._ready:
-                self._moved_at = time.monotonic()
-            self._since[key] = time.monotonic()
+                self._moved_at = self._clock()
+            self._since[key] = self._clock()
             self._ready.append(key)
             self._wakeup.set()
 
@@ -109,7 +115,7 @@ class Queue:
     def resume(self) -> None:
         """Let workers take keys again."""
         self.paused = False
-        self._moved_at = time.monotonic()
+        self._moved_at = self._clock()
         self._wakeup.set()
 
     async def _take(self) -> Key:
@@ -119,7 +125,7 @@ class Queue:
         key = self._ready.popleft()
         self._since.pop(key, None)
         self._busy.add(key)
-        self._moved_at = time.monotonic()
+        self._moved_at = self._clock()
         return key
 
     def _add_later(self, key: Key, seconds: float) -> None:

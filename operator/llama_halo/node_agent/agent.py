@@ -16,7 +16,13 @@ from typing import Any
 import aiohttp
 from prometheus_client import CollectorRegistry, Gauge, Info
 
-from llama_halo.api_server import REQUEST_ERRORS, ApiServer, certificate_problem, require_success
+from llama_halo.api_server import (
+    REQUEST_ERRORS,
+    ApiServer,
+    certificate_problem,
+    parse_object,
+    require_success,
+)
 from llama_halo.contract import labels
 from llama_halo.node_agent.findings import PROBLEM, findings, gpu_budget_mib
 from llama_halo.node_agent.machine import Machine, Readings, read_machine, read_now
@@ -78,7 +84,7 @@ class NodeWriter:
                         "node field has another manager and is kept",
                         extra={
                             "node": self._node,
-                            "reason": (await answer.json()).get("message", ""),
+                            "reason": parse_object(await answer.read()).get("message", ""),
                         },
                     )
 

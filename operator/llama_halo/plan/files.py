@@ -155,12 +155,12 @@ def _nodes_to_inspect(
     spec: LlamaModelSpec, facts: ModelFacts, part: Part, inspection: Inspection | None
 ) -> tuple[str, ...]:
     """Return the nodes where a source is inspected; an empty name stands for any node."""
-    asked = bool(
+    requested_again = bool(
         inspection and facts.requested_at and inspection.requested_at != facts.requested_at
     )
     if part.source.local is None or is_on_claim(spec):
-        return (_claim_node(facts),) if inspection is None or asked else ()
-    if inspection is None or asked:
+        return (_claim_node(facts),) if inspection is None or requested_again else ()
+    if inspection is None or requested_again:
         return facts.candidates
     # Some node has the file: the others are inspected until they have it, too.
     return tuple(
@@ -201,7 +201,7 @@ def _inspection_pending(
     part: Part, inspections_planned: Sequence[JobFacts | None]
 ) -> Wait | Invalid:
     """Return why the source is not known yet: the worst problem, if all Jobs have one."""
-    problems = [look.problem for look in inspections_planned if look and look.problem]
+    problems = [job.problem for job in inspections_planned if job and job.problem]
     worst = _worst(problems) if len(problems) == len(inspections_planned) else None
     if worst:
         return worst

@@ -62,9 +62,9 @@ def tool_call_request() -> Json:
         "description": "Tells the weather in a city.",
         "parameters": parameters,
     }
-    asked = "What is the weather in Paris? Use the tool."
+    question = "What is the weather in Paris? Use the tool."
     return {
-        "messages": [{"role": "user", "content": asked}],
+        "messages": [{"role": "user", "content": question}],
         "tools": [{"type": "function", "function": tool}],
         "max_tokens": MAX_TOKENS,
         "temperature": 0,

@@ -10,7 +10,7 @@ import yaml
 from hack.testbed.layout import REPOSITORY
 from llama_halo.api.llamamodel import LlamaModelSpec
 from llama_halo.cli import main
-from llama_halo.cli.catalog import beside, entries, together
+from llama_halo.cli.catalog import companion_of, entries, together
 from llama_halo.gguf.header import read_header
 from llama_halo.gguf.memory import MIB, kv_cache_bytes, state_bytes
 from llama_halo.gguf.profile import profile
@@ -78,8 +78,8 @@ def test_what_fits_together_is_told() -> None:
     message, fits = together([big], 32 * 1024)
     assert not fits
     assert "gpt-oss-120b: more than the 32.0Gi of a machine even alone" in message
-    assert beside(big, list(CATALOG.values()), 104 * 1024) == "qwen3-6-35b-a3b-q8"
-    assert beside(big, list(CATALOG.values()), 63 * 1024) == "-"
+    assert companion_of(big, list(CATALOG.values()), 104 * 1024) == "qwen3-6-35b-a3b-q8"
+    assert companion_of(big, list(CATALOG.values()), 63 * 1024) == "-"
 
 
 def test_the_catalog_in_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:

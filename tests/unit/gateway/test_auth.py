@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
-from llama_halo.gateway import auth
 from llama_halo.gateway.auth import Keys
 from llama_halo.gateway.http.errors import Failure
 
@@ -39,14 +36,11 @@ def test_any_key_of_the_folder_opens_in_any_of_the_apis_ways(tmp_path: Path) -> 
     assert not passes(keys, authorization="Bearer \udcff")
 
 
-def test_keys_are_read_again_and_never_lost_to_a_folder_that_is_away(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_keys_are_read_again_and_never_lost_to_a_folder_that_is_away(tmp_path: Path) -> None:
     folder = tmp_path / "keys"
     folder.mkdir()
     (folder / "alice").write_text(KEY)
-    monkeypatch.setattr(auth, "REREAD_SECONDS", 0.0)
-    keys = Keys(folder)
+    keys = Keys(folder, reread_seconds=0)
     assert passes(keys, x_api_key=KEY)
     (folder / "alice").write_text(OTHER)
     assert passes(keys, x_api_key=OTHER)

@@ -83,7 +83,7 @@ class World:
             if model.demand.on_demand
         }
 
-    def stakes(self) -> ReservationIndex:
+    def reservations(self) -> ReservationIndex:
         index = ReservationIndex()
         for pod in self.pods:
             index.note(Key("Pod", "ns", pod.name), pod_object(pod))
@@ -94,13 +94,16 @@ class World:
         return index
 
     def decide(self) -> Decision:
-        stakes, keys = self.stakes(), {name: Key("LlamaModel", "ns", name) for name in self.models}
+        reservations, keys = (
+            self.reservations(),
+            {name: Key("LlamaModel", "ns", name) for name in self.models},
+        )
         return place(
             self.demands(),
             list(self.nodes.values()),
-            current={f"ns/{name}": stakes.current_nodes(key) for name, key in keys.items()},
-            running={f"ns/{name}": stakes.running_nodes(key) for name, key in keys.items()},
-            held=stakes.held(),
+            current={f"ns/{name}": reservations.current_nodes(key) for name, key in keys.items()},
+            running={f"ns/{name}": reservations.running_nodes(key) for name, key in keys.items()},
+            held=reservations.held(),
             usage={f"ns/{name}": item for name, item in self.usage().items()},
         )
 

@@ -27,7 +27,7 @@ AWAITED_POLL_SECONDS = 5
 
 def is_current(state: OperatorState, cr: Object) -> bool:
     """Tell whether a model's template was read for its generation and reconcile request."""
-    return state.pollers.templates_read.get(key_of(cr)) == _asking(cr)
+    return state.pollers.templates_read.get(key_of(cr)) == _version_read(cr)
 
 
 async def poll(state: OperatorState, key: Key) -> float | None:
@@ -49,10 +49,10 @@ async def poll(state: OperatorState, key: Key) -> float | None:
     state.pollers.templates[key] = texts
     for cr in users:
         now = state.cache.get(key_of(cr))
-        if now is None or _asking(now) != _asking(cr):
+        if now is None or _version_read(now) != _version_read(cr):
             state.pollers.queue.add(key)  # its spec or reconcile request changed meanwhile
-        elif changed or state.pollers.templates_read.get(key_of(cr)) != _asking(cr):
-            state.pollers.templates_read[key_of(cr)] = _asking(cr)
+        elif changed or state.pollers.templates_read.get(key_of(cr)) != _version_read(cr):
+            state.pollers.templates_read[key_of(cr)] = _version_read(cr)
             refresh_demand(state, key_of(cr))
     awaited = any(template_facts(state, cr).problem for cr in users)
     return AWAITED_POLL_SECONDS if awaited else POLL_SECONDS
@@ -75,7 +75,7 @@ async def _read(state: OperatorState, key: Key) -> Mapping[str, str] | str | Non
     return dict(config_map.get("data") or {})
 
 
-def _asking(cr: Object) -> tuple[str, int, str]:
+def _version_read(cr: Object) -> tuple[str, int, str]:
     """Return uid, generation and reconcile request, which identify what a template is read for."""
     metadata = cr["metadata"]
     annotations = metadata.get("annotations") or {}

@@ -168,9 +168,11 @@ def _messages(messages: list[Json]) -> list[Json]:
         mended: Json = {"role": message["role"], "content": _content(message)}
         if message.get("thinking"):
             mended["reasoning_content"] = message["thinking"]
-        asked = message.get("tool_calls")
-        if isinstance(asked, list) and asked:
-            mended["tool_calls"] = [_call(call, len(calls) + n) for n, call in enumerate(asked)]
+        tool_calls = message.get("tool_calls")
+        if isinstance(tool_calls, list) and tool_calls:
+            mended["tool_calls"] = [
+                _call(call, len(calls) + n) for n, call in enumerate(tool_calls)
+            ]
             calls += [(call["id"], call["function"]["name"]) for call in mended["tool_calls"]]
         if message["role"] == "tool":
             number = message.get("tool_call_id") or _answered(calls, message.get("tool_name"))

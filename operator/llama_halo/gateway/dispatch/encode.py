@@ -111,7 +111,7 @@ def _messages_as_chat(data: Bytes) -> Events:
 def _converted_request(
     provider: ProviderConfig, name: str, upstream_request: UpstreamRequest, key: str
 ) -> EncodedRequest:
-    chat, answer = _chat_of(upstream_request, provider)
+    chat, answer = _chat_request(upstream_request, provider)
     chat = {**chat, "model": name}
     if provider.protocol == "OpenAI":
         fields = {name: value for name, value in chat.items() if name not in _LLAMA_SERVER_FIELDS}
@@ -140,7 +140,7 @@ def _converted_request(
     )
 
 
-def _chat_of(
+def _chat_request(
     upstream_request: UpstreamRequest, provider: ProviderConfig
 ) -> tuple[Json, Callable[[Events], Events]]:
     """Return a request as a chat, and the converter of the chat's events for the client's API."""

@@ -15,11 +15,10 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
 
 import aiohttp
 
-from llama_halo.api_server import REQUEST_ERRORS, ApiServer, require_success
+from llama_halo.api_server import REQUEST_ERRORS, ApiServer, Json, entry_of, read_object
 from llama_halo.contract.lease import (
     GATEWAY_PREFIX,
     PHASE_ANNOTATION,
@@ -38,7 +37,6 @@ QUIET_SECONDS = 1.0
 TICK_SECONDS = 0.5
 _TIMEOUT = aiohttp.ClientTimeout(total=3)
 _MAX_ENTRY_CHARACTERS = 63
-Json = dict[str, Any]
 
 
 @dataclass
@@ -152,9 +150,9 @@ class Leases:
         in_flight, value = model.in_flight, entry(model.counter, model.in_flight)
         model.written_at = self._clock()
         try:
-            lease = await self._patch(name, value)
-            annotations = lease["metadata"].get("annotations") or {}
-        except (*REQUEST_ERRORS, KeyError) as error:
+            metadata = entry_of(await self._patch(name, value), "metadata", dict)
+            phase = (metadata.get("annotations") or {}).get(PHASE_ANNOTATION, "")
+        except REQUEST_ERRORS as error:
             # Requests proceed without an entry, also when the Lease does not exist yet.
             model.phase, model.written_in_flight = None, 0
             reason = f"{type(error).__name__}: {error}"
@@ -163,7 +161,7 @@ class Leases:
         except asyncio.CancelledError:
             model.written_at = float("-inf")  # the write may or may not have arrived
             raise
-        model.phase = annotations.get(PHASE_ANNOTATION, "")
+        model.phase = phase
         model.written_in_flight = in_flight
         if model.in_flight and not in_flight:
             self._due.set()  # a request arrived during the write
@@ -177,5 +175,4 @@ class Leases:
             headers={**self._server.headers(), "Content-Type": "application/merge-patch+json"},
             allow_redirects=False,
         ) as response:
-            lease: Json = await (await require_success(response)).json()
-            return lease
+            return await read_object(response)

@@ -6,7 +6,6 @@ When the API server cannot be reached, the gateway keeps using the models that i
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import Mapping
@@ -19,8 +18,12 @@ import aiohttp
 from llama_halo.api_server import (
     REQUEST_ERRORS,
     ApiServer,
+    Json,
     certificate_problem,
+    entry_of,
     lines,
+    parse_object,
+    read_object,
     require_success,
 )
 from llama_halo.contract.labels import API_VERSION, LLAMAMODELS
@@ -87,7 +90,7 @@ class ModelRegistry:
                     version = await self._list(client)
                     started = time.monotonic()
                     await self._watch(client, version)
-                except (*REQUEST_ERRORS, KeyError) as error:
+                except REQUEST_ERRORS as error:
                     reason = certificate_problem(error) or f"{type(error).__name__}: {error}"
                 if time.monotonic() - started > _LIVED_SECONDS and reason == _ENDED:
                     failures = 0
@@ -106,13 +109,14 @@ class ModelRegistry:
         async with client.get(
             self._path, headers=self._server.headers(), allow_redirects=False
         ) as response:
-            answer = await (await require_success(response)).json()
-        models = map(model_of, answer["items"])
+            answer = await read_object(response)
+        items = [_named(item) for item in entry_of(answer, "items", list)]
+        version = entry_of(entry_of(answer, "metadata", dict), "resourceVersion", str)
+        models = [model for name, item in items if (model := self._read(name, item))]
         self.models = {**{model.name: model for model in models}, **self._provider_models}
         self._synced.set()
         for name in list(self._awaited):
             self._wake(name)
-        version: str = answer["metadata"]["resourceVersion"]
         return version
 
     async def _watch(self, client: aiohttp.ClientSession, version: str) -> None:
@@ -127,23 +131,35 @@ class ModelRegistry:
             self._path, params=query, headers=self._server.headers(), allow_redirects=False
         ) as response:
             async for line in lines(await require_success(response)):
-                event = json.loads(line)
-                if event["type"] == "ERROR":
+                event = parse_object(line)
+                kind, cr = entry_of(event, "type", str), entry_of(event, "object", dict)
+                if kind == "ERROR":
                     return
-                self._apply_event(event["type"], event["object"])
+                if kind in ("ADDED", "MODIFIED", "DELETED"):
+                    self._apply_event(kind, *_named(cr))
 
-    def _apply_event(self, kind: str, cr: dict[str, Any]) -> None:
-        if kind in ("ADDED", "MODIFIED"):
-            model = model_of(cr)
-            self.models = {**self.models, model.name: model}
-        elif kind == "DELETED":
-            gone = cr["metadata"]["name"]
-            self.models = {name: model for name, model in self.models.items() if name != gone}
-        else:
-            return
-        self._wake(cr["metadata"]["name"])
+    def _apply_event(self, kind: str, name: str, cr: Json) -> None:
+        if kind == "DELETED":
+            self.models = {other: model for other, model in self.models.items() if other != name}
+        elif model := self._read(name, cr):
+            self.models = {**self.models, name: model}
+        self._wake(name)
+
+    def _read(self, name: str, cr: Json) -> Model | None:
+        """Return a resource as a model; one that cannot be read stays as it was last."""
+        try:
+            return model_of(cr)
+        except Exception:
+            log.exception("LlamaModel not readable", extra={"model": name})
+            return self.models.get(name)
 
     def _wake(self, name: str) -> None:
         event = self._awaited.pop(name, None)
         if event:
             event.set()
+
+
+def _named(cr: Any) -> tuple[str, Json]:
+    """Return a resource with its name; raises `MalformedAnswer` if it has none."""
+    metadata = entry_of(cr, "metadata", dict)
+    return entry_of(metadata, "name", str), cr

@@ -161,9 +161,9 @@ def pod(
 
     Only the gateway gets the ServiceAccount's token and the providers' keys.
     """
-    beside = gateway.gateway_sidecar(spec, defaults)
+    sidecar = gateway.gateway_sidecar(spec, defaults)
     return {
-        "initContainers": [beside],
+        "initContainers": [sidecar],
         "containers": [engine],
         "volumes": [
             *gateway.volumes(spec, config_name, with_keys=False),

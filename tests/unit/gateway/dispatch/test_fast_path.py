@@ -1,4 +1,4 @@
-"""The short way of a stream: whatever a server sends, and however it is cut, a client gets the same
+"""The fast path of a stream: whatever a server sends, and however it is cut, a client gets the same
 events in the same order as by the usual way."""
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import aiohttp
 import pytest
@@ -30,6 +31,7 @@ from llama_halo.gateway.http.sse import SseEvent, events
 from llama_halo.gateway.models.model import Model
 from llama_halo.gateway.request_record import RequestRecord
 from llama_halo.gateway.routing.table import Target
+from tests.support.virtual_time import in_virtual_time
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 LAST = b"0\r\n\r\n"
@@ -86,7 +88,7 @@ PASSED = {
 
 
 @pytest.mark.parametrize("case", PASSED)
-def test_only_whole_events_that_need_no_mending_go_the_short_way(case: str) -> None:
+def test_only_whole_events_that_need_no_mending_take_the_fast_path(case: str) -> None:
     data, goes = PASSED[case]
     assert passed(data, passthrough) == (data if goes else None)
 
@@ -134,11 +136,11 @@ async def serving(pieces: list[bytes], pause: int) -> AsyncIterator[str]:
 
 
 class Client:
-    """Notes what comes by either way, in order; it is slow, or takes nothing at once."""
+    """Notes what comes by either way, in order; it reads late, or takes nothing at once."""
 
-    def __init__(self, pause: int = 0, *, pause_seconds: float = 0, takes: bool = True) -> None:
+    def __init__(self, pause: int = 0, *, takes: bool = True) -> None:
         self.got, self.at_once = b"", 0
-        self._pause, self._pause_seconds, self._takes = pause, pause_seconds, takes
+        self._pause, self._takes = pause, takes
 
     def write_at_once(self, data: bytes) -> bool:
         if self._takes:
@@ -146,14 +148,13 @@ class Client:
             self.at_once += 1
         return self._takes
 
-    async def read(self, url: str, fast_path: FastPath, silence_seconds: float = 5) -> None:
+    async def read(self, url: str, fast_path: FastPath) -> None:
         async with aiohttp.ClientSession() as session, session.get(url) as response:
             fast_path.open(response)
-            async for event in events(chunks_of(response, silence_seconds, fast_path)):
+            async for event in events(chunks_of(response, 5, fast_path)):
                 fast_path.write = self.write_at_once
                 self.got += event.encoded
                 await turns(self._pause)
-                await asyncio.sleep(self._pause_seconds)
             fast_path.close()
 
 
@@ -175,7 +176,7 @@ async def test_a_client_gets_everything_in_order_however_it_is_cut(
 
 
 @pytest.mark.parametrize("takes", [True, False], ids=["takes it", "takes nothing at once"])
-async def test_tokens_that_come_one_by_one_go_the_short_way_where_the_client(takes: bool) -> None:
+async def test_tokens_that_come_one_by_one_take_the_fast_path_where_the_client(takes: bool) -> None:
     client = Client(takes=takes)
     async with serving(ONE_BY_ONE, TURNS) as url:
         await client.read(url, FastPath(passthrough))
@@ -192,12 +193,28 @@ async def test_it_may_be_cut_anywhere_before_what_comes_whole() -> None:
         assert client.got == b"".join(STREAM[:6]), cut
 
 
+class Response:
+    """A server's answer in memory; `content` gives it in one piece."""
+
+    def __init__(self, data: bytes) -> None:
+        self.content, self._pieces = self, [data]
+
+    async def readany(self) -> bytes:
+        return self._pieces.pop() if self._pieces else b""
+
+    def close(self) -> None:
+        raise AssertionError("the server counts as silent")
+
+
+@in_virtual_time
 async def test_a_client_that_reads_slowly_is_no_silence_of_the_servers() -> None:
-    large = [b"data: other " + b"x" * 400 + b"%d\n\n" % n for n in range(40)]
-    client = Client(pause_seconds=0.015)
-    async with serving([framed(*large) + LAST], 0) as url:
-        await client.read(url, FastPath(passthrough), silence_seconds=0.4)
-    assert client.got == b"".join(large)
+    large = [b"data: other " + b"x" * 4000 + b"%d\n\n" % n for n in range(40)]
+    response: Any = Response(b"".join(large))
+    got = b""
+    async for event in events(chunks_of(response, 40, FastPath(passthrough))):
+        got += event.encoded
+        await asyncio.sleep(15)
+    assert got == b"".join(large)
 
 
 async def test_an_event_in_two_chunks_stays_one() -> None:
@@ -228,7 +245,7 @@ class Parser(asyncio.Protocol):
         self.got += data
 
 
-LOOKS = {
+CHECKS = {
     "a server that is silent": ((3, 15, False), 12),
     "a write that is stuck": ((20, 15, True), 15),
     "a write that is stuck for long": ((119, 15, True), 1),
@@ -238,14 +255,14 @@ LOOKS = {
 }
 
 
-@pytest.mark.parametrize("case", LOOKS)
+@pytest.mark.parametrize("case", CHECKS)
 def test_a_stream_is_looked_at_again_in_time(case: str) -> None:
-    (quiet, patience, writing), expected = LOOKS[case]
+    (quiet, patience, writing), expected = CHECKS[case]
     assert next_check_seconds(quiet, patience, writing=writing) == expected
 
 
-class CountingLine(ClientStream):
-    """Counts what went the short way."""
+class CountingStream(ClientStream):
+    """Counts what went the fast path."""
 
     at_once = 0
 
@@ -257,9 +274,9 @@ class CountingLine(ClientStream):
 
 async def through(url: str) -> tuple[list[bytes], int]:
     """Return what clients get, one after the other, of a server that is asked by the gateway's own
-    parts, and how many events went the short way."""
+    parts, and how many events went the fast path."""
     upstream = Upstream(Credentials(None), silence_seconds=5)
-    CountingLine.at_once = 0
+    CountingStream.at_once = 0
 
     async def as_it_is(value: AsyncIterator[SseEvent]) -> AsyncIterator[bytes]:
         async for event in value:
@@ -280,7 +297,7 @@ async def through(url: str) -> tuple[list[bytes], int]:
                 yield Target("m", "m", "default"), value
 
         return await send(
-            CountingLine(request, built, RequestRecord(OPENAI), 5), opened(), fast_path
+            CountingStream(request, built, RequestRecord(OPENAI), 5), opened(), fast_path
         )
 
     app = web.Application()
@@ -295,7 +312,7 @@ async def through(url: str) -> tuple[list[bytes], int]:
             for _ in range(3):
                 async with session.get(f"http://{host}:{port}/") as answer:
                     got.append(await answer.read())
-            return got, CountingLine.at_once
+            return got, CountingStream.at_once
     finally:
         await runner.cleanup()
         await upstream.close()

@@ -14,7 +14,7 @@ from tests.support.virtual_time import in_virtual_time
 Json = dict[str, Any]
 
 
-class Words(Leases):
+class LeaseServer(Leases):
     """Leases whose words are kept, and arrive when they may."""
 
     def __init__(self) -> None:
@@ -37,32 +37,32 @@ class Words(Leases):
 
 
 @asynccontextmanager
-async def running() -> AsyncIterator[Words]:
-    arguments = Words()
-    task = asyncio.create_task(arguments.run())
+async def running() -> AsyncIterator[LeaseServer]:
+    lease_server = LeaseServer()
+    task = asyncio.create_task(lease_server.run())
     try:
-        yield arguments
+        yield lease_server
     finally:
         task.cancel()
 
 
 @in_virtual_time
 async def test_the_first_request_is_told_of_beside_it_and_the_last_one_too() -> None:
-    async with running() as arguments:
-        async with arguments.request("calm"), arguments.request("other"):
-            assert await arguments.next() == "1/1"
-        assert await arguments.next() == "2/0"
+    async with running() as lease_server:
+        async with lease_server.request("calm"), lease_server.request("other"):
+            assert await lease_server.next() == "1/1"
+        assert await lease_server.next() == "2/0"
 
 
 @in_virtual_time
 async def test_one_that_comes_while_it_is_said_that_there_is_none_is_told_of_right_after() -> None:
-    async with running() as arguments:
-        async with arguments.request("calm"):
-            assert await arguments.next() == "1/1"
-        arguments.open.clear()
-        assert await arguments.next() == "2/0"
-        async with arguments.request("calm"):
+    async with running() as lease_server:
+        async with lease_server.request("calm"):
+            assert await lease_server.next() == "1/1"
+        lease_server.open.clear()
+        assert await lease_server.next() == "2/0"
+        async with lease_server.request("calm"):
             await asyncio.sleep(0.05)
-            arguments.open.set()
+            lease_server.open.set()
             # Sooner than the next look, which the operator would not wait for.
-            assert await arguments.next(within_seconds=TICK_SECONDS - 0.1) == "3/1"
+            assert await lease_server.next(within_seconds=TICK_SECONDS - 0.1) == "3/1"
