@@ -12,9 +12,11 @@ from typing import Any, TypeVar
 
 import aiohttp
 
-from llama_halo.errors import MalformedAnswer
+from llama_halo.errors import MalformedAnswer, NestedTooDeeply
 
 Json = dict[str, Any]
+METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+"""The media type of a list that has only the metadata of its objects."""
 _Entry = TypeVar("_Entry")
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
@@ -98,7 +100,9 @@ def parse_object(data: bytes) -> Json:
     """Return a JSON object; raises `MalformedAnswer` for anything else."""
     try:
         value = json.loads(data)
-    except (ValueError, RecursionError) as error:
+    except RecursionError as error:
+        raise NestedTooDeeply("the API server's answer is nested too deeply") from error
+    except ValueError as error:
         raise MalformedAnswer(f"the API server's answer is not JSON: {error}") from error
     if not isinstance(value, dict):
         raise MalformedAnswer("the API server's answer is no JSON object")

@@ -27,6 +27,18 @@ class OperatorMetrics:
             ["kind", "reason"],
             registry=self.registry,
         )
+        self._failures = Counter(
+            "llama_halo_reconcile_failures",
+            "Reconciles that ended with an error and are tried again, by kind.",
+            ["kind"],
+            registry=self.registry,
+        )
+        self._rejected = Counter(
+            "llama_halo_rejected_objects",
+            "Objects of a list or watch that could not be read, by kind.",
+            ["kind"],
+            registry=self.registry,
+        )
         self._seconds = Histogram(
             "llama_halo_reconcile_duration_seconds",
             "Duration of a reconcile.",
@@ -66,6 +78,14 @@ class OperatorMetrics:
             ["namespace", "name"],
             registry=self.registry,
         )
+
+    def record_failure(self, key: Key) -> None:
+        """Count a reconcile that ended with an error."""
+        self._failures.labels(key.kind).inc()
+
+    def record_rejection(self, kind: str) -> None:
+        """Count an object that could not be read."""
+        self._rejected.labels(kind).inc()
 
     def observe_queue(
         self, depth: Callable[[], float], oldest_seconds: Callable[[], float]
@@ -122,11 +142,13 @@ class OperatorMetrics:
 
     def forget(self, key: Key) -> None:
         """Drop the series of a deleted resource."""
+        with suppress(KeyError):
+            self._ready.remove(key.kind, key.namespace, key.name)
+        if key.kind != llamamodel.KIND:
+            return  # the series below are a model's, and a router may have the same name
         state = self._states.pop(key, None)
         if state is not None:
             self._state.remove(key.namespace, key.name, state)
-        with suppress(KeyError):
-            self._ready.remove(key.kind, key.namespace, key.name)
         for series in (self._unloads, self._downloaded):
             with suppress(KeyError):
                 series.remove(key.namespace, key.name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import time
 from functools import partial
 
 from llama_halo import selfcheck
@@ -37,6 +38,7 @@ log = logging.getLogger(__name__)
 START_RETRY_SECONDS = 5
 POLL_WORKERS = 4
 VERIFY_WORKERS = 2
+PLACEMENT_FAILURE_SECONDS = 60
 OWN_LABEL = f"{MANAGED_BY}={PART_OF}"
 
 
@@ -46,7 +48,8 @@ class Operator:
     def __init__(self, cluster: KubeClient, settings: Settings) -> None:
         self._settings = settings
         self._metrics = OperatorMetrics()
-        self._queue = Queue()
+        self._queue = Queue(on_failure=self._metrics.record_failure)
+        cluster.on_rejected = self._metrics.record_rejection
         self._metrics.observe_queue(lambda: self._queue.depth, lambda: self._queue.oldest_seconds)
         self._metrics.observe_tasks(lambda: len(asyncio.all_tasks()))
         self._state = OperatorState(
@@ -71,8 +74,20 @@ class Operator:
                 " longer runs, restart this one (kubectl -n"
                 f" {self._settings.own_namespace} rollout restart deployment)"
             )
-        return self._start_failure or next(
-            (reflector.failure for reflector in self._reflectors if reflector.failure), ""
+        return (
+            self._start_failure
+            or self._placement_failure()
+            or next((reflector.failure for reflector in self._reflectors if reflector.failure), "")
+        )
+
+    def _placement_failure(self) -> str:
+        since = self._state.placement_fails_since
+        seconds = 0.0 if since is None else time.monotonic() - since
+        if seconds < PLACEMENT_FAILURE_SECONDS:
+            return ""
+        return (
+            f"placement has failed for {seconds:.0f} s, and no model gets a node: the operator's"
+            " log has the reason (reconcile failed, key Placement)"
         )
 
     async def run(self, stop: asyncio.Event) -> None:

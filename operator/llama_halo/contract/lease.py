@@ -21,6 +21,10 @@ BUSY_SECONDS = 3 * WRITE_SECONDS
 """A gateway whose annotation has not changed for this long counts as gone, with its requests."""
 
 
+MAX_DIGITS = 9
+"""Of the number of requests; anybody may write an annotation, and a longer number is none."""
+
+
 class Phase(StrEnum):
     """The phase of a model's server; the operator writes it."""
 
@@ -44,4 +48,4 @@ def entry(counter: int, in_flight: int) -> str:
 def has_requests(entry_value: str) -> bool:
     """Tell whether a gateway's annotation says that it has requests in flight."""
     count = entry_value.rpartition("/")[2]
-    return count.isdecimal() and int(count) > 0
+    return count.isdecimal() and len(count) <= MAX_DIGITS and int(count) > 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterable, Set
 from datetime import datetime
@@ -11,25 +10,19 @@ from itertools import chain
 from llama_halo.api.llamamodel import LlamaModelSpec
 from llama_halo.contract import labels
 from llama_halo.controllers.file_facts import build_file_facts
+from llama_halo.controllers.placement.nodes import NOT_READY_GRACE_SECONDS
 from llama_halo.controllers.state import OperatorState
-from llama_halo.kube.cache import Object, ObjectCache, key_of
+from llama_halo.kube.cache import Object, key_of
 from llama_halo.plan import chat_template
 from llama_halo.plan.facts import (
     DeploymentFacts,
     ModelFacts,
-    NodeFacts,
     Owner,
     RouterFacts,
-    Taint,
 )
 from llama_halo.plan.llamamodel import node_constraints
 from llama_halo.plan.model_files import inspects_on_nodes
 from llama_halo.plan.node_selection import matches
-from llama_halo.plan.quantity import mebibytes
-
-log = logging.getLogger(__name__)
-
-NOT_READY_GRACE_SECONDS = 60
 
 
 def owner_of(cr: Object) -> Owner:
@@ -77,10 +70,9 @@ def build_model_facts(state: OperatorState, cr: Object, spec: LlamaModelSpec) ->
 
 def _candidates(state: OperatorState, spec: LlamaModelSpec) -> tuple[str, ...]:
     """Return the nodes that may run a model, regardless of free memory."""
-    nodes = build_node_facts(state.cache, gpu_reserve_mib=state.settings.gpu_reserve_mib)
     return tuple(
         node.name
-        for node in nodes
+        for node in state.placement.nodes.facts()
         if node.accepts_new_pods and matches(node_constraints(spec), node)
     )
 
@@ -102,22 +94,6 @@ def _mounted(volume: str, *pods: Iterable[Object]) -> frozenset[str]:
         for volume_spec in pod.get("spec", {}).get("volumes", ())
         if volume_spec.get("name") == volume and "configMap" in volume_spec
     )
-
-
-def build_node_facts(cache: ObjectCache, *, gpu_reserve_mib: int) -> list[NodeFacts]:
-    """Return the facts of every node, sorted by name."""
-    nodes = [_node(node, gpu_reserve_mib) for node in cache.all("Node")]
-    return sorted(nodes, key=lambda node: node.name)
-
-
-def next_grace_end_seconds(cache: ObjectCache) -> float | None:
-    """Return the seconds until the next NotReady node exceeds its grace period, or None."""
-    waiting = [
-        NOT_READY_GRACE_SECONDS - since
-        for node in cache.all("Node")
-        if (since := _not_ready_seconds(node)) is not None and since < NOT_READY_GRACE_SECONDS
-    ]
-    return min(waiting) + 1 if waiting else None
 
 
 def _deployment(deployment: Object, running_on: Set[str]) -> DeploymentFacts:
@@ -152,51 +128,3 @@ def answers(status: Object) -> bool:
         return False
     since = time.time() - datetime.fromisoformat(available["lastTransitionTime"]).timestamp()
     return available["status"] == "True" or since < NOT_READY_GRACE_SECONDS
-
-
-def _node(node: Object, gpu_reserve_mib: int) -> NodeFacts:
-    metadata, spec = node["metadata"], node.get("spec", {})
-    allocatable = mebibytes(node.get("status", {}).get("allocatable", {}).get("memory", 0))
-    annotated = (metadata.get("annotations") or {}).get(labels.GPU_MEMORY)
-    budget = max(allocatable - gpu_reserve_mib, 0)
-    if annotated:
-        budget = _budget(metadata["name"], annotated)
-    return NodeFacts(
-        name=metadata["name"],
-        allocatable_mib=allocatable,
-        gpu_budget_mib=budget,
-        labels=metadata.get("labels") or {},
-        taints=tuple(
-            Taint(key=taint["key"], value=taint.get("value", ""), effect=taint["effect"])
-            for taint in spec.get("taints", ())
-            # `accepts_new_pods` covers the unschedulable and not-ready taints, with a grace period.
-            if not taint["key"].startswith("node.kubernetes.io/")
-        ),
-        accepts_new_pods=not spec.get("unschedulable", False) and not _long_not_ready(node),
-    )
-
-
-def _long_not_ready(node: Object) -> bool:
-    since = _not_ready_seconds(node)
-    return since is not None and since >= NOT_READY_GRACE_SECONDS
-
-
-def _not_ready_seconds(node: Object) -> float | None:
-    """Return for how long a node has not been ready, None when it is."""
-    for condition in node.get("status", {}).get("conditions", ()):
-        if condition["type"] == "Ready" and condition["status"] != "True":
-            since = condition.get("lastTransitionTime") or node["metadata"]["creationTimestamp"]
-            return time.time() - datetime.fromisoformat(since).timestamp()
-    return None
-
-
-def _budget(node: str, annotated: str) -> int:
-    """Return a node's GPU memory budget in MiB; log a malformed annotation and return 0."""
-    try:
-        return mebibytes(annotated)
-    except (ArithmeticError, ValueError):
-        log.warning(
-            "annotation is not a quantity such as 104Gi: the node gets no GPU model; correct it",
-            extra={"node": node, "annotation": labels.GPU_MEMORY, "value": annotated},
-        )
-        return 0

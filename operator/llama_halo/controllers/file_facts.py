@@ -125,8 +125,12 @@ def _jobs(state: OperatorState, cr: Object) -> tuple[JobFacts, ...]:
 
 
 def _owns(job: Object, pod: Object) -> bool:
+    """Tell whether the Job's controller made a pod: others may name the Job as an owner, too."""
     uid = job["metadata"]["uid"]
-    return any(owner["uid"] == uid for owner in pod["metadata"].get("ownerReferences", ()))
+    return any(
+        owner["uid"] == uid and owner.get("controller") is True
+        for owner in pod["metadata"].get("ownerReferences") or ()
+    )
 
 
 def _inspections(state: OperatorState, cr: Object) -> tuple[Inspection, ...]:

@@ -36,7 +36,7 @@ _KINDS = {LLAMAMODEL.kind: model, MODELROUTER.kind: router}
 async def reconcile(state: OperatorState, key: Key) -> float | None:
     """Reconcile one key; return the seconds until the next run, None to wait for a change."""
     if key == PLACEMENT:
-        return run_placement(state)
+        return _run_placement(state)
     cr = state.cache.get(key)
     if cr is None or "deletionTimestamp" in cr["metadata"]:
         state.forget(key)
@@ -72,6 +72,15 @@ async def reconcile(state: OperatorState, key: Key) -> float | None:
     state.metrics.record_reconcile(key, ready, time.monotonic() - started)
     _log(cr, ready["reason"], applied.changed + (["status"] if reply else []), started)
     return kept_back_seconds or requeue_after(outcome, ready["reason"])
+
+
+def _run_placement(state: OperatorState) -> float | None:
+    """Run placement; record since when it fails, until it succeeds."""
+    if state.placement_fails_since is None:
+        state.placement_fails_since = time.monotonic()
+    delay = run_placement(state)
+    state.placement_fails_since = None
+    return delay
 
 
 def _now() -> str:

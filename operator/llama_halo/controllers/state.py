@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llama_halo.controllers.placement.lease_activity import LeaseActivity
+from llama_halo.controllers.placement.nodes import NodeIndex
 from llama_halo.controllers.placement.reservations import ReservationIndex
 from llama_halo.controllers.placement.rollout_turns import RolloutTurns
 from llama_halo.kube.cache import Key, ObjectCache
@@ -36,6 +37,7 @@ VERIFY_TIMEOUT_SECONDS = 150
 class PlacementState:
     """Assignments, and the indexes that placement reads; owned by `controllers.placement`."""
 
+    nodes: NodeIndex
     assignments: dict[Key, Assignment] = field(default_factory=dict)
     demands: dict[Key, ResourceDemand | None] = field(default_factory=dict)
     """By model; None while the model has no demand yet, for example before its inspection."""
@@ -138,7 +140,6 @@ class OperatorState:
     metrics: OperatorMetrics
     handle_change: Callable[[OperatorState, Change], None] = _ignore
     """Handles one change of the cache; `wiring` sets it to `triggers.handle`."""
-    _placement: PlacementState = field(default_factory=PlacementState)
     pollers: PollerState = field(default_factory=PollerState)
     verification: VerificationState = field(default_factory=VerificationState)
     reporting: ReportingState = field(default_factory=ReportingState)
@@ -148,7 +149,12 @@ class OperatorState:
     inspected: dict[Key, tuple[Any, tuple[Inspection, ...]]] = field(default_factory=dict)
     """Inspections by model, with the status entries they were parsed from."""
 
+    placement_fails_since: float | None = None
+    """Monotonic time of the first of the failures in a row of placement; None after a success."""
+
     def __post_init__(self) -> None:
+        nodes = NodeIndex(gpu_reserve_mib=self.settings.gpu_reserve_mib)
+        self._placement = PlacementState(nodes)
         self.changes = ChangeFeed(lambda change: self.handle_change(self, change))
 
     @property

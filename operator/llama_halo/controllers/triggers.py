@@ -69,8 +69,9 @@ def _update_owner_demand(state: OperatorState, change: Change, obj: Object | Non
         placement.request_placement(state)
 
 
-def _rerun_placement(state: OperatorState, _: Change, __: Object | None) -> None:
+def _update_node(state: OperatorState, change: Change, node: Object | None) -> None:
     placement.request_placement(state)
+    state.placement.nodes.note(change.key, node)
 
 
 def _update_lease_activity(state: OperatorState, change: Change, lease: Object | None) -> None:
@@ -102,7 +103,7 @@ TRIGGERS = (
     # Keep what placement reads up to date.
     _row(LLAMAMODEL.kind, apply=_update_demand, on_own_writes=True),
     _row(JOB.kind, POD.kind, apply=_update_owner_demand, on_own_writes=True),
-    _row(NODE.kind, apply=_rerun_placement, on_own_writes=True),
+    _row(NODE.kind, apply=_update_node, on_own_writes=True),
     _row(LEASE.kind, apply=_update_lease_activity, on_own_writes=True),
     _row(POD.kind, _DEPLOYMENT, apply=_update_reservation, on_own_writes=True),
     _row(_DEPLOYMENT, apply=_update_rollout_turn, on_own_writes=True),
@@ -141,6 +142,7 @@ def handle(state: OperatorState, change: Change) -> None:
             except Exception:
                 row = trigger.apply.__name__.strip("_")
                 log.exception("trigger failed", extra={"key": str(change.key), "trigger": row})
+                state.metrics.record_rejection(change.key.kind)
 
 
 def enqueue_after_write(state: OperatorState, cr: Object) -> None:

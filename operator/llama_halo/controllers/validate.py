@@ -28,6 +28,8 @@ def validate(
         result: Spec | Invalid = model.model_validate(cr.get("spec") or {})
     except ValidationError as error:
         result = Invalid(Reason.INVALID_SPEC, _sentence(error))
+    except RecursionError:
+        result = Invalid(Reason.INVALID_SPEC, "spec is nested too deeply: write fewer levels")
     cache[key] = (version, result)
     return result
 

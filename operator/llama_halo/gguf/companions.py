@@ -28,6 +28,8 @@ _WHOLE_AUDIO = frozenset({"lfm2a", "parakeet"})
 """Encoders that process a recording as a whole, and keep the attention scores."""
 MAX_POSITIONS = 2**20
 MAX_HEADS = 4096
+MAX_NUMBER = 2**53
+MAX_TEXT_CHARACTERS = 100
 BATCH_TOKENS = 1024
 """Small images are encoded together, up to this many tokens."""
 # Tokens of the largest image, for projectors that accept any size; others scale images to theirs.
@@ -112,14 +114,21 @@ def from_json(data: Mapping[str, Any]) -> Companion:
     try:
         numbers = ("weights", "positions", "values", "token_positions", "pair_bytes", "heads")
         return Companion(
-            kind=str(data["kind"]),
-            architecture=str(data["architecture"]),
+            kind=str(data["kind"])[:MAX_TEXT_CHARACTERS],
+            architecture=str(data["architecture"])[:MAX_TEXT_CHARACTERS],
             has_vision=bool(data.get(_STORED_NAMES["has_vision"])),
             has_audio=bool(data.get(_STORED_NAMES["has_audio"])),
-            **{name: int(data.get(name, 0)) for name in numbers},
+            **{name: _bounded(data.get(name, 0)) for name in numbers},
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DamagedGGUF(f"this is no projector or adapter: {error!r}") from error
+
+
+def _bounded(value: Any) -> int:
+    """Return a stored number; raises `TypeError` for anything else."""
+    if type(value) is not int or not 0 <= value < MAX_NUMBER:
+        raise TypeError("a value is no number within bounds")
+    return value
 
 
 def _adapter(header: Header) -> Companion:

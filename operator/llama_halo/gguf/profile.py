@@ -24,7 +24,11 @@ _BLOCK = re.compile(r"blk\.(\d{1,3})\.")
 _LAYERS = ("layers", "drafting")
 _NONE: Json = {"of": [], "runs": ""}
 """Stands for layers that earlier releases did not store."""
-_NUMBERS = tuple(field.name for field in fields(Dimensions) if field.name not in _LAYERS)
+_KINDS = {field.name: str(field.type) for field in fields(Dimensions)}
+_NUMBERS = tuple(name for name in _KINDS if name not in _LAYERS)
+_LAYER_KINDS = tuple(str(field.type) for field in fields(Layer))
+MAX_NUMBER = 2**53
+MAX_TEXT_CHARACTERS = 100
 
 
 @dataclass(frozen=True)
@@ -105,21 +109,44 @@ def to_json(model_profile: Profile) -> Json:
 def from_json(data: Mapping[str, Any]) -> Profile:
     """Return the profile that `to_json` wrote; raises `DamagedGGUF` for anything else."""
     try:
-        numbers: Json = {name: data[name] for name in _NUMBERS}
-        numbers["head_lengths"] = tuple(numbers["head_lengths"])
+        numbers: Json = {name: _stored(_KINDS[name], data[name]) for name in _NUMBERS}
         for name in _LAYERS:
-            numbers[name] = tuple(Layer(*layer) for layer in _unrolled(data.get(name) or _NONE))
+            numbers[name] = tuple(_layer(entry) for entry in _unrolled(data.get(name) or _NONE))
         return Profile(
-            parameters=int(data["parameters"]),
-            quantization=str(data["quantization"]),
+            parameters=_stored("int", data["parameters"]),
+            quantization=_stored("str", data["quantization"]),
             tools=bool(data["tools"]),
-            drafts=str(data.get("drafts", "")),
-            weights=int(data["weights"]),
-            layer_weights=tuple(_unrolled(data["layerWeights"])),
+            drafts=_stored("str", data.get("drafts", "")),
+            weights=_stored("int", data["weights"]),
+            layer_weights=tuple(_stored("int", size) for size in _unrolled(data["layerWeights"])),
             model=Dimensions(**numbers),
         )
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise DamagedGGUF(f"this is no profile of a model: {error!r}") from error
+
+
+def _stored(kind: str, value: Any) -> Any:
+    """Return a stored value of a field's type; raises `TypeError` for any other.
+
+    Anybody who may write a status or run a Job's pod writes these values.
+    """
+    if kind == "tuple[int, int]" and isinstance(value, list) and len(value) == 2:
+        return tuple(_stored("int", number) for number in value)
+    if kind == "bool" and isinstance(value, bool):
+        return value
+    if kind == "int" and type(value) is int and 0 <= value < MAX_NUMBER:
+        return value
+    if kind == "str" and isinstance(value, str) and len(value) <= MAX_TEXT_CHARACTERS:
+        return value
+    raise TypeError(f"a value is no {kind} within bounds")
+
+
+def _layer(entry: Any) -> Layer:
+    if not isinstance(entry, list) or len(entry) > len(_LAYER_KINDS):
+        raise TypeError("a layer is no list of numbers")
+    numbers = [_stored("int", number) for number in entry]
+    kinds = zip(_LAYER_KINDS, numbers, strict=False)
+    return Layer(*(bool(number) if kind == "bool" else number for kind, number in kinds))
 
 
 def _drafts(header: Header) -> str:

@@ -10,7 +10,7 @@ import json
 import logging
 import os
 from base64 import b64encode
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -20,13 +20,14 @@ import aiohttp
 import yaml
 from kubernetes.aio import client, config
 
-from llama_halo.api_server import certificate_problem, entry_of, parse_object
+from llama_halo.api_server import METADATA_LIST, certificate_problem, entry_of, parse_object
 from llama_halo.errors import (
     CertificateRefused,
     ClusterError,
     Conflict,
     Gone,
     MalformedAnswer,
+    NestedTooDeeply,
     NotFound,
     StartupError,
 )
@@ -36,6 +37,9 @@ from llama_halo.kube.resources import Resource
 log = logging.getLogger(__name__)
 
 CHUNK = 500
+MAX_REJECTIONS = 1000
+MAX_DIGITS = 20
+"""Of a resourceVersion, which is a number of 64 bits."""
 TIMEOUT_SECONDS = 30
 WATCH_SECONDS = 150
 """How long the server keeps a watch open; the next watch resumes at its last resourceVersion."""
@@ -56,6 +60,10 @@ class KubeClient:
 
     def __init__(self, api: Any) -> None:
         self._api = api
+        self.on_rejected: Callable[[str], None] = lambda _: None
+        """Called with the kind of each object that cannot be read."""
+        self._rejections: dict[tuple[str, str, str], None] = {}
+        """The rejections that were logged: kind, object, reason."""
 
     @classmethod
     async def connect(cls) -> KubeClient:
@@ -94,8 +102,9 @@ class KubeClient:
         options = {"limit": str(CHUNK), "labelSelector": selector, "fieldSelector": fields}
         query = {key: value for key, value in options.items() if value}
         while True:
-            page = await self._request("GET", resource.path(namespace), query)
-            items += [_object(resource, item) for item in entry_of(page, "items", list)]
+            page = await self._page(resource, resource.path(namespace), query)
+            listed = (self._read(resource, item) for item in entry_of(page, "items", list))
+            items += [item for item in listed if item is not None]
             metadata = entry_of(page, "metadata", dict)
             more = metadata.get("continue")
             if not more:
@@ -168,17 +177,63 @@ class KubeClient:
         try:
             yield "OPENED", {}
             async for line in _lines(response):
-                event = parse_object(line)
+                try:
+                    event = parse_object(line)
+                except NestedTooDeeply as error:
+                    self._reject(resource, "of an event", error)
+                    continue
                 kind, obj = entry_of(event, "type", str), entry_of(event, "object", dict)
                 if kind == "ERROR":
                     raise _error(obj.get("code", 500), line)
                 if kind == "BOOKMARK":
                     _version(entry_of(obj, "metadata", dict))
                     yield kind, obj
-                else:
-                    yield kind, _object(resource, obj)
+                elif (item := self._read(resource, obj)) is not None:
+                    yield kind, item
         finally:
             response.close()
+
+    async def _page(self, resource: Resource, path: str, query: dict[str, str]) -> Json:
+        """Return one page of a list.
+
+        If an object in it is nested too deeply, the page is read again object by object.
+        """
+        try:
+            return await self._request("GET", path, query)
+        except NestedTooDeeply:
+            page = await self._request("GET", path, query, accept=METADATA_LIST)
+        items = []
+        for item in entry_of(page, "items", list):
+            metadata = entry_of(item, "metadata", dict)
+            namespace, name = metadata.get("namespace"), entry_of(metadata, "name", str)
+            try:
+                items.append(await self.get(resource, namespace, name))
+            except NotFound:
+                continue
+            except MalformedAnswer as error:
+                self._reject(resource, f"{namespace}/{name}", error)
+        return {**page, "items": items}
+
+    def _read(self, resource: Resource, obj: Any) -> Json | None:
+        """Return a listed or watched object, None for one that cannot be read."""
+        try:
+            return listed_object(resource, obj)
+        except MalformedAnswer as error:
+            metadata = obj.get("metadata") if isinstance(obj, dict) else None
+            names = metadata if isinstance(metadata, dict) else {}
+            self._reject(resource, f"{names.get('namespace')}/{names.get('name')}", error)
+            return None
+
+    def _reject(self, resource: Resource, name: str, error: MalformedAnswer) -> None:
+        """Count an object that cannot be read, and log it once."""
+        self.on_rejected(resource.kind)
+        rejection = (resource.kind, name, str(error))
+        if rejection not in self._rejections:
+            self._rejections[rejection] = None
+            extra = {"kind": resource.kind, "object": name[:300], "reason": str(error)}
+            log.error("object rejected", extra=extra)
+        while len(self._rejections) > MAX_REJECTIONS:
+            self._rejections.pop(next(iter(self._rejections)))
 
     async def _reload(self) -> None:
         try:
@@ -201,8 +256,12 @@ class KubeClient:
         *,
         body: Json | None = None,
         content_type: str = "application/json",
+        accept: str = "application/json",
     ) -> Json:
-        response = await self._call(method, path, query, body=body, content_type=content_type)
+        headers = {"Accept": accept}
+        response = await self._call(
+            method, path, query, body=body, content_type=content_type, headers=headers
+        )
         async with response:
             return parse_object(await response.read())
 
@@ -326,24 +385,36 @@ async def _lines(response: Any) -> AsyncIterator[bytes]:
                 yield line
 
 
-def _object(resource: Resource, obj: Any) -> Json:
+def listed_object(resource: Resource, obj: Any) -> Json:
     """Return a listed or watched object with its apiVersion and kind.
 
-    Raises `MalformedAnswer` if its name, uid or resourceVersion is missing.
+    Raises `MalformedAnswer` if its metadata does not have the types that every object's has.
     """
     metadata = entry_of(obj, "metadata", dict)
-    for name in ("name", "uid"):
+    named = ("name", "uid", "creationTimestamp", *(("namespace",) if resource.namespaced else ()))
+    for name in named:
         entry_of(metadata, name, str)
     _version(metadata)
+    for name, kind in (("labels", dict), ("annotations", dict), ("ownerReferences", list)):
+        entry_of({name: metadata.get(name) or kind()}, name, kind)
+    for name in ("labels", "annotations"):
+        for key in metadata.get(name) or {}:
+            entry_of(metadata[name], key, str)
+    for owner in metadata.get("ownerReferences") or ():
+        for name in ("kind", "name", "uid"):
+            entry_of(owner, name, str)
+    entry_of({"generation": 0, **metadata}, "generation", int)
+    for name in ("spec", "status"):
+        entry_of({name: obj.get(name) or {}}, name, dict)
     return {"apiVersion": resource.api_version, "kind": resource.kind, **obj}
 
 
 def _version(metadata: Json) -> int:
     """Return the resourceVersion as a number, so that versions of one kind can be compared."""
     version = metadata.get("resourceVersion")
-    if not str(version).isdecimal():
+    if not isinstance(version, str) or not version.isdecimal() or len(version) > MAX_DIGITS:
         raise MalformedAnswer(f"the API server's answer has resourceVersion {version!r:.40}")
-    return int(str(version))
+    return int(version)
 
 
 def _in_cluster() -> bool:

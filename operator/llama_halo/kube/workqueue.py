@@ -33,8 +33,11 @@ class Queue:
         *,
         timeout_seconds: float = RECONCILE_TIMEOUT_SECONDS,
         clock: Callable[[], float] = time.monotonic,
+        on_failure: Callable[[Key], None] = lambda _: None,
     ) -> None:
+        """Create an empty queue; `on_failure` is called with each key whose handler raised."""
         self._timeout_seconds = timeout_seconds
+        self._on_failure = on_failure
         self._clock = clock
         self._ready: deque[Key] = deque()
         self._since: dict[Key, float] = {}
@@ -142,6 +145,7 @@ class Queue:
         self.add(key)
 
     def _failed(self, key: Key, error: Exception) -> None:
+        self._on_failure(key)
         count = self._failures.get(key, 0) + 1
         self._failures[key] = count
         delay = min(BACKOFF_FIRST_SECONDS * 2 ** min(count - 1, 10), BACKOFF_MAX_SECONDS)

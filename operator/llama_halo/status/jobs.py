@@ -14,6 +14,8 @@ from llama_halo.plan.facts import FETCH, INSPECT, Inspection, JobFacts, Problem,
 from llama_halo.status.pods import waits_for
 
 Object = Mapping[str, Any]
+MAX_NUMBER = 2**53
+MAX_TEXT_CHARACTERS = 4096
 
 
 def job_facts(job: Object, pods: Sequence[Object], finding: str = "") -> JobFacts:
@@ -84,18 +86,30 @@ def _facts(job: Object, pods: Sequence[Object], finding: str) -> JobFacts:
 def inspection_from(entry: Mapping[str, Any]) -> Inspection:
     """Return an inspection from its entry in the status."""
     return Inspection(
-        role=entry["role"],
-        source=entry["source"],
-        file=entry["file"],
-        bytes=int(entry["bytes"]),
-        shards=int(entry["shards"]),
-        folder=entry.get("folder") or "",
-        sha256=entry.get("sha256") or "",
-        revision=entry.get("revision") or "",
-        version=entry.get("version") or "",
-        requested_at=entry.get("requestedAt") or "",
+        role=_text(entry["role"]),
+        source=_text(entry["source"]),
+        file=_text(entry["file"]),
+        bytes=_count(entry["bytes"]),
+        shards=_count(entry["shards"]),
+        folder=_text(entry.get("folder") or ""),
+        sha256=_text(entry.get("sha256") or ""),
+        revision=_text(entry.get("revision") or ""),
+        version=_text(entry.get("version") or ""),
+        requested_at=_text(entry.get("requestedAt") or ""),
         **_described(entry),
     )
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or len(value) > MAX_TEXT_CHARACTERS:
+        raise TypeError("a value is no text within bounds")
+    return value
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < MAX_NUMBER:
+        raise TypeError("a value is no number within bounds")
+    return value
 
 
 def _described(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -134,8 +148,8 @@ def _answer(
     return StoredAt(
         node=facts["node"],
         path=facts["source"],
-        bytes=int(report["bytes"]),
-        sha256=report.get("sha256") or "",
+        bytes=_count(report["bytes"]),
+        sha256=_text(report.get("sha256") or ""),
         requested_at=requested_at,
     )
 
@@ -152,7 +166,7 @@ def _report_of(pod: Object, *, ended_well: bool) -> dict[str, Any] | None:
             continue
         try:
             report = json.loads(end.get("message") or "")
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(report, dict) and (not ended_well or _is_whole(report, work)):
             return report
@@ -166,7 +180,7 @@ def _is_whole(report: Mapping[str, Any], work: str) -> bool:
     try:
         if work == INSPECT:
             inspection_from({**report, "role": "", "source": ""})
-        return int(report["bytes"]) >= 0
+        return _count(report["bytes"]) >= 0
     except (ArithmeticError, DamagedGGUF, LookupError, TypeError, ValueError):
         return False
 

@@ -6,13 +6,10 @@ from typing import Any
 
 import pytest
 
-from llama_halo.controllers import triggers
 from llama_halo.controllers.state import OperatorState
-from llama_halo.kube.cache import Key, ObjectCache
-from llama_halo.kube.pods import PodClient
+from llama_halo.kube.cache import Key
 from llama_halo.kube.workqueue import Queue
-from llama_halo.metrics import OperatorMetrics
-from llama_halo.settings import Settings
+from tests.support.operator_state import operator_state
 
 MODEL = Key("LlamaModel", "llm", "coder")
 
@@ -28,18 +25,7 @@ class RecordingQueue(Queue):
 
 def listening() -> tuple[OperatorState, RecordingQueue]:
     queue = RecordingQueue()
-    cluster: Any = None
-    state = OperatorState(
-        cluster=cluster,
-        cache=ObjectCache(),
-        queue=queue,
-        pods=PodClient(),
-        settings=Settings(),
-        metrics=OperatorMetrics(),
-        handle_change=triggers.handle,
-    )
-    triggers.listen(state)
-    return state, queue
+    return operator_state(queue)[0], queue
 
 
 def model(**metadata: Any) -> dict[str, Any]:

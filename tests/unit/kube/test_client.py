@@ -64,7 +64,17 @@ def kubeconfig(path: Path, server: str) -> Path:
     return path
 
 
-OBJECT = {"metadata": {"name": "a", "namespace": "ai", "uid": "u", "resourceVersion": "7"}}
+CREATED = "2026-01-01T00:00:00Z"
+OBJECT: dict[str, Any] = {
+    "metadata": {
+        "name": "a",
+        "namespace": "ai",
+        "uid": "u",
+        "resourceVersion": "7",
+        "creationTimestamp": CREATED,
+    }
+}
+DEEP = '{"a":' * 5000 + "1" + "}" * 5000
 
 
 @contextlib.asynccontextmanager
@@ -103,8 +113,6 @@ def always(text: str) -> Callable[[web.Request], Awaitable[web.Response]]:
         "{}",
         '{"items": {}, "metadata": {"resourceVersion": "9"}}',
         '{"items": [], "metadata": {"resourceVersion": "next"}}',
-        '{"items": [5], "metadata": {"resourceVersion": "9"}}',
-        '{"items": [{"metadata": {"name": "a"}}], "metadata": {"resourceVersion": "9"}}',
     ],
 )
 async def test_a_list_that_is_none_is_a_malformed_answer(
@@ -129,13 +137,65 @@ async def test_a_list_comes_in_pages_and_its_objects_have_their_kind(
     assert [(obj["kind"], obj["apiVersion"]) for obj in objects] == [("Pod", "v1")] * 2
 
 
+BROKEN: list[Any] = [
+    5,
+    {"metadata": {"name": "b"}},
+    {"metadata": {**OBJECT["metadata"], "labels": {"a": 5}}},
+    {"metadata": {**OBJECT["metadata"], "ownerReferences": [{"kind": "Job"}]}},
+    {"metadata": {**OBJECT["metadata"], "resourceVersion": "9" * 5000}},
+    {"metadata": OBJECT["metadata"], "spec": [1]},
+]
+
+
+@pytest.mark.parametrize("broken", BROKEN, ids=range(len(BROKEN)))
+async def test_an_object_that_cannot_be_read_is_rejected_alone(
+    broken: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    page = json.dumps({"items": [broken, OBJECT, broken], "metadata": {"resourceVersion": "9"}})
+    rejected: list[str] = []
+    async with api_server(always(page), tmp_path, monkeypatch) as cluster:
+        cluster.on_rejected = rejected.append
+        objects, _ = await cluster.list(POD, namespace="ai")
+    assert [obj["metadata"]["name"] for obj in objects] == ["a"]
+    assert rejected == ["Pod", "Pod"]
+    assert len([record for record in caplog.records if "rejected" in record.message]) == 1
+
+
+async def test_a_list_with_an_object_that_is_nested_too_deeply_has_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def answer(request: web.Request) -> web.Response:
+        if request.path.endswith("/pods/deep"):
+            return web.Response(text=DEEP)
+        if request.path.endswith("/pods/a"):
+            return web.json_response(OBJECT)
+        if "PartialObjectMetadataList" not in request.headers["Accept"]:
+            return web.Response(text=f'{{"items": [{DEEP}], "metadata": {{}}}}')
+        names = ({"metadata": {"name": name, "namespace": "ai"}} for name in ("deep", "a"))
+        return web.json_response({"items": [*names], "metadata": {"resourceVersion": "9"}})
+
+    async with api_server(answer, tmp_path, monkeypatch) as cluster:
+        objects, version = await cluster.list(POD, namespace="ai")
+    assert [obj["metadata"]["name"] for obj in objects] == ["a"]
+    assert version == 9
+
+
+async def test_a_watch_goes_on_after_an_object_that_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = [f'{{"type": "ADDED", "object": {DEEP}}}']
+    events += [json.dumps({"type": "ADDED", "object": obj}) for obj in (BROKEN[1], OBJECT)]
+    async with api_server(always("\n".join([*events, ""])), tmp_path, monkeypatch) as cluster:
+        watch = cluster.watch(POD, namespace="ai", version=5)
+        assert [(await anext(watch))[0] for _ in range(2)] == ["OPENED", "ADDED"]
+
+
 @pytest.mark.parametrize(
     ("lines", "error"),
     [
         (["not JSON"], MalformedAnswer),
         (["5"], MalformedAnswer),
         ([{"type": "ADDED"}], MalformedAnswer),
-        ([{"type": "ADDED", "object": {"metadata": {}}}], MalformedAnswer),
         ([{"type": "BOOKMARK", "object": {"metadata": {}}}], MalformedAnswer),
         ([{"type": "ERROR", "object": {"code": 410, "message": "too old"}}], Gone),
         ([{"type": "ERROR", "object": {"code": 500, "message": "etcd"}}], ClusterError),

@@ -13,6 +13,7 @@ from llama_halo.contract import labels
 from llama_halo.contract.lease import PHASE_ANNOTATION, Phase
 from llama_halo.contract.reasons import Reason
 from llama_halo.controllers.model import note_waiting
+from llama_halo.controllers.placement.nodes import NodeIndex
 from llama_halo.controllers.state import PlacementState
 from llama_halo.plan import children
 from llama_halo.plan.facts import Assignment, DeploymentFacts, ModelUsage
@@ -171,7 +172,7 @@ def test_it_has_the_lease_also_while_room_or_files_are_awaited() -> None:
 
 def test_the_time_runs_from_the_first_wait_until_the_change_is_there() -> None:
     """Neither another model's turn nor a write that failed begins it anew."""
-    state: Any = SimpleNamespace(placement=PlacementState())
+    state: Any = SimpleNamespace(placement=PlacementState(NodeIndex(gpu_reserve_mib=0)))
     cr = {"kind": "LlamaModel", "metadata": {"namespace": "llm", "name": "coder"}}
     note_waiting(state, cr, plan(WHEN_IDLE, BUSY, old()))
     ((key, since),) = state.placement.awaiting_idle.items()

@@ -6,7 +6,7 @@ import time
 
 from llama_halo.api.llamamodel import LlamaModelSpec
 from llama_halo.contract.lease import lease_name
-from llama_halo.controllers.facts import build_node_facts, next_grace_end_seconds, owner_of
+from llama_halo.controllers.facts import owner_of
 from llama_halo.controllers.file_facts import build_file_facts
 from llama_halo.controllers.state import PLACEMENT, OperatorState
 from llama_halo.controllers.validate import validate
@@ -103,7 +103,7 @@ def run_placement(state: OperatorState) -> float | None:
         for cr in _by_age(cache.all(LLAMAMODEL.kind))
         if (model_demand := state.placement.demands.get(key_of(cr)))
     }
-    nodes = build_node_facts(cache, gpu_reserve_mib=state.settings.gpu_reserve_mib)
+    nodes = state.placement.nodes.facts()
     held = reservations.held()
     decided = place(
         list(demands.values()),
@@ -141,7 +141,7 @@ def run_placement(state: OperatorState) -> float | None:
     pause = (time.thread_time() - worked) / SHARE_OF_TIME
     pause = min(max(pause, INTERVAL_SECONDS), MAX_INTERVAL_SECONDS)
     state.placement.not_before = started + pause
-    times = (next_grace_end_seconds(cache), decided.recheck_seconds)
+    times = (state.placement.nodes.next_grace_end_seconds(), decided.recheck_seconds)
     return min((seconds for seconds in times if seconds is not None), default=None)
 
 

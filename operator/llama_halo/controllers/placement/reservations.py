@@ -21,6 +21,10 @@ _Place = tuple[str, str, str]
 """Namespace, Deployment, node."""
 
 
+MAX_DIGITS = 9
+"""Of an annotation in MiB: a longer number is more than any machine has."""
+
+
 @dataclass(frozen=True)
 class Reservation:
     """The reservation of one pod or Deployment of ours on a node."""
@@ -186,4 +190,4 @@ def _sum(reservations: Iterable[MemoryReservation], side: str) -> int:
 
 
 def _whole(text: str | None) -> int:
-    return int(text) if text and text.isdecimal() else 0
+    return int(text) if text and text.isdecimal() and len(text) <= MAX_DIGITS else 0

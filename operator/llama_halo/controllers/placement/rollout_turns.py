@@ -40,7 +40,7 @@ class RolloutTurns:
             return frozenset()
         owner, node = (owner_key(obj), _node(obj)) if obj else (None, "")
         written = self._is_written(key, obj)
-        if written and node and self._claims.get(node, (None, 0))[0] == owner:
+        if written and owner and self._claims.get(node, (None, 0))[0] == owner:
             del self._claims[node]  # the planned Deployment is written
         if obj is not None and owner is not None and node and is_rolling_out(obj):
             self._since.setdefault(key, (node, owner, self._clock()))

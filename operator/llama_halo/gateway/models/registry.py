@@ -16,9 +16,11 @@ from typing import Any
 import aiohttp
 
 from llama_halo.api_server import (
+    METADATA_LIST,
     REQUEST_ERRORS,
     ApiServer,
     Json,
+    RefusedError,
     certificate_problem,
     entry_of,
     lines,
@@ -27,6 +29,7 @@ from llama_halo.api_server import (
     require_success,
 )
 from llama_halo.contract.labels import API_VERSION, LLAMAMODELS
+from llama_halo.errors import NestedTooDeeply
 from llama_halo.gateway.models.model import Model, model_of
 
 log = logging.getLogger(__name__)
@@ -106,10 +109,10 @@ class ModelRegistry:
                 await asyncio.sleep(delay)
 
     async def _list(self, client: aiohttp.ClientSession) -> str:
-        async with client.get(
-            self._path, headers=self._server.headers(), allow_redirects=False
-        ) as response:
-            answer = await read_object(response)
+        try:
+            answer = await self._get(client, self._path)
+        except NestedTooDeeply:
+            answer = await self._list_one_by_one(client)
         items = [_named(item) for item in entry_of(answer, "items", list)]
         version = entry_of(entry_of(answer, "metadata", dict), "resourceVersion", str)
         models = [model for name, item in items if (model := self._read(name, item))]
@@ -118,6 +121,24 @@ class ModelRegistry:
         for name in list(self._awaited):
             self._wake(name)
         return version
+
+    async def _list_one_by_one(self, client: aiohttp.ClientSession) -> Json:
+        """Return the list without the resources that are nested too deeply."""
+        answer, items = await self._get(client, self._path, accept=METADATA_LIST), []
+        for item in entry_of(answer, "items", list):
+            name, _ = _named(item)
+            try:
+                items.append(await self._get(client, f"{self._path}/{name}"))
+            except (NestedTooDeeply, RefusedError) as error:
+                log.error("LlamaModel not readable", extra={"model": name, "reason": str(error)})
+        return {**answer, "items": items}
+
+    async def _get(
+        self, client: aiohttp.ClientSession, path: str, accept: str = "application/json"
+    ) -> Json:
+        headers = {**self._server.headers(), "Accept": accept}
+        async with client.get(path, headers=headers, allow_redirects=False) as response:
+            return await read_object(response)
 
     async def _watch(self, client: aiohttp.ClientSession, version: str) -> None:
         """Follow changes until the server ends the watch; the caller lists again."""
@@ -131,7 +152,11 @@ class ModelRegistry:
             self._path, params=query, headers=self._server.headers(), allow_redirects=False
         ) as response:
             async for line in lines(await require_success(response)):
-                event = parse_object(line)
+                try:
+                    event = parse_object(line)
+                except NestedTooDeeply:
+                    log.error("an event is nested too deeply: its LlamaModel stays as it was last")
+                    continue
                 kind, cr = entry_of(event, "type", str), entry_of(event, "object", dict)
                 if kind == "ERROR":
                     return

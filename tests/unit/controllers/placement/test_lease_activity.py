@@ -110,3 +110,8 @@ def test_a_model_whose_lease_is_gone_is_forgotten(activity: LeaseActivity) -> No
     assert activity.note(KEY, None)
     assert activity.phase(KEY) is Phase.NEW
     assert not activity.usage(KEY).busy
+
+
+def test_a_number_that_is_too_long_is_none(activity: LeaseActivity) -> None:
+    activity.note(KEY, lease(a="1/" + "9" * 5000, b="9" * 5000))
+    assert not activity.usage(KEY).busy

@@ -142,3 +142,15 @@ def test_without_a_controller_a_roll_is_over_as_soon_as_it_is_written() -> None:
     assert world.taken(TWO)
     assert world.note(ONE, observed=None, generation=2) == {TWO}
     assert not world.taken(TWO)
+
+
+def test_a_deployment_without_an_owner_changes_no_turn() -> None:
+    orphan = deployment(ONE)
+    del orphan["metadata"]["labels"]
+    key = Key("Deployment", "llm", "one-x")
+    turns = RolloutTurns()
+    assert not turns.note(key, orphan)
+    turns.request(TWO, rolls=["n1"], waits=[])
+    orphan["metadata"]["generation"] = 2
+    turns.note(key, orphan)
+    assert turns.nodes_taken(ONE, ["n1"], ObjectCache()) == {"n1"}, "the claim of TWO stays"
