@@ -119,7 +119,7 @@ def test_a_question_through_the_router_and_to_a_model(environment: Environment) 
     assert "nobody" in halo(environment, *unknown, status=1)
     halo(environment, "sleep", "sleeper", "-n", NAMESPACE)
     message = halo(environment, "chat", "sleeper", "-n", NAMESPACE, "Hi.", status=1)
-    assert "llama-halo status says why" in message
+    assert "llama-halo status shows why" in message
     message = halo(environment, "chat", "nobody", "-n", NAMESPACE, "Hi.", status=1)
     assert "there is no ModelRouter or LlamaModel nobody" in message
 
