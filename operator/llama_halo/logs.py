@@ -26,9 +26,24 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, default=str)
 
 
+class WithoutContent(logging.Filter):
+    """Leaves of a record of the HTTP server only the kind of error.
+
+    aiohttp logs the offending line of a malformed request, which may be a key or a prompt.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        record.msg, record.args = "request not readable", ()
+        record.exc_info = record.exc_text = None
+        record.reason = type(error).__name__ if error else ""
+        return True
+
+
 def configure_logging(level: str) -> None:
     """Log to standard output as JSON; `level` is ours, libraries log warnings and above."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("llama_halo").setLevel(level)
+    logging.getLogger("aiohttp.server").addFilter(WithoutContent())

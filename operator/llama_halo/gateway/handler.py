@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 
 MAX_REQUESTS = 4096
 """Requests in flight, including open streams and held requests."""
-MAX_NAME_CHARACTERS = 100
-"""Characters of the requested model name that the log keeps."""
+MAX_NAME_CHARACTERS, MAX_PATH_CHARACTERS = 100, 100
+"""Characters of the requested model's name, and of the path, that the log keeps."""
 Endpoint = Callable[[web.Request, RequestRecord], Awaitable[web.StreamResponse]]
 
 
@@ -157,7 +157,7 @@ class RequestHandler:
         log.info(
             "request",
             extra={
-                "path": path,
+                "path": path[:MAX_PATH_CHARACTERS],
                 "api": record.api.name,
                 "client": record.client,
                 "requested_model": record.requested_model[:MAX_NAME_CHARACTERS],

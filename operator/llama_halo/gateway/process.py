@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 # For aborted requests, after the grace period. aiohttp's shutdown may wait twice as long.
 SHUTDOWN_SECONDS = 2.0
+LINGERING_SECONDS = 2.0
+"""How long the rest of a refused body is read, so that the client gets to the answer."""
 
 
 async def serve(  # noqa: PLR0913  (a process's settings, by keyword)
@@ -61,8 +63,16 @@ async def serve(  # noqa: PLR0913  (a process's settings, by keyword)
         access_log=None,
         handler_cancellation=True,
         shutdown_timeout=SHUTDOWN_SECONDS,
+        auto_decompress=False,  # `bodies.read` unpacks, once the key is known
+        lingering_time=LINGERING_SECONDS,
     )
-    admin = web.AppRunner(admin_application(gateway), access_log=None, shutdown_timeout=0)
+    admin = web.AppRunner(
+        admin_application(gateway),
+        access_log=None,
+        shutdown_timeout=0,
+        auto_decompress=False,
+        lingering_time=0,
+    )
     watching = asyncio.create_task(registry.run())
     saying = asyncio.create_task(leases.run())
     try:

@@ -20,6 +20,7 @@ from llama_halo.gateway.convert.common import (
     tool_call_delta,
     usage_chunk,
 )
+from llama_halo.gateway.http.errors import malformed
 from llama_halo.gateway.http.json_codec import loads
 from llama_halo.gateway.http.sse import SseEvent
 
@@ -89,16 +90,21 @@ def _function(call: Json) -> Json:
 
 async def lines(chunks: AsyncIterable[bytes]) -> AsyncIterator[Json]:
     """Yield the JSON object of each line; lines without one are skipped."""
-    rest = b""
+    pending: list[bytes] = []
+    size = 0
     async for piece in chunks:
-        *whole, rest = (rest + piece).split(b"\n")
-        for line in whole:
-            line_object = _object(line)
-            if line_object is not None:
-                yield line_object
-        if len(rest) > MAX_LINE_BYTES:
-            return  # not Ollama's format: the answer counts as cut off
-    line_object = _object(rest)
+        pending.append(piece)
+        size += len(piece)
+        if b"\n" in piece:
+            *whole, rest = b"".join(pending).split(b"\n")
+            pending, size = [rest], len(rest)
+            for line in whole:
+                line_object = _object(line)
+                if line_object is not None:
+                    yield line_object
+        if size > MAX_LINE_BYTES:
+            raise malformed(f"a line has more than {MAX_LINE_BYTES // 2**20} MiB")
+    line_object = _object(b"".join(pending))
     if line_object is not None:
         yield line_object
 

@@ -45,6 +45,7 @@ CLOSED_SECONDS = 0.25
 """A reused connection fails within this time if the server had closed it before the request."""
 ERROR_SECONDS = 10
 MAX_ERROR_BYTES = 2**16
+MAX_ANSWER_BYTES = 64 * 2**20
 MAX_RETRY_SECONDS = 300
 _KEEP_ALIVE = (
     (socket.TCP_KEEPIDLE, 15),
@@ -84,6 +85,9 @@ class Upstream:
             ),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=None),
             cookie_jar=aiohttp.DummyCookieJar(),
+            # A few bytes may unpack to gigabytes: an answer that is compressed is not read.
+            headers={"Accept-Encoding": "identity"},
+            auto_decompress=False,
             read_bufsize=2**16,
         )
 
@@ -114,7 +118,7 @@ class Upstream:
         async with response:
             try:
                 async with asyncio.timeout(FIRST_BYTE_SECONDS):
-                    data = await response.read()
+                    data = await _whole(response)
             except TimeoutError as error:
                 raise _silent(FIRST_BYTE_SECONDS) from error
             except aiohttp.ClientError as error:
@@ -256,6 +260,16 @@ async def _chunks(
         silence_timer.cancel()
     if silent:
         raise _silent(silence_seconds)
+
+
+async def _whole(response: aiohttp.ClientResponse) -> bytes:
+    """Return a complete answer; raises `Failure` (502) for more than `MAX_ANSWER_BYTES`."""
+    data = bytearray()
+    async for piece in response.content.iter_any():
+        data += piece
+        if len(data) > MAX_ANSWER_BYTES:
+            raise malformed(f"it has more than {MAX_ANSWER_BYTES // 2**20} MiB")
+    return bytes(data)
 
 
 def _silent(seconds: float) -> Failure:

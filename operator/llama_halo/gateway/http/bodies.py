@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import BodyPartReader, web
 
+from llama_halo.gateway.http import decompression
 from llama_halo.gateway.http.errors import Failure
 from llama_halo.gateway.http.json_codec import loads
 
 MAX_BODY_BYTES = 32 * 2**20
+MAX_OBJECT_BYTES = 2**16
+"""Of the bodies that only name a model."""
+YIELD_BYTES = 2**20
+"""Bytes after which other requests get their turn."""
 MAX_TOTAL_BYTES = 256 * 2**20
 """Bytes of the bodies of all requests in flight."""
 MAX_VALUES = 300_000
@@ -33,24 +37,45 @@ class FormField:
     content_type: str = "application/octet-stream"
 
 
-async def read(request: web.Request, count_bytes: Callable[[int], None]) -> bytes:
-    """Return the body; `count_bytes` is called with the size of each piece.
+async def read(
+    request: web.Request, count_bytes: Callable[[int], None], *, limit: int = MAX_BODY_BYTES
+) -> bytes:
+    """Return the unpacked body; `count_bytes` is called with the size of each piece.
 
     aiohttp's `request.read` is not used: it would keep the body for as long as the request runs.
     """
-    data = bytearray()
+    data, packed_bytes, at_once = bytearray(), 0, 0
+    unpacked = _decompressor(request)
     try:
         async with asyncio.timeout(MAX_SECONDS):
-            async for piece in request.content.iter_any():
-                data += piece
-                count_bytes(len(piece))
-                if len(data) > MAX_BODY_BYTES:
-                    raise too_large()
+            async for packed in request.content.iter_any():
+                packed_bytes += len(packed)
+                for piece in unpacked.pieces(packed) if unpacked else (packed,):
+                    data += piece
+                    at_once += len(piece)
+                    count_bytes(len(piece))
+                    if max(len(data), packed_bytes) > limit:
+                        raise too_large(limit)
+                    if at_once > YIELD_BYTES:
+                        at_once = 0
+                        await asyncio.sleep(0)  # let other requests run
     except TimeoutError as error:
         raise _too_slow() from error
-    except (web.RequestPayloadError, zlib.error, ValueError) as error:
+    except (web.RequestPayloadError, *decompression.ERRORS, ValueError) as error:
         raise Failure(400, f"the request body cannot be read: {error}") from error
+    if unpacked and not unpacked.is_complete:
+        raise Failure(400, "the request body cannot be read: its compressed data is cut off")
     return bytes(data)
+
+
+def _decompressor(request: web.Request) -> decompression.Decompressor | None:
+    encoding = request.headers.get("Content-Encoding", "")
+    try:
+        return decompression.decompressor_for(encoding)
+    except LookupError as error:
+        raise Failure(
+            415, f"Content-Encoding {encoding[:40]!r}: use gzip, deflate, br, zstd, or none"
+        ) from error
 
 
 def parse_json(data: bytes) -> Any:
@@ -65,7 +90,7 @@ def parse_json(data: bytes) -> Any:
 
 async def read_object(request: web.Request) -> dict[str, Any]:
     """Return the JSON object of a request's body; raises `Failure` if it is not one."""
-    value = parse_json(await read(request, _count_nothing))
+    value = parse_json(await read(request, _count_nothing, limit=MAX_OBJECT_BYTES))
     if not isinstance(value, dict):
         raise Failure(400, "the request body must be a JSON object")
     return value
@@ -77,6 +102,8 @@ async def read_form(
     """Return the fields of a form, including files, in memory: the gateway writes no files."""
     if not request.content_type.startswith("multipart/"):
         raise Failure(400, "the request body must be a form (multipart/form-data)")
+    if _decompressor(request):
+        raise Failure(415, "a form is not compressed as a whole: send it without Content-Encoding")
     try:
         async with asyncio.timeout(MAX_SECONDS):
             return await _parts(request, count_bytes)
@@ -116,6 +143,7 @@ def _too_slow() -> Failure:
     return Failure(408, f"the request body did not arrive within {MAX_SECONDS:g} s")
 
 
-def too_large() -> Failure:
+def too_large(limit: int = MAX_BODY_BYTES) -> Failure:
     """Return the failure of a body above the size limit."""
-    return Failure(413, f"the request body exceeds {MAX_BODY_BYTES // 2**20} MiB")
+    size = f"{limit // 2**20} MiB" if limit >= 2**20 else f"{limit // 2**10} KiB"
+    return Failure(413, f"the request body exceeds {size}")

@@ -60,10 +60,14 @@ class Failure(Exception):
     """The requested name, if it is unknown."""
     tokens: tuple[int, int] | None = None
     """(prompt tokens, context) when the prompt does not fit."""
+    is_quoted: bool = False
+    """Whether the message is a server's own, which may quote the request."""
 
     @property
     def log_message(self) -> str:
         """The message for the log; empty where it may quote a client's mistake."""
+        if self.is_quoted:
+            return f"the server's own message ({len(self.message)} characters)"
         return self.message[:300] if self.status >= 500 or self.code else ""
 
     @property
@@ -152,8 +156,8 @@ def from_upstream(status: int, body: Mapping[str, Any]) -> Failure:
     if status == 503:
         return loading("the model is still loading")
     if status == 501 or (status == 500 and _is_clients_fault(message)):
-        return Failure(400, message)
-    return Failure(status, message)
+        return Failure(400, message, is_quoted=True)
+    return Failure(status, message, is_quoted=True)
 
 
 def _is_clients_fault(message: str) -> bool:
@@ -174,10 +178,13 @@ def from_provider(
     message = f"provider {provider}: {provider_message}"
     if status in (400, 413, 415, 422):
         # Keep the provider's message: clients recognize some, such as that of too long a prompt.
-        return Failure(413 if status == 413 else 400, provider_message)
+        return Failure(413 if status == 413 else 400, provider_message, is_quoted=True)
     if status == 429:
-        return Failure(429, message, code=PROVIDER, retry_after_seconds=retry_after_seconds or 5)
-    return Failure(502, message, code=PROVIDER, retry_after_seconds=retry_after_seconds)
+        again = retry_after_seconds or 5
+        return Failure(429, message, code=PROVIDER, retry_after_seconds=again, is_quoted=True)
+    return Failure(
+        502, message, code=PROVIDER, retry_after_seconds=retry_after_seconds, is_quoted=True
+    )
 
 
 def internal_error(error: Exception, request_id: str) -> Failure:

@@ -10,9 +10,12 @@ from collections.abc import AsyncIterable, AsyncIterator
 from functools import cached_property
 from typing import Any
 
+from llama_halo.gateway.http.errors import malformed
 from llama_halo.gateway.http.json_codec import dumps, loads
 
 END = b"\n\n"
+_CRLF_END = b"\n\r\n"
+MAX_EVENT_BYTES = 16 * 2**20
 
 
 class SseEvent:
@@ -64,16 +67,27 @@ def encode(data: Any, name: str = "") -> bytes:
 
 
 async def events(chunks: AsyncIterable[bytes]) -> AsyncIterator[SseEvent]:
-    """Yield the complete events of a byte stream; events without data (comments) are dropped."""
-    rest = b""
+    """Yield the complete events of a byte stream; events without data (comments) are dropped.
+
+    Raises `Failure` (502) for an event of more than `MAX_EVENT_BYTES`.
+    """
+    pending: list[bytes] = []
+    size, tail = 0, b""
     async for chunk in chunks:
-        rest += chunk
-        if b"\r" in rest:
-            rest = rest.replace(b"\r\n", b"\n")
-        while True:
-            raw, separator, after = rest.partition(END)
-            if not separator:
-                break
-            rest = after
+        pending.append(chunk)
+        size += len(chunk)
+        window = tail + chunk
+        if END not in window and _CRLF_END not in window:
+            # No event ends here. Joining and searching again would cost the square of its length.
+            tail = window[-len(_CRLF_END) :]
+            if size > MAX_EVENT_BYTES:
+                raise malformed(f"an event has more than {MAX_EVENT_BYTES // 2**20} MiB")
+            continue
+        whole = b"".join(pending)
+        if b"\r" in whole:
+            whole = whole.replace(b"\r\n", b"\n")
+        *complete, rest = whole.split(END)
+        pending, size, tail = [rest], len(rest), rest[-len(_CRLF_END) :]
+        for raw in complete:
             if raw.startswith(b"data:") or b"\ndata:" in raw:
                 yield SseEvent(raw)

@@ -7,6 +7,7 @@ model's name, no tools and no thinking.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,8 +18,15 @@ Json = Mapping[str, Any]
 SUBAGENT_HEADER = "x-claude-code-agent-id"
 _HARD = ("high", "xhigh", "max")
 _IMAGES = ("image", "image_url", "input_image")
-_OTHERS = ("document", "file", "input_file", "input_audio", "audio_url", "video_url")
-_FILE_FIELDS = ("source", "image_url", "audio_url", "video_url", "input_audio", "file")
+_OTHERS = (
+    *("document", "file", "input_file", "input_audio", "audio_url"),
+    *("video", "input_video", "video_url"),
+)
+_FILE_FIELDS = (
+    *("source", "image_url", "audio_url", "video_url"),
+    *("input_audio", "input_video", "video", "file"),
+)
+_BASE64 = re.compile(r"[A-Za-z0-9+/=_\s-]*")
 _NESTED = ("content", "messages", "input", "output")
 _TASKS = (
     *("### Task:", "Your task is to reflect the speaker's likely facial expression"),
@@ -59,9 +67,7 @@ def features_of(headers: Mapping[str, str], body: Json, size_bytes: int) -> Requ
         wants_thinking=_wants_thinking(body),
         wants_web_search=wants_web_search,
         has_image=any(is_image for is_image, _ in files),
-        has_remote_url=any(
-            not address.startswith("data:") for _, file in files for address in file.addresses
-        ),
+        has_remote_url=any(file.is_remote for _, file in files),
         subagent=SUBAGENT_HEADER in headers,
         text_bytes=max(size_bytes - sum(file.data_bytes for _, file in files), 0),
     )
@@ -118,10 +124,12 @@ def _wants_thinking(body: Json) -> bool:
 
 @dataclass(frozen=True)
 class _File:
-    """A file's bytes in the body (inline data and URLs), and its URLs."""
+    """A file of a request."""
 
     data_bytes: int = 0
-    addresses: tuple[str, ...] = ()
+    """Bytes in the body: inline data and URLs."""
+    is_remote: bool = False
+    """Whether a server would have to fetch it."""
 
 
 def _files(value: Any, depth: int = 0) -> Iterator[tuple[bool, _File]]:
@@ -132,8 +140,11 @@ def _files(value: Any, depth: int = 0) -> Iterator[tuple[bool, _File]]:
         for item in value:
             yield from _files(item, depth + 1)
     elif isinstance(value, Mapping):
-        if value.get("type") in (*_IMAGES, *_OTHERS):
-            yield value["type"] in _IMAGES, _file(value)
+        # llama-server also reads parts whose type is missing or says something else.
+        if value.get("type") in (*_IMAGES, *_OTHERS) or any(
+            isinstance(value.get(name), Mapping) for name in _FILE_FIELDS
+        ):
+            yield value.get("type") in _IMAGES, _file(value)
         pictures = value.get("images")
         if isinstance(pictures, list):
             yield from (
@@ -148,18 +159,30 @@ def _file(part: Json) -> _File:
     """Return the file of a part of a message, from all fields where any API keeps one: servers
     differ in which of them they read."""
     holders = (part, *(part.get(holder) for holder in _FILE_FIELDS))
-    data_bytes, addresses = 0, []
+    data_bytes, is_remote = 0, False
     for holder in holders:
         if not isinstance(holder, Mapping):
             continue
         for name in ("data", "file_data"):
-            data_bytes += len(holder[name]) if isinstance(holder.get(name), str) else 0
+            data = holder.get(name)
+            if isinstance(data, str):
+                data_bytes += len(data)
+                is_text = holder.get("type") == "text"  # a document of Anthropic's API
+                is_remote = is_remote or not (is_text or _is_inline(data))
         for name in ("url", "image_url", "audio_url", "video_url", "file_url"):
             address = holder.get(name)
             if isinstance(address, str):
                 data_bytes += len(address)
-                addresses.append(address)
-    return _File(data_bytes, tuple(addresses))
+                is_remote = is_remote or not address.startswith("data:")
+    return _File(data_bytes, is_remote)
+
+
+def _is_inline(data: str) -> bool:
+    """Tell whether a file's data is base64 or a data URL; llama-server fetches any other."""
+    if data.startswith("data:"):
+        return True
+    start = data[:64]
+    return not start.lower().startswith(("http", "file")) and bool(_BASE64.fullmatch(start))
 
 
 def _listed(value: Any) -> list[Any]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llama_halo.gateway.http.errors import Failure
 from llama_halo.gateway.http.sse import SseEvent, encode, events
 
 
@@ -31,3 +33,15 @@ async def test_events_are_whole_however_the_bytes_are_cut(texts: list[str], data
 
 def test_done_is_no_json() -> None:
     assert SseEvent.of("[DONE]").value is None
+
+
+async def test_an_event_beyond_the_limit_ends_the_stream() -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        yield b"data: 1\n\ndata: "
+        while True:
+            yield b"x" * 2**20
+
+    stream = events(endless())
+    assert (await anext(stream)).value == 1
+    with pytest.raises(Failure, match="an event has more than 16 MiB"):
+        await anext(stream)

@@ -59,3 +59,45 @@ def test_a_side_task_is_told_by_its_shape_and_not_taken_for_a_first_question(
     headers: dict[str, str], body: dict[str, Any], background: bool
 ) -> None:
     assert features_of(headers, body, 0).background is background
+
+
+URL, BASE64 = "http://169.254.169.254/latest/meta-data", "UklGRiQAAABXQVZFZm10IBAAAAABAAEA"
+PARTS_BY_URL: list[dict[str, Any]] = [
+    {"type": "image_url", "image_url": {"url": URL}},
+    {"type": "image_url", "image_url": URL},
+    {"type": "image", "source": {"type": "url", "url": URL}},
+    {"type": "input_image", "image_url": URL},
+    {"type": "input_audio", "input_audio": {"data": URL, "format": "wav"}},
+    {"type": "input_audio", "input_audio": {"data": "HTTPS://x", "format": "wav"}},
+    {"type": "input_audio", "input_audio": {"url": URL}},
+    {"type": "input_video", "input_video": {"data": URL}},
+    {"type": "input_video", "input_video": {"url": URL}},
+    {"type": "video_url", "video_url": {"url": URL}},
+    {"type": "file", "file": {"file_data": "file:///etc/passwd"}},
+    {"type": "input_file", "file_url": URL},
+    {"input_audio": {"data": URL}},
+    {"type": "text", "text": "x", "input_video": {"data": URL}},
+]
+PARTS_INLINE: list[dict[str, Any]] = [
+    {"type": "text", "text": URL},
+    {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{BASE64}"}},
+    {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": BASE64}},
+    {"type": "input_audio", "input_audio": {"data": BASE64, "format": "wav"}},
+    {"type": "input_audio", "input_audio": {"data": f"data:audio/wav;base64,{BASE64}"}},
+    {"type": "document", "source": {"type": "text", "data": f"see {URL}: it is a text"}},
+    {"type": "tool_use", "name": "fetch", "input": {"url": URL, "file": {"data": URL}}},
+]
+
+
+@pytest.mark.parametrize("nested", [False, True], ids=["in a message", "in a tool's result"])
+@pytest.mark.parametrize(
+    ("part", "is_remote"),
+    [*((part, True) for part in PARTS_BY_URL), *((part, False) for part in PARTS_INLINE)],
+    ids=str,
+)
+def test_what_a_server_would_fetch_is_noticed(
+    part: dict[str, Any], is_remote: bool, nested: bool
+) -> None:
+    content = [{"type": "tool_result", "content": [part]}] if nested else [part]
+    body = {"model": "x", "messages": [{"role": "user", "content": content}]}
+    assert features_of({}, body, 10_000).has_remote_url is is_remote
