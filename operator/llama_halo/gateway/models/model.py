@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from hashlib import sha256
-from typing import Any
+from typing import Any, TypeVar
 
+from llama_halo.api_server import Json, entry_of
 from llama_halo.contract.gateway_config import GatewayConfig, ProviderConfig
 from llama_halo.contract.model import VISION, WHEN_IDLE, Mode
 from llama_halo.contract.reasons import ConditionType, Reason
+from llama_halo.errors import MalformedAnswer
+
+_Value = TypeVar("_Value")
+MAX_NUMBER = 2**40
 
 
 @dataclass(frozen=True)
@@ -127,39 +133,74 @@ def provider_models(config: GatewayConfig) -> dict[str, Model]:
 
 
 def model_of(cr: Mapping[str, Any]) -> Model:
-    """Read a LlamaModel resource."""
-    metadata, spec, status = cr["metadata"], cr.get("spec", {}), cr.get("status", {})
-    conditions = {condition["type"]: condition for condition in status.get("conditions", ())}
+    """Read a LlamaModel resource; raises `MalformedAnswer` for a field of another type."""
+    metadata, spec, status = (_field(cr, name, dict) for name in ("metadata", "spec", "status"))
+    conditions = {
+        _field(condition, "type", str): condition for condition in _objects(status, "conditions")
+    }
     servers = [
-        (placement.get("reason") == Reason.SERVING, f"http://{placement['address']}")
-        for placement in status.get("placements", ())
+        (placement.get("reason") == Reason.SERVING, f"http://{_field(placement, 'address', str)}")
+        for placement in _objects(status, "placements")
         if placement.get("address")
     ]
-    about, memory = status.get("model") or {}, status.get("memory") or {}
-    capabilities = tuple(about.get("capabilities") or ())
-    on_demand = "onDemand" in (spec.get("activation") or {})
+    about, memory = _field(status, "model", dict), _field(status, "memory", dict)
+    ready = _field(conditions, ConditionType.READY, dict)
+    capabilities = _texts(about, "capabilities")
+    on_demand = "onDemand" in _field(spec, "activation", dict)
+    labels = _field(metadata, "labels", dict)
     return Model(
-        name=metadata["name"],
+        name=entry_of(metadata, "name", str),
         accepts_images=VISION in capabilities if "architecture" in about else None,
-        mode=spec.get("mode") or Mode.CHAT,
-        parallel=spec.get("parallel") or 1,
-        architecture=about.get("architecture", ""),
+        mode=_field(spec, "mode", str) or Mode.CHAT,
+        parallel=_number(spec, "parallel") or 1,
+        architecture=_field(about, "architecture", str),
         capabilities=capabilities,
-        parameters=about.get("parameters", ""),
-        quantization=about.get("quantization", ""),
-        size_mib=about.get("sizeMiB", 0),
-        node=status.get("nodeSummary", ""),
-        memory_mib=memory.get("totalMiB", 0),
-        endpoint=status.get("endpoint", ""),
-        available=conditions.get(ConditionType.AVAILABLE, {}).get("status") == "True",
-        state=conditions.get(ConditionType.READY, {}).get("reason", "not seen by the operator yet"),
+        parameters=_field(about, "parameters", str),
+        quantization=_field(about, "quantization", str),
+        size_mib=_number(about, "sizeMiB"),
+        node=_field(status, "nodeSummary", str),
+        memory_mib=_number(memory, "totalMiB"),
+        endpoint=_field(status, "endpoint", str),
+        available=_field(conditions, ConditionType.AVAILABLE, dict).get("status") == "True",
+        state=_field(ready, "reason", str) or "not seen by the operator yet",
         on_demand=on_demand,
-        has_lease=on_demand or (spec.get("update") or {}).get("mode") == WHEN_IDLE,
-        aliases=tuple(spec.get("aliases", ())),
-        display_name=spec.get("displayName", ""),
-        context_size=about.get("contextSize") or spec.get("contextSize", 0),
+        has_lease=on_demand or _field(spec, "update", dict).get("mode") == WHEN_IDLE,
+        aliases=_texts(spec, "aliases"),
+        display_name=_field(spec, "displayName", str),
+        context_size=_number(about, "contextSize") or _number(spec, "contextSize"),
         serving=tuple(url for serves, url in servers if serves),
         starting=tuple(url for serves, url in servers if not serves),
-        created=metadata.get("creationTimestamp", ""),
-        labels=frozenset((metadata.get("labels") or {}).items()),
+        created=_timestamp(metadata, "creationTimestamp"),
+        labels=frozenset((name, _field(labels, name, str)) for name in labels),
     )
+
+
+def _field(obj: Mapping[str, Any], name: str, kind: type[_Value]) -> _Value:
+    """Return a field, or the empty value of its type if it is absent or null."""
+    return kind() if obj.get(name) is None else entry_of(obj, name, kind)
+
+
+def _number(obj: Mapping[str, Any], name: str) -> int:
+    number = _field(obj, name, int)
+    if not 0 <= number < MAX_NUMBER:
+        raise MalformedAnswer(f"{name} is no number from 0 to {MAX_NUMBER}")
+    return number
+
+
+def _timestamp(obj: Mapping[str, Any], name: str) -> str:
+    text = _field(obj, name, str)
+    try:
+        if text:
+            datetime.fromisoformat(text)
+    except ValueError as error:
+        raise MalformedAnswer(f"{name} is no time: {text[:40]!r}") from error
+    return text
+
+
+def _objects(obj: Mapping[str, Any], name: str) -> list[Json]:
+    items = _field(obj, name, list)
+    return [entry_of({name: item}, name, dict) for item in items]
+
+
+def _texts(obj: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    return tuple(entry_of({name: item}, name, str) for item in _field(obj, name, list))

@@ -74,7 +74,7 @@ def event(kind: str, cr: Json) -> bytes:
     "broken",
     [
         {"status": {"conditions": 5}},
-        {"status": {"conditions": [{}]}},
+        {"status": {"conditions": [5]}},
         {"spec": {"activation": 7}},
         {"metadata": {"name": "broken", "labels": [1]}},
         {"status": {"placements": [{"address": "a", "reason": []}, 7]}},
