@@ -24,7 +24,7 @@ from llama_halo.controllers.verification import watch_serving
 from llama_halo.controllers.write_status import write_status
 from llama_halo.errors import ClusterError, NotFound
 from llama_halo.kube.cache import Key, Object
-from llama_halo.kube.resources import LLAMAMODEL, MODELROUTER
+from llama_halo.kube.resources import BY_KIND, LLAMAMODEL, MODELROUTER
 from llama_halo.status.conditions import condition
 
 log = logging.getLogger(__name__)
@@ -59,8 +59,8 @@ async def reconcile(state: OperatorState, key: Key) -> float | None:
         status = kind.build_status(state, cr, outcome, applied, _now())
         reply, kept_back_seconds = await write_status(state, cr, status)
     except ClusterError as error:
-        if "NamespaceTerminating" in error.causes or isinstance(error, NotFound):
-            return GONE_SECONDS  # the resource or its namespace is most likely being deleted
+        if await _is_gone(state, key, error):
+            return GONE_SECONDS  # the watch has yet to report it
         raise
     if applied.changed or (reply and changed_beyond_status(cr, reply)):
         enqueue_after_write(state, reply or cr)
@@ -72,6 +72,20 @@ async def reconcile(state: OperatorState, key: Key) -> float | None:
     state.metrics.record_reconcile(key, ready, time.monotonic() - started)
     _log(cr, ready["reason"], applied.changed + (["status"] if reply else []), started)
     return kept_back_seconds or requeue_after(outcome, ready["reason"])
+
+
+async def _is_gone(state: OperatorState, key: Key, error: ClusterError) -> bool:
+    """Tell whether a write failed because the resource or its namespace is being deleted.
+
+    A 404 may also mean that the API server does not serve a kind, so the resource is looked up.
+    """
+    if "NamespaceTerminating" in error.causes:
+        return True
+    if not isinstance(error, NotFound):
+        return False
+    resource, name = BY_KIND[key.kind], f"metadata.name={key.name}"
+    live, _ = await state.cluster.list(resource, namespace=key.namespace, fields=name)
+    return all("deletionTimestamp" in obj["metadata"] for obj in live)
 
 
 def _run_placement(state: OperatorState) -> float | None:

@@ -47,7 +47,7 @@ class PlacementState:
     lease_activity: LeaseActivity = field(default_factory=LeaseActivity)
     rollout_turns: RolloutTurns = field(default_factory=RolloutTurns)
     unload_queue: Queue = field(
-        default_factory=lambda: Queue(timeout_seconds=UNLOAD_TIMEOUT_SECONDS)
+        default_factory=lambda: Queue("unload", timeout_seconds=UNLOAD_TIMEOUT_SECONDS)
     )
     """Models to unload. An unload sends requests to their servers, so no reconcile does it."""
     awaiting_idle: dict[Key, float] = field(default_factory=dict)
@@ -64,7 +64,9 @@ class PlacementState:
 class PollerState:
     """Results of the pollers, by the polled object; owned by `controllers.pollers`."""
 
-    queue: Queue = field(default_factory=lambda: Queue(timeout_seconds=POLL_TIMEOUT_SECONDS))
+    queue: Queue = field(
+        default_factory=lambda: Queue("poll", timeout_seconds=POLL_TIMEOUT_SECONDS)
+    )
     claims: dict[Key, ClaimFacts] = field(default_factory=dict)
     templates: dict[Key, Mapping[str, str] | str | None] = field(default_factory=dict)
     """ConfigMaps with chat templates: their data, None when absent, or why they are not read."""
@@ -100,7 +102,9 @@ class Attempts:
 class VerificationState:
     """Tool-calling checks; owned by `controllers.verification`."""
 
-    queue: Queue = field(default_factory=lambda: Queue(timeout_seconds=VERIFY_TIMEOUT_SECONDS))
+    queue: Queue = field(
+        default_factory=lambda: Queue("verification", timeout_seconds=VERIFY_TIMEOUT_SECONDS)
+    )
     results: dict[Key, Verification] = field(default_factory=dict)
     attempts: dict[Key, Attempts] = field(default_factory=dict)
 

@@ -30,12 +30,17 @@ class Queue:
 
     def __init__(
         self,
+        work: str = "reconcile",
         *,
         timeout_seconds: float = RECONCILE_TIMEOUT_SECONDS,
         clock: Callable[[], float] = time.monotonic,
         on_failure: Callable[[Key], None] = lambda _: None,
     ) -> None:
-        """Create an empty queue; `on_failure` is called with each key whose handler raised."""
+        """Create an empty queue; `work` names what its handler does, for the log.
+
+        `on_failure` is called with each key whose handler raised.
+        """
+        self._work = work
         self._timeout_seconds = timeout_seconds
         self._on_failure = on_failure
         self._clock = clock
@@ -151,7 +156,7 @@ class Queue:
         delay = min(BACKOFF_FIRST_SECONDS * 2 ** min(count - 1, 10), BACKOFF_MAX_SECONDS)
         delay *= random.uniform(0.8, 1.2)  # noqa: S311  (jitter, not security)
         log.error(
-            "reconcile failed",
+            f"{self._work} failed",
             extra={"key": str(key), "attempt": count, "retry_seconds": round(delay, 1)},
             exc_info=error,
         )
