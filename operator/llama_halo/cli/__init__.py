@@ -7,6 +7,7 @@ import sys
 from importlib import import_module
 
 from llama_halo import __version__
+from llama_halo.contract.text import printable
 from llama_halo.errors import LlamaHaloError
 
 COMMANDS = {
@@ -46,5 +47,5 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return int(command.run(rest))
     except LlamaHaloError as error:
-        print(f"llama-halo {arguments.command}: {error}", file=sys.stderr)
+        print(printable(f"llama-halo {arguments.command}: {error}"), file=sys.stderr)
         return 1

@@ -14,6 +14,7 @@ from typing import Any
 
 from llama_halo.contract.lease import GATEWAY_PREFIX, PHASE_ANNOTATION, Phase, lease_name
 from llama_halo.contract.reasons import ConditionType, Reason
+from llama_halo.contract.text import printable
 from llama_halo.controllers.facts import owner_of
 from llama_halo.errors import CliError, ClusterError, Conflict, NotFound
 from llama_halo.kube.apply import MANAGER, with_applied_hash
@@ -83,7 +84,7 @@ class ActivationTarget:
         `CliError` at the deadline."""
         model = await self.model()
         ready = _ready(model)
-        shown = f"{ready.get('reason', '')}: {ready.get('message', '')}"
+        shown = printable(f"{ready.get('reason', '')}: {ready.get('message', '')}")
         if shown != self._printed:
             print(shown, flush=True)
             self._printed = shown

@@ -11,6 +11,7 @@ from contextlib import aclosing
 from typing import Any
 
 from llama_halo.cli.env import KEY_VARIABLE
+from llama_halo.contract.text import printable
 from llama_halo.errors import CliError, ClusterError, NotFound
 from llama_halo.kube.client import REQUEST_ERRORS, KubeClient, current_namespace
 from llama_halo.kube.resources import LLAMAMODEL, MODELROUTER, Resource
@@ -49,7 +50,7 @@ def _converse(runner: asyncio.Runner, talk: Conversation) -> None:
         try:
             runner.run(talk.ask(question))
         except CliError as error:
-            print(f"\n{error}", file=sys.stderr)
+            print(printable(f"\n{error}"), file=sys.stderr)
 
 
 class Conversation:
@@ -94,7 +95,7 @@ class Conversation:
             async with aclosing(lines):
                 async for line in lines:
                     whole = whole or line.strip() == b"data: [DONE]"
-                    thought, word = parse_delta(line)
+                    thought, word = map(printable, parse_delta(line))
                     answer += word
                     print(f"{_DIM}{thought}{_PLAIN}" if thought else word, end="", flush=True)
         except (ClusterError, *REQUEST_ERRORS) as error:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from llama_halo.cli.report import ClusterSnapshot, report, text
 from llama_halo.contract.labels import MODEL
+from llama_halo.contract.text import printable
 from llama_halo.errors import CliError, ClusterError
 from llama_halo.kube.client import REQUEST_ERRORS, KubeClient
 from llama_halo.kube.events import CONTROLLER
@@ -56,7 +57,7 @@ async def _watch(cluster: KubeClient, namespace: str | None) -> None:
             try:
                 shown = await _text(cluster, namespace)
             except (ClusterError, *REQUEST_ERRORS) as error:
-                shown = f"the request to the API server failed: {error}"
+                shown = printable(f"the request to the API server failed: {error}")
             rows = shutil.get_terminal_size((160, 40)).lines - 1
             lines = f"{datetime.now():%H:%M:%S}\n{shown}".splitlines()[:rows]
             sys.stdout.write(_HOME + "".join(f"{line}\033[K\n" for line in lines) + _REST)
@@ -69,7 +70,7 @@ async def _watch(cluster: KubeClient, namespace: str | None) -> None:
 async def _text(cluster: KubeClient, namespace: str | None) -> str:
     columns = shutil.get_terminal_size((MAX_COLUMNS, 40)).columns if sys.stdout.isatty() else 0
     summary = report(await _read_snapshot(cluster, namespace))
-    return text(summary, now=datetime.now(UTC), columns=columns or MAX_COLUMNS)
+    return printable(text(summary, now=datetime.now(UTC), columns=columns or MAX_COLUMNS))
 
 
 async def _read_snapshot(cluster: KubeClient, namespace: str | None) -> ClusterSnapshot:

@@ -18,6 +18,7 @@ from llama_halo.contract.reasons import (
     ConditionType,
     Reason,
 )
+from llama_halo.contract.text import printable
 
 MESSAGE_LIMIT = 2048
 
@@ -69,7 +70,7 @@ def conditions(
             "type": str(kind),
             "status": status,
             "reason": str(reason),
-            "message": message[:MESSAGE_LIMIT],
+            "message": printable(message)[:MESSAGE_LIMIT],
             "observedGeneration": generation,
             "lastTransitionTime": _since(old.get(kind), status, now),
         }

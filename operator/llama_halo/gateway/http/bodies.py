@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,9 @@ from llama_halo.gateway.http.json_codec import loads
 MAX_BODY_BYTES = 32 * 2**20
 MAX_OBJECT_BYTES = 2**16
 """Of the bodies that only name a model."""
+EMOJI_WEIGHT = 5
+_FOUR_BYTES = re.compile(rb"[\xf0-\xf7]|\\u[dD][89abAB]")
+"""A character above U+FFFF in UTF-8, or as an escape."""
 YIELD_BYTES = 2**20
 """Bytes after which other requests get their turn."""
 MAX_TOTAL_BYTES = 256 * 2**20
@@ -40,11 +44,14 @@ class FormField:
 async def read(
     request: web.Request, count_bytes: Callable[[int], None], *, limit: int = MAX_BODY_BYTES
 ) -> bytes:
-    """Return the unpacked body; `count_bytes` is called with the size of each piece.
+    """Return the unpacked body; `count_bytes` is called with the weight of each piece in memory.
+
+    A text with a character above U+FFFF, such as an emoji, takes four bytes a character when it is
+    parsed, beside the body itself.
 
     aiohttp's `request.read` is not used: it would keep the body for as long as the request runs.
     """
-    data, packed_bytes, at_once = bytearray(), 0, 0
+    data, packed_bytes, at_once, weight = bytearray(), 0, 0, 1
     unpacked = _decompressor(request)
     try:
         async with asyncio.timeout(MAX_SECONDS):
@@ -53,7 +60,10 @@ async def read(
                 for piece in unpacked.pieces(packed) if unpacked else (packed,):
                     data += piece
                     at_once += len(piece)
-                    count_bytes(len(piece))
+                    if weight == 1 and _FOUR_BYTES.search(piece):
+                        weight = EMOJI_WEIGHT
+                        count_bytes((weight - 1) * (len(data) - len(piece)))
+                    count_bytes(weight * len(piece))
                     if max(len(data), packed_bytes) > limit:
                         raise too_large(limit)
                     if at_once > YIELD_BYTES:

@@ -197,3 +197,19 @@ async def test_an_unknown_encoding_is_refused_by_name() -> None:
 async def test_a_body_that_only_names_a_model_is_small() -> None:
     status, message = await post(bodies.read_object, b'{"model": "' + b"x" * 2**16 + b'"}')
     assert (status, message) == (413, "the request body exceeds 64 KiB")
+
+
+@pytest.mark.parametrize(
+    ("text", "weight"),
+    [("x" * 1000, 1), ("ä中" * 200, 1), ("x" * 99_999 + "🙂", 5), ('"\\ud83d\\ude42"' * 50, 5)],
+    ids=["ASCII", "within U+FFFF", "one emoji at the end", "an escaped emoji"],
+)
+async def test_a_body_weighs_what_it_takes_in_memory(text: str, weight: int) -> None:
+    counts: list[int] = []
+
+    async def weigh(request: web.Request) -> int:
+        return len(await bodies.read(request, counts.append))
+
+    status, value = await post(weigh, text.encode())
+    assert (status, value) == (200, str(len(text.encode())))
+    assert sum(counts) == weight * len(text.encode())
