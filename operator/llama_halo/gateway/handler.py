@@ -71,6 +71,8 @@ class RequestHandler:
             self._enter(record)
             try:
                 self._keys.check(request.headers)
+                if not self._keys.required:
+                    check_origin(request)
                 self._check_limits(request)
                 response = await endpoint(request, record)
                 status = response.status
@@ -173,6 +175,22 @@ class RequestHandler:
                 "cached_tokens": record.usage.cached,
                 "answer_tokens": record.usage.answer,
             },
+        )
+
+
+def check_origin(request: web.Request) -> None:
+    """Raise `Failure` (403) for a request that a browser sends for another site's page.
+
+    A page may send simple requests anywhere, and without keys nothing else stops it.
+    """
+    origin = request.headers.get("Origin", "")
+    is_web = origin == "null" or origin.startswith(("http://", "https://"))
+    is_foreign = is_web and origin.partition("://")[2] != request.host
+    if is_foreign or request.headers.get("Sec-Fetch-Site") == "cross-site":
+        raise Failure(
+            403,
+            "this router has no keys, so it answers no page of another site: set spec.auth on the"
+            " ModelRouter, or use the router's own address",
         )
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -54,12 +55,14 @@ async def refused(_: web.Request, __: RequestRecord) -> web.StreamResponse:
     raise web.HTTPNotAcceptable
 
 
-async def ask(endpoint: Any) -> tuple[int, str]:
-    handler = RequestHandler(Keys(None), GatewayMetrics())
+async def ask(endpoint: Any, keys: Keys = Keys(None), **headers: str) -> tuple[int, str]:  # noqa: B008
+    handler = RequestHandler(keys, GatewayMetrics())
     app = web.Application()
     app.router.add_get("/", handler.wrap(OPENAI, endpoint))
-    async with TestClient(TestServer(app)) as client, client.get("/") as response:
-        return response.status, await response.text()
+    async with TestClient(TestServer(app)) as client:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        async with client.get("/", headers=named) as response:
+            return response.status, await response.text()
 
 
 async def test_a_mistake_of_the_gateway_is_its_own(caplog: pytest.LogCaptureFixture) -> None:
@@ -86,3 +89,34 @@ async def test_a_refusal_of_the_http_library_has_the_apis_form() -> None:
     status, text = await ask(refused)
     assert status == 406
     assert json.loads(text)["error"]["message"] == "Not Acceptable"
+
+
+async def answered(_: web.Request, __: RequestRecord) -> web.StreamResponse:
+    return web.Response(text="it answers")
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Host": "router:8080", "Origin": "http://router:8080"}, 200),
+        ({"Host": "router", "Origin": "https://router"}, 200),
+        ({"Origin": "app://obsidian.md"}, 200),
+        ({"Sec_Fetch_Site": "same-origin"}, 200),
+        ({"Sec_Fetch_Site": "none"}, 200),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Host": "router", "Origin": "http://router:9"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Sec_Fetch_Site": "cross-site"}, 403),
+    ],
+)
+async def test_without_keys_no_page_of_another_site_is_answered(
+    headers: dict[str, str], status: int
+) -> None:
+    assert (await ask(answered, **headers))[0] == status
+
+
+async def test_with_keys_pages_of_other_sites_are_answered(tmp_path: Path) -> None:
+    (tmp_path / "alice").write_text("a-key-of-sixteen-bytes")
+    headers = {"Origin": "http://page.example", "X_Api_Key": "a-key-of-sixteen-bytes"}
+    assert (await ask(answered, Keys(tmp_path), **headers))[0] == 200
