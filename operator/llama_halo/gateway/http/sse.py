@@ -74,20 +74,22 @@ async def events(chunks: AsyncIterable[bytes]) -> AsyncIterator[SseEvent]:
     pending: list[bytes] = []
     size, tail = 0, b""
     async for chunk in chunks:
-        pending.append(chunk)
-        size += len(chunk)
-        window = tail + chunk
-        if END not in window and _CRLF_END not in window:
-            # No event ends here. Joining and searching again would cost the square of its length.
-            tail = window[-len(_CRLF_END) :]
-            if size > MAX_EVENT_BYTES:
-                raise malformed(f"an event has more than {MAX_EVENT_BYTES // 2**20} MiB")
-            continue
-        whole = b"".join(pending)
-        if b"\r" in whole:
-            whole = whole.replace(b"\r\n", b"\n")
-        *complete, rest = whole.split(END)
-        pending, size, tail = [rest], len(rest), rest[-len(_CRLF_END) :]
+        if size or not chunk.endswith(END) or b"\r" in chunk:
+            pending.append(chunk)
+            size += len(chunk)
+            window = tail + chunk
+            if END not in window and _CRLF_END not in window:
+                # No event ends here. Joining and searching again would cost the square of its
+                # length.
+                tail = window[-len(_CRLF_END) :]
+                if size > MAX_EVENT_BYTES:
+                    raise malformed(f"an event has more than {MAX_EVENT_BYTES // 2**20} MiB")
+                continue
+            whole = b"".join(pending).replace(b"\r\n", b"\n")
+            *complete, rest = whole.split(END)
+            pending, size, tail = [rest], len(rest), rest[-len(_CRLF_END) :]
+        else:
+            *complete, _ = chunk.split(END)
         for raw in complete:
             if raw.startswith(b"data:") or b"\ndata:" in raw:
                 yield SseEvent(raw)
