@@ -92,18 +92,18 @@ def test_it_is_answered_by_one_request_to_the_default_model(agent: Agent) -> Non
 
 def test_it_reads_a_file_by_a_tool_and_goes_on_with_what_it_says(agent: Agent) -> None:
     secret = agent.home / "secret.txt"
-    secret.write_text("the word is halo\n")
+    secret.write_text("the word is quagmire\n")
     agent.models["coder"].plan[:] = [[call("Read", file_path=str(secret))]]
     assert "Hello world!" in agent.run("read it", "--permission-mode", "bypassPermissions")
     first, second = agent.models["coder"].generations()
-    assert "halo" not in json.dumps(first["messages"])
+    assert "quagmire" not in json.dumps(first["messages"])
     results = [
         block
         for message in second["messages"]
         for block in (message["content"] if isinstance(message["content"], list) else ())
         if block["type"] == "tool_result"
     ]
-    assert "the word is halo" in json.dumps(results)
+    assert "the word is quagmire" in json.dumps(results)
     before, after = _prompt(first), _prompt(second)
     assert after[: len(before)] == before, "for the prompt cache"
 
