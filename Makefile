@@ -66,7 +66,8 @@ release-check: setup ## a real Prometheus; chart, CRDs and operator on the oldes
 
 coverage: setup ## once a release: how much of each package the tests without a node run
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest tests/unit tests/golden tests/files tests/memory tests/gateway tests/component
+	$(BIN)/coverage run -m pytest tests/unit tests/golden tests/files tests/memory tests/gateway
+	$(BIN)/coverage run -m pytest tests/component
 	$(BIN)/coverage combine --quiet
 	$(BIN)/python -m hack.coverage_report
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -12,11 +11,10 @@ from typing import Any, TypeVar
 
 import aiohttp
 
-from llama_halo.errors import MalformedAnswer, NestedTooDeeply
+from llama_halo import nested_json
+from llama_halo.errors import MalformedAnswer
 
 Json = dict[str, Any]
-METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
-"""The media type of a list that has only the metadata of its objects."""
 _Entry = TypeVar("_Entry")
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
@@ -97,16 +95,21 @@ async def read_object(response: aiohttp.ClientResponse) -> Json:
 
 
 def parse_object(data: bytes) -> Json:
-    """Return a JSON object; raises `MalformedAnswer` for anything else."""
+    """Return a JSON object; raises `MalformedAnswer` for anything else.
+
+    A value that is nested too deeply is cut out, and the answer is a `CutObject`.
+    """
     try:
-        value = json.loads(data)
-    except RecursionError as error:
-        raise NestedTooDeeply("the API server's answer is nested too deeply") from error
-    except ValueError as error:
+        value, was_cut = nested_json.loads(data)
+    except (ValueError, RecursionError) as error:
         raise MalformedAnswer(f"the API server's answer is not JSON: {error}") from error
     if not isinstance(value, dict):
         raise MalformedAnswer("the API server's answer is no JSON object")
-    return value
+    return CutObject(value) if was_cut else value
+
+
+class CutObject(dict[str, Any]):
+    """An answer with parts that were nested too deeply; `nested_json.is_cut` finds them."""
 
 
 def entry_of(obj: Any, name: str, kind: type[_Entry]) -> _Entry:

@@ -18,7 +18,6 @@
   x StoreError            a model file cannot be stored
     - StoreFull           the disk has too little free space
   x MalformedAnswer       a server's answer does not have the shape of its API
-    - NestedTooDeeply     it has more levels than the JSON parser takes
   x SettingsError         an environment variable of the operator is invalid or missing
   x CliError              a command cannot do what its arguments ask
   x StartupError          no cluster is configured, or it lacks what the operator needs
@@ -106,10 +105,6 @@ class StoreFull(StoreError):
 
 class MalformedAnswer(LlamaHaloError):
     """A server's answer does not have the shape of its API."""
-
-
-class NestedTooDeeply(MalformedAnswer):
-    """The answer has more levels than the JSON parser takes; another object may be readable."""
 
 
 class SettingsError(LlamaHaloError):

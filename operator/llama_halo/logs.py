@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import traceback
 from datetime import UTC, datetime
 
 _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -27,16 +28,17 @@ class JsonFormatter(logging.Formatter):
 
 
 class WithoutContent(logging.Filter):
-    """Leaves of a record of the HTTP server only the kind of error.
+    """Leaves of an error of the HTTP server its type and the lines of code, without its text.
 
     aiohttp logs the offending line of a malformed request, which may be a key or a prompt.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
-        record.msg, record.args = "request not readable", ()
+        record.msg, record.args = "request failed in the HTTP server", ()
         record.exc_info = record.exc_text = None
         record.reason = type(error).__name__ if error else ""
+        record.frames = "".join(traceback.format_tb(error.__traceback__)) if error else ""
         return True
 
 

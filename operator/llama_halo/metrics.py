@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from llama_halo import __version__
 from llama_halo.api import llamamodel
 from llama_halo.kube.cache import Key
+from llama_halo.kube.resources import OWNERS, WATCHED
 
 
 class OperatorMetrics:
@@ -39,6 +40,11 @@ class OperatorMetrics:
             ["kind"],
             registry=self.registry,
         )
+        # A series that begins at 1 shows no increase, and no alert would notice its first event.
+        for kind in ("Placement", *(resource.kind for resource in OWNERS)):
+            self._failures.labels(kind)
+        for resource in WATCHED:
+            self._rejected.labels(resource.kind)
         self._seconds = Histogram(
             "llama_halo_reconcile_duration_seconds",
             "Duration of a reconcile.",

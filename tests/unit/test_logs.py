@@ -38,4 +38,7 @@ def test_a_request_that_cannot_be_read_leaves_its_content_out(args: tuple[str, .
     assert WithoutContent().filter(record)
     written = line(record)
     assert KEY not in json.dumps(written)
-    assert (written["message"], written["reason"]) == ("request not readable", "ValueError")
+    assert (written["message"], written["reason"]) == (
+        "request failed in the HTTP server",
+        "ValueError",
+    )

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from llama_halo.artifacts import store
+from llama_halo.errors import CliError
 from llama_halo.kube.cache import Object
 from llama_halo.kube.client import KubeClient
 from llama_halo.kube.resources import LLAMAMODEL
@@ -60,11 +61,20 @@ def _is_used(path: str, kept: set[str]) -> bool:
 async def _used() -> set[str]:
     """Return the paths that any LlamaModel of the cluster uses."""
     cluster = await KubeClient.connect()
+    cluster.on_rejected = _refuse_unreadable
     try:
         models, _ = await cluster.list(LLAMAMODEL, namespace=None)
     finally:
         await cluster.close()
     return {path for model in models for path in _paths(model)}
+
+
+def _refuse_unreadable(kind: str) -> None:
+    """Raise `CliError`: the files of a model that cannot be read would count as unused."""
+    raise CliError(
+        f"a {kind} cannot be read, so what it uses is not known, and nothing is removed:"
+        " kubectl get llamamodels -A lists them; correct it or delete it"
+    )
 
 
 def _paths(model: Object) -> set[str]:

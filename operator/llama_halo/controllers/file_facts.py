@@ -125,7 +125,7 @@ def _jobs(state: OperatorState, cr: Object) -> tuple[JobFacts, ...]:
 
 
 def _owns(job: Object, pod: Object) -> bool:
-    """Tell whether the Job's controller made a pod: others may name the Job as an owner, too."""
+    """Tell whether a pod names the Job as its controller, as the pods of the Job controller do."""
     uid = job["metadata"]["uid"]
     return any(
         owner["uid"] == uid and owner.get("controller") is True

@@ -54,9 +54,10 @@ class Endpoints:
         """Return the endpoint of a text generation API."""
 
         async def handle(request: web.Request, record: RequestRecord) -> web.StreamResponse:
-            body = validate(
-                bodies.parse_json(await bodies.read(request, self._handler.body_counter(record)))
-            )
+            data = await bodies.read(request, self._handler.body_counter(record))
+            size_bytes = len(data)
+            body = validate(bodies.parse_json(data))
+            del data  # the stream may last long
             record.requested_model = body["model"]
             if shortcut := ollama.without_prompt(path_of(request), body):
                 self._selector.ensure_known(record.requested_model)
@@ -69,7 +70,7 @@ class Endpoints:
             )
             targets = await self._selector.select(
                 tag or record.requested_model,
-                features_of(request.headers, body, record.body_bytes),
+                features_of(request.headers, body, size_bytes),
                 session=session,
                 count=count,
             )
@@ -100,7 +101,7 @@ class Endpoints:
         data = await bodies.read(request, self._handler.body_counter(record))
         body = anthropic.validate(bodies.parse_json(data))
         record.requested_model = body["model"]
-        features = features_of(request.headers, body, record.body_bytes)
+        features = features_of(request.headers, body, len(data))
         targets = await self._selector.select(
             record.requested_model, features, session=session_of(request.headers, body), count=None
         )

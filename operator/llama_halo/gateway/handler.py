@@ -181,12 +181,16 @@ class RequestHandler:
 def check_origin(request: web.Request) -> None:
     """Raise `Failure` (403) for a request that a browser sends for another site's page.
 
-    A page may send simple requests anywhere, and without keys nothing else stops it.
+    A page may send simple requests anywhere, and without keys nothing else stops it. A page whose
+    own name resolves to the router (DNS rebinding) passes: only keys stop that.
     """
-    origin = request.headers.get("Origin", "")
+    origin, site = request.headers.get("Origin", ""), request.headers.get("Sec-Fetch-Site")
+    if site in ("same-origin", "none"):
+        return  # the browser says so, also where a proxy in between changed the Host
     is_web = origin == "null" or origin.startswith(("http://", "https://"))
-    is_foreign = is_web and origin.partition("://")[2] != request.host
-    if is_foreign or request.headers.get("Sec-Fetch-Site") == "cross-site":
+    hosts = (request.host, request.headers.get("X-Forwarded-Host"))
+    is_foreign = is_web and origin.partition("://")[2] not in hosts
+    if is_foreign or (site == "cross-site" and not origin):
         raise Failure(
             403,
             "this router has no keys, so it answers no page of another site: set spec.auth on the"

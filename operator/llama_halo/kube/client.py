@@ -20,19 +20,19 @@ import aiohttp
 import yaml
 from kubernetes.aio import client, config
 
-from llama_halo.api_server import METADATA_LIST, certificate_problem, entry_of, parse_object
+from llama_halo.api_server import CutObject, certificate_problem, entry_of, parse_object
 from llama_halo.errors import (
     CertificateRefused,
     ClusterError,
     Conflict,
     Gone,
     MalformedAnswer,
-    NestedTooDeeply,
     NotFound,
     StartupError,
 )
 from llama_halo.kube.protocol import Json
 from llama_halo.kube.resources import Resource
+from llama_halo.nested_json import is_cut
 
 log = logging.getLogger(__name__)
 
@@ -102,8 +102,11 @@ class KubeClient:
         options = {"limit": str(CHUNK), "labelSelector": selector, "fieldSelector": fields}
         query = {key: value for key, value in options.items() if value}
         while True:
-            page = await self._page(resource, resource.path(namespace), query)
-            listed = (self._read(resource, item) for item in entry_of(page, "items", list))
+            page = await self._request("GET", resource.path(namespace), query)
+            may_be_cut = isinstance(page, CutObject)
+            listed = (
+                self._read(resource, item, may_be_cut) for item in entry_of(page, "items", list)
+            )
             items += [item for item in listed if item is not None]
             metadata = entry_of(page, "metadata", dict)
             more = metadata.get("continue")
@@ -177,46 +180,23 @@ class KubeClient:
         try:
             yield "OPENED", {}
             async for line in _lines(response):
-                try:
-                    event = parse_object(line)
-                except NestedTooDeeply as error:
-                    self._reject(resource, "of an event", error)
-                    continue
+                event = parse_object(line)
                 kind, obj = entry_of(event, "type", str), entry_of(event, "object", dict)
                 if kind == "ERROR":
                     raise _error(obj.get("code", 500), line)
                 if kind == "BOOKMARK":
                     _version(entry_of(obj, "metadata", dict))
                     yield kind, obj
-                elif (item := self._read(resource, obj)) is not None:
+                elif (item := self._read(resource, obj, isinstance(event, CutObject))) is not None:
                     yield kind, item
         finally:
             response.close()
 
-    async def _page(self, resource: Resource, path: str, query: dict[str, str]) -> Json:
-        """Return one page of a list.
-
-        If an object in it is nested too deeply, the page is read again object by object.
-        """
-        try:
-            return await self._request("GET", path, query)
-        except NestedTooDeeply:
-            page = await self._request("GET", path, query, accept=METADATA_LIST)
-        items = []
-        for item in entry_of(page, "items", list):
-            metadata = entry_of(item, "metadata", dict)
-            namespace, name = metadata.get("namespace"), entry_of(metadata, "name", str)
-            try:
-                items.append(await self.get(resource, namespace, name))
-            except NotFound:
-                continue
-            except MalformedAnswer as error:
-                self._reject(resource, f"{namespace}/{name}", error)
-        return {**page, "items": items}
-
-    def _read(self, resource: Resource, obj: Any) -> Json | None:
+    def _read(self, resource: Resource, obj: Any, may_be_cut: bool) -> Json | None:
         """Return a listed or watched object, None for one that cannot be read."""
         try:
+            if may_be_cut and is_cut(obj):
+                raise MalformedAnswer("it is nested too deeply")
             return listed_object(resource, obj)
         except MalformedAnswer as error:
             metadata = obj.get("metadata") if isinstance(obj, dict) else None
@@ -256,12 +236,8 @@ class KubeClient:
         *,
         body: Json | None = None,
         content_type: str = "application/json",
-        accept: str = "application/json",
     ) -> Json:
-        headers = {"Accept": accept}
-        response = await self._call(
-            method, path, query, body=body, content_type=content_type, headers=headers
-        )
+        response = await self._call(method, path, query, body=body, content_type=content_type)
         async with response:
             return parse_object(await response.read())
 

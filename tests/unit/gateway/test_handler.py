@@ -102,7 +102,7 @@ async def answered(_: web.Request, __: RequestRecord) -> web.StreamResponse:
         ({"Host": "router:8080", "Origin": "http://router:8080"}, 200),
         ({"Host": "router", "Origin": "https://router"}, 200),
         ({"Origin": "app://obsidian.md"}, 200),
-        ({"Sec_Fetch_Site": "same-origin"}, 200),
+        ({"Sec_Fetch_Site": "same-origin", "Origin": "https://a-proxy.example"}, 200),
         ({"Sec_Fetch_Site": "none"}, 200),
         ({"Origin": "http://evil.example"}, 403),
         ({"Host": "router", "Origin": "http://router:9"}, 403),

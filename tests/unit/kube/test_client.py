@@ -74,7 +74,8 @@ OBJECT: dict[str, Any] = {
         "creationTimestamp": CREATED,
     }
 }
-DEEP = '{"a":' * 5000 + "1" + "}" * 5000
+DEEP = '{"a":' * 200_000 + "1" + "}" * 200_000
+"""Deeper than the JSON parser of any Python takes."""
 
 
 @contextlib.asynccontextmanager
@@ -164,26 +165,20 @@ async def test_an_object_that_cannot_be_read_is_rejected_alone(
 async def test_a_list_with_an_object_that_is_nested_too_deeply_has_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def answer(request: web.Request) -> web.Response:
-        if request.path.endswith("/pods/deep"):
-            return web.Response(text=DEEP)
-        if request.path.endswith("/pods/a"):
-            return web.json_response(OBJECT)
-        if "PartialObjectMetadataList" not in request.headers["Accept"]:
-            return web.Response(text=f'{{"items": [{DEEP}], "metadata": {{}}}}')
-        names = ({"metadata": {"name": name, "namespace": "ai"}} for name in ("deep", "a"))
-        return web.json_response({"items": [*names], "metadata": {"resourceVersion": "9"}})
-
-    async with api_server(answer, tmp_path, monkeypatch) as cluster:
+    deep = json.dumps(OBJECT).replace('"a"', '"deep"')[:-1] + f', "spec": {DEEP}}}'
+    page = f'{{"items": [{deep}, {json.dumps(OBJECT)}], "metadata": {{"resourceVersion": "9"}}}}'
+    rejected: list[str] = []
+    async with api_server(always(page), tmp_path, monkeypatch) as cluster:
+        cluster.on_rejected = rejected.append
         objects, version = await cluster.list(POD, namespace="ai")
     assert [obj["metadata"]["name"] for obj in objects] == ["a"]
-    assert version == 9
+    assert (version, rejected) == (9, ["Pod"])
 
 
 async def test_a_watch_goes_on_after_an_object_that_cannot_be_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    events = [f'{{"type": "ADDED", "object": {DEEP}}}']
+    events = [f'{{"type": "ADDED", "object": {{"metadata": {DEEP}}}}}']
     events += [json.dumps({"type": "ADDED", "object": obj}) for obj in (BROKEN[1], OBJECT)]
     async with api_server(always("\n".join([*events, ""])), tmp_path, monkeypatch) as cluster:
         watch = cluster.watch(POD, namespace="ai", version=5)

@@ -156,6 +156,9 @@ class Upstream:
             except (aiohttp.ClientError, ValueError) as error:
                 raise malformed(type(error).__name__) from error
             else:
+                if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+                    response.close()
+                    raise malformed("it is compressed, and the gateway asked for no compression")
                 if response.status < 300:
                     return response
                 raise await _failure(model, response)

@@ -60,7 +60,7 @@ async def read(
                 for piece in unpacked.pieces(packed) if unpacked else (packed,):
                     data += piece
                     at_once += len(piece)
-                    if weight == 1 and _FOUR_BYTES.search(piece):
+                    if weight == 1 and _FOUR_BYTES.search(data, max(len(data) - len(piece) - 5, 0)):
                         weight = EMOJI_WEIGHT
                         count_bytes((weight - 1) * (len(data) - len(piece)))
                     count_bytes(weight * len(piece))
@@ -84,7 +84,7 @@ def _decompressor(request: web.Request) -> decompression.Decompressor | None:
         return decompression.decompressor_for(encoding)
     except LookupError as error:
         raise Failure(
-            415, f"Content-Encoding {encoding[:40]!r}: use gzip, deflate, br, zstd, or none"
+            415, f"Content-Encoding {encoding[:40]!r}: use one of gzip, deflate, br and zstd"
         ) from error
 
 

@@ -129,9 +129,13 @@ _BY_ENCODING: dict[str, Callable[[], Decompressor]] = {
 
 
 def decompressor_for(encoding: str) -> Decompressor | None:
-    """Return a decompressor for a Content-Encoding; raises `LookupError` for an unknown one.
+    """Return a decompressor for a Content-Encoding, None for a body that is not compressed.
 
-    Returns None for a body that is not compressed.
+    Raises `LookupError` for several compressions. Values that name none are ignored, as clients
+    also write `utf-8`.
     """
-    name = encoding.strip().lower()
-    return None if name in ("", "identity") else _BY_ENCODING[name]()
+    names = [name.strip().lower() for name in encoding.split(",")]
+    compressions = [name for name in names if name in _BY_ENCODING]
+    if len(compressions) > 1:
+        raise LookupError(encoding)
+    return _BY_ENCODING[compressions[0]]() if compressions else None

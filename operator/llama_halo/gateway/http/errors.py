@@ -60,14 +60,15 @@ class Failure(Exception):
     """The requested name, if it is unknown."""
     tokens: tuple[int, int] | None = None
     """(prompt tokens, context) when the prompt does not fit."""
-    is_quoted: bool = False
-    """Whether the message is a server's own, which may quote the request."""
+    quoted_status: int = 0
+    """The status with which a server sent the message, which may quote the request; 0 if the
+    message is the gateway's."""
 
     @property
     def log_message(self) -> str:
         """The message for the log; empty where it may quote a client's mistake."""
-        if self.is_quoted:
-            return f"the server's own message ({len(self.message)} characters)"
+        if self.quoted_status:
+            return f"the server answered {self.quoted_status} ({len(self.message)} characters)"
         return self.message[:300] if self.status >= 500 or self.code else ""
 
     @property
@@ -156,8 +157,8 @@ def from_upstream(status: int, body: Mapping[str, Any]) -> Failure:
     if status == 503:
         return loading("the model is still loading")
     if status == 501 or (status == 500 and _is_clients_fault(message)):
-        return Failure(400, message, is_quoted=True)
-    return Failure(status, message, is_quoted=True)
+        return Failure(400, message, quoted_status=status)
+    return Failure(status, message, quoted_status=status)
 
 
 def _is_clients_fault(message: str) -> bool:
@@ -178,12 +179,12 @@ def from_provider(
     message = f"provider {provider}: {provider_message}"
     if status in (400, 413, 415, 422):
         # Keep the provider's message: clients recognize some, such as that of too long a prompt.
-        return Failure(413 if status == 413 else 400, provider_message, is_quoted=True)
+        return Failure(413 if status == 413 else 400, provider_message, quoted_status=status)
     if status == 429:
         again = retry_after_seconds or 5
-        return Failure(429, message, code=PROVIDER, retry_after_seconds=again, is_quoted=True)
+        return Failure(429, message, code=PROVIDER, retry_after_seconds=again, quoted_status=status)
     return Failure(
-        502, message, code=PROVIDER, retry_after_seconds=retry_after_seconds, is_quoted=True
+        502, message, code=PROVIDER, retry_after_seconds=retry_after_seconds, quoted_status=status
     )
 
 

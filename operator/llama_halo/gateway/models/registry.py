@@ -16,11 +16,9 @@ from typing import Any
 import aiohttp
 
 from llama_halo.api_server import (
-    METADATA_LIST,
     REQUEST_ERRORS,
     ApiServer,
     Json,
-    RefusedError,
     certificate_problem,
     entry_of,
     lines,
@@ -29,8 +27,9 @@ from llama_halo.api_server import (
     require_success,
 )
 from llama_halo.contract.labels import API_VERSION, LLAMAMODELS
-from llama_halo.errors import NestedTooDeeply
+from llama_halo.errors import MalformedAnswer
 from llama_halo.gateway.models.model import Model, model_of
+from llama_halo.nested_json import is_cut
 
 log = logging.getLogger(__name__)
 
@@ -109,10 +108,10 @@ class ModelRegistry:
                 await asyncio.sleep(delay)
 
     async def _list(self, client: aiohttp.ClientSession) -> str:
-        try:
-            answer = await self._get(client, self._path)
-        except NestedTooDeeply:
-            answer = await self._list_one_by_one(client)
+        async with client.get(
+            self._path, headers=self._server.headers(), allow_redirects=False
+        ) as response:
+            answer = await read_object(response)
         items = [_named(item) for item in entry_of(answer, "items", list)]
         version = entry_of(entry_of(answer, "metadata", dict), "resourceVersion", str)
         models = [model for name, item in items if (model := self._read(name, item))]
@@ -121,24 +120,6 @@ class ModelRegistry:
         for name in list(self._awaited):
             self._wake(name)
         return version
-
-    async def _list_one_by_one(self, client: aiohttp.ClientSession) -> Json:
-        """Return the list without the resources that are nested too deeply."""
-        answer, items = await self._get(client, self._path, accept=METADATA_LIST), []
-        for item in entry_of(answer, "items", list):
-            name, _ = _named(item)
-            try:
-                items.append(await self._get(client, f"{self._path}/{name}"))
-            except (NestedTooDeeply, RefusedError) as error:
-                log.error("LlamaModel not readable", extra={"model": name, "reason": str(error)})
-        return {**answer, "items": items}
-
-    async def _get(
-        self, client: aiohttp.ClientSession, path: str, accept: str = "application/json"
-    ) -> Json:
-        headers = {**self._server.headers(), "Accept": accept}
-        async with client.get(path, headers=headers, allow_redirects=False) as response:
-            return await read_object(response)
 
     async def _watch(self, client: aiohttp.ClientSession, version: str) -> None:
         """Follow changes until the server ends the watch; the caller lists again."""
@@ -152,11 +133,7 @@ class ModelRegistry:
             self._path, params=query, headers=self._server.headers(), allow_redirects=False
         ) as response:
             async for line in lines(await require_success(response)):
-                try:
-                    event = parse_object(line)
-                except NestedTooDeeply:
-                    log.error("an event is nested too deeply: its LlamaModel stays as it was last")
-                    continue
+                event = parse_object(line)
                 kind, cr = entry_of(event, "type", str), entry_of(event, "object", dict)
                 if kind == "ERROR":
                     return
@@ -173,6 +150,8 @@ class ModelRegistry:
     def _read(self, name: str, cr: Json) -> Model | None:
         """Return a resource as a model; one that cannot be read stays as it was last."""
         try:
+            if is_cut(cr):
+                raise MalformedAnswer("it is nested too deeply")
             return model_of(cr)
         except Exception:
             log.exception("LlamaModel not readable", extra={"model": name})

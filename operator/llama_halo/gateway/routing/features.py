@@ -158,6 +158,7 @@ def _files(value: Any, depth: int = 0) -> Iterator[tuple[bool, _File]]:
 def _file(part: Json) -> _File:
     """Return the file of a part of a message, from all fields where any API keeps one: servers
     differ in which of them they read."""
+    source = part.get("source")
     holders = (part, *(part.get(holder) for holder in _FILE_FIELDS))
     data_bytes, is_remote = 0, False
     for holder in holders:
@@ -167,7 +168,8 @@ def _file(part: Json) -> _File:
             data = holder.get(name)
             if isinstance(data, str):
                 data_bytes += len(data)
-                is_text = holder.get("type") == "text"  # a document of Anthropic's API
+                # A text document of Anthropic's API is no file that a server would fetch.
+                is_text = holder is source and source.get("type") == "text"
                 is_remote = is_remote or not (is_text or _is_inline(data))
         for name in ("url", "image_url", "audio_url", "video_url", "file_url"):
             address = holder.get(name)

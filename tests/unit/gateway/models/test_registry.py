@@ -101,3 +101,12 @@ async def test_a_malformed_event_does_not_end_the_registry(line: bytes) -> None:
     world = World([model("one")], [line, event("ADDED", model("two"))])
     world.items = [model("one"), model("two")]
     assert await watched(world, "two") == {"one", "two"}
+
+
+async def test_a_resource_that_is_nested_too_deeply_stays_as_it_was() -> None:
+    deep = b'{"type": "MODIFIED", "object": {"metadata": {"name": "one"}, "spec": '
+    deep += b'{"a":' * 200_000 + b"1" + b"}" * 200_000 + b"}}"
+    assert await watched(World([model("one")], [deep, event("ADDED", model("two"))]), "two") == {
+        "one",
+        "two",
+    }

@@ -77,6 +77,7 @@ PARTS_BY_URL: list[dict[str, Any]] = [
     {"type": "input_file", "file_url": URL},
     {"input_audio": {"data": URL}},
     {"type": "text", "text": "x", "input_video": {"data": URL}},
+    {"type": "input_audio", "input_audio": {"type": "text", "data": URL}},
 ]
 PARTS_INLINE: list[dict[str, Any]] = [
     {"type": "text", "text": URL},
