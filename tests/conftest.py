@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterator
 from functools import partial
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from hack.testbed import operator_process
@@ -15,6 +16,10 @@ from hack.testbed.shell import TestbedError
 from hack.tiers.prepare import NEEDS
 from hack.tiers.tiers import tiers_of
 from tests.support import failure_logs
+
+# A deadline for an example would be a time that a busy machine fails.
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -198,6 +198,6 @@ ANSWERED = reported().map(lambda pod: [OBJECTS[0], OBJECTS[5], pod])
 
 @given(hostile=st.lists(ANY_OBJECT, max_size=6) | ANSWERED)
 @example(hostile=OBJECTS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_an_innocent_model_is_served(hostile: list[Any]) -> None:
     asyncio.run(serve(hostile))

@@ -215,7 +215,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
         yield from places(item, (*path, key))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.data())
 def test_whatever_stands_where_it_does_not_belong_ends_in_no_traceback(data: st.DataObject) -> None:
     case = data.draw(st.sampled_from(CASES))

@@ -443,7 +443,7 @@ NO_ID = [{"role": "user", "type": "custom_tool_call", "content": []}, {"role": "
 """A call and its result, neither of which has an id."""
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(BODIES)
 @example({"model": "m", "messages": [None], "input": NO_ID})
 def test_whatever_is_sent_becomes_a_request_or_a_refusal(body: Json) -> None:

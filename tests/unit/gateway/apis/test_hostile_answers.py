@@ -135,7 +135,7 @@ async def answer(exchange: ApiExchange, source: Callable[[], AsyncIterator[SseEv
 @example(values=[{"choices": [{"index": [], "delta": {}}]}])
 @example(values=[{"usage": {"prompt_tokens": 10**4000}}, {"usage": {"completion_tokens": 10**400}}])
 @example(values=[{"timings": {"prompt_ms": 10**400}}])
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_model_server_may_answer_anything(api: str, values: list[Any]) -> None:
     asyncio.run(answer(EXCHANGES[api], lambda: upstream(values)))
 
@@ -143,7 +143,7 @@ def test_a_model_server_may_answer_anything(api: str, values: list[Any]) -> None
 @pytest.mark.parametrize("api", ["anthropic", "chat", "responses"])
 @given(chunks=streams(CHUNKS), messages=streams(EVENTS), ollamas=streams(LINES))
 @example(chunks=[], messages=[{**EVENTS[3], "index": []}, {**EVENTS[4], "index": {}}], ollamas=[])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_provider_may_answer_anything(
     api: str, chunks: list[Any], messages: list[Any], ollamas: list[Any]
 ) -> None:

@@ -355,7 +355,7 @@ CHUNKS = st.builds(
 EVENT = st.one_of(JSON, TYPED, CHUNKS, st.just("[DONE]"))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(EVENT, max_size=6), st.sampled_from(PROTOCOLS), st.booleans())
 async def test_whatever_a_server_answers_is_an_answer_or_a_failure(
     events: list[Any], protocol: str, whole: bool

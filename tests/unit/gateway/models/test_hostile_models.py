@@ -66,7 +66,7 @@ HOSTILE: dict[str, Any] = {
 @given(events=st.lists(mutated(HOSTILE), max_size=4))
 @example(events=[HOSTILE, {**HOSTILE, "spec": {"aliases": [5]}}])
 @example(events=[{**HOSTILE, "metadata": {"name": "bad", "creationTimestamp": "x"}}])
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_an_innocent_model_is_found_and_listed(events: list[Any]) -> None:
     registry = ModelRegistry(ApiServer(), "llm")
     registry._apply_event("ADDED", "coder", INNOCENT)
