@@ -22,7 +22,7 @@ from typing import Any
 
 from hack.bench import load
 from hack.bench.plot import draw
-from hack.bench.sight import WatchObserver
+from hack.bench.watch_observer import WatchObserver
 from hack.testbed import audit, control_plane, operator_process, processes, tools
 from hack.testbed.cluster import Testbed
 from hack.testbed.layout import Ports
@@ -45,7 +45,7 @@ class Bench:
     def __init__(self, testbed: Testbed, client: load.Client, folder: Path, models: int) -> None:
         self.testbed, self.client, self.folder, self.models = testbed, client, folder, models
         self.kubeconfig = operator_process.write_kubeconfig(testbed, folder / "operator.kubeconfig")
-        self.sight = WatchObserver()
+        self.observer = WatchObserver()
         self.samples: list[tuple[float, int, int]] = []
         self.children: list[dict[str, Any]] = []
         self.writes: list[dict[str, Any]] = []
@@ -112,11 +112,11 @@ class Bench:
             started = time.monotonic()
             await self.client.send("PATCH", path, {"spec": {"contextSize": 8192}})
             await load.until(
-                lambda: self.sight.changed_at.get(name, 0) > started,  # noqa: B023
+                lambda: self.observer.changed_at.get(name, 0) > started,  # noqa: B023
                 seconds=60,
                 description=f"the edit of {name}",
             )
-            edits.append((self.sight.changed_at[name] - started) * 1000)
+            edits.append((self.observer.changed_at[name] - started) * 1000)
             await asyncio.sleep(EDIT_PAUSE_SECONDS)
         return edits
 
@@ -127,7 +127,9 @@ class Bench:
         rolls, and waits for that event.
         """
         bare_edits = []
-        for number, name in enumerate(sorted(self.sight.deployments)[:: self.models // EDITS or 1]):
+        for number, name in enumerate(
+            sorted(self.observer.deployments)[:: self.models // EDITS or 1]
+        ):
             namespace, _, child = name.partition("/")
             owner = child.rpartition("-")[0]
             note = {"metadata": {"annotations": {"bench.llama-halo.dev/edit": str(number)}}}
@@ -137,7 +139,7 @@ class Bench:
                 key, before = (kind.kind, f"{namespace}/{target}"), time.monotonic()
                 await self.client.send("PATCH", kind.path(namespace, target), body)
                 await load.until(
-                    lambda: self.sight.event_at.get(key, 0) > before,  # noqa: B023
+                    lambda: self.observer.event_at.get(key, 0) > before,  # noqa: B023
                     seconds=60,
                     description=f"the event of {target}",
                     pause_seconds=0.001,
@@ -149,17 +151,17 @@ class Bench:
     async def repairs(self) -> list[float]:
         """Delete Deployments one by one; return the milliseconds until each is there again."""
         repairs = []
-        names = sorted(self.sight.deployments)[:: max(1, self.models // REPAIRS)]
+        names = sorted(self.observer.deployments)[:: max(1, self.models // REPAIRS)]
         for name in names[:REPAIRS]:
             owner = name.rpartition("-")[0]
             started = time.monotonic()
             await self.client.send("DELETE", DEPLOYMENT.path(*name.split("/")))
             await load.until(
-                lambda: self.sight.changed_at.get(owner, 0) > started,  # noqa: B023
+                lambda: self.observer.changed_at.get(owner, 0) > started,  # noqa: B023
                 seconds=60,
                 description=f"the repair of {name}",
             )
-            repairs.append((self.sight.changed_at[owner] - started) * 1000)
+            repairs.append((self.observer.changed_at[owner] - started) * 1000)
             await asyncio.sleep(EDIT_PAUSE_SECONDS)
         return repairs
 
@@ -170,7 +172,7 @@ class Bench:
         async def sample() -> None:
             while True:
                 at = time.monotonic() - started
-                self.samples.append((at, len(self.sight.deployments), len(self.sight.ready)))
+                self.samples.append((at, len(self.observer.deployments), len(self.observer.ready)))
                 await asyncio.sleep(0.25)
 
         task = asyncio.create_task(sample())
@@ -198,7 +200,7 @@ class Bench:
         started = time.monotonic()
         operator = self.start_operator()
         await load.until(
-            lambda: len(self.sight.deployments) >= self.models,
+            lambda: len(self.observer.deployments) >= self.models,
             seconds=600,
             description="the Deployments",
         )
@@ -211,7 +213,9 @@ class Bench:
         operator.stop()
         await self.keep_children()
         await self.client.delete_all((MODELROUTER, LLAMAMODEL, *CHILDREN))
-        await load.until(lambda: not self.sight.deployments, seconds=60, description="the clean-up")
+        await load.until(
+            lambda: not self.observer.deployments, seconds=60, description="the clean-up"
+        )
         bare = await self.bare_client()
         say(f"a bare client writes as many Deployments and Services in {bare:.1f} s")
         return {
@@ -233,7 +237,7 @@ class Bench:
         async with self.sampling(started):
             operator = self.start_operator()
             await load.until(
-                lambda: len(self.sight.ready) >= self.models,
+                lambda: len(self.observer.ready) >= self.models,
                 seconds=1200,
                 description="all models Ready",
             )
@@ -256,7 +260,9 @@ class Bench:
         repairs = await self.repairs()
         # The scheduler may come back to a pod only after a minute, and that is news.
         await load.until(
-            lambda: len(self.sight.ready) >= self.models, seconds=600, description="all Ready again"
+            lambda: len(self.observer.ready) >= self.models,
+            seconds=600,
+            description="all Ready again",
         )
         await self.quiet()
         log, since = self.testbed.layout.audit_log, audit.now()
@@ -295,12 +301,12 @@ async def measure(bench: Bench, routers: int) -> dict[str, Any]:
     for name in load.namespaces():
         body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
         await bench.client.send("POST", "/api/v1/namespaces", body)
-    client, sight = bench.client, bench.sight
+    client, observer = bench.client, bench.observer
     # In a group: a watch that dies ends the run, instead of letting it wait for what it cannot see.
     async with asyncio.TaskGroup() as tasks:
         watches = [
-            tasks.create_task(client.follow(DEPLOYMENT, sight.deployment, metadata_only=True)),
-            tasks.create_task(client.follow(LLAMAMODEL, sight.model, metadata_only=False)),
+            tasks.create_task(client.follow(DEPLOYMENT, observer.deployment, metadata_only=True)),
+            tasks.create_task(client.follow(LLAMAMODEL, observer.model, metadata_only=False)),
         ]
         figures: dict[str, Any] = {"models": bench.models}
         bare = await bench.without_controllers(routers)

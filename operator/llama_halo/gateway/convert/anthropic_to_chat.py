@@ -17,7 +17,7 @@ from llama_halo.gateway.convert.common import (
     encode_events,
     mapping,
     new_id,
-    objects,
+    objects_in,
     pick_fields,
     text_of,
 )
@@ -50,7 +50,7 @@ def request_to_chat(body: Json) -> Json:
     if isinstance(answer_format.get("schema"), dict):
         schema = {"name": "answer", "schema": answer_format["schema"]}
         chat["response_format"] = {"type": "json_schema", "json_schema": schema}
-    tools = [_tool(tool) for tool in objects(body.get("tools"))]
+    tools = [_tool(tool) for tool in objects_in(body.get("tools"))]
     if tools:
         chat["tools"] = tools
         chat |= _choice(mapping(body.get("tool_choice")))
@@ -63,7 +63,7 @@ def _messages(message: Json) -> Iterator[Json]:
     if isinstance(content, str):
         yield {"role": message["role"], "content": content}
         return
-    blocks = objects(content)
+    blocks = objects_in(content)
     results = [block for block in blocks if block.get("type") == "tool_result"]
     yield from map(_result, results)
     # Images of tool results follow in a user message, where every server accepts them.
@@ -105,7 +105,7 @@ def _result(block: Json) -> Json:
 
 
 def _pictures(block: Json) -> list[Json]:
-    parts = map(_part, objects(block.get("content")))
+    parts = map(_part, objects_in(block.get("content")))
     return [part for part in parts if part and part["type"] != "text"]
 
 
@@ -157,7 +157,7 @@ class _Message:
         text = delta.get("content")
         if isinstance(text, str) and text:
             yield from self.say("text", text)
-        for piece in objects(delta.get("tool_calls")):
+        for piece in objects_in(delta.get("tool_calls")):
             yield from self.call(piece)
         reason = choice.get("finish_reason")
         if isinstance(reason, str):

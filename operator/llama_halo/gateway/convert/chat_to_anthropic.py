@@ -11,7 +11,7 @@ from llama_halo.gateway.convert.common import (
     chunk,
     data_url,
     mapping,
-    objects,
+    objects_in,
     pick_fields,
     text_of,
     tokens,
@@ -55,7 +55,7 @@ def request_to_anthropic(body: Json) -> Json:
     schema = mapping(mapping(body.get("response_format")).get("json_schema")).get("schema")
     if isinstance(schema, dict):
         request["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
-    tools = [mapping(tool.get("function")) for tool in objects(body.get("tools"))]
+    tools = [mapping(tool.get("function")) for tool in objects_in(body.get("tools"))]
     if tools:
         request["tools"] = [_tool(tool) for tool in tools]
         request |= _choice(body)
@@ -100,13 +100,13 @@ def _blocks(message: Json) -> Iterator[Json]:
         call_id = str(message.get("tool_call_id", ""))
         yield {"type": "tool_result", "tool_use_id": call_id, "content": text_of(content)}
         return
-    parts = [{"type": "text", "text": content}] if isinstance(content, str) else objects(content)
+    parts = [{"type": "text", "text": content}] if isinstance(content, str) else objects_in(content)
     for part in parts:
         if part.get("type") == "text" and part.get("text"):
             yield {"type": "text", "text": part["text"]}
         elif part.get("type") == "image_url":
             yield from _image(mapping(part.get("image_url")).get("url"))
-    for call in objects(message.get("tool_calls")):
+    for call in objects_in(message.get("tool_calls")):
         function = mapping(call.get("function"))
         head = {"id": str(call.get("id", "")), "name": str(function.get("name", ""))}
         yield {"type": "tool_use", **head, "input": tool_arguments(function.get("arguments"))}

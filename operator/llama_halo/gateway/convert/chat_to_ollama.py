@@ -12,7 +12,7 @@ from llama_halo.gateway.convert.common import (
     data_url,
     mapping,
     new_id,
-    objects,
+    objects_in,
     pick_fields,
     text_of,
     tokens,
@@ -37,7 +37,7 @@ def request_to_ollama(body: Json) -> Json:
     names = {
         str(call.get("id")): mapping(call.get("function")).get("name")
         for message in body["messages"]
-        for call in objects(message.get("tool_calls"))
+        for call in objects_in(message.get("tool_calls"))
     }
     options = pick_fields(body, _OPTIONS)
     limit = body.get("max_completion_tokens") or body.get("max_tokens")
@@ -68,12 +68,12 @@ def _message(message: Json, names: dict[Any, Any]) -> Json:
     content = message.get("content")
     role = "system" if message["role"] == "developer" else message["role"]
     converted: Json = {"role": role, "content": text_of(content)}
-    urls = [mapping(part.get("image_url")).get("url") for part in objects(content)]
+    urls = [mapping(part.get("image_url")).get("url") for part in objects_in(content)]
     pictures = [data_url(url) for url in urls if url]
     if pictures:
         # Ollama fetches no URLs: only inline images are sent.
         converted["images"] = [picture[1] for picture in pictures if picture]
-    calls = objects(message.get("tool_calls"))
+    calls = objects_in(message.get("tool_calls"))
     if calls:
         converted["tool_calls"] = [{"function": _function(call)} for call in calls]
     tool_name = names.get(str(message.get("tool_call_id")))
@@ -127,7 +127,7 @@ async def events_to_chat(chunks: AsyncIterable[bytes]) -> AsyncIterator[SseEvent
         message = mapping(line.get("message"))
         for delta in _deltas(message):
             yield chunk(delta)
-        for call in objects(message.get("tool_calls")):
+        for call in objects_in(message.get("tool_calls")):
             function = mapping(call.get("function"))
             yield chunk(
                 tool_call_delta(

@@ -21,7 +21,7 @@ def mapping(value: Any) -> Json:
     return value if isinstance(value, dict) else {}
 
 
-def objects(value: Any) -> list[Json]:
+def objects_in(value: Any) -> list[Json]:
     """Return the objects in a list; none if the value is not a list."""
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
@@ -30,7 +30,7 @@ def text_of(content: Any) -> str:
     """Return the text of a content: the string, or its text parts joined by line ends."""
     if isinstance(content, str):
         return content
-    parts = (part.get("text") for part in objects(content))
+    parts = (part.get("text") for part in objects_in(content))
     return "\n".join(part for part in parts if isinstance(part, str))
 
 
@@ -131,9 +131,9 @@ class ChatUsage(NamedTuple):
         )
 
 
-def choices(data: Any) -> Iterator[Json]:
+def first_choices(data: Any) -> Iterator[Json]:
     """Yield the choices with index 0: converted answers have no others."""
-    for choice in objects(mapping(data).get("choices")):
+    for choice in objects_in(mapping(data).get("choices")):
         if choice.get("index", 0) == 0:
             yield choice
 
@@ -171,6 +171,6 @@ async def encode_events(
             for encoded in answer.begin(data):
                 yield encoded
         answer.usage = data.get("usage") or answer.usage
-        for choice in choices(data):
+        for choice in first_choices(data):
             for encoded in answer.take(choice):
                 yield encoded

@@ -12,7 +12,7 @@ from llama_halo.gateway.convert.common import (
     encode_events,
     mapping,
     new_id,
-    objects,
+    objects_in,
     pick_fields,
     text_of,
 )
@@ -29,7 +29,7 @@ def request_to_chat(body: Json) -> Json:
     items = (
         [{"role": "user", "content": raw_input}]
         if isinstance(raw_input, str)
-        else objects(raw_input)
+        else objects_in(raw_input)
     )
     for item in items:
         _add(messages, item)
@@ -46,7 +46,7 @@ def request_to_chat(body: Json) -> Json:
         chat["response_format"] = {"type": "json_schema", "json_schema": schema}
     elif answer_format.get("type") == "json_object":
         chat["response_format"] = {"type": "json_object"}
-    tools = objects(body.get("tools"))
+    tools = objects_in(body.get("tools"))
     if tools:
         parts = ("name", "description", "parameters", "strict")
         chat["tools"] = [
@@ -83,7 +83,7 @@ def _add(messages: list[Json], item: Json) -> None:
 
 
 def _content(content: Any) -> Any:
-    pictures = [part for part in objects(content) if part.get("type") == "input_image"]
+    pictures = [part for part in objects_in(content) if part.get("type") == "input_image"]
     if not pictures:
         return text_of(content)
     urls = [picture.get("image_url") for picture in pictures]
@@ -116,7 +116,7 @@ class _Response:
         text = delta.get("content")
         if isinstance(text, str) and text:
             yield from self.say(text)
-        for piece in objects(delta.get("tool_calls")):
+        for piece in objects_in(delta.get("tool_calls")):
             yield from self.call(piece)
         self.cut = self.cut or choice.get("finish_reason") == "length"
 

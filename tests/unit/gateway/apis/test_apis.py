@@ -26,8 +26,6 @@ from llama_halo.gateway.dispatch.encode import encode_request
 from llama_halo.gateway.http.errors import Failure
 from llama_halo.gateway.http.sse import SseEvent
 from llama_halo.gateway.models.model import Model
-from llama_halo.gateway.request_record import TokenUsage
-from llama_halo.gateway.routing.clients import client_of
 from llama_halo.gateway.routing.features import features_of
 from llama_halo.gateway.routing.sessions import session_of
 
@@ -350,32 +348,6 @@ def test_each_api_has_its_own_words_for_what_went_wrong(api: Any) -> None:
     assert "the model loads" in json.dumps(whole)
     assert b"the model loads" in line
     assert line.endswith(b"\n")
-
-
-@pytest.mark.parametrize(
-    ("data", "value"),
-    [
-        (LAST, (7, 0, 3)),
-        ({"usage": {"prompt_tokens": 9, "prompt_tokens_details": {"cached_tokens": 4}}}, (9, 4, 0)),
-        (
-            {"message": {"usage": {"cache_read_input_tokens": 5, "input_tokens": 2}}},
-            (7, 5, 0),
-        ),
-        ({"response": {"usage": {"input_tokens": 6, "output_tokens": 1}}}, (6, 0, 1)),
-        ({"usage": None, "message": 3}, (0, 0, 0)),
-        ([], (0, 0, 0)),
-    ],
-)
-def test_tokens_are_read_in_each_apis_words(data: Any, value: tuple[int, int, int]) -> None:
-    usage = TokenUsage()
-    usage.note(data)
-    assert (usage.prompt, usage.cached, usage.answer) == value
-
-
-def test_clients_are_of_a_closed_list() -> None:
-    assert client_of({"user-agent": "claude-cli/2.1.328 (external, cli)"}) == "claude-code"
-    assert client_of({"user-agent": "Python/3.11", "x-openwebui-chat-id": "1"}) == "open-webui"
-    assert client_of({"user-agent": "x" * 1000}) == client_of({}) == "other"
 
 
 NAMES = st.sampled_from(
