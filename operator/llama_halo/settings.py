@@ -13,6 +13,7 @@ from llama_halo.plan.facts import Defaults, ImageProfile
 from llama_halo.plan.quantity import mebibytes, seconds
 
 PREFIX = "LLAMA_HALO_"
+MAX_DIGITS = 9
 
 # Pinned builds. A change here rolls every model that sets no image of its own.
 DEFAULT_IMAGES = {
@@ -140,7 +141,7 @@ def _images(
 
 def _number(own: dict[str, str], name: str, default: int) -> int:
     text = own.pop(name, str(default))
-    if not text.isdecimal() or int(text) < 1:
+    if not text.isdecimal() or len(text) > MAX_DIGITS or int(text) < 1:
         raise SettingsError(f"{PREFIX}{name}={text}: must be a whole number above 0")
     return int(text)
 
@@ -158,6 +159,9 @@ def _duration(own: dict[str, str], name: str, default_seconds: int) -> int:
 def _memory(own: dict[str, str], name: str, default_mib: int) -> int:
     text = own.pop(name, f"{default_mib}Mi")
     try:
-        return mebibytes(text)
-    except ArithmeticError as error:
+        mib = mebibytes(text)
+    except (ArithmeticError, ValueError) as error:
         raise SettingsError(f"{PREFIX}{name}={text}: must be a quantity like 8Gi") from error
+    if mib < 0:
+        raise SettingsError(f"{PREFIX}{name}={text}: must not be negative")
+    return mib
