@@ -30,6 +30,7 @@ from llama_halo.errors import (
     NotFound,
     StartupError,
 )
+from llama_halo.kube.metadata import listed_object, version_of
 from llama_halo.kube.protocol import Json
 from llama_halo.kube.resources import Resource
 from llama_halo.nested_json import is_cut
@@ -38,8 +39,6 @@ log = logging.getLogger(__name__)
 
 CHUNK = 500
 MAX_REJECTIONS = 1000
-MAX_DIGITS = 20
-"""Of a resourceVersion, which is a number of 64 bits."""
 TIMEOUT_SECONDS = 30
 WATCH_SECONDS = 150
 """How long the server keeps a watch open; the next watch resumes at its last resourceVersion."""
@@ -113,7 +112,7 @@ class KubeClient:
             if not more:
                 break
             query["continue"] = more
-        return items, _version(metadata)
+        return items, version_of(metadata)
 
     async def create(self, resource: Resource, namespace: str | None, body: Json) -> Json:
         return await self._request("POST", resource.path(namespace), body=body)
@@ -185,7 +184,7 @@ class KubeClient:
                 if kind == "ERROR":
                     raise _error(obj.get("code", 500), line)
                 if kind == "BOOKMARK":
-                    _version(entry_of(obj, "metadata", dict))
+                    version_of(entry_of(obj, "metadata", dict))
                     yield kind, obj
                 elif (item := self._read(resource, obj, isinstance(event, CutObject))) is not None:
                     yield kind, item
@@ -359,38 +358,6 @@ async def _lines(response: Any) -> AsyncIterator[bytes]:
         for line in lines:
             if line.strip():
                 yield line
-
-
-def listed_object(resource: Resource, obj: Any) -> Json:
-    """Return a listed or watched object with its apiVersion and kind.
-
-    Raises `MalformedAnswer` if its metadata does not have the types that every object's has.
-    """
-    metadata = entry_of(obj, "metadata", dict)
-    named = ("name", "uid", "creationTimestamp", *(("namespace",) if resource.namespaced else ()))
-    for name in named:
-        entry_of(metadata, name, str)
-    _version(metadata)
-    for name, kind in (("labels", dict), ("annotations", dict), ("ownerReferences", list)):
-        entry_of({name: metadata.get(name) or kind()}, name, kind)
-    for name in ("labels", "annotations"):
-        for key in metadata.get(name) or {}:
-            entry_of(metadata[name], key, str)
-    for owner in metadata.get("ownerReferences") or ():
-        for name in ("kind", "name", "uid"):
-            entry_of(owner, name, str)
-    entry_of({"generation": 0, **metadata}, "generation", int)
-    for name in ("spec", "status"):
-        entry_of({name: obj.get(name) or {}}, name, dict)
-    return {"apiVersion": resource.api_version, "kind": resource.kind, **obj}
-
-
-def _version(metadata: Json) -> int:
-    """Return the resourceVersion as a number, so that versions of one kind can be compared."""
-    version = metadata.get("resourceVersion")
-    if not isinstance(version, str) or not version.isdecimal() or len(version) > MAX_DIGITS:
-        raise MalformedAnswer(f"the API server's answer has resourceVersion {version!r:.40}")
-    return int(version)
 
 
 def _in_cluster() -> bool:

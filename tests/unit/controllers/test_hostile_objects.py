@@ -19,7 +19,7 @@ from llama_halo.controllers.reconcile import reconcile
 from llama_halo.controllers.state import OperatorState
 from llama_halo.errors import MalformedAnswer
 from llama_halo.kube.cache import Key
-from llama_halo.kube.client import listed_object
+from llama_halo.kube.metadata import listed_object
 from llama_halo.kube.resources import BY_KIND
 from llama_halo.status.conditions import condition
 from llama_halo.status.jobs import inspection_entry
