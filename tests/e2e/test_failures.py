@@ -187,10 +187,12 @@ def failing(kube: Kubectl, broken_files: None) -> Iterator[None]:
 def test_a_failure_is_told_with_what_was_seen_and_what_to_do(
     kube: Kubectl, failure: Failure
 ) -> None:
-    def look() -> dict[str, Any]:
+    def read_resource() -> dict[str, Any]:
         return kube.get(f"llamamodel/{failure.name}")
 
-    value = eventually(look, until=lambda item: ready(item)[1] == failure.reason, seconds=120)
+    value = eventually(
+        read_resource, until=lambda item: ready(item)[1] == failure.reason, seconds=120
+    )
     for say in failure.says:
         assert say in message(value)
     kinds = {condition["type"]: condition["status"] for condition in value["status"]["conditions"]}

@@ -177,7 +177,7 @@ class Soak:
         async with self._raw(whole[:cut], half_closed=cut == len(whole)):
             await asyncio.sleep(self.dice.random())
 
-    async def looks(self, session: aiohttp.ClientSession) -> None:
+    async def info_requests(self, session: aiohttp.ClientSession) -> None:
         """A person who watches the status page, and a client that lists the models."""
         for path in ("/ui/data", "/v1/models", "/metrics"):
             async with session.get(self.gateway.url + path) as answer:
@@ -217,7 +217,7 @@ class Soak:
             *([self.unlucky] * 3),
             *([self.vanishes] * 3),
             *(self.stalls, self.garbage, self.nonsense, self.oversized, self.unfinished),
-            self.looks,
+            self.info_requests,
         ]
 
         async def work() -> None:

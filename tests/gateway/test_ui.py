@@ -19,7 +19,7 @@ from tests.support.scripted_server import scripted
 pytestmark = pytest.mark.slow
 
 
-def look(url: str, folder: Path) -> str:
+def render(url: str, folder: Path) -> str:
     """Return the page's text as it stands after some seconds."""
     done = subprocess.run(
         [
@@ -53,7 +53,7 @@ def test_the_page_shows_models_memory_routes_and_live_requests(
         asking.start()
         data = f"{gateway.url}/ui/data"
         eventually(lambda: httpx.get(data).json()["calls"])
-        page = look(f"{gateway.url}/ui", tmp_path)
+        page = render(f"{gateway.url}/ui", tmp_path)
         asking.join()
     for text in (f"{NAMESPACE}/page", "30.5B Q4_K_M", "halo-1: 20.0 GiB", "Serving", "1/8"):
         assert text in page, page
@@ -70,6 +70,6 @@ def test_with_keys_the_page_asks_for_one_and_shows_nothing(
     config = {"router": "closed", "namespace": NAMESPACE, "models": []}
     gateway = start_gateway(GatewayConfig.model_validate(config), "--keys", keys)
     assert httpx.get(f"{gateway.url}/ui/data").status_code == 401
-    page = look(f"{gateway.url}/ui", tmp_path / "profile")
+    page = render(f"{gateway.url}/ui", tmp_path / "profile")
     assert "a key is needed" in page
     assert f"{NAMESPACE}/closed" not in page

@@ -134,20 +134,20 @@ def administrators(kubeconfig: Path, folder: Path) -> Path:
 
 
 def eventually(
-    look: Callable[[], Value | None],
+    read: Callable[[], Value | None],
     *,
     until: Callable[[Value], object] = bool,
     seconds: float = 15,
     description: str = "",
 ) -> Value:
-    """Look again until what is seen is as wanted, and return it; the last sight is in the error."""
+    """Read until the value fits, and return it; the error has the last value."""
     deadline = time.monotonic() + seconds
     while True:
-        value = look()
+        value = read()
         if value is not None and until(value):
             return value
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {seconds} s: {description or look} (last: {value!r})")
+            raise AssertionError(f"not within {seconds} s: {description or read} (last: {value!r})")
         time.sleep(0.05)
 
 

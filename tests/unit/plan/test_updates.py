@@ -3,49 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from llama_halo.api.llamamodel import LlamaModelSpec
 from llama_halo.contract import labels
 from llama_halo.contract.lease import PHASE_ANNOTATION, Phase
-from llama_halo.contract.reasons import Reason
-from llama_halo.controllers.model import note_waiting
-from llama_halo.controllers.placement.nodes import NodeIndex
-from llama_halo.controllers.state import PlacementState
 from llama_halo.plan import children
-from llama_halo.plan.facts import Assignment, DeploymentFacts, ModelUsage
-from llama_halo.plan.llamamodel import plan_llamamodel
-from llama_halo.plan.outcome import Invalid, Plan, Ref, ref_of
-from tests.support.plans import BASE, demand_of, facts_of
-
-WHEN_IDLE = {"update": {"mode": "WhenIdle"}}
-HUB = {"huggingFace": {"repo": "a/b", "file": "c.gguf"}}
-QUIET = ModelUsage(phase=Phase.LOADED, resident_seconds=60.0)
-BUSY = replace(QUIET, busy=True)
-
-
-def old(node: str = "n1", **more: Any) -> DeploymentFacts:
-    name = children.deployment_name("coder", node)
-    return DeploymentFacts(name, node, "old", **{"settled": True, **more})
-
-
-def plan(
-    update: Any,
-    usage: ModelUsage,
-    *running: DeploymentFacts,
-    nodes: tuple[str, ...] = (),
-    **more: Any,
-) -> Plan:
-    nodes = nodes or tuple(entry.node for entry in running)
-    spec = LlamaModelSpec.model_validate({**BASE, **update, "replicas": len(nodes)})
-    decided = Assignment(demand_of(spec), nodes)
-    facts = facts_of(spec, decided, deployments=running, usage=usage)
-    outcome = plan_llamamodel(spec, replace(facts, **more))
-    assert isinstance(outcome, Plan), outcome
-    return outcome
+from llama_halo.plan.facts import ModelUsage
+from llama_halo.plan.outcome import Ref, ref_of
+from tests.support.updates import BUSY, QUIET, WHEN_IDLE, old, plan
 
 
 @pytest.mark.parametrize(
@@ -168,35 +135,3 @@ def test_it_has_the_lease_also_while_room_or_files_are_awaited() -> None:
     outcome = plan(WHEN_IDLE, BUSY, old(), assignment=None)
     (lease,) = [obj for obj in outcome.objects if obj["kind"] == "Lease"]
     assert lease["metadata"]["annotations"] == {PHASE_ANNOTATION: "Loaded"}
-
-
-def test_the_time_runs_from_the_first_wait_until_the_change_is_there() -> None:
-    """Neither another model's turn nor a write that failed begins it anew."""
-    state: Any = SimpleNamespace(placement=PlacementState(NodeIndex(gpu_reserve_mib=0)))
-    cr = {"kind": "LlamaModel", "metadata": {"namespace": "llm", "name": "coder"}}
-    note_waiting(state, cr, plan(WHEN_IDLE, BUSY, old()))
-    ((key, since),) = state.placement.awaiting_idle.items()
-    for detour in (
-        plan(WHEN_IDLE, BUSY, old(), rolling_elsewhere=frozenset({"n1"})),
-        plan(WHEN_IDLE, BUSY, old(), assignment=None),
-        plan(WHEN_IDLE, BUSY, old(), awaited_seconds=600.0),
-        plan(WHEN_IDLE, BUSY, old(), awaited_seconds=600.0, nodes=("n2",)),
-        plan(WHEN_IDLE, BUSY, old()),
-    ):
-        note_waiting(state, cr, detour)
-        assert state.placement.awaiting_idle == {key: since}
-    new = replace(old(), config_hash=plan(WHEN_IDLE, BUSY, old()).config_hash)
-    other_file = plan(
-        {**WHEN_IDLE, "contextSize": None, "memory": None, "source": HUB},
-        BUSY,
-        old(),
-        nodes=("n1",),
-    )
-    for end in (
-        plan(WHEN_IDLE, BUSY, new),
-        Invalid(Reason.INVALID_SPEC, "a mistake"),
-        other_file,  # which is another change, once it is known
-    ):
-        note_waiting(state, cr, plan(WHEN_IDLE, BUSY, old()))
-        note_waiting(state, cr, end)
-        assert not state.placement.awaiting_idle

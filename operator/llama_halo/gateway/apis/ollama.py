@@ -23,6 +23,7 @@ from llama_halo.gateway.http import answers
 from llama_halo.gateway.http.errors import Failure
 from llama_halo.gateway.http.json_codec import dumps
 from llama_halo.gateway.http.sse import SseEvent
+from llama_halo.gateway.http.token_usage import TokenUsage
 
 Json = dict[str, Any]
 NANOSECONDS_A_MILLISECOND = 1_000_000
@@ -121,7 +122,7 @@ def embedded(answer: Json, body: Json, path: str) -> Json:
     return {
         "model": body["model"],
         "embeddings": [_unit(vector) for vector in vectors],
-        "prompt_eval_count": answers.count(mapping(answer.get("usage")).get("prompt_tokens")),
+        "prompt_eval_count": TokenUsage.of(answer.get("usage")).prompt,
     }
 
 
@@ -262,12 +263,10 @@ class _Answer:
         return text, thought
 
     def _count(self, data: Json) -> None:
-        usage, timings = mapping(data.get("usage")), mapping(data.get("timings"))
+        usage, timings = TokenUsage.of(data.get("usage")), mapping(data.get("timings"))
         counts = {
-            "prompt_eval_count": answers.count(usage.get("prompt_tokens"))
-            or answers.count(data.get("tokens_evaluated")),
-            "eval_count": answers.count(usage.get("completion_tokens"))
-            or answers.count(data.get("tokens_predicted")),
+            "prompt_eval_count": usage.prompt or answers.count(data.get("tokens_evaluated")),
+            "eval_count": usage.answer or answers.count(data.get("tokens_predicted")),
             "prompt_eval_duration": _nanoseconds(timings, "prompt_ms"),
             "eval_duration": _nanoseconds(timings, "predicted_ms"),
         }

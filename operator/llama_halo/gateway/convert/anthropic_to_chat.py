@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llama_halo.gateway.convert.common import (
-    ChatUsage,
     ToolCallIndex,
     encode_events,
     mapping,
@@ -22,6 +21,7 @@ from llama_halo.gateway.convert.common import (
     text_of,
 )
 from llama_halo.gateway.http.sse import SseEvent
+from llama_halo.gateway.http.token_usage import TokenUsage
 
 Json = dict[str, Any]
 _STOPS = {"length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
@@ -230,11 +230,11 @@ def _begin(data: Json) -> SseEvent:
 
 
 def _usage(usage: Any) -> Json:
-    prompt, answer, cached = ChatUsage.of(usage)
+    tokens = TokenUsage.of(usage)
     return {
-        "input_tokens": max(prompt - cached, 0),
-        "cache_read_input_tokens": cached,
-        "output_tokens": answer,
+        "input_tokens": max(tokens.prompt - tokens.cached, 0),
+        "cache_read_input_tokens": tokens.cached,
+        "output_tokens": tokens.answer,
     }
 
 

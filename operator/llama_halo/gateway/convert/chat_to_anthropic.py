@@ -14,13 +14,13 @@ from llama_halo.gateway.convert.common import (
     objects_in,
     pick_fields,
     text_of,
-    tokens,
     tool_arguments,
     tool_call_delta,
     usage_chunk,
 )
 from llama_halo.gateway.http import answers
 from llama_halo.gateway.http.sse import SseEvent
+from llama_halo.gateway.http.token_usage import TokenUsage
 
 Json = dict[str, Any]
 MAX_TOKENS = 8192
@@ -149,16 +149,7 @@ class _StreamState:
 
     calls: dict[int, int] = field(default_factory=dict)
     """Index of each tool call, by the index of its block."""
-    prompt: int = 0
-    cached: int = 0
-    answer: int = 0
-
-    def count(self, usage: Any) -> None:
-        read = tokens(usage, "cache_read_input_tokens")
-        fresh = tokens(usage, "input_tokens") + tokens(usage, "cache_creation_input_tokens")
-        self.cached = max(self.cached, read)
-        self.prompt = max(self.prompt, read + fresh)
-        self.answer = max(self.answer, tokens(usage, "output_tokens"))
+    usage: TokenUsage = field(default_factory=TokenUsage)
 
 
 async def events_to_chat(upstream: AsyncIterable[SseEvent]) -> AsyncIterator[SseEvent]:
@@ -175,7 +166,7 @@ async def events_to_chat(upstream: AsyncIterable[SseEvent]) -> AsyncIterator[Sse
         for converted in _events_of(state, data):
             yield converted
         if kind == "message_stop":
-            yield usage_chunk(state.prompt, state.answer, state.cached)
+            yield usage_chunk(state.usage)
             yield DONE
             return
 
@@ -184,7 +175,7 @@ def _events_of(state: _StreamState, data: Json) -> Iterator[SseEvent]:
     kind, delta = data.get("type"), mapping(data.get("delta"))
     block = mapping(data.get("content_block"))
     if kind == "message_start":
-        state.count(mapping(data.get("message")).get("usage"))
+        state.usage.note(data)
         yield chunk({"role": "assistant", "content": ""})
     elif kind == "content_block_start" and block.get("type") == "tool_use":
         index = state.calls.setdefault(answers.index_of(data, 0), len(state.calls))
@@ -195,7 +186,7 @@ def _events_of(state: _StreamState, data: Json) -> Iterator[SseEvent]:
         if piece:
             yield chunk(piece)
     elif kind == "message_delta":
-        state.count(data.get("usage"))
+        state.usage.note(data)
         yield chunk({}, _REASONS.get(str(delta.get("stop_reason")), "stop"))
 
 

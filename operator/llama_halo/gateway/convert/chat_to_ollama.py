@@ -15,14 +15,15 @@ from llama_halo.gateway.convert.common import (
     objects_in,
     pick_fields,
     text_of,
-    tokens,
     tool_arguments,
     tool_call_delta,
     usage_chunk,
 )
+from llama_halo.gateway.http import answers
 from llama_halo.gateway.http.errors import malformed
 from llama_halo.gateway.http.json_codec import loads
 from llama_halo.gateway.http.sse import SseEvent
+from llama_halo.gateway.http.token_usage import TokenUsage
 
 Json = dict[str, Any]
 MAX_LINE_BYTES = 16 * 2**20
@@ -141,7 +142,8 @@ async def events_to_chat(chunks: AsyncIterable[bytes]) -> AsyncIterator[SseEvent
         if line.get("done"):
             reason = "length" if line.get("done_reason") == "length" else "stop"
             yield chunk({}, "tool_calls" if calls else reason)
-            yield usage_chunk(tokens(line, "prompt_eval_count"), tokens(line, "eval_count"))
+            prompt, answer = line.get("prompt_eval_count"), line.get("eval_count")
+            yield usage_chunk(TokenUsage(answers.count(prompt), answer=answers.count(answer)))
             yield DONE
             return
 

@@ -6,11 +6,12 @@ import json
 import time
 import uuid
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from llama_halo.gateway.http import answers
 from llama_halo.gateway.http.errors import malformed
 from llama_halo.gateway.http.sse import SseEvent
+from llama_halo.gateway.http.token_usage import TokenUsage
 
 Json = dict[str, Any]
 DONE = SseEvent.of("[DONE]")
@@ -88,13 +89,13 @@ def chunk(delta: Json, finish_reason: str | None = None) -> SseEvent:
     return SseEvent.of({**head, "choices": [choice]})
 
 
-def usage_chunk(prompt: int, answer: int, cached: int = 0) -> SseEvent:
+def usage_chunk(tokens: TokenUsage) -> SseEvent:
     """Return the chunk with the token counts."""
     usage = {
-        "prompt_tokens": prompt,
-        "completion_tokens": answer,
-        "total_tokens": prompt + answer,
-        "prompt_tokens_details": {"cached_tokens": cached},
+        "prompt_tokens": tokens.prompt,
+        "completion_tokens": tokens.answer,
+        "total_tokens": tokens.prompt + tokens.answer,
+        "prompt_tokens_details": {"cached_tokens": tokens.cached},
     }
     return SseEvent.of({"object": "chat.completion.chunk", "choices": [], "usage": usage})
 
@@ -104,31 +105,6 @@ def tool_call_delta(index: int, *, call_id: str = "", name: str = "", arguments:
     function = {**({"name": name} if name else {}), "arguments": arguments}
     head = {"id": call_id, "type": "function"} if call_id else {}
     return {"tool_calls": [{"index": index, **head, "function": function}]}
-
-
-def tokens(usage: Any, *names: str) -> int:
-    """Return the first of the named counts that is an integer, else 0."""
-    counts = (mapping(usage).get(name) for name in names)
-    return next((answers.count(count) for count in counts if isinstance(count, int)), 0)
-
-
-class ChatUsage(NamedTuple):
-    """Token counts of a Chat Completions server."""
-
-    prompt: int
-    """Including the cached tokens."""
-    answer: int
-    cached: int
-
-    @classmethod
-    def of(cls, usage: Any) -> ChatUsage:
-        """Read the `usage` of an answer or of its last chunk; absent counts are 0."""
-        details = mapping(usage).get("prompt_tokens_details")
-        return cls(
-            prompt=tokens(usage, "prompt_tokens"),
-            answer=tokens(usage, "completion_tokens"),
-            cached=tokens(details, "cached_tokens"),
-        )
 
 
 def first_choices(data: Any) -> Iterator[Json]:

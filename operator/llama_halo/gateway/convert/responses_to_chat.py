@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llama_halo.gateway.convert.common import (
-    ChatUsage,
     ToolCallIndex,
     encode_events,
     mapping,
@@ -17,6 +16,7 @@ from llama_halo.gateway.convert.common import (
     text_of,
 )
 from llama_halo.gateway.http.sse import SseEvent
+from llama_halo.gateway.http.token_usage import TokenUsage
 
 Json = dict[str, Any]
 
@@ -191,13 +191,13 @@ def events_to_responses(upstream: AsyncIterable[SseEvent]) -> AsyncIterator[SseE
 
 
 def _usage(usage: Any) -> Json:
-    prompt, answer, cached = ChatUsage.of(usage)
+    tokens = TokenUsage.of(usage)
     return {
-        "input_tokens": prompt,
-        "input_tokens_details": {"cached_tokens": cached},
-        "output_tokens": answer,
+        "input_tokens": tokens.prompt,
+        "input_tokens_details": {"cached_tokens": tokens.cached},
+        "output_tokens": tokens.answer,
         "output_tokens_details": {"reasoning_tokens": 0},
-        "total_tokens": prompt + answer,
+        "total_tokens": tokens.prompt + tokens.answer,
     }
 
 

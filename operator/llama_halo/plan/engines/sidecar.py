@@ -24,7 +24,7 @@ _CHECK = (
     f"""case "$key" in *['"\\\\$']*) bad=1;; *) bad=0;; esac;"""
     f' if [ $bad = 1 ] || [ "${{#key}}" -lt {MIN_KEY_BYTES} ]; then'
     " echo 'an entry of the Secret that spec.auth.secretRef names is no key: it needs at least"
-    f" {MIN_KEY_BYTES} letters, and no quote, backslash or dollar sign' >&2; exit 1; fi"
+    f" {MIN_KEY_BYTES} bytes, and no quote, backslash or dollar sign' >&2; exit 1; fi"
 )
 
 

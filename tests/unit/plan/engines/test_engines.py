@@ -4,125 +4,31 @@ from __future__ import annotations
 
 import json
 import subprocess
-from typing import Any
 
 import pytest
 import yaml
 
 from hack.testbed import images
 from hack.testbed.layout import REPOSITORY
-from llama_halo.api.modelrouter import ModelRouterSpec
-from llama_halo.cli import env
 from llama_halo.plan.engines import claude_code_router, litellm, llama_swap, sidecar
 from llama_halo.plan.engines.choice import engine_of
-from llama_halo.plan.facts import Owner, RouterFacts
-from llama_halo.plan.modelrouter import plan_modelrouter
 from llama_halo.settings import DEFAULT_ENGINE_IMAGES
-from llama_halo.status.modelrouter import modelrouter_status
+from tests.support.engines import (
+    CCR,
+    CLOUD,
+    LITELLM,
+    LONG,
+    MODELS,
+    OWNER,
+    REFUSED,
+    SWAP,
+    TWO_KEYS,
+    Json,
+    spec,
+    with_route,
+)
 from tests.support.golden import DEFAULTS
 
-OWNER = Owner("ModelRouter", "llm", "main", "uid", 1)
-Json = dict[str, Any]
-CCR, LITELLM, SWAP = ({name: {}} for name in ("claudeCodeRouter", "liteLLM", "llamaSwap"))
-ONE_KEY = {"secretRef": {"name": "keys", "keys": ["alice"]}}
-TWO_KEYS = {"secretRef": {"name": "keys", "keys": ["alice", "bob"]}}
-ALL_KEYS = {"secretRef": {"name": "keys"}}
-MODELS = [{"name": "coder", "modelRef": {"name": "coder"}, "aliases": ["gpt-4o"]}]
-CLOUD = {"name": "cloud", "protocol": "OpenAI", "baseURL": "https://cloud.example.com/v1"}
-LONG = {"longContext": {"model": "coder"}}
-
-
-def spec(engine: Json, **more: Any) -> ModelRouterSpec:
-    base = {"models": MODELS, "routes": {"default": "coder"}, "auth": ONE_KEY}
-    chosen = {name: item for name, item in {**base, **more}.items() if item is not None}
-    return ModelRouterSpec.model_validate({"engine": engine, **chosen})
-
-
-def with_route(**routes: Any) -> Json:
-    return {"routes": {"default": "coder", **routes}}
-
-
-REFUSED: dict[str, tuple[Json, Json, str]] = {
-    "Claude Code Router 3": (
-        {"claudeCodeRouter": {"version": "3.1.1"}},
-        {},
-        "engine claudeCodeRouter version 3.1.1 is not supported: from 3 on its configuration is a"
-        " database that is filled once, and its routes are rules of another kind",
-    ),
-    "Claude Code Router of no version": (
-        {"claudeCodeRouter": {"version": "latest"}},
-        {},
-        "engine claudeCodeRouter: latest is not a version: use one such as 2.0.0",
-    ),
-    "an image of LiteLLM with a back door": (
-        LITELLM,
-        {"pod": {"image": "mirror.example.com/litellm:v1.82.8-stable"}},
-        "engine liteLLM version mirror.example.com/litellm:v1.82.8-stable is refused",
-    ),
-    "Claude Code Router without a default": (CCR, {"routes": None}, "needs spec.routes.default"),
-    "Claude Code Router without keys": (CCR, {"auth": None}, "needs spec.auth: without an API key"),
-    "Claude Code Router with two keys": (CCR, {"auth": TWO_KEYS}, "exactly one entry"),
-    "Claude Code Router with keys unnamed": (CCR, {"auth": ALL_KEYS}, "(none given)"),
-    "Claude Code Router and subagents": (
-        CCR,
-        with_route(subagent="coder"),
-        "engine claudeCodeRouter cannot route subagent: ",
-    ),
-    "Claude Code Router and a selector": (
-        CCR,
-        {"modelSelector": {"matchLabels": {"a": "b"}}},
-        "engine claudeCodeRouter cannot take spec.modelSelector",
-    ),
-    "a provider with the name of the cluster's own": (
-        CCR,
-        {"providers": [{**CLOUD, "name": "local"}]},
-        "calls the cluster's own models local",
-    ),
-    "transformers of no provider": (
-        {"claudeCodeRouter": {"transformers": {"clod": {"use": ["deepseek"]}}}},
-        {"providers": [CLOUD]},
-        "spec.engine.claudeCodeRouter.transformers.clod names no provider: use one of cloud, local",
-    ),
-    "transformers of another shape": (
-        {"claudeCodeRouter": {"transformers": {"cloud": ["deepseek"]}}},
-        {"providers": [CLOUD]},
-        "engine.claudeCodeRouter.transformers.cloud must be like",
-    ),
-    "LiteLLM and images": (LITELLM, with_route(image="coder"), "engine liteLLM cannot route image"),
-    "LiteLLM and long prompts": (
-        LITELLM,
-        with_route(**LONG),
-        "engine liteLLM cannot route longContext",
-    ),
-    "LiteLLM and searches": (
-        LITELLM,
-        with_route(webSearch="coder"),
-        "engine liteLLM cannot route webSearch",
-    ),
-    "LiteLLM with a back door": (
-        {"liteLLM": {"version": "1.82.7"}},
-        {},
-        "engine liteLLM version 1.82.7 is refused",
-    ),
-    "LiteLLM with two keys": (LITELLM, {"auth": TWO_KEYS}, "(2 given)"),
-    "LiteLLM and a selector": (
-        LITELLM,
-        {"modelSelector": {"matchLabels": {"a": "b"}}},
-        "engine liteLLM cannot take spec.modelSelector",
-    ),
-    "llama-swap and a pattern": (
-        SWAP,
-        {"models": [{**MODELS[0], "aliases": ["claude-*"]}]},
-        "engine llamaSwap cannot serve the alias claude-*: it knows exact names only",
-    ),
-    "llama-swap and images": (SWAP, with_route(image="coder"), "engine llamaSwap cannot route"),
-    "llama-swap with keys unnamed": (SWAP, {"auth": ALL_KEYS}, "name the entries of Secret keys"),
-    "llama-swap and a selector": (
-        SWAP,
-        {"modelSelector": {"matchLabels": {"a": "b"}}},
-        "engine llamaSwap cannot take spec.modelSelector",
-    ),
-}
 TAKEN: dict[str, tuple[Json, Json]] = {
     "Claude Code Router of the first kind": ({"claudeCodeRouter": {"version": "1.0.73"}}, {}),
     "Claude Code Router with all its routes": (
@@ -229,7 +135,6 @@ def test_what_claude_code_really_does_with_the_routes_is_told() -> None:
     assert "all of Claude Code's main requests" in message["think"]
     assert "ANTHROPIC_DEFAULT_HAIKU_MODEL" in message["background"]
     alone = {route.route: route.note for route in claude_code_router.routes(spec(CCR))}
-    assert status(spec(CCR))["routes"] == [{"name": "default", "model": "coder"}]
     assert alone == {"default": ""}
 
 
@@ -271,56 +176,6 @@ def test_llama_swap_lists_names_aliases_and_routes() -> None:
     }
     assert config["peers"]["local"]["models"] == ["coder"]
     assert config["peers"]["local"]["timeouts"] == {"responseHeader": 0}
-
-
-def status(expected: ModelRouterSpec, previous: Json | None = None) -> Json:
-    facts = RouterFacts(OWNER, DEFAULTS)
-    return modelrouter_status(
-        OWNER,
-        spec=expected,
-        outcome=plan_modelrouter(expected, facts),
-        conflict=None,
-        deployment=None,
-        pods=[],
-        models=[],
-        previous=previous or {},
-        requested_at=None,
-        cluster_domain="cluster.local",
-        now="2026-11-27T00:00:00Z",
-    )
-
-
-@pytest.mark.parametrize("case", REFUSED)
-def test_while_a_spec_is_refused_its_status_tells_of_what_runs(case: str) -> None:
-    engine, more, arguments = REFUSED[case]
-    before = status(spec(LITELLM, routes={"default": "coder"}))
-    after = status(spec(engine, **more), before)
-    ready = next(condition for condition in after["conditions"] if condition["type"] == "Ready")
-    assert arguments in ready["message"]
-    assert (after["engine"], after["routes"]) == ("liteLLM", before["routes"])
-
-
-def test_the_gateways_status_has_no_notes() -> None:
-    assert "routes" not in status(spec({"gateway": {}}, auth=None))
-
-
-def client_settings(client: str, engine: Json, **more: Any) -> str:
-    model_dump = spec(engine, **more).model_dump(by_alias=True, exclude_none=True)
-    metadata = {"namespace": "llm", "name": "main"}
-    cr = {"metadata": metadata, "spec": model_dump, "status": {"url": "http://main-router:8080"}}
-    return env.CLIENTS[client](env.router_of(cr, [], None))
-
-
-def test_claude_code_asks_an_engine_for_names_that_it_knows() -> None:
-    of_side_tasks = with_route(background="coder")
-    swap = client_settings("claude-code", SWAP, **of_side_tasks)
-    for name in ("ANTHROPIC_MODEL", "ANTHROPIC_DEFAULT_OPUS_MODEL"):
-        assert f"export {name}=default\n" in swap
-    assert "export ANTHROPIC_DEFAULT_HAIKU_MODEL=background" in swap
-    ccr = client_settings("claude-code", CCR, **of_side_tasks)
-    assert "ANTHROPIC_DEFAULT_HAIKU_MODEL=claude-haiku" in ccr
-    assert "ANTHROPIC_MODEL=" not in ccr
-    assert "HAIKU" not in client_settings("claude-code", LITELLM, **of_side_tasks)
 
 
 def test_the_images_that_are_built_are_those_that_run() -> None:
