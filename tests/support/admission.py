@@ -7,6 +7,7 @@ import math
 
 from llama_halo.gateway.dispatch.queue import AdmissionQueue
 from llama_halo.gateway.models.model import Model
+from llama_halo.gateway.routing.sessions import Session
 
 
 def model(parallel: int = 1, replicas: int = 1) -> Model:
@@ -25,14 +26,16 @@ class Requests:
         self.go = asyncio.Event()
         self.tasks: list[asyncio.Task[None]] = []
 
-    async def start(self, session: str) -> None:
+    async def start(self, conversation: str, key: str = "") -> None:
+        session = Session(key, conversation)
+
         async def run() -> None:
             with self.admission.admit(self.model, session):
                 async with self.admission.slot(
                     lambda: self.model, session, deadline=math.inf
                 ) as turn:
                     assert turn is not None
-                    self.order.append(session)
+                    self.order.append(conversation)
                     self.servers.append(turn[1])
                     await self.go.wait()
 

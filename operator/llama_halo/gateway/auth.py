@@ -10,6 +10,7 @@ import hmac
 import logging
 import time
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 
 from llama_halo.contract.gateway_config import MIN_KEY_BYTES
@@ -34,18 +35,22 @@ class Keys:
     def required(self) -> bool:
         return self._folder is not None
 
-    def check(self, headers: Mapping[str, str]) -> None:
-        """Raise `Failure` (401) unless the request has one of the keys."""
+    def check(self, headers: Mapping[str, str]) -> str:
+        """Return a digest of the request's key, empty if the router has none.
+
+        Raises `Failure` (401) unless the request has one of the keys.
+        """
         if self._folder is None:
-            return
+            return ""
         candidates = _candidates_of(headers)
         # Compare with every key: the time must not show which one matches.
         fits = [
-            hmac.compare_digest(candidate, key)
+            key
             for candidate in candidates
             for key in self._current_keys()
+            if hmac.compare_digest(candidate, key)
         ]
-        if not any(fits):
+        if not fits:
             problem = (
                 "no API key was given"
                 if not candidates
@@ -56,6 +61,7 @@ class Keys:
                 f"{problem}: send one as Authorization: Bearer KEY or x-api-key: KEY",
                 code="invalid_api_key",
             )
+        return sha256(fits[0]).hexdigest()[:16]
 
     def _current_keys(self) -> tuple[bytes, ...]:
         now = time.monotonic()

@@ -64,7 +64,7 @@ class Endpoints:
                 return json_response(shortcut, record)
             tag, body = anthropic.take_tag(body) if record.api is ANTHROPIC else ("", body)
             exchange = make(body)
-            session = session_of(request.headers, body)
+            session = session_of(request.headers, body, record.key)
             count = (
                 UpstreamRequest(exchange.count_path, exchange.body) if exchange.count_path else None
             )
@@ -103,7 +103,10 @@ class Endpoints:
         record.requested_model = body["model"]
         features = features_of(request.headers, body, len(data))
         targets = await self._selector.select(
-            record.requested_model, features, session=session_of(request.headers, body), count=None
+            record.requested_model,
+            features,
+            session=session_of(request.headers, body, record.key),
+            count=None,
         )
         record.target = targets[0]
         count = UpstreamRequest(anthropic.COUNT_PATH, anthropic.upstream_body(body))
@@ -133,7 +136,7 @@ class Endpoints:
         self, request: web.Request, record: RequestRecord, path: str, body: Json
     ) -> Json:
         record.requested_model = body["model"]
-        session = session_of(request.headers, body)
+        session = session_of(request.headers, body, record.key)
         mode = Mode.EMBEDDING if path == EMBEDDINGS_PATH else Mode.RERANK
         targets = await self._selector.select(
             record.requested_model, RequestFeatures(), session=session, count=None, mode=mode
@@ -150,7 +153,7 @@ class Endpoints:
         """Forward an audio file; the answer is the server's body with its content type."""
         form = await bodies.read_form(request, self._handler.body_counter(record))
         record.requested_model = openai_audio.requested_model(form)
-        session = session_of(request.headers, {"user": record.request_id})
+        session = session_of(request.headers, {"user": record.request_id}, record.key)
         targets = await self._selector.select(
             record.requested_model,
             RequestFeatures(),

@@ -70,7 +70,7 @@ class RequestHandler:
             status = 499  # the client went away, unless a response sets another status
             self._enter(record)
             try:
-                self._keys.check(request.headers)
+                record.key = self._keys.check(request.headers)
                 if not self._keys.required:
                     check_origin(request)
                 self._check_limits(request)

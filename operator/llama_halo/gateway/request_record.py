@@ -31,6 +31,8 @@ class RequestRecord:
     failure: Failure | None = None
     """Set if the request failed, also after its stream had started."""
     usage: TokenUsage = field(default_factory=TokenUsage)
+    key: str = ""
+    """Digest of the request's API key; empty without keys. It is not logged."""
     body_bytes: int = 0
     task: asyncio.Task[object] | None = None
     aborted: bool = False

@@ -53,3 +53,14 @@ def test_without_any_usable_key_nobody_may(tmp_path: Path) -> None:
     assert not passes(Keys(tmp_path), x_api_key=KEY)
     assert not passes(Keys(tmp_path / "none"), x_api_key=KEY)
     assert passes(Keys(None))
+
+
+def test_a_key_has_a_digest_of_its_own_and_no_key_none(tmp_path: Path) -> None:
+    (tmp_path / "alice").write_text(KEY)
+    (tmp_path / "bob").write_text(OTHER)
+    keys = Keys(tmp_path)
+    alice, bob = keys.check({"x-api-key": KEY}), keys.check({"x-api-key": OTHER})
+    assert len({alice, bob, ""}) == 3
+    assert keys.check({"authorization": f"Bearer {KEY}"}) == alice
+    assert KEY[:8] not in alice
+    assert Keys(None).check({"x-api-key": KEY}) == ""

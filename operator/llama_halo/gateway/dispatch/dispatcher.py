@@ -26,6 +26,7 @@ from llama_halo.gateway.metrics import GatewayMetrics
 from llama_halo.gateway.models.leases import Leases
 from llama_halo.gateway.models.model import Model, is_coming_up
 from llama_halo.gateway.models.registry import ModelRegistry
+from llama_halo.gateway.routing.sessions import Session
 from llama_halo.gateway.routing.table import Target
 
 POLL_SECONDS = 1.0
@@ -61,7 +62,7 @@ class RequestDispatcher:
         upstream_request: UpstreamRequest,
         fast_path: FastPath,
         *,
-        session: str,
+        session: Session,
     ) -> AsyncIterator[tuple[Target, AsyncIterator[SseEvent]]]:
         """Yield the target that answers, and its events, once the first one has arrived.
 
@@ -81,7 +82,7 @@ class RequestDispatcher:
             yield target, events
 
     async def ask(
-        self, targets: Sequence[Target], upstream_request: UpstreamRequest, *, session: str
+        self, targets: Sequence[Target], upstream_request: UpstreamRequest, *, session: Session
     ) -> tuple[Target, UpstreamAnswer]:
         """Return the target that answers and its whole answer; raises `Failure` like `stream`."""
         retry = _RetryState(time.monotonic() + self._config.hold_seconds)
@@ -115,7 +116,7 @@ class RequestDispatcher:
         target: Target,
         upstream_request: UpstreamRequest,
         fast_path: FastPath,
-        session: str,
+        session: Session,
         retry: _RetryState,
     ) -> AsyncIterator[AsyncIterator[SseEvent]]:
         async with self._track_request(target, session):
@@ -147,7 +148,11 @@ class RequestDispatcher:
                 return
 
     async def _ask(
-        self, target: Target, upstream_request: UpstreamRequest, session: str, retry: _RetryState
+        self,
+        target: Target,
+        upstream_request: UpstreamRequest,
+        session: Session,
+        retry: _RetryState,
     ) -> UpstreamAnswer:
         async with self._track_request(target, session):
             while True:
@@ -174,7 +179,7 @@ class RequestDispatcher:
         return retry.encoded
 
     @asynccontextmanager
-    async def _track_request(self, target: Target, session: str) -> AsyncIterator[None]:
+    async def _track_request(self, target: Target, session: Session) -> AsyncIterator[None]:
         """Count a request in the queue and on the Lease for as long as it is held or runs.
 
         Raises `Failure` if the model does not exist, or if its queue is full.
@@ -190,7 +195,7 @@ class RequestDispatcher:
                 yield
 
     def _slot(
-        self, model: Model, session: str, deadline: float
+        self, model: Model, session: Session, deadline: float
     ) -> AbstractAsyncContextManager[tuple[Model, str] | None]:
         """Return a context that waits for a slot of the model, while requests may be sent to it."""
 

@@ -71,7 +71,10 @@ def encode_request(model: Model, upstream_request: UpstreamRequest, key: str) ->
             openai_audio.PATHS[0], form=openai_audio.for_whisper(upstream_request)
         )
     if model.provider is None:
-        return EncodedRequest(upstream_request.path, upstream_request.body, upstream_request.form)
+        body = upstream_request.body
+        if "id_slot" in body:  # which would choose another key's slot, with its cache
+            body = {name: value for name, value in body.items() if name != "id_slot"}
+        return EncodedRequest(upstream_request.path, body, upstream_request.form)
     own = _native_request(model.provider, model.provider_name, upstream_request, key)
     return own or _converted_request(model.provider, model.provider_name, upstream_request, key)
 

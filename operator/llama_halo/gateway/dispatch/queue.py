@@ -1,8 +1,8 @@
 """Limits the requests at a model's servers, and decides which request is next.
 
 llama-server queues without limit and without fairness. Here each server gets as many requests as it
-has slots. The others wait in a bounded queue, in which sessions take turns: a busy session does not
-starve the others.
+has slots. The others wait in a bounded queue, in which API keys take turns, and the sessions of one
+key do: a busy key or session does not starve the others.
 """
 
 from __future__ import annotations
@@ -13,32 +13,41 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from llama_halo.gateway.http.errors import QUEUE_FULL, Failure
 from llama_halo.gateway.models.model import Model, servers
+from llama_halo.gateway.routing.sessions import Session
 
 MAX_WAITING = 64
-"""Waiting requests of one model: for a slot, or for the model to come up."""
+"""Waiting requests of one model and key: for a slot, or for the model to come up."""
 MAX_WAITING_OF_SESSION = 16
 """Requests that one session may have above the model's capacity."""
 FULL_RETRY_SECONDS = 5
 POLL_SECONDS = 1.0
 SlotFuture = asyncio.Future[str]
+_Counted = TypeVar("_Counted", str, Session)
 ModelLookup = Callable[[], Model | None]
 """Returns the current model, None when no request can be sent to it."""
 
 
 @dataclass
 class _ModelQueue:
-    """One model's requests: arrived, in flight by server, and waiting by session."""
+    """One model's requests: arrived, in flight by server, and waiting by key and session."""
 
     limit: int = 1
     servers: Sequence[str] = ()
-    arrived: int = 0
-    sessions: Counter[str] = field(default_factory=Counter)
+    arrived: Counter[str] = field(default_factory=Counter)
+    """By key."""
+    running: Counter[str] = field(default_factory=Counter)
+    """By key: those with a slot."""
+    sessions: Counter[Session] = field(default_factory=Counter)
     """Arrived requests by session."""
     in_flight: Counter[str] = field(default_factory=Counter)
-    waiting: OrderedDict[str, deque[SlotFuture]] = field(default_factory=OrderedDict)
+    """By server."""
+    waiting: OrderedDict[str, OrderedDict[Session, deque[SlotFuture]]] = field(
+        default_factory=OrderedDict
+    )
 
     @property
     def capacity(self) -> int:
@@ -47,6 +56,10 @@ class _ModelQueue:
     @property
     def in_flight_total(self) -> int:
         return self.in_flight.total()
+
+    @property
+    def waiting_total(self) -> int:
+        return max(self.arrived.total() - self.in_flight_total, 0)
 
     def refresh_capacity(self, model: Model | None) -> None:
         """Adopt the model's current slots and servers; None leaves them unchanged."""
@@ -58,34 +71,43 @@ class _ModelQueue:
         return next((server for server in preferred if self.in_flight[server] < self.limit), None)
 
     def dispatch(self) -> None:
-        """Give the free slots to waiting requests; sessions take turns."""
+        """Give the free slots to waiting requests; keys take turns, and the sessions of a key."""
         while self.waiting and (server := self.first_free(self.servers)) is not None:
-            session, session_queue = next(iter(self.waiting.items()))
+            key, sessions = next(iter(self.waiting.items()))
+            session, session_queue = next(iter(sessions.items()))
             future = session_queue.popleft()
-            if session_queue:
-                self.waiting.move_to_end(session)
-            else:
-                del self.waiting[session]
+            sessions.move_to_end(session)
+            self.waiting.move_to_end(key)
+            self._drop_empty(session)
             if not future.done():
                 self.in_flight[server] += 1
                 future.set_result(server)
 
     def release(self, server: str) -> None:
         """Free a slot, and give it to the next request."""
-        self.in_flight[server] -= 1
-        if not self.in_flight[server]:
-            del self.in_flight[server]
+        _count_down(self.in_flight, server)
         self.dispatch()
 
-    def withdraw(self, session: str, future: SlotFuture) -> None:
+    def enqueue(self, session: Session, future: SlotFuture) -> None:
+        sessions = self.waiting.setdefault(session.key, OrderedDict())
+        sessions.setdefault(session, deque()).append(future)
+
+    def withdraw(self, session: Session, future: SlotFuture) -> None:
         """Remove a request from the queue, and free the slot that it may just have got."""
         if future.done() and not future.cancelled():
             self.release(future.result())  # it had just got a slot
-        session_queue = self.waiting.get(session)
+        sessions = self.waiting.get(session.key)
+        session_queue = sessions.get(session) if sessions else None
         if session_queue and future in session_queue:
             session_queue.remove(future)
-            if not session_queue:
-                del self.waiting[session]
+            self._drop_empty(session)
+
+    def _drop_empty(self, session: Session) -> None:
+        sessions = self.waiting[session.key]
+        if not sessions[session]:
+            del sessions[session]
+        if not sessions:
+            del self.waiting[session.key]
 
 
 class AdmissionQueue:
@@ -95,29 +117,27 @@ class AdmissionQueue:
         self._queues: dict[str, _ModelQueue] = {}
 
     @contextmanager
-    def admit(self, model: Model, session: str) -> Iterator[None]:
-        """Count a request while it waits and runs; raises `Failure` (429) when too many wait, in
-        total or of its session."""
-        queue = self._queue(model)
-        if queue.arrived - queue.in_flight_total >= MAX_WAITING:
+    def admit(self, model: Model, session: Session) -> Iterator[None]:
+        """Count a request while it waits and runs; raises `Failure` (429) when too many wait, of
+        its key or of its session."""
+        queue, key = self._queue(model), session.key
+        if queue.arrived[key] - queue.running[key] >= MAX_WAITING:
             raise _full(model, queue)
         if queue.sessions[session] >= queue.capacity + MAX_WAITING_OF_SESSION:
             raise _full(model, queue)
-        queue.arrived += 1
+        queue.arrived[key] += 1
         queue.sessions[session] += 1
         try:
             yield
         finally:
-            queue.arrived -= 1
-            queue.sessions[session] -= 1
-            if not queue.sessions[session]:
-                del queue.sessions[session]
+            _count_down(queue.arrived, key)
+            _count_down(queue.sessions, session)
             if not queue.arrived:
                 self._queues.pop(model.concurrency_key, None)
 
     @asynccontextmanager
     async def slot(
-        self, lookup: ModelLookup, session: str, *, deadline: float
+        self, lookup: ModelLookup, session: Session, *, deadline: float
     ) -> AsyncIterator[tuple[Model, str] | None]:
         """Wait for a slot; yield the current model and the URL of the server that has the slot.
 
@@ -128,7 +148,9 @@ class AdmissionQueue:
         model, server = lookup(), None
         if model is not None:
             queue = self._queue(model)
-            server = None if queue.waiting else queue.first_free(servers(model, session))
+            server = (
+                None if queue.waiting else queue.first_free(servers(model, session.conversation))
+            )
             if server is None:
                 server = await self._wait_for_slot(queue, lookup, session, deadline)
             else:
@@ -136,19 +158,21 @@ class AdmissionQueue:
         if server is None:
             yield None
             return
+        queue.running[session.key] += 1
         try:
             current = lookup()
             yield (current, server) if current else None
         finally:
+            _count_down(queue.running, session.key)
             queue.refresh_capacity(lookup())
             queue.release(server)
 
     async def _wait_for_slot(
-        self, queue: _ModelQueue, lookup: ModelLookup, session: str, deadline: float
+        self, queue: _ModelQueue, lookup: ModelLookup, session: Session, deadline: float
     ) -> str | None:
         """Wait in the queue for a server; None when no request can be sent to the model."""
         future: SlotFuture = asyncio.get_running_loop().create_future()
-        queue.waiting.setdefault(session, deque()).append(future)
+        queue.enqueue(session, future)
         queue.dispatch()
         admitted = False
         try:
@@ -170,7 +194,7 @@ class AdmissionQueue:
     def waiting(self, model: Model) -> int:
         """Return how many requests wait for a model."""
         queue = self._queues.get(model.concurrency_key)
-        return max(queue.arrived - queue.in_flight_total, 0) if queue else 0
+        return queue.waiting_total if queue else 0
 
     def in_flight(self, model: Model) -> int:
         """Return how many requests a model's servers work on."""
@@ -185,12 +209,17 @@ class AdmissionQueue:
         return queue
 
 
+def _count_down(counter: Counter[_Counted], name: _Counted) -> None:
+    counter[name] -= 1
+    if not counter[name]:
+        del counter[name]
+
+
 def _full(model: Model, queue: _ModelQueue) -> Failure:
-    waiting = max(queue.arrived - queue.in_flight_total, 0)
     return Failure(
         429,
         f"the queue of model {model.name} is full (in flight: {queue.in_flight_total}, waiting:"
-        f" {waiting}): retry later",
+        f" {queue.waiting_total}): retry later",
         code=QUEUE_FULL,
         retry_after_seconds=FULL_RETRY_SECONDS,
     )

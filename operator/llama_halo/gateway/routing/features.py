@@ -7,27 +7,16 @@ model's name, no tools and no thinking.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from llama_halo.gateway.routing.clients import CODING_AGENTS, client_of
+from llama_halo.gateway.routing.content_parts import content_parts_of
 
 Json = Mapping[str, Any]
 SUBAGENT_HEADER = "x-claude-code-agent-id"
 _HARD = ("high", "xhigh", "max")
-_IMAGES = ("image", "image_url", "input_image")
-_OTHERS = (
-    *("document", "file", "input_file", "input_audio", "audio_url"),
-    *("video", "input_video", "video_url"),
-)
-_FILE_FIELDS = (
-    *("source", "image_url", "audio_url", "video_url"),
-    *("input_audio", "input_video", "video", "file"),
-)
-_BASE64 = re.compile(r"[A-Za-z0-9+/=_\s-]*")
-_NESTED = ("content", "messages", "input", "output")
 _TASKS = (
     *("### Task:", "Your task is to reflect the speaker's likely facial expression"),
     *("Given the following... please reply with a title for the chat",),
@@ -49,6 +38,8 @@ class RequestFeatures:
     """Has an image in a message, in a tool result, or beside the text."""
     has_remote_url: bool = False
     """Has an image or file by URL instead of inline."""
+    unknown_part: str = ""
+    """The first part of a message that is not of a known kind, with its path."""
     subagent: bool = False
     text_bytes: int = 0
     """Bytes of the request without images and files: the basis for estimating its tokens."""
@@ -61,15 +52,16 @@ def features_of(headers: Mapping[str, str], body: Json, size_bytes: int) -> Requ
     wants_web_search = bool(tools) and all(
         str(tool.get("type", "")).startswith("web_search") for tool in tools
     )
-    files = list(_files(body))
+    parts = content_parts_of(body)
     return RequestFeatures(
         background=_is_background(headers, body),
         wants_thinking=_wants_thinking(body),
         wants_web_search=wants_web_search,
-        has_image=any(is_image for is_image, _ in files),
-        has_remote_url=any(file.is_remote for _, file in files),
+        has_image=parts.has_image,
+        has_remote_url=parts.has_remote_url,
+        unknown_part=parts.unknown,
         subagent=SUBAGENT_HEADER in headers,
-        text_bytes=max(size_bytes - sum(file.data_bytes for _, file in files), 0),
+        text_bytes=max(size_bytes - parts.file_bytes, 0),
     )
 
 
@@ -120,71 +112,6 @@ def _wants_thinking(body: Json) -> bool:
         part = body.get(name)
         efforts.append(part.get("effort") if isinstance(part, Mapping) else None)
     return any(isinstance(effort, str) and effort in _HARD for effort in efforts)
-
-
-@dataclass(frozen=True)
-class _File:
-    """A file of a request."""
-
-    data_bytes: int = 0
-    """Bytes in the body: inline data and URLs."""
-    is_remote: bool = False
-    """Whether a server would have to fetch it."""
-
-
-def _files(value: Any, depth: int = 0) -> Iterator[tuple[bool, _File]]:
-    """Yield (is_image, file) for each file: in messages, in tool results, and beside the text."""
-    if depth > 6:
-        return
-    if isinstance(value, list):
-        for item in value:
-            yield from _files(item, depth + 1)
-    elif isinstance(value, Mapping):
-        # llama-server also reads parts whose type is missing or says something else.
-        if value.get("type") in (*_IMAGES, *_OTHERS) or any(
-            isinstance(value.get(name), Mapping) for name in _FILE_FIELDS
-        ):
-            yield value.get("type") in _IMAGES, _file(value)
-        pictures = value.get("images")
-        if isinstance(pictures, list):
-            yield from (
-                (True, _File(len(picture))) for picture in pictures if isinstance(picture, str)
-            )
-        for name in _NESTED:
-            if isinstance(value.get(name), list):
-                yield from _files(value[name], depth + 1)
-
-
-def _file(part: Json) -> _File:
-    """Return the file of a part of a message, from all fields where any API keeps one: servers
-    differ in which of them they read."""
-    source = part.get("source")
-    holders = (part, *(part.get(holder) for holder in _FILE_FIELDS))
-    data_bytes, is_remote = 0, False
-    for holder in holders:
-        if not isinstance(holder, Mapping):
-            continue
-        for name in ("data", "file_data"):
-            data = holder.get(name)
-            if isinstance(data, str):
-                data_bytes += len(data)
-                # A text document of Anthropic's API is no file that a server would fetch.
-                is_text = holder is source and source.get("type") == "text"
-                is_remote = is_remote or not (is_text or _is_inline(data))
-        for name in ("url", "image_url", "audio_url", "video_url", "file_url"):
-            address = holder.get(name)
-            if isinstance(address, str):
-                data_bytes += len(address)
-                is_remote = is_remote or not address.startswith("data:")
-    return _File(data_bytes, is_remote)
-
-
-def _is_inline(data: str) -> bool:
-    """Tell whether a file's data is base64 or a data URL; llama-server fetches any other."""
-    if data.startswith("data:"):
-        return True
-    start = data[:64]
-    return not start.lower().startswith(("http", "file")) and bool(_BASE64.fullmatch(start))
 
 
 def _listed(value: Any) -> list[Any]:

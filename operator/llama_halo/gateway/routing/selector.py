@@ -16,6 +16,7 @@ from llama_halo.gateway.models.model import (
 )
 from llama_halo.gateway.models.registry import ModelRegistry
 from llama_halo.gateway.routing.features import RequestFeatures
+from llama_halo.gateway.routing.sessions import Session
 from llama_halo.gateway.routing.table import IMAGE, RoutingTable, Target
 
 Json = dict[str, Any]
@@ -55,14 +56,14 @@ class TargetSelector:
         name: str,
         features: RequestFeatures,
         *,
-        session: str,
+        session: Session,
         count: UpstreamRequest | None,
         mode: str = Mode.CHAT,
     ) -> list[Target]:
         """Return the targets of a request, the best first; `count` is the request for its tokens.
 
         Raises `Failure` when no model has the name, or when none of the targets serves the mode,
-        accepts the request's images, or fetches its URLs.
+        accepts the request's images and other parts, or fetches its URLs.
         """
         await self._registry.wait_until_synced(within_seconds=self._config.hold_seconds)
         table = self.table
@@ -70,7 +71,7 @@ class TargetSelector:
         if target is None:
             raise no_such_model(name)
         # Counting must not fetch URLs either.
-        count_request = None if features.has_remote_url else count
+        count_request = None if features.has_remote_url or features.unknown_part else count
         if target.may_be_long and await self._is_long(target, features, session, count_request):
             long = table.long_context()
             if long and (not features.has_image or self._may_see(long)):
@@ -90,10 +91,12 @@ class TargetSelector:
                 chosen = [first, *chosen]
             if not chosen:
                 raise _images_unsupported(target)
-        if features.has_remote_url:
-            chosen = [candidate for candidate in chosen if self._may_fetch(candidate)]
-            if not chosen:
+        if features.has_remote_url or features.unknown_part:
+            chosen = [candidate for candidate in chosen if self._takes_any_part(candidate)]
+            if not chosen and features.has_remote_url:
                 raise _remote_urls_unsupported()
+            if not chosen:
+                raise _unknown_part(features.unknown_part)
         return chosen
 
     async def count_tokens(
@@ -110,13 +113,17 @@ class TargetSelector:
         model = self.table.model_of(target)
         return model is None or model.accepts_images is not False
 
-    def _may_fetch(self, target: Target) -> bool:
+    def _takes_any_part(self, target: Target) -> bool:
         model = self.table.model_of(target)
         provider = model.provider if model else None
-        return provider is not None and provider.protocol != "Ollama"  # which fetches no URLs
+        return provider is not None and provider.protocol != "Ollama"  # which fetches nothing
 
     async def _is_long(
-        self, target: Target, features: RequestFeatures, session: str, count: UpstreamRequest | None
+        self,
+        target: Target,
+        features: RequestFeatures,
+        session: Session,
+        count: UpstreamRequest | None,
     ) -> bool:
         """Tell whether a prompt is long; count its tokens only if an estimate leaves that open.
 
@@ -125,7 +132,7 @@ class TargetSelector:
         long = self._config.routes.long_context
         if long is None:
             return False
-        conversation = f"{session} {features.subagent}"
+        conversation = f"{session.conversation} {features.subagent}"
         stays = conversation in self._long and not features.background
         threshold = long.threshold_tokens * (STAYS_ABOVE if stays else 1)
         guess = features.text_bytes / BYTES_PER_TOKEN
@@ -182,4 +189,12 @@ def _remote_urls_unsupported() -> Failure:
         400,
         "the request refers to an image or file by URL, which is not fetched: send it inline, as"
         " base64 or a data: URL",
+    )
+
+
+def _unknown_part(part: str) -> Failure:
+    return Failure(
+        400,
+        f"{part} is not supported: send text, images, recordings or files, each with the type that"
+        " this API defines",
     )

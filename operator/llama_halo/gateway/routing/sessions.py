@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 from llama_halo.gateway.http.json_codec import dumps
 
@@ -18,23 +18,36 @@ _SESSION_HEADERS = (
 )
 
 
-def session_of(headers: Mapping[str, str], body: Json) -> str:
-    """Return a hash that identifies the conversation.
+class Session(NamedTuple):
+    """A conversation of one API key: what two keys name alike are two sessions."""
 
-    It is made from an id that the client sends, else from the conversation's start, up to the first
+    key: str
+    """Digest of the key; empty without keys."""
+    conversation: str
+    """A hash that is unique across keys."""
+
+
+def session_of(headers: Mapping[str, str], body: Json, key: str = "") -> Session:
+    """Return the session of a request.
+
+    Its conversation is known by an id that the client sends, else by its start, up to the first
     message that is not the system's.
     """
+    return Session(key, _hashed(key.encode() + _conversation(headers, body)))
+
+
+def _conversation(headers: Mapping[str, str], body: Json) -> bytes:
     named = [headers.get(header) for header in _SESSION_HEADERS]
     metadata = body.get("metadata")
     user = metadata.get("user_id") if isinstance(metadata, dict) else None
     named += [_session_id(user), body.get("prompt_cache_key"), user, body.get("user")]
     for identifier in named:
         if isinstance(identifier, str) and identifier:
-            return _hashed(identifier.encode(errors="replace"))
+            return identifier.encode(errors="replace")
     opening = body.get("messages") or body.get("input") or body.get("prompt") or body.get("query")
     if isinstance(opening, list):
         opening = opening[: _first_of_user(opening) + 1]
-    return _hashed(dumps([body.get("system"), body.get("instructions"), opening]))
+    return dumps([body.get("system"), body.get("instructions"), opening])
 
 
 def _first_of_user(messages: list[Any]) -> int:

@@ -21,6 +21,7 @@ from llama_halo.gateway.http.errors import Failure, loading, unreachable
 from llama_halo.gateway.http.sse import SseEvent
 from llama_halo.gateway.metrics import GatewayMetrics
 from llama_halo.gateway.models.model import Model
+from llama_halo.gateway.routing.sessions import Session
 from llama_halo.gateway.routing.table import Target
 from tests.support.virtual_time import in_virtual_time
 
@@ -123,10 +124,13 @@ async def send(
     try:
         if streams:
             path = FastPath(None)
-            async with dispatcher.stream(targets, request, path, session="s") as (target, events):
+            async with dispatcher.stream(targets, request, path, session=Session("", "s")) as (
+                target,
+                events,
+            ):
                 assert [event async for event in events] == [EVENT]
         else:
-            target, _ = await dispatcher.ask(targets, request, session="s")
+            target, _ = await dispatcher.ask(targets, request, session=Session("", "s"))
         sent.answered_by = target.name
     except Failure as failure:
         sent.failure = failure

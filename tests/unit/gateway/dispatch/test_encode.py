@@ -201,3 +201,10 @@ async def test_whatever_a_server_answers_is_an_answer_or_a_failure(
                 assert all([isinstance(chunk, bytes) async for chunk in built.stream(read)])
         except Failure:
             continue
+
+
+def test_a_client_chooses_no_slot_of_a_model() -> None:
+    body = {"model": "m", "messages": [], "id_slot": 1, "cache_prompt": True}
+    sent = encode_request(Model("m", "http://m", True, "Serving"), UpstreamRequest("/x", body), "")
+    assert sent.body == {"model": "m", "messages": [], "cache_prompt": True}
+    assert body["id_slot"] == 1, "what another target is sent is its own"

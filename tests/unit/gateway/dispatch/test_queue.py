@@ -15,6 +15,7 @@ from llama_halo.gateway.dispatch import queue
 from llama_halo.gateway.dispatch.queue import MAX_WAITING, MAX_WAITING_OF_SESSION, AdmissionQueue
 from llama_halo.gateway.http.errors import Failure
 from llama_halo.gateway.models.model import Model, servers
+from llama_halo.gateway.routing.sessions import Session
 from tests.support.admission import Requests, model
 from tests.support.virtual_time import in_virtual_time
 
@@ -72,10 +73,36 @@ async def test_a_queue_that_is_full_says_so() -> None:
     requests = Requests(AdmissionQueue(), model())
     for number in range(MAX_WAITING + 1):
         await requests.start(f"a {number % 8}")
-    with pytest.raises(Failure) as full, requests.admission.admit(requests.model, "b"):
+    with pytest.raises(Failure) as full, requests.admission.admit(requests.model, Session("", "b")):
         pass
     assert (full.value.status, full.value.retry_after_seconds) == (429, 5)
     await requests.finish_all()
+
+
+@in_virtual_time
+async def test_keys_take_turns_however_many_sessions_one_names() -> None:
+    requests = Requests(AdmissionQueue(), model())
+    for session in ("first", "a1", "a2", "a3", "a3"):
+        await requests.start(session, key="a")
+    await requests.start("b1", key="b")
+    await requests.finish_all()
+    assert requests.order == ["first", "a1", "b1", "a2", "a3", "a3"]
+
+
+@in_virtual_time
+async def test_a_key_that_fills_its_queue_fills_no_other_keys() -> None:
+    requests = Requests(AdmissionQueue(), model())
+    for number in range(MAX_WAITING + 1):
+        await requests.start(f"a {number}", key="a")
+    for number in range(MAX_WAITING):
+        await requests.start(f"b {number}", key="b")
+    for key in ("a", "b"):
+        full = requests.admission.admit(requests.model, Session(key, "x"))
+        with pytest.raises(Failure), full:
+            pass
+    await requests.start("c", key="c")
+    await requests.finish_all()
+    assert requests.order[1:5] == ["a 1", "b 0", "c", "a 2"]
 
 
 @in_virtual_time
@@ -96,7 +123,7 @@ async def test_waiting_requests_see_new_servers_and_the_loss_of_all() -> None:
     go = asyncio.Event()
 
     async def run() -> None:
-        async with admission.slot(lambda: now[0], "a", deadline=math.inf) as turn:
+        async with admission.slot(lambda: now[0], Session("", "a"), deadline=math.inf) as turn:
             value.append(turn and turn[1])
             await go.wait()
 
@@ -119,8 +146,8 @@ async def test_a_slot_of_a_server_that_is_gone_is_given_to_no_request() -> None:
     admission = AdmissionQueue()
     now = [model()]
     first, second = (
-        admission.slot(lambda: now[0], "a", deadline=math.inf),
-        admission.slot(lambda: now[0], "b", deadline=math.inf),
+        admission.slot(lambda: now[0], Session("", "a"), deadline=math.inf),
+        admission.slot(lambda: now[0], Session("", "b"), deadline=math.inf),
     )
     await first.__aenter__()
     waiting = asyncio.create_task(second.__aenter__())
@@ -138,7 +165,7 @@ async def test_one_session_leaves_room_in_the_queue_for_others() -> None:
     requests = Requests(AdmissionQueue(), model(parallel=2))
     for _ in range(2 + MAX_WAITING_OF_SESSION):
         await requests.start("a")
-    with pytest.raises(Failure) as full, requests.admission.admit(requests.model, "a"):
+    with pytest.raises(Failure) as full, requests.admission.admit(requests.model, Session("", "a")):
         pass
     assert full.value.status == 429
     await requests.start("b")
@@ -149,12 +176,12 @@ async def test_one_session_leaves_room_in_the_queue_for_others() -> None:
 @in_virtual_time
 async def test_no_request_waits_longer_than_the_hold() -> None:
     admission, busy = AdmissionQueue(), model()
-    async with admission.slot(lambda: busy, "a", deadline=math.inf):
+    async with admission.slot(lambda: busy, Session("", "a"), deadline=math.inf):
         with pytest.raises(Failure) as over:
-            async with admission.slot(lambda: busy, "b", deadline=0):
+            async with admission.slot(lambda: busy, Session("", "b"), deadline=0):
                 pass
         assert over.value.status == 429
-    async with admission.slot(lambda: busy, "b", deadline=0) as turn:
+    async with admission.slot(lambda: busy, Session("", "b"), deadline=0) as turn:
         assert turn is not None, "a request with a free slot does not wait"
 
 
@@ -164,11 +191,11 @@ async def test_a_model_that_comes_up_has_no_more_waiting_for_it_than_one_that_wo
     loading = replace(model(), available=False, serving=(), state="Loading")
     with ExitStack() as stack:
         for number in range(MAX_WAITING):
-            stack.enter_context(admission.admit(loading, str(number % 8)))
-        with pytest.raises(Failure) as full, admission.admit(loading, "z"):
+            stack.enter_context(admission.admit(loading, Session("", str(number % 8))))
+        with pytest.raises(Failure) as full, admission.admit(loading, Session("", "z")):
             pass
         assert full.value.status == 429
-    with admission.admit(loading, "z"):
+    with admission.admit(loading, Session("", "z")):
         assert admission.waiting(loading) == 1
 
 
@@ -180,9 +207,9 @@ async def test_the_models_of_a_provider_have_one_limit_together() -> None:
         for name in ("one", "other")
     )
     admission = AdmissionQueue()
-    async with admission.slot(lambda: one, "a", deadline=math.inf):
+    async with admission.slot(lambda: one, Session("", "a"), deadline=math.inf):
         waiting = asyncio.create_task(
-            admission.slot(lambda: other, "b", deadline=math.inf).__aenter__()
+            admission.slot(lambda: other, Session("", "b"), deadline=math.inf).__aenter__()
         )
         await asyncio.sleep(0)
         assert not waiting.done()

@@ -78,6 +78,10 @@ PARTS_BY_URL: list[dict[str, Any]] = [
     {"input_audio": {"data": URL}},
     {"type": "text", "text": "x", "input_video": {"data": URL}},
     {"type": "input_audio", "input_audio": {"type": "text", "data": URL}},
+    {"type": "input_video", "input_video": {"path": "/etc/passwd.mp4"}},
+    {"type": "input_audio", "input_audio": {"uri": URL}},
+    {"type": "audio_url", "audio_url": "s3://bucket/a.wav"},
+    {"type": "video", "video": URL},
 ]
 PARTS_INLINE: list[dict[str, Any]] = [
     {"type": "text", "text": URL},
@@ -102,3 +106,29 @@ def test_what_a_server_would_fetch_is_noticed(
     content = [{"type": "tool_result", "content": [part]}] if nested else [part]
     body = {"model": "x", "messages": [{"role": "user", "content": content}]}
     assert features_of({}, body, 10_000).has_remote_url is is_remote
+
+
+@pytest.mark.parametrize(
+    ("body", "unknown"),
+    [
+        (
+            {"messages": [{"content": [{"type": "text"}, {"type": "hologram"}]}]},
+            "messages.0.content.1.type: 'hologram'",
+        ),
+        ({"messages": [{"content": [{"text": "x"}]}]}, "messages.0.content.0.type: nothing"),
+        (
+            {"messages": [{"content": [{"type": ["text"]}]}]},
+            "messages.0.content.0.type: \"['text']\"",
+        ),
+        ({"input": [{"output": [{"type": "x" * 900}]}]}, f"input.0.output.0.type: '{'x' * 40}'"),
+        (
+            {"messages": [{"content": [{"type": "tool_result", "content": [{"type": "gif"}]}]}]},
+            "messages.0.content.0.content.0.type: 'gif'",
+        ),
+        ({"input": [{"type": "function_call", "arguments": "{}"}, "text", 7]}, ""),
+        ({"messages": [{"content": "text"}], "input": {"content": [{"type": "x"}]}}, ""),
+    ],
+    ids=str,
+)
+def test_a_part_of_an_unknown_kind_is_named(body: dict[str, Any], unknown: str) -> None:
+    assert features_of({}, body, 1000).unknown_part == unknown

@@ -39,3 +39,10 @@ def test_a_session_is_what_the_client_calls_it_else_how_it_begins(
 ) -> None:
     assert session_of(headers, body) == session_of(headers, same)
     assert other is None or session_of(headers, body) != session_of(headers, other)
+
+
+def test_a_number_that_two_keys_name_is_two_sessions() -> None:
+    headers = {"x-session-id": "one"}
+    alice, bob = session_of(headers, {}, "alice"), session_of(headers, {}, "bob")
+    assert alice.conversation != bob.conversation
+    assert (alice.key, bob.key) == ("alice", "bob")

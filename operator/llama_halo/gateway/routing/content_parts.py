@@ -1,0 +1,151 @@
+"""The parts of a request's messages: which have a file, and whether a server would fetch it.
+
+llama-server fetches every image, recording or video whose value is not inline. A model's server
+therefore gets parts of known kinds alone, and only inline values in those that have a file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Json = Mapping[str, Any]
+IMAGES = frozenset({"image", "image_url", "input_image"})
+FILES = IMAGES | {
+    *("document", "file", "input_file", "input_audio", "audio_url", "container_upload"),
+    *("video", "input_video", "video_url"),
+}
+TEXTS = frozenset(
+    {
+        *("text", "input_text", "output_text", "summary_text", "reasoning_text", "refusal"),
+        *("thinking", "redacted_thinking", "compaction", "search_result", "tool_reference"),
+        *("tool_use", "tool_result", "server_tool_use", "mcp_tool_use", "mcp_tool_result"),
+        *("web_search_tool_result", "web_fetch_tool_result", "tool_search_tool_result"),
+        *("code_execution_tool_result", "bash_code_execution_tool_result"),
+        "text_editor_code_execution_tool_result",
+    }
+)
+_KNOWN = TEXTS | FILES
+_MAX_DEPTH = 6
+_HOLDERS = (
+    *("source", "image_url", "audio_url", "video_url"),
+    *("input_audio", "input_video", "video", "file"),
+)
+"""Fields whose object has the file."""
+_URLS = ("url", "image_url", "audio_url", "video_url", "file_url")
+_DESCRIPTIONS = frozenset(
+    {
+        *("type", "text", "title", "context", "name", "filename", "file_name", "file_id", "id"),
+        *("format", "media_type", "mime_type", "detail", "prompt_cache_breakpoint"),
+    }
+)
+"""Fields of a file that hold no value that a server reads as one."""
+_BASE64 = re.compile(r"[A-Za-z0-9+/=_\s-]*")
+_CONTENTS = ("content", "output")
+_NESTED = (*_CONTENTS, "messages", "input")
+
+
+@dataclass(frozen=True)
+class ContentParts:
+    """What the parts of a request's messages are."""
+
+    has_image: bool = False
+    has_remote_url: bool = False
+    """Has a value that a server would have to fetch."""
+    file_bytes: int = 0
+    """Bytes of the body that are inline data and URLs of files."""
+    unknown: str = ""
+    """The first part that is not of a known kind, such as `messages.0.content.1.type: 'x'`."""
+
+
+def content_parts_of(body: Json) -> ContentParts:
+    """Return what a request of any API has: in messages, tool results, and beside the text."""
+    files = list(_files(body))
+    return ContentParts(
+        has_image=any(is_image for is_image, _ in files),
+        has_remote_url=any(file.is_remote for _, file in files),
+        file_bytes=sum(file.data_bytes for _, file in files),
+        unknown=next(_unknown_parts(body), ""),
+    )
+
+
+def _unknown_parts(body: Json) -> Iterator[str]:
+    for listed in ("messages", "input"):
+        for path, item in _objects(body.get(listed), listed):
+            for field in _CONTENTS:
+                yield from _unknown_among(item.get(field), f"{path}.{field}")
+
+
+def _unknown_among(content: Any, path: str, depth: int = 0) -> Iterator[str]:
+    for part_path, part in _objects(content, path):
+        kind = part.get("type")
+        if not isinstance(kind, str) or kind not in _KNOWN:
+            yield f"{part_path}.type: {'nothing' if kind is None else repr(str(kind)[:40])}"
+        elif depth < _MAX_DEPTH:
+            yield from _unknown_among(part.get("content"), f"{part_path}.content", depth + 1)
+
+
+def _objects(value: Any, path: str) -> Iterator[tuple[str, Json]]:
+    if isinstance(value, list):
+        for index, item in enumerate(value):
+            if isinstance(item, Mapping):
+                yield f"{path}.{index}", item
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file of a request."""
+
+    data_bytes: int = 0
+    """Bytes in the body: inline data and URLs."""
+    is_remote: bool = False
+    """Whether a server would have to fetch it."""
+
+
+def _files(value: Any, depth: int = 0) -> Iterator[tuple[bool, _File]]:
+    """Yield (is_image, file) for each file: in messages, in tool results, and beside the text."""
+    if depth > _MAX_DEPTH:
+        return
+    if isinstance(value, list):
+        for item in value:
+            yield from _files(item, depth + 1)
+    elif isinstance(value, Mapping):
+        kind = value.get("type")
+        is_file = isinstance(kind, str) and kind in FILES
+        # llama-server also reads parts whose type is missing or says something else.
+        if is_file or any(isinstance(value.get(name), Mapping) for name in _HOLDERS):
+            yield is_file and kind in IMAGES, _file(value)
+        pictures = value.get("images")
+        if isinstance(pictures, list):
+            yield from (
+                (True, _File(len(picture))) for picture in pictures if isinstance(picture, str)
+            )
+        for name in _NESTED:
+            if isinstance(value.get(name), list):
+                yield from _files(value[name], depth + 1)
+
+
+def _file(part: Json) -> _File:
+    """Return the file of a part of a message, from every field that may hold it: servers differ in
+    which of them they read."""
+    source = part.get("source")
+    data_bytes, is_remote = 0, False
+    for holder in (part, *(part.get(name) for name in _HOLDERS)):
+        if not isinstance(holder, Mapping):
+            continue
+        # A text document of Anthropic's API is no file that a server would fetch.
+        is_text = holder is source and source.get("type") == "text"
+        for name, value in holder.items():
+            if not isinstance(value, str) or name in _DESCRIPTIONS:
+                continue
+            data_bytes += len(value)
+            is_inline = value.startswith("data:") or (name not in _URLS and _is_base64(value))
+            is_remote = is_remote or not (is_text or is_inline)
+    return _File(data_bytes, is_remote)
+
+
+def _is_base64(data: str) -> bool:
+    start = data[:64]
+    return not start.lower().startswith(("http", "file")) and bool(_BASE64.fullmatch(start))
