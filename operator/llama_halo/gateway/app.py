@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from llama_halo.contract.gateway_config import GatewayConfig
 from llama_halo.gateway.apis import (
@@ -64,9 +65,9 @@ class Gateway:
         """Abort every open request; each client gets an error."""
         self._handler.abort()
 
-    def application(self) -> web.Application:
+    def application(self, *middlewares: Middleware) -> web.Application:
         """Return the aiohttp application."""
-        app = web.Application(client_max_size=bodies.MAX_BODY_BYTES)
+        app = web.Application(client_max_size=bodies.MAX_BODY_BYTES, middlewares=middlewares)
         app.on_response_prepare.append(self._handler.prepare_response)
         post, get, wrap = self._post, self._get, self._handler.wrap
         endpoints, info = self._endpoints, self.info_routes

@@ -18,6 +18,7 @@ from llama_halo.gateway.dispatch.credentials import Credentials
 from llama_halo.gateway.dispatch.dispatcher import RequestDispatcher
 from llama_halo.gateway.dispatch.queue import AdmissionQueue
 from llama_halo.gateway.dispatch.upstream import Upstream
+from llama_halo.gateway.http.connections import IDLE_SECONDS, Connections
 from llama_halo.gateway.metrics import GatewayMetrics
 from llama_halo.gateway.models.leases import Leases
 from llama_halo.gateway.models.model import provider_models
@@ -57,11 +58,13 @@ async def serve(  # noqa: PLR0913  (a process's settings, by keyword)
     admission = AdmissionQueue()
     dispatcher = RequestDispatcher(config, registry, leases, upstream, admission, metrics)
     gateway = Gateway(config, registry, dispatcher, admission, keys, metrics)
+    connections = Connections()
     # Without handler_cancellation, aiohttp notices a closed connection only at the next write.
     runner = web.AppRunner(
-        gateway.application(),
+        gateway.application(connections.mark_busy),
         access_log=None,
         handler_cancellation=True,
+        keepalive_timeout=IDLE_SECONDS,
         shutdown_timeout=SHUTDOWN_SECONDS,
         auto_decompress=False,  # `bodies.read` unpacks, once the key is known
         lingering_time=LINGERING_SECONDS,
@@ -69,16 +72,18 @@ async def serve(  # noqa: PLR0913  (a process's settings, by keyword)
     admin = web.AppRunner(
         admin_application(gateway),
         access_log=None,
+        keepalive_timeout=IDLE_SECONDS,
         shutdown_timeout=0,
         auto_decompress=False,
         lingering_time=0,
     )
+    server: asyncio.Server | None = None
     watching = asyncio.create_task(registry.run())
     saying = asyncio.create_task(leases.run())
     try:
         await runner.setup()
-        site = web.TCPSite(runner, host=host, port=port)
-        await site.start()
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(connections.factory(runner), host, port)
         if admin_port:
             await admin.setup()
             await web.TCPSite(admin, host="0.0.0.0", port=admin_port).start()
@@ -89,10 +94,12 @@ async def serve(  # noqa: PLR0913  (a process's settings, by keyword)
         for task in (watching, saying):
             if task.done():
                 task.result()  # neither returns: raise its exception
-        await _drain(gateway, site, grace_seconds)
+        await _drain(gateway, server, grace_seconds)
     finally:
         watching.cancel()
         saying.cancel()
+        if server:
+            server.close()
         await runner.cleanup()
         await admin.cleanup()
         await upstream.close()
@@ -110,12 +117,12 @@ def _reduce_garbage_collection() -> None:
     gc.set_threshold(50_000, 10, 10)
 
 
-async def _drain(gateway: Gateway, site: web.TCPSite, grace_seconds: float) -> None:
+async def _drain(gateway: Gateway, server: asyncio.Server, grace_seconds: float) -> None:
     """Fail readiness, stop listening, and wait for open requests; abort them at the deadline."""
     gateway.drain()
     log.info("draining", extra={"in_flight": gateway.in_flight})
     await asyncio.sleep(min(LEAVE_SECONDS, grace_seconds))
-    await site.stop()
+    server.close()
     try:
         async with asyncio.timeout(grace_seconds - LEAVE_SECONDS):
             await gateway.idle.wait()
