@@ -62,6 +62,9 @@ class Operator:
             handle_change=triggers.handle,
         )
         triggers.listen(self._state)
+        self._identity_lease = leader.IdentityLease(
+            cluster, settings.own_namespace, settings.identity, on_holder=self._note_leader
+        )
         self._reflectors: list[Reflector] = []
         self._start_failure = "starting"
         self._other = ""
@@ -70,9 +73,9 @@ class Operator:
         """Return why the operator does not work; empty while it does."""
         if self._other:
             return (
-                f"another instance holds the identity Lease: {self._other}; if that one no"
-                " longer runs, restart this one (kubectl -n"
-                f" {self._settings.own_namespace} rollout restart deployment)"
+                f"another instance holds the identity Lease: {self._other}; this one takes over"
+                " within a minute when that pod has ended, or at once after kubectl -n"
+                f" {self._settings.own_namespace} delete lease {leader.NAME}"
             )
         return (
             self._start_failure
@@ -129,14 +132,8 @@ class Operator:
             for _ in range(VERIFY_WORKERS):
                 verifications = self._state.verification.queue
                 tasks.create_task(verifications.work(lambda key: verify(self._state, key)))
-            tasks.create_task(
-                leader.watch_claim(
-                    self._state.cluster,
-                    settings.own_namespace,
-                    settings.identity,
-                    on_holder=self._note_leader,
-                )
-            )
+            tasks.create_task(self._identity_lease.watch())
+            tasks.create_task(self._identity_lease.reclaim())
 
     async def _start_with_retries(self) -> None:
         """Retry the start until it succeeds; log each new reason and report it on `/readyz`."""
@@ -171,7 +168,7 @@ class Operator:
             if template_key(cr):
                 refresh_demand(state, key_of(cr))
         # Claim last: an operator that cannot start must not put a working one on standby.
-        await leader.claim(state.cluster, settings.own_namespace, settings.identity)
+        await self._identity_lease.claim()
 
     def _make_reflectors(self) -> list[Reflector]:
         """Return one reflector for each watched kind and served namespace."""

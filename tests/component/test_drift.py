@@ -28,7 +28,7 @@ from tests.support.resources import (
 
 # What of a Deployment is a person's or a controller's, not the operator's.
 FOREIGN = ("resourceVersion", "uid", "generation", "creationTimestamp", "managedFields")
-CHILDREN = ("Deployment", "Service", "ConfigMap", "ServiceAccount", "RoleBinding")
+CHILDREN = ("Deployment", "Service", "ConfigMap", "ServiceAccount", "Role", "RoleBinding")
 
 
 def ours(api: Api, namespace: str) -> dict[str, Json]:

@@ -227,6 +227,8 @@ class TestRouter:
         assert resource["status"]["url"] == f"http://main-router.{namespace}.svc:8080"
         for kind in ("Deployment", "Service", "ServiceAccount", "RoleBinding"):
             assert api.get(kind, namespace, "main-router"), kind
+        role = api.get("Role", namespace, "main-router-leases") or {}
+        assert role["rules"][0]["resourceNames"] == ["llama-halo-coder"]
         assert api.get("PodDisruptionBudget", namespace, "main-router")
         assert len(api.list("ConfigMap", namespace, "llama-halo.dev/router=main")) == 1
         api.apply(model(namespace))

@@ -43,19 +43,22 @@ def api(control_plane: Testbed) -> Iterator[Api]:
     client.namespace(NAMESPACE)
     metadata = {"name": "main-router", "namespace": NAMESPACE}
     client.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})
-    client.apply(
-        {
-            "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": "RoleBinding",
-            "metadata": metadata,
-            "roleRef": {
-                "apiGroup": "rbac.authorization.k8s.io",
-                "kind": "ClusterRole",
-                "name": "llama-halo-gateway",
-            },
-            "subjects": [{"kind": "ServiceAccount", **metadata}],
-        }
-    )
+    rbac = "rbac.authorization.k8s.io"
+    # The Leases of all models: the tests add models for which no router exists.
+    leases = {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["patch"]}
+    role = {"name": "leases", "namespace": NAMESPACE}
+    head = {"apiVersion": f"{rbac}/v1"}
+    client.apply({**head, "kind": "Role", "metadata": role, "rules": [leases]})
+    for kind, name in (("ClusterRole", "llama-halo-gateway"), ("Role", "leases")):
+        client.apply(
+            {
+                **head,
+                "kind": "RoleBinding",
+                "metadata": {**metadata, "name": name},
+                "roleRef": {"apiGroup": rbac, "kind": kind, "name": name},
+                "subjects": [{"kind": "ServiceAccount", **metadata}],
+            }
+        )
     yield client
     client.close()
 

@@ -17,7 +17,7 @@ Json = dict[str, Any]
 NODES = 4
 OURS = "app.kubernetes.io/managed-by=llama-halo"
 CHILDREN = (
-    *("Deployment", "Service", "ConfigMap", "ServiceAccount", "RoleBinding"),
+    *("Deployment", "Service", "ConfigMap", "ServiceAccount", "Role", "RoleBinding"),
     "PodDisruptionBudget",
 )
 # What the API server and the controllers add, and what must differ between two runs.

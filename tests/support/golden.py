@@ -55,9 +55,10 @@ def plan(resource: dict[str, Any], *, uid: str = UID) -> Outcome:
     metadata = resource["metadata"]
     owner = Owner(resource["kind"], metadata["namespace"], metadata["name"], uid, 1)
     if resource["kind"] == "ModelRouter":
-        return plan_modelrouter(
-            ModelRouterSpec.model_validate(resource["spec"]), RouterFacts(owner, DEFAULTS)
-        )
+        router = ModelRouterSpec.model_validate(resource["spec"])
+        listed = {model.model_ref.name for model in router.models or () if model.model_ref}
+        selected = {"selected"} if router.model_selector else set()
+        return plan_modelrouter(router, RouterFacts(owner, DEFAULTS, frozenset(listed | selected)))
     spec = LlamaModelSpec.model_validate(resource["spec"])
     template = ChatTemplateFacts(TEMPLATE if spec.chat_template else "")
     sizing = sizing_of(spec, FileFacts())

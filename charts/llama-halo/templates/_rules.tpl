@@ -26,9 +26,9 @@ another fails when a rule here is never used. */}}
   resources: [poddisruptionbudgets]
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [rbac.authorization.k8s.io]
-  resources: [rolebindings]
+  resources: [roles, rolebindings]
   verbs: [get, list, watch, create, patch]
-# Gateways get this one role; `bind` lets the operator hand it on without holding its verbs.
+# Gateways get this one role, and a Role for the Leases of their models, whose verb the operator holds.
 - apiGroups: [rbac.authorization.k8s.io]
   resources: [clusterroles]
   resourceNames: [llama-halo-gateway]

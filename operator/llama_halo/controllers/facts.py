@@ -23,6 +23,7 @@ from llama_halo.plan.facts import (
 from llama_halo.plan.llamamodel import node_constraints
 from llama_halo.plan.model_files import inspects_on_nodes
 from llama_halo.plan.node_selection import matches
+from llama_halo.status.modelrouter import ServedModel
 
 
 def owner_of(cr: Object) -> Owner:
@@ -77,11 +78,14 @@ def _candidates(state: OperatorState, spec: LlamaModelSpec) -> tuple[str, ...]:
     )
 
 
-def build_router_facts(state: OperatorState, cr: Object) -> RouterFacts:
+def build_router_facts(
+    state: OperatorState, cr: Object, models: Iterable[ServedModel]
+) -> RouterFacts:
     """Gather the inputs of a ModelRouter's plan."""
     return RouterFacts(
         owner=owner_of(cr),
         defaults=state.settings.defaults(),
+        models=frozenset(model.llama_model for model in models if not model.provider),
         referenced_configs=_mounted("config", state.cache.children(key_of(cr), "Pod")),
     )
 

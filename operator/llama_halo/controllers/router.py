@@ -23,7 +23,8 @@ def build_plan(state: OperatorState, cr: Object) -> Outcome:
     spec = validate(ModelRouterSpec, cr, state.specs)
     if isinstance(spec, Invalid):
         return spec
-    return plan_modelrouter(spec, build_router_facts(state, cr))
+    models = _served(state, key_of(cr).namespace, spec)
+    return plan_modelrouter(spec, build_router_facts(state, cr, models))
 
 
 def build_status(

@@ -40,9 +40,9 @@ def _map_difference(desired: Mapping[str, Any], live: Any, path: str) -> str | N
         return path
     for key, value in desired.items():
         here = f"{path}.{key}" if path else key
-        if key not in live:
+        if live.get(key) is None:
             if value in ("", [], {}):
-                continue  # the API server omits empty values
+                continue  # the API server omits empty values, or has null for them
             return here
         differing = difference(value, live[key], here)
         if differing:

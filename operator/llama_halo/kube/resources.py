@@ -60,6 +60,7 @@ CHILDREN = (
     Resource("Service", "v1", "services"),
     CONFIG_MAP,
     Resource("ServiceAccount", "v1", "serviceaccounts"),
+    Resource("Role", "rbac.authorization.k8s.io/v1", "roles"),
     Resource("RoleBinding", "rbac.authorization.k8s.io/v1", "rolebindings"),
     Resource("PodDisruptionBudget", "policy/v1", "poddisruptionbudgets"),
 )

@@ -349,5 +349,7 @@ class RouterFacts:
 
     owner: Owner
     defaults: Defaults
+    models: frozenset[str] = frozenset()
+    """LlamaModels that the router serves, whether they exist or not."""
     referenced_configs: frozenset[str] = frozenset()
     """ConfigMaps that the router's pods mount."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from llama_halo.api.modelrouter import ModelRouterSpec
 from llama_halo.contract import labels
+from llama_halo.contract.lease import lease_name
 from llama_halo.contract.reasons import Reason
 from llama_halo.plan import children
 from llama_halo.plan.config_maps import config_map
@@ -16,6 +17,7 @@ from llama_halo.plan.outcome import Invalid, Object, Outcome, Plan, Ref, Wait
 from llama_halo.plan.pods import extra_annotations, extra_labels, pod_additions
 
 DEFAULT_PORT = 8080
+_RBAC = "rbac.authorization.k8s.io/v1"
 # Long enough for an old pod to finish a long answer to an agent.
 GRACE_SECONDS = 600
 
@@ -37,7 +39,9 @@ def plan_modelrouter(spec: ModelRouterSpec, facts: RouterFacts) -> Outcome:
     objects: list[Object] = [
         config_map(owner, config_name, files),
         _service_account(owner),
-        _role_binding(owner, spec),
+        _role_binding(owner, spec, children.router_name(owner.name), cluster_role=True),
+        _lease_role(owner, facts),
+        _role_binding(owner, spec, _lease_role_name(owner)),
         _service(owner, spec),
         _deployment(owner, spec, facts, config_name=config_name, config_hash=config_hash),
     ]
@@ -67,17 +71,40 @@ def _service_account(owner: Owner) -> dict[str, Any]:
     }
 
 
-def _role_binding(owner: Owner, spec: ModelRouterSpec) -> dict[str, Any]:
-    name = children.router_name(owner.name)
-    account = (spec.pod and spec.pod.service_account_name) or name
+def _lease_role_name(owner: Owner) -> str:
+    return f"{children.router_name(owner.name)}-leases"
+
+
+def _lease_role(owner: Owner, facts: RouterFacts) -> dict[str, Any]:
+    """Return the Role for the Leases of the router's own models: no other Lease of the namespace,
+    such as the operator's or another controller's, may be changed with a gateway's token."""
+    leases = {
+        "apiGroups": ["coordination.k8s.io"],
+        "resources": ["leases"],
+        "resourceNames": sorted(lease_name(model) for model in facts.models),
+        "verbs": ["patch"],
+    }
     return {
-        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "apiVersion": _RBAC,
+        "kind": "Role",
+        "metadata": children.child_metadata(owner, _lease_role_name(owner)),
+        "rules": [leases] if facts.models else [],  # without names, a rule is for all Leases
+    }
+
+
+def _role_binding(
+    owner: Owner, spec: ModelRouterSpec, name: str, *, cluster_role: bool = False
+) -> dict[str, Any]:
+    """Return the binding of the gateway's role to its ServiceAccount; a Role has its name."""
+    account = (spec.pod and spec.pod.service_account_name) or children.router_name(owner.name)
+    return {
+        "apiVersion": _RBAC,
         "kind": "RoleBinding",
         "metadata": children.child_metadata(owner, name),
         "roleRef": {
             "apiGroup": "rbac.authorization.k8s.io",
-            "kind": "ClusterRole",
-            "name": labels.GATEWAY_CLUSTER_ROLE,
+            "kind": "ClusterRole" if cluster_role else "Role",
+            "name": labels.GATEWAY_CLUSTER_ROLE if cluster_role else name,
         },
         "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": owner.namespace}],
     }

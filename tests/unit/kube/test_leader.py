@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
 
+import pytest
+
 from llama_halo.errors import ClusterError
-from llama_halo.kube import leader
-from llama_halo.kube.resources import LEASE
+from llama_halo.kube.leader import MANAGER, IdentityLease
+from llama_halo.kube.resources import LEASE, POD
 from tests.support.virtual_time import in_virtual_time
 
 Json = dict[str, Any]
@@ -27,6 +29,7 @@ class Server:
         self.applied: list[tuple[Json, str]] = []
         self.refusals: list[Exception] = []
         self.watched: list[Json] = []
+        self.pods: dict[str, Json] = {}
 
     async def apply(self, resource: Any, body: Json, *, manager: str) -> Json:
         assert resource is LEASE
@@ -45,25 +48,34 @@ class Server:
         for event in script:
             yield event
 
+    async def list(self, resource: Any, *, namespace: str, fields: str) -> tuple[list[Json], int]:
+        assert (resource, namespace) == (POD, "system")
+        pod = self.pods.get(fields.removeprefix("metadata.name="))
+        return ([pod] if pod else []), 1
+
+
+def identity_lease(server: Server, identity: str, holders: list[str | None]) -> IdentityLease:
+    client: Any = server
+    return IdentityLease(client, "system", identity, on_holder=holders.append)
+
 
 async def seen_by(server: Server, identity: str) -> list[str | None]:
     """Return what the watch reports within an hour."""
     holders: list[str | None] = []
-    client: Any = server
-    watch = leader.watch_claim(client, "system", identity, on_holder=holders.append)
+    lease = identity_lease(server, identity, holders)
     with suppress(TimeoutError):
-        await asyncio.wait_for(watch, 3600)
+        await asyncio.wait_for(asyncio.gather(lease.watch(), lease.reclaim()), 3600)
     return holders
 
 
 @in_virtual_time
 async def test_a_claim_names_the_operator_in_its_own_namespace() -> None:
-    server: Any = Server()
-    await leader.claim(server, "system", "pod-1")
+    server = Server()
+    await identity_lease(server, "pod-1", []).claim()
     ((body, manager),) = server.applied
     assert body["metadata"] == {"name": "llama-halo-operator", "namespace": "system"}
     assert body["spec"] == {"holderIdentity": "pod-1"}
-    assert manager == leader.MANAGER
+    assert manager == MANAGER
 
 
 @in_virtual_time
@@ -105,3 +117,42 @@ async def test_a_claim_that_fails_is_repeated() -> None:
     server.refusals = [ClusterError(503, "etcd is away"), ConnectionError("the server is away")]
     assert await seen_by(server, "pod-1") == [None]
     assert len(server.applied) == 3
+
+
+@in_virtual_time
+async def test_a_lease_without_a_holder_is_claimed_anew() -> None:
+    server = Server([("ADDED", lease(None))], [("ADDED", lease("pod-1"))])
+    assert await seen_by(server, "pod-1") == [None]
+    assert len(server.applied) == 1
+
+
+def pod(name: str, app: str = "llama-halo-operator", phase: str = "Running") -> Json:
+    labels = {"app.kubernetes.io/name": app, "app.kubernetes.io/instance": "llama-halo"}
+    return {"metadata": {"name": name, "labels": labels}, "status": {"phase": phase}}
+
+
+@pytest.mark.parametrize(
+    ("holder", "pods", "claims"),
+    [
+        pytest.param("pod-2", [pod("pod-1"), pod("pod-2")], False, id="another operator"),
+        pytest.param("pod-2", [pod("pod-1")], True, id="an operator that is gone"),
+        pytest.param("pod-2", [pod("pod-1"), pod("pod-2", phase="Failed")], True, id="or ended"),
+        pytest.param("intruder", [pod("pod-1")], True, id="a name that somebody wrote"),
+        pytest.param("pod-1,metadata.name=x", [pod("pod-1")], True, id="no name at all"),
+        pytest.param(
+            "main-router-1",
+            [pod("pod-1"), pod("main-router-1", "model-router")],
+            True,
+            id="a gateway",
+        ),
+        pytest.param("pod-2", [], False, id="an operator that is no pod cannot tell"),
+    ],
+)
+@in_virtual_time
+async def test_a_lease_whose_holder_is_no_operator_that_runs_is_claimed_again(
+    holder: str, pods: list[Json], claims: bool
+) -> None:
+    server = Server([("ADDED", lease(holder))])
+    server.pods = {item["metadata"]["name"]: item for item in pods}
+    assert await seen_by(server, "pod-1") == [holder]
+    assert bool(server.applied) is claims
