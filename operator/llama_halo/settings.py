@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from llama_halo.api.llamamodel import Backend
 from llama_halo.api.schema import DURATION
 from llama_halo.errors import SettingsError
-from llama_halo.plan.facts import Defaults, ImageProfile
+from llama_halo.plan.facts import Defaults, ImageProfile, PlacementScope
 from llama_halo.plan.quantity import mebibytes, seconds
 
 PREFIX = "LLAMA_HALO_"
@@ -63,6 +63,8 @@ class Settings:
     """By engine; `{version}` is replaced by the version in the ModelRouter."""
     gpu_reserve_mib: int = 8192
     """Memory that the GPU budget leaves free on nodes without a budget annotation."""
+    placement_scope: PlacementScope = PlacementScope.NAMESPACE
+    """Where group and priority of models on demand apply."""
     startup_seconds: int = 3600
     """How long llama-server may load before the kubelet restarts it."""
     cluster_domain: str = "cluster.local"
@@ -106,6 +108,7 @@ def load_settings(environment: Mapping[str, str]) -> Settings:
             **{engine: own.pop(name) for name, engine in _ENGINE_SETTINGS.items() if name in own},
         },
         gpu_reserve_mib=_memory(own, "GPU_RESERVE", Settings.gpu_reserve_mib),
+        placement_scope=_scope(own, "PLACEMENT_SCOPE", Settings.placement_scope),
         startup_seconds=_duration(own, "STARTUP_TIMEOUT", Settings.startup_seconds),
         cluster_domain=own.pop("CLUSTER_DOMAIN", Settings.cluster_domain),
         hub_endpoint=own.pop("HF_ENDPOINT", ""),
@@ -144,6 +147,15 @@ def _number(own: dict[str, str], name: str, default: int) -> int:
     if not text.isdecimal() or len(text) > MAX_DIGITS or int(text) < 1:
         raise SettingsError(f"{PREFIX}{name}={text}: must be a whole number above 0")
     return int(text)
+
+
+def _scope(own: dict[str, str], name: str, default: PlacementScope) -> PlacementScope:
+    text = own.pop(name, default)
+    try:
+        return PlacementScope(text)
+    except ValueError as error:
+        choices = " or ".join(PlacementScope)
+        raise SettingsError(f"{PREFIX}{name}={text}: must be {choices}") from error
 
 
 def _duration(own: dict[str, str], name: str, default_seconds: int) -> int:

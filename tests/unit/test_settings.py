@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from llama_halo.errors import SettingsError
+from llama_halo.plan.facts import PlacementScope
 from llama_halo.settings import PREFIX, load_settings
 
 IMAGE = {f"{PREFIX}IMAGE": "registry.example/halo:7"}
@@ -18,11 +19,17 @@ def test_the_defaults_need_an_image_alone() -> None:
 
 
 def test_values_are_read_in_their_units() -> None:
-    named = {"NAMESPACES": "llm, team-b", "GPU_RESERVE": "12Gi", "STARTUP_TIMEOUT": "1h30m"}
+    named = {
+        "NAMESPACES": "llm, team-b",
+        "GPU_RESERVE": "12Gi",
+        "STARTUP_TIMEOUT": "1h30m",
+        "PLACEMENT_SCOPE": "Cluster",
+    }
     settings = load_settings({**IMAGE, **{PREFIX + name: value for name, value in named.items()}})
     assert settings.namespaces == ("llm", "team-b")
     assert settings.gpu_reserve_mib == 12 * 1024
     assert settings.startup_seconds == 5400
+    assert settings.placement_scope is PlacementScope.CLUSTER
 
 
 @pytest.mark.parametrize(
@@ -36,6 +43,7 @@ def test_values_are_read_in_their_units() -> None:
         ("GPU_RESERVE", "-5Gi"),
         ("GPU_RESERVE", "inf"),
         ("STARTUP_TIMEOUT", "an hour"),
+        ("PLACEMENT_SCOPE", "namespace"),
         ("GPU_RESERV", "12Gi"),
     ],
 )

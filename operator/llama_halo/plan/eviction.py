@@ -1,18 +1,22 @@
 """Chooses the models on demand that leave a node to make room for one that is wanted.
 
-The lowest priority leaves first, then the longest idle; a busy model never leaves. No more models
-leave than necessary. A model that leaves holds its memory until its pods are gone.
+The longest idle leaves first, and of one tenant's models the lowest priority; a busy model never
+leaves. No more models leave than necessary. A model that leaves holds its memory until its pods are
+gone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 
 from llama_halo.contract.lease import Phase
 from llama_halo.contract.reasons import Reason
 from llama_halo.plan.facts import ModelUsage, ResourceDemand
 from llama_halo.plan.ledger import Ledger
+from llama_halo.plan.quantity import counted
+from llama_halo.plan.tenants import is_of_tenant, ordered
 
+_Rank = tuple[int, float, str]
 _UNUSED = ModelUsage()
 
 
@@ -74,7 +78,10 @@ class Eviction:
         return {
             model
             for model, other in self._present[ledger.name].items()
-            if model != demand.model and other.on_demand and other.on_demand.group == group
+            if model != demand.model
+            and other.on_demand
+            and other.on_demand.group == group
+            and other.tenant == demand.tenant
         }
 
     def may_leave(self, demand: ResourceDemand) -> bool:
@@ -102,7 +109,10 @@ class Eviction:
         ]
         if not options:
             return None
-        victims, ledger = min(options, key=lambda option: (self._cost(option[0]), option[1].name))
+        # Priorities of two tenants are not compared.
+        is_own = all(is_of_tenant(demand, victim) for victims, _ in options for victim in victims)
+        key = self._own_rank if is_own else self._rank
+        victims, ledger = min(options, key=lambda option: (_cost(option[0], key), option[1].name))
         for model in victims:
             self._mark_for_unload(model, ledger.name)
         return ledger
@@ -120,21 +130,22 @@ class Eviction:
         chosen = sorted(group_members_on - leaving)
         if not set(chosen) <= idle:
             return None
-        for model in sorted(idle - set(chosen), key=self._eviction_order):
+        for model in self._in_eviction_order(idle - set(chosen)):
             if ledger.would_fit(demand, leaving | set(chosen)):
                 break
             chosen.append(model)
         if not ledger.would_fit(demand, leaving | set(chosen)):
             return None
-        for model in sorted(set(chosen) - group_members_on, key=self._eviction_order, reverse=True):
+        for model in reversed(self._in_eviction_order(set(chosen) - group_members_on)):
             rest = frozenset(chosen) - {model}
             if ledger.would_fit(demand, leaving | rest):
                 chosen.remove(model)
         return tuple(chosen)
 
-    def awaits(self, names: Sequence[str]) -> tuple[Reason, str]:
+    def awaits(self, demand: ResourceDemand, names: Sequence[str]) -> tuple[Reason, str]:
+        """Return reason and message of a demand that gets memory on the named nodes soon."""
         parts = [
-            f"unloading {', '.join(sorted(self._ledgers[name].leaving))} on {name}"
+            f"unloading {_names_for(demand, self._ledgers[name].leaving)} on {name}"
             if self._ledgers[name].leaving
             else f"the model's own last pod ends on {name}"
             for name in names
@@ -186,12 +197,31 @@ class Eviction:
             and demand.total_mib <= ledger.total_free(demand.model) + total
         )
 
-    def _eviction_order(self, model: str) -> tuple[int, float, str]:
-        """Return a sort key: the lowest priority comes first, then the longest idle."""
-        on_demand = self._resident[model][0].on_demand
-        return on_demand.priority if on_demand else 0, -self.usage_of(model).idle_seconds, model
-
-    def _cost(self, victims: Sequence[str]) -> tuple[int, tuple[tuple[int, float, str], ...]]:
-        return len(victims), tuple(
-            sorted((self._eviction_order(victim) for victim in victims), reverse=True)
+    def _in_eviction_order(self, models: Set[str]) -> list[str]:
+        """Sort models: the longest idle comes first, and in each tenant the lowest priority."""
+        return ordered(
+            models,
+            tenant=lambda model: self._resident[model][0].tenant,
+            key=self._rank,
+            own_key=self._own_rank,
         )
+
+    def _rank(self, model: str) -> _Rank:
+        return 0, -self.usage_of(model).idle_seconds, model
+
+    def _own_rank(self, model: str) -> _Rank:
+        on_demand = self._resident[model][0].on_demand
+        return on_demand.priority if on_demand else 0, *self._rank(model)[1:]
+
+
+def _cost(victims: Sequence[str], key: Callable[[str], _Rank]) -> tuple[int, tuple[_Rank, ...]]:
+    return len(victims), tuple(sorted(map(key, victims), reverse=True))
+
+
+def _names_for(demand: ResourceDemand, models: Set[str]) -> str:
+    """Return the names of models, those of other tenants as a number only."""
+    names = sorted(model for model in models if is_of_tenant(demand, model))
+    others = len(models) - len(names)
+    if others:
+        names.append(f"{counted(others, 'model')} of other namespaces")
+    return ", ".join(names)

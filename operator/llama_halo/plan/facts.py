@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from llama_halo.api.affinity import NodeAffinity
 from llama_halo.api.llamamodel import Backend
@@ -188,6 +189,13 @@ class ModelUsage:
     """After this time it stops being busy, or becomes trusted, if no entry changes."""
 
 
+class PlacementScope(StrEnum):
+    """Which models the group and the priority of a model on demand concern."""
+
+    NAMESPACE = "Namespace"
+    CLUSTER = "Cluster"
+
+
 @dataclass(frozen=True, kw_only=True)
 class NodeConstraints:
     """Which nodes a model may run on, regardless of memory."""
@@ -204,6 +212,8 @@ class ResourceDemand(NodeConstraints):
 
     model: str
     """namespace/name"""
+    tenant: str = ""
+    """Its namespace, if groups and priorities end there; empty if they are the cluster's."""
     replicas: int
     gpu_mib: int
     host_mib: int

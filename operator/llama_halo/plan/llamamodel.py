@@ -17,6 +17,7 @@ from llama_halo.plan.facts import (
     NodeConstraints,
     OnDemandPolicy,
     Owner,
+    PlacementScope,
     ResourceDemand,
     Sizing,
 )
@@ -92,15 +93,24 @@ def _without_place(assignment: Assignment | None) -> Wait | Invalid | None:
 
 
 def demand(
-    owner: Owner, spec: LlamaModelSpec, files: FileFacts, sizing: Sizing | Invalid | None
+    owner: Owner,
+    spec: LlamaModelSpec,
+    files: FileFacts,
+    sizing: Sizing | Invalid | None,
+    *,
+    scope: PlacementScope = PlacementScope.NAMESPACE,
 ) -> ResourceDemand | None:
-    """Return the model's demand, None if it is suspended or refused, or its files are not known."""
+    """Return the model's demand, None if it is suspended or refused, or its files are not known.
+
+    `scope` is where its group and priority apply.
+    """
     if _refusal(spec, files) or not claim_has_files(spec, files):
         return None
     if not isinstance(sizing, Sizing):
         return None
     return ResourceDemand(
         model=f"{owner.namespace}/{owner.name}",
+        tenant=owner.namespace if scope is PlacementScope.NAMESPACE else "",
         replicas=1 if spec.replicas is None else spec.replicas,
         gpu_mib=sizing.gpu_mib,
         host_mib=sizing.host_mib,

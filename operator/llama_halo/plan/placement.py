@@ -30,6 +30,7 @@ from llama_halo.plan.facts import (
 from llama_halo.plan.ledger import Ledger
 from llama_halo.plan.node_selection import matches, preference
 from llama_halo.plan.shortage import why_unplaced
+from llama_halo.plan.tenants import ordered
 
 
 @dataclass(frozen=True)
@@ -126,19 +127,24 @@ class _PlacementRun:
     def _in_order(self) -> list[ResourceDemand]:
         """Return the demands in the order in which they are served.
 
-        Models that are always on come first. Then come busy models on demand, by priority and by
-        how long they have been wanted, and last the other models on demand, by priority.
+        Models that are always on come first. Then come busy models on demand, by how long they have
+        been wanted, and last the other models on demand. A tenant's places go to its models by
+        priority.
         """
 
-        def rank(demand: ResourceDemand) -> tuple[int, int, float]:
-            on_demand, usage = demand.on_demand, self._eviction.usage_of(demand.model)
-            if on_demand is None:
-                return 0, 0, 0.0
-            if not usage.busy:
-                return 2, -on_demand.priority, 0.0  # a preload comes last
-            return 1, -on_demand.priority, usage.wanted_since
+        def rank(demand: ResourceDemand) -> tuple[int, float]:
+            usage = self._eviction.usage_of(demand.model)
+            if demand.on_demand is None:
+                return 0, 0.0
+            return (1, usage.wanted_since) if usage.busy else (2, 0.0)  # a preload comes last
 
-        return sorted(self._demands, key=rank)
+        def own_rank(demand: ResourceDemand) -> tuple[int, int, float]:
+            kind, since = rank(demand)
+            return kind, -demand.on_demand.priority if demand.on_demand else 0, since
+
+        return ordered(
+            self._demands, tenant=lambda demand: demand.tenant, key=rank, own_key=own_rank
+        )
 
     def _keep(self, demand: ResourceDemand) -> tuple[str, ...]:
         """Charge and return the nodes that a model keeps, at most one for each replica."""
@@ -192,7 +198,9 @@ class _PlacementRun:
                 return Assignment(demand, tuple(chosen), *shortage, tuple(fetch_to))
         nodes = tuple(chosen)
         if awaited:
-            return Assignment(demand, nodes, *self._eviction.awaits(awaited), tuple(fetch_to))
+            return Assignment(
+                demand, nodes, *self._eviction.awaits(demand, awaited), tuple(fetch_to)
+            )
         if fetch_to:
             where = f"the model's files are being fetched to {', '.join(sorted(fetch_to))}"
             return Assignment(demand, nodes, Reason.DOWNLOADING, where, tuple(sorted(fetch_to)))

@@ -10,6 +10,7 @@ from llama_halo.plan.facts import ModelUsage, NodeFacts, ResourceDemand
 from llama_halo.plan.ledger import Ledger
 from llama_halo.plan.node_selection import GPU_NODE_LABELS, matches
 from llama_halo.plan.quantity import counted, human_gib
+from llama_halo.plan.tenants import is_of_tenant
 
 MAX_LISTED_NODES = 3
 
@@ -94,11 +95,16 @@ def _shortage(demand: ResourceDemand, ledger: Ledger, usage: Mapping[str, ModelU
         memory, need, free = "memory", demand.total_mib, ledger.total_free(demand.model)
         budget = ledger.node.allocatable_mib
         users = {name: ledger.gpu[name] + ledger.host[name] for name in ledger.gpu}
-    others = ", ".join(
+    used = {name: mib for name, mib in sorted(users.items()) if mib and name != demand.model}
+    parts = [
         f"{name} {human_gib(mib)}{_doing(name, ledger, usage)}"
-        for name, mib in sorted(users.items())
-        if mib and name != demand.model
-    )
+        for name, mib in used.items()
+        if is_of_tenant(demand, name)
+    ]
+    foreign_mib = sum(mib for name, mib in used.items() if not is_of_tenant(demand, name))
+    if foreign_mib:
+        parts.append(f"other namespaces {human_gib(foreign_mib)}")
+    others = ", ".join(parts)
     return (
         f"needs {human_gib(need)} of {memory}, {ledger.name} has {human_gib(max(free, 0))} free"
         f" (budget {human_gib(budget)}{'; ' + others if others else ''})"

@@ -156,7 +156,7 @@ def _demand(
     key = key_of(cr)
     if files.chat_template.problem and not _has_begun(state, key, files):
         return None
-    return demand(owner_of(cr), spec, files, sizing)
+    return demand(owner_of(cr), spec, files, sizing, scope=state.settings.placement_scope)
 
 
 def _has_begun(state: OperatorState, key: Key, files: FileFacts) -> bool:
