@@ -14,7 +14,7 @@ from llama_halo.contract.labels import FILES_OF
 from llama_halo.controllers.placement import controller as placement
 from llama_halo.controllers.pollers import downloads, pod_creation
 from llama_halo.controllers.state import OperatorState
-from llama_halo.kube.cache import Key, Object, key_of
+from llama_halo.kube.cache import Key, Object, key_of, owner_key
 from llama_halo.kube.changes import Change
 from llama_halo.kube.resources import JOB, LEASE, LLAMAMODEL, MODELROUTER, NODE, POD
 
@@ -80,12 +80,14 @@ def _update_lease_activity(state: OperatorState, change: Change, lease: Object |
 
 
 def _update_reservation(state: OperatorState, change: Change, obj: Object | None) -> None:
-    if state.placement.reservations.note(change.key, obj):
+    is_counted = change.key.kind == POD.kind or _is_own_child(state, obj)
+    if state.placement.reservations.note(change.key, obj if is_counted else None):
         placement.request_placement(state)
 
 
 def _update_rollout_turn(state: OperatorState, change: Change, deployment: Object | None) -> None:
-    for model in state.placement.rollout_turns.note(change.key, deployment):
+    own = deployment if _is_own_child(state, deployment) else None
+    for model in state.placement.rollout_turns.note(change.key, own):
         state.queue.add(model)
 
 
@@ -97,6 +99,21 @@ def _queue_creation_poll(state: OperatorState, _: Change, obj: Object | None) ->
 def _queue_download_poll(state: OperatorState, _: Change, pod: Object | None) -> None:
     if pod is not None:
         downloads.watch_download(state, pod)
+
+
+def _is_own_child(state: OperatorState, deployment: Object | None) -> bool:
+    """Tell whether a Deployment is controlled by a LlamaModel that exists, by its uid.
+
+    Labels and names are not enough: whoever may create Deployments in a namespace may write them.
+    """
+    owner = owner_key(deployment) if deployment else None
+    cr = state.cache.get(owner) if owner else None
+    if deployment is None or cr is None:
+        return False
+    return any(
+        reference.get("controller") and reference.get("uid") == cr["metadata"]["uid"]
+        for reference in deployment["metadata"].get("ownerReferences") or ()
+    )
 
 
 TRIGGERS = (

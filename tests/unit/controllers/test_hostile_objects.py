@@ -10,6 +10,7 @@ import asyncio
 import json
 from typing import Any
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -77,7 +78,11 @@ OURS = {
 WRITTEN = {labels.NODE: NODE, labels.GPU_MIB: "10240", labels.HOST_MIB: "1024"}
 ON_DEMAND = {"onDemand": {"idleTimeout": "1m"}}
 ENTRY = inspection_entry(inspection())
-TEMPLATE = {"metadata": {"labels": OURS, "annotations": WRITTEN}, "spec": {"containers": []}}
+CONTAINERS = [{"name": "llama-server", "resources": {"requests": {"memory": "11Gi"}}}]
+TEMPLATE = {
+    "metadata": {"labels": OURS, "annotations": WRITTEN},
+    "spec": {"containers": CONTAINERS},
+}
 RUN = {"name": "inspect", "state": {"terminated": {"exitCode": 0, "message": "{}"}}}
 CONDITIONS = [
     {"type": "Ready", "status": "False", "reason": "CrashLooping", "lastTransitionTime": "x"},
@@ -108,7 +113,11 @@ OBJECTS: list[Json] = [
     {
         "kind": "Pod",
         "metadata": metadata("bad-pod", labels=OURS, annotations=WRITTEN, ownerReferences=[OWNER]),
-        "spec": {"nodeName": NODE, "volumes": [{"name": "config", "configMap": {"name": "c"}}]},
+        "spec": {
+            "nodeName": NODE,
+            "containers": CONTAINERS,
+            "volumes": [{"name": "config", "configMap": {"name": "c"}}],
+        },
         "status": {"phase": "Running", "conditions": CONDITIONS, "containerStatuses": [RUN]},
     },
     {
@@ -201,3 +210,49 @@ ANSWERED = reported().map(lambda pod: [OBJECTS[0], OBJECTS[5], pod])
 @settings(max_examples=300)
 def test_an_innocent_model_is_served(hostile: list[Any]) -> None:
     asyncio.run(serve(hostile))
+
+
+FULL = {**WRITTEN, labels.GPU_MIB: "999999999", labels.HOST_MIB: "999999999"}
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        pytest.param({"ownerReferences": []}, id="no owner"),
+        pytest.param({"ownerReferences": [{**OWNER, "uid": "u-another"}]}, id="another uid"),
+        pytest.param({"ownerReferences": [{**OWNER, "controller": False}]}, id="no controller"),
+        pytest.param(
+            {"ownerReferences": [OWNER], "labels": {**OURS, labels.MODEL: "nobody"}},
+            id="the label of a model that does not exist",
+        ),
+    ],
+)
+def test_a_deployment_that_is_no_models_child_takes_no_memory_and_no_turn(forged: Json) -> None:
+    template = {
+        "metadata": {"labels": OURS, "annotations": FULL},
+        "spec": {"containers": [{"resources": {"requests": {"memory": "900Ti"}}}]},
+    }
+    deployment = {
+        "kind": "Deployment",
+        "metadata": {**metadata("bad-1", labels=OURS, annotations=FULL), **forged},
+        "spec": {"replicas": 1, "template": template},
+        "status": {"observedGeneration": 0},
+    }
+    asyncio.run(serve([OBJECTS[0], deployment]))
+    state, _ = operator_state()
+    for obj in (model(HOSTILE), model(INNOCENT), node(), deployment):
+        take_in(state, obj)
+    state.changes.drain()
+    assert state.placement.reservations.held() == []
+    turns = state.placement.rollout_turns.nodes_taken(INNOCENT, [NODE], state.cache)
+    assert turns == frozenset()
+
+
+def test_a_pod_fills_a_node_only_as_far_as_it_requests() -> None:
+    pod = {
+        "kind": "Pod",
+        "metadata": metadata("bad-pod", labels=OURS, annotations=FULL),
+        "spec": {"nodeName": NODE, "containers": [{"name": "x"}]},
+        "status": {"phase": "Pending"},
+    }
+    asyncio.run(serve([pod, {**pod, "metadata": {**pod["metadata"], "name": "bad-pod-2"}}]))

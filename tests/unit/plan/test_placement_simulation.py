@@ -303,11 +303,15 @@ def marks(model: str, on: str, gpu_mib: int) -> dict[str, object]:
     }
 
 
+def server(gpu_mib: int) -> dict[str, object]:
+    return {"containers": [{"resources": {"requests": {"memory": f"{gpu_mib}Mi"}}}]}
+
+
 def pod_object(pod: Pod) -> dict[str, object]:
     metadata: dict[str, object] = {"name": pod.name, **marks(pod.model, pod.node, pod.gpu_mib)}
     if pod.ending:
         metadata["deletionTimestamp"] = "now"
-    spec = {} if pod.refused else {"nodeName": pod.node}
+    spec = {**server(pod.gpu_mib), **({} if pod.refused else {"nodeName": pod.node})}
     return {"kind": "Pod", "metadata": metadata, "spec": spec, "status": {"phase": "Running"}}
 
 
@@ -318,7 +322,10 @@ def deployment_object(model: str, on: str, replicas: int, gpu_mib: int) -> dict[
             **marks(model, on, gpu_mib),
             "annotations": {"llama-halo.dev/node": on},
         },
-        "spec": {"replicas": replicas, "template": {"metadata": marks(model, on, gpu_mib)}},
+        "spec": {
+            "replicas": replicas,
+            "template": {"metadata": marks(model, on, gpu_mib), "spec": server(gpu_mib)},
+        },
     }
 
 

@@ -15,6 +15,7 @@ from llama_halo.contract import labels
 from llama_halo.kube.cache import Key, Object, owner_key
 from llama_halo.plan.facts import MemoryReservation
 from llama_halo.plan.node_selection import placed_on
+from llama_halo.plan.quantity import mebibytes
 
 _ENDED = ("Succeeded", "Failed")
 _Place = tuple[str, str, str]
@@ -131,17 +132,17 @@ def reservation_of(key: Key, obj: Object) -> Reservation | None:
     """Return the reservation of a server's pod or Deployment, None when it concerns no node."""
     if key.kind == "Deployment":
         node = (obj["metadata"].get("annotations") or {}).get(labels.NODE)
-        template, runs = obj["spec"]["template"]["metadata"], bool(obj["spec"].get("replicas"))
-        holds = runs
+        template, runs = obj["spec"]["template"], bool(obj["spec"].get("replicas"))
+        holds = runs and not _lacks_pods(obj)
     elif key.kind == "Pod" and labels.FILES_OF not in (obj["metadata"].get("labels") or {}):
-        node, template = obj.get("spec", {}).get("nodeName"), obj["metadata"]
+        node, template = obj.get("spec", {}).get("nodeName"), obj
         holds = obj.get("status", {}).get("phase") not in _ENDED
         runs = holds and "deletionTimestamp" not in obj["metadata"]
     else:
         return None
     if not node:
         return _refused(key, obj) if key.kind == "Pod" else None
-    pod_labels = template.get("labels") or {}
+    pod_labels = template["metadata"].get("labels") or {}
     name = pod_labels.get(labels.DEPLOYMENT)
     return Reservation(
         owner=owner_key(obj),
@@ -167,14 +168,34 @@ def _refused(key: Key, pod: Object) -> Reservation | None:
     return Reservation(owner_key(pod), place, runs=False, held=None, refused=True)
 
 
-def _held(namespace: str, deployment: str, node: str, metadata: Object) -> MemoryReservation:
-    # A pod without its model label is out of the Service but still holds its memory.
-    model = metadata["labels"].get(labels.MODEL, deployment)
-    annotations = metadata.get("annotations") or {}
-    gpu, host = (
-        _whole(annotations.get(annotation)) for annotation in (labels.GPU_MIB, labels.HOST_MIB)
+def _lacks_pods(deployment: Object) -> bool:
+    """Tell whether the API server refuses the Deployment's pods, as a ResourceQuota does."""
+    return any(
+        condition.get("type") == "ReplicaFailure" and condition.get("status") == "True"
+        for condition in deployment.get("status", {}).get("conditions") or ()
     )
+
+
+def _held(namespace: str, deployment: str, node: str, pod: Object) -> MemoryReservation:
+    """Return the memory of a pod or template: what its annotations say, up to its requests.
+
+    Anybody may write annotations. Requests are what the scheduler counts and a quota bounds.
+    """
+    # A pod without its model label is out of the Service but still holds its memory.
+    model = pod["metadata"]["labels"].get(labels.MODEL, deployment)
+    annotations = pod["metadata"].get("annotations") or {}
+    requested = _requested_mib(pod.get("spec") or {})
+    gpu = min(_whole(annotations.get(labels.GPU_MIB)), requested)
+    host = min(_whole(annotations.get(labels.HOST_MIB)), requested - gpu)
     return MemoryReservation(model=f"{namespace}/{model}", node=node, gpu_mib=gpu, host_mib=host)
+
+
+def _requested_mib(spec: Object) -> int:
+    """Return the memory that the containers of a pod request, in MiB."""
+    return sum(
+        mebibytes(((container.get("resources") or {}).get("requests") or {}).get("memory", 0))
+        for container in spec.get("containers") or ()
+    )
 
 
 def _remove(index: dict[Any, dict[Key, Any]], group: Any, key: Key) -> None:

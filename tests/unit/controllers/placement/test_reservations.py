@@ -20,9 +20,15 @@ MARKS = {
 }
 
 
-def pod(**more: Any) -> dict[str, Any]:
+def containers(requested_mib: int) -> list[dict[str, Any]]:
+    """Return a server that requests memory, beside a container that requests none."""
+    return [{"resources": {"requests": {"memory": f"{requested_mib}Mi"}}}, {"name": "sidecar"}]
+
+
+def pod(requested_mib: int = 1100, **more: Any) -> dict[str, Any]:
     metadata = {"name": "coder-1-x", "namespace": "llm", "uid": "p", **MARKS}
-    base = {"kind": "Pod", "apiVersion": "v1", "spec": {"nodeName": "n1"}, "status": {}}
+    spec = {"nodeName": "n1", "containers": containers(requested_mib)}
+    base = {"kind": "Pod", "apiVersion": "v1", "spec": spec, "status": {}}
     return {**base, "metadata": {**metadata, **more.pop("metadata", {})}, **more}
 
 
@@ -38,7 +44,10 @@ def deployment(*, replicas: int = 1, gpu: str = "1000", **more: Any) -> dict[str
             "labels": MARKS["labels"],
             "annotations": {"llama-halo.dev/node": "n1"},
         },
-        "spec": {"replicas": replicas, "template": {"metadata": template}},
+        "spec": {
+            "replicas": replicas,
+            "template": {"metadata": template, "spec": {"containers": containers(int(gpu) + 100)}},
+        },
         **more,
     }
 
@@ -102,6 +111,23 @@ def test_what_a_pod_without_its_model_label_holds_is_its_deployments_in_any_orde
 
 
 @pytest.mark.parametrize(
+    ("requested_mib", "held"),
+    [(5000, (1000, 100)), (1050, (1000, 50)), (700, (700, 0)), (0, (0, 0))],
+)
+def test_a_pod_holds_no_more_than_it_requests(requested_mib: int, held: tuple[int, int]) -> None:
+    """Anybody may write annotations; requests are what the scheduler counts and quota bounds."""
+    assert after(pod(requested_mib)).held() == [MemoryReservation("llm/coder", "n1", *held)]
+
+
+def test_a_deployment_whose_pods_are_refused_holds_nothing() -> None:
+    condition = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate"}
+    refused = deployment(status={"conditions": [condition]})
+    assert after(refused).held() == []
+    assert after(refused).current_nodes(OWNER) == ("n1",)
+    assert len(after(pod(), refused).held()) == 1, "its older pod still holds"
+
+
+@pytest.mark.parametrize(
     ("change", "wakes"),
     [
         ({"status": {"phase": "Running"}}, False),
@@ -118,7 +144,10 @@ def test_only_changes_that_placement_reads_wake_it(change: dict[str, Any], wakes
 
 _PODS = st.builds(
     lambda index, node, ended, ending, labelled: {
-        **pod(spec={"nodeName": node} if node else {}, status={"phase": "Failed"} if ended else {}),
+        **pod(
+            spec={"containers": containers(1100), **({"nodeName": node} if node else {})},
+            status={"phase": "Failed"} if ended else {},
+        ),
         "metadata": {
             **pod()["metadata"],
             "name": f"p{index}",
