@@ -165,6 +165,8 @@ def install_operator(cluster: Cluster) -> None:
     patch = {"spec": {"template": {"metadata": {"annotations": {"testbed-key": key}}}}}
     namespace = ("-n", "llama-halo-system")
     name = "deployment/llama-halo-operator"
+    # The demo and the tests download little, and may run on a disk that is nearly full.
+    kubectl(cluster, *namespace, "set", "env", name, "LLAMA_HALO_STORE_RESERVE=1Gi")
     kubectl(cluster, *namespace, "patch", name, "--type=merge", "-p", json.dumps(patch))
     kubectl(cluster, *namespace, "rollout", "status", name, "--timeout=180s")
 

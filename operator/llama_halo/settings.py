@@ -10,7 +10,7 @@ from llama_halo.api.llamamodel import Backend
 from llama_halo.api.schema import DURATION
 from llama_halo.errors import SettingsError
 from llama_halo.plan.facts import Defaults, ImageProfile, PlacementScope
-from llama_halo.plan.quantity import mebibytes, seconds
+from llama_halo.plan.quantity import canonical_memory, mebibytes, seconds
 
 PREFIX = "LLAMA_HALO_"
 MAX_DIGITS = 9
@@ -55,6 +55,9 @@ class Settings:
     image: str = ""
     """The operator's image; gateway pods and Jobs run it too."""
     store_path: str = "/var/lib/llama-halo/models"
+    store_reserve: str = "15%"
+    """Of a node's disk that downloads leave free, a share or a size: the kubelet's own thresholds
+    for evictions are 10 % of its disk and 15 % of the images' disk."""
     images: Mapping[Backend, ImageProfile] = field(default_factory=lambda: dict(DEFAULT_IMAGES))
     whisper_images: Mapping[Backend, ImageProfile] = field(
         default_factory=lambda: dict(DEFAULT_WHISPER_IMAGES)
@@ -79,6 +82,7 @@ class Settings:
         return Defaults(
             images=self.images,
             store_path=self.store_path,
+            store_reserve=self.store_reserve,
             gateway_image=self.image,
             whisper_images=self.whisper_images,
             engine_images=self.engine_images,
@@ -101,6 +105,7 @@ def load_settings(environment: Mapping[str, str]) -> Settings:
         identity=own.pop("POD_NAME", Settings.identity),
         image=own.pop("IMAGE", ""),
         store_path=own.pop("STORE_PATH", Settings.store_path),
+        store_reserve=_reserve(own, "STORE_RESERVE", Settings.store_reserve),
         images=_images(own, DEFAULT_IMAGES, ""),
         whisper_images=_images(own, DEFAULT_WHISPER_IMAGES, "WHISPER_"),
         engine_images={
@@ -166,6 +171,15 @@ def _duration(own: dict[str, str], name: str, default_seconds: int) -> int:
     if duration < 1:
         raise SettingsError(f"{PREFIX}{name}={text}: must be at least 1s")
     return duration
+
+
+def _reserve(own: dict[str, str], name: str, default: str) -> str:
+    if re.fullmatch(r"[0-9]{1,2}%", own.get(name, default)):
+        return own.pop(name, default)
+    try:
+        return canonical_memory(_memory(own, name, 0))
+    except SettingsError as error:
+        raise SettingsError(f"{error}, or a share of the disk like 15%") from error
 
 
 def _memory(own: dict[str, str], name: str, default_mib: int) -> int:

@@ -66,8 +66,11 @@ class Fetch:
 
     def stored_bytes(self) -> int:
         """Return how many bytes have been received."""
-        partial = self.target.with_name(self.target.name + PARTIAL)
-        return partial.stat().st_size if partial.exists() else 0
+        return sum(partial.stat().st_size for partial in self.partials())
+
+    def partials(self) -> list[Path]:
+        """Return the unfinished files, one of each origin."""
+        return list(self.target.parent.glob(f"{self.target.name}.*{PARTIAL}"))
 
 
 @pytest.fixture
@@ -155,9 +158,14 @@ def test_a_byte_that_arrives_wrong_is_noticed_and_nothing_is_left(fetch: Fetch) 
 
 
 def test_a_damaged_partial_file_costs_one_more_download_and_no_error(fetch: Fetch) -> None:
-    fetch.target.parent.mkdir(parents=True)
-    partial = fetch.target.with_name(fetch.target.name + PARTIAL)
+    fetch.job.hub.stop_at = 2**20
+    process = fetch.start()
+    eventually(lambda: fetch.stored_bytes() >= 2**20)
+    process.kill()
+    process.communicate()
+    (partial,) = fetch.partials()
     partial.write_bytes(bytes(2**20))
+    fetch.job.hub.stop_at = None
     status, value = fetch()
     assert (status, value["sha256"]) == (0, fetch.sha256)
 
@@ -306,7 +314,7 @@ def test_store_prune_leaves_a_folder_that_is_being_downloaded_into(fetch: Fetch)
     assert "in use" in output
     fetch.job.hub.stop_at = None
     assert fetch.job.end(process)[0] == 0
-    assert (fetch.target.parents[1] / LOCK).exists()
+    assert list(fetch.target.parents[1].glob(f"*{LOCK}"))
 
 
 def llama_halo(*arguments: str) -> str:
@@ -331,3 +339,48 @@ def small_disk(path: Path, mib: int) -> Any:
         yield path
     finally:
         subprocess.run(["/usr/bin/umount", path], check=True)
+
+
+def test_a_server_that_sends_nothing_keeps_no_other_namespace_waiting(
+    fetch: Fetch, tmp_path: Path
+) -> None:
+    """Both know the checksum, so both download into one folder."""
+    with serve(Hub(fetch.job.hub.folder, stop_at=2**20)) as silent:
+        theirs = Fetch(Job(tmp_path / "theirs", silent), fetch.store)
+        theirs.job.folder.mkdir()
+        stuck = theirs.start(*theirs.of_hub, "--namespace", "team-b")
+        eventually(lambda: fetch.stored_bytes() >= 2**20)
+        status, value = fetch(*fetch.of_hub, "--namespace", "team-a")
+        assert (status, value["sha256"]) == (0, fetch.sha256)
+        silent.stop_at = None
+        assert theirs.job.end(stuck)[0] == 0
+    assert sha256_of(fetch.target) == fetch.sha256
+    assert not fetch.partials()
+    manifest = json.loads(fetch.target.with_name(fetch.target.name + MANIFEST).read_text())
+    assert manifest["sha256"] == fetch.sha256
+
+
+def test_a_file_without_a_checksum_is_its_namespaces_own(fetch: Fetch) -> None:
+    """Another namespace's server may send other bytes of the same size and ETag for one URL."""
+    url = ("--url", f"{fetch.job.hub.url}/plain/{FILE}")
+    folders = {}
+    for namespace in ("team-a", "team-b"):
+        job = fetch.job("inspect", *url, "--namespace", namespace)[1]
+        folders[namespace] = job["folder"]
+    assert len(set(folders.values())) == 2
+    named = ("--sha256", fetch.sha256)
+    shared = {
+        fetch.job("inspect", *url, *named, "--namespace", namespace)[1]["folder"]
+        for namespace in ("team-a", "team-b")
+    }
+    assert len(shared) == 1, "a checksum shows what a file is"
+
+
+@pytest.mark.parametrize(("reserve", "status"), [("1Gi", 0), ("99%", 1), ("900Ti", 1)])
+def test_a_download_leaves_what_the_kubelet_needs(fetch: Fetch, reserve: str, status: int) -> None:
+    code, value = fetch(*fetch.of_hub, "--reserve", reserve)
+    assert code == status
+    if status:
+        assert value["error"]["reason"] == "StoreFull"
+        assert "LLAMA_HALO_STORE_RESERVE" in value["error"]["message"]
+        assert ("99 % of the disk" in value["error"]["message"]) == (reserve == "99%")

@@ -24,11 +24,13 @@ def test_values_are_read_in_their_units() -> None:
         "GPU_RESERVE": "12Gi",
         "STARTUP_TIMEOUT": "1h30m",
         "PLACEMENT_SCOPE": "Cluster",
+        "STORE_RESERVE": "51200Mi",
     }
     settings = load_settings({**IMAGE, **{PREFIX + name: value for name, value in named.items()}})
     assert settings.namespaces == ("llm", "team-b")
     assert settings.gpu_reserve_mib == 12 * 1024
     assert settings.startup_seconds == 5400
+    assert settings.store_reserve == "50Gi"
     assert settings.placement_scope is PlacementScope.CLUSTER
 
 
@@ -44,6 +46,9 @@ def test_values_are_read_in_their_units() -> None:
         ("GPU_RESERVE", "inf"),
         ("STARTUP_TIMEOUT", "an hour"),
         ("PLACEMENT_SCOPE", "namespace"),
+        ("STORE_RESERVE", "150%"),
+        ("STORE_RESERVE", "much"),
+        ("STORE_RESERVE", "-1Gi"),
         ("GPU_RESERV", "12Gi"),
     ],
 )

@@ -53,13 +53,23 @@ class RemoteFile:
 
 
 class Download:
-    """The download of one file into a folder; the caller holds the folder's lock."""
+    """The download of one file into a folder; the caller holds the origin's lock there."""
 
-    def __init__(self, file: RemoteFile, folder: Path, headers: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        file: RemoteFile,
+        folder: Path,
+        headers: Mapping[str, str],
+        *,
+        origin: str,
+        reserve: store.Reserve,
+    ) -> None:
         self._file = file
+        self._origin = origin
+        self._reserve = reserve
         self._headers = headers
         self._path = folder / file.name
-        self._partial = store.partial_of(self._path)
+        self._partial = store.partial_of(self._path, origin)
         self._name = shown(file.url)
         self._digest = hashlib.sha256()
 
@@ -73,7 +83,7 @@ class Download:
         if manifest and self._file.sha256 in (None, manifest.sha256):
             return manifest
         try:
-            store.prepare_partial(self._path)
+            store.prepare_partial(self._path, self._origin)
         except OSError as error:
             raise self._disk_error(error) from error
         if not (self._file.sha256 or self._file.version):
@@ -174,7 +184,7 @@ class Download:
                     f"{self._name}: the server sends more than the expected {self._file.size} bytes"
                 )
             if received_bytes // CHECKED_BYTES > (received_bytes - len(part)) // CHECKED_BYTES:
-                store.ensure_free_space(self._path.parent, 0)
+                store.ensure_free_space(self._path.parent, 0, self._reserve)
             left = memoryview(part)
             while left:
                 left = left[os.write(target, left) :]
@@ -208,8 +218,8 @@ class Download:
 
     def _disk_error(self, error: OSError) -> StoreError:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            missing = self._file.size - store.stored_bytes(self._path)
-            return StoreFull(store.disk_full_message(self._path.parent, missing, 0))
+            missing = self._file.size - store.stored_bytes(self._path, self._origin)
+            return StoreFull(store.disk_full_message(self._path.parent, missing, self._reserve))
         return StoreError(f"{self._partial}: {error.strerror or error}")
 
 

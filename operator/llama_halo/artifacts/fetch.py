@@ -22,20 +22,34 @@ SAMPLE_SECONDS = 1.0
 SAMPLES = 15
 
 
-def fetch(root: Path, folder: str, files: Sequence[RemoteFile], headers: Mapping[str, str]) -> Json:
+def fetch(
+    root: Path,
+    folder: str,
+    files: Sequence[RemoteFile],
+    headers: Mapping[str, str],
+    *,
+    namespace: str,
+    reserve: store.Reserve,
+) -> Json:
     """Download the missing files; return the size and checksum of all.
 
-    A second process for the same folder waits for the first, and then finds the files complete.
+    A second process of the same namespace for the same source waits for the first, and then finds
+    the files complete. Other processes for the folder do not wait.
     """
     if not root.is_dir():
         raise StoreError(
             f"the store {root} is not a directory: mount it, or name another with --store"
         )
     target = root / folder
-    with store.locked(target):
-        missing = sum(max(file.size - store.stored_bytes(target / file.name), 0) for file in files)
-        store.ensure_free_space(root, missing)
-        manifests = [Download(file, target, headers).run() for file in files]
+    origin = store.origin_of(namespace, files[0].url)
+    with store.locked(target, origin):
+        missing = sum(
+            max(file.size - store.stored_bytes(target / file.name, origin), 0) for file in files
+        )
+        store.ensure_free_space(root, missing, reserve)
+        manifests = [
+            Download(file, target, headers, origin=origin, reserve=reserve).run() for file in files
+        ]
     return {
         "bytes": sum(manifest.bytes for manifest in manifests),
         "sha256": combined_checksum([e.sha256 for e in manifests]),
@@ -43,16 +57,19 @@ def fetch(root: Path, folder: str, files: Sequence[RemoteFile], headers: Mapping
 
 
 class Progress:
-    """The bytes of the files on disk, whichever process downloads them, and their rate."""
+    """The bytes of the files on disk, whichever process of the origin downloads them, and their
+    rate."""
 
-    def __init__(self, target: Path, files: Sequence[RemoteFile]) -> None:
+    def __init__(self, target: Path, files: Sequence[RemoteFile], namespace: str) -> None:
+        self._origin = store.origin_of(namespace, files[0].url)
         self._paths = [target / file.name for file in files]
         self._total = sum(file.size for file in files)
         self._samples: deque[tuple[float, int]] = deque(maxlen=SAMPLES)
 
     def sample(self) -> None:
         """Measure the bytes on disk."""
-        self._samples.append((time.monotonic(), sum(map(store.stored_bytes, self._paths))))
+        on_disk = sum(store.stored_bytes(path, self._origin) for path in self._paths)
+        self._samples.append((time.monotonic(), on_disk))
 
     def to_json(self) -> Json:
         """Return the progress, with rate and remaining time while bytes arrive."""

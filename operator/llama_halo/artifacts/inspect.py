@@ -39,6 +39,8 @@ class HubSource:
     """A file of a repository at a revision; for a sharded model, its first file."""
 
     place: hub.HubFile
+    namespace: str = ""
+    """A file without a checksum is in a folder of its namespace: nothing shows what it is."""
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -52,7 +54,7 @@ class HubSource:
         blobs = hub.blobs(pinned, [hub.parse(file.source).file for file in files])
         checksums = [blob.sha256 or "" for blob in blobs]
         named = combined_checksum(checksums) if all(checksums) else None
-        content = (named or combined_checksum([str(pinned)]))[:DIGITS]
+        content = (named or combined_checksum([self.namespace, str(pinned)]))[:DIGITS]
         return {
             "folder": f"hf/{pinned.repo}/{content}",
             "file": pinned.file,
@@ -93,6 +95,8 @@ class UrlSource:
     url: str
     headers: Mapping[str, str]
     sha256: str | None = None
+    namespace: str = ""
+    """As in `HubSource`."""
 
     def inspect(self, kind: str) -> Json:
         """Read the header, and the version that identifies the file under its URL."""
@@ -104,7 +108,7 @@ class UrlSource:
             )
         file_versions = versions(files)
         named = self.sha256 or combined_checksum(
-            [self.url, *(f"{file.size}" for file in files), file_versions]
+            [self.namespace, self.url, *(f"{file.size}" for file in files), file_versions]
         )
         return {
             "folder": f"http/{named[:DIGITS]}",

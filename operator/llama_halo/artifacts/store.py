@@ -1,17 +1,20 @@
 """The store: a folder of model files, each with a manifest of its verified checksum.
 
 A file's path has a digest that identifies its bytes, and a finished file is not written again:
-`hf/OWNER/REPO/DIGEST/FILE` and `http/DIGEST/FILE`. An unfinished file ends in `.partial`. Each
-folder has one lock, and the lock's holder downloads into the folder.
+`hf/OWNER/REPO/DIGEST/FILE` and `http/DIGEST/FILE`. An unfinished file is `FILE.ORIGIN.partial`. An
+origin is a source, as one namespace has it; its unfinished files and its lock in a folder are its
+own, so a server that sends nothing keeps no other origin waiting.
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
@@ -19,10 +22,26 @@ from typing import IO
 from llama_halo.errors import StoreError, StoreFull
 
 MANIFEST, PARTIAL, LOCK = ".manifest.json", ".partial", ".lock"
-RESERVE_BYTES = 2**30
-"""Space to leave free: a full disk affects everything else on the node."""
+_UNFINISHED = re.compile(r"(\.[0-9a-f]{8})?\.partial$")
+"""The ending of an unfinished file; earlier versions named no origin."""
 _ROOTS = {"hf": 4, "http": 2}
 """Folders of downloads, and the number of leading path parts that form a model's folder."""
+
+
+@dataclass(frozen=True)
+class Reserve:
+    """Space to leave free: the larger of a number of bytes and a share of the disk.
+
+    The kubelet evicts pods, models among them, when its disk has too little left.
+    """
+
+    size: int = 2**30
+    """Bytes."""
+    percent: int = 0
+
+    def of_disk(self, disk: int) -> int:
+        """Return the reserve of a disk; both are bytes."""
+        return max(self.size, disk * self.percent // 100)
 
 
 @dataclass(frozen=True)
@@ -55,78 +74,91 @@ def manifest_of(file: Path) -> Manifest | None:
         return None
 
 
+def origin_of(namespace: str, source: str) -> str:
+    """Return the origin of a download: eight digits for a source, as one namespace has it."""
+    return hashlib.sha256(f"{namespace} {source}".encode()).hexdigest()[:8]
+
+
 def finish(partial: Path, file: Path, manifest: Manifest) -> None:
-    """Rename a verified file, and write its manifest; both survive a power cut after this."""
+    """Write a verified file's manifest, and rename the file; both survive a power cut after this.
+
+    The manifest comes first: a file without one is unfinished for the other origins.
+    """
     manifest_path = _with_ending(file, MANIFEST)
     draft = manifest_path.with_name(manifest_path.name + PARTIAL)
     with draft.open("w") as stream:
         json.dump(asdict(manifest), stream)
         stream.flush()
         os.fsync(stream.fileno())
-    partial.rename(file)
     draft.rename(manifest_path)
+    partial.rename(file)
     _sync(file.parent)
 
 
-def prepare_partial(file: Path) -> None:
-    """Create the folder, and make a file without a manifest a partial one.
+def prepare_partial(file: Path, origin: str) -> None:
+    """Create the folder, and make a file without a manifest the origin's partial one.
 
-    A power cut in `finish` leaves such a file; it has to be verified again.
+    A power cut in `finish` may leave such a file; it has to be verified again.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    if file.exists():
-        file.rename(partial_of(file))
+    with suppress(FileNotFoundError):
+        file.rename(partial_of(file, origin))
 
 
-def partial_of(file: Path) -> Path:
+def partial_of(file: Path, origin: str) -> Path:
     """Return the path of a file until it is finished."""
-    return _with_ending(file, PARTIAL)
+    return _with_ending(file, f".{origin}{PARTIAL}")
 
 
-def stored_bytes(file: Path) -> int:
-    """Return the bytes of a file on disk, finished or not."""
-    for path in (file, partial_of(file)):
+def stored_bytes(file: Path, origin: str) -> int:
+    """Return the bytes of a file on disk, finished or received from one origin."""
+    for path in (file, partial_of(file, origin)):
         with suppress(OSError):
             return path.stat().st_size
     return 0
 
 
-def ensure_free_space(store: Path, needed: int) -> None:
+def ensure_free_space(store: Path, needed: int, reserve: Reserve) -> None:
     """Raise `StoreFull` unless the disk has `needed` bytes free, beyond the reserve."""
     usage = os.statvfs(store)
-    free = usage.f_bavail * usage.f_frsize - RESERVE_BYTES
-    if needed > free:
-        raise StoreFull(disk_full_message(store, needed, max(free, 0)))
+    free = usage.f_bavail * usage.f_frsize
+    if needed > free - reserve.of_disk(usage.f_blocks * usage.f_frsize):
+        raise StoreFull(disk_full_message(store, needed, reserve))
 
 
-def disk_full_message(store: Path, needed: int, free: int) -> str:
-    """Return the message for a full disk; `needed` and `free` are bytes."""
+def disk_full_message(store: Path, needed: int, reserve: Reserve) -> str:
+    """Return the message for a disk that lacks `needed` bytes."""
+    usage = os.statvfs(store)
+    free, disk = usage.f_bavail * usage.f_frsize, usage.f_blocks * usage.f_frsize
+    kept = reserve.of_disk(disk)
+    share = f", {reserve.percent} % of the disk," if kept > reserve.size else ""
     return (
-        f"the store {store} has {free / 2**30:.1f} GiB free above its reserve of 1 GiB, and"
-        f" needs {needed / 2**30:.1f} GiB: remove files that no model uses (llama-halo store"
-        " prune, on the node), or use a store on another disk"
+        f"the store {store} has {max(free - kept, 0) / 2**30:.1f} GiB free above its reserve of"
+        f" {kept / 2**30:.1f} GiB{share} and needs {needed / 2**30:.1f} GiB: remove files that no"
+        " model uses (llama-halo store prune, on the node), use a store on another disk, or lower"
+        " the operator's LLAMA_HALO_STORE_RESERVE if the kubelet's eviction thresholds allow it"
     )
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Wait for a folder's lock and hold it; the kernel releases it when the process ends."""
+def locked(folder: Path, origin: str) -> Iterator[None]:
+    """Wait for an origin's lock in a folder and hold it until the context or the process ends."""
     try:
-        lock = _lock(folder)
+        lock = _lock(folder, f".{origin}{LOCK}")
     except OSError as error:
         raise StoreError(f"{error.filename or folder}: {error.strerror or error}") from error
     with lock:
         yield
 
 
-def _lock(folder: Path) -> IO[str]:
-    """Wait for a folder's lock; retry if a prune removed the lock or the folder meanwhile."""
+def _lock(folder: Path, name: str) -> IO[str]:
+    """Wait for a lock; retry if a prune removed the lock or the folder meanwhile."""
     while True:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / LOCK).open("w")
+        lock = (folder / name).open("w")
         fcntl.flock(lock, fcntl.LOCK_EX)
         with suppress(FileNotFoundError):
-            if (folder / LOCK).stat().st_ino == os.fstat(lock.fileno()).st_ino:
+            if (folder / name).stat().st_ino == os.fstat(lock.fileno()).st_ino:
                 return lock
         lock.close()
 
@@ -138,7 +170,7 @@ def files(store: Path) -> list[StoredFile]:
         for path in (store / root).rglob("*"):
             if path.is_symlink() or not path.is_file() or _is_ours(path):
                 continue
-            whole = path.with_name(path.name.removesuffix(PARTIAL))
+            whole = path.with_name(_UNFINISHED.sub("", path.name))
             status = path.stat()
             entries.append(
                 StoredFile(
@@ -152,12 +184,20 @@ def files(store: Path) -> list[StoredFile]:
 
 
 def remove(store: Path, file: StoredFile) -> bool:
-    """Remove a file unless a download holds its folder's lock; tell whether the file is gone."""
+    """Remove a file unless a download holds a lock of its folder; tell whether the file is gone."""
     path, parts = store / file.path, Path(file.path).parts
+    folder = store.joinpath(*parts[: _ROOTS[parts[0]]])
     try:
-        with store.joinpath(*parts[: _ROOTS[parts[0]]], LOCK).open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            for candidate in (_with_ending(path, MANIFEST), path, partial_of(path)):
+        with ExitStack() as locks:
+            for lock in folder.glob(f"*{LOCK}"):
+                stream = locks.enter_context(lock.open("w"))
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            partials = [
+                candidate
+                for candidate in path.parent.iterdir()
+                if _UNFINISHED.sub("", candidate.name) == path.name
+            ]
+            for candidate in (_with_ending(path, MANIFEST), *partials):
                 candidate.unlink(missing_ok=True)
             _remove_empty(store, path.parent)
     except BlockingIOError:
@@ -168,14 +208,19 @@ def remove(store: Path, file: StoredFile) -> bool:
 
 
 def _remove_empty(store: Path, folder: Path) -> None:
-    while folder != store and not any(child.name != LOCK for child in folder.iterdir()):
-        (folder / LOCK).unlink(missing_ok=True)
+    while folder != store and not any(not _is_lock(child) for child in folder.iterdir()):
+        for lock in folder.iterdir():
+            lock.unlink(missing_ok=True)
         folder.rmdir()
         folder = folder.parent
 
 
 def _is_ours(path: Path) -> bool:
-    return path.name == LOCK or path.name.removesuffix(PARTIAL).endswith(MANIFEST)
+    return _is_lock(path) or path.name.removesuffix(PARTIAL).endswith(MANIFEST)
+
+
+def _is_lock(path: Path) -> bool:
+    return path.name.endswith(LOCK)
 
 
 def _with_ending(file: Path, ending: str) -> Path:

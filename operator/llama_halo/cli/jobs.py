@@ -12,8 +12,10 @@ from typing import Any
 from llama_halo.artifacts import report
 from llama_halo.artifacts.hub import HubFile
 from llama_halo.artifacts.inspect import HubSource, StoredSource, UrlSource
+from llama_halo.artifacts.store import Reserve
 from llama_halo.errors import CliError, LlamaHaloError, NotAllowed
 from llama_halo.logs import configure_logging
+from llama_halo.plan.quantity import mebibytes
 
 
 def add_source(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +30,9 @@ def add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--headers", type=Path, metavar="FOLDER", help="files named like the headers to send"
     )
+    parser.add_argument(
+        "--namespace", default="", help="of the LlamaModel; files without a checksum are its own"
+    )
     parser.add_argument("--store", type=Path, default=Path("/models"), metavar="FOLDER")
     parser.add_argument(
         "--report",
@@ -38,13 +43,24 @@ def add_source(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def reserve(text: str) -> Reserve:
+    """Parse a reserve: a quantity of memory, or a share of the disk in per cent."""
+    share = text.removesuffix("%")
+    if share != text:
+        return Reserve(percent=int(share))
+    return Reserve(max(mebibytes(text) * 2**20, Reserve().size))
+
+
 def remote_source(arguments: argparse.Namespace) -> HubSource | UrlSource:
     """Return the source of a Hub repository or a URL."""
     if arguments.repo:
         if not arguments.file:
             raise CliError("--repo needs --file")
-        return HubSource(HubFile(arguments.repo, arguments.file, arguments.revision))
-    return UrlSource(arguments.url, headers(arguments.headers), arguments.sha256)
+        file = HubFile(arguments.repo, arguments.file, arguments.revision)
+        return HubSource(file, arguments.namespace)
+    return UrlSource(
+        arguments.url, headers(arguments.headers), arguments.sha256, arguments.namespace
+    )
 
 
 def source(arguments: argparse.Namespace) -> HubSource | UrlSource | StoredSource:

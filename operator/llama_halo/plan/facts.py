@@ -53,6 +53,8 @@ class Defaults:
     startup_seconds: int = 3600
     """A 100 GB model read from a slow disk takes most of an hour."""
     cluster_domain: str = "cluster.local"
+    store_reserve: str = "15%"
+    """Of a node's disk that downloads leave free: a share, or a size."""
     hub_endpoint: str = ""
     """A mirror of the Hugging Face Hub; empty: the Hub itself."""
 

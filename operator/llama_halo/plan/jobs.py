@@ -11,6 +11,7 @@ from llama_halo.contract.model import JOB_PORT
 from llama_halo.plan import children, server
 from llama_halo.plan.facts import FETCH, INSPECT, Defaults, Owner
 from llama_halo.plan.hashing import content_hash
+from llama_halo.plan.model_files import is_on_claim
 from llama_halo.plan.node_selection import pod_affinity
 from llama_halo.plan.pods import pod_additions
 
@@ -19,6 +20,8 @@ USER = 65532
 # The kubelet restarts a failed container with a growing pause. A download must survive an outage of
 # a night, so the limit is out of reach.
 _MAX_RESTARTS = 1_000_000
+DEADLINE_SECONDS = 7 * 24 * 3600
+"""A server that sends a few bytes now and then must not keep a pod for ever."""
 _RESOURCES = {
     INSPECT: {"requests": {"cpu": "50m", "memory": "96Mi"}, "limits": {"memory": "512Mi"}},
     FETCH: {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}},
@@ -39,7 +42,15 @@ def job(  # noqa: PLR0913  (all that a Job depends on, by name)
     arguments: list[str],
 ) -> dict[str, Any]:
     """Return a complete Job; `about` is the source's hash (inspect) or the file's path (fetch)."""
-    pod = _pod(spec, defaults, work=work, node=node, source=source, arguments=arguments)
+    pod = _pod(
+        spec,
+        defaults,
+        namespace=owner.namespace,
+        work=work,
+        node=node,
+        source=source,
+        arguments=arguments,
+    )
     depends_on = [role, node, about, requested_at, arguments, _secret_names(source)]
     name = f"{owner.name}-{work}-{content_hash(depends_on, 5)}"
     metadata = children.child_metadata(owner, name)
@@ -54,6 +65,7 @@ def job(  # noqa: PLR0913  (all that a Job depends on, by name)
         "metadata": metadata,
         "spec": {
             "backoffLimit": _MAX_RESTARTS,
+            "activeDeadlineSeconds": DEADLINE_SECONDS,
             "template": {"metadata": {"labels": _pod_labels(owner, work)}, "spec": pod},
         },
     }
@@ -74,6 +86,7 @@ def _pod(
     spec: LlamaModelSpec,
     defaults: Defaults,
     *,
+    namespace: str,
     work: str,
     node: str,
     source: Source,
@@ -87,6 +100,8 @@ def _pod(
         mount: dict[str, Any] = {"name": "models", "mountPath": server.MODELS_MOUNT}
         mounts.insert(0, mount | ({} if work == FETCH else {"readOnly": True}))
         arguments = [*arguments, "--store", server.MODELS_MOUNT]
+    if work == FETCH and not is_on_claim(spec):
+        arguments = [*arguments, "--reserve", defaults.store_reserve]
     if source.http and source.http.headers_secret_ref:
         secret = source.http.headers_secret_ref.name
         volumes.append({"name": "headers", "secret": {"secretName": secret}})
@@ -96,7 +111,7 @@ def _pod(
         "name": work,
         "image": defaults.gateway_image,
         "imagePullPolicy": "IfNotPresent",
-        "args": [work, *arguments],
+        "args": [work, *arguments, "--namespace", namespace],
         "resources": _RESOURCES[work],
         # The termination message is the answer; after a crash it is the end of the log.
         "terminationMessagePolicy": "FallbackToLogsOnError",
@@ -133,10 +148,13 @@ def _security(spec: LlamaModelSpec, *, on_disk: bool) -> dict[str, Any]:
     Only root may write to a folder of the node. A claim's volume is given to a group (fsGroup).
     """
     security_context: dict[str, Any] = {"seccompProfile": {"type": "RuntimeDefault"}}
-    if on_disk and not (spec.store and spec.store.persistent_volume_claim):
+    if on_disk and not is_on_claim(spec):
         return {**security_context, "runAsUser": 0}
     security_context |= {"runAsNonRoot": True, "runAsUser": USER, "runAsGroup": USER}
-    return {**security_context, "fsGroup": USER} if on_disk else security_context
+    if not on_disk:
+        return security_context
+    # Without the policy, the kubelet changes group and mode of every file, at every start.
+    return {**security_context, "fsGroup": USER, "fsGroupChangePolicy": "OnRootMismatch"}
 
 
 def _environment(source: Source, defaults: Defaults) -> list[dict[str, Any]]:

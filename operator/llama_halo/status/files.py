@@ -76,8 +76,10 @@ def _verified(part: Part, inspection: Inspection | None, files: FileFacts) -> tu
     if not stored:
         return "False", "NotStored", f"{inspection.file} ({size}) is on no node yet"
     where = ", ".join(file.node or "the claim" for file in stored)
-    checked = "SHA-256 matches" if inspection.sha256 else "the source gives no checksum"
-    return "True", "Verified", f"{inspection.file} ({size}, {checked}) is on {where}"
+    if not inspection.sha256:
+        message = f"{inspection.file} ({size}) is on {where}; its source gives no checksum"
+        return "Unknown", "NoChecksum", message
+    return "True", "Verified", f"{inspection.file} ({size}, SHA-256 matches) is on {where}"
 
 
 def memory_reserved(pods: Sequence[PodState]) -> Detail:

@@ -55,7 +55,7 @@ def _named(job: Object) -> dict[str, Any]:
 def _facts(job: Object, pods: Sequence[Object], finding: str) -> JobFacts:
     facts, annotations = _named(job), job["metadata"].get("annotations") or {}
     conditions = {
-        condition["type"]
+        condition["type"]: condition.get("reason", "")
         for condition in job.get("status", {}).get("conditions", ())
         if _true(condition)
     }
@@ -66,6 +66,12 @@ def _facts(job: Object, pods: Sequence[Object], finding: str) -> JobFacts:
     if answers:
         requested_at = annotations.get(labels.REQUESTED_AT, "")
         return JobFacts(**facts, answer=_answer(facts, answers[0], requested_at))
+    if conditions.get("Failed") == "DeadlineExceeded":
+        message = (
+            f"Job {facts['name']} did not end in time (its activeDeadlineSeconds): check the server"
+            " of the source and the node's disk, then delete the Job to run it again"
+        )
+        return JobFacts(**facts, problem=Problem(Reason.CANNOT_START, message, final=True))
     if "Failed" in conditions or ("Complete" in conditions and not pods):
         return JobFacts(**facts, failed=True)  # its answer is lost, so the Job is created again
     if "Complete" in conditions:

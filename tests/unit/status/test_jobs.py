@@ -180,3 +180,16 @@ def test_a_job_whose_pods_are_refused_says_why() -> None:
     assert "Job coder-inspect-1 are refused: FailedCreate" in problem.message
     active = {**job(), "status": {"active": 1}}
     assert job_facts(active, [], refused).problem is None
+
+
+def test_a_job_that_did_not_end_in_time_is_told_and_not_created_again() -> None:
+    late = job("fetch")
+    late["status"]["conditions"] = [
+        {"type": "Failed", "status": "True", "reason": "DeadlineExceeded"}
+    ]
+    facts = job_facts(late, [])
+    assert facts.problem is not None
+    assert (facts.failed, facts.problem.final) == (False, True)
+    assert "delete the Job" in facts.problem.message
+    late["status"]["conditions"][0]["reason"] = "BackoffLimitExceeded"
+    assert job_facts(late, []).failed
