@@ -95,6 +95,8 @@ def _pod(
     mounts: list[dict[str, Any]] = [{"name": "tmp", "mountPath": "/tmp"}]  # noqa: S108
     volumes: list[dict[str, Any]] = [{"name": "tmp", "emptyDir": {}}]
     on_disk = work == FETCH or source.local is not None
+    if source.local is None:
+        arguments = [*arguments, "--namespace", namespace]
     if on_disk:
         volumes.insert(0, server.store_volume(spec, defaults))
         mount: dict[str, Any] = {"name": "models", "mountPath": server.MODELS_MOUNT}
@@ -111,7 +113,7 @@ def _pod(
         "name": work,
         "image": defaults.gateway_image,
         "imagePullPolicy": "IfNotPresent",
-        "args": [work, *arguments, "--namespace", namespace],
+        "args": [work, *arguments],
         "resources": _RESOURCES[work],
         # The termination message is the answer; after a crash it is the end of the log.
         "terminationMessagePolicy": "FallbackToLogsOnError",

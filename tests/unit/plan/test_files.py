@@ -108,10 +108,22 @@ def test_an_unknown_source_is_looked_at_and_what_runs_goes_on() -> None:
     outcome = plan(FileFacts(), running=("n1",))
     (job,) = jobs(outcome)
     assert arguments_of(job) == [
-        *("inspect", "--repo", "o/r", "--file", "x-Q4_K_M.gguf", "--revision", "main")
+        *("inspect", "--repo", "o/r", "--file", "x-Q4_K_M.gguf", "--revision", "main"),
+        *("--namespace", "llm"),
     ]
     assert waits(outcome) is Reason.INSPECTING
     assert Ref("Deployment", children.deployment_name("coder", "n1")) in kept(outcome)
+
+
+def test_a_download_to_a_node_leaves_the_kubelet_its_disk_and_one_to_a_claim_no_share() -> None:
+    (job,) = jobs(plan(INSPECTED, fetch_to=("n1",)))
+    arguments = arguments_of(job)
+    assert arguments[arguments.index("--reserve") + 1] == "15%"
+    (job,) = jobs(plan(INSPECTED, {"store": CLAIM}))
+    assert "--reserve" not in arguments_of(job)
+    security = job["spec"]["template"]["spec"]["securityContext"]
+    assert security["fsGroupChangePolicy"] == "OnRootMismatch"
+    assert job["spec"]["activeDeadlineSeconds"] == 7 * 24 * 3600
 
 
 def test_a_job_that_is_there_is_left_as_it_is() -> None:
@@ -359,7 +371,7 @@ def test_each_part_is_looked_at_for_what_it_has_to_be() -> None:
         *(("adapter-sql", "n1"), ("adapter-sql", "n2")),
         *(("draft", ""), ("model", ""), ("projector", "")),
     ]
-    assert message["projector", ""][-2:] == ["--kind", "projector"]
+    assert message["projector", ""][-4:] == ["--kind", "projector", "--namespace", "llm"]
     assert "--kind" not in message["draft", ""]
     assert message["adapter-sql", "n1"] == [
         *("inspect", "--path", "sql.gguf", "--kind", "adapter", "--store", "/models")
