@@ -6,6 +6,7 @@ crds/ and the chart, and the plain manifests of deploy/operator from the chart.
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 
@@ -22,6 +23,16 @@ _PLAIN = {
     "rbac.yaml": ("serviceaccount.yaml", "rbac.yaml"),
     "operator.yaml": ("deployment.yaml",),
     "node-agent.yaml": ("nodeagent.yaml",),
+    "restrictions.yaml": ("restrictions.yaml",),
+}
+# All that can be forbidden, for `restrictions.yaml`: people change it to what they allow.
+_STRICT = {
+    "privileged": False,
+    "images": ["ghcr.io/ggml-org/", "docker.io/kyuz0/"],
+    "storePaths": ["/var/lib/llama-halo"],
+    "serviceAccounts": False,
+    "secretPrefix": "llama-halo-",
+    "httpKeys": False,
 }
 # By file: what stands before the version.
 _STAMPED = {
@@ -39,6 +50,8 @@ def plain() -> dict[str, str]:
     manifests = {}
     for name, templates in _PLAIN.items():
         only = [word for template in templates for word in ("--show-only", f"templates/{template}")]
+        if name == "restrictions.yaml":
+            only += ["--set-json", f"restrictions={json.dumps(_STRICT)}"]
         text = run(helm, "template", "llama-halo", CHART, "--namespace", NAMESPACE, *only)
         lines = [
             line

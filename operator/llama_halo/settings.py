@@ -11,6 +11,7 @@ from llama_halo.api.schema import DURATION
 from llama_halo.errors import SettingsError
 from llama_halo.plan.facts import Defaults, ImageProfile, PlacementScope
 from llama_halo.plan.quantity import canonical_memory, mebibytes, seconds
+from llama_halo.plan.restrictions import Restrictions
 
 PREFIX = "LLAMA_HALO_"
 MAX_DIGITS = 9
@@ -66,6 +67,7 @@ class Settings:
     """By engine; `{version}` is replaced by the version in the ModelRouter."""
     gpu_reserve_mib: int = 8192
     """Memory that the GPU budget leaves free on nodes without a budget annotation."""
+    restrictions: Restrictions = field(default_factory=Restrictions)
     placement_scope: PlacementScope = PlacementScope.NAMESPACE
     """Where group and priority of models on demand apply."""
     startup_seconds: int = 3600
@@ -100,7 +102,7 @@ def load_settings(environment: Mapping[str, str]) -> Settings:
         if name.startswith(PREFIX) and value
     }
     settings = Settings(
-        namespaces=tuple(filter(None, own.pop("NAMESPACES", "").replace(",", " ").split())),
+        namespaces=_listed(own, "NAMESPACES"),
         own_namespace=own.pop("POD_NAMESPACE", Settings.own_namespace),
         identity=own.pop("POD_NAME", Settings.identity),
         image=own.pop("IMAGE", ""),
@@ -113,6 +115,7 @@ def load_settings(environment: Mapping[str, str]) -> Settings:
             **{engine: own.pop(name) for name, engine in _ENGINE_SETTINGS.items() if name in own},
         },
         gpu_reserve_mib=_memory(own, "GPU_RESERVE", Settings.gpu_reserve_mib),
+        restrictions=_restrictions(own),
         placement_scope=_scope(own, "PLACEMENT_SCOPE", Settings.placement_scope),
         startup_seconds=_duration(own, "STARTUP_TIMEOUT", Settings.startup_seconds),
         cluster_domain=own.pop("CLUSTER_DOMAIN", Settings.cluster_domain),
@@ -145,6 +148,29 @@ def _images(
         if image:
             images[backend] = ImageProfile(image, tuple(command.split()))
     return images
+
+
+def _restrictions(own: dict[str, str]) -> Restrictions:
+    default = Restrictions()
+    return Restrictions(
+        privileged=_switch(own, "ALLOW_PRIVILEGED", default.privileged),
+        images=_listed(own, "ALLOWED_IMAGES"),
+        store_paths=_listed(own, "ALLOWED_STORE_PATHS"),
+        service_accounts=_switch(own, "ALLOW_SERVICE_ACCOUNTS", default.service_accounts),
+        secret_prefix=own.pop("SECRET_PREFIX", default.secret_prefix),
+        http_keys=_switch(own, "ALLOW_HTTP_KEYS", default.http_keys),
+    )
+
+
+def _listed(own: dict[str, str], name: str) -> tuple[str, ...]:
+    return tuple(own.pop(name, "").replace(",", " ").split())
+
+
+def _switch(own: dict[str, str], name: str, default: bool) -> bool:
+    text = own.pop(name, str(default)).lower()
+    if text not in ("true", "false"):
+        raise SettingsError(f"{PREFIX}{name}={text}: must be true or false")
+    return text == "true"
 
 
 def _number(own: dict[str, str], name: str, default: int) -> int:

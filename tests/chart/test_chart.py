@@ -36,6 +36,14 @@ EVERYTHING: Json = {
         "priorityClassName": "system-cluster-critical",
         "podAnnotations": {"team": "core"},
     },
+    "restrictions": {
+        "privileged": False,
+        "images": ["ghcr.io/ggml-org/"],
+        "storePaths": ["/srv/models"],
+        "serviceAccounts": False,
+        "secretPrefix": "llm-",
+        "httpKeys": False,
+    },
     "nodeAgent": {"nodeSelector": {"gpu": "yes"}, "tolerations": [{"operator": "Exists"}]},
     "networkPolicies": {
         "namespaces": ["llm", "team-b"],

@@ -50,7 +50,16 @@ Switch = Literal["Auto", "On", "Off"]
 class HuggingFaceSource(Schema):
     """A file of a Hugging Face repository."""
 
-    repo: Annotated[str, Field(pattern=r"^[-.\w]+/[-.\w]+$", max_length=200)]
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "!self.file.startsWith('/') && !self.file.split('/').exists(p, p == '..')",
+                "huggingFace.file is relative to the repository and never leaves it",
+            )
+        )
+    )
+
+    repo: Annotated[str, Field(pattern=r"^[-\w][-.\w]*/[-\w][-.\w]*$", max_length=200)]
     file: Annotated[str, Field(pattern=r"^[-.\w/+ ]+\.(gguf|bin)$", max_length=500)]
     revision: Text | None = None
     token_secret_ref: KeyReference | None = None
@@ -94,6 +103,15 @@ class Source(Schema):
 
 class HostPathStore(Schema):
     """A directory of the node."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "!self.path.contains('//') && !self.path.split('/').exists(p, p in ['.', '..'])",
+                "hostPath.path is an absolute path without //, . and ..",
+            )
+        )
+    )
 
     path: Annotated[str, Field(pattern=r"^/[^\s]+$", max_length=500)]
 

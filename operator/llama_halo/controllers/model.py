@@ -28,7 +28,7 @@ def build_plan(state: OperatorState, cr: Object) -> Outcome | None:
 
     The poller or placement then enqueues the key again.
     """
-    spec = validate(LlamaModelSpec, cr, state.specs)
+    spec = validate(LlamaModelSpec, cr, state.specs, state.settings.restrictions)
     if isinstance(spec, Invalid):
         note_waiting(state, cr, spec)
         return spec
@@ -79,7 +79,7 @@ def build_status(
     state: OperatorState, cr: Object, outcome: Outcome, applied: Applied, now: str
 ) -> dict[str, Any]:
     """Derive the status from the outcome and the observed children."""
-    spec, key = validate(LlamaModelSpec, cr, state.specs), key_of(cr)
+    spec, key = validate(LlamaModelSpec, cr, state.specs, state.settings.restrictions), key_of(cr)
     previous = cr.get("status") or {}
     if previous.get("lastHandledReconcileAt") != requested_at(cr):
         # A new reconcile request repeats the tool-calling check.

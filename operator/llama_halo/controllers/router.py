@@ -20,7 +20,7 @@ from llama_halo.status.modelrouter import ServedModel, modelrouter_status
 
 def build_plan(state: OperatorState, cr: Object) -> Outcome:
     """Plan a ModelRouter."""
-    spec = validate(ModelRouterSpec, cr, state.specs)
+    spec = validate(ModelRouterSpec, cr, state.specs, state.settings.restrictions)
     if isinstance(spec, Invalid):
         return spec
     models = _served(state, key_of(cr).namespace, spec)
@@ -31,7 +31,7 @@ def build_status(
     state: OperatorState, cr: Object, outcome: Outcome, applied: Applied, now: str
 ) -> dict[str, Any]:
     """Derive the status from the outcome and the observed children."""
-    spec = validate(ModelRouterSpec, cr, state.specs)
+    spec = validate(ModelRouterSpec, cr, state.specs, state.settings.restrictions)
     key = key_of(cr)
     valid = None if isinstance(spec, Invalid) else spec
     deployment = Key("Deployment", key.namespace, children.router_name(key.name))

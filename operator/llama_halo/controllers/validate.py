@@ -7,25 +7,32 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from llama_halo.api.schema import Schema
+from llama_halo.api.llamamodel import LlamaModelSpec
+from llama_halo.api.modelrouter import ModelRouterSpec
 from llama_halo.contract.reasons import Reason
 from llama_halo.kube.cache import Key, key_of
 from llama_halo.plan.outcome import Invalid
+from llama_halo.plan.restrictions import Restrictions, refusal
 
-Spec = TypeVar("Spec", bound=Schema)
+Spec = TypeVar("Spec", LlamaModelSpec, ModelRouterSpec)
 
 
 def validate(
-    model: type[Spec], cr: Mapping[str, Any], cache: dict[Key, tuple[tuple[str, int], Any]]
+    model: type[Spec],
+    cr: Mapping[str, Any],
+    cache: dict[Key, tuple[tuple[str, int], Any]],
+    restrictions: Restrictions,
 ) -> Spec | Invalid:
     """Return the spec of a resource; each generation is validated once."""
     key, version = key_of(cr), version_of(cr)
     cached = cache.get(key)
     if cached and cached[0] == version:
-        spec: Spec | Invalid = cached[1]
-        return spec
+        known: Spec | Invalid = cached[1]
+        return known
     try:
-        result: Spec | Invalid = model.model_validate(cr.get("spec") or {})
+        spec = model.model_validate(cr.get("spec") or {})
+        refused = refusal(spec, restrictions)
+        result: Spec | Invalid = Invalid(Reason.INVALID_SPEC, refused) if refused else spec
     except ValidationError as error:
         result = Invalid(Reason.INVALID_SPEC, _sentence(error))
     except RecursionError:

@@ -119,7 +119,7 @@ def _is_due(state: OperatorState, cr: Object, status: Object) -> bool:
     configuration."""
     if condition(status, ConditionType.READY).get("reason") != Reason.SERVING:
         return False
-    spec = validate(LlamaModelSpec, cr, state.specs)
+    spec = validate(LlamaModelSpec, cr, state.specs, state.settings.restrictions)
     if isinstance(spec, Invalid) or not is_enabled(spec):
         return False
     config_hash = status.get("configHash", "")

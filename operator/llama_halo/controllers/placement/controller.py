@@ -68,7 +68,7 @@ def refresh_demand(state: OperatorState, key: Key) -> None:
 def update_demand(state: OperatorState, key: Key, cr: Object | None) -> bool:
     """Compute a model's sizing and demand; tell whether the demand changed."""
     placement, before, after = state.placement, state.placement.demands.get(key), None
-    spec = validate(LlamaModelSpec, cr, state.specs) if cr else None
+    spec = validate(LlamaModelSpec, cr, state.specs, state.settings.restrictions) if cr else None
     is_deleted = cr is None or "deletionTimestamp" in cr["metadata"]
     if cr is None or spec is None or isinstance(spec, Invalid):
         placement.sizings.pop(key, None)
