@@ -19,6 +19,7 @@ from llama_halo.contract.reasons import FAILED_REASONS, STALLED_REASONS
 from llama_halo.plan.facts import FETCH, Owner
 from llama_halo.plan.jobs import job
 from llama_halo.plan.outcome import Plan
+from llama_halo.plan.restrictions import Restrictions
 from llama_halo.settings import load_settings
 from tests.support import golden
 from tests.support.helm import Helm
@@ -120,6 +121,8 @@ def test_helm_has_nothing_to_object(helm: Helm, values: Json) -> None:
         ({"namespaces": ["Not_A_Name"]}, "namespaces"),
         ({"settings": {"GPU_RESRVE": "1Gi"}}, "GPU_RESRVE"),
         ({"crds": {"keep": "yes"}}, "keep"),
+        ({"restrictions": {"images": ["a' || true || '"]}}, "images"),
+        ({"restrictions": {"storePaths": ["/a/../b, /"]}}, "storePaths"),
         ({"operator": {"podAnnotations": {"a": True}}}, "podAnnotations"),
         ({"metrics": {"dashboardLabels": {"a": None}}}, "dashboardLabels"),
         ({"settings": {"VULKAN_IMAGE": "a/b:1"}}, "VULKAN_COMMAND"),
@@ -174,6 +177,14 @@ def test_the_operator_takes_its_environment(helm: Helm) -> None:
     assert settings.namespaces == ("llm", "team-b")
     assert settings.image == container["image"] == "registry.example/halo:7"
     assert settings.gpu_reserve_mib == 12 * 1024
+    assert settings.restrictions == Restrictions(
+        privileged=False,
+        images=("ghcr.io/ggml-org/",),
+        store_paths=("/srv/models",),
+        service_accounts=False,
+        secret_prefix="llm-",
+        http_keys=False,
+    )
 
 
 @pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
@@ -196,7 +207,10 @@ def test_with_namespaces_nothing_outside_is_more_than_read(helm: Helm) -> None:
     roles = {obj["metadata"]["namespace"]: obj for obj in of_kind(objects, "Role")}
     assert roles.keys() == {"llm", "team-b", "halo"}
     assert roles["llm"]["rules"] == roles["team-b"]["rules"]
-    assert [rule["resources"] for rule in roles["halo"]["rules"]] == [["leases"]]
+    assert [(rule["resources"], rule["verbs"]) for rule in roles["halo"]["rules"]] == [
+        (["leases"], ["list", "watch", "create", "patch"]),
+        (["pods"], ["list"]),
+    ]
     everywhere = one(helm.render(), "ClusterRole", "llama-halo-operator")["rules"]
     assert [*rules, *roles["llm"]["rules"]] == everywhere
 

@@ -46,6 +46,7 @@ def test_values_are_read_in_their_units() -> None:
         ("GPU_RESERVE", "inf"),
         ("STARTUP_TIMEOUT", "an hour"),
         ("PLACEMENT_SCOPE", "namespace"),
+        ("ALLOW_PRIVILEGED", "no"),
         ("STORE_RESERVE", "150%"),
         ("STORE_RESERVE", "much"),
         ("STORE_RESERVE", "-1Gi"),

@@ -27,8 +27,8 @@ def validate(
     key, version = key_of(cr), version_of(cr)
     cached = cache.get(key)
     if cached and cached[0] == version:
-        known: Spec | Invalid = cached[1]
-        return known
+        validated: Spec | Invalid = cached[1]
+        return validated
     try:
         spec = model.model_validate(cr.get("spec") or {})
         refused = refusal(spec, restrictions)
