@@ -275,6 +275,24 @@ def test_models_take_connections_of_gateways_and_the_operator_alone(helm: Helm) 
     assert operator["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "halo"}
 
 
+def test_models_begin_no_connection_and_nobody_reaches_a_metadata_service(helm: Helm) -> None:
+    dns = {"ports": [{"port": 53, "protocol": "UDP"}]}
+    values = {"networkPolicies": {"jobEgress": [dns]}}
+    models, gateways, jobs = (
+        one(helm.render(values), "NetworkPolicy", f"llama-halo-{name}")["spec"]
+        for name in ("models", "gateways", "files")
+    )
+    for spec in (models, gateways, jobs):
+        assert spec["policyTypes"] == ["Ingress", "Egress"]
+    assert models["egress"] == []
+    assert jobs["egress"] == [dns]
+    (rule,) = gateways["egress"]
+    blocks = [peer["ipBlock"] for peer in rule["to"] if "ipBlock" in peer]
+    assert {block["cidr"] for block in blocks} == {"0.0.0.0/0", "::/0"}
+    excepted = {address for block in blocks for address in block["except"]}
+    assert {"169.254.169.254/32", "fd00:ec2::254/128"} <= excepted
+
+
 def test_the_operator_and_who_fetches_are_selected_by_their_policies(helm: Helm) -> None:
     objects = helm.render()
     template = one(objects, "Deployment", "llama-halo-operator")["spec"]["template"]

@@ -39,12 +39,9 @@ def nodes(api: Api, control_plane: Testbed, tmp_path: Path) -> Iterator[NodeWrit
         node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}}
         api.apply({**node, "spec": {"unschedulable": True}})
     # The token of a pod names its node.
+    (agent,) = [item for item in shipped if item["kind"] == "DaemonSet"]
     metadata = {"name": POD, "namespace": NAMESPACE}
-    spec = {
-        "nodeName": NODE,
-        "serviceAccountName": ACCOUNT,
-        "containers": [{"name": "node-agent", "image": "example.com/none"}],
-    }
+    spec = {**agent["spec"]["template"]["spec"], "nodeName": NODE}
     api.apply({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
     bound = ("--bound-object-kind", "Pod", "--bound-object-name", POD)
     file = tmp_path / "token"

@@ -32,3 +32,16 @@ readOnlyRootFilesystem: true
 capabilities:
   drop: [ALL]
 {{- end }}
+
+{{- /* Egress rules: any address but those where clouds give out credentials to whoever asks. NodeLocal DNSCache
+is link-local, too, so not the whole range. */}}
+{{- define "llama-halo.anywhere" -}}
+- to:
+    - namespaceSelector: {}
+    - ipBlock:
+        cidr: 0.0.0.0/0
+        except: [169.254.169.254/32, 169.254.170.2/32, 100.100.100.200/32]
+    - ipBlock:
+        cidr: "::/0"
+        except: ["fd00:ec2::254/128"]
+{{- end }}
