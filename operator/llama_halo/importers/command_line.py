@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from llama_halo.api.server_flags import OWNED_ENV, OWNED_FLAGS, REMOVED_FLAGS
+from llama_halo.importers.documents import whole_number
 from llama_halo.importers.result import ImportedModel, ImportResult, Note, SettingOutcome
 from llama_halo.importers.secrets import is_secret, without_secrets
 from llama_halo.importers.shell import WHISPER, Command
@@ -254,8 +255,10 @@ class CommandLine:
             self._note(
                 flag, SettingOutcome.CHANGED, "0 is the trained length: here at most 32768 of it"
             )
-        elif re.fullmatch(r"-?\d+", value) and (int(value) >= 0 or path.startswith("reasoning")):
-            self._set(flag, path, int(value))
+        elif (number := whole_number(value)) is not None and (
+            number >= 0 or path.startswith("reasoning")
+        ):
+            self._set(flag, path, number)
         else:
             self._note(flag, SettingOutcome.DROPPED, f"{value}: spec.{path} takes no such number")
 
@@ -333,7 +336,7 @@ class CommandLine:
             self._set(flag, "backend", "CPU")
         elif self._is_gpu_hidden():
             self._note(flag, SettingOutcome.DROPPED, "the GPU is hidden: backend CPU")
-        elif value in ("all", "auto", "-1") or (value.isdecimal() and int(value) >= ALL_LAYERS):
+        elif value in ("all", "auto", "-1") or (whole_number(value) or 0) >= ALL_LAYERS:
             text = "all layers are on the GPU when spec.gpuLayers is absent"
             self._note(flag, SettingOutcome.MAPPED, text)
         else:
@@ -359,8 +362,7 @@ class CommandLine:
             )
 
     def _port(self, flag: str, value: str) -> None:
-        if value.isdecimal():
-            self._model.port = int(value)
+        self._model.port = whole_number(value) or self._model.port
         self._note(flag, SettingOutcome.DROPPED, "the Service is the address")
 
     def _variable(self, name: str, value: str) -> None:

@@ -6,6 +6,7 @@ import re
 from pathlib import PurePath
 
 from llama_halo.importers.command_line import ALL_LAYERS, CommandLine, local_path
+from llama_halo.importers.documents import whole_number
 from llama_halo.importers.result import ImportedModel, ImportResult, Note, SettingOutcome
 
 _NUMBERS = {"num_ctx": "contextSize", "num_batch": "batchSize", "num_thread": "threads"}
@@ -95,14 +96,15 @@ def _parameter(
     result: ImportResult, model: ImportedModel, where: str, name: str, value: str
 ) -> None:
     outcome, text = SettingOutcome.DROPPED, f"{name} {value}: llama-server has no such default"
-    if name in _NUMBERS and value.isdecimal():
-        model.spec[_NUMBERS[name]] = int(value)
+    number = whole_number(value)
+    if name in _NUMBERS and number is not None and number >= 0:
+        model.spec[_NUMBERS[name]] = number
         outcome, text = SettingOutcome.MAPPED, f"spec.{_NUMBERS[name]}: {value}"
     elif name == "num_gpu" and value == "0":
         model.spec["backend"] = "CPU"
         outcome, text = SettingOutcome.MAPPED, "spec.backend: CPU"
-    elif name == "num_gpu" and value.isdecimal() and int(value) < ALL_LAYERS:
-        model.spec["gpuLayers"] = int(value)
+    elif name == "num_gpu" and number is not None and 0 <= number < ALL_LAYERS:
+        model.spec["gpuLayers"] = number
         outcome, text = SettingOutcome.MAPPED, f"spec.gpuLayers: {value}"
     elif name == "num_gpu":
         outcome, text = (

@@ -6,6 +6,7 @@ import re
 from pathlib import PurePath
 
 from llama_halo.importers.command_line import CommandLine
+from llama_halo.importers.documents import whole_number
 from llama_halo.importers.result import ImportedModel, ImportResult, Note, SettingOutcome
 from llama_halo.importers.shell import Command, parse, starts_a_server
 
@@ -36,7 +37,7 @@ def read_started(result: ImportResult, file: str, text: str) -> None:
     """Read models listed as name:port:role; a role becomes a route."""
     for name, port, role in _STARTED.findall(text):
         model = result.model(name)
-        model.port = int(port)
+        model.port = whole_number(port) or model.port
         route = _ROLES.get(role.lower())
         where = f"{file}: {name}:{port}:{role}"
         if route is None:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Sequence
 from pathlib import PurePath
-from typing import Any
 
 import yaml
 
@@ -19,6 +16,7 @@ from llama_halo.importers import (
     modelfile,
     scripts,
 )
+from llama_halo.importers.documents import document
 from llama_halo.importers.result import ImportResult, Json, Note, SettingOutcome
 
 _HEADINGS = {
@@ -44,23 +42,23 @@ def read(result: ImportResult, path: str, text: str, root: str) -> str:
 
 
 def _read(result: ImportResult, file: str, text: str, root: str) -> str:
-    document = _document(file, text)
-    if isinstance(document, dict):
-        return _read_document(result, file, text, document, root)
+    parsed = document(file, text)
+    if isinstance(parsed, dict):
+        return _read_document(result, file, text, parsed, root)
     return _read_text(result, file, text, root)
 
 
-def _read_document(result: ImportResult, file: str, text: str, document: Json, root: str) -> str:
+def _read_document(result: ImportResult, file: str, text: str, parsed: Json, root: str) -> str:
     for name, is_config, read_config in _SYSTEMS:
-        if is_config(document):
-            read_config(result, file, document)
+        if is_config(parsed):
+            read_config(result, file, parsed)
             return name
-    if llama_swap.is_config(document):
-        llama_swap.read(result, file, document, root)
+    if llama_swap.is_config(parsed):
+        llama_swap.read(result, file, parsed, root)
         return "llama-swap"
-    if document.get("kind") == "ConfigMap":
-        return _config_map(result, file, document, root)
-    if "services" in document:
+    if parsed.get("kind") == "ConfigMap":
+        return _config_map(result, file, parsed, root)
+    if "services" in parsed:
         raise CliError(
             f"{file}: docker-compose is not read: give each service's command as one line of text"
         )
@@ -85,8 +83,8 @@ def _read_text(result: ImportResult, file: str, text: str, root: str) -> str:
     )
 
 
-def _config_map(result: ImportResult, file: str, document: Json, root: str) -> str:
-    data = document.get("data")
+def _config_map(result: ImportResult, file: str, parsed: Json, root: str) -> str:
+    data = parsed.get("data")
     entries = data.items() if isinstance(data, dict) else ()
     kinds = [_read(result, f"{name}", str(text), root) for name, text in entries]
     if not kinds:
@@ -98,45 +96,10 @@ def order(path: str, text: str) -> int:
     """Return a file's sort key: files that define models and ports come before those that refer
     to them."""
     try:
-        document = _document(PurePath(path).name, text)
+        parsed = document(PurePath(path).name, text)
     except RecursionError:
         return 0
-    return int(claude_code_router.is_config(document) or litellm.is_config(document))
-
-
-def _document(file: str, text: str) -> Any:
-    """Return the JSON (comments are allowed) or the YAML mapping of a text, None if it is neither.
-
-    Raises `CliError` for a file that should be one by its name. The message does not quote the
-    text, which may hold secrets.
-    """
-    if file.endswith((".json", ".json5", ".jsonc")):
-        try:
-            return json.loads(_without_comments(text))
-        except ValueError as error:
-            at = f"line {error.lineno}" if isinstance(error, json.JSONDecodeError) else "it"
-            raise CliError(f"{file} is no JSON: {at} cannot be read") from error
-    try:
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        if file.endswith((".yaml", ".yml")):
-            mark = getattr(error, "problem_mark", None)
-            at = f"line {mark.line + 1}" if mark else "it"
-            problem = getattr(error, "problem", None) or "cannot be read"
-            raise CliError(f"{file} is no YAML: {at}: {problem}") from error
-        return None
-    except (ValueError, TypeError):
-        return None
-    return document if isinstance(document, dict) else None
-
-
-_STRING_OR_COMMENT = re.compile(r'"(?:\\.|[^"\\])*"|//[^\n]*|/\*.*?\*/', re.DOTALL)
-
-
-def _without_comments(text: str) -> str:
-    """Return JSON without comments and without trailing commas."""
-    plain = _STRING_OR_COMMENT.sub(lambda m: m[0] if m[0].startswith('"') else " ", text)
-    return re.sub(r",(\s*[}\]])", r"\1", plain)
+    return int(claude_code_router.is_config(parsed) or litellm.is_config(parsed))
 
 
 def manifests(result: ImportResult, objects: Sequence[Json]) -> str:
