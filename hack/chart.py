@@ -28,10 +28,14 @@ def install(cluster: Cluster, values: dict[str, Any] | None = None) -> None:
     Objects that `make demo` made by plain manifests become the release's.
     """
     # The tag stays the same while the project changes: a new image rolls by its key.
-    key = {"operator": {"podAnnotations": {"testbed-key": images.operator_key()}}}
+    ours = {
+        "operator": {"podAnnotations": {"testbed-key": images.operator_key()}},
+        # The tests download little, and may run on a disk that is nearly full.
+        "settings": {"STORE_RESERVE": "1Gi"},
+    }
     with tempfile.TemporaryDirectory() as folder:
         values_file = Path(folder) / "values.json"
-        values_file.write_text(json.dumps(key | (values or {})))
+        values_file.write_text(json.dumps(ours | (values or {})))
         helm(
             cluster,
             *("upgrade", "--install", RELEASE, package(Path(folder)), "--values", values_file),

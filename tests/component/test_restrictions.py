@@ -25,6 +25,9 @@ def restrictions(api: Api, control_plane: Testbed) -> Iterator[None]:
         eventually(lambda kind=kind: is_refused(api, kind), description="the policies")
     yield
     run(*arguments, "delete", "-f", MANIFEST)
+    # It takes a moment to forget one, too, and the tests that follow write what this one forbids.
+    for kind in ("LlamaModel", "ModelRouter"):
+        eventually(lambda kind=kind: not is_refused(api, kind), description="no policies")
 
 
 def resource(kind: str, changes: Json, namespace: str = "default") -> Json:

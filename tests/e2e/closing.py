@@ -85,7 +85,7 @@ def test_nobody_of_ours_may(kube: Kubectl, served: None, who: str, description: 
     [
         ("operator", "list pods"),
         ("node agent", "patch nodes"),
-        ("gateway", "patch leases.coordination.k8s.io"),
+        ("gateway", "patch leases.coordination.k8s.io/llama-halo-one"),
     ],
 )
 def test_and_what_each_needs_it_may(
@@ -94,6 +94,13 @@ def test_and_what_each_needs_it_may(
     arguments = (kube.cluster.kubectl, "--kubeconfig", kube.cluster.kubeconfig)
     asked = ("auth", "can-i", *description.split(), "--as", ACCOUNTS[who], "--namespace", NAMESPACE)
     assert answer(*arguments, *asked) == "yes"
+
+
+def test_a_gateway_may_patch_no_lease_but_those_of_its_models(kube: Kubectl, served: None) -> None:
+    arguments = (kube.cluster.kubectl, "--kubeconfig", kube.cluster.kubeconfig)
+    asked = ("auth", "can-i", "patch", "leases.coordination.k8s.io/llama-halo-other")
+    account = ("--as", ACCOUNTS["gateway"], "--namespace", NAMESPACE)
+    assert answer(*arguments, *asked, *account) == "no"
 
 
 def answer(*arguments: object) -> str:
