@@ -11,10 +11,15 @@ from llama_halo.api.llamamodel import LlamaModelSpec
 from llama_halo.api.modelrouter import ModelRouterSpec
 from llama_halo.contract.reasons import Reason
 from llama_halo.kube.cache import Key, key_of
+from llama_halo.kube.object_size import MAX_WEIGHT_BYTES, TOO_LARGE
 from llama_halo.plan.outcome import Invalid
 from llama_halo.plan.restrictions import Restrictions, refusal
 
 Spec = TypeVar("Spec", LlamaModelSpec, ModelRouterSpec)
+
+
+class _TooLargeError(Exception):
+    """The client left the spec out."""
 
 
 def validate(
@@ -29,12 +34,21 @@ def validate(
     if cached and cached[0] == version:
         validated: Spec | Invalid = cached[1]
         return validated
+    written = cr.get("spec") or {}
     try:
-        spec = model.model_validate(cr.get("spec") or {})
+        if TOO_LARGE in written:
+            raise _TooLargeError
+        spec = model.model_validate(written)
         refused = refusal(spec, restrictions)
         result: Spec | Invalid = Invalid(Reason.INVALID_SPEC, refused) if refused else spec
     except ValidationError as error:
         result = Invalid(Reason.INVALID_SPEC, _sentence(error))
+    except _TooLargeError:
+        message = (
+            f"the resource takes more than {MAX_WEIGHT_BYTES // 1024} KiB of memory: write fewer"
+            " or shorter entries (metadata counts, too)"
+        )
+        result = Invalid(Reason.INVALID_SPEC, message)
     except RecursionError:
         result = Invalid(Reason.INVALID_SPEC, "spec is nested too deeply: write fewer levels")
     cache[key] = (version, result)

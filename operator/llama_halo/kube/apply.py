@@ -10,7 +10,7 @@ from typing import Any
 from llama_halo.contract import labels
 from llama_halo.contract.reasons import ConditionType
 from llama_halo.errors import ClusterError, NotFound
-from llama_halo.kube.cache import Key, Object, ObjectCache, key_of
+from llama_halo.kube.cache import Key, Object, ObjectCache, key_of, watched_part
 from llama_halo.kube.diff import difference
 from llama_halo.kube.protocol import KubeApi
 from llama_halo.kube.repair_limiter import RepairLimiter
@@ -63,7 +63,7 @@ async def _apply_one(
 ) -> None:
     key, body = key_of(desired), with_applied_hash(desired)
     live = cache.get(key) or await _read_live(cluster, cache, key)
-    drift = difference(body, live) if live else "absent"
+    drift = difference(watched_part(body), live) if live else "absent"
     if drift is None or (live and not _may_change(live, desired, body, drift, repairs, applied)):
         return
     try:

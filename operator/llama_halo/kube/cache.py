@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from llama_halo.api import llamamodel, modelrouter
 from llama_halo.contract import labels
+from llama_halo.kube.resources import METADATA_ONLY
 
 Object = Mapping[str, Any]
 TOMBSTONES = 10_000
@@ -60,6 +61,15 @@ def owner_key(obj: Object) -> Key | None:
         if owner["kind"] in (llamamodel.KIND, modelrouter.KIND):
             return Key(owner["kind"], namespace, owner["name"])
     return None
+
+
+def watched_part(obj: Object) -> dict[str, Any]:
+    """Return an object without its managed fields, and of a kind in `METADATA_ONLY` no more than
+    its metadata."""
+    metadata = {name: value for name, value in obj["metadata"].items() if name != "managedFields"}
+    if obj["kind"] in METADATA_ONLY:
+        return {"apiVersion": obj["apiVersion"], "kind": obj["kind"], "metadata": metadata}
+    return {**obj, "metadata": metadata}
 
 
 class ObjectCache:
@@ -141,8 +151,7 @@ class ObjectCache:
 
     def _put(self, key: Key, obj: Object, is_own_write: bool) -> None:
         former = self._remove(key)
-        slim = {**obj, "metadata": dict(obj["metadata"])}
-        slim["metadata"].pop("managedFields", None)
+        slim = watched_part(obj)
         self._objects[key] = slim
         self._by_kind[key.kind][key] = slim
         owner = owner_key(slim)

@@ -30,9 +30,11 @@ from llama_halo.errors import (
     NotFound,
     StartupError,
 )
+from llama_halo.kube.list_page import ListPage
 from llama_halo.kube.metadata import listed_object, version_of
+from llama_halo.kube.object_size import bounded
 from llama_halo.kube.protocol import Json
-from llama_halo.kube.resources import Resource
+from llama_halo.kube.resources import METADATA_ONLY, Resource
 from llama_halo.nested_json import is_cut
 
 log = logging.getLogger(__name__)
@@ -48,6 +50,7 @@ _WATCH_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=WAT
 REQUEST_ERRORS = (aiohttp.ClientError, OSError, MalformedAnswer)
 """Raised by a request that gets no answer, or one that is cut off or malformed. An error status
 raises `ClusterError` instead."""
+_METADATA = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1"
 _APPLY, _MERGE = "application/apply-patch+yaml", "application/merge-patch+json"
 _MODEL_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=1800)
 """For requests to a model: loading it, or reading a long prompt, may take minutes."""
@@ -97,22 +100,23 @@ class KubeClient:
     async def list(
         self, resource: Resource, *, namespace: str | None, selector: str = "", fields: str = ""
     ) -> tuple[list[Json], int]:
-        items: list[Json] = []
+        objects: list[Json] = []
         options = {"limit": str(CHUNK), "labelSelector": selector, "fieldSelector": fields}
         query = {key: value for key, value in options.items() if value}
         while True:
-            page = await self._request("GET", resource.path(namespace), query)
-            may_be_cut = isinstance(page, CutObject)
-            listed = (
-                self._read(resource, item, may_be_cut) for item in entry_of(page, "items", list)
+            page = ListPage()
+            response = await self._call(
+                "GET", resource.path(namespace), query, headers=_accept(resource, "List")
             )
-            items += [item for item in listed if item is not None]
-            metadata = entry_of(page, "metadata", dict)
-            more = metadata.get("continue")
+            async with response:
+                async for item, may_be_cut in page.items(response.content.iter_any()):
+                    if (obj := self._read(resource, item, may_be_cut)) is not None:
+                        objects.append(obj)
+            more = page.metadata.get("continue")
             if not more:
                 break
             query["continue"] = more
-        return items, version_of(metadata)
+        return objects, version_of(page.metadata)
 
     async def create(self, resource: Resource, namespace: str | None, body: Json) -> Json:
         return await self._request("POST", resource.path(namespace), body=body)
@@ -175,7 +179,9 @@ class KubeClient:
             resource.path(namespace),
             {key: value for key, value in query.items() if value},
         )
-        response = await self._call("GET", path, options, timeout=_WATCH_TIMEOUT)
+        response = await self._call(
+            "GET", path, options, headers=_accept(resource), timeout=_WATCH_TIMEOUT
+        )
         try:
             yield "OPENED", {}
             async for line in _lines(response):
@@ -196,7 +202,7 @@ class KubeClient:
         try:
             if may_be_cut and is_cut(obj):
                 raise MalformedAnswer("it is nested too deeply")
-            return listed_object(resource, obj)
+            return bounded(resource, listed_object(resource, obj))
         except MalformedAnswer as error:
             metadata = obj.get("metadata") if isinstance(obj, dict) else None
             names = metadata if isinstance(metadata, dict) else {}
@@ -225,7 +231,8 @@ class KubeClient:
         metadata = body["metadata"]
         path = resource.path(metadata.get("namespace"), metadata["name"]) + subresource
         query = {"fieldManager": manager, "force": "true"}
-        return await self._request("PATCH", path, query, body=body, content_type=_APPLY)
+        reply = await self._request("PATCH", path, query, body=body, content_type=_APPLY)
+        return bounded(resource, reply)
 
     async def _request(
         self,
@@ -286,6 +293,11 @@ class KubeClient:
             if response.status != 401 or fresh:
                 raise refusal
         return response
+
+
+def _accept(resource: Resource, suffix: str = "") -> dict[str, str]:
+    """Return the header that asks for the metadata alone of a kind whose data is not read."""
+    return {"Accept": _METADATA.format(suffix)} if resource.kind in METADATA_ONLY else {}
 
 
 async def _send_proxied_body_in_chunks(

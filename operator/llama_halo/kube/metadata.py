@@ -34,7 +34,8 @@ def listed_object(resource: Resource, obj: Any) -> Json:
     entry_of({"generation": 0, **metadata}, "generation", int)
     for name in ("spec", "status"):
         entry_of({name: obj.get(name) or {}}, name, dict)
-    return {"apiVersion": resource.api_version, "kind": resource.kind, **obj}
+    # An object of a list lacks both, and one of a metadata-only watch has others.
+    return {**obj, "apiVersion": resource.api_version, "kind": resource.kind}
 
 
 def version_of(metadata: Json) -> int:

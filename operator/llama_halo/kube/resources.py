@@ -68,6 +68,9 @@ PRUNED = frozenset({"Deployment", "Job", "Lease", "ConfigMap", "PodDisruptionBud
 """Kinds that a plan may drop or rename. A plan always has the other kinds, under fixed names."""
 OWNERS = (LLAMAMODEL, MODELROUTER)
 WATCHED = (*OWNERS, *CHILDREN, POD, NODE)
+METADATA_ONLY = frozenset({"ConfigMap"})
+"""Kinds whose metadata alone is watched and compared: the name of a ConfigMap of ours contains the
+hash of its data, which nobody can change (`immutable`)."""
 LABELLED = frozenset(resource.kind for resource in (*CHILDREN, POD))
 """Kinds that the operator watches with a selector for our label."""
 BY_KIND = {resource.kind: resource for resource in (*WATCHED, EVENT, CLAIM, VOLUME, CRD)}

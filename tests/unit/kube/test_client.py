@@ -15,7 +15,7 @@ from aiohttp.test_utils import TestServer
 
 from llama_halo.errors import ClusterError, Gone, MalformedAnswer
 from llama_halo.kube.client import KubeClient, environment_proxy
-from llama_halo.kube.resources import POD
+from llama_halo.kube.resources import CONFIG_MAP, POD
 
 SERVER = "https://10.96.0.1:443"
 
@@ -136,6 +136,28 @@ async def test_a_list_comes_in_pages_and_its_objects_have_their_kind(
         objects, version = await cluster.list(POD, namespace="ai")
     assert version == 9
     assert [(obj["kind"], obj["apiVersion"]) for obj in objects] == [("Pod", "v1")] * 2
+
+
+async def test_of_config_maps_the_metadata_alone_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accepted: list[str] = []
+    partial = {"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", **OBJECT}
+
+    async def answer(request: web.Request) -> web.Response:
+        accepted.append(request.headers["Accept"])
+        if "watch" in request.query:
+            return web.Response(text=json.dumps({"type": "ADDED", "object": partial}) + "\n")
+        return web.json_response({"items": [partial], "metadata": {"resourceVersion": "9"}})
+
+    async with api_server(answer, tmp_path, monkeypatch) as cluster:
+        (listed,), _ = await cluster.list(CONFIG_MAP, namespace="ai")
+        events = [event async for event in cluster.watch(CONFIG_MAP, namespace="ai", version=5)]
+    assert [obj["kind"] for obj in (listed, events[-1][1])] == ["ConfigMap"] * 2
+    assert accepted == [
+        "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
+        "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1",
+    ]
 
 
 BROKEN: list[Any] = [

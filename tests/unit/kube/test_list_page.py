@@ -1,0 +1,96 @@
+"""Pages of lists, whole or as a stream: every item once, whatever the pieces are."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llama_halo.errors import MalformedAnswer
+from llama_halo.kube import list_page
+from llama_halo.kube.list_page import ListPage
+from llama_halo.nested_json import CUT
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=12,
+)
+ITEMS = st.lists(st.dictionaries(st.text(max_size=5), VALUES, max_size=4), max_size=5)
+
+
+async def pieces(data: bytes, size: int) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), size):
+        yield data[start : start + size]
+
+
+def read(data: bytes, size: int = 7) -> tuple[list[Any], Any]:
+    async def collect() -> tuple[list[Any], Any]:
+        page = ListPage()
+        items = [item async for item, _ in page.items(pieces(data, size))]
+        return items, page.metadata
+
+    return asyncio.run(collect())
+
+
+@given(items=ITEMS, size=st.integers(1, 50), whole=st.booleans(), indent=st.sampled_from([None, 1]))
+def test_every_item_is_read_once_however_the_page_arrives(
+    items: list[Any], size: int, whole: bool, indent: int | None
+) -> None:
+    metadata = {"resourceVersion": "7", "continue": 'a"]}\\'}
+    for page in (
+        {"kind": "List", "metadata": metadata, "items": items},
+        {"items": items, "extra": [{}, "]"], "metadata": metadata},
+    ):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(list_page, "WHOLE_BYTES", 2**20 if whole else 0)
+            assert read(json.dumps(page, indent=indent).encode(), size) == (items, metadata)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b'{"metadata": {}}',
+        b'{"items": [], "metadata": 7}',
+        b'{"items": {"a": 1}, "metadata": {"a": 1}}',
+        b'{"items": [{"a": 1}',
+        b'{"items": [{"a": 1}], "metadata": {"a": 1}',
+        b'{"items": [{"a" 1}], "metadata": {"a": 1}}',
+        b'{"items": [1 2], "metadata": {"a": 1}}',
+        b"<html>",
+    ],
+)
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_is_no_list_is_malformed(
+    data: bytes, whole: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(list_page, "WHOLE_BYTES", 2**20 if whole else 0)
+    with pytest.raises(MalformedAnswer):
+        read(data)
+
+
+def test_an_item_that_is_nested_too_deeply_is_cut_and_the_others_are_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    deep = b"[" * 3000 + b"]" * 3000
+    data = b'{"metadata": {"a": 1}, "items": [{"b": 1}, {"spec": ' + deep + b'}, {"c": 1}]}'
+    monkeypatch.setattr(list_page, "WHOLE_BYTES", 0)
+    items, _ = read(data, 1000)
+    assert items == [{"b": 1}, CUT, {"c": 1}]
+
+
+def test_an_item_without_an_end_takes_no_memory_without_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(list_page, "WHOLE_BYTES", 0)
+    monkeypatch.setattr(list_page, "MAX_ITEM_BYTES", 1000)
+    with pytest.raises(MalformedAnswer, match="more than 1000 bytes"):
+        read(b'{"items": [{"a": "' + b"x" * 5000 + b'"}], "metadata": {"a": 1}}', 100)

@@ -1,0 +1,75 @@
+"""What one object may take of the operator's memory."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from llama_halo.api.llamamodel import LlamaModelSpec
+from llama_halo.controllers.validate import validate
+from llama_halo.errors import MalformedAnswer
+from llama_halo.kube.object_size import MAX_WEIGHT_BYTES, TOO_LARGE, bounded, weight_of
+from llama_halo.kube.resources import BY_KIND, CONFIG_MAP, LLAMAMODEL, POD, Resource
+from llama_halo.plan.outcome import Invalid
+from llama_halo.plan.restrictions import Restrictions
+from tests.support.golden import cases, load, plan
+
+Json = dict[str, Any]
+WIDE = {"podAffinity": [{} for _ in range(MAX_WEIGHT_BYTES // 64)]}
+"""27 KiB of JSON."""
+
+
+def obj(resource: Resource, **fields: Any) -> Json:
+    metadata = {
+        "name": "a",
+        "namespace": "ai",
+        "uid": "u",
+        "resourceVersion": "7",
+        "annotations": {"a": "b"},
+        "managedFields": [{"manager": "kubectl"}],
+    }
+    head = {"apiVersion": resource.api_version, "kind": resource.kind, "metadata": metadata}
+    return {**head, **fields}
+
+
+@pytest.mark.parametrize("path", cases(), ids=lambda path: path.stem)
+def test_ordinary_objects_are_far_below_the_bound(path: Any) -> None:
+    resource = load(path)
+    outcome = plan(resource)
+    for child in (resource, *getattr(outcome, "objects", ())):
+        read = bounded(BY_KIND[child["kind"]], child)
+        assert read["metadata"] == child["metadata"]
+        assert weight_of(child) < MAX_WEIGHT_BYTES / 10, child["kind"]
+
+
+def test_a_model_that_is_too_large_comes_without_its_spec_and_says_so() -> None:
+    read = bounded(LLAMAMODEL, obj(LLAMAMODEL, spec={"pod": {"affinity": WIDE}}, status={"a": 1}))
+    assert read["spec"] == {TOO_LARGE: pytest.approx(MAX_WEIGHT_BYTES, rel=0.1)}
+    assert read["status"] == {"a": 1}
+    assert read["metadata"] == {
+        "name": "a",
+        "namespace": "ai",
+        "uid": "u",
+        "resourceVersion": "7",
+    }
+    invalid = validate(LlamaModelSpec, read, {}, Restrictions())
+    assert isinstance(invalid, Invalid)
+    assert "more than 512 KiB of memory" in invalid.message
+
+
+def test_an_object_of_another_kind_that_is_too_large_is_refused() -> None:
+    with pytest.raises(MalformedAnswer, match="too large: more than 512 KiB"):
+        bounded(POD, obj(POD, spec=WIDE))
+
+
+def test_a_status_that_is_too_large_is_left_out() -> None:
+    read = bounded(LLAMAMODEL, obj(LLAMAMODEL, spec={}, status=WIDE))
+    assert (read["status"], list(read["spec"])) == ({}, [TOO_LARGE])
+
+
+def test_the_data_of_a_config_map_is_not_kept() -> None:
+    read = bounded(CONFIG_MAP, obj(CONFIG_MAP, data={"policy.json": "x" * 2**20}))
+    assert json.loads(json.dumps(read)).keys() == {"apiVersion", "kind", "metadata"}
+    assert "managedFields" not in read["metadata"]
