@@ -42,6 +42,8 @@ class ListPage:
         else:
             page = parse_object(bytes(buffer))
             self.metadata = entry_of(page, "metadata", dict)
+            if "items" in page and page["items"] is None:  # so Go writes an empty list
+                return
             for item in entry_of(page, "items", list):
                 yield item, isinstance(page, CutObject)
             return

@@ -52,6 +52,12 @@ def test_every_item_is_read_once_however_the_page_arrives(
             assert read(json.dumps(page, indent=indent).encode(), size) == (items, metadata)
 
 
+def test_an_empty_list_may_be_null() -> None:
+    metadata = {"resourceVersion": "7"}
+    data = json.dumps({"items": None, "metadata": metadata}).encode()
+    assert read(data) == ([], metadata)
+
+
 @pytest.mark.parametrize(
     "data",
     [
