@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from hack.pin_images import without_digests
 from hack.testbed import clients, llama_server, minilm, whisper
 from hack.testbed.layout import CACHE, CONTAINERD_SOCKET, REPOSITORY, VERSION
 from hack.testbed.llama_server import MODEL_FILE
@@ -222,12 +223,16 @@ def _build(name: str, key: str, recipe: Recipe, archive: Path) -> None:
     say(f"building image {name}")
     archive.parent.mkdir(parents=True, exist_ok=True)
     recipe.bases()
-    run(
-        *_BUILDAH,
-        *("bud", "--layers", *_BUILD_NETWORK, "--label", f"llama-halo.dev/testbed-key={key}"),
-        *(*recipe.arguments, "-t", name, "-f", recipe.dockerfile, recipe.context()),
-        description=f"building {name}",
-    )
+    with tempfile.NamedTemporaryFile("w", suffix=".Dockerfile") as dockerfile:
+        # The base images are made here, and have the tags but not the digests of the registries'.
+        dockerfile.write(without_digests(recipe.dockerfile.read_text()))
+        dockerfile.flush()
+        run(
+            *_BUILDAH,
+            *("bud", "--layers", *_BUILD_NETWORK, "--label", f"llama-halo.dev/testbed-key={key}"),
+            *(*recipe.arguments, "-t", name, "-f", dockerfile.name, recipe.context()),
+            description=f"building {name}",
+        )
     unfinished = archive.with_suffix(".part")
     unfinished.unlink(missing_ok=True)
     run(*_BUILDAH, "push", "-q", name, f"docker-archive:{unfinished}:{name}")

@@ -27,7 +27,12 @@ from tests.support.helm import Helm
 Json = dict[str, Any]
 
 EVERYTHING: Json = {
-    "image": {"repository": "registry.example/halo", "tag": "7", "pullPolicy": "Always"},
+    "image": {
+        "repository": "registry.example/halo",
+        "tag": "7",
+        "digest": f"sha256:{'7' * 64}",
+        "pullPolicy": "Always",
+    },
     "imagePullSecrets": [{"name": "pull"}],
     "settings": {"GPU_RESERVE": "12Gi", "WORKERS": 4, "LOG_LEVEL": "DEBUG"},
     "operator": {
@@ -175,7 +180,8 @@ def test_the_operator_takes_its_environment(helm: Helm) -> None:
         {variable["name"]: variable.get("value", "x") for variable in container["env"]}
     )
     assert settings.namespaces == ("llm", "team-b")
-    assert settings.image == container["image"] == "registry.example/halo:7"
+    image = f"registry.example/halo:7@sha256:{'7' * 64}"
+    assert settings.image == container["image"] == image
     assert settings.gpu_reserve_mib == 12 * 1024
     assert settings.restrictions == Restrictions(
         privileged=False,
