@@ -192,11 +192,13 @@ INVALID_NAMES = {
 }
 
 
+REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
+
+
 def _node_term(operator: str, *values: str) -> Spec:
     expression = {"key": "disk", "operator": operator, "values": list(values)}
     terms = {"nodeSelectorTerms": [{"matchExpressions": [expression]}]}
-    required = {"requiredDuringSchedulingIgnoredDuringExecution": terms}
-    return lm(pod={"affinity": {"nodeAffinity": required}})
+    return lm(pod={"affinity": {"nodeAffinity": {REQUIRED: terms}}})
 
 
 INVALID_MODELS |= {
@@ -204,6 +206,14 @@ INVALID_MODELS |= {
     "an operator that has none": (_node_term("Exists", "x"), "Exists and DoesNotExist have none"),
     "an operator that needs a number": (_node_term("Gt", "x"), "Gt and Lt need one whole number"),
     "an unknown operator": (_node_term("Like", "x"), "operator: Unsupported value"),
+    "an affinity without a topology": (
+        lm(pod={"affinity": {"podAntiAffinity": {REQUIRED: [{}]}}}),
+        "topologyKey: Required value",
+    ),
+    "a field of an affinity to pods": (
+        lm(pod={"affinity": {"podAffinity": {"x": {}}}}),
+        'unknown field "spec.pod.affinity.podAffinity.x"',
+    ),
     "an affinity of another kind": (
         lm(pod={"affinity": {"nodesAffinity": {}}}),
         'unknown field "spec.pod.affinity.nodesAffinity"',

@@ -70,7 +70,7 @@ REFUSED: dict[str, tuple[Json, Json, str]] = {
         "spec.engine.claudeCodeRouter.transformers.clod names no provider: use one of cloud, local",
     ),
     "transformers of another shape": (
-        {"claudeCodeRouter": {"transformers": {"cloud": ["deepseek"]}}},
+        {"claudeCodeRouter": {"transformers": {"cloud": {"use": "deepseek"}}}},
         {"providers": [CLOUD]},
         "engine.claudeCodeRouter.transformers.cloud must be like",
     ),

@@ -44,7 +44,7 @@ class ClaudeCodeRouterEngine(Schema):
     """Claude Code Router."""
 
     version: Text | None = None
-    transformers: OpenObject | None = None
+    transformers: Annotated[dict[str, OpenObject], Field(max_length=32)] | None = None
     api_timeout: Duration | None = None
 
 

@@ -77,6 +77,22 @@ NODE_TERM = {
     "matchExpressions": [{"key": "disk", "operator": "In", "values": ["nvme"]}],
     "matchFields": [{"key": "metadata.name", "operator": "NotIn", "values": ["halo-9"]}],
 }
+SELECTOR = {
+    "matchLabels": {"app": "db"},
+    "matchExpressions": [{"key": "tier", "operator": "In", "values": ["1"]}],
+}
+POD_TERM = {
+    "topologyKey": "zone",
+    "labelSelector": SELECTOR,
+    "matchLabelKeys": ["app"],
+    "mismatchLabelKeys": ["tier"],
+    "namespaces": ["llm"],
+    "namespaceSelector": SELECTOR,
+}
+POD_TERMS = {
+    "requiredDuringSchedulingIgnoredDuringExecution": [POD_TERM],
+    "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 5, "podAffinityTerm": POD_TERM}],
+}
 POD: Json = {
     "affinity": {
         "nodeAffinity": {
@@ -85,8 +101,8 @@ POD: Json = {
                 {"weight": 5, "preference": NODE_TERM}
             ],
         },
-        "podAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []},
-        "podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []},
+        "podAffinity": POD_TERMS,
+        "podAntiAffinity": POD_TERMS,
     },
     "annotations": {"example.com/note": "kept"},
     "priorityClassName": "high",

@@ -153,7 +153,10 @@ NAMES = st.text(
 )
 
 
-@given(st.dictionaries(NAMES.map(lambda name: f"x{name}"), st.integers(), min_size=1, max_size=5))
+NUMBERS = st.integers(-(10**15), 10**15)
+
+
+@given(st.dictionaries(NAMES.map(lambda name: f"x{name}"), NUMBERS, min_size=1, max_size=5))
 def test_no_setting_is_lost_without_a_word(extra: Json) -> None:
     command = {"cmd": "llama-server -m a.gguf"}
     files: list[tuple[str, Json]] = [

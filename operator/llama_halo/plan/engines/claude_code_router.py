@@ -93,7 +93,7 @@ def _providers_refusal(spec: ModelRouterSpec) -> str | None:
                 f"spec.engine.{NAME}.transformers.{name} names no provider: use one of"
                 f" {provider_names}"
             )
-        if not isinstance(chosen, dict) or not all(
+        if not all(
             isinstance(transformer, dict) or (key == "use" and isinstance(transformer, list))
             for key, transformer in chosen.items()
         ):
