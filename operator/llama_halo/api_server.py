@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from llama_halo.errors import MalformedAnswer
 
 Json = dict[str, Any]
 _Entry = TypeVar("_Entry")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
@@ -113,9 +115,12 @@ class CutObject(dict[str, Any]):
 
 
 def entry_of(obj: Any, name: str, kind: type[_Entry]) -> _Entry:
-    """Return an entry of a type; raises `MalformedAnswer` if it is missing or of another type."""
+    """Return an entry of a type; raises `MalformedAnswer` if it is missing or of another type.
+
+    A text with a lone surrogate, which has no UTF-8, is no text.
+    """
     value = obj.get(name) if isinstance(obj, dict) else None
-    if not isinstance(value, kind):
+    if not isinstance(value, kind) or (isinstance(value, str) and _SURROGATE.search(value)):
         raise MalformedAnswer(f"the API server's answer has {name} {value!r:.100}")
     return value
 

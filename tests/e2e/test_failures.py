@@ -209,12 +209,16 @@ def test_a_failure_is_told_with_what_was_seen_and_what_to_do(
     if failure.reason != "Scheduling":
 
         def events() -> list[dict[str, Any]]:
-            listed = kube.list("events")
-            about = [e for e in listed if e["regarding"].get("name") == failure.name]
-            return [e for e in about if e["reason"] == failure.reason]
+            return [e for e in events_of(kube, failure.name) if e["reason"] == failure.reason]
 
         (event,) = eventually(events, seconds=10)
         assert failure.says[0] in event["note"]
+
+
+def events_of(kube: Kubectl, name: str) -> list[dict[str, Any]]:
+    """Return the Events about a model; its Service has the same name, and Events of others."""
+    regarding = {"kind": "LlamaModel", "name": name}
+    return [e for e in kube.list("events") if regarding.items() <= e["regarding"].items()]
 
 
 @pytest.mark.timeout(500)
@@ -228,9 +232,7 @@ def test_crashes_become_stalled_after_five_restarts_and_post_no_more_events(
     eventually(stalled, seconds=400)
     (pod,) = kube.list("pods", "llama-halo.dev/model=missing-file")
     assert pod["status"]["containerStatuses"][0]["restartCount"] >= 5
-    listed = kube.list("events")
-    about = [e for e in listed if e["regarding"].get("name") == "missing-file"]
-    assert [e["reason"] for e in about] == ["SourceNotFound"]
+    assert [e["reason"] for e in events_of(kube, "missing-file")] == ["SourceNotFound"]
     for failure in FAILURES:
         kube("delete", "llamamodel", failure.name, "--wait=false")
 

@@ -15,13 +15,16 @@ from llama_halo.kube import resources
 
 Object = dict[str, Any]
 Value = TypeVar("Value")
+_RBAC = "rbac.authorization.k8s.io"
 BY_KIND = {
     **resources.BY_KIND,
     "Secret": resources.Resource("Secret", "v1", "secrets"),
     "ResourceQuota": resources.Resource("ResourceQuota", "v1", "resourcequotas"),
+    "Role": resources.Resource("Role", f"{_RBAC}/v1", "roles"),
+    "RoleBinding": resources.Resource("RoleBinding", f"{_RBAC}/v1", "rolebindings"),
     "Namespace": resources.Resource("Namespace", "v1", "namespaces", namespaced=False),
     "ClusterRole": resources.Resource(
-        "ClusterRole", "rbac.authorization.k8s.io/v1", "clusterroles", namespaced=False
+        "ClusterRole", f"{_RBAC}/v1", "clusterroles", namespaced=False
     ),
 }
 
@@ -33,14 +36,23 @@ class Refused(Exception):
 class Api:
     """Requests as the cluster's administrator, or with a token."""
 
-    def __init__(self, kubeconfig: Path) -> None:
+    def __init__(self, kubeconfig: Path, *, token: str = "") -> None:
+        self._kubeconfig = kubeconfig
         config = json.loads(kubeconfig.read_text())
         cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
         context = ssl.create_default_context(cafile=cluster["certificate-authority"])
-        context.load_cert_chain(user["client-certificate"], user["client-key"])
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        if not token:
+            context.load_cert_chain(user["client-certificate"], user["client-key"])
         self.server = cluster["server"]
         self.certificate_authority = Path(cluster["certificate-authority"])
-        self._client = httpx.Client(base_url=self.server, verify=context, timeout=30)
+        self._client = httpx.Client(
+            base_url=self.server, verify=context, timeout=30, headers=headers
+        )
+
+    def with_token(self, token: str) -> Api:
+        """Return a client of the same API server with a token."""
+        return Api(self._kubeconfig, token=token)
 
     def close(self) -> None:
         self._client.close()
@@ -64,6 +76,14 @@ class Api:
         query = {"fieldValidation": "Strict", **({"dryRun": "All"} if dry_run else {})}
         path = resource.path(obj["metadata"].get("namespace"))
         return self._send("POST", path, params=query, json=obj)
+
+    def create_text(self, kind: str, namespace: str, text: str) -> None:
+        """Create from JSON that Python may be unable to parse, and from the reply, too."""
+        path = BY_KIND[kind].path(namespace)
+        headers = {"Content-Type": "application/json"}
+        response = self._client.post(path, content=text, headers=headers)
+        if response.status_code >= 400:
+            self._read(response)
 
     def patch(
         self, kind: str, namespace: str, name: str, patch: Object, *, subresource: str = ""

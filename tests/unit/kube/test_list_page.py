@@ -38,9 +38,14 @@ def read(data: bytes, size: int = 7) -> tuple[list[Any], Any]:
     return asyncio.run(collect())
 
 
-@given(items=ITEMS, size=st.integers(1, 50), whole=st.booleans(), indent=st.sampled_from([None, 1]))
+@given(
+    items=ITEMS,
+    size=st.integers(1, 50),
+    whole=st.booleans(),
+    spelling=st.sampled_from([{}, {"indent": 1}, {"ensure_ascii": False}]),
+)
 def test_every_item_is_read_once_however_the_page_arrives(
-    items: list[Any], size: int, whole: bool, indent: int | None
+    items: list[Any], size: int, whole: bool, spelling: dict[str, Any]
 ) -> None:
     metadata = {"resourceVersion": "7", "continue": 'a"]}\\'}
     for page in (
@@ -49,7 +54,12 @@ def test_every_item_is_read_once_however_the_page_arrives(
     ):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(list_page, "WHOLE_BYTES", 2**20 if whole else 0)
-            assert read(json.dumps(page, indent=indent).encode(), size) == (items, metadata)
+            assert read(json.dumps(page, **spelling).encode(), size) == (items, metadata)
+
+
+def test_a_number_that_a_piece_ends_in_is_read_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(list_page, "WHOLE_BYTES", 0)
+    assert read(b'{"items": [123456, 7], "metadata": {"a": 1}}', 13)[0] == [123456, 7]
 
 
 def test_an_empty_list_may_be_null() -> None:
@@ -97,6 +107,6 @@ def test_an_item_without_an_end_takes_no_memory_without_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(list_page, "WHOLE_BYTES", 0)
-    monkeypatch.setattr(list_page, "MAX_ITEM_BYTES", 1000)
-    with pytest.raises(MalformedAnswer, match="more than 1000 bytes"):
+    monkeypatch.setattr(list_page, "MAX_ITEM_CHARACTERS", 1000)
+    with pytest.raises(MalformedAnswer, match="more than 1000 characters"):
         read(b'{"items": [{"a": "' + b"x" * 5000 + b'"}], "metadata": {"a": 1}}', 100)

@@ -65,6 +65,7 @@ HOSTILE: dict[str, Any] = {
 
 @given(events=st.lists(mutated(HOSTILE), max_size=4))
 @example(events=[HOSTILE, {**HOSTILE, "spec": {"aliases": [5]}}])
+@example(events=[HOSTILE, {**HOSTILE, "spec": {"aliases": ["\ud800"]}}])
 @example(events=[{**HOSTILE, "metadata": {"name": "bad", "creationTimestamp": "x"}}])
 @settings(max_examples=300)
 def test_an_innocent_model_is_found_and_listed(events: list[Any]) -> None:
