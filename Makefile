@@ -6,11 +6,12 @@ TIERS := $(BIN)/python -m hack.tiers
 CLUSTER ?= testbed
 N ?= 1000
 SEED ?= 1
+MINUTES ?= 20
 
 # Named after the interpreter: another PYTHON makes the environment anew.
 READY := $(VENV)/ready-$(shell $(PYTHON) -V 2>&1 | tr -d ' ')
 
-.PHONY: help setup demo demo-down test quick unit component gateway memory files chaos soak e2e release-check coverage bench bench-gateway check format manifests chart
+.PHONY: help setup demo demo-down test quick unit component gateway memory files chaos soak fuzz e2e release-check coverage bench bench-gateway check format manifests chart
 
 help: ## what there is
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -58,6 +59,9 @@ soak: setup ## the same for an hour, 200 models; and half an hour of trouble for
 	$(BIN)/pytest -s tests/chaos --chaos-seed $(SEED) --soak --timeout 0
 	$(BIN)/pytest -s tests/gateway/test_soak.py tests/gateway/test_faults.py \
 		tests/gateway/test_claude_code.py --soak --timeout 0
+
+fuzz: setup ## property tests with ever new seeds: MINUTES (default 20) for each of four targets
+	$(BIN)/python -m hack.fuzz --minutes $(MINUTES)
 
 release-check: setup ## a real Prometheus; chart, CRDs and operator on the oldest and the newest Kubernetes
 	$(BIN)/pytest tests/release --release

@@ -21,7 +21,8 @@ def listed_object(resource: Resource, obj: Any) -> Json:
     metadata = entry_of(obj, "metadata", dict)
     named = ("name", "uid", "creationTimestamp", *(("namespace",) if resource.namespaced else ()))
     for name in named:
-        entry_of(metadata, name, str)
+        if not entry_of(metadata, name, str):
+            raise MalformedAnswer(f"an object has an empty {name}")
     version_of(metadata)
     for name, kind in (("labels", dict), ("annotations", dict), ("ownerReferences", list)):
         entry_of({name: metadata.get(name) or kind()}, name, kind)

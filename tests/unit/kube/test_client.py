@@ -163,6 +163,7 @@ async def test_of_config_maps_the_metadata_alone_is_read(
 BROKEN: list[Any] = [
     5,
     {"metadata": {"name": "b"}},
+    {"metadata": {**OBJECT["metadata"], "name": ""}},
     {"metadata": {**OBJECT["metadata"], "labels": {"a": 5}}},
     {"metadata": {**OBJECT["metadata"], "ownerReferences": [{"kind": "Job"}]}},
     {"metadata": {**OBJECT["metadata"], "resourceVersion": "9" * 5000}},
