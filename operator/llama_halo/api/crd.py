@@ -12,7 +12,7 @@ from typing import Any
 
 from llama_halo.api import llamamodel, modelrouter
 from llama_halo.api.llamamodel_status import LlamaModelStatus
-from llama_halo.api.schema import Schema
+from llama_halo.api.schema import INT64_MAX, Schema
 from llama_halo.contract.labels import GROUP, VERSION
 from llama_halo.errors import SchemaError
 
@@ -101,7 +101,7 @@ def _int_or_string(variants: list[dict[str, Any]]) -> dict[str, Any]:
     checks = []
     if "minimum" in number:
         checks.append(f"self >= {number['minimum']}")
-    if "maximum" in number:
+    if number.get("maximum", INT64_MAX) < INT64_MAX:  # the API server stores no larger one
         checks.append(f"self <= {number['maximum']}")
     values = [text["const"]] if "const" in text else text.get("enum")
     if values:

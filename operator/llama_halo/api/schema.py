@@ -76,7 +76,8 @@ DecimalText = Annotated[str, Field(pattern=r"^-?[0-9]+(\.[0-9]+)?$", max_length=
 QuantityText = Annotated[
     str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$", max_length=32)
 ]
-Quantity = Annotated[int, Field(ge=0)] | QuantityText
+INT64_MAX = 2**63 - 1
+Quantity = Annotated[int, Field(ge=0, le=INT64_MAX)] | QuantityText
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", max_length=64)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 OpenObject = dict[str, Any]

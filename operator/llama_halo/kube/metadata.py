@@ -1,4 +1,5 @@
-"""The metadata of every listed or watched object, with the types that the operator relies on."""
+"""What every listed or watched object has, metadata and conditions, with the types that the
+operator relies on."""
 
 from __future__ import annotations
 
@@ -9,6 +10,8 @@ from llama_halo.errors import MalformedAnswer
 from llama_halo.kube.protocol import Json
 from llama_halo.kube.resources import Resource
 
+MAX_NAME = 253
+"""Characters of a name; uids and times are shorter."""
 MAX_DIGITS = 20
 """Of a resourceVersion, which is a number of 64 bits."""
 
@@ -21,8 +24,8 @@ def listed_object(resource: Resource, obj: Any) -> Json:
     metadata = entry_of(obj, "metadata", dict)
     named = ("name", "uid", "creationTimestamp", *(("namespace",) if resource.namespaced else ()))
     for name in named:
-        if not entry_of(metadata, name, str):
-            raise MalformedAnswer(f"an object has an empty {name}")
+        if not 0 < len(entry_of(metadata, name, str)) <= MAX_NAME:
+            raise MalformedAnswer(f"an object's {name} is empty or too long")
     version_of(metadata)
     for name, kind in (("labels", dict), ("annotations", dict), ("ownerReferences", list)):
         entry_of({name: metadata.get(name) or kind()}, name, kind)
@@ -35,6 +38,11 @@ def listed_object(resource: Resource, obj: Any) -> Json:
     entry_of({"generation": 0, **metadata}, "generation", int)
     for name in ("spec", "status"):
         entry_of({name: obj.get(name) or {}}, name, dict)
+    status = obj.get("status") or {}
+    if "conditions" in status:
+        for condition in entry_of(status, "conditions", list):
+            entry_of(condition, "type", str)
+            entry_of(condition, "status", str)
     # An object of a list lacks both, and one of a metadata-only watch has others.
     return {**obj, "apiVersion": resource.api_version, "kind": resource.kind}
 

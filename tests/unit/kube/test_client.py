@@ -168,6 +168,8 @@ BROKEN: list[Any] = [
     {"metadata": {**OBJECT["metadata"], "ownerReferences": [{"kind": "Job"}]}},
     {"metadata": {**OBJECT["metadata"], "resourceVersion": "9" * 5000}},
     {"metadata": OBJECT["metadata"], "spec": [1]},
+    {"metadata": OBJECT["metadata"], "status": {"conditions": None}},
+    {"metadata": OBJECT["metadata"], "status": {"conditions": [{"status": "True"}]}},
 ]
 
 
