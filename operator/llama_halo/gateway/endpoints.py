@@ -49,12 +49,13 @@ class Endpoints:
         self._handler = handler
         self._selector = selector
         self._dispatcher = dispatcher
+        self._turns = bodies.Turns()
 
     def generate(self, validate: Callable[[Any], Json], make: Make) -> Endpoint:
         """Return the endpoint of a text generation API."""
 
         async def handle(request: web.Request, record: RequestRecord) -> web.StreamResponse:
-            data = await bodies.read(request, self._handler.body_counter(record))
+            data = await self._read(request, record)
             size_bytes = len(data)
             body = validate(bodies.parse_json(data))
             del data  # the stream may last long
@@ -98,7 +99,7 @@ class Endpoints:
         return handle
 
     async def count_tokens(self, request: web.Request, record: RequestRecord) -> web.StreamResponse:
-        data = await bodies.read(request, self._handler.body_counter(record))
+        data = await self._read(request, record)
         body = anthropic.validate(bodies.parse_json(data))
         record.requested_model = body["model"]
         features = features_of(request.headers, body, len(data))
@@ -118,19 +119,18 @@ class Endpoints:
         """Return an endpoint that answers with one JSON object: embeddings or rerankings."""
 
         async def handle(request: web.Request, record: RequestRecord) -> web.StreamResponse:
-            body = check(
-                bodies.parse_json(await bodies.read(request, self._handler.body_counter(record)))
-            )
+            body = check(bodies.parse_json(await self._read(request, record)))
             return json_response(await self._ask_model(request, record, path, body), record)
 
         return handle
 
     async def embed(self, request: web.Request, record: RequestRecord) -> web.StreamResponse:
-        body = validate_model(
-            bodies.parse_json(await bodies.read(request, self._handler.body_counter(record)))
-        )
+        body = validate_model(bodies.parse_json(await self._read(request, record)))
         answer = await self._ask_model(request, record, EMBEDDINGS_PATH, ollama.embedding(body))
         return json_response(ollama.embedded(answer, body, path_of(request)), record)
+
+    async def _read(self, request: web.Request, record: RequestRecord) -> bytes:
+        return await bodies.read(request, self._handler.body_counter(record), self._turns)
 
     async def _ask_model(
         self, request: web.Request, record: RequestRecord, path: str, body: Json

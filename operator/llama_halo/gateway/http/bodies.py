@@ -41,8 +41,23 @@ class FormField:
     content_type: str = "application/octet-stream"
 
 
+class Turns:
+    """Lets one large body at a time be unpacked or parsed, with other requests in between."""
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+
+    async def wait(self) -> None:
+        async with self._lock:
+            await asyncio.sleep(0)
+
+
 async def read(
-    request: web.Request, count_bytes: Callable[[int], None], *, limit: int = MAX_BODY_BYTES
+    request: web.Request,
+    count_bytes: Callable[[int], None],
+    turns: Turns,
+    *,
+    limit: int = MAX_BODY_BYTES,
 ) -> bytes:
     """Return the unpacked body; `count_bytes` is called with the weight of each piece in memory.
 
@@ -68,14 +83,17 @@ async def read(
                         raise too_large(limit)
                     if at_once > YIELD_BYTES:
                         at_once = 0
-                        await asyncio.sleep(0)  # let other requests run
+                        await turns.wait()
     except TimeoutError as error:
         raise _too_slow() from error
     except (web.RequestPayloadError, *decompression.ERRORS, ValueError) as error:
         raise Failure(400, f"the request body cannot be read: {error}") from error
     if unpacked and not unpacked.is_complete:
         raise Failure(400, "the request body cannot be read: its compressed data is cut off")
-    return bytes(data)
+    body = bytes(data)
+    if len(body) > YIELD_BYTES:
+        await turns.wait()  # the caller parses it at once
+    return body
 
 
 def _has_four_bytes(text: bytes | bytearray) -> bool:
@@ -110,7 +128,7 @@ def parse_json(data: bytes) -> Any:
 
 async def read_object(request: web.Request) -> dict[str, Any]:
     """Return the JSON object of a request's body; raises `Failure` if it is not one."""
-    value = parse_json(await read(request, _count_nothing, limit=MAX_OBJECT_BYTES))
+    value = parse_json(await read(request, _count_nothing, Turns(), limit=MAX_OBJECT_BYTES))
     if not isinstance(value, dict):
         raise Failure(400, "the request body must be a JSON object")
     return value

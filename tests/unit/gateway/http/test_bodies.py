@@ -51,13 +51,13 @@ async def post(read: Read, data: Any, **options: Any) -> tuple[int, str]:
 
 async def count_bytes(request: web.Request) -> int:
     counts: list[int] = []
-    data = await bodies.read(request, counts.append)
+    data = await bodies.read(request, counts.append, bodies.Turns())
     assert sum(counts) == len(data)
     return len(data)
 
 
 async def whole_object(request: web.Request) -> object:
-    return bodies.parse_json(await bodies.read(request, lambda _: None))
+    return bodies.parse_json(await bodies.read(request, lambda _: None, bodies.Turns()))
 
 
 async def form_names(request: web.Request) -> list[tuple[str, int, str | None]]:
@@ -208,7 +208,7 @@ async def test_a_body_weighs_what_it_takes_in_memory(text: str, weight: int) -> 
     counts: list[int] = []
 
     async def weigh(request: web.Request) -> int:
-        return len(await bodies.read(request, counts.append))
+        return len(await bodies.read(request, counts.append, bodies.Turns()))
 
     status, value = await post(weigh, text.encode())
     assert (status, value) == (200, str(len(text.encode())))
