@@ -11,7 +11,7 @@ import signal
 import time
 from functools import partial
 
-from llama_halo import selfcheck
+from llama_halo import garbage_collection, selfcheck
 from llama_halo.contract.labels import MANAGED_BY, PART_OF
 from llama_halo.controllers import triggers
 from llama_halo.controllers.file_facts import template_key
@@ -116,6 +116,7 @@ class Operator:
     async def _work(self) -> None:
         await self._start_with_retries()
         self._start_failure = ""
+        garbage_collection.reduce()
         log.info("operator started", extra={"models": len(self._state.cache.all("LlamaModel"))})
         settings = self._settings
         async with asyncio.TaskGroup() as tasks:

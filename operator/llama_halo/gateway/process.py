@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import signal
 
 from aiohttp import web
 
+from llama_halo import garbage_collection
 from llama_halo.api_server import ApiServer
 from llama_halo.contract.gateway_config import GatewayConfig
 from llama_halo.gateway.admin import LEAVE_SECONDS, admin_application
@@ -87,7 +87,8 @@ async def serve(  # noqa: PLR0913  (a process's settings, by keyword)
         if admin_port:
             await admin.setup()
             await web.TCPSite(admin, host="0.0.0.0", port=admin_port).start()
-        _reduce_garbage_collection()
+        # With a thousand open streams, each full collection paused all of them for 50 ms.
+        garbage_collection.reduce()
         log.info("serving", extra={"port": port, "router": config.router})
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait({stopping, watching, saying}, return_when=asyncio.FIRST_COMPLETED)
@@ -104,17 +105,6 @@ async def serve(  # noqa: PLR0913  (a process's settings, by keyword)
         await admin.cleanup()
         await upstream.close()
         await leases.close()
-
-
-def _reduce_garbage_collection() -> None:
-    """Exclude the objects of the startup from garbage collection, and collect the rest rarely.
-
-    With a thousand open streams, each full collection paused all of them for 50 ms. It freed almost
-    nothing, because reference counting frees the objects of a request.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 10, 10)
 
 
 async def _drain(gateway: Gateway, server: asyncio.Server, grace_seconds: float) -> None:

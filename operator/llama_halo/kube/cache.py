@@ -64,12 +64,29 @@ def owner_key(obj: Object) -> Key | None:
 
 
 def watched_part(obj: Object) -> dict[str, Any]:
-    """Return an object without its managed fields, and of a kind in `METADATA_ONLY` no more than
-    its metadata."""
+    """Return what the operator reads of an object; of most kinds all but the managed fields."""
     metadata = {name: value for name, value in obj["metadata"].items() if name != "managedFields"}
-    if obj["kind"] in METADATA_ONLY:
-        return {"apiVersion": obj["apiVersion"], "kind": obj["kind"], "metadata": metadata}
-    return {**obj, "metadata": metadata}
+    kind = obj["kind"]
+    if kind in METADATA_ONLY:
+        return {"apiVersion": obj["apiVersion"], "kind": kind, "metadata": metadata}
+    part = {**obj, "metadata": metadata}
+    if kind == "Pod":
+        part["spec"] = _pod_spec(obj.get("spec") or {})
+    elif kind == "Node":
+        status = obj.get("status") or {}
+        part["status"] = {name: value for name, value in status.items() if name != "images"}
+    return part
+
+
+def _pod_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
+    part = {name: spec[name] for name in ("nodeName", "volumes", "affinity") if name in spec}
+    containers = spec.get("containers")
+    part["containers"] = [
+        {name: container[name] for name in ("name", "resources") if name in container}
+        for container in (containers if isinstance(containers, list) else ())
+        if isinstance(container, dict)
+    ]
+    return part
 
 
 class ObjectCache:

@@ -35,6 +35,7 @@ from llama_halo.kube.metadata import listed_object, version_of
 from llama_halo.kube.object_size import bounded
 from llama_halo.kube.protocol import Json
 from llama_halo.kube.resources import METADATA_ONLY, Resource
+from llama_halo.kube.shared_strings import share_strings
 from llama_halo.nested_json import is_cut
 
 log = logging.getLogger(__name__)
@@ -193,7 +194,7 @@ class KubeClient:
                     version_of(entry_of(obj, "metadata", dict))
                     yield kind, obj
                 elif (item := self._read(resource, obj, isinstance(event, CutObject))) is not None:
-                    yield kind, item
+                    yield kind, share_strings(item)
         finally:
             response.close()
 
@@ -232,7 +233,8 @@ class KubeClient:
         path = resource.path(metadata.get("namespace"), metadata["name"]) + subresource
         query = {"fieldManager": manager, "force": "true"}
         reply = await self._request("PATCH", path, query, body=body, content_type=_APPLY)
-        return bounded(resource, reply)
+        part: Json = share_strings(bounded(resource, reply))
+        return part
 
     async def _request(
         self,

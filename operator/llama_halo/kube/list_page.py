@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import codecs
-import gc
 import json
 import re
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from typing import Any
 
+from llama_halo import garbage_collection
 from llama_halo.api_server import CutObject, entry_of, parse_object
 from llama_halo.errors import MalformedAnswer
 from llama_halo.kube.protocol import Json
@@ -41,7 +40,7 @@ class ListPage:
             if len(buffer) > WHOLE_BYTES:
                 break
         else:
-            with _collection_paused():
+            with garbage_collection.paused():
                 page = parse_object(bytes(buffer))
             self.metadata = entry_of(page, "metadata", dict)
             if "items" in page and page["items"] is None:  # so Go writes an empty list
@@ -124,7 +123,7 @@ class _Reader:
     def _parsed(self) -> tuple[Any, int | None]:
         """Return the value at the position and the index after it, None if it is not complete."""
         try:
-            with _collection_paused():
+            with garbage_collection.paused():
                 return _decode(self._text, self._at)
         except RecursionError:
             return CUT, self._end_of_nested()
@@ -165,18 +164,3 @@ class _Reader:
         except UnicodeDecodeError as error:
             raise MalformedAnswer("the API server's list is no UTF-8") from error
         self._text, self._at = self._text[self._at :] + text, 0
-
-
-@contextmanager
-def _collection_paused() -> Iterator[None]:
-    """Pause the garbage collector, which takes nine tenths of the time for a value of many parts.
-
-    The parser makes no reference cycles.
-    """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llama_halo.kube.cache import Key, ObjectCache, key_of
+from llama_halo.kube.cache import Key, ObjectCache, key_of, watched_part
 
 
 def pod(name: str = "p", *, uid: str = "u1", version: int = 1, model: str = "m") -> dict[str, Any]:
@@ -114,3 +114,20 @@ def test_the_order_of_news_does_not_matter_when_versions_differ(
     shuffled = list(events)
     random.shuffle(shuffled)
     assert final(events) == final(shuffled)
+
+
+def test_of_pods_and_nodes_what_nobody_reads_is_not_kept() -> None:
+    container = {"name": "c", "resources": {"requests": {"memory": "1Gi"}}, "env": [{"name": "A"}]}
+    spec = {"nodeName": "n1", "volumes": [{"name": "v"}], "containers": [container], "dns": "x"}
+    pod = {"kind": "Pod", "metadata": {"name": "a", "uid": "u"}, "spec": spec, "status": {"a": 1}}
+    part = watched_part(pod)
+    assert part["spec"] == {
+        "nodeName": "n1",
+        "volumes": [{"name": "v"}],
+        "containers": [{"name": "c", "resources": container["resources"]}],
+    }
+    assert part["status"] == {"a": 1}
+    for containers in (7, None, [7], {}):
+        assert watched_part({**pod, "spec": {"containers": containers}})["spec"]["containers"] == []
+    node = {"kind": "Node", "metadata": {}, "status": {"images": [{}], "allocatable": {}}}
+    assert watched_part(node)["status"] == {"allocatable": {}}

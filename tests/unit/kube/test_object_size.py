@@ -11,7 +11,7 @@ from llama_halo.api.llamamodel import LlamaModelSpec
 from llama_halo.controllers.validate import validate
 from llama_halo.errors import MalformedAnswer
 from llama_halo.kube.object_size import MAX_WEIGHT_BYTES, TOO_LARGE, bounded, weight_of
-from llama_halo.kube.resources import BY_KIND, CONFIG_MAP, LLAMAMODEL, POD, Resource
+from llama_halo.kube.resources import BY_KIND, CONFIG_MAP, LLAMAMODEL, Resource
 from llama_halo.plan.outcome import Invalid
 from llama_halo.plan.restrictions import Restrictions
 from tests.support.golden import cases, load, plan
@@ -61,7 +61,7 @@ def test_a_model_that_is_too_large_comes_without_its_spec_and_says_so() -> None:
 
 def test_an_object_of_another_kind_that_is_too_large_is_refused() -> None:
     with pytest.raises(MalformedAnswer, match="too large: more than 512 KiB"):
-        bounded(POD, obj(POD, spec=WIDE))
+        bounded(BY_KIND["Service"], obj(BY_KIND["Service"], spec=WIDE))
 
 
 def test_a_status_that_is_too_large_is_left_out() -> None:
