@@ -26,15 +26,17 @@ _ATOMIC_MAPS = frozenset({"selector", "matchLabels", "nodeSelector"})
 
 def difference(desired: Any, live: Any, path: str = "") -> str | None:
     """Return the path of the first value of `desired` that `live` lacks, None when it has all."""
-    if isinstance(desired, Mapping):
+    if desired == live:
+        return None
+    if isinstance(desired, (dict, Mapping)):
         return _map_difference(desired, live, path)
     if isinstance(desired, (list, tuple)):
         return _list_difference(desired, live, path)
-    return None if desired == live else path
+    return path
 
 
 def _map_difference(desired: Mapping[str, Any], live: Any, path: str) -> str | None:
-    if not isinstance(live, Mapping):
+    if not isinstance(live, (dict, Mapping)):
         return path
     if path.rpartition(".")[2] in _ATOMIC_MAPS and live.keys() - desired.keys():
         return path
@@ -51,7 +53,7 @@ def _map_difference(desired: Mapping[str, Any], live: Any, path: str) -> str | N
 
 
 def _list_difference(desired: Sequence[Any], live: Any, path: str) -> str | None:
-    if not isinstance(live, Sequence) or isinstance(live, str):
+    if not isinstance(live, (list, Sequence)) or isinstance(live, str):
         return path
     keys = _keys(path.rpartition(".")[2], desired)
     if keys is None:

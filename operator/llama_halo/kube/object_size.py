@@ -6,6 +6,7 @@ can be 30 MiB of Python objects.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from llama_halo.errors import MalformedAnswer
@@ -18,6 +19,8 @@ MAX_WEIGHT_BYTES = 2**19
 TOO_LARGE = "llama-halo.dev/too-large"
 """The only field of a spec that was left out, with the memory that the object would take."""
 _CONTAINER_BYTES, _ENTRY_BYTES, _SCALAR_BYTES = 64, 24, 50
+_MAX_BYTES_PER_CHARACTER = 36
+"""Of JSON: lists in lists, `[[]]`, weigh the most for their length."""
 _KEPT_METADATA = (
     *("name", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp"),
     "deletionTimestamp",
@@ -31,6 +34,8 @@ def bounded(resource: Resource, obj: Json) -> Json:
     say so. Raises `MalformedAnswer` for any other object that is too large.
     """
     part = watched_part(obj)
+    if _is_small(part):
+        return part
     weight = weight_of(part)
     if weight <= MAX_WEIGHT_BYTES:
         return part
@@ -46,6 +51,18 @@ def bounded(resource: Resource, obj: Json) -> Json:
         "spec": {TOO_LARGE: weight},
         "status": status if weight_of(status) <= MAX_WEIGHT_BYTES else {},
     }
+
+
+def _is_small(obj: Json) -> bool:
+    """Tell by the length of its JSON whether an object cannot reach the bound.
+
+    This takes a tenth of the time of weighing.
+    """
+    try:
+        text = json.dumps(obj)
+    except RecursionError:
+        return False
+    return len(text) * _MAX_BYTES_PER_CHARACTER <= MAX_WEIGHT_BYTES
 
 
 def weight_of(value: Any) -> int:

@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from llama_halo.api.llamamodel import LlamaModelSpec
 from llama_halo.controllers.validate import validate
@@ -73,3 +75,15 @@ def test_the_data_of_a_config_map_is_not_kept() -> None:
     read = bounded(CONFIG_MAP, obj(CONFIG_MAP, data={"policy.json": "x" * 2**20}))
     assert json.loads(json.dumps(read)).keys() == {"apiVersion", "kind", "metadata"}
     assert "managedFields" not in read["metadata"]
+
+
+VALUES = st.recursive(
+    st.none() | st.integers(0, 9) | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=9) | st.dictionaries(st.text(max_size=1), inner),
+    max_leaves=50,
+)
+
+
+@given(VALUES)
+def test_no_json_weighs_more_than_its_length_allows(value: Any) -> None:
+    assert weight_of([value]) <= 36 * len(json.dumps([value])) + 64
