@@ -282,7 +282,7 @@ def _silent(seconds: float) -> Failure:
 def _payload(sent: EncodedRequest) -> bytes | aiohttp.FormData:
     if not sent.form:
         return sent.json
-    form = aiohttp.FormData()
+    form = aiohttp.FormData(default_to_multipart=True)  # also without a file
     for part in sent.form:
         if part.filename is None:
             form.add_field(part.name, part.data.decode(errors="replace"))
