@@ -8,12 +8,15 @@ N ?= 1000
 SEED ?= 1
 MINUTES ?= 20
 
+ifeq ($(shell command -v $(PYTHON)),)
+$(error PYTHON is $(PYTHON), which is not installed)
+endif
 # Named after the interpreter: another PYTHON makes the environment anew.
 READY := $(VENV)/ready-$(shell $(PYTHON) -V 2>&1 | tr -d ' ')
 
 .PHONY: help setup demo demo-down test quick unit component gateway memory files chaos soak fuzz e2e release-check coverage bench bench-gateway check format manifests chart
 
-help: ## what there is
+help: ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup: $(READY) ## virtual environment from pinned, hashed requirements
@@ -55,7 +58,7 @@ files: setup ## inspect and fetch against a small Hub
 chaos: setup ## faults between operator and API server, outages, a vanished node: minutes
 	$(TIERS) chaos --options "-s --chaos-seed $(SEED)"
 
-soak: setup ## the same for an hour, 200 models; and half an hour of trouble for the gateway
+soak: setup ## the same for half an hour with 200 models, and half an hour of faults for the gateway
 	$(BIN)/pytest -s tests/chaos --chaos-seed $(SEED) --soak --timeout 0
 	$(BIN)/pytest -s tests/gateway/test_soak.py tests/gateway/test_faults.py \
 		tests/gateway/test_claude_code.py --soak --timeout 0
@@ -79,13 +82,13 @@ bench: setup ## the operator with N models (default 1000): times, writes, memory
 	$(BIN)/python -m hack.bench.placement
 	$(BIN)/python -m hack.bench --models $(N)
 
-e2e: setup ## everything, on a real node
+e2e: setup ## the tests on a real node
 	$(TIERS) node-1 node-2 --cluster $(CLUSTER) $(if $(LLAMA_SWAP),--options "--llama-swap $(LLAMA_SWAP)")
 
 chart: setup ## the chart rendered for many values, validated strictly
 	$(TIERS) chart
 
-bench-gateway: setup ## what the gateway adds, beside going straight, a bare pass-through and its rivals; JSON in the last line
+bench-gateway: setup ## the latency that the gateway adds, beside a direct connection, a bare proxy and other routers; JSON in the last line
 	$(BIN)/python -m hack.bench.gateway $(if $(LLAMA_SWAP),--llama-swap $(LLAMA_SWAP))
 
 check: setup ## format, lint, types, layers, generated files
@@ -96,7 +99,7 @@ check: setup ## format, lint, types, layers, generated files
 	$(BIN)/python -m hack.check_names
 	$(BIN)/python -m hack.check_generated
 
-format: setup ## format and mend what can be mended
+format: setup ## format, and apply ruff's fixes
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 

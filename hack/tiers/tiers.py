@@ -94,7 +94,7 @@ TIERS = (
 tightest times and comes late, when the nodes are usually done."""
 
 AT_ONCE = 3
-"""Tiers that run at the same time on two cores."""
+"""Tiers that run at the same time on two cores; those on a node, which mostly wait, come on top."""
 
 
 def tiers_of(paths: set[Path]) -> tuple[Tier, ...]:

@@ -20,7 +20,7 @@ from llama_halo.controllers.triggers import (
     enqueue_after_write,
     enqueue_routers,
 )
-from llama_halo.controllers.verification import watch_serving
+from llama_halo.controllers.verification import enqueue_verification
 from llama_halo.controllers.write_status import write_status
 from llama_halo.errors import ClusterError, NotFound
 from llama_halo.kube.cache import Key, Object
@@ -67,7 +67,7 @@ async def reconcile(state: OperatorState, key: Key) -> float | None:
     elif reply:
         enqueue_routers(state, key)
     if kind is model:
-        watch_serving(state, cr, status)
+        enqueue_verification(state, cr, status)
     ready = condition(status, ConditionType.READY)
     state.metrics.record_reconcile(key, ready, time.monotonic() - started)
     _log(cr, ready["reason"], applied.changed + (["status"] if reply else []), started)

@@ -93,12 +93,12 @@ def _update_rollout_turn(state: OperatorState, change: Change, deployment: Objec
 
 def _queue_creation_poll(state: OperatorState, _: Change, obj: Object | None) -> None:
     if obj is not None:
-        pod_creation.watch_creation(state, obj)
+        pod_creation.enqueue_creation_poll(state, obj)
 
 
 def _queue_download_poll(state: OperatorState, _: Change, pod: Object | None) -> None:
     if pod is not None:
-        downloads.watch_download(state, pod)
+        downloads.enqueue_download_poll(state, pod)
 
 
 def _is_own_child(state: OperatorState, deployment: Object | None) -> bool:

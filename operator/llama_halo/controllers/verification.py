@@ -41,7 +41,7 @@ MAX_TRIES = 3
 """For one pod that answers the check with an error, or not at all."""
 
 
-def watch_serving(state: OperatorState, cr: Object, status: Object) -> None:
+def enqueue_verification(state: OperatorState, cr: Object, status: Object) -> None:
     """Queue a check of a model that serves, unless its configuration has a result."""
     if _is_due(state, cr, status):
         state.verification.queue.add(key_of(cr), after_seconds=FIRST_POLL_SECONDS)

@@ -126,8 +126,8 @@ class Eviction:
         if not self._could_clear(demand, ledger):
             return None
         idle = self._idle_on(ledger) - {demand.model}
-        group_members_on = self.group_members_on(demand, ledger)
-        chosen = sorted(group_members_on - leaving)
+        members = self.group_members_on(demand, ledger)
+        chosen = sorted(members - leaving)
         if not set(chosen) <= idle:
             return None
         for model in self._in_eviction_order(idle - set(chosen)):
@@ -136,7 +136,7 @@ class Eviction:
             chosen.append(model)
         if not ledger.would_fit(demand, leaving | set(chosen)):
             return None
-        for model in reversed(self._in_eviction_order(set(chosen) - group_members_on)):
+        for model in reversed(self._in_eviction_order(set(chosen) - members)):
             rest = frozenset(chosen) - {model}
             if ledger.would_fit(demand, leaving | rest):
                 chosen.remove(model)

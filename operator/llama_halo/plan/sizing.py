@@ -131,10 +131,10 @@ def serving_of(spec: LlamaModelSpec, profile: Profile) -> Serving:
     """Return the settings of llama-server that determine its memory."""
     cache = spec.cache_type
     trained = profile.model.context_length
-    context = spec.context_size or min(trained, DEFAULT_CONTEXT_SIZE)
-    batch, micro_batch = batch_sizes(spec, context)
+    context_size = spec.context_size or min(trained, DEFAULT_CONTEXT_SIZE)
+    batch, micro_batch = batch_sizes(spec, context_size)
     return Serving(
-        context_size=context,
+        context_size=context_size,
         parallel=spec.parallel or 1,
         k_type=(cache and cache.k) or "f16",
         v_type=(cache and cache.v) or "f16",

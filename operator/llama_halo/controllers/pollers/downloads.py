@@ -16,7 +16,7 @@ POLL_SECONDS = 3
 _FIELDS = ("bytes", "totalBytes", "bytesPerSecond", "remainingSeconds")
 
 
-def watch_download(state: OperatorState, obj: Object) -> None:
+def enqueue_download_poll(state: OperatorState, obj: Object) -> None:
     """Queue a poll of a pod that fetches; drop the progress of one that does not."""
     if obj["kind"] != POD.kind:
         return

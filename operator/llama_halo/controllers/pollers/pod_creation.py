@@ -18,7 +18,7 @@ FIRST_POLL_SECONDS = 3
 POLL_SECONDS = 30
 
 
-def watch_creation(state: OperatorState, obj: Object) -> None:
+def enqueue_creation_poll(state: OperatorState, obj: Object) -> None:
     """Queue a poll of a pod in creation, or of a Job without a pod."""
     if _is_stuck(state, obj):
         state.pollers.queue.add(key_of(obj), after_seconds=FIRST_POLL_SECONDS)
