@@ -12,7 +12,8 @@ from typing import Any
 MAX_LEVELS = 200
 CUT = "llama-halo.dev: nested too deeply"
 """Stands for a value that was cut out."""
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
+"""A string, or one that the end cuts off, or a bracket: each byte is looked at once."""
 
 
 def loads(data: bytes) -> tuple[Any, bool]:

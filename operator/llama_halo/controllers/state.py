@@ -148,8 +148,8 @@ class OperatorState:
     verification: VerificationState = field(default_factory=VerificationState)
     reporting: ReportingState = field(default_factory=ReportingState)
     repair_limiter: RepairLimiter = field(default_factory=RepairLimiter)
-    specs: dict[Key, tuple[tuple[str, int], Any]] = field(default_factory=dict)
-    """Validated specs by resource, with the uid and generation they were validated at."""
+    specs: dict[Key, tuple[tuple[Any, ...], Any]] = field(default_factory=dict)
+    """Validated specs by resource, with what they were validated at: uid, generation, too large."""
     inspected: dict[Key, tuple[Any, tuple[Inspection, ...]]] = field(default_factory=dict)
     """Inspections by model, with the status entries they were parsed from."""
 

@@ -11,7 +11,7 @@ from llama_halo.api.llamamodel import LlamaModelSpec
 from llama_halo.api.modelrouter import ModelRouterSpec
 from llama_halo.contract.reasons import Reason
 from llama_halo.kube.cache import Key, key_of
-from llama_halo.kube.object_size import MAX_WEIGHT_BYTES, TOO_LARGE
+from llama_halo.kube.object_size import MAX_LEVELS, MAX_WEIGHT_BYTES, TOO_LARGE
 from llama_halo.plan.outcome import Invalid
 from llama_halo.plan.restrictions import Restrictions, refusal
 
@@ -25,16 +25,17 @@ class _TooLargeError(Exception):
 def validate(
     model: type[Spec],
     cr: Mapping[str, Any],
-    cache: dict[Key, tuple[tuple[str, int], Any]],
+    cache: dict[Key, tuple[tuple[Any, ...], Any]],
     restrictions: Restrictions,
 ) -> Spec | Invalid:
     """Return the spec of a resource; each generation is validated once."""
-    key, version = key_of(cr), version_of(cr)
+    key, written = key_of(cr), cr.get("spec") or {}
+    # Annotations, which have no generation, decide with the spec whether a resource is too large.
+    version = (*version_of(cr), TOO_LARGE in written)
     cached = cache.get(key)
     if cached and cached[0] == version:
         validated: Spec | Invalid = cached[1]
         return validated
-    written = cr.get("spec") or {}
     try:
         if TOO_LARGE in written:
             raise _TooLargeError
@@ -45,8 +46,9 @@ def validate(
         result = Invalid(Reason.INVALID_SPEC, _sentence(error))
     except _TooLargeError:
         message = (
-            f"the resource takes more than {MAX_WEIGHT_BYTES // 1024} KiB of memory: write fewer"
-            " or shorter entries (metadata counts, too)"
+            f"the resource takes more than {MAX_WEIGHT_BYTES // 1024} KiB of memory, or has more"
+            f" than {MAX_LEVELS} levels: write fewer, shorter and flatter entries (labels count,"
+            " too)"
         )
         result = Invalid(Reason.INVALID_SPEC, message)
     except RecursionError:

@@ -30,12 +30,12 @@ from llama_halo.errors import (
     NotFound,
     StartupError,
 )
-from llama_halo.kube.list_page import ListPage
 from llama_halo.kube.metadata import listed_object, version_of
-from llama_halo.kube.object_size import bounded
+from llama_halo.kube.object_size import bounded, without_spec
 from llama_halo.kube.protocol import Json
-from llama_halo.kube.resources import METADATA_ONLY, Resource
+from llama_halo.kube.resources import METADATA_ONLY, OWNERS, Resource
 from llama_halo.kube.shared_strings import share_strings
+from llama_halo.list_page import ListPage
 from llama_halo.nested_json import is_cut
 
 log = logging.getLogger(__name__)
@@ -201,9 +201,12 @@ class KubeClient:
     def _read(self, resource: Resource, obj: Any, may_be_cut: bool) -> Json | None:
         """Return a listed or watched object, None for one that cannot be read."""
         try:
+            listed = listed_object(resource, obj)
             if may_be_cut and is_cut(obj):
+                if resource in OWNERS:
+                    return without_spec(listed)
                 raise MalformedAnswer("it is nested too deeply")
-            return bounded(resource, listed_object(resource, obj))
+            return bounded(resource, listed)
         except MalformedAnswer as error:
             metadata = obj.get("metadata") if isinstance(obj, dict) else None
             names = metadata if isinstance(metadata, dict) else {}

@@ -7,6 +7,7 @@ can be 30 MiB of Python objects.
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from llama_halo.errors import MalformedAnswer
@@ -16,8 +17,12 @@ from llama_halo.kube.resources import OWNERS, Resource
 
 MAX_WEIGHT_BYTES = 2**19
 """Of the memory that an object takes; ordinary ones take 5 to 100 KiB."""
+MAX_LEVELS = 200
+"""Of objects and lists in each other; ordinary objects have 15."""
 TOO_LARGE = "llama-halo.dev/too-large"
-"""The only field of a spec that was left out, with the memory that the object would take."""
+"""The only field of a spec that was left out."""
+_OURS = re.compile(r"llama-halo\.dev/|fluxcd\.io/")
+"""Annotations that the operator reads, or writes."""
 _CONTAINER_BYTES, _ENTRY_BYTES, _SCALAR_BYTES = 64, 24, 50
 _MAX_BYTES_PER_CHARACTER = 36
 """Of JSON: lists in lists, `[[]]`, weigh the most for their length."""
@@ -30,17 +35,28 @@ _KEPT_METADATA = (
 def bounded(resource: Resource, obj: Json) -> Json:
     """Return the part of an object that the operator watches.
 
-    A LlamaModel or ModelRouter that is too large comes without its spec, so that its status can
-    say so. Raises `MalformedAnswer` for any other object that is too large.
+    An object that is too large or too deep comes without the annotations of others. If that is not
+    enough, a LlamaModel or ModelRouter comes without its spec, so that its status can say so, and
+    for any other object it raises `MalformedAnswer`.
     """
     part = watched_part(obj)
-    if _is_small(part):
+    if _is_small(part) or weight_of(part) <= MAX_WEIGHT_BYTES:
         return part
-    weight = weight_of(part)
-    if weight <= MAX_WEIGHT_BYTES:
+    annotations = part["metadata"].get("annotations") or {}
+    kept = {name: text for name, text in annotations.items() if _OURS.search(name)}
+    part = {**part, "metadata": {**part["metadata"], "annotations": kept}}
+    if weight_of(part) <= MAX_WEIGHT_BYTES:
         return part
     if resource not in OWNERS:
-        raise MalformedAnswer(f"it is too large: more than {MAX_WEIGHT_BYTES // 1024} KiB")
+        raise MalformedAnswer(
+            f"it takes more than {MAX_WEIGHT_BYTES // 1024} KiB, or has more than {MAX_LEVELS}"
+            " levels"
+        )
+    return without_spec(obj)
+
+
+def without_spec(obj: Json) -> Json:
+    """Return a resource without its spec, which is too large or too deep."""
     status = obj.get("status") or {}
     return {
         "apiVersion": obj["apiVersion"],
@@ -48,13 +64,13 @@ def bounded(resource: Resource, obj: Json) -> Json:
         "metadata": {
             name: value for name, value in obj["metadata"].items() if name in _KEPT_METADATA
         },
-        "spec": {TOO_LARGE: weight},
+        "spec": {TOO_LARGE: True},
         "status": status if weight_of(status) <= MAX_WEIGHT_BYTES else {},
     }
 
 
 def _is_small(obj: Json) -> bool:
-    """Tell by the length of its JSON whether an object cannot reach the bound.
+    """Tell by its JSON whether an object can reach neither bound.
 
     This takes a tenth of the time of weighing.
     """
@@ -62,20 +78,26 @@ def _is_small(obj: Json) -> bool:
         text = json.dumps(obj)
     except RecursionError:
         return False
-    return len(text) * _MAX_BYTES_PER_CHARACTER <= MAX_WEIGHT_BYTES
+    levels = text.count("{") + text.count("[")
+    return levels <= MAX_LEVELS and len(text) * _MAX_BYTES_PER_CHARACTER <= MAX_WEIGHT_BYTES
 
 
 def weight_of(value: Any) -> int:
-    """Return about how many bytes of memory a value takes; it stops counting above the bound."""
-    weight, stack = 0, [value]
+    """Return about how many bytes of memory a value takes.
+
+    It stops counting above the bound. A value of too many levels is above it.
+    """
+    weight, stack = 0, [(value, MAX_LEVELS)]
     while stack and weight <= MAX_WEIGHT_BYTES:
-        part = stack.pop()
+        part, levels = stack.pop()
+        if levels < 0:
+            return MAX_WEIGHT_BYTES + 1
         if isinstance(part, dict):
             weight += _CONTAINER_BYTES + sum(_ENTRY_BYTES + len(key) for key in part)
-            stack.extend(part.values())
+            stack.extend((inner, levels - 1) for inner in part.values())
         elif isinstance(part, list):
             weight += _CONTAINER_BYTES + 8 * len(part)
-            stack.extend(part)
+            stack.extend((inner, levels - 1) for inner in part)
         else:
             weight += _SCALAR_BYTES + (len(part) if isinstance(part, str) else 0)
     return weight

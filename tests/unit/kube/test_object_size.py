@@ -12,7 +12,13 @@ from hypothesis import strategies as st
 from llama_halo.api.llamamodel import LlamaModelSpec
 from llama_halo.controllers.validate import validate
 from llama_halo.errors import MalformedAnswer
-from llama_halo.kube.object_size import MAX_WEIGHT_BYTES, TOO_LARGE, bounded, weight_of
+from llama_halo.kube.object_size import (
+    MAX_WEIGHT_BYTES,
+    TOO_LARGE,
+    bounded,
+    weight_of,
+    without_spec,
+)
 from llama_halo.kube.resources import BY_KIND, CONFIG_MAP, LLAMAMODEL, Resource
 from llama_halo.plan.outcome import Invalid
 from llama_halo.plan.restrictions import Restrictions
@@ -48,7 +54,7 @@ def test_ordinary_objects_are_far_below_the_bound(path: Any) -> None:
 
 def test_a_model_that_is_too_large_comes_without_its_spec_and_says_so() -> None:
     read = bounded(LLAMAMODEL, obj(LLAMAMODEL, spec={"pod": {"affinity": WIDE}}, status={"a": 1}))
-    assert read["spec"] == {TOO_LARGE: pytest.approx(MAX_WEIGHT_BYTES, rel=0.1)}
+    assert read["spec"] == {TOO_LARGE: True}
     assert read["status"] == {"a": 1}
     assert read["metadata"] == {
         "name": "a",
@@ -62,8 +68,33 @@ def test_a_model_that_is_too_large_comes_without_its_spec_and_says_so() -> None:
 
 
 def test_an_object_of_another_kind_that_is_too_large_is_refused() -> None:
-    with pytest.raises(MalformedAnswer, match="too large: more than 512 KiB"):
+    with pytest.raises(MalformedAnswer, match="more than 512 KiB"):
         bounded(BY_KIND["Service"], obj(BY_KIND["Service"], spec=WIDE))
+
+
+@pytest.mark.parametrize("levels", [300, 5000])
+def test_a_model_of_too_many_levels_comes_without_its_spec(levels: int) -> None:
+    deep: Any = 1
+    for _ in range(levels):
+        deep = {"a": deep}
+    read = bounded(LLAMAMODEL, obj(LLAMAMODEL, spec={"pod": deep}))
+    assert read["spec"] == {TOO_LARGE: True}
+
+
+def test_annotations_of_others_hide_no_object() -> None:
+    others = {f"example.com/{number}": "x" for number in range(MAX_WEIGHT_BYTES // 90)}
+    resource = obj(BY_KIND["Deployment"], spec={"replicas": 1})
+    resource["metadata"]["annotations"] = {"llama-halo.dev/node": "n1", **others}
+    read = bounded(BY_KIND["Deployment"], resource)
+    assert read["metadata"]["annotations"] == {"llama-halo.dev/node": "n1"}
+    assert read["spec"] == {"replicas": 1}
+
+
+def test_a_model_that_is_small_again_is_valid_in_the_same_generation() -> None:
+    cache: dict[Any, Any] = {}
+    small = obj(LLAMAMODEL, spec={"source": {"local": {"path": "x.gguf"}}})
+    for resource, kind in ((small, LlamaModelSpec), (without_spec(small), Invalid)) * 2:
+        assert isinstance(validate(LlamaModelSpec, resource, cache, Restrictions()), kind)
 
 
 def test_a_status_that_is_too_large_is_left_out() -> None:

@@ -8,18 +8,19 @@ import re
 from collections.abc import AsyncIterator
 from typing import Any
 
-from llama_halo import garbage_collection
+from llama_halo import garbage_collection, nested_json
 from llama_halo.api_server import CutObject, entry_of, parse_object
 from llama_halo.errors import MalformedAnswer
-from llama_halo.kube.protocol import Json
-from llama_halo.nested_json import CUT
+
+Json = dict[str, Any]
 
 WHOLE_BYTES = 4 * 2**20
 """Up to this size a page is parsed at once, which shares the strings of its keys."""
 MAX_ITEM_CHARACTERS = 8 * 2**20
 """The API server stores no object of more than 1.5 MiB, unless it is told to."""
 _SPACES = re.compile(r"[ \t\r\n]*")
-_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]', re.DOTALL)
+_MARK = re.compile(r'["\[\]{}]')
+_REST_OF_STRING = re.compile(r'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)
 _decode = json.JSONDecoder().raw_decode
 
 
@@ -52,14 +53,14 @@ class ListPage:
         await reader.expect("{")
         has_items = False
         while True:
-            key = await reader.value()
+            key, _ = await reader.value()
             await reader.expect(":")
             if key == "items":
                 has_items = True
-                async for item in reader.array():
-                    yield item, item == CUT
+                async for item, was_cut in reader.array():
+                    yield item, was_cut
             else:
-                value = await reader.value()
+                value, _ = await reader.value()
                 if key == "metadata":
                     self.metadata = entry_of({key: value}, key, dict)
             if await reader.take(",}") == "}":
@@ -67,6 +68,40 @@ class ListPage:
         if not has_items:
             raise MalformedAnswer("the API server's list has no items")
         entry_of({"metadata": self.metadata or None}, "metadata", dict)
+
+
+class _NestedScan:
+    """Finds the end of an object or a list in a text that grows, in one pass."""
+
+    def __init__(self) -> None:
+        self._level = 0
+        self._done = 0
+        self._in_string = False
+
+    def end_in(self, text: str, start: int) -> int | None:
+        """Return the index after the value that starts at `start`, None if it is not complete."""
+        at = start + self._done
+        while True:
+            if self._in_string:
+                rest = _REST_OF_STRING.match(text, at)
+                at = rest.end() if rest else at
+                if at >= len(text) or text[at] == "\\":
+                    break
+                self._in_string = False
+                at += 1
+            mark = _MARK.search(text, at)
+            if mark is None:
+                at = len(text)
+                break
+            at = mark.end()
+            if mark[0] == '"':
+                self._in_string = True
+                continue
+            self._level += 1 if mark[0] in "[{" else -1
+            if self._level == 0:
+                return at
+        self._done = at - start
+        return None
 
 
 class _Reader:
@@ -90,7 +125,7 @@ class _Reader:
         self._at += 1
         return mark
 
-    async def array(self) -> AsyncIterator[Any]:
+    async def array(self) -> AsyncIterator[tuple[Any, bool]]:
         await self.expect("[")
         if await self._peek() == "]":
             await self.expect("]")
@@ -100,44 +135,47 @@ class _Reader:
             if await self.take(",]") == "]":
                 return
 
-    async def value(self) -> Any:
-        """Return the next value, `CUT` for one that is nested too deeply."""
+    async def value(self) -> tuple[Any, bool]:
+        """Return the next value, and whether parts that are nested too deeply were cut out."""
         await self._peek()
         while True:
             available = len(self._text) - self._at
-            value, end = self._parsed()
-            # A number at the end of the text may go on.
-            if end is not None and end < len(self._text):
-                self._at = end
-                return value
-            if available > MAX_ITEM_CHARACTERS:
-                raise MalformedAnswer(
-                    f"an item of a list has more than {MAX_ITEM_CHARACTERS} characters, or is no"
-                    " JSON"
-                )
+            try:
+                with garbage_collection.paused():
+                    value, end = _decode(self._text, self._at)
+            except RecursionError:
+                return await self._nested_value(), True
+            except ValueError:
+                pass  # it is not complete, or no JSON
+            else:
+                # A number at the end of the text may go on.
+                if end < len(self._text):
+                    self._at = end
+                    return value, False
+            self._require_bound()
             # Twice as much for each attempt: the attempts together cost no more than two.
             await self._more()
             while len(self._text) - self._at < 2 * available and await self._take_in():
                 pass
 
-    def _parsed(self) -> tuple[Any, int | None]:
-        """Return the value at the position and the index after it, None if it is not complete."""
+    async def _nested_value(self) -> Any:
+        """Return a value that is nested too deeply for the parser, without its deep parts."""
+        scan = _NestedScan()
+        while (end := scan.end_in(self._text, self._at)) is None:
+            self._require_bound()
+            await self._more()
+        data = self._text[self._at : end].encode()
+        self._at = end
         try:
-            with garbage_collection.paused():
-                return _decode(self._text, self._at)
-        except RecursionError:
-            return CUT, self._end_of_nested()
-        except ValueError:
-            return None, None
+            return nested_json.loads(data)[0]
+        except (ValueError, RecursionError) as error:
+            raise MalformedAnswer("the API server's list is no JSON") from error
 
-    def _end_of_nested(self) -> int | None:
-        level = 0
-        for token in _TOKEN.finditer(self._text, self._at):
-            if token[0] in "[]{}":
-                level += 1 if token[0] in "[{" else -1
-            if level == 0:
-                return token.end()
-        return None
+    def _require_bound(self) -> None:
+        if len(self._text) - self._at > MAX_ITEM_CHARACTERS:
+            raise MalformedAnswer(
+                f"an item of a list has more than {MAX_ITEM_CHARACTERS} characters, or is no JSON"
+            )
 
     async def _peek(self) -> str:
         while True:

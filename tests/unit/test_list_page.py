@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llama_halo import list_page
 from llama_halo.errors import MalformedAnswer
-from llama_halo.kube import list_page
-from llama_halo.kube.list_page import ListPage
-from llama_halo.nested_json import CUT
+from llama_halo.list_page import ListPage, _NestedScan
+from llama_halo.nested_json import is_cut
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=20),
@@ -93,14 +93,27 @@ def test_what_is_no_list_is_malformed(
         read(data)
 
 
+@pytest.mark.parametrize("size", [1, 7, 1000, 10**6])
+@pytest.mark.parametrize("rest", ["", '}}}}[{"\\', '"' * 200, '\\"]' * 100])
 def test_an_item_that_is_nested_too_deeply_is_cut_and_the_others_are_read(
-    monkeypatch: pytest.MonkeyPatch,
+    rest: str, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    deep = b"[" * 3000 + b"]" * 3000
-    data = b'{"metadata": {"a": 1}, "items": [{"b": 1}, {"spec": ' + deep + b'}, {"c": 1}]}'
+    deep = "[" * 12_000 + "]" * 12_000
+    item = f'{{"name": "deep", "spec": {deep}, "rest": {json.dumps(rest)}}}'
+    data = f'{{"metadata": {{"a": 1}}, "items": [{{"b": 1}}, {item}, {{"c": 1}}]}}'
     monkeypatch.setattr(list_page, "WHOLE_BYTES", 0)
-    items, _ = read(data, 1000)
-    assert items == [{"b": 1}, CUT, {"c": 1}]
+    items, _ = read(data.encode(), size)
+    assert (items[0], items[2]) == ({"b": 1}, {"c": 1})
+    assert (items[1]["name"], items[1]["rest"], is_cut(items[1])) == ("deep", rest, True)
+
+
+def test_the_end_of_a_deep_item_is_searched_in_one_pass() -> None:
+    """A string of quotes that a piece cuts off is not searched again from each of its quotes."""
+    text = "[" + '"' + '\\"' * 100_000
+    scan = _NestedScan()
+    for end in range(1000, len(text), 1000):
+        assert scan.end_in(text[:end], 0) is None
+    assert scan.end_in(text + '"]', 0) == len(text) + 2
 
 
 def test_an_item_without_an_end_takes_no_memory_without_end(
