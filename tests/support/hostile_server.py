@@ -34,6 +34,21 @@ def _endless_object() -> Iterator[bytes]:
         yield b"0," * 2**15
 
 
+def _many_values() -> Iterator[bytes]:
+    """Within the limits of bytes, and eighteen times as much in memory."""
+    yield _HEAD % b"application/json" + b'\r\n{"data": ['
+    for _ in range(60 * 2**20 // 2**16):
+        yield b"[]," * (2**16 // 3)
+    yield b"[]]}"
+
+
+def _wide_event() -> Iterator[bytes]:
+    yield _HEAD % b"text/event-stream" + b'\r\ndata: {"choices": ['
+    for _ in range(15 * 2**20 // 2**16):
+        yield b"{}," * (2**16 // 3)
+    yield b"{}]}\n\n"
+
+
 def _nothing() -> Iterator[bytes]:
     """Read no body, and answer nothing for a while."""
     threading.Event().wait(5)
@@ -44,6 +59,8 @@ ANSWERS = {
     "bomb": _bomb,
     "endless event": _endless_event,
     "endless object": _endless_object,
+    "many values": _many_values,
+    "wide event": _wide_event,
     "nothing": _nothing,
 }
 

@@ -96,12 +96,13 @@ class RequestHandler:
 
     def body_counter(self, record: RequestRecord) -> Callable[[int], None]:
         """Return a callback that counts body bytes; it raises `Failure` (429) when all bodies
-        together exceed the limit."""
+        together exceed the limit, unless this one is small."""
 
         def count(size: int) -> None:
             self._body_bytes += size
             record.body_bytes += size
-            if self._body_bytes > bodies.MAX_TOTAL_BYTES:
+            is_small = record.body_bytes <= bodies.SMALL_BYTES
+            if self._body_bytes > bodies.MAX_TOTAL_BYTES and not is_small:
                 raise Failure(
                     429, "too many large request bodies at once: retry later", retry_after_seconds=5
                 )

@@ -20,8 +20,8 @@ from llama_halo.gateway.convert.common import (
     usage_chunk,
 )
 from llama_halo.gateway.http import answers
+from llama_halo.gateway.http.answers import parse
 from llama_halo.gateway.http.errors import malformed
-from llama_halo.gateway.http.json_codec import loads
 from llama_halo.gateway.http.sse import SseEvent
 from llama_halo.gateway.http.token_usage import TokenUsage
 
@@ -112,7 +112,7 @@ async def lines(chunks: AsyncIterable[bytes]) -> AsyncIterator[Json]:
 
 def _object(line: bytes) -> Json | None:
     try:
-        value = loads(line)
+        value = parse(line)
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

@@ -18,6 +18,7 @@ from llama_halo.gateway.apis.upstream_request import UpstreamRequest
 from llama_halo.gateway.dispatch.credentials import Credentials
 from llama_halo.gateway.dispatch.encode import EncodedRequest, encode_request
 from llama_halo.gateway.dispatch.fast_path import FastPath
+from llama_halo.gateway.http.answers import parse
 from llama_halo.gateway.http.errors import (
     CONNECT_RETRY_SECONDS,
     LOST,
@@ -46,6 +47,8 @@ CLOSED_SECONDS = 0.25
 ERROR_SECONDS = 10
 MAX_ERROR_BYTES = 2**16
 MAX_ANSWER_BYTES = 64 * 2**20
+MAX_ANSWER_VALUES = 4_000_000
+"""Of an answer that is read whole: a thousand vectors of 4,000 numbers."""
 MAX_RETRY_SECONDS = 300
 _KEEP_ALIVE = (
     (socket.TCP_KEEPIDLE, 15),
@@ -65,7 +68,7 @@ class UpstreamAnswer:
     def value(self) -> dict[str, Any]:
         """Return the answer's JSON object; raises `Failure` (502) if it is not one."""
         try:
-            value = loads(self.data)
+            value = parse(self.data, max_values=MAX_ANSWER_VALUES)
         except (ValueError, RecursionError) as error:
             raise malformed("it is not JSON") from error
         if not isinstance(value, dict):

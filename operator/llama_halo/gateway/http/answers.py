@@ -10,13 +10,27 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from llama_halo.gateway.http.errors import malformed
+from llama_halo.gateway.http.json_codec import count_values, loads
 
 Json = dict[str, Any]
 _Value = TypeVar("_Value")
+MAX_VALUES = 300_000
+"""JSON values in one answer or event, commas and brackets in its texts included: an empty list
+takes three bytes of text and seventy of memory."""
 MAX_INDEX = 1000
 """Of choices, content blocks and tool calls in one answer."""
 MAX_COUNT = 2**53
 _TYPES = {dict: "object", list: "list", str: "string", bool: "boolean", type(None): "null"}
+
+
+def parse(data: bytes | str, *, max_values: int = MAX_VALUES) -> Any:
+    """Return the JSON of an answer; raises ValueError or RecursionError if it is invalid, and
+    `Failure` for more values than the gateway keeps."""
+    if len(data) > MAX_VALUES:
+        values, containers = count_values(data)
+        if containers > MAX_VALUES or values > max_values:
+            raise malformed("it has too many values")
+    return loads(data)
 
 
 def optional(data: Mapping[str, Any], name: str, kind: type[_Value]) -> _Value | None:

@@ -12,18 +12,23 @@ from aiohttp import BodyPartReader, web
 
 from llama_halo.gateway.http import decompression
 from llama_halo.gateway.http.errors import Failure
-from llama_halo.gateway.http.json_codec import loads
+from llama_halo.gateway.http.json_codec import count_values, loads
 
 MAX_BODY_BYTES = 32 * 2**20
 MAX_OBJECT_BYTES = 2**16
 """Of the bodies that only name a model."""
-EMOJI_WEIGHT = 5
-_SURROGATE = re.compile(rb"\\u[dD][89abAB]")
-_BELOW_FOUR_BYTES = bytes(range(0xF0))
+NARROW_WEIGHT, WIDE_WEIGHT, WIDEST_WEIGHT = 3, 6, 10
+"""Bytes of memory for each byte of a body: the parsed texts, which some APIs join to one, and the
+JSON that is sent. Python keeps each character of a text in 1, 2 or 4 bytes, by the widest of them:
+up to U+00FF, up to U+FFFF, or above."""
+_WIDE_ESCAPE, _SURROGATE = re.compile(rb"\\u(?!00)"), re.compile(rb"\\u[dD][89abAB]")
+_BELOW_WIDE, _BELOW_WIDEST = bytes(range(0xC4)), bytes(range(0xF0))
 YIELD_BYTES = 2**20
 """Bytes after which other requests get their turn."""
-MAX_TOTAL_BYTES = 256 * 2**20
-"""Bytes of the bodies of all requests in flight."""
+MAX_TOTAL_BYTES = 768 * 2**20
+"""Bytes of memory of the bodies of all requests in flight: eight of the largest, or 2 of emojis."""
+SMALL_BYTES = 128 * 2**10
+"""Of memory, for a body that large ones do not keep out."""
 MAX_VALUES = 300_000
 """JSON values in one body: an empty object takes three bytes of text and seventy of memory."""
 MAX_PARTS = 64
@@ -61,12 +66,9 @@ async def read(
 ) -> bytes:
     """Return the unpacked body; `count_bytes` is called with the weight of each piece in memory.
 
-    A text with a character above U+FFFF, such as an emoji, takes four bytes a character when it is
-    parsed, beside the body itself.
-
     aiohttp's `request.read` is not used: it would keep the body for as long as the request runs.
     """
-    data, packed_bytes, at_once, weight = bytearray(), 0, 0, 1
+    data, packed_bytes, at_once, weight = bytearray(), 0, 0, NARROW_WEIGHT
     unpacked = _decompressor(request)
     try:
         async with asyncio.timeout(MAX_SECONDS):
@@ -75,9 +77,10 @@ async def read(
                 for piece in unpacked.pieces(packed) if unpacked else (packed,):
                     data += piece
                     at_once += len(piece)
-                    if weight == 1 and _has_four_bytes(data[-len(piece) - 5 :]):
-                        weight = EMOJI_WEIGHT
-                        count_bytes((weight - 1) * (len(data) - len(piece)))
+                    if weight < WIDEST_WEIGHT:
+                        wider = max(weight, _weight_of(data[-len(piece) - 5 :]))
+                        count_bytes((wider - weight) * (len(data) - len(piece)))
+                        weight = wider
                     count_bytes(weight * len(piece))
                     if max(len(data), packed_bytes) > limit:
                         raise too_large(limit)
@@ -96,14 +99,20 @@ async def read(
     return body
 
 
-def _has_four_bytes(text: bytes | bytearray) -> bool:
-    """Tell whether a text has a character above U+FFFF, in UTF-8 or as an escape.
-
-    One pattern for both would take ten times as long.
-    """
-    if not text.isascii() and text.translate(None, _BELOW_FOUR_BYTES):
-        return True
-    return b"\\u" in text and _SURROGATE.search(text) is not None
+def _weight_of(text: bytes | bytearray) -> int:
+    """Return the bytes of memory for each byte of a text, in UTF-8 or with escapes."""
+    weight = NARROW_WEIGHT
+    if not text.isascii():
+        if text.translate(None, _BELOW_WIDEST):
+            return WIDEST_WEIGHT
+        if text.translate(None, _BELOW_WIDE):
+            weight = WIDE_WEIGHT
+    if b"\\u" in text:
+        if _SURROGATE.search(text):
+            return WIDEST_WEIGHT
+        if _WIDE_ESCAPE.search(text):
+            weight = WIDE_WEIGHT
+    return weight
 
 
 def _decompressor(request: web.Request) -> decompression.Decompressor | None:
@@ -118,7 +127,7 @@ def _decompressor(request: web.Request) -> decompression.Decompressor | None:
 
 def parse_json(data: bytes) -> Any:
     """Return the JSON of a body; raises `Failure` for invalid JSON and for too many values."""
-    if len(data) > MAX_VALUES and sum(map(data.count, (b",", b"[", b"{"))) > MAX_VALUES:
+    if len(data) > MAX_VALUES and count_values(data)[0] > MAX_VALUES:
         raise Failure(413, f"the request body has more than {MAX_VALUES} values")
     try:
         return loads(data)

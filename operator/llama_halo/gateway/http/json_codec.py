@@ -17,7 +17,22 @@ def loads(data: bytes | str) -> Any:
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError:
-        return json.loads(data)
+        # The standard library would guess UTF-16, too.
+        return json.loads(
+            data if isinstance(data, str) else data.decode("utf-8-sig", "surrogatepass")
+        )
+
+
+def count_values(data: bytes | str) -> tuple[int, int]:
+    """Return at most how many values a JSON text has, and how many of them are objects or lists.
+
+    It counts what is inside of texts, too.
+    """
+    if isinstance(data, str):
+        containers = data.count("[") + data.count("{")
+        return containers + data.count(","), containers
+    containers = data.count(b"[") + data.count(b"{")
+    return containers + data.count(b","), containers
 
 
 def dumps(value: Any) -> bytes:

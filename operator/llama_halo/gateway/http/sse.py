@@ -10,8 +10,9 @@ from collections.abc import AsyncIterable, AsyncIterator
 from functools import cached_property
 from typing import Any
 
+from llama_halo.gateway.http.answers import parse
 from llama_halo.gateway.http.errors import malformed
-from llama_halo.gateway.http.json_codec import dumps, loads
+from llama_halo.gateway.http.json_codec import dumps
 
 END = b"\n\n"
 _CRLF_END = b"\n\r\n"
@@ -45,9 +46,12 @@ class SseEvent:
 
     @cached_property
     def value(self) -> Any:
-        """The parsed JSON of the data; None if it is not JSON (such as `[DONE]`)."""
+        """The parsed JSON of the data; None if it is not JSON (such as `[DONE]`).
+
+        Raises `Failure` (502) for more values than the gateway keeps.
+        """
         try:
-            return loads(self.data)
+            return parse(self.data)
         except (ValueError, RecursionError):
             return None
 

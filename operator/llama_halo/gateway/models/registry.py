@@ -23,16 +23,17 @@ from llama_halo.api_server import (
     entry_of,
     lines,
     parse_object,
-    read_object,
     require_success,
 )
 from llama_halo.contract.labels import API_VERSION, LLAMAMODELS
 from llama_halo.errors import MalformedAnswer
 from llama_halo.gateway.models.model import Model, model_of
+from llama_halo.list_page import ListPage
 from llama_halo.nested_json import is_cut
 
 log = logging.getLogger(__name__)
 
+_PAGE_ITEMS = "100"
 _WATCH_SECONDS = 290
 _TIMEOUT = aiohttp.ClientTimeout(total=None, connect=10, sock_read=90)
 """The API server sends a bookmark every minute, so a watch without data for 90 s is dead."""
@@ -108,14 +109,24 @@ class ModelRegistry:
                 await asyncio.sleep(delay)
 
     async def _list(self, client: aiohttp.ClientSession) -> str:
-        async with client.get(
-            self._path, headers=self._server.headers(), allow_redirects=False
-        ) as response:
-            answer = await read_object(response)
-        items = [_named(item) for item in entry_of(answer, "items", list)]
-        version = entry_of(entry_of(answer, "metadata", dict), "resourceVersion", str)
-        models = [model for name, item in items if (model := self._read(name, item))]
-        self.models = {**{model.name: model for model in models}, **self._provider_models}
+        models: dict[str, Model] = {}
+        query = {"limit": _PAGE_ITEMS}
+        while True:
+            page = ListPage()
+            async with client.get(
+                self._path, params=query, headers=self._server.headers(), allow_redirects=False
+            ) as response:
+                chunks = (await require_success(response)).content.iter_any()
+                async for item, _ in page.items(chunks):
+                    name, cr = _named(item)
+                    if model := self._read(name, cr):
+                        models[model.name] = model
+            more = page.metadata.get("continue")
+            if not more:
+                break
+            query["continue"] = str(more)
+        version = entry_of(page.metadata, "resourceVersion", str)
+        self.models = {**models, **self._provider_models}
         self._synced.set()
         for name in list(self._awaited):
             self._wake(name)

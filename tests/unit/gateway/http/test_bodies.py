@@ -52,7 +52,7 @@ async def post(read: Read, data: Any, **options: Any) -> tuple[int, str]:
 async def count_bytes(request: web.Request) -> int:
     counts: list[int] = []
     data = await bodies.read(request, counts.append, bodies.Turns())
-    assert sum(counts) == len(data)
+    assert sum(counts) == bodies.NARROW_WEIGHT * len(data)
     return len(data)
 
 
@@ -201,8 +201,24 @@ async def test_a_body_that_only_names_a_model_is_small() -> None:
 
 @pytest.mark.parametrize(
     ("text", "weight"),
-    [("x" * 1000, 1), ("ä中" * 200, 1), ("x" * 99_999 + "🙂", 5), ('"\\ud83d\\ude42"' * 50, 5)],
-    ids=["ASCII", "within U+FFFF", "one emoji at the end", "an escaped emoji"],
+    [
+        ("x" * 1000, 3),
+        ("äöü" * 200, 3),
+        ('"\\u00e4"' * 50, 3),
+        ("x" * 99_999 + "€", 6),
+        ('"\\u20ac"' * 50, 6),
+        ("x" * 99_999 + "€" + "x" * 99_999 + "🙂", 10),
+        ('"\\ud83d\\ude42"' * 50, 10),
+    ],
+    ids=[
+        "ASCII",
+        "Latin-1",
+        "escaped",
+        "one euro sign",
+        "escaped euro",
+        "one emoji",
+        "escaped emoji",
+    ],
 )
 async def test_a_body_weighs_what_it_takes_in_memory(text: str, weight: int) -> None:
     counts: list[int] = []
@@ -213,3 +229,9 @@ async def test_a_body_weighs_what_it_takes_in_memory(text: str, weight: int) -> 
     status, value = await post(weigh, text.encode())
     assert (status, value) == (200, str(len(text.encode())))
     assert sum(counts) == weight * len(text.encode())
+
+
+async def test_a_body_in_utf_16_is_no_json() -> None:
+    status, message = await post(whole_object, '{"a": "🙂"}'.encode("utf-16-le"))
+    assert status == 400
+    assert "not JSON" in message
