@@ -70,7 +70,8 @@ OWNERS = (LLAMAMODEL, MODELROUTER)
 WATCHED = (*OWNERS, *CHILDREN, POD, NODE)
 METADATA_ONLY = frozenset({"ConfigMap"})
 """Kinds whose metadata alone is watched and compared: the name of a ConfigMap of ours contains the
-hash of its data, which nobody can change (`immutable`)."""
+hash of its data, and it is immutable. Who may delete it and create another of its name decides what
+is in it, and may do so for one namespace alone."""
 LABELLED = frozenset(resource.kind for resource in (*CHILDREN, POD))
 """Kinds that the operator watches with a selector for our label."""
 BY_KIND = {resource.kind: resource for resource in (*WATCHED, EVENT, CLAIM, VOLUME, CRD)}
