@@ -107,11 +107,9 @@ def _weight_of(text: bytes | bytearray) -> int:
             return WIDEST_WEIGHT
         if text.translate(None, _BELOW_WIDE):
             weight = WIDE_WEIGHT
-    if b"\\u" in text:
-        if _SURROGATE.search(text):
-            return WIDEST_WEIGHT
-        if _WIDE_ESCAPE.search(text):
-            weight = WIDE_WEIGHT
+    # Most texts have no backslash, which is seen a hundred times as fast as an escape.
+    if b"\\" in text and _WIDE_ESCAPE.search(text):
+        return WIDEST_WEIGHT if _SURROGATE.search(text) else WIDE_WEIGHT
     return weight
 
 
