@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -122,19 +123,15 @@ def attacks(gateway: Process) -> Iterator[Callable[[], int]]:
         json.dumps({"model": "held", "messages": joined}, ensure_ascii=False).encode(),
     ):
         for _ in range(8):
-            yield lambda body=body: post(gateway, body)  # type: ignore[misc]
+            yield partial(post, gateway, body)
     for encoding, compress in BOMBS.items():
         bomb = compress(ZEROS)
         for _ in range(4):
-            yield lambda bomb=bomb, encoding=encoding: post(  # type: ignore[misc]
-                gateway, bomb, **{"Content-Encoding": encoding}
-            )
+            yield partial(post, gateway, bomb, **{"Content-Encoding": encoding})
     for name in NAMES[2:-1]:
         for stream in (True, False):
             for _ in range(4):
-                yield lambda name=name, stream=stream: post(  # type: ignore[misc]
-                    gateway, question(name, stream=stream)
-                )
+                yield partial(post, gateway, question(name, stream=stream))
 
 
 def test_the_gateway_serves_within_its_memory_whatever_comes(gateway: Process) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from llama_halo.plan.facts import NodeFacts, ResourceDemand
+from llama_halo.contract.lease import Phase
+from llama_halo.plan.facts import ModelUsage, NodeFacts, ResourceDemand
 
 HALO = {"llama-halo.dev/strix-halo": "true"}
+IDLE = ModelUsage(phase=Phase.LOADED, idle_seconds=100, resident_seconds=100)
+BUSY = ModelUsage(phase=Phase.LOADED, busy=True, resident_seconds=100)
 
 
 def node(name: str, gib: int = 120, **more: object) -> NodeFacts:

@@ -16,10 +16,11 @@ from llama_halo.plan.outcome import Invalid
 from llama_halo.plan.restrictions import Restrictions, refusal
 
 Spec = TypeVar("Spec", LlamaModelSpec, ModelRouterSpec)
-
-
-class _TooLargeError(Exception):
-    """The client left the spec out."""
+_TOO_LARGE = Invalid(
+    Reason.INVALID_SPEC,
+    f"the resource takes more than {MAX_WEIGHT_BYTES // 1024} KiB of memory, or has more than"
+    f" {MAX_LEVELS} levels: write fewer, shorter and flatter entries (labels count, too)",
+)
 
 
 def validate(
@@ -36,25 +37,22 @@ def validate(
     if cached and cached[0] == version:
         validated: Spec | Invalid = cached[1]
         return validated
-    try:
-        if TOO_LARGE in written:
-            raise _TooLargeError
-        spec = model.model_validate(written)
-        refused = refusal(spec, restrictions)
-        result: Spec | Invalid = Invalid(Reason.INVALID_SPEC, refused) if refused else spec
-    except ValidationError as error:
-        result = Invalid(Reason.INVALID_SPEC, _sentence(error))
-    except _TooLargeError:
-        message = (
-            f"the resource takes more than {MAX_WEIGHT_BYTES // 1024} KiB of memory, or has more"
-            f" than {MAX_LEVELS} levels: write fewer, shorter and flatter entries (labels count,"
-            " too)"
-        )
-        result = Invalid(Reason.INVALID_SPEC, message)
-    except RecursionError:
-        result = Invalid(Reason.INVALID_SPEC, "spec is nested too deeply: write fewer levels")
+    result = _TOO_LARGE if TOO_LARGE in written else _validated(model, written, restrictions)
     cache[key] = (version, result)
     return result
+
+
+def _validated(
+    model: type[Spec], written: Mapping[str, Any], restrictions: Restrictions
+) -> Spec | Invalid:
+    try:
+        spec = model.model_validate(written)
+    except ValidationError as error:
+        return Invalid(Reason.INVALID_SPEC, _sentence(error))
+    except RecursionError:
+        return Invalid(Reason.INVALID_SPEC, "spec is nested too deeply: write fewer levels")
+    refused = refusal(spec, restrictions)
+    return Invalid(Reason.INVALID_SPEC, refused) if refused else spec
 
 
 def version_of(cr: Mapping[str, Any]) -> tuple[str, int]:

@@ -20,11 +20,9 @@ from llama_halo.plan.facts import (
 from llama_halo.plan.llamamodel import plan_llamamodel
 from llama_halo.plan.outcome import Plan
 from llama_halo.plan.placement import Decision, place
-from tests.support.demands import node, wants
+from tests.support.demands import BUSY, IDLE, node, wants
 from tests.support.plans import BASE, demand_of, facts_of, live
 
-IDLE = ModelUsage(phase=Phase.LOADED, idle_seconds=100, resident_seconds=100)
-BUSY = ModelUsage(phase=Phase.LOADED, busy=True, resident_seconds=100)
 ASLEEP = ModelUsage(phase=Phase.IDLE)
 WANTED = ModelUsage(phase=Phase.IDLE, busy=True, wanted_since=1)
 

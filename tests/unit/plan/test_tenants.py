@@ -24,11 +24,9 @@ from llama_halo.plan.llamamodel import demand
 from llama_halo.plan.placement import Decision, place
 from llama_halo.plan.sizing import sizing_of
 from llama_halo.plan.tenants import ordered
-from tests.support.demands import node, wants
+from tests.support.demands import BUSY, IDLE, node, wants
 from tests.support.plans import BASE
 
-IDLE = ModelUsage(phase=Phase.LOADED, idle_seconds=100, resident_seconds=100)
-BUSY = ModelUsage(phase=Phase.LOADED, busy=True, resident_seconds=100)
 WANTED = ModelUsage(phase=Phase.IDLE, busy=True, wanted_since=5)
 ITEMS = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 5), st.integers(0, 5)))
 
