@@ -29,7 +29,10 @@ def parse(data: bytes | str, *, max_values: int = MAX_VALUES) -> Any:
     if len(data) > MAX_VALUES:
         values, containers = count_values(data)
         if containers > MAX_VALUES or values > max_values:
-            raise malformed("it has too many values")
+            raise malformed(
+                f"it has too many values: {values}, of them {containers} objects and lists, where"
+                f" {max_values} and {MAX_VALUES} are allowed"
+            )
     return loads(data)
 
 
