@@ -123,6 +123,7 @@ def world(
     gateway_with_keys: tuple[Process, Path], servers: dict[str, Scripted], set_model: SetModel
 ) -> World:
     for server in servers.values():
+        server.wait_until_idle()
         server.asked.clear()
         server.mode, server.calls, server.ready_at, server.pause_seconds = "ok", False, 0.0, 0.0
         server.cut, server.stop, server.tokens, server.most_working = 0, None, 0, 0

@@ -100,6 +100,7 @@ def providers(
 @pytest.fixture
 def world(providers: World) -> World:
     for server in providers.servers.values():
+        server.wait_until_idle()
         server.asked.clear()
         server.mode, server.calls, server.pause_seconds, server.most_working = "ok", False, 0.0, 0
     return providers

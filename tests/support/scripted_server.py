@@ -19,6 +19,7 @@ from typing import Any
 Json = dict[str, Any]
 TEXT = ("Hello", " world", "!")
 MAX_ATTEMPTS = 1000
+IDLE_WITHIN_SECONDS = 40
 CALL = {"id": "call_1", "type": "function", "function": {"name": "add", "arguments": ""}}
 MESSAGE = {
     "id": "chatcmpl-1",
@@ -94,6 +95,13 @@ class Scripted:
             for connection in self.connections:
                 with suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)
+
+    def wait_until_idle(self) -> None:
+        """Wait for the requests of an earlier test, which may still be at work here."""
+        deadline = time.monotonic() + IDLE_WITHIN_SECONDS
+        while self.working and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert not self.working, f"{self.working} requests are still at work"
 
     @property
     def last(self) -> Json:
@@ -197,7 +205,7 @@ class _Handler(BaseHTTPRequestHandler):
             b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in map(str.encode, filter(None, events))
         ]
         if script.mode not in ("die", "silent"):
-            chunks.append(b"0\r\n\r\n")
+            chunks[-1] += b"0\r\n\r\n"  # the gateway takes the last event for the end
         pieces = list(_pieces(b"".join(chunks), script.cut)) if script.cut else chunks
         for place, piece in enumerate(pieces, 1):
             if place == len(pieces) and script.mode != "silent":
@@ -216,6 +224,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
+        self._rest()
         self.wfile.write(data)
 
     def log_message(self, *_: object) -> None:
