@@ -9,6 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from hack import api_table
 from hack.manifests import CHART_CRDS
 from llama_halo.cli import crds
 
@@ -25,8 +26,10 @@ def main() -> int:
         committed = {path.name: path.read_text() for path in folder.glob("*.yaml")}
         names = sorted(fresh | committed)
         stale += [folder / name for name in names if fresh.get(name) != committed.get(name)]
+    if not api_table.PATH.exists() or api_table.PATH.read_text() != api_table.render():
+        stale.append(api_table.PATH)
     for path in stale:
-        print(f"{path} is not what operator/llama_halo/api generates: run `make manifests`")
+        print(f"{path} is not what its source generates: run `make manifests`")
     return 1 if stale else 0
 
 

@@ -1,5 +1,6 @@
 """Generate what comes from one source: the version of pyproject.toml into what names it, CRDs into
-crds/ and the chart, and the plain manifests of deploy/operator from the chart.
+crds/ and the chart, the plain manifests of deploy/operator from the chart, and the page of
+docs/spec about the client APIs.
 
 `python -m hack.manifests` writes; `stamped`, `crd_copies` and `plain` are what should be there.
 """
@@ -10,6 +11,7 @@ import json
 import re
 import sys
 
+from hack import api_table
 from hack.testbed import tools
 from hack.testbed.layout import REPOSITORY, VERSION
 from hack.testbed.shell import TestbedError, run
@@ -86,6 +88,7 @@ def crd_copies() -> dict[str, str]:
 def main() -> int:
     """Write every generated file; return 1 if Helm fails."""
     crds.run([str(REPOSITORY / "crds")])
+    api_table.PATH.write_text(api_table.render())
     CHART_CRDS.mkdir(parents=True, exist_ok=True)
     try:
         for name, text in stamped().items():

@@ -6,6 +6,7 @@ one, for the prompt cache.
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import time
@@ -20,6 +21,7 @@ import pytest
 
 from llama_halo.contract.gateway_config import GatewayConfig
 from tests.support.agents import claude
+from tests.support.files import PICTURE, pdf_of
 from tests.support.gateway import NAMESPACE, Process, SetModel, StartGateway, serving
 from tests.support.scripted_server import Scripted, scripted
 
@@ -106,6 +108,21 @@ def test_it_reads_a_file_by_a_tool_and_goes_on_with_what_it_says(agent: Agent) -
     assert "the word is quagmire" in json.dumps(results)
     before, after = _prompt(first), _prompt(second)
     assert after[: len(before)] == before, "for the prompt cache"
+
+
+def test_it_reads_a_pdf_and_a_picture_and_the_model_gets_their_content(agent: Agent) -> None:
+    document, picture = agent.home / "a.pdf", agent.home / "b.png"
+    document.write_bytes(pdf_of("the word is quicksilver"))
+    picture.write_bytes(base64.b64decode(PICTURE))
+    agent.models["coder"].plan[:] = [
+        [call("Read", file_path=str(document))],
+        [{**call("Read", file_path=str(picture)), "id": "toolu_2"}],
+    ]
+    assert "Hello world!" in agent.run("read them", "--permission-mode", "bypassPermissions")
+    last = json.dumps(agent.models["coder"].generations()[-1]["messages"])
+    assert "the word is quicksilver" in last
+    assert '"media_type": "image/' in last
+    assert "application/pdf" not in last
 
 
 def _prompt(body: Json) -> str:

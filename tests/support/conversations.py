@@ -18,7 +18,9 @@ ANTHROPIC: Json = {
     "system": [{"type": "text", "text": "Be brief."}],
     "stop_sequences": ["END"],
     "temperature": 0.5,
-    "tools": [{"name": "add", "description": "Add.", "input_schema": {"type": "object"}}],
+    "tools": [
+        {"name": "add", "description": "Add.", "input_schema": {"type": "object", "properties": {}}}
+    ],
     "tool_choice": {"type": "any", "disable_parallel_tool_use": True},
     "messages": [
         {
@@ -55,7 +57,11 @@ CHAT: Json = {
     "tools": [
         {
             "type": "function",
-            "function": {"name": "add", "parameters": {"type": "object"}, "description": "Add."},
+            "function": {
+                "name": "add",
+                "parameters": {"type": "object", "properties": {}},
+                "description": "Add.",
+            },
         }
     ],
     "tool_choice": "required",
@@ -72,6 +78,7 @@ CHAT: Json = {
         {
             "role": "assistant",
             "content": "Let me see.",
+            "reasoning_content": "hm",
             "tool_calls": [
                 {
                     "id": "toolu_1",

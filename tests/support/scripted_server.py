@@ -20,6 +20,7 @@ Json = dict[str, Any]
 TEXT = ("Hello", " world", "!")
 MAX_ATTEMPTS = 1000
 IDLE_WITHIN_SECONDS = 40
+END = {"role": "assistant", "content": ""}
 CALL = {"id": "call_1", "type": "function", "function": {"name": "add", "arguments": ""}}
 MESSAGE = {
     "id": "chatcmpl-1",
@@ -298,7 +299,7 @@ def _ollama(script: Scripted) -> Iterator[str]:
     for line in lines:
         yield json.dumps({**line, "done": False}) + "\n"
     counts = {"prompt_eval_count": 7, "eval_count": 3}
-    yield json.dumps({"done": True, "done_reason": "stop", "message": {}, **counts}) + "\n"
+    yield json.dumps({"done": True, "done_reason": "stop", "message": END, **counts}) + "\n"
 
 
 def _chat(path: str, script: Scripted) -> Iterator[str]:

@@ -84,6 +84,10 @@ class RoutedModel(Schema):
                 "has(self.provider) == has(self.model)",
                 "provider and model go together: model is the provider's own name for it",
             ),
+            rule(
+                "!has(self.maxTokens) || has(self.provider)",
+                "maxTokens is for a provider's model: a LlamaModel's context is its limit",
+            ),
         )
     )
 
@@ -95,6 +99,8 @@ class RoutedModel(Schema):
         None
     )
     """Exact names, or patterns with `*`."""
+    max_tokens: Annotated[int, Field(ge=1, le=16777216)] | None = None
+    """The most tokens of one answer: the provider refuses requests for more."""
 
 
 class LabelSelector(Schema):
@@ -152,6 +158,13 @@ class Hold(Schema):
 
     timeout: Duration | None = None
     ping_interval: Duration | None = None
+
+
+class Documents(Schema):
+    """What becomes of documents for models whose server takes none."""
+
+    pdf: Literal["Text", "Refuse"] | None = None
+    """`Text`, the default: the gateway reads a PDF's text. `Refuse`: a PDF is an error."""
 
 
 class ServiceOptions(Schema):
@@ -248,6 +261,7 @@ class ModelRouterSpec(Schema):
     ) = None
     auth: Auth | None = None
     hold: Hold | None = None
+    documents: Documents | None = None
     service: ServiceOptions | None = None
     host_port: Port | None = None
     """LAN access on the node itself."""

@@ -37,6 +37,8 @@ class RoutedName(_ConfigModel):
     provider: str = ""
     model: str = ""
     """The provider's own name for it."""
+    max_tokens: int | None = None
+    """The most tokens of one answer; a request for more asks a provider for this many."""
     aliases: tuple[str, ...] = ()
 
     @property
@@ -80,7 +82,8 @@ class GatewayConfig(_ConfigModel):
     """The longest time that a request waits for its model."""
     ping_seconds: float = 15
     """The time without an event after which a streaming client gets a heartbeat; 0 for never."""
-
+    reads_pdfs: bool = True
+    """Whether a PDF becomes text for a model whose server takes none; else it is refused."""
     silence_seconds: float = 300
     """The time without data in the middle of an answer after which its server counts as gone."""
 

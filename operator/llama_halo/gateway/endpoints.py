@@ -15,9 +15,10 @@ from llama_halo.contract.model import Mode
 from llama_halo.gateway.apis import anthropic, ollama, openai_audio
 from llama_halo.gateway.apis.client_api import ANTHROPIC
 from llama_halo.gateway.apis.exchange import ApiExchange
-from llama_halo.gateway.apis.openai_embeddings import EMBEDDINGS_PATH
+from llama_halo.gateway.apis.openai_embeddings import EMBEDDINGS_PATH, with_dimensions
 from llama_halo.gateway.apis.upstream_request import UpstreamRequest
 from llama_halo.gateway.apis.validation import forwarded_headers, validate_model
+from llama_halo.gateway.convert.documents import NO_PDFS, PdfTexts, pdfs_in
 from llama_halo.gateway.dispatch.client_stream import ClientStream, send
 from llama_halo.gateway.dispatch.dispatcher import RequestDispatcher
 from llama_halo.gateway.dispatch.fast_path import FastPath
@@ -26,6 +27,7 @@ from llama_halo.gateway.http import bodies
 from llama_halo.gateway.http.errors import malformed
 from llama_halo.gateway.http.json_codec import dumps
 from llama_halo.gateway.info_routes import path_of
+from llama_halo.gateway.pdf_text import PdfReader
 from llama_halo.gateway.request_record import RequestRecord
 from llama_halo.gateway.routing.features import RequestFeatures, features_of
 from llama_halo.gateway.routing.selector import TargetSelector
@@ -50,6 +52,7 @@ class Endpoints:
         self._selector = selector
         self._dispatcher = dispatcher
         self._turns = bodies.Turns()
+        self._pdfs = PdfReader(enabled=config.reads_pdfs)
 
     def generate(self, validate: Callable[[Any], Json], make: Make) -> Endpoint:
         """Return the endpoint of a text generation API."""
@@ -66,8 +69,11 @@ class Endpoints:
             tag, body = anthropic.take_tag(body) if record.api is ANTHROPIC else ("", body)
             exchange = make(body)
             session = session_of(request.headers, body, record.key)
+            pdf_texts = await self._pdf_texts(exchange.body, record)
             count = (
-                UpstreamRequest(exchange.count_path, exchange.body) if exchange.count_path else None
+                UpstreamRequest(exchange.count_path, exchange.body, pdf_texts=pdf_texts)
+                if exchange.count_path
+                else None
             )
             targets = await self._selector.select(
                 tag or record.requested_model,
@@ -82,6 +88,8 @@ class Endpoints:
                 native_path=exchange.native_path,
                 client_body=body,
                 headers=forwarded_headers(request.headers),
+                streams=exchange.streams,
+                pdf_texts=pdf_texts,
             )
             fast_path = FastPath(exchange.passthrough)
             opened = self._dispatcher.stream(targets, upstream_request, fast_path, session=session)
@@ -110,7 +118,10 @@ class Endpoints:
             count=None,
         )
         record.target = targets[0]
-        count = UpstreamRequest(anthropic.COUNT_PATH, anthropic.upstream_body(body))
+        counted = anthropic.upstream_body(body)
+        count = UpstreamRequest(
+            anthropic.COUNT_PATH, counted, pdf_texts=await self._pdf_texts(counted, record)
+        )
         return json_response(
             {"input_tokens": await self._selector.count_tokens(targets[0], features, count)}, record
         )
@@ -126,14 +137,31 @@ class Endpoints:
 
     async def embed(self, request: web.Request, record: RequestRecord) -> web.StreamResponse:
         body = validate_model(bodies.parse_json(await self._read(request, record)))
-        answer = await self._ask_model(request, record, EMBEDDINGS_PATH, ollama.embedding(body))
-        return json_response(ollama.embedded(answer, body, path_of(request)), record)
+        path = path_of(request)
+        native = path if path == ollama.EMBED_PATH else ""
+        converted = ollama.embedding(body)
+        answer = await self._ask_model(
+            request, record, EMBEDDINGS_PATH, converted, native_path=native, client_body=body
+        )
+        return json_response(ollama.embedded(answer, body, path), record)
+
+    async def _pdf_texts(self, body: Json, record: RequestRecord) -> PdfTexts:
+        """Return the texts of a request's PDFs, for targets that take text alone."""
+        pdfs = pdfs_in(body)
+        return await self._pdfs.texts(pdfs, self._handler.body_counter(record)) if pdfs else NO_PDFS
 
     async def _read(self, request: web.Request, record: RequestRecord) -> bytes:
         return await bodies.read(request, self._handler.body_counter(record), self._turns)
 
     async def _ask_model(
-        self, request: web.Request, record: RequestRecord, path: str, body: Json
+        self,
+        request: web.Request,
+        record: RequestRecord,
+        path: str,
+        body: Json,
+        *,
+        native_path: str = "",
+        client_body: Json | None = None,
     ) -> Json:
         record.requested_model = body["model"]
         session = session_of(request.headers, body, record.key)
@@ -141,12 +169,17 @@ class Endpoints:
         targets = await self._selector.select(
             record.requested_model, RequestFeatures(), session=session, count=None, mode=mode
         )
-        upstream_request = UpstreamRequest(path, body)
+        upstream_request = UpstreamRequest(
+            path, body, native_path=native_path, client_body=client_body or body
+        )
         record.target, answer = await self._dispatcher.ask(
             targets, upstream_request, session=session
         )
         value = answer.value()
         record.usage.note(value)
+        dimensions = body.get("dimensions")
+        if path == EMBEDDINGS_PATH and dimensions and "data" in value:
+            value = with_dimensions(value, dimensions)
         return {**value, "model": record.requested_model}
 
     async def transcribe(self, request: web.Request, record: RequestRecord) -> web.StreamResponse:

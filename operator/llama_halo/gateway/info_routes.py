@@ -23,8 +23,9 @@ from llama_halo.gateway.routing.features import RequestFeatures
 from llama_halo.gateway.routing.selector import TargetSelector, no_such_model
 
 UNKNOWN_URL = "unknown_url"
-OLLAMA_VERSION = "0.13.0"
-"""The API version that clients check before they use newer features."""
+OLLAMA_VERSION = "0.13.4"
+"""The API version that clients check before they use newer features: the first with /v1/responses,
+which Codex requires."""
 _MANAGED = "models are LlamaModel resources: use kubectl apply"
 Json = dict[str, Any]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from hashlib import sha256
 from typing import Any
@@ -10,6 +11,8 @@ from llama_halo.contract.model import Mode
 from llama_halo.gateway.models.model import Model
 from llama_halo.gateway.routing.table import RoutingTable
 
+_PARAMETERS = re.compile(r"(\d+(?:\.\d+)?)([MBT])")
+_UNITS = {"M": 10**6, "B": 10**9, "T": 10**12}
 _EPOCH, _NEVER = "1970-01-01T00:00:00Z", "2318-01-01T00:00:00Z"
 
 
@@ -70,10 +73,18 @@ def show(name: str, model: Model | None) -> dict[str, Any]:
     """Return the body of `/api/show`."""
     tag = _tag(name, model)
     architecture = (model and model.architecture) or "llama"
-    about: dict[str, Any] = {"general.architecture": architecture}
+    # Clients take the model's name and size from here.
+    about: dict[str, Any] = {
+        "general.architecture": architecture,
+        "general.basename": name,
+        "general.name": name,
+    }
+    if count := _parameter_count(model):
+        about["general.parameter_count"] = count
     if model and model.context_size:
         about[f"{architecture}.context_length"] = model.context_size
     return {
+        "license": "",
         "modelfile": "",
         "parameters": "",
         "template": "",
@@ -103,6 +114,12 @@ def _tag(name: str, model: Model | None) -> dict[str, Any]:
         },
         "capabilities": _capabilities(model),
     }
+
+
+def _parameter_count(model: Model | None) -> int:
+    """Return a model's parameters as a number; 0 if they are not known."""
+    match = _PARAMETERS.fullmatch(model.parameters) if model else None
+    return round(float(match[1]) * _UNITS[match[2]]) if match else 0
 
 
 def _capabilities(model: Model | None) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -13,6 +14,10 @@ from llama_halo.gateway.http.errors import Failure
 from llama_halo.gateway.http.sse import SseEvent
 from llama_halo.gateway.http.token_usage import TokenUsage
 from llama_halo.gateway.routing.table import Target
+
+MAX_OMITTED = 32
+"""Names in the header `x-omitted`."""
+_FIELD = re.compile(r"[A-Za-z0-9_.-]+")
 
 
 @dataclass(slots=True)
@@ -42,6 +47,8 @@ class RequestRecord:
         headers = {"request-id": self.request_id, "x-request-id": self.request_id}
         if self.target:
             headers |= {"x-route": self.target.route, "x-model": self.target.name}
+            names = [name for name in self.target.omitted if _FIELD.fullmatch(name)]
+            headers |= {"x-omitted": ", ".join(names[:MAX_OMITTED])} if names else {}
         return headers
 
     def record_first_byte(self) -> None:

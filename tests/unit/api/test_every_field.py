@@ -148,6 +148,11 @@ ROUTERS: list[Json] = [
     {"models": ROUTED, "engine": {"llamaSwap": {"version": "199"}}},
     {"models": ROUTED, "suspend": True},
     {"models": ROUTED, "hold": {"timeout": "5m", "pingInterval": "7s"}},
+    {"models": ROUTED, "documents": {"pdf": "Refuse"}},
+    {
+        "models": [{"name": "a", "provider": "p", "model": "m", "maxTokens": 8192}],
+        "providers": [{"name": "p", "protocol": "OpenAI", "baseURL": "https://p/v1"}],
+    },
     {"models": ROUTED, "pod": {**POD, "image": "registry.example.com/gateway:1"}},
 ]
 

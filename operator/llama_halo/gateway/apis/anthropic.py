@@ -13,19 +13,25 @@ from typing import Any
 
 from llama_halo.gateway.apis.exchange import ApiExchange
 from llama_halo.gateway.apis.openai_chat import PATH as CHAT_PATH
-from llama_halo.gateway.apis.system_messages import fold_system, join_parts, parts_of
+from llama_halo.gateway.apis.system_messages import fold_system
 from llama_halo.gateway.apis.validation import validate_messages
 from llama_halo.gateway.convert import anthropic_to_chat
+from llama_halo.gateway.convert.anthropic_blocks import readable_messages, tool_changes
 from llama_halo.gateway.convert.anthropic_to_chat import events_to_anthropic
+from llama_halo.gateway.convert.client_tools import as_function, is_hosted
 from llama_halo.gateway.convert.common import tool_arguments
+from llama_halo.gateway.convert.turns import join_parts, join_turns, parts_of
 from llama_halo.gateway.http import answers
 from llama_halo.gateway.http.errors import Failure, ended_early, from_stream_error, malformed
 from llama_halo.gateway.http.sse import SseEvent, encode
 
 Json = dict[str, Any]
+_OF_ASSISTANT = ("tool_use", "thinking", "redacted_thinking")
+_OF_USER = ("tool_result", "image", "document", "search_result", "container_upload")
 _ROLES = ("user", "assistant", "system")
 _DELTA = b"event: content_block_delta\n"
 _LATER = ("content_block_start", "content_block_stop", "message_delta", "message_stop")
+_OF_DELTA = ("type", "delta", "usage")
 _BILLING = "x-anthropic-billing-header"
 _TAG = re.compile(r"\s*<CCR-SUBAGENT-MODEL>([^<>\n]{1,253})</CCR-SUBAGENT-MODEL>\s*")
 PATH, COUNT_PATH = "/v1/messages", "/v1/messages/count_tokens"
@@ -37,21 +43,37 @@ def validate(body: Any) -> Json:
     for index, message in enumerate(validate_messages(body)["messages"]):
         if message["role"] not in _ROLES:
             raise Failure(400, f"messages.{index}.role: must be one of {', '.join(_ROLES)}")
-        if not isinstance(message.get("content"), (str, list)):
+        content = message.get("content")
+        if not isinstance(content, (str, list)):
             raise Failure(400, f"messages.{index}.content: a string or a list is required")
+        _check_blocks(content, message["role"], f"messages.{index}.content")
     checked_body: Json = body
     return checked_body
 
 
+def _check_blocks(content: Any, role: str, path: str) -> None:
+    """Raise `Failure` (400) for a block in a turn that cannot have it, as Anthropic's API does."""
+    if isinstance(content, str):
+        return
+    for index, block in enumerate(content):
+        kind = block.get("type") if isinstance(block, dict) else None
+        foreign = _OF_USER if role == "assistant" else _OF_ASSISTANT
+        if kind in foreign:
+            raise Failure(400, f"{path}.{index}: a message of the {role} has no {kind} blocks")
+
+
 def upstream_body(body: Json) -> Json:
     """Return the body for llama-server's `/v1/messages`."""
-    messages = fold_system(body["messages"], join_parts, keeps_first=False)
+    messages = readable_messages(body["messages"])
+    if not messages:
+        raise Failure(400, "messages: none of them has a block that a model can read")
+    messages = join_turns(fold_system(messages, join_parts, keeps_first=False), join_parts)
     mended = {**body, "messages": _results_first(messages)}
     if "system" in body:
         mended["system"] = _without_billing(body["system"])
         if not mended["system"]:
             del mended["system"]
-    _mend_tools(mended)
+    _mend_tools(mended, *tool_changes(body["messages"]))
     thinking = body.get("thinking")
     if isinstance(thinking, dict) and thinking.get("type") == "disabled":
         # llama-server ignores `disabled`; the chat template's own switch works.
@@ -65,12 +87,12 @@ def build_exchange(body: Json) -> ApiExchange:
     """Return the exchange of a `/v1/messages` request; one with a schema uses the chat route."""
     model = body["model"]
     stops = body.get("stop_sequences")
-    if _wants_schema(body):
+    mended = upstream_body(body)
+    if _wants_schema(body) and (chat := _as_chat(mended)):
         # llama-server's Anthropic route ignores the answer's schema; its chat route enforces it.
-        chat = {**anthropic_to_chat.request_to_chat(upstream_body(body)), "stream": True}
         return ApiExchange(
             path=CHAT_PATH,
-            body={**chat, "stream_options": {"include_usage": True}},
+            body={**chat, "stream": True, "stream_options": {"include_usage": True}},
             streams=bool(body.get("stream")),
             stream=lambda events: stream(events_to_anthropic(events), model=model, stops=stops),
             collect=lambda events: collect(events_to_anthropic(events), model=model, stops=stops),
@@ -80,7 +102,7 @@ def build_exchange(body: Json) -> ApiExchange:
         )
     return ApiExchange(
         path=PATH,
-        body={**upstream_body(body), "stream": True},
+        body={**mended, "stream": True},
         streams=bool(body.get("stream")),
         stream=lambda events: stream(events, model=model, stops=stops),
         collect=lambda events: collect(events, model=model, stops=stops),
@@ -94,6 +116,14 @@ def build_exchange(body: Json) -> ApiExchange:
 def _passthrough(event: bytes) -> bytes | None:
     """Return a content delta unchanged: deltas need no correction and are most of a stream."""
     return event if event.startswith(_DELTA) else None
+
+
+def _as_chat(body: Json) -> Json:
+    """Return a body as one of Chat Completions; an empty one if only Anthropic's API can say it."""
+    try:
+        return anthropic_to_chat.request_to_chat(body)
+    except Failure:
+        return {}
 
 
 def _wants_schema(body: Json) -> bool:
@@ -139,7 +169,7 @@ async def stream(
 
     Raises `Failure` for an error event, and when the stream ends early.
     """
-    begun = finished = False
+    begun = finished = has_reason = False
     async for event in upstream:
         if passed := _passthrough(event.encoded):
             yield passed
@@ -154,15 +184,18 @@ async def stream(
         begun = True
         _mend_event(data, model, stops)
         finished = finished or data.get("type") == "message_stop"
+        has_reason = has_reason or _has_stop_reason(data)
         yield encode(data, event.name or str(data.get("type", "")))
-    if not finished:
+    if not finished and not has_reason:
         raise ended_early()
+    if not finished:
+        yield encode({"type": "message_stop"}, "message_stop")
 
 
 async def collect(upstream: AsyncIterable[SseEvent], *, model: str, stops: Any = None) -> Json:
     """Assemble the events into one message; raises `Failure` like `stream`."""
     message = _empty(model)
-    blocks: dict[int, Json] = {}
+    content: dict[int, Json] = {}
     finished = False
     async for event in upstream:
         data = event.value
@@ -175,21 +208,28 @@ async def collect(upstream: AsyncIterable[SseEvent], *, model: str, stops: Any =
         if kind == "message_start":
             message |= answers.required(data, "message", dict)
         elif kind == "content_block_start":
-            blocks[answers.index_of(data)] = {**answers.required(data, "content_block", dict)}
+            content[answers.index_of(data)] = {**answers.required(data, "content_block", dict)}
         elif kind == "content_block_delta":
-            block = blocks.get(answers.index_of(data))
+            block = content.get(answers.index_of(data))
             if block is None:
                 raise malformed("content_block_delta comes before content_block_start")
             _add_delta(block, answers.required(data, "delta", dict))
         elif kind == "message_delta":
             usage = answers.optional(message, "usage", dict) or {}
+            message |= {name: data[name] for name in data if name not in _OF_DELTA}
             message |= answers.optional(data, "delta", dict) or {}
             message["usage"] = {**usage, **(answers.optional(data, "usage", dict) or {})}
         finished = finished or kind == "message_stop"
-    if not finished:
+    if not finished and not message["stop_reason"]:
         raise ended_early()
-    message["content"] = [_finish_block(blocks[index]) for index in sorted(blocks)]
+    message["content"] = [_finish_block(content[index]) for index in sorted(content)]
     return message
+
+
+def _has_stop_reason(data: Json) -> bool:
+    """Tell whether only `message_stop` is missing after an event, which some servers omit."""
+    delta = data.get("delta") if data.get("type") == "message_delta" else None
+    return isinstance(delta, dict) and isinstance(delta.get("stop_reason"), str)
 
 
 def _empty(model: str) -> Json:
@@ -248,25 +288,31 @@ def _after_billing(text: str) -> str:
     return text.partition("\n")[2].lstrip() if text.startswith(_BILLING) else text
 
 
-def _mend_tools(body: Json) -> None:
-    """Drop tools that only Anthropic's servers can run, and those that `tool_choice` excludes.
+def _mend_tools(body: Json, added: list[Json], removed: set[Any]) -> None:
+    """Drop tools that only Anthropic's servers can run, and those that `tool_choice` excludes; give
+    those that the client runs their schemas, and apply the tool changes of the conversation.
 
-    llama-server would offer them as functions that nobody answers. Raises `Failure` when
+    llama-server would offer the former as functions that nobody answers. Raises `Failure` when
     `tool_choice` names a tool that is missing.
     """
     tools = body.get("tools")
-    if not isinstance(tools, list):
+    listed = tools if isinstance(tools, list) else []
+    if not listed and not added:
         return
     tool_choice = body.get("tool_choice")
     choice = tool_choice if isinstance(tool_choice, dict) else {}
     named = choice.get("name") if choice.get("type") == "tool" else None
+    offered = [
+        as_function(tool, f"tools.{index}")
+        for index, tool in enumerate([*listed, *added])
+        if isinstance(tool, dict) and not is_hosted(tool)
+    ]
     kept = [
-        tool
-        for tool in tools
-        if isinstance(tool, dict)
-        and tool.get("type") in (None, "custom")
-        and choice.get("type") != "none"
+        {name: value for name, value in tool.items() if value is not None}
+        for tool in offered
+        if choice.get("type") != "none"
         and named in (None, tool.get("name"))
+        and tool.get("name") not in removed
     ]
     if named and not kept:
         raise Failure(400, f"tool_choice: no tool is named {str(named)[:100]!r}")
@@ -288,23 +334,35 @@ def _mend_event(data: Json, model: str, stops: Any) -> None:
         block.setdefault("input", {})
 
 
+_DELTAS = {
+    "text_delta": "text",
+    "thinking_delta": "thinking",
+    "signature_delta": "signature",
+    "input_json_delta": "partial_json",
+}
+"""By kind of delta: its field that continues the block's."""
+
+
 def _add_delta(block: Json, delta: Json) -> None:
     """Append a delta to its block; tool input arrives as fragments of JSON text."""
-    fields = {
-        "text_delta": "text",
-        "thinking_delta": "thinking",
-        "signature_delta": "signature",
-        "input_json_delta": "partial_json",
-    }
-    field = fields.get(str(delta.get("type")))
+    field = _DELTAS.get(str(delta.get("type")))
     if field:
         earlier = answers.optional(block, field, str) or ""
         block[field] = earlier + answers.required(delta, field, str)
+    elif delta.get("type") == "citations_delta":
+        citations = answers.optional(block, "citations", list) or []
+        block["citations"] = [*citations, answers.required(delta, "citation", dict)]
+    else:
+        for name, value in delta.items():
+            before = block.get(name)
+            continues = isinstance(value, str) and isinstance(before, str)
+            if name != "type":
+                block[name] = before + value if continues else value
 
 
 def _finish_block(block: Json) -> Json:
-    """Parse the collected tool input."""
+    """Parse the collected input of a tool, whoever runs it."""
     text = block.pop("partial_json", None)
-    if block.get("type") == "tool_use" and text:
+    if text:
         block["input"] = tool_arguments(text)
     return block

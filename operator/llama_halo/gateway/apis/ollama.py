@@ -7,18 +7,26 @@ Answers have Ollama's format: lines of JSON, durations in nanoseconds. Options t
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from llama_halo.gateway.apis import openai_chat
 from llama_halo.gateway.apis.exchange import NDJSON, ApiExchange
-from llama_halo.gateway.apis.openai_chat import PATH as CHAT_PATH
-from llama_halo.gateway.apis.openai_chat import add_call, until_done
-from llama_halo.gateway.apis.system_messages import fold_system, join_text
+from llama_halo.gateway.apis.openai_chat import until_done
+from llama_halo.gateway.apis.openai_embeddings import unit_vector
+from llama_halo.gateway.apis.system_messages import fold_system
 from llama_halo.gateway.apis.validation import validate_messages, validate_model
-from llama_halo.gateway.convert.common import mapping, tool_arguments
+from llama_halo.gateway.convert.common import (
+    data_url,
+    mapping,
+    pick_fields,
+    thought_of,
+    tool_arguments,
+)
+from llama_halo.gateway.convert.tool_calls import ToolCalls
+from llama_halo.gateway.convert.turns import join_text, join_turns
 from llama_halo.gateway.http import answers
 from llama_halo.gateway.http.errors import Failure
 from llama_halo.gateway.http.json_codec import dumps
@@ -26,6 +34,7 @@ from llama_halo.gateway.http.sse import SseEvent
 from llama_halo.gateway.http.token_usage import TokenUsage
 
 Json = dict[str, Any]
+CHAT_PATH, GENERATE_PATH, EMBED_PATH = "/api/chat", "/api/generate", "/api/embed"
 NANOSECONDS_A_MILLISECOND = 1_000_000
 _OPTIONS = {
     "num_predict": "max_tokens",
@@ -35,6 +44,7 @@ _OPTIONS = {
         for name in (
             *("temperature", "top_p", "top_k", "min_p", "typical_p", "seed", "stop"),
             *("repeat_penalty", "repeat_last_n", "presence_penalty", "frequency_penalty"),
+            *("mirostat", "mirostat_tau", "mirostat_eta"),
         )
     },
 }
@@ -63,27 +73,23 @@ def without_prompt(path: str, body: Json) -> Json | None:
     Ollama's clients load and unload models this way. Here it changes nothing: the operator decides
     which models are in memory, and a request with a prompt loads one.
     """
-    asks = {"/api/chat": body.get("messages"), "/api/generate": body.get("prompt")}
+    asks = {CHAT_PATH: body.get("messages"), GENERATE_PATH: body.get("prompt")}
     if path not in asks or asks[path]:
         return None
     reason = "unload" if body.get("keep_alive") in (0, "0", "0s") else "load"
     text = (
-        {"message": {"role": "assistant", "content": ""}}
-        if path == "/api/chat"
-        else {"response": ""}
+        {"message": {"role": "assistant", "content": ""}} if path == CHAT_PATH else {"response": ""}
     )
     return {**_head(body["model"]), **text, "done": True, "done_reason": reason}
 
 
 def chat(body: Json) -> ApiExchange:
     """Return the exchange of an `/api/chat` request."""
-    mended = {
-        "messages": fold_system(_messages(body["messages"]), join_text, keeps_first=True),
-        **_common(body),
-    }
+    messages = fold_system(_messages(body["messages"]), join_text, keeps_first=True)
+    mended = {"messages": join_turns(messages, join_text), **_common(body)}
     if isinstance(body.get("tools"), list):
         mended["tools"] = body["tools"]
-    return _build_exchange(CHAT_PATH, mended, body, _message)
+    return _build_exchange(openai_chat.PATH, mended, body, _message, CHAT_PATH)
 
 
 def generate(body: Json) -> ApiExchange:
@@ -95,15 +101,14 @@ def generate(body: Json) -> ApiExchange:
     if isinstance(suffix, str) and suffix:
         mended = {"input_prefix": prompt, "input_suffix": suffix, **_common(body)}
         mended["n_predict"] = mended.pop("max_tokens", 256)
-        return _build_exchange("/infill", mended, body, _response)
+        return _build_exchange("/infill", mended, body, _response, GENERATE_PATH)
     if body.get("raw"):
-        return _build_exchange(
-            "/v1/completions", {"prompt": prompt, **_common(body)}, body, _response
-        )
+        mended = {"prompt": prompt, **_common(body)}
+        return _build_exchange("/v1/completions", mended, body, _response, GENERATE_PATH)
     system = [{"role": "system", "content": body["system"]}] if body.get("system") else []
     user = {"role": "user", "content": prompt, "images": body.get("images") or []}
     mended = {"messages": _messages([*system, user]), **_common(body)}
-    return _build_exchange(CHAT_PATH, mended, body, _response)
+    return _build_exchange(openai_chat.PATH, mended, body, _response, GENERATE_PATH)
 
 
 def embedding(body: Json) -> Json:
@@ -111,24 +116,24 @@ def embedding(body: Json) -> Json:
     texts = body.get("input", body.get("prompt"))
     if not isinstance(texts, (str, list)) or not texts:
         raise Failure(400, "input: a text or a list of texts is required")
-    return {"model": body["model"], "input": texts}
+    return {"model": body["model"], "input": texts} | pick_fields(body, ("dimensions",))
 
 
 def embedded(answer: Json, body: Json, path: str) -> Json:
-    """Return Ollama's embeddings, normalized; the older route has a single one, as it is."""
+    """Return Ollama's embeddings, normalized; the older route has a single one, as it is.
+
+    An answer of an Ollama provider is passed on.
+    """
+    if isinstance(answer.get("embeddings"), list):
+        return {**answer, "model": body["model"]}
     vectors = answers.vectors(answer)
     if path == "/api/embeddings":
         return {"embedding": vectors[0] if vectors else []}
     return {
         "model": body["model"],
-        "embeddings": [_unit(vector) for vector in vectors],
+        "embeddings": [unit_vector(vector) for vector in vectors],
         "prompt_eval_count": TokenUsage.of(answer.get("usage")).prompt,
     }
-
-
-def _unit(vector: list[float]) -> list[float]:
-    length = math.sqrt(sum(component * component for component in vector)) or 1.0
-    return [component / length for component in vector]
 
 
 def _with_model(body: Any) -> Any:
@@ -151,6 +156,7 @@ def _common(body: Json) -> Json:
     elif isinstance(answer_format, dict):
         schema = {"name": "answer", "schema": answer_format}
         parameters["response_format"] = {"type": "json_schema", "json_schema": schema}
+    parameters |= pick_fields(body, ("logprobs", "top_logprobs"))
     think = body.get("think")
     if isinstance(think, bool):
         parameters["chat_template_kwargs"] = {"enable_thinking": think}
@@ -212,17 +218,25 @@ def _content(message: Json) -> Any:
 
 
 def _picture(data: Any) -> str:
+    """Return a picture as a data URL; some clients send one instead of the base64 alone."""
     text = str(data)
+    if data_url(text):
+        return text
     kind = next((image_type for mark, image_type in _PICTURES if text.startswith(mark)), "png")
     return f"data:image/{kind};base64,{text}"
 
 
 def _build_exchange(
-    path: str, mended: Json, body: Json, piece: Callable[[str, str, list[Json]], Json]
+    path: str,
+    mended: Json,
+    body: Json,
+    piece: Callable[[str, str, list[Json]], Json],
+    native_path: str,
 ) -> ApiExchange:
     name = body["model"]
     quiet = {**_head(name), **piece("", "", []), "done": False}
     sent = {**mended, "model": name, "stream": True, "stream_options": {"include_usage": True}}
+    is_chat = path == openai_chat.PATH
     return ApiExchange(
         path=path,
         body=sent,
@@ -230,8 +244,9 @@ def _build_exchange(
         stream=lambda events: _stream(events, name, piece),
         collect=lambda events: _collect(events, name, piece),
         heartbeat=_line(quiet),
+        native_path=native_path,
         content_type=NDJSON,
-        count_path=f"{CHAT_PATH}/input_tokens" if path == CHAT_PATH else "",
+        count_path=f"{openai_chat.PATH}/input_tokens" if is_chat else "",
     )
 
 
@@ -241,10 +256,12 @@ class _Answer:
 
     text: str = ""
     thoughts: str = ""
-    calls: list[Json] = field(default_factory=list)
+    calls: ToolCalls = field(default_factory=ToolCalls)
     reason: str = ""
     counts: Json = field(default_factory=dict)
     done: bool = False
+    is_native: bool = False
+    """Whether it comes from an Ollama provider, line by line."""
 
     def take(self, data: Json) -> tuple[str, str]:
         """Add one event; return its text and its thinking text."""
@@ -252,9 +269,10 @@ class _Answer:
         for choice in answers.choices(data):
             delta = choice.get("delta") or {}
             text += delta.get("content") or choice.get("text") or ""
-            thought += delta.get("reasoning_content") or ""
+            text += delta.get("refusal") or ""
+            thought += thought_of(delta)
             for call in delta.get("tool_calls") or ():
-                add_call(self.calls, call)
+                self.calls.add(call)
             self.reason = choice.get("finish_reason") or self.reason
         self.done = self.done or data.get("stop") is True  # the last event of /infill
         self.text += text
@@ -283,7 +301,7 @@ class _Answer:
                     "arguments": _arguments(call["function"]["arguments"]),
                 },
             }
-            for index, call in enumerate(self.calls)
+            for index, call in enumerate(self.calls.complete())
         ]
 
     def ending(self) -> Json:
@@ -298,11 +316,16 @@ async def _stream(
 ) -> AsyncIterator[bytes]:
     answer = _Answer()
     async for event in _values(upstream, answer):
+        if _is_line(event):
+            yield _line({**event, "model": model})
+            continue
         text, thought = answer.take(event)
         if text or thought:
             yield _line({**_head(model), **piece(text, thought, []), "done": False})
-    if answer.calls:
-        yield _line({**_head(model), **piece("", "", answer.tool_calls()), "done": False})
+    if answer.is_native:
+        return
+    if calls := answer.tool_calls():
+        yield _line({**_head(model), **piece("", "", calls), "done": False})
     yield _line({**_head(model), **piece("", "", []), **answer.ending()})
 
 
@@ -310,17 +333,56 @@ async def _collect(
     upstream: AsyncIterable[SseEvent], model: str, piece: Callable[[str, str, list[Json]], Json]
 ) -> Json:
     answer = _Answer()
+    whole: Json = {}
     async for event in _values(upstream, answer):
-        answer.take(event)
+        if _is_line(event):
+            whole = _with_line(whole, event)
+        else:
+            answer.take(event)
+    if answer.is_native:
+        return {**whole, "model": model}
     content = piece(answer.text, answer.thoughts, answer.tool_calls())
     return {**_head(model), **content, **answer.ending()}
 
 
+def _with_line(whole: Json, line: Json) -> Json:
+    """Return the lines of an Ollama provider so far as one, and the next."""
+    if not whole:
+        return line
+    both = {**whole, **line}
+    for name in ("response", "thinking"):
+        _join(both, whole, line, name)
+    if isinstance(line.get("message"), dict):
+        before, after = mapping(whole.get("message")), line["message"]
+        both["message"] = {**before, **after}
+        for name in ("content", "thinking", "tool_calls"):
+            _join(both["message"], before, after, name)
+    return both
+
+
+def _join(both: Json, first: Json, second: Json, name: str) -> None:
+    """Set a field to a text or list of two parts together."""
+    before, after = first.get(name), second.get(name)
+    if isinstance(before, str) and isinstance(after, str):
+        both[name] = before + after
+    elif isinstance(before, list) and isinstance(after, list):
+        both[name] = [*before, *after]
+    elif before and not after:
+        both[name] = before
+
+
+def _is_line(data: Json) -> bool:
+    """Tell whether an event is a line of an Ollama provider, which is passed on."""
+    return isinstance(data.get("done"), bool) and ("message" in data or "response" in data)
+
+
 async def _values(upstream: AsyncIterable[SseEvent], answer: _Answer) -> AsyncIterator[Json]:
-    """Yield the data of the events up to `[DONE]`, or up to the event of /infill that stops."""
+    """Yield the data of the events up to `[DONE]`, up to the event of /infill that stops, or up to
+    the last line of an Ollama provider."""
     async for data in until_done(upstream):
+        answer.is_native = _is_line(data)
         yield data
-        if answer.done:
+        if answer.done or (answer.is_native and data["done"]):
             return
 
 

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
 from typing import Any
 
 from llama_halo.gateway.apis.exchange import ApiExchange
-from llama_halo.gateway.apis.system_messages import fold_system, join_text
+from llama_halo.gateway.apis.system_messages import fold_system
 from llama_halo.gateway.apis.validation import validate_messages
+from llama_halo.gateway.convert.tool_calls import ToolCalls
+from llama_halo.gateway.convert.tool_names import (
+    NO_NAMES,
+    ClientTool,
+    CustomCalls,
+    ToolNames,
+    custom_function,
+    input_arguments,
+)
+from llama_halo.gateway.convert.turns import join_text, join_turns
 from llama_halo.gateway.http import answers
 from llama_halo.gateway.http.errors import Failure, ended_early, from_stream_error
 from llama_halo.gateway.http.sse import SseEvent, encode
@@ -18,6 +28,8 @@ Json = dict[str, Any]
 DONE = "[DONE]"
 PATH = "/v1/chat/completions"
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+_CONTINUED = ("text", "summary", "data", "signature")
+"""Texts of an entry of a list, such as `reasoning_details`, that arrive in pieces."""
 # The start of most of llama-server's chunks, and the model's name in one. Generated text cannot
 # match: its quotes are escaped.
 _CHOICE, _USAGE = b'data: {"choices":[{', b'"usage"'
@@ -37,22 +49,97 @@ def validate(body: Any) -> Json:
 def build_exchange(body: Json) -> ApiExchange:
     """Return the exchange of a `/v1/chat/completions` request."""
     model, usage = body["model"], wants_usage(body)
-    mended = {
-        **body,
-        "messages": fold_system(body["messages"], join_text, keeps_first=True),
-        **chosen_tool(body),
-    }
+    tool_names = ToolNames.of(_custom_tools(body))
     return ApiExchange(
         path=PATH,
-        body={**mended, "stream": True, "stream_options": {"include_usage": True}},
+        body={**upstream_body(body), "stream": True, "stream_options": {"include_usage": True}},
         streams=bool(body.get("stream")),
-        stream=lambda events: stream(events, model=model, usage=usage),
-        collect=lambda events: collect(events, model=model),
+        stream=lambda events: stream(events, model=model, usage=usage, tool_names=tool_names),
+        collect=lambda events: collect(events, model=model, tool_names=tool_names),
         heartbeat=HEARTBEAT,
         native_path=PATH,
         count_path=f"{PATH}/input_tokens",
-        passthrough=_renaming(model),
+        passthrough=_unchanged if tool_names else _renaming(model),
     )
+
+
+def _unchanged(_: bytes) -> None:
+    """Let no event pass: a call of a custom tool depends on all of its events."""
+
+
+def upstream_body(body: Json) -> Json:
+    """Return the body for llama-server: plain functions, and turns as chat templates take them."""
+    messages = [_without_custom_calls(_with_refusal(message)) for message in body["messages"]]
+    mended = {
+        **body,
+        "messages": join_turns(fold_system(messages, join_text, keeps_first=True), join_text),
+    }
+    tools = body.get("tools")
+    if isinstance(tools, list):
+        mended["tools"] = [_function_tool(tool) for tool in tools]
+    return mended | chosen_tool(mended)
+
+
+def _custom_tools(body: Json) -> Iterator[ClientTool]:
+    tools = body.get("tools")
+    for tool in tools if isinstance(tools, list) else ():
+        custom = tool.get("custom") if isinstance(tool, dict) else None
+        if isinstance(custom, dict) and tool.get("type") == "custom":
+            yield ClientTool(str(custom.get("name", "")), is_custom=True)
+
+
+def _function_tool(tool: Any) -> Any:
+    """Return a tool as a function, without fields that are null: llama-server wants texts there."""
+    if not isinstance(tool, dict):
+        return tool
+    custom, function = tool.get("custom"), tool.get("function")
+    if tool.get("type") == "custom" and isinstance(custom, dict):
+        function = custom_function(custom, str(custom.get("name", "")))
+        return {"type": "function", "function": function}
+    if isinstance(function, dict) and None in function.values():
+        function = {name: value for name, value in function.items() if value is not None}
+        return {**tool, "function": function}
+    return tool
+
+
+def _with_refusal(message: Json) -> Json:
+    """Return a message whose refusals are text, which they are for any model but OpenAI's."""
+    content, refusal = message.get("content"), message.get("refusal")
+    if isinstance(content, list) and any(_is_refusal(part) for part in content):
+        parts = [
+            {"type": "text", "text": str(part.get("refusal") or "")} if _is_refusal(part) else part
+            for part in content
+        ]
+        message = {**message, "content": parts}
+    if isinstance(refusal, str) and refusal:
+        others = {name: value for name, value in message.items() if name != "refusal"}
+        message = {**others, "content": join_text(message.get("content"), refusal)}
+    return message
+
+
+def _is_refusal(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") == "refusal"
+
+
+def _without_custom_calls(message: Json) -> Json:
+    """Return a message with each call of a custom tool as one of its function."""
+    calls = message.get("tool_calls")
+    if not isinstance(calls, list) or not any(_custom_of(call) for call in calls):
+        return message
+    return {**message, "tool_calls": [_function_call(call) for call in calls]}
+
+
+def _function_call(call: Any) -> Any:
+    custom = _custom_of(call)
+    if not custom:
+        return call
+    function = {"name": custom.get("name"), "arguments": input_arguments(custom.get("input"))}
+    return {"id": call.get("id"), "type": "function", "function": function}
+
+
+def _custom_of(call: Any) -> Json:
+    custom = call.get("custom") if isinstance(call, dict) and call.get("type") == "custom" else None
+    return custom if isinstance(custom, dict) else {}
 
 
 def _renaming(model: str) -> Callable[[bytes], bytes | None]:
@@ -71,30 +158,46 @@ def _renaming(model: str) -> Callable[[bytes], bytes | None]:
 
 
 def chosen_tool(body: Json) -> Json:
-    """Return `tools` and `tool_choice` for a request that names the tool to call; else nothing.
+    """Return `tools` and `tool_choice` for a request that names the tools to choose from; else
+    nothing.
 
-    The named tool alone is kept, and required: llama-server ignores a choice by name. Raises
-    `Failure` (400) when the tool is missing.
+    The named tools alone are kept, and one is required: llama-server ignores a choice by name.
+    Raises `Failure` (400) when one is missing.
     """
     choice = body.get("tool_choice")
-    if not isinstance(choice, dict) or choice.get("type") not in ("function", "custom"):
+    if not isinstance(choice, dict):
         return {}
-    function = choice.get("function")
-    name = (function if isinstance(function, dict) else choice).get("name")
-    tools = body.get("tools")
-    kept = [
-        tool
-        for tool in (tools if isinstance(tools, list) else ())
-        if isinstance(tool, dict) and name in (tool.get("name"), _name_of(tool))
-    ]
-    if not kept:
-        raise Failure(400, f"tool_choice: no tool is named {str(name)[:100]!r}")
-    return {"tools": kept, "tool_choice": "required"}
+    if choice.get("type") == "allowed_tools":
+        allowed = choice.get("allowed_tools")
+        allowed = allowed if isinstance(allowed, dict) else choice
+        named = [_choice_name(entry) for entry in _objects(allowed.get("tools"))]
+        mode = "required" if allowed.get("mode") == "required" else "auto"
+    elif choice.get("type") in ("function", "custom"):
+        named, mode = [_choice_name(choice)], "required"
+    else:
+        return {}
+    named = [name for name in named if name]  # a tool that OpenAI's servers run has none
+    if not named:
+        return {"tool_choice": mode}
+    tools = _objects(body.get("tools"))
+    kept = [tool for tool in tools if _choice_name(tool) in named]
+    offered = [_choice_name(tool) for tool in kept]
+    missing = [name for name in named if name not in offered]
+    if missing:
+        raise Failure(400, f"tool_choice: no tool is named {str(missing[0])[:100]!r}")
+    return {"tools": kept, "tool_choice": mode}
 
 
-def _name_of(tool: Json) -> Any:
-    function = tool.get("function")
-    return function.get("name") if isinstance(function, dict) else None
+def _choice_name(tool: Json) -> Any:
+    """Return the name of a tool, or of a choice of one, in either of OpenAI's APIs."""
+    for name in ("function", "custom"):
+        if isinstance(tool.get(name), dict):
+            return tool[name].get("name")
+    return tool.get("name")
+
+
+def _objects(value: Any) -> list[Json]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def wants_usage(body: Json) -> bool:
@@ -104,15 +207,18 @@ def wants_usage(body: Json) -> bool:
 
 
 async def stream(
-    upstream: AsyncIterable[SseEvent], *, model: str, usage: bool
+    upstream: AsyncIterable[SseEvent], *, model: str, usage: bool, tool_names: ToolNames = NO_NAMES
 ) -> AsyncIterator[bytes]:
     """Yield the client's chunks.
 
     Raises `Failure` for an error chunk, and when the stream ends early.
     """
     passthrough = _renaming(model)
+    calls = CustomCalls(tool_names)
+    last: SseEvent | None = None
     async for event in upstream:
-        if passed := passthrough(event.encoded):
+        if not tool_names and (passed := passthrough(event.encoded)):
+            last = event
             yield passed
             continue
         if event.data == DONE:
@@ -125,29 +231,37 @@ async def stream(
             raise from_stream_error(data["error"])
         if not data.get("choices") and not usage:
             continue
+        last = event if data.get("choices") else last
+        if tool_names:
+            data = calls.restore(data)
         yield encode({**data, "model": model})
-    raise ended_early()
+    if last is None or not _is_finished(last.value):
+        raise ended_early()
+    yield encode(DONE)  # which some servers leave out
 
 
-async def collect(upstream: AsyncIterable[SseEvent], *, model: str) -> Json:
+async def collect(
+    upstream: AsyncIterable[SseEvent], *, model: str, tool_names: ToolNames = NO_NAMES
+) -> Json:
     """Assemble the chunks into one object; raises `Failure` like `stream`."""
     answer: Json = {}
-    choices: dict[int, Json] = {}
+    choices: dict[int, _Choice] = {}
     async for data in until_done(upstream):
         for chunk in answers.choices(data):
             place = answers.index_of(chunk, 0)
-            _add_chunk(choices.setdefault(place, _choice(place)), chunk)
+            choices.setdefault(place, _Choice(place)).add(chunk)
         answer |= data
     answer |= {"object": "chat.completion", "model": model}
-    answer["choices"] = [choices[index] for index in sorted(choices)]
+    answer["choices"] = [choices[index].complete(tool_names) for index in sorted(choices)]
     return answer
 
 
 async def until_done(upstream: AsyncIterable[SseEvent]) -> AsyncIterator[Json]:
-    """Yield the data of the events up to `[DONE]`.
+    """Yield the data of the events up to `[DONE]`, or up to the end of a finished answer.
 
     Raises `Failure` for an error event, and when the stream ends early.
     """
+    finished = False
     async for event in upstream:
         if event.data == DONE:
             return
@@ -156,44 +270,75 @@ async def until_done(upstream: AsyncIterable[SseEvent]) -> AsyncIterator[Json]:
             continue
         if data.get("error"):
             raise from_stream_error(data["error"])
+        finished = finished or _is_finished(data)
         yield data
-    raise ended_early()
+    if not finished:
+        raise ended_early()
 
 
-def _choice(index: int) -> Json:
-    return {
-        "index": index,
-        "message": {"role": "assistant", "content": None},
-        "finish_reason": None,
-    }
+def _is_finished(data: Any) -> bool:
+    """Tell whether a chunk ends its choice: some servers send no `[DONE]` after it."""
+    choices = data.get("choices") if isinstance(data, dict) else None
+    return isinstance(choices, list) and any(
+        isinstance(choice, dict) and isinstance(choice.get("finish_reason"), str)
+        for choice in choices
+    )
 
 
-def _add_chunk(choice: Json, chunk: Json) -> None:
-    """Add one chunk: append text, merge tool calls by index, replace other fields."""
-    message = choice["message"]
-    for field, value in (chunk.get("delta") or {}).items():
-        if field == "tool_calls":
-            for call in value or ():
-                add_call(message.setdefault("tool_calls", []), call)
-        elif isinstance(value, str) and field != "role":
-            earlier = message.get(field)
-            message[field] = (earlier if isinstance(earlier, str) else "") + value
-        elif value is not None:
-            message[field] = value
-    if chunk.get("finish_reason"):
-        choice["finish_reason"] = chunk["finish_reason"]
-    logprobs = chunk.get("logprobs")
-    if logprobs:
-        collected = choice.setdefault("logprobs", {"content": []})
-        collected["content"] += logprobs.get("content") or []
+class _Choice:
+    """One choice of an answer, as far as it has arrived."""
+
+    def __init__(self, index: int) -> None:
+        self._index = index
+        self._message: Json = {"role": "assistant", "content": None}
+        self._calls = ToolCalls()
+        self._others: Json = {"finish_reason": None}
+
+    def add(self, chunk: Json) -> None:
+        """Append text and lists, merge tool calls, and replace other fields."""
+        for field, value in (chunk.get("delta") or {}).items():
+            earlier = self._message.get(field)
+            if field == "tool_calls":
+                for call in value or ():
+                    self._calls.add(call)
+            elif isinstance(value, str) and field != "role":
+                self._message[field] = (earlier if isinstance(earlier, str) else "") + value
+            elif isinstance(value, list) and isinstance(earlier, list):
+                _extend(earlier, value)
+            elif value is not None:
+                self._message[field] = value
+        if chunk.get("finish_reason"):
+            self._others["finish_reason"] = chunk["finish_reason"]
+        logprobs = chunk.get("logprobs")
+        if logprobs:
+            collected = self._others.setdefault("logprobs", {"content": []})
+            collected["content"] += logprobs.get("content") or []
+
+    def complete(self, tool_names: ToolNames) -> Json:
+        calls = [tool_names.restored_chat_call(call) for call in self._calls.complete()]
+        message = self._message | ({"tool_calls": calls} if calls else {})
+        return {"index": self._index, "message": message, **self._others}
 
 
-def add_call(calls: list[Json], part: Json) -> None:
-    """Merge a piece of a tool call into the call with its index."""
-    index = answers.index_of(part, len(calls))
-    while len(calls) <= index:
-        calls.append({"id": "", "type": "function", "function": {"name": "", "arguments": ""}})
-    call, function = calls[index], part.get("function") or {}
-    call["id"] = part.get("id") or call["id"]
-    call["function"]["name"] = function.get("name") or call["function"]["name"]
-    call["function"]["arguments"] += function.get("arguments") or ""
+def _extend(entries: list[Any], more: list[Any]) -> None:
+    """Append entries; one with the `index` of an earlier entry continues that one."""
+    for entry in more:
+        index = entry.get("index") if isinstance(entry, dict) else None
+        earlier = next(
+            (
+                item
+                for item in entries
+                if isinstance(index, int)
+                and isinstance(item, dict)
+                and (item.get("index"), item.get("type")) == (index, entry.get("type"))
+            ),
+            None,
+        )
+        if earlier is None:
+            if len(entries) < answers.MAX_INDEX:
+                entries.append(entry)
+            continue
+        for name, value in entry.items():
+            before = earlier.get(name)
+            continues = name in _CONTINUED and isinstance(value, str) and isinstance(before, str)
+            earlier[name] = before + value if continues else value

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
+import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from typing import Any
 
 from llama_halo.gateway.apis.exchange import ApiExchange
 from llama_halo.gateway.apis.openai_chat import HEARTBEAT, chosen_tool
 from llama_halo.gateway.apis.validation import validate_model
+from llama_halo.gateway.convert.responses_items import RequestItems, join_messages
+from llama_halo.gateway.convert.tool_names import NO_NAMES, ToolNames
 from llama_halo.gateway.http.errors import Failure, ended_early, from_stream_error
 from llama_halo.gateway.http.sse import SseEvent, encode
 
@@ -37,34 +39,53 @@ def validate(body: Any) -> Json:
 
 def build_exchange(body: Json) -> ApiExchange:
     """Return the exchange of a `/v1/responses` request."""
-    model = body["model"]
+    model, items = body["model"], RequestItems(body)
+    names = items.tool_names
     return ApiExchange(
         path=PATH,
-        body={**upstream_body(body), "stream": True},
+        body={**upstream_body(body, items), "stream": True},
         streams=bool(body.get("stream")),
-        stream=lambda events: stream(events, model=model),
-        collect=lambda events: collect(events, model=model),
+        stream=lambda events: stream(events, model=model, tool_names=names),
+        collect=lambda events: collect(events, model=model, tool_names=names),
         heartbeat=HEARTBEAT,
         count_path=f"{PATH}/input_tokens",
     )
 
 
-def upstream_body(body: Json) -> Json:
+def upstream_body(body: Json, items: RequestItems) -> Json:
     """Return the body for llama-server, with only the items and tools that it supports."""
-    mended = {name: value for name, value in body.items() if name not in ("store", "include")}
+    settings = {**body, **items.settings()}
+    mended = {name: value for name, value in settings.items() if name not in ("store", "include")}
     if isinstance(body.get("input"), list):
-        mended["input"], leading = _items(body["input"])
+        listed, leading = items.items()
+        mended["input"] = join_messages(listed)
         instructions = [str(body["instructions"])] if body.get("instructions") else []
         if instructions or leading:
             mended["instructions"] = "\n\n".join([*instructions, *leading])
-    tools = body.get("tools")
-    if isinstance(tools, list):
-        mended["tools"] = list(_functions(tools))
-        if not mended["tools"]:
-            del mended["tools"]
-            mended.pop("tool_choice", None)
+    mended["tools"] = items.tools
+    if not items.tools:
+        del mended["tools"]
+        mended.pop("tool_choice", None)
+    choice = body.get("tool_choice")
+    if isinstance(choice, dict) and "tool_choice" in mended:
+        mended["tool_choice"] = _offered_choice(choice, items.tool_names)
     mended |= chosen_tool(mended)
-    return mended | _format(body.get("text"))
+    if isinstance(mended.get("tool_choice"), dict):
+        del mended["tool_choice"]  # it names a tool that OpenAI's servers run
+    return mended | _format(settings.get("text"))
+
+
+def _offered_choice(choice: Json, names: ToolNames) -> Json:
+    """Return a choice of tools with the names under which they are offered."""
+
+    def offered(entry: Json) -> Json:
+        return {**entry, "name": names.offered(entry.get("name"), entry.get("namespace"))}
+
+    mended = offered(choice) if choice.get("name") else choice
+    if isinstance(choice.get("tools"), list):
+        named = [entry for entry in choice["tools"] if isinstance(entry, dict)]
+        mended = {**mended, "tools": [offered(entry) for entry in named if entry.get("name")]}
+    return mended
 
 
 def _format(text: Any) -> Json:
@@ -83,81 +104,17 @@ def _format(text: Any) -> Json:
     return {"response_format": {"type": "json_schema", "json_schema": schema}}
 
 
-def _items(items: list[Json]) -> tuple[list[Json], list[str]]:
-    """Return the items that llama-server accepts, and the texts of leading system messages.
-
-    Those texts go into the instructions: strict chat templates accept one system message.
-    """
-    converted: list[Json] = []
-    leading: list[str] = []
-    shown: list[Json] = []  # images of tool results, which follow the results of one turn
-    for item in items:
-        kind, role = item.get("type", "message"), item.get("role")
-        if kind in ("function_call_output", "custom_tool_call_output"):
-            output, pictures = _output({**item, "type": "function_call_output"})
-            converted.append(output)
-            shown += pictures
-            continue
-        converted += _as_users(shown)
-        shown = []
-        if kind == "message" and role in ("system", "developer"):
-            if converted:
-                converted.append({"type": "message", **item, "role": "user"})
-            else:
-                leading.append(_text(item.get("content")))
-        elif kind == "custom_tool_call":
-            arguments_json = json.dumps({"input": item.get("input") or ""})  # it is text, not JSON
-            arguments = {"name": item.get("name"), "arguments": arguments_json}
-            converted.append({"type": "function_call", "call_id": item.get("call_id"), **arguments})
-        elif kind in ("message", "function_call") or _is_open(item):
-            converted.append({"type": kind, **item})
-    return [*converted, *_as_users(shown)], leading
-
-
-def _as_users(pictures: list[Json]) -> list[Json]:
-    return [{"type": "message", "role": "user", "content": pictures}] if pictures else []
-
-
-def _output(item: Json) -> tuple[Json, list[Json]]:
-    """Return a tool's output, and its images: llama-server accepts images only from the user."""
-    output = item.get("output")
-    parts = [part for part in output if isinstance(part, dict)] if isinstance(output, list) else []
-    pictures = [part for part in parts if part.get("type") == "input_image"]
-    return ({**item, "output": _text(output)} if pictures else item), pictures
-
-
-def _is_open(item: Json) -> bool:
-    """Tell whether a reasoning item has readable content; OpenAI's servers encrypt theirs."""
-    content = item.get("content")
-    return item.get("type") == "reasoning" and isinstance(content, list) and bool(content)
-
-
-def _functions(tools: list[Any]) -> Iterator[Json]:
-    """Yield the function tools, also of namespaces; tools that only OpenAI runs are dropped."""
-    for tool in tools:
-        if not isinstance(tool, dict):
-            continue
-        if tool.get("type") == "function":
-            yield tool
-        elif tool.get("type") == "namespace" and isinstance(tool.get("tools"), list):
-            yield from _functions(tool["tools"])
-
-
-def _text(content: Any) -> str:
-    if isinstance(content, list):
-        parts = [part.get("text") for part in content if isinstance(part, dict)]
-        return "".join(text for text in parts if isinstance(text, str))
-    return content if isinstance(content, str) else ""
-
-
-async def stream(upstream: AsyncIterable[SseEvent], *, model: str) -> AsyncIterator[bytes]:
+async def stream(
+    upstream: AsyncIterable[SseEvent], *, model: str, tool_names: ToolNames = NO_NAMES
+) -> AsyncIterator[bytes]:
     """Yield the client's events, with the numbers and indexes that typed clients expect.
 
     Raises `Failure` for an error event, and when the stream ends early.
     """
     items: dict[str, int] = {}
     sent_kinds: set[str] = set()
-    finished, number = False, 0
+    custom: set[str] = set()
+    finished, number, created = False, 0, int(time.time())
     async for event in upstream:
         data = event.value
         if not isinstance(data, dict):
@@ -168,16 +125,47 @@ async def stream(upstream: AsyncIterable[SseEvent], *, model: str) -> AsyncItera
         if kind in _ONCE and kind in sent_kinds:
             continue  # llama-server repeats it while the first token is part of a character
         sent_kinds.add(kind)
-        _number(data, items)
-        data.setdefault("sequence_number", number)
-        number += 1
         finished = finished or kind in _LAST
-        yield encode(_named(data, model), event.name or kind)
+        for entry in _restored(data, tool_names, custom):
+            _number(entry, items)
+            entry["sequence_number"] = number
+            number += 1
+            name = str(entry.get("type") or event.name or kind)
+            yield encode(_completed(entry, model, tool_names, created), name)
     if not finished:
         raise ended_early()
 
 
-async def collect(upstream: AsyncIterable[SseEvent], *, model: str) -> Json:
+def _restored(data: Json, names: ToolNames, custom: set[str]) -> Iterator[Json]:
+    """Yield an event with the client's own tools; `custom` has the ids of custom tools' calls.
+
+    The text of such a call comes in one piece: on the way it is a JSON string.
+    """
+    kind, item = data.get("type"), data.get("item")
+    if not names:
+        yield data
+    elif isinstance(item, dict):
+        restored = names.restored_item(item)
+        if restored.get("type") != "custom_tool_call":
+            yield {**data, "item": restored}
+            return
+        number = str(restored.get("id"))
+        if kind == "response.output_item.added":
+            custom.add(number)
+            yield {**data, "item": {**restored, "input": ""}}
+            return
+        text = restored["input"]
+        for ending, field in (("delta", "delta"), ("done", "input")):
+            head = {"type": f"response.custom_tool_call_input.{ending}", "item_id": number}
+            yield {**head, field: text}
+        yield {**data, "item": restored}
+    elif data.get("item_id") not in custom:
+        yield data
+
+
+async def collect(
+    upstream: AsyncIterable[SseEvent], *, model: str, tool_names: ToolNames = NO_NAMES
+) -> Json:
     """Return the response of the last event; raises `Failure` like `stream`."""
     async for event in upstream:
         data = event.value
@@ -187,7 +175,8 @@ async def collect(upstream: AsyncIterable[SseEvent], *, model: str) -> Json:
         if kind == "error" or ("error" in data and "type" not in data):
             raise from_stream_error(data.get("error", data))
         if kind in _LAST and isinstance(data.get("response"), dict):
-            response: Json = _named(data, model)["response"]
+            completed = _completed(data, model, tool_names, int(time.time()))
+            response: Json = completed["response"]
             return response
     raise ended_early()
 
@@ -199,12 +188,33 @@ def _number(data: Json, items: dict[str, int]) -> None:
     if not isinstance(name, str):
         return
     data.setdefault("output_index", items.setdefault(name, len(items)))
-    if "content_part" in str(data.get("type")) or "output_text" in str(data.get("type")):
+    if "content_part" in str(data.get("type")) or "_text" in str(data.get("type")):
         data.setdefault("content_index", 0)
 
 
-def _named(data: Json, model: str) -> Json:
+def _completed(data: Json, model: str, names: ToolNames, created: int) -> Json:
+    """Return an event whose response has the fields that typed clients require, and the client's
+    own tools."""
     response = data.get("response")
-    return (
-        {**data, "response": {**response, "model": model}} if isinstance(response, dict) else data
-    )
+    if not isinstance(response, dict):
+        return data
+    required = {
+        "created_at": created,
+        "object": "response",
+        "error": None,
+        "incomplete_details": None,
+        "instructions": None,
+        "metadata": {},
+        "parallel_tool_calls": True,
+        "temperature": None,
+        "tool_choice": "auto",
+        "tools": [],
+        "top_p": None,
+    }
+    output = response.get("output")
+    items = [
+        names.restored_item(item) if isinstance(item, dict) else item
+        for item in (output if isinstance(output, list) else [])
+    ]
+    whole = {**required, **response, "model": model, "output": items}
+    return {**data, "response": whole}

@@ -6,18 +6,15 @@ The Anthropic, OpenAI and Ollama APIs join it to the neighbouring user message.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
+from llama_halo.gateway.convert.turns import Join
+
 Json = dict[str, Any]
-Content = Any
-"""A string, or a list of parts."""
 _SYSTEM = ("system", "developer")
 
 
-def fold_system(
-    messages: list[Json], join: Callable[[Content, Content], Content], *, keeps_first: bool
-) -> list[Json]:
+def fold_system(messages: list[Json], join: Join, *, keeps_first: bool) -> list[Json]:
     """Return messages whose system messages are joined to the user's by `join`.
 
     With `keeps_first`, the leading system messages stay: as one, at the start.
@@ -37,22 +34,3 @@ def fold_system(
             folded.append({**message, "role": "user"} if is_system else message)
         is_open = is_system and folded[-1]["role"] == "user"
     return folded
-
-
-def join_text(first: Content, second: Content) -> Content:
-    """Return two strings joined by an empty line, and any other contents as one list of parts."""
-    if isinstance(first, str) and isinstance(second, str):
-        return f"{first}\n\n{second}"
-    return join_parts(first, second)
-
-
-def join_parts(first: Content, second: Content) -> Content:
-    """Return the parts of both contents, in order."""
-    return [*parts_of(first), *parts_of(second)]
-
-
-def parts_of(content: Content) -> list[Any]:
-    """Return a content as a list of parts."""
-    if isinstance(content, str):
-        return [{"type": "text", "text": content}]
-    return content if isinstance(content, list) else []

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from llama_halo.gateway.convert.documents import PdfTexts
 from llama_halo.gateway.http.bodies import FormField
 
 Json = dict[str, Any]
@@ -26,3 +27,7 @@ class UpstreamRequest:
     """The client's own body, for such a provider."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """The client's headers that such a provider needs."""
+    streams: bool = True
+    """Whether the client asked for a stream: a provider is asked as the client asks. llama-server
+    always streams."""
+    pdf_texts: PdfTexts = field(default_factory=dict)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
+
+from multidict import CIMultiDictProxy
 
 from llama_halo.gateway.http.errors import Failure
 
@@ -40,6 +41,9 @@ def validate_messages(body: Any) -> Json:
     return checked_body
 
 
-def forwarded_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the headers for a provider of the client's own API: its version and beta features."""
-    return {name: headers[name] for name in _FORWARDED_HEADERS if name in headers}
+def forwarded_headers(headers: CIMultiDictProxy[str]) -> dict[str, str]:
+    """Return the headers for a provider of the client's own API: its version and beta features.
+
+    A header in several lines is one list.
+    """
+    return {name: ",".join(headers.getall(name)) for name in _FORWARDED_HEADERS if name in headers}

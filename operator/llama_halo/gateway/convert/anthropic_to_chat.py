@@ -12,19 +12,24 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llama_halo.gateway.convert.common import (
-    ToolCallIndex,
     encode_events,
     mapping,
-    new_id,
+    object_schema,
     objects_in,
     pick_fields,
     text_of,
+    thought_of,
 )
+from llama_halo.gateway.convert.documents import PDF
+from llama_halo.gateway.convert.tool_calls import ToolCallIndex, new_id
+from llama_halo.gateway.http.errors import Failure
 from llama_halo.gateway.http.sse import SseEvent
 from llama_halo.gateway.http.token_usage import TokenUsage
 
 Json = dict[str, Any]
 _STOPS = {"length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
+_ELSEWHERE = ("thinking", "tool_use", "tool_result")
+"""Blocks that become something else than a part."""
 _CHOICES = {"any": "required", "auto": "auto", "none": "none"}
 
 
@@ -32,8 +37,8 @@ def request_to_chat(body: Json) -> Json:
     """Return a Messages body, as prepared for llama-server, as one of Chat Completions."""
     system = text_of(body.get("system"))
     messages: list[Json] = [{"role": "system", "content": system}] if system else []
-    for message in body["messages"]:
-        messages += _messages(message)
+    for index, message in enumerate(body["messages"]):
+        messages += _messages(message, f"messages.{index}.content")
     chat: Json = {
         "model": body["model"],
         "messages": messages,
@@ -57,7 +62,7 @@ def request_to_chat(body: Json) -> Json:
     return chat
 
 
-def _messages(message: Json) -> Iterator[Json]:
+def _messages(message: Json, path: str) -> Iterator[Json]:
     """Yield one message as chat messages; each tool result becomes a message of its own."""
     content = message["content"]
     if isinstance(content, str):
@@ -66,19 +71,21 @@ def _messages(message: Json) -> Iterator[Json]:
     blocks = objects_in(content)
     results = [block for block in blocks if block.get("type") == "tool_result"]
     yield from map(_result, results)
-    # Images of tool results follow in a user message, where every server accepts them.
-    pictures = [part for result in results for part in _pictures(result)]
-    if pictures:
-        yield {"role": "user", "content": pictures}
-    parts = [part for part in map(_part, blocks) if part]
+    # Images and files of tool results follow in a user message, where every server accepts them.
+    shown = [part for result in results for part in _shown(result, path)]
+    if shown:
+        yield {"role": "user", "content": shown}
+    parts = [part for block in blocks if (part := _part(block, path))]
     calls = [_call(block) for block in blocks if block.get("type") == "tool_use"]
     if not parts and not calls:
         return
     if message["role"] == "assistant":
-        text = text_of(parts)
+        thoughts = "\n\n".join(_thoughts(blocks)) if calls else ""
         yield {
             "role": "assistant",
-            "content": text or None,
+            "content": text_of(parts) or None,
+            # Some providers refuse a turn with calls without the thoughts that led to them.
+            **({"reasoning_content": thoughts} if thoughts else {}),
             **({"tool_calls": calls} if calls else {}),
         }
     elif all(part["type"] == "text" for part in parts):
@@ -87,16 +94,37 @@ def _messages(message: Json) -> Iterator[Json]:
         yield {"role": message["role"], "content": parts}
 
 
-def _part(block: Json) -> Json | None:
-    if block.get("type") == "text":
+def _thoughts(blocks: list[Json]) -> Iterator[str]:
+    for block in blocks:
+        if block.get("type") == "thinking" and isinstance(block.get("thinking"), str):
+            yield block["thinking"]
+
+
+def _part(block: Json, path: str) -> Json | None:
+    """Return a block as a part; raises `Failure` (400) for a file that is not in the request."""
+    kind, source = block.get("type"), mapping(block.get("source"))
+    if kind == "text":
         return {"type": "text", "text": str(block.get("text", ""))}
-    if block.get("type") != "image":
+    if kind == "image":
+        url = source.get("url")
+        if source.get("type") == "base64":
+            url = f"data:{source.get('media_type', 'image/png')};base64,{source.get('data', '')}"
+        if isinstance(url, str):
+            return {"type": "image_url", "image_url": {"url": url}}
+    elif kind == "document" and source.get("type") == "base64":
+        url = f"data:{source.get('media_type', PDF)};base64,{source.get('data', '')}"
+        name = block.get("title")
+        file = {"filename": name if isinstance(name, str) and name else "document.pdf"}
+        return {"type": "file", "file": {**file, "file_data": url}}
+    if kind in _ELSEWHERE:
         return None
-    source = mapping(block.get("source"))
-    url = source.get("url")
-    if source.get("type") == "base64":
-        url = f"data:{source.get('media_type', 'image/png')};base64,{source.get('data', '')}"
-    return {"type": "image_url", "image_url": {"url": url}} if isinstance(url, str) else None
+    if kind not in ("image", "document", "container_upload"):
+        raise Failure(400, f"{path}: a block of type {str(kind)[:40]!r} is not supported")
+    raise Failure(
+        400,
+        f"{path}: a file that is named by an id or a URL cannot be sent to this model: send its"
+        " content, as base64",
+    )
 
 
 def _result(block: Json) -> Json:
@@ -104,8 +132,8 @@ def _result(block: Json) -> Json:
     return {"role": "tool", "tool_call_id": call_id, "content": text_of(block.get("content"))}
 
 
-def _pictures(block: Json) -> list[Json]:
-    parts = map(_part, objects_in(block.get("content")))
+def _shown(block: Json, path: str) -> list[Json]:
+    parts = (_part(part, path) for part in objects_in(block.get("content")))
     return [part for part in parts if part and part["type"] != "text"]
 
 
@@ -115,7 +143,8 @@ def _call(block: Json) -> Json:
 
 
 def _tool(tool: Json) -> Json:
-    function = {"name": tool.get("name"), "parameters": tool.get("input_schema") or {}}
+    function = {"name": tool.get("name"), "parameters": object_schema(tool.get("input_schema"))}
+    function |= pick_fields(tool, ("strict",))
     if isinstance(tool.get("description"), str):
         function["description"] = tool["description"]
     return {"type": "function", "function": function}
@@ -134,6 +163,18 @@ def _choice(choice: Json) -> Json:
 
 
 @dataclass
+class _OpenCall:
+    """A call of a tool, as far as it has arrived."""
+
+    call_id: str = ""
+    name: str = ""
+    pending: str = ""
+    """Arguments that the client has not got yet."""
+    block: int | None = None
+    """The index of its block; None until that begins."""
+
+
+@dataclass
 class _Message:
     """The state of the message that is streamed to the client."""
 
@@ -141,8 +182,7 @@ class _Message:
     kind: str = ""
     """Type of the open text or thinking block; empty if there is none."""
     calls_seen: ToolCallIndex = field(default_factory=ToolCallIndex)
-    calls: list[int] = field(default_factory=list)
-    """Block indexes of the tool calls."""
+    calls: list[_OpenCall] = field(default_factory=list)
     reason: str = "end_turn"
     usage: Any = None
 
@@ -151,12 +191,12 @@ class _Message:
 
     def take(self, choice: Json) -> Iterator[SseEvent]:
         delta = mapping(choice.get("delta"))
-        thought = delta.get("reasoning_content") or delta.get("reasoning")
-        if isinstance(thought, str) and thought:
+        thought = thought_of(delta)
+        if thought:
             yield from self.say("thinking", thought)
-        text = delta.get("content")
-        if isinstance(text, str) and text:
-            yield from self.say("text", text)
+        for name in ("content", "refusal"):
+            if isinstance(delta.get(name), str) and delta[name]:
+                yield from self.say("text", delta[name])
         for piece in objects_in(delta.get("tool_calls")):
             yield from self.call(piece)
         reason = choice.get("finish_reason")
@@ -176,18 +216,28 @@ class _Message:
     def call(self, piece: Json) -> Iterator[SseEvent]:
         """Yield the events of a piece of a tool call.
 
-        The block stays open, because pieces of several calls may alternate.
+        The block begins when the name is there, which may come after the id. It stays open, because
+        pieces of several calls may alternate.
         """
         (index, is_new), function = self.calls_seen.assign(piece), mapping(piece.get("function"))
         if is_new:
+            self.calls.append(_OpenCall())
+        call = self.calls[index]
+        call.call_id = str(piece.get("id") or call.call_id)
+        call.name = str(function.get("name") or call.name)
+        call.pending += str(function.get("arguments") or "")
+        yield from self._advance(call)
+
+    def _advance(self, call: _OpenCall, *, is_last: bool = False) -> Iterator[SseEvent]:
+        if call.block is None and (call.name or is_last):
             yield from self.close()
-            self.calls.append(self.blocks)
-            head = {"id": piece.get("id") or new_id("toolu"), "name": function.get("name") or ""}
+            call.block = self.blocks
+            head = {"id": call.call_id or new_id("toolu"), "name": call.name}
             yield self.start({"type": "tool_use", **head, "input": {}})
-        arguments = function.get("arguments")
-        if isinstance(arguments, str) and arguments:
-            part = {"type": "input_json_delta", "partial_json": arguments}
-            yield _delta(self.calls[index], part)
+        if call.block is not None and call.pending:
+            part = {"type": "input_json_delta", "partial_json": call.pending}
+            call.pending = ""
+            yield _delta(call.block, part)
 
     def start(self, block: Json) -> SseEvent:
         self.blocks += 1
@@ -200,9 +250,11 @@ class _Message:
             yield _event("content_block_stop", index=self.blocks - 1)
 
     def end(self) -> Iterator[SseEvent]:
+        for call in self.calls:
+            yield from self._advance(call, is_last=True)
         yield from self.close()
-        for index in self.calls:
-            yield _event("content_block_stop", index=index)
+        for call in self.calls:
+            yield _event("content_block_stop", index=call.block)
         # Some servers end a forced tool call with "stop".
         calls = bool(self.calls) and self.reason == "end_turn"
         delta = {"stop_reason": "tool_use" if calls else self.reason, "stop_sequence": None}

@@ -8,17 +8,19 @@ from typing import Any
 
 from llama_halo.gateway.convert.common import (
     DONE,
-    chunk,
+    ChatChunks,
     data_url,
     mapping,
+    object_schema,
     objects_in,
     pick_fields,
     text_of,
     tool_arguments,
     tool_call_delta,
-    usage_chunk,
 )
+from llama_halo.gateway.convert.documents import PDF
 from llama_halo.gateway.http import answers
+from llama_halo.gateway.http.errors import Failure
 from llama_halo.gateway.http.sse import SseEvent
 from llama_halo.gateway.http.token_usage import TokenUsage
 
@@ -31,13 +33,12 @@ _CHOICES = {"required": "any", "auto": "auto", "none": "none"}
 
 def request_to_anthropic(body: Json) -> Json:
     """Convert a chat request to a Messages request."""
-    system = [
-        text_of(message.get("content")) for message in body["messages"] if _is_system(message)
-    ]
+    texts = [text_of(message.get("content")) for message in body["messages"] if _is_system(message)]
+    system = [text for text in texts if text.strip()]
     messages: list[Json] = []
-    for message in body["messages"]:
+    for index, message in enumerate(body["messages"]):
         if not _is_system(message):
-            _add(messages, message)
+            _add(messages, message, f"messages.{index}.content")
     limit = body.get("max_completion_tokens") or body.get("max_tokens")
     request: Json = {
         "model": body["model"],
@@ -82,10 +83,10 @@ def _is_system(message: Json) -> bool:
     return message.get("role") in ("system", "developer")
 
 
-def _add(messages: list[Json], message: Json) -> None:
+def _add(messages: list[Json], message: Json, path: str) -> None:
     """Append a message; consecutive messages of one role become one."""
     role = "assistant" if message["role"] == "assistant" else "user"
-    blocks = list(_blocks(message))
+    blocks = list(_blocks(message, path))
     if not blocks:
         return
     if messages and messages[-1]["role"] == role:
@@ -94,22 +95,59 @@ def _add(messages: list[Json], message: Json) -> None:
         messages.append({"role": role, "content": blocks})
 
 
-def _blocks(message: Json) -> Iterator[Json]:
+def _blocks(message: Json, path: str) -> Iterator[Json]:
+    """Yield a message's blocks; raises `Failure` (400) for a part that Anthropic's API has not."""
     content = message.get("content")
-    if message["role"] == "tool":
+    parts = list(_part_blocks(content, path))
+    if message["role"] in ("tool", "function"):
         call_id = str(message.get("tool_call_id", ""))
-        yield {"type": "tool_result", "tool_use_id": call_id, "content": text_of(content)}
+        plain = all(part["type"] == "text" for part in parts)
+        result = text_of(content) if plain else parts
+        yield {"type": "tool_result", "tool_use_id": call_id, "content": result}
         return
-    parts = [{"type": "text", "text": content}] if isinstance(content, str) else objects_in(content)
-    for part in parts:
-        if part.get("type") == "text" and part.get("text"):
-            yield {"type": "text", "text": part["text"]}
-        elif part.get("type") == "image_url":
-            yield from _image(mapping(part.get("image_url")).get("url"))
+    yield from parts
+    if isinstance(message.get("refusal"), str) and message["refusal"].strip():
+        yield {"type": "text", "text": message["refusal"]}
     for call in objects_in(message.get("tool_calls")):
         function = mapping(call.get("function"))
         head = {"id": str(call.get("id", "")), "name": str(function.get("name", ""))}
         yield {"type": "tool_use", **head, "input": tool_arguments(function.get("arguments"))}
+
+
+def _part_blocks(content: Any, path: str) -> Iterator[Json]:
+    """Yield the blocks of a content; text of white space alone is refused there, so it is left
+    out."""
+    parts = [{"type": "text", "text": content}] if isinstance(content, str) else objects_in(content)
+    for index, part in enumerate(parts):
+        kind = part.get("type")
+        text = part.get("refusal") if kind == "refusal" else part.get("text")
+        if kind in ("text", "refusal"):
+            if isinstance(text, str) and text.strip():
+                yield {"type": "text", "text": text}
+        elif kind == "image_url":
+            yield from _image(mapping(part.get("image_url")).get("url"))
+        elif kind == "file" and (inline := data_url(mapping(part.get("file")).get("file_data"))):
+            yield _document(inline, mapping(part.get("file")).get("filename"), f"{path}.{index}")
+        else:
+            raise Failure(
+                400,
+                f"{path}.{index}: the provider speaks the Anthropic API, which has no"
+                f" {str(kind)[:40]!r} of this form: send text, pictures, or a PDF as base64",
+            )
+
+
+def _document(inline: tuple[str, str], name: Any, path: str) -> Json:
+    media, data = inline
+    if media != PDF:
+        raise Failure(
+            400, f"{path}: the provider speaks the Anthropic API, which takes PDFs, and not {media}"
+        )
+    source = {"type": "base64", "media_type": media, "data": data}
+    return {
+        "type": "document",
+        "source": source,
+        **({"title": name} if isinstance(name, str) else {}),
+    }
 
 
 def _image(url: Any) -> Iterator[Json]:
@@ -123,8 +161,8 @@ def _image(url: Any) -> Iterator[Json]:
 
 
 def _tool(function: Json) -> Json:
-    schema = function.get("parameters") or {"type": "object", "properties": {}}
-    return {**pick_fields(function, ("name", "description")), "input_schema": schema}
+    schema = object_schema(function.get("parameters"))
+    return {**pick_fields(function, ("name", "description", "strict")), "input_schema": schema}
 
 
 def _choice(body: Json) -> Json:
@@ -150,6 +188,8 @@ class _StreamState:
     calls: dict[int, int] = field(default_factory=dict)
     """Index of each tool call, by the index of its block."""
     usage: TokenUsage = field(default_factory=TokenUsage)
+    chunks: ChatChunks = field(default_factory=ChatChunks)
+    has_ended: bool = False
 
 
 async def events_to_chat(upstream: AsyncIterable[SseEvent]) -> AsyncIterator[SseEvent]:
@@ -166,9 +206,11 @@ async def events_to_chat(upstream: AsyncIterable[SseEvent]) -> AsyncIterator[Sse
         for converted in _events_of(state, data):
             yield converted
         if kind == "message_stop":
-            yield usage_chunk(state.usage)
-            yield DONE
-            return
+            state.has_ended = True
+            break
+    if state.has_ended:
+        yield state.chunks.usage(state.usage)
+        yield DONE
 
 
 def _events_of(state: _StreamState, data: Json) -> Iterator[SseEvent]:
@@ -176,18 +218,22 @@ def _events_of(state: _StreamState, data: Json) -> Iterator[SseEvent]:
     block = mapping(data.get("content_block"))
     if kind == "message_start":
         state.usage.note(data)
-        yield chunk({"role": "assistant", "content": ""})
+        number = mapping(data.get("message")).get("id")
+        state.chunks.number = number if isinstance(number, str) and number else state.chunks.number
+        yield state.chunks.chunk({"role": "assistant", "content": ""})
     elif kind == "content_block_start" and block.get("type") == "tool_use":
         index = state.calls.setdefault(answers.index_of(data, 0), len(state.calls))
         call_id, name = str(block.get("id", "")), str(block.get("name", ""))
-        yield chunk(tool_call_delta(index, call_id=call_id, name=name))
+        yield state.chunks.chunk(tool_call_delta(index, call_id=call_id, name=name))
     elif kind == "content_block_delta":
         piece = _piece(state, answers.index_of(data, 0), delta)
         if piece:
-            yield chunk(piece)
+            yield state.chunks.chunk(piece)
     elif kind == "message_delta":
         state.usage.note(data)
-        yield chunk({}, _REASONS.get(str(delta.get("stop_reason")), "stop"))
+        if not state.has_ended and isinstance(delta.get("stop_reason"), str):
+            state.has_ended = True  # some servers leave out message_stop
+            yield state.chunks.chunk({}, _REASONS.get(delta["stop_reason"], "stop"))
 
 
 def _piece(state: _StreamState, index: int, delta: Json) -> Json:

@@ -8,28 +8,27 @@ from typing import Any
 
 from llama_halo.gateway.convert.common import (
     DONE,
-    chunk,
+    ChatChunks,
     data_url,
     mapping,
-    new_id,
     objects_in,
     pick_fields,
     text_of,
     tool_arguments,
     tool_call_delta,
-    usage_chunk,
 )
+from llama_halo.gateway.convert.tool_calls import new_id
 from llama_halo.gateway.http import answers
 from llama_halo.gateway.http.answers import parse
-from llama_halo.gateway.http.errors import malformed
+from llama_halo.gateway.http.errors import Failure, malformed
 from llama_halo.gateway.http.sse import SseEvent
 from llama_halo.gateway.http.token_usage import TokenUsage
 
 Json = dict[str, Any]
 MAX_LINE_BYTES = 16 * 2**20
 _OPTIONS = (
-    *("temperature", "top_p", "top_k", "min_p", "seed"),
-    *("presence_penalty", "frequency_penalty"),
+    *("temperature", "top_p", "top_k", "min_p", "typical_p", "seed"),
+    *("presence_penalty", "frequency_penalty", "repeat_penalty", "repeat_last_n"),
 )
 
 
@@ -49,10 +48,12 @@ def request_to_ollama(body: Json) -> Json:
         options["stop"] = [stop] if isinstance(stop, str) else stop
     request: Json = {
         "model": body["model"],
-        "messages": [_message(message, names) for message in body["messages"]],
+        "messages": [
+            _message(message, names, f"messages.{index}.content")
+            for index, message in enumerate(body["messages"])
+        ],
         "options": options,
-        "stream": True,
-        **pick_fields(body, ("tools",)),
+        **pick_fields(body, ("tools", "logprobs", "top_logprobs")),
     }
     answer_format = mapping(body.get("response_format"))
     if answer_format.get("type") == "json_object":
@@ -60,20 +61,31 @@ def request_to_ollama(body: Json) -> Json:
     elif isinstance(mapping(answer_format.get("json_schema")).get("schema"), dict):
         request["format"] = answer_format["json_schema"]["schema"]
     thinks = mapping(body.get("chat_template_kwargs")).get("enable_thinking")
+    effort = body.get("reasoning_effort")
     if isinstance(thinks, bool):
         request["think"] = thinks
+    if effort in ("low", "medium", "high"):
+        request["think"] = effort
     return request
 
 
-def _message(message: Json, names: dict[Any, Any]) -> Json:
+def _message(message: Json, names: dict[Any, Any], path: str) -> Json:
     content = message.get("content")
-    role = "system" if message["role"] == "developer" else message["role"]
-    converted: Json = {"role": role, "content": text_of(content)}
-    urls = [mapping(part.get("image_url")).get("url") for part in objects_in(content)]
-    pictures = [data_url(url) for url in urls if url]
+    role = {"developer": "system", "function": "tool"}.get(message["role"], message["role"])
+    texts = [text_of(content), message.get("refusal")]
+    converted: Json = {
+        "role": role,
+        "content": "\n".join(text for text in texts if isinstance(text, str) and text),
+    }
+    if isinstance(message.get("reasoning_content"), str):
+        converted["thinking"] = message["reasoning_content"]
+    pictures = [
+        _picture(part, f"{path}.{index}")
+        for index, part in enumerate(objects_in(content))
+        if part.get("type") not in ("text", "refusal")
+    ]
     if pictures:
-        # Ollama fetches no URLs: only inline images are sent.
-        converted["images"] = [picture[1] for picture in pictures if picture]
+        converted["images"] = pictures
     calls = objects_in(message.get("tool_calls"))
     if calls:
         converted["tool_calls"] = [{"function": _function(call)} for call in calls]
@@ -81,6 +93,18 @@ def _message(message: Json, names: dict[Any, Any]) -> Json:
     if role == "tool" and isinstance(tool_name, str):
         converted["tool_name"] = tool_name
     return converted
+
+
+def _picture(part: Json, path: str) -> str:
+    """Return a picture's base64; raises `Failure` (400) for a part that Ollama's API has not."""
+    inline = data_url(mapping(part.get("image_url")).get("url"))
+    if part.get("type") == "image_url" and inline:
+        return inline[1]
+    raise Failure(
+        400,
+        f"{path}: the provider speaks the Ollama API, which has no"
+        f" {str(part.get('type'))[:40]!r} of this form: send text, or pictures as base64",
+    )
 
 
 def _function(call: Json) -> Json:
@@ -120,32 +144,38 @@ def _object(line: bytes) -> Json | None:
 
 async def events_to_chat(chunks: AsyncIterable[bytes]) -> AsyncIterator[SseEvent]:
     """Convert the lines of an Ollama answer to the chunks of a chat."""
-    calls = 0
+    calls, answer = 0, ChatChunks()
     async for line in lines(chunks):
         if "error" in line:
             yield SseEvent.of({"error": {"message": str(line["error"])}})
             return
         message = mapping(line.get("message"))
         for delta in _deltas(message):
-            yield chunk(delta)
+            yield answer.chunk(delta)
         for call in objects_in(message.get("tool_calls")):
             function = mapping(call.get("function"))
-            yield chunk(
+            yield answer.chunk(
                 tool_call_delta(
                     calls,
                     call_id=str(call.get("id") or new_id("call")),
                     name=str(function.get("name", "")),
-                    arguments=json.dumps(mapping(function.get("arguments"))),
+                    arguments=json.dumps(tool_arguments(function.get("arguments"))),
                 )
             )
             calls += 1
         if line.get("done"):
             reason = "length" if line.get("done_reason") == "length" else "stop"
-            yield chunk({}, "tool_calls" if calls else reason)
-            prompt, answer = line.get("prompt_eval_count"), line.get("eval_count")
-            yield usage_chunk(TokenUsage(answers.count(prompt), answer=answers.count(answer)))
+            yield answer.chunk({}, "tool_calls" if calls else reason)
+            prompt, tokens = line.get("prompt_eval_count"), line.get("eval_count")
+            yield answer.usage(TokenUsage(answers.count(prompt), answer=answers.count(tokens)))
             yield DONE
             return
+
+
+async def events(chunks: AsyncIterable[bytes]) -> AsyncIterator[SseEvent]:
+    """Yield the lines of an Ollama answer as they came, as events for Ollama's own clients."""
+    async for line in lines(chunks):
+        yield SseEvent.of(line)
 
 
 def _deltas(message: Json) -> Iterator[Json]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-import uuid
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
+from llama_halo.gateway.convert.tool_calls import new_id
 from llama_halo.gateway.http import answers
-from llama_halo.gateway.http.errors import malformed
 from llama_halo.gateway.http.sse import SseEvent
 from llama_halo.gateway.http.token_usage import TokenUsage
 
@@ -48,56 +47,47 @@ def data_url(url: Any) -> tuple[str, str] | None:
     return (head or "image/png", data) if separator else None
 
 
-def tool_arguments(text: Any) -> Json:
+def tool_arguments(value: Any) -> Json:
     """Return the arguments of a tool call as an object: an empty one for any other JSON or text."""
+    if isinstance(value, dict):
+        return value
     try:
-        return mapping(json.loads(text or "{}"))
+        return mapping(json.loads(value or "{}"))
     except (TypeError, ValueError, RecursionError):
         return {}
 
 
-def new_id(kind: str) -> str:
-    """Return a random id with a prefix: clients identify items of a conversation by it."""
-    return f"{kind}_{uuid.uuid4().hex}"
+def object_schema(schema: Any) -> Json:
+    """Return the schema of a tool's arguments as providers want it: an object with properties."""
+    whole = mapping(schema)
+    return whole if "properties" in whole else {"type": "object", **whole, "properties": {}}
 
 
-class ToolCallIndex:
-    """Assigns the pieces of several tool calls: by index, and by id where a server gives every
-    call the same index, or none."""
+class ChatChunks:
+    """Makes the chunks of one converted answer, which share an id and a time."""
 
     def __init__(self) -> None:
-        self._numbers: list[tuple[Any, str]] = []
+        self.number = new_id("chatcmpl")
+        self._created = int(time.time())
 
-    def assign(self, piece: Json) -> tuple[int, bool]:
-        """Return the position of the piece's call, and whether that call is new."""
-        index, call_id = piece.get("index"), str(piece.get("id") or "")
-        for place in reversed(range(len(self._numbers))):
-            entry_index, entry_id = self._numbers[place]
-            same_place = index is None or index == entry_index
-            if call_id == entry_id or (same_place and not (call_id and entry_id)):
-                return place, False
-        if len(self._numbers) >= answers.MAX_INDEX:
-            raise malformed(f"it has more than {answers.MAX_INDEX} tool calls")
-        self._numbers.append((index, call_id))
-        return len(self._numbers) - 1, True
+    def chunk(self, delta: Json, finish_reason: str | None = None) -> SseEvent:
+        """Return a chunk with one choice."""
+        choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
+        return self._event({"choices": [choice]})
 
+    def usage(self, tokens: TokenUsage) -> SseEvent:
+        """Return the chunk with the token counts."""
+        usage = {
+            "prompt_tokens": tokens.prompt,
+            "completion_tokens": tokens.answer,
+            "total_tokens": tokens.prompt + tokens.answer,
+            "prompt_tokens_details": {"cached_tokens": tokens.cached},
+        }
+        return self._event({"choices": [], "usage": usage})
 
-def chunk(delta: Json, finish_reason: str | None = None) -> SseEvent:
-    """Return a chunk of a chat with one choice."""
-    choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
-    head = {"id": "", "object": "chat.completion.chunk", "created": int(time.time())}
-    return SseEvent.of({**head, "choices": [choice]})
-
-
-def usage_chunk(tokens: TokenUsage) -> SseEvent:
-    """Return the chunk with the token counts."""
-    usage = {
-        "prompt_tokens": tokens.prompt,
-        "completion_tokens": tokens.answer,
-        "total_tokens": tokens.prompt + tokens.answer,
-        "prompt_tokens_details": {"cached_tokens": tokens.cached},
-    }
-    return SseEvent.of({"object": "chat.completion.chunk", "choices": [], "usage": usage})
+    def _event(self, fields: Json) -> SseEvent:
+        head = {"id": self.number, "object": "chat.completion.chunk", "created": self._created}
+        return SseEvent.of({**head, "model": "", **fields})
 
 
 def tool_call_delta(index: int, *, call_id: str = "", name: str = "", arguments: str = "") -> Json:
@@ -107,11 +97,17 @@ def tool_call_delta(index: int, *, call_id: str = "", name: str = "", arguments:
     return {"tool_calls": [{"index": index, **head, "function": function}]}
 
 
-def first_choices(data: Any) -> Iterator[Json]:
+def first_choices(data: Json) -> Iterator[Json]:
     """Yield the choices with index 0: converted answers have no others."""
-    for choice in objects_in(mapping(data).get("choices")):
-        if choice.get("index", 0) == 0:
+    for choice in answers.choices(data):
+        if not choice.get("index"):
             yield choice
+
+
+def thought_of(delta: Json) -> str:
+    """Return the thoughts of a delta, which servers name differently."""
+    thought = delta.get("reasoning_content") or delta.get("reasoning")
+    return thought if isinstance(thought, str) else ""
 
 
 class ResponseEncoder(Protocol):
@@ -129,16 +125,18 @@ class ResponseEncoder(Protocol):
 async def encode_events(
     upstream: AsyncIterable[SseEvent], answer: ResponseEncoder
 ) -> AsyncIterator[SseEvent]:
-    """Convert the chunks of a chat by an encoder; an error ends the stream."""
-    begun = False
+    """Convert the chunks of a chat by an encoder; an error ends the stream.
+
+    A finished answer ends also without `[DONE]`.
+    """
+    begun = finished = False
     async for event in upstream:
         data = event.value
         if not isinstance(data, dict):
             if event.data != "[DONE]":
                 continue
-            for encoded in answer.end():
-                yield encoded
-            return
+            finished = True
+            break
         if data.get("error"):
             yield SseEvent.of({"type": "error", "error": data["error"]}, "error")
             return
@@ -148,5 +146,9 @@ async def encode_events(
                 yield encoded
         answer.usage = data.get("usage") or answer.usage
         for choice in first_choices(data):
+            finished = finished or isinstance(choice.get("finish_reason"), str)
             for encoded in answer.take(choice):
                 yield encoded
+    if finished:
+        for encoded in answer.end():
+            yield encoded

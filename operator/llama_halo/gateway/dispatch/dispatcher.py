@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from llama_halo.contract.gateway_config import GatewayConfig
@@ -54,6 +54,8 @@ class RequestDispatcher:
         self._upstream = upstream
         self._admission = admission
         self._held_gauge = metrics.held
+        self._strict: set[str] = set()
+        """Names of models whose chat template wants turns to alternate, or short ids of calls."""
 
     @asynccontextmanager
     async def stream(
@@ -74,12 +76,12 @@ class RequestDispatcher:
                 retry.has_others = target is not targets[-1]
                 try:
                     opened = self._stream(target, upstream_request, fast_path, session, retry)
-                    events = await stack.enter_async_context(opened)
+                    omitted, events = await stack.enter_async_context(opened)
                     break
                 except Failure as failure:
                     if not (failure.allows_fallback and retry.has_others):
                         raise
-            yield target, events
+            yield replace(target, omitted=omitted), events
 
     async def ask(
         self, targets: Sequence[Target], upstream_request: UpstreamRequest, *, session: Session
@@ -89,7 +91,8 @@ class RequestDispatcher:
         for target in targets:
             retry.has_others = target is not targets[-1]
             try:
-                return target, await self._ask(target, upstream_request, session, retry)
+                omitted, answer = await self._ask(target, upstream_request, session, retry)
+                return replace(target, omitted=omitted), answer
             except Failure as failure:
                 if not (failure.allows_fallback and retry.has_others):
                     raise
@@ -118,7 +121,8 @@ class RequestDispatcher:
         fast_path: FastPath,
         session: Session,
         retry: _RetryState,
-    ) -> AsyncIterator[AsyncIterator[SseEvent]]:
+    ) -> AsyncIterator[tuple[tuple[str, ...], AsyncIterator[SseEvent]]]:
+        """Yield what of the request is omitted, and the events of the answer."""
         async with self._track_request(target, session):
             while True:
                 model = await self._wait_until_sendable(target, retry.deadline)
@@ -134,17 +138,19 @@ class RequestDispatcher:
                         events = await attempt.enter_async_context(
                             self._upstream.stream(model, server, sent, fast_path)
                         )
-                        first = await anext(events, None)
-                        if first is None:
+                        first = await _beginning(events, model)
+                        if not first:
                             raise lost(model)
                         opened = attempt.pop_all()
                 except Failure as failure:
+                    if self._may_accept_strict_form(failure, model, upstream_request, retry):
+                        continue
                     if not self._should_retry(failure, model, retry):
                         raise
                     await asyncio.sleep(RETRY_SECONDS)
                     continue
                 async with opened:
-                    yield _chained(first, events)
+                    yield sent.omitted, _chained(first, events)
                 return
 
     async def _ask(
@@ -153,7 +159,8 @@ class RequestDispatcher:
         upstream_request: UpstreamRequest,
         session: Session,
         retry: _RetryState,
-    ) -> UpstreamAnswer:
+    ) -> tuple[tuple[str, ...], UpstreamAnswer]:
+        """Return what of the request is omitted, and the answer."""
         async with self._track_request(target, session):
             while True:
                 model = await self._wait_until_sendable(target, retry.deadline)
@@ -162,7 +169,7 @@ class RequestDispatcher:
                         if slot is not None:
                             model, server = slot
                             sent = self._encoded(model, upstream_request, retry)
-                            return await self._upstream.ask(model, server, sent)
+                            return sent.omitted, await self._upstream.ask(model, server, sent)
                 except Failure as failure:
                     if not self._should_retry(failure, model, retry):
                         raise
@@ -174,9 +181,25 @@ class RequestDispatcher:
         """Return the encoded request, cached per model; a provider's is encoded anew, because its
         key may have changed."""
         if model.provider or retry.encoded is None or retry.encoded_for != model.name:
-            retry.encoded = self._upstream.encode(model, upstream_request)
+            retry.encoded = self._upstream.encode(
+                model, upstream_request, strict=model.name in self._strict
+            )
             retry.encoded_for = model.name
         return retry.encoded
+
+    def _may_accept_strict_form(
+        self, failure: Failure, model: Model, upstream_request: UpstreamRequest, retry: _RetryState
+    ) -> bool:
+        """Tell whether a request that a chat template refused is worth a try in the strict form; if
+        so, the model gets it from now on."""
+        if not failure.is_template_refusal or model.provider or model.name in self._strict:
+            return False
+        strict = self._upstream.encode(model, upstream_request, strict=True)
+        if retry.encoded is None or strict.body == retry.encoded.body:
+            return False
+        self._strict.add(model.name)
+        retry.encoded = strict
+        return True
 
     @asynccontextmanager
     async def _track_request(self, target: Target, session: Session) -> AsyncIterator[None]:
@@ -262,8 +285,45 @@ def _is_sendable(model: Model) -> bool:
     return model.available or (is_coming_up(model) and bool(model.starting))
 
 
-async def _chained(first: SseEvent, rest: AsyncIterator[SseEvent]) -> AsyncIterator[SseEvent]:
-    yield first
-    del first  # free its parsed data: the stream may last long
+MAX_PREAMBLE_EVENTS = 8
+_PREAMBLE = ("message_start", "ping", "response.created", "response.in_progress")
+
+
+async def _beginning(events: AsyncIterator[SseEvent], model: Model) -> list[SseEvent]:
+    """Return the first event of an answer; of a provider's, also those before the first that says
+    something, because an error may follow them, and then a fallback can still answer."""
+    first: list[SseEvent] = []
+    async for event in events:
+        first.append(event)
+        says = model.provider is None or not _is_preamble(event.value)
+        if says or len(first) >= MAX_PREAMBLE_EVENTS:
+            break
+    return first
+
+
+def _is_preamble(data: Any) -> bool:
+    """Tell whether an event comes before the first text: of any API."""
+    if not isinstance(data, dict):
+        return False
+    choices = data.get("choices")
+    if not isinstance(choices, list):
+        return data.get("type") in _PREAMBLE
+    return all(
+        isinstance(choice, dict)
+        and choice.get("finish_reason") is None
+        and not any(
+            value for name, value in (choice.get("delta") or choice).items() if name not in _QUIET
+        )
+        for choice in choices
+    )
+
+
+_QUIET = ("role", "index", "delta", "finish_reason", "logprobs")
+
+
+async def _chained(first: list[SseEvent], rest: AsyncIterator[SseEvent]) -> AsyncIterator[SseEvent]:
+    for event in first:
+        yield event
+    first.clear()  # free their parsed data: the stream may last long
     async for event in rest:
         yield event

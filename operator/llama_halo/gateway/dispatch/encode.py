@@ -5,15 +5,19 @@ A request of another API than the provider's is converted by way of Chat Complet
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
+from urllib.parse import urlsplit
 
 from llama_halo.contract.gateway_config import ProviderConfig
 from llama_halo.contract.model import Mode
 from llama_halo.gateway.apis import openai_audio
 from llama_halo.gateway.apis.anthropic import PATH as MESSAGES
+from llama_halo.gateway.apis.ollama import CHAT_PATH as OLLAMA_CHAT
+from llama_halo.gateway.apis.ollama import EMBED_PATH as OLLAMA_EMBED
+from llama_halo.gateway.apis.ollama import GENERATE_PATH as OLLAMA_GENERATE
 from llama_halo.gateway.apis.openai_chat import PATH as CHAT
 from llama_halo.gateway.apis.openai_completions import PATH as COMPLETIONS
 from llama_halo.gateway.apis.openai_embeddings import EMBEDDINGS_PATH, RERANK_PATH
@@ -23,8 +27,13 @@ from llama_halo.gateway.convert import (
     anthropic_to_chat,
     chat_to_anthropic,
     chat_to_ollama,
+    compatibility,
     responses_to_chat,
 )
+from llama_halo.gateway.convert.documents import with_texts
+from llama_halo.gateway.convert.llama_server import for_llama_server
+from llama_halo.gateway.convert.provider_tools import ProviderTools
+from llama_halo.gateway.convert.whole_answers import chat_events, message_events
 from llama_halo.gateway.http.bodies import FormField
 from llama_halo.gateway.http.errors import Failure
 from llama_halo.gateway.http.json_codec import dumps
@@ -34,7 +43,7 @@ from llama_halo.gateway.models.model import Model
 Json = dict[str, Any]
 Bytes = AsyncIterable[bytes]
 Events = AsyncIterator[SseEvent]
-_OPENAI_HOST = "//api.openai.com"
+_USAGE = {"stream_options": {"include_usage": True}}
 ANTHROPIC_VERSION = "2023-06-01"
 # Fields that only llama-server knows: other servers refuse requests with unknown fields.
 _LLAMA_SERVER_FIELDS = frozenset(
@@ -45,15 +54,31 @@ _LLAMA_SERVER_FIELDS = frozenset(
 )
 
 
+_CHAT_TOOL_NAME_CHARACTERS, _MESSAGES_TOOL_NAME_CHARACTERS = 64, 128
+_WITHOUT_REASONING = ("api.openai.com", ".azure.com", "api.mistral.ai", "api.groq.com")
+"""Hosts that refuse `reasoning_content` in a request; others may require it."""
+_COMPLETION_TOKENS = ("api.openai.com", ".azure.com")
+"""Hosts whose newer models know only `max_completion_tokens`."""
+_SHORT_IDS = ("api.mistral.ai",)
+"""Hosts that want ids of nine letters and digits."""
+_LIMITS = ("max_tokens", "max_completion_tokens")
+
+
 @dataclass(frozen=True)
 class EncodedRequest:
-    """A request as it is sent, and the reader that turns its answer into llama-server's events."""
+    """A request as it is sent, and the readers that turn its answer into events of llama-server or
+    of the client's own API."""
 
     path: str
     body: Json = field(default_factory=dict)
     form: tuple[FormField, ...] = ()
     headers: dict[str, str] = field(default_factory=dict)
     read: Callable[[Bytes], Events] = events
+    """Reads a stream."""
+    whole: Callable[[Json], Iterable[SseEvent]] | None = None
+    """Returns the stream that would have had an answer in one piece; None where `read` does."""
+    omitted: tuple[str, ...] = ()
+    """The client's fields that the server's API has not, and that change nothing essential."""
 
     @cached_property
     def json(self) -> bytes:
@@ -61,50 +86,108 @@ class EncodedRequest:
         return dumps(self.body)
 
 
-def encode_request(model: Model, upstream_request: UpstreamRequest, key: str) -> EncodedRequest:
+def encode_request(
+    model: Model, upstream_request: UpstreamRequest, key: str, *, strict: bool = False
+) -> EncodedRequest:
     """Return the request for a model's server; `key` is the provider's API key, if it has one.
 
-    Raises `Failure` (400) for a request that the provider's protocol cannot express.
+    `strict` is for a model whose chat template wants turns to alternate, or short ids of calls.
+    Raises `Failure` (400) for a request that the server's API cannot express.
     """
-    if model.provider is None and upstream_request.form and model.mode == Mode.TRANSCRIPTION:
+    provider = model.provider
+    if provider is None and upstream_request.form and model.mode == Mode.TRANSCRIPTION:
         return EncodedRequest(
             openai_audio.PATHS[0], form=openai_audio.for_whisper(upstream_request)
         )
-    if model.provider is None:
-        body = upstream_request.body
-        if "id_slot" in body:  # which would choose another key's slot, with its cache
-            body = {name: value for name, value in body.items() if name != "id_slot"}
-        return EncodedRequest(upstream_request.path, body, upstream_request.form)
-    own = _native_request(model.provider, model.provider_name, upstream_request, key)
-    return own or _converted_request(model.provider, model.provider_name, upstream_request, key)
+    client_body, path = upstream_request.client_body, upstream_request.native_path
+    api = compatibility.API_OF.get(path or upstream_request.path, "")
+    if provider is None:
+        omitted = compatibility.check(api, client_body, "llama-server")
+        body = for_llama_server(upstream_request.body, upstream_request.pdf_texts, strict=strict)
+        return EncodedRequest(upstream_request.path, body, upstream_request.form, omitted=omitted)
+    native = _native_request(provider, model.provider_name, upstream_request, key)
+    if native is None:
+        converted = _converted_request(provider, model.provider_name, upstream_request, key)
+        omitted = compatibility.check(api, client_body, provider.protocol)
+        native = replace(converted, omitted=omitted)
+    return _limited(native, model.max_tokens)
+
+
+def _limited(encoded: EncodedRequest, limit: int | None) -> EncodedRequest:
+    """Return a request that asks for at most `limit` tokens."""
+    if limit is None or encoded.form:
+        return encoded
+    changes = {
+        name: limit
+        for name in _LIMITS
+        if isinstance(encoded.body.get(name), int) and encoded.body[name] > limit
+    }
+    return replace(encoded, body={**encoded.body, **changes}) if changes else encoded
 
 
 def _native_request(
     provider: ProviderConfig, name: str, upstream_request: UpstreamRequest, key: str
 ) -> EncodedRequest | None:
     """Return the request in the provider's own API, None if it has to be converted."""
-    path, client_body = (
-        upstream_request.path,
-        {**upstream_request.client_body, "model": name, "stream": True},
+    streams = upstream_request.streams
+    client_body = {**upstream_request.client_body, "model": name, "stream": streams}
+    if provider.protocol == "Anthropic":
+        return _native_anthropic(provider, client_body, upstream_request, key)
+    if provider.protocol == "Ollama":
+        return _native_ollama(name, client_body, upstream_request, key)
+    return _native_openai(name, client_body, upstream_request, key)
+
+
+def _native_anthropic(
+    provider: ProviderConfig, client_body: Json, upstream_request: UpstreamRequest, key: str
+) -> EncodedRequest | None:
+    if upstream_request.native_path != MESSAGES:
+        return None
+    messages = chat_to_anthropic.drop_unsigned_thinking(client_body["messages"])
+    return EncodedRequest(
+        _messages_path(provider),
+        {**client_body, "messages": messages},
+        headers={**_anthropic(key), **upstream_request.headers},
+        read=events if upstream_request.path == MESSAGES else _messages_as_chat,
+        whole=message_events,
     )
-    if provider.protocol == "Anthropic" and upstream_request.native_path == MESSAGES:
-        headers = {**_anthropic(key), **upstream_request.headers}
-        client_body["messages"] = chat_to_anthropic.drop_unsigned_thinking(client_body["messages"])
-        reader = events if path == MESSAGES else _messages_as_chat
-        return EncodedRequest(_messages_path(provider), client_body, headers=headers, read=reader)
-    if provider.protocol == "OpenAI" and upstream_request.form:
+
+
+def _native_ollama(
+    name: str, client_body: Json, upstream_request: UpstreamRequest, key: str
+) -> EncodedRequest | None:
+    path = upstream_request.native_path
+    if path in (OLLAMA_CHAT, OLLAMA_GENERATE):
+        read = chat_to_ollama.events
+        return EncodedRequest(path, client_body, headers=_bearer(key), read=read)
+    if path == OLLAMA_EMBED:
+        fields = {field: value for field, value in client_body.items() if field != "stream"}
+        return EncodedRequest(path, fields, headers=_bearer(key))
+    if upstream_request.path == EMBEDDINGS_PATH:  # Ollama has OpenAI's route, too
+        body = {**upstream_request.body, "model": name}
+        return EncodedRequest(EMBEDDINGS_PATH, body, headers=_bearer(key))
+    return None
+
+
+def _native_openai(
+    name: str, client_body: Json, upstream_request: UpstreamRequest, key: str
+) -> EncodedRequest | None:
+    path = upstream_request.path
+    if upstream_request.form:
         form = openai_audio.for_model(upstream_request.form, name)
         return EncodedRequest(path.removeprefix("/v1"), form=form, headers=_bearer(key))
-    if provider.protocol == "OpenAI" and upstream_request.native_path in (CHAT, COMPLETIONS):
-        body = {**client_body, "stream_options": {"include_usage": True}}
-        return EncodedRequest(path.removeprefix("/v1"), body, headers=_bearer(key))
-    body = {**upstream_request.body, "model": name}
-    if provider.protocol == "OpenAI" and path in (COMPLETIONS, EMBEDDINGS_PATH, RERANK_PATH):
-        fields = {name: value for name, value in body.items() if name not in _LLAMA_SERVER_FIELDS}
-        return EncodedRequest(path.removeprefix("/v1"), fields, headers=_bearer(key))
-    if provider.protocol == "Ollama" and path == EMBEDDINGS_PATH:
-        return EncodedRequest(path, body, headers=_bearer(key))  # Ollama has OpenAI's route, too
-    return None
+    if upstream_request.native_path in (CHAT, COMPLETIONS):
+        body = {field: value for field, value in client_body.items() if field not in _USAGE}
+        body |= _USAGE if upstream_request.streams else {}
+    elif path in (COMPLETIONS, EMBEDDINGS_PATH, RERANK_PATH):
+        fields = {**upstream_request.body, "model": name}
+        body = {
+            field: value for field, value in fields.items() if field not in _LLAMA_SERVER_FIELDS
+        }
+    else:
+        return None
+    whole = chat_events if path in (CHAT, COMPLETIONS) else None
+    return EncodedRequest(path.removeprefix("/v1"), body, headers=_bearer(key), whole=whole)
 
 
 def _messages_as_chat(data: Bytes) -> Events:
@@ -115,32 +198,57 @@ def _converted_request(
     provider: ProviderConfig, name: str, upstream_request: UpstreamRequest, key: str
 ) -> EncodedRequest:
     chat, answer = _chat_request(upstream_request, provider)
-    chat = {**chat, "model": name}
+    streams = upstream_request.streams
+    others = {name: value for name, value in chat.items() if name not in ("stream", *_USAGE)}
+    chat = {**others, "model": name}
+    if provider.protocol == "Ollama":
+        chat = with_texts(chat, upstream_request.pdf_texts)
+        return EncodedRequest(
+            OLLAMA_CHAT,
+            {**chat_to_ollama.request_to_ollama(chat), "stream": streams},
+            headers=_bearer(key),
+            read=lambda data: answer(chat_to_ollama.events_to_chat(data)),
+        )
+    is_short = _is_at(provider, _SHORT_IDS)
     if provider.protocol == "OpenAI":
-        fields = {name: value for name, value in chat.items() if name not in _LLAMA_SERVER_FIELDS}
-        if _OPENAI_HOST in provider.base_url and "max_tokens" in fields:
-            fields["max_completion_tokens"] = fields.pop(
-                "max_tokens"
-            )  # OpenAI's newer models require this name
+        tools = ProviderTools(chat, _CHAT_TOOL_NAME_CHARACTERS, short_ids=is_short)
         return EncodedRequest(
             "/chat/completions",
-            {**fields, "stream": True, "stream_options": {"include_usage": True}},
+            {
+                **_for_openai(tools.chat, provider),
+                "stream": streams,
+                **(_USAGE if streams else {}),
+            },
             headers=_bearer(key),
-            read=lambda data: answer(events(data)),
+            read=lambda data: answer(tools.restored(events(data))),
+            whole=chat_events,
         )
-    if provider.protocol == "Anthropic":
-        return EncodedRequest(
-            _messages_path(provider),
-            {**chat_to_anthropic.request_to_anthropic(chat), "stream": True},
-            headers=_anthropic(key),
-            read=lambda data: answer(chat_to_anthropic.events_to_chat(events(data))),
-        )
+    tools = ProviderTools(chat, _MESSAGES_TOOL_NAME_CHARACTERS)
     return EncodedRequest(
-        "/api/chat",
-        chat_to_ollama.request_to_ollama(chat),
-        headers=_bearer(key),
-        read=lambda data: answer(chat_to_ollama.events_to_chat(data)),
+        _messages_path(provider),
+        {**chat_to_anthropic.request_to_anthropic(tools.chat), "stream": streams},
+        headers=_anthropic(key),
+        read=lambda data: answer(tools.restored(chat_to_anthropic.events_to_chat(events(data)))),
+        whole=message_events,
     )
+
+
+def _for_openai(chat: Json, provider: ProviderConfig) -> Json:
+    """Return a converted chat without what only llama-server, or no host of this kind, takes."""
+    fields = {name: value for name, value in chat.items() if name not in _LLAMA_SERVER_FIELDS}
+    if _is_at(provider, _COMPLETION_TOKENS) and "max_tokens" in fields:
+        fields["max_completion_tokens"] = fields.pop("max_tokens")
+    if _is_at(provider, _WITHOUT_REASONING):
+        fields["messages"] = [
+            {name: value for name, value in message.items() if name != "reasoning_content"}
+            for message in fields["messages"]
+        ]
+    return fields
+
+
+def _is_at(provider: ProviderConfig, hosts: tuple[str, ...]) -> bool:
+    host = urlsplit(provider.base_url).hostname or ""
+    return any(host == name or (name.startswith(".") and host.endswith(name)) for name in hosts)
 
 
 def _chat_request(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -101,7 +101,8 @@ class Upstream:
     async def stream(
         self, model: Model, server: str, sent: EncodedRequest, fast_path: FastPath
     ) -> AsyncIterator[AsyncIterator[SseEvent]]:
-        """Post a streaming request; yield its events in llama-server's format.
+        """Post a generation request; yield its events in the format of llama-server or of the
+        client's own API.
 
         Events that take the fast path are not among them. Leaving the context early closes the
         connection, on which llama-server frees the slot.
@@ -110,7 +111,15 @@ class Upstream:
         try:
             if model.provider is None:
                 fast_path.open(response)
-            yield sent.read(_chunks(response, self._silence_seconds, fast_path))
+                yield sent.read(_chunks(response, self._silence_seconds, fast_path))
+            elif sent.whole and _is_whole(response):
+                answer = await self._answer(response)
+                yield _of_provider(
+                    sent.read(_bytes_of(sent.whole, model.provider.name, answer)), model
+                )
+            else:
+                chunks = _chunks(response, self._silence_seconds, fast_path)
+                yield _of_provider(sent.read(chunks), model)
         finally:
             fast_path.close()
             response.close()
@@ -119,19 +128,24 @@ class Upstream:
         """Post a request, and return its complete answer."""
         response = await self._open(model, server, sent)
         async with response:
-            try:
-                async with asyncio.timeout(FIRST_BYTE_SECONDS):
-                    data = await _whole(response)
-            except TimeoutError as error:
-                raise _silent(FIRST_BYTE_SECONDS) from error
-            except aiohttp.ClientError as error:
-                raise ended_early() from error
-            return UpstreamAnswer(response.content_type, data)
+            return await self._answer(response)
 
-    def encode(self, model: Model, upstream_request: UpstreamRequest) -> EncodedRequest:
+    async def _answer(self, response: aiohttp.ClientResponse) -> UpstreamAnswer:
+        try:
+            async with asyncio.timeout(FIRST_BYTE_SECONDS):
+                data = await _whole(response)
+        except TimeoutError as error:
+            raise _silent(FIRST_BYTE_SECONDS) from error
+        except aiohttp.ClientError as error:
+            raise ended_early() from error
+        return UpstreamAnswer(response.content_type, data)
+
+    def encode(
+        self, model: Model, upstream_request: UpstreamRequest, *, strict: bool = False
+    ) -> EncodedRequest:
         """Return a request in the protocol of the model's server, with the provider's key."""
         key = self._credentials.key_of(model.provider) if model.provider else ""
-        return encode_request(model, upstream_request, key)
+        return encode_request(model, upstream_request, key, strict=strict)
 
     async def _open(
         self, model: Model, server: str, sent: EncodedRequest
@@ -195,6 +209,39 @@ class Upstream:
                     total=None, sock_connect=CONNECT_SECONDS, sock_read=None
                 ),
             )
+
+
+def _is_whole(response: aiohttp.ClientResponse) -> bool:
+    """Tell whether an answer is one JSON object: also some that were asked for a stream are."""
+    return response.content_type.endswith("json") and "ndjson" not in response.content_type
+
+
+async def _bytes_of(
+    whole: Callable[[dict[str, Any]], Iterable[SseEvent]], provider: str, answer: UpstreamAnswer
+) -> AsyncIterator[bytes]:
+    """Yield the stream that an answer in one piece would have been; raises `Failure` for an error
+    that came with the status of a success."""
+    try:
+        value = parse(answer.data, max_values=MAX_ANSWER_VALUES)
+    except (ValueError, RecursionError) as error:
+        raise malformed("it is not JSON") from error
+    if not isinstance(value, dict) or value.get("error"):
+        raise from_provider(provider, 200, value)
+    if not any(isinstance(value.get(name), list) for name in ("choices", "content")):
+        raise from_provider(provider, 200, value)
+    for event in whole(value):
+        yield event.encoded
+
+
+async def _of_provider(events: AsyncIterator[SseEvent], model: Model) -> AsyncIterator[SseEvent]:
+    """Yield a provider's events; raises `Failure` for an error among them, in the provider's
+    words."""
+    provider = model.provider.name if model.provider else ""
+    async for event in events:
+        value = event.value if b'"error"' in event.raw or b"error" in event.raw[:64] else None
+        if isinstance(value, list) or (isinstance(value, dict) and value.get("error")):
+            raise from_provider(provider, 200, value)
+        yield event
 
 
 @dataclass
@@ -323,12 +370,11 @@ async def _failure(model: Model, response: aiohttp.ClientResponse) -> Failure:
                     if len(text) > MAX_ERROR_BYTES:
                         break
     try:
-        answer = loads(text)
+        body = loads(text)
     except (ValueError, RecursionError):
-        answer = {"error": {"message": text[:300].decode(errors="replace")}}
-    body = answer if isinstance(answer, dict) else {}
+        body = {"message": text[:300].decode(errors="replace")}
     if model.provider is None:
-        return from_upstream(response.status, body)
+        return from_upstream(response.status, body if isinstance(body, dict) else {})
     again = response.headers.get("Retry-After", "")
     return from_provider(
         model.provider.name,

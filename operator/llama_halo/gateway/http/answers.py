@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from llama_halo.gateway.http.errors import malformed
-from llama_halo.gateway.http.json_codec import count_values, loads
+from llama_halo.gateway.http.json_codec import count_values, dumps, loads
 
 Json = dict[str, Any]
 _Value = TypeVar("_Value")
@@ -69,7 +69,11 @@ def index_of(data: Mapping[str, Any], default: int | None = None) -> int:
 
 
 def choices(data: Mapping[str, Any]) -> list[Json]:
-    """Return the choices of a chunk of Chat Completions or Completions."""
+    """Return the choices of a chunk of Chat Completions or Completions.
+
+    Content that is a list of parts becomes text and thoughts, and arguments that are an object
+    become JSON, as the API has them: some servers send the other forms.
+    """
     listed = objects(data, "choices")
     for choice in listed:
         index_of(choice, 0)
@@ -77,6 +81,8 @@ def choices(data: Mapping[str, Any]) -> list[Json]:
         optional(choice, "finish_reason", str)
         optional(optional(choice, "logprobs", dict) or {}, "content", list)
         delta = optional(choice, "delta", dict) or {}
+        if isinstance(delta.get("content"), list):
+            choice["delta"] = delta = _without_parts(delta)
         optional(delta, "content", str)
         optional(delta, "reasoning_content", str)
         for number, call in enumerate(objects(delta, "tool_calls")):
@@ -84,8 +90,28 @@ def choices(data: Mapping[str, Any]) -> list[Json]:
             optional(call, "id", str)
             function = optional(call, "function", dict) or {}
             optional(function, "name", str)
+            if isinstance(function.get("arguments"), dict | list):
+                function["arguments"] = dumps(function["arguments"]).decode()
             optional(function, "arguments", str)
     return listed
+
+
+def _without_parts(delta: Json) -> Json:
+    """Return a delta whose content is a text; its thoughts are beside it."""
+    text, thoughts = "", optional(delta, "reasoning_content", str) or ""
+    for part in objects(delta, "content"):
+        if part.get("type") == "thinking":
+            thinking = part.get("thinking")
+            pieces = thinking if isinstance(thinking, list) else [{"text": thinking}]
+            thoughts += "".join(_text_of(piece) for piece in pieces)
+        else:
+            text += _text_of(part)
+    return {**delta, "content": text} | ({"reasoning_content": thoughts} if thoughts else {})
+
+
+def _text_of(part: Any) -> str:
+    text = part.get("text") if isinstance(part, dict) else None
+    return text if isinstance(text, str) else ""
 
 
 def vectors(data: Mapping[str, Any]) -> list[list[float]]:

@@ -34,17 +34,30 @@ _OPENAI_TYPES = {
     429: "rate_limit_error",
     503: "unavailable_error",
 }
-# llama-server answers these client mistakes with 500, and clients retry a 500 for minutes.
-_CLIENT_FAULT = re.compile(
-    r"jinja|template|image input is not supported|audio input|parse error"
-    r"|invalid (json|type|argument|role|message|content|tool|grammar|schema)|must be (a|an|one)\b"
-    r"|^missing\b|'[^']*' is (required|missing|not)|unsupported (content|role|type|param)"
-    r"|type_error|out_of_range|failed to parse (messages|tools|grammar|json)|invalid url"
-    r"|url must be|^only .* supported|cannot use both|does not support|must not be empty",
+# How llama-server and its libraries begin the messages of their own faults, for which a retry may
+# succeed. Every other 500 before the first token is a request that it could not read, or that the
+# chat template refuses; those messages quote the request, so only their start is compared.
+_SERVER_FAULT = re.compile(
+    r"(compute error|invalid input batch|context size has been exceeded|an unknown error"
+    r"|failed to (process|decode|allocate|reload|remove|load prompt|initialize the context)"
+    r"|(llama_|mtmd_)?(decode|encode)\b|(unable|cannot) to? ?allocate|out of memory"
+    r"|std::|vk::|vulkan|hip|rocm|cuda|ggml|basic_string|vector::"
+    r"|(the )?model produced|unexpected empty grammar stack|failed to parse input)",
     re.IGNORECASE,
 )
-# The server's own errors: a retry often succeeds.
-_SERVER_FAULT = re.compile(r"produced output|empty grammar stack|allocate|memory|decode", re.I)
+_TEMPLATE_RAISED = re.compile(
+    r"While executing CallExpression|raise_exception|roles must alternate"
+)
+_TOO_LONG = re.compile(
+    r"maximum (context|prompt) length|context[ _](length|window|size)|prompt is too long"
+    r"|input is too long|too many (input )?tokens|input token count|too large for model",
+    re.IGNORECASE,
+)
+_LIMIT = re.compile(
+    r"(?:maximum (?:context|prompt) length (?:is|of)|allowed \(|context size \(|>) *([\d,]+)", re.I
+)
+_NUMBER = re.compile(r"\d[\d,]{2,}")
+MAX_CODE_CHARACTERS = 100
 
 
 @dataclass(eq=False)
@@ -54,12 +67,18 @@ class Failure(Exception):
     status: int
     message: str
     code: str | None = None
-    """OpenAI's machine-readable code."""
+    """The gateway's machine-readable code."""
+    provider_code: str | None = None
+    """A provider's own code, which goes to OpenAI's clients."""
+    param: str | None = None
+    """The field that a provider names as wrong."""
     retry_after_seconds: int | None = None
     model_name: str = ""
     """The requested name, if it is unknown."""
     tokens: tuple[int, int] | None = None
-    """(prompt tokens, context) when the prompt does not fit."""
+    """(prompt tokens, context) when the prompt does not fit; zeros where they are not known."""
+    is_template_refusal: bool = False
+    """Whether the model's chat template raised an exception of its own."""
     quoted_status: int = 0
     """The status with which a server sent the message, which may quote the request; 0 if the
     message is the gateway's."""
@@ -95,8 +114,10 @@ def anthropic_error(failure: Failure, request_id: str) -> dict[str, Any]:
     conversation.
     """
     message = failure.message
-    if failure.tokens:
+    if failure.tokens and all(failure.tokens):
         message = f"prompt is too long: {failure.tokens[0]} tokens > {failure.tokens[1]} maximum"
+    elif failure.tokens:
+        message = f"prompt is too long: {message}"
     # Never overloaded_error: Claude Code gives up on that after three tries in six seconds.
     kind = _ANTHROPIC_TYPES.get(failure.status, "api_error")
     return {
@@ -108,20 +129,21 @@ def anthropic_error(failure: Failure, request_id: str) -> dict[str, Any]:
 
 def openai_error(failure: Failure) -> dict[str, Any]:
     """Return the OpenAI error body."""
-    message, code = failure.message, failure.code
+    message, code = failure.message, failure.provider_code or failure.code
     if failure.tokens:
-        message = (
-            f"This model's maximum context length is {failure.tokens[1]} tokens. However, your"
-            f" messages resulted in {failure.tokens[0]} tokens."
-        )
         code = "context_length_exceeded"
+        if all(failure.tokens):
+            message = (
+                f"This model's maximum context length is {failure.tokens[1]} tokens. However, your"
+                f" messages resulted in {failure.tokens[0]} tokens."
+            )
     kind = _OPENAI_TYPES.get(failure.status, "server_error")
-    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
+    return {"error": {"message": message, "type": kind, "param": failure.param, "code": code}}
 
 
 def ollama_error(failure: Failure) -> dict[str, Any]:
     """Return Ollama's error body; an unknown model gets the message that Ollama's clients check."""
-    if failure.tokens:
+    if failure.tokens and all(failure.tokens):
         return {
             "error": f"the prompt ({failure.tokens[0]} tokens) exceeds the available context size"
             f" ({failure.tokens[1]} tokens)"
@@ -132,7 +154,7 @@ def ollama_error(failure: Failure) -> dict[str, Any]:
 
 
 def from_stream_error(error: Any) -> Failure:
-    """Return the failure for an error inside a stream: an object or a string.
+    """Return the failure for an error of llama-server inside a stream: an object or a string.
 
     A code outside 400 to 599 becomes 500. The codes 401, 403 and 404 become 502: they concern the
     gateway's own request, not the client's.
@@ -142,13 +164,28 @@ def from_stream_error(error: Any) -> Failure:
     status = code if isinstance(code, int) and 400 <= code < 600 else 500
     if status in (401, 403, 404):
         status = 502
-    return from_upstream(status, {"error": error})
+    return _of_llama_server(status, error)
 
 
 def from_upstream(status: int, body: Mapping[str, Any]) -> Failure:
-    """Return the failure for an error response of llama-server."""
+    """Return the failure for an error response of llama-server, before the first token.
+
+    llama-server answers a request that it cannot read, and one that the chat template refuses,
+    with 500, and clients retry a 500 for minutes. Such a request never succeeds, so it is 400.
+    """
     error = body.get("error")
     error = error if isinstance(error, Mapping) else {}
+    failure = _of_llama_server(status, error)
+    message = failure.message
+    is_its_own = bool(error.get("type") or error.get("code"))  # a proxy between sends neither
+    is_its_fault = not is_its_own or _SERVER_FAULT.match(message.lstrip())
+    if status == 501 or (status == 500 and not is_its_fault):
+        failure.status = 400
+    failure.is_template_refusal = failure.status == 400 and bool(_TEMPLATE_RAISED.search(message))
+    return failure
+
+
+def _of_llama_server(status: int, error: Mapping[str, Any]) -> Failure:
     message = str(error.get("message") or f"llama-server answered {status}")
     if error.get("type") == "exceed_context_size_error":
         counts = [error.get(name) for name in ("n_prompt_tokens", "n_ctx")]
@@ -156,30 +193,98 @@ def from_upstream(status: int, body: Mapping[str, Any]) -> Failure:
         return Failure(400, message, tokens=(tokens[0], tokens[1]))
     if status == 503:
         return loading("the model is still loading")
-    if status == 501 or (status == 500 and _is_clients_fault(message)):
-        return Failure(400, message, quoted_status=status)
     return Failure(status, message, quoted_status=status)
 
 
-def _is_clients_fault(message: str) -> bool:
-    return bool(_CLIENT_FAULT.search(message)) and not _SERVER_FAULT.search(message)
+@dataclass(frozen=True)
+class _ProviderError:
+    """What a provider says of an error, in any of the forms that providers use."""
+
+    message: str = ""
+    code: str | None = None
+    param: str | None = None
+    status: int | None = None
+    """The status that the error itself names."""
+
+    @property
+    def tokens(self) -> tuple[int, int] | None:
+        """(prompt tokens, context) if the prompt does not fit; zeros where the text has none."""
+        start = self.message[:500]
+        if self.code != "context_length_exceeded" and not _TOO_LONG.search(start):
+            return None
+        numbers = sorted({int(number.replace(",", "")) for number in _NUMBER.findall(start)})
+        named = _LIMIT.search(start)
+        limit = int(named[1].replace(",", "") or 0) if named else 0
+        used = numbers[-1] if numbers else 0
+        limit = limit or (numbers[-2] if len(numbers) > 1 else 0)
+        return (used, limit) if used > limit > 0 else (0, 0)
+
+
+_TYPE_STATUSES = {
+    "invalid_request_error": 400,
+    "request_too_large": 413,
+    "authentication_error": 401,
+    "permission_error": 403,
+    "rate_limit_error": 429,
+    "overloaded_error": 529,
+}
+
+
+def _provider_error(body: Any) -> _ProviderError:
+    """Read an error body: `error` as an object or a text, a list of those, `detail`, `message`."""
+    if isinstance(body, list) and body:
+        body = body[0]
+    if not isinstance(body, Mapping):
+        return _ProviderError()
+    error = body.get("error") or body.get("detail") or body
+    if isinstance(error, list):
+        causes = [item for item in error if isinstance(item, Mapping)]
+        texts = [str(cause.get("msg") or cause.get("message") or "") for cause in causes]
+        return _ProviderError("; ".join(filter(None, texts)))
+    if not isinstance(error, Mapping):
+        return _ProviderError(str(error))
+    code, param = error.get("code"), error.get("param")
+    statuses = (code, error.get("status"), _TYPE_STATUSES.get(str(error.get("type"))))
+    numbers = (
+        int(value) for value in statuses if isinstance(value, int | str) and _is_status(value)
+    )
+    return _ProviderError(
+        str(error.get("message") or error.get("error") or ""),
+        code[:MAX_CODE_CHARACTERS] if isinstance(code, str) else None,
+        param[:MAX_CODE_CHARACTERS] if isinstance(param, str) else None,
+        next(numbers, None),
+    )
+
+
+def _is_status(value: int | str) -> bool:
+    text = str(value)
+    return len(text) == 3 and text.isascii() and text.isdigit() and "400" <= text < "600"
 
 
 def from_provider(
-    provider: str, status: int, body: Mapping[str, Any], retry_after_seconds: int | None
+    provider: str, status: int, body: Any, retry_after_seconds: int | None = None
 ) -> Failure:
-    """Return the failure for an error response of a provider.
+    """Return the failure for an error of a provider: a response, or one inside of an answer whose
+    status was 200.
 
     An error of the request (400, 413, 415, 422) goes to the client. Any other error is between
     the router and the provider (key, quota, outage): the dispatcher tries the model's fallbacks.
     """
-    error = body.get("error")
-    detail = error.get("message") if isinstance(error, Mapping) else error
-    provider_message = str(detail or body.get("message") or f"it answered {status}")[:500]
+    error = _provider_error(body)
+    if status < 400:
+        status = error.status or 502
+    provider_message = (error.message or f"it answered {status}")[:500]
     message = f"provider {provider}: {provider_message}"
     if status in (400, 413, 415, 422):
         # Keep the provider's message: clients recognize some, such as that of too long a prompt.
-        return Failure(413 if status == 413 else 400, provider_message, quoted_status=status)
+        return Failure(
+            413 if status == 413 else 400,
+            provider_message,
+            provider_code=error.code,
+            param=error.param,
+            tokens=error.tokens,
+            quoted_status=status,
+        )
     if status == 429:
         again = retry_after_seconds or 5
         return Failure(429, message, code=PROVIDER, retry_after_seconds=again, quoted_status=status)

@@ -16,6 +16,7 @@ from llama_halo.gateway.http.json_codec import dumps
 
 END = b"\n\n"
 _CRLF_END = b"\n\r\n"
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 MAX_EVENT_BYTES = 16 * 2**20
 
 
@@ -71,13 +72,15 @@ def encode(data: Any, name: str = "") -> bytes:
 
 
 async def events(chunks: AsyncIterable[bytes]) -> AsyncIterator[SseEvent]:
-    """Yield the complete events of a byte stream; events without data (comments) are dropped.
+    """Yield the events of a byte stream; events without data (comments) are dropped.
 
-    Raises `Failure` (502) for an event of more than `MAX_EVENT_BYTES`.
+    The last event counts also without the empty line after it, which some servers leave out. One
+    byte order mark at the start is skipped. Raises `Failure` (502) for an event of more than
+    `MAX_EVENT_BYTES`.
     """
     pending: list[bytes] = []
     size, tail = 0, b""
-    async for chunk in chunks:
+    async for chunk in _without_mark(chunks):
         if size or not chunk.endswith(END) or b"\r" in chunk:
             pending.append(chunk)
             size += len(chunk)
@@ -95,5 +98,28 @@ async def events(chunks: AsyncIterable[bytes]) -> AsyncIterator[SseEvent]:
         else:
             *complete, _ = chunk.split(END)
         for raw in complete:
-            if raw.startswith(b"data:") or b"\ndata:" in raw:
+            if _has_data(raw):
                 yield SseEvent(raw)
+    last = b"".join(pending).replace(b"\r\n", b"\n").strip(b"\n")
+    if _has_data(last):
+        yield SseEvent(last)
+
+
+def _has_data(raw: bytes) -> bool:
+    return raw.startswith(b"data:") or b"\ndata:" in raw
+
+
+async def _without_mark(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+    """Yield the chunks without a byte order mark at the start."""
+    start: bytes | None = b""
+    async for chunk in chunks:
+        if start is None:
+            yield chunk
+            continue
+        start += chunk
+        if len(start) < len(_BYTE_ORDER_MARK) and _BYTE_ORDER_MARK.startswith(start):
+            continue
+        yield start.removeprefix(_BYTE_ORDER_MARK)
+        start = None
+    if start:
+        yield start

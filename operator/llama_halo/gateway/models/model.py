@@ -58,6 +58,8 @@ class Model:
     """The provider that serves it; None for a LlamaModel."""
     provider_name: str = ""
     """The provider's own name for it."""
+    max_tokens: int | None = None
+    """The most tokens of one answer that a provider's model may give."""
 
     @property
     def concurrency_key(self) -> str:
@@ -126,6 +128,7 @@ def provider_models(config: GatewayConfig) -> dict[str, Model]:
             parallel=providers[model.provider].max_concurrent,
             provider=providers[model.provider],
             provider_name=model.model,
+            max_tokens=model.max_tokens,
         )
         for model in config.models
         if model.provider in providers

@@ -29,6 +29,8 @@ class Target:
     route: str
     may_be_long: bool = False
     """A long prompt may still move the request to the long-context route."""
+    omitted: tuple[str, ...] = ()
+    """What of the request the model's API has not; set when the model answers."""
 
 
 @dataclass(frozen=True)

@@ -83,6 +83,7 @@ def _policy(owner: Owner, spec: ModelRouterSpec, routes: RoutesConfig) -> Gatewa
                 provider=model.provider or "",
                 model=model.model or "",
                 aliases=tuple(model.aliases or ()),
+                max_tokens=model.max_tokens,
             )
             for model in spec.models or ()
         ),
@@ -90,6 +91,7 @@ def _policy(owner: Owner, spec: ModelRouterSpec, routes: RoutesConfig) -> Gatewa
         model_labels=dict(spec.model_selector.match_labels) if spec.model_selector else {},
         routes=routes,
         fallbacks={name: tuple(names) for name, names in (spec.fallbacks or {}).items()},
+        reads_pdfs=spec.documents is None or spec.documents.pdf != "Refuse",
         **_hold(spec),
     )
 

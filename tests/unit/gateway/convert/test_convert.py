@@ -14,7 +14,7 @@ from llama_halo.gateway.convert import (
     chat_to_ollama,
     responses_to_chat,
 )
-from llama_halo.gateway.convert.common import ToolCallIndex
+from llama_halo.gateway.convert.tool_calls import ToolCallIndex
 from tests.support.conversations import ANTHROPIC, CHAT, PIXEL
 
 
@@ -116,5 +116,5 @@ def test_pictures_of_results_follow_all_results_of_a_turn() -> None:
     supplied = [
         {"type": "function_call_output", "call_id": name, "output": shown} for name in ("a", "b")
     ]
-    items = openai_responses.upstream_body({"model": "m", "input": supplied})["input"]
+    items = openai_responses.build_exchange({"model": "m", "input": supplied}).body["input"]
     assert [item["type"] for item in items] == [*["function_call_output"] * 2, "message"]

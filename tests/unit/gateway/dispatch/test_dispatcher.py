@@ -65,7 +65,9 @@ class Upstream:
         self.sent: list[str] = []
         self.encoded: list[str] = []
 
-    def encode(self, model: Model, request: UpstreamRequest) -> EncodedRequest:
+    def encode(
+        self, model: Model, request: UpstreamRequest, *, strict: bool = False
+    ) -> EncodedRequest:
         self.encoded.append(model.name)
         return EncodedRequest(request.path, request.body)
 

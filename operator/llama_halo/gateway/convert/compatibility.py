@@ -1,0 +1,432 @@
+"""What becomes of each field, content part, tool and item of the client APIs, by the target's API.
+
+Nothing vanishes: each is passed on, translated, refused with 400, or omitted. What is omitted
+changes nothing in the answer's substance, and the response names it in the header `x-omitted`.
+`docs/spec/api-compatibility.md` is rendered from these tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from llama_halo.gateway.http.errors import Failure
+
+Json = Mapping[str, Any]
+
+
+class Decision(StrEnum):
+    """What becomes of one thing of a request."""
+
+    PASSED = "passed on"
+    TRANSLATED = "translated"
+    REFUSED = "refused"
+    OMITTED = "omitted"
+
+
+P, T, R, O = Decision.PASSED, Decision.TRANSLATED, Decision.REFUSED, Decision.OMITTED  # noqa: E741
+OMITTED_OR_REFUSED = {R, O}
+TARGETS = ("llama-server", "OpenAI", "Anthropic", "Ollama")
+"""llama-server is a model of the cluster; the others are the protocols of providers."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """The decisions for one field, part, tool or item, in the order of `TARGETS`."""
+
+    name: str
+    """A field may be nested by a dot."""
+    decisions: tuple[Decision, Decision, Decision, Decision]
+    reason: str = ""
+    """The reason, where it is omitted or refused."""
+
+    def of(self, target: str) -> Decision:
+        return self.decisions[TARGETS.index(target)]
+
+
+@dataclass(frozen=True)
+class Section:
+    """One category of one client API: its fields, or its kinds of parts, tools or items."""
+
+    api: str
+    category: str
+    """`fields`, `parts`, `tools` or `items`."""
+    rows: tuple[Row, ...]
+
+    def row(self, name: str) -> Row | None:
+        return next((row for row in self.rows if row.name == name), None)
+
+
+def _rows(
+    names: str, decisions: tuple[Decision, Decision, Decision, Decision], reason: str = ""
+) -> tuple[Row, ...]:
+    return tuple(Row(name, decisions, reason) for name in names.split())
+
+
+_SERVED_BY_ANTHROPIC = "only Anthropic's servers act on it"
+_SERVED_BY_OPENAI = "only OpenAI's servers act on it"
+_POD = "the LlamaModel sets it"
+_ELSEWHERE = "it names a file that is not in the request"
+_NO_WORD = "the API has no such field"
+_RUN_BY_CLIENT = "the client would have to run it in a form that the API has not"
+_STORED = "the router stores no conversations"
+
+ANTHROPIC = (
+    Section(
+        "anthropic",
+        "fields",
+        (
+            *_rows("model max_tokens temperature", (P, T, P, T)),
+            *_rows("messages system tools stream stop_sequences", (T, T, P, T)),
+            *_rows("top_p", (P, P, P, T)),
+            *_rows("top_k", (P, O, P, T), "OpenAI's API has no such field"),
+            *_rows("tool_choice", (T, T, P, O), "Ollama cannot be made to call a tool"),
+            *_rows("thinking", (T, O, P, T), "OpenAI's API has no budget of thoughts"),
+            *_rows("output_config.format", (T, T, P, T)),
+            *_rows("output_config.effort output_config.task_budget", (O, O, P, O), "models differ"),
+            *_rows("mcp_servers", (O, O, P, O), _SERVED_BY_ANTHROPIC),
+            *_rows(
+                "metadata service_tier cache_control diagnostics inference_geo speed"
+                " user_profile_id workspace_id betas billing_policy compaction context_management"
+                " fallback_credit_token fallbacks safeguards",
+                (O, O, P, O),
+                _SERVED_BY_ANTHROPIC,
+            ),
+            *_rows("container thread", (R, R, P, R), _STORED),
+        ),
+    ),
+    Section(
+        "anthropic",
+        "parts",
+        (
+            *_rows("text tool_use tool_result", (P, T, P, T)),
+            *_rows("image", (P, T, P, T), "not by the id of a file"),
+            *_rows("document", (T, T, P, T), "not by the id of a file"),
+            *_rows("search_result tool_reference browser_state", (T, T, P, T)),
+            *_rows("thinking", (P, T, P, T), "providers get the thoughts of turns with calls"),
+            *_rows("compaction", (T, T, P, T)),
+            *_rows(
+                "server_tool_use web_search_tool_result web_fetch_tool_result advisor_tool_result"
+                " code_execution_tool_result bash_code_execution_tool_result"
+                " text_editor_code_execution_tool_result tool_search_tool_result mcp_tool_use"
+                " mcp_tool_result",
+                (T, T, P, T),
+            ),
+            *_rows("tool_addition tool_removal", (T, T, P, T)),
+            *_rows(
+                "redacted_thinking mcp_tool_listing fallback",
+                (O, O, P, O),
+                "only Anthropic's servers can read it",
+            ),
+            *_rows("container_upload", (R, R, P, R), _ELSEWHERE),
+        ),
+    ),
+    Section(
+        "anthropic",
+        "tools",
+        (
+            *_rows("custom", (T, T, P, T)),
+            *_rows(
+                "bash_20241022 bash_20250124 text_editor_20241022 text_editor_20250124"
+                " text_editor_20250429 text_editor_20250728 memory_20250818 computer_20241022"
+                " computer_20250124 computer_20251124",
+                (T, T, P, T),
+            ),
+            *_rows(
+                "browser_toolset_20260801 computer_toolset_20260801", (R, R, P, R), _RUN_BY_CLIENT
+            ),
+            *_rows(
+                "web_search_20250305 web_search_20260209 web_search_20260318 web_fetch_20250910"
+                " web_fetch_20260209 web_fetch_20260309 web_fetch_20260318"
+                " code_execution_20250522 code_execution_20250825 code_execution_20260120"
+                " code_execution_20260521 tool_search_tool_bm25_20251119 tool_search_tool_bm25"
+                " tool_search_tool_regex_20251119 tool_search_tool_regex mcp_toolset"
+                " advisor_20260301",
+                (O, O, P, O),
+                "only Anthropic's servers can run it",
+            ),
+        ),
+    ),
+)
+
+CHAT = (
+    Section(
+        "chat",
+        "fields",
+        (
+            *_rows("model messages tools stream", (T, P, T, T)),
+            *_rows("max_tokens max_completion_tokens temperature top_p stop", (P, P, T, T)),
+            *_rows("response_format", (P, P, T, T)),
+            *_rows("tool_choice", (T, P, T, O), "Ollama cannot be made to call a tool"),
+            *_rows("frequency_penalty presence_penalty seed", (P, P, O, T), _NO_WORD),
+            *_rows("logprobs top_logprobs", (P, P, O, P), _NO_WORD),
+            *_rows("logit_bias", (P, P, O, O), _NO_WORD),
+            *_rows("n", (P, P, R, R), "the API gives one answer"),
+            *_rows("parallel_tool_calls", (P, P, T, O), _NO_WORD),
+            *_rows("reasoning_effort", (P, P, O, T), "models differ"),
+            *_rows("stream_options", (T, P, T, T)),
+            *_rows(
+                "modalities prediction verbosity store metadata user service_tier"
+                " prompt_cache_key prompt_cache_options prompt_cache_retention safety_identifier"
+                " moderation web_search_options",
+                (O, P, O, O),
+                _SERVED_BY_OPENAI,
+            ),
+            *_rows("audio", (R, P, R, R), "the model speaks text"),
+            *_rows("functions function_call", (R, P, R, R), "use tools, which replaced it"),
+        ),
+    ),
+    Section(
+        "chat",
+        "parts",
+        (
+            *_rows("text", (P, P, T, T)),
+            *_rows("refusal", (T, P, T, T)),
+            *_rows("image_url", (P, P, T, T)),
+            *_rows("input_audio", (P, P, R, R), _NO_WORD),
+            *_rows("file", (T, P, T, T), "not by the id of a file; of binary files, PDFs"),
+        ),
+    ),
+    Section(
+        "chat",
+        "tools",
+        (*_rows("function", (P, P, T, P)), *_rows("custom", (T, P, T, T))),
+    ),
+)
+
+RESPONSES = (
+    Section(
+        "responses",
+        "fields",
+        (
+            *_rows("model input tools stream text", (T, T, T, T)),
+            *_rows("instructions max_output_tokens temperature top_p", (P, T, T, T)),
+            *_rows("tool_choice", (T, T, T, O), "Ollama cannot be made to call a tool"),
+            *_rows("parallel_tool_calls", (P, T, T, O), _NO_WORD),
+            *_rows("reasoning.effort", (P, T, O, T), "models differ"),
+            *_rows("top_logprobs", (P, T, O, T), _NO_WORD),
+            *_rows(
+                "reasoning.summary reasoning.generate_summary reasoning.context reasoning.mode"
+                " stream_options store include metadata user"
+                " service_tier truncation prompt_cache_key prompt_cache_options"
+                " prompt_cache_retention safety_identifier moderation max_tool_calls"
+                " context_management access_programs image",
+                (O, O, O, O),
+                _SERVED_BY_OPENAI,
+            ),
+            *_rows("background", (R, R, R, R), "requests are answered at once: leave it out"),
+            *_rows("conversation previous_response_id prompt", (R, R, R, R), _STORED),
+        ),
+    ),
+    Section(
+        "responses",
+        "parts",
+        (
+            *_rows("input_text output_text refusal summary_text reasoning_text", (P, T, T, T)),
+            *_rows("input_image", (P, T, T, T), "not by the id of a file"),
+            *_rows("input_file", (T, T, T, T), "not by the id of a file; of binary files, PDFs"),
+        ),
+    ),
+    Section(
+        "responses",
+        "items",
+        (
+            *_rows("message function_call function_call_output", (P, T, T, T)),
+            *_rows("custom_tool_call custom_tool_call_output", (T, T, T, T)),
+            *_rows("reasoning", (P, T, O, T), "Anthropic takes only thoughts that it signed"),
+            *_rows("additional_tools tool_search_output configuration_update", (T, T, T, T)),
+            *_rows(
+                "file_search_call web_search_call code_interpreter_call mcp_call"
+                " mcp_approval_request mcp_approval_response tool_search_call",
+                (T, T, T, T),
+            ),
+            *_rows("mcp_list_tools", (O, O, O, O), _SERVED_BY_OPENAI),
+            *_rows("item_reference", (R, R, R, R), _STORED),
+            *_rows(
+                "computer_call computer_call_output local_shell_call local_shell_call_output"
+                " shell_call shell_call_output apply_patch_call apply_patch_call_output",
+                (R, R, R, R),
+                _RUN_BY_CLIENT,
+            ),
+            *_rows(
+                "compaction compaction_trigger image_generation_call program program_output",
+                (R, R, R, R),
+                "only OpenAI's servers can read or make it",
+            ),
+        ),
+    ),
+    Section(
+        "responses",
+        "tools",
+        (
+            *_rows("function", (P, T, T, T)),
+            *_rows("custom namespace", (T, T, T, T)),
+            *_rows(
+                "file_search web_search web_search_2025_08_26 web_search_preview"
+                " web_search_preview_2025_03_11 mcp code_interpreter image_generation"
+                " programmatic_tool_calling",
+                (O, O, O, O),
+                "only OpenAI's servers can run it",
+            ),
+            *_rows("tool_search", (O, O, O, O), "the tools that it would find are all offered"),
+            *_rows(
+                "computer computer_use_preview local_shell shell apply_patch",
+                (R, R, R, R),
+                _RUN_BY_CLIENT,
+            ),
+        ),
+    ),
+)
+
+_OLLAMA_SHARED = (
+    *_rows("model stream format", (T, T, T, P)),
+    *_rows("options.num_predict options.stop", (T, T, T, P)),
+    *_rows("options.temperature options.top_p", (P, T, T, P)),
+    *_rows("options.top_k", (P, O, T, P), "OpenAI's API has no such field"),
+    *_rows("options.seed", (P, T, O, P), _NO_WORD),
+    *_rows("options.presence_penalty options.frequency_penalty", (P, T, O, P), _NO_WORD),
+    *_rows(
+        "options.num_keep options.min_p options.typical_p options.repeat_penalty"
+        " options.repeat_last_n options.mirostat options.mirostat_tau options.mirostat_eta",
+        (T, O, O, P),
+        _NO_WORD,
+    ),
+    *_rows(
+        "options.num_ctx options.num_batch options.num_gpu options.main_gpu options.low_vram"
+        " options.f16_kv options.logits_all options.vocab_only options.use_mmap options.use_mlock"
+        " options.embedding_only options.numa options.num_thread options.tfs_z"
+        " options.penalize_newline keep_alive",
+        (O, O, O, P),
+        _POD,
+    ),
+    *_rows("think", (T, O, O, P), "models differ"),
+    *_rows("logprobs top_logprobs", (T, T, O, P), _NO_WORD),
+)
+
+OLLAMA = (
+    Section("ollama", "fields", (*_rows("messages tools", (T, T, T, P)), *_OLLAMA_SHARED)),
+    Section(
+        "ollama",
+        "parts",
+        _rows("role content thinking images tool_name tool_calls", (T, T, T, P)),
+    ),
+    Section(
+        "ollama generate",
+        "fields",
+        (
+            *_rows("prompt system images suffix raw", (T, T, T, P)),
+            *_OLLAMA_SHARED,
+            *_rows("template", (R, R, R, P), "the model's own chat template applies: send raw"),
+            *_rows("context", (R, R, R, P), _STORED),
+            *_rows("width height steps", (R, R, R, P), "the model makes no pictures"),
+        ),
+    ),
+    Section(
+        "ollama embed",
+        "fields",
+        (
+            *_rows("model input dimensions", (T, T, R, P), _NO_WORD),
+            *_rows("truncate", (O, O, R, P), "too long a text is refused"),
+            *_rows("options keep_alive", (O, O, R, P), _POD),
+        ),
+    ),
+)
+
+EMBEDDINGS = (
+    Section(
+        "embeddings",
+        "fields",
+        (
+            *_rows("model input encoding_format", (P, P, R, P), _NO_WORD),
+            *_rows("dimensions", (T, P, R, P), _NO_WORD),
+            *_rows("user", (O, P, R, P), _SERVED_BY_OPENAI),
+        ),
+    ),
+)
+SECTIONS = (*ANTHROPIC, *CHAT, *RESPONSES, *OLLAMA, *EMBEDDINGS)
+API_OF = {
+    "/v1/messages": "anthropic",
+    "/v1/chat/completions": "chat",
+    "/v1/responses": "responses",
+    "/api/chat": "ollama",
+    "/api/generate": "ollama generate",
+    "/api/embed": "ollama embed",
+    "/v1/embeddings": "embeddings",
+}
+"""By path of the client's API."""
+_BY_NAME = {
+    (section.api, section.category, row.name): row for section in SECTIONS for row in section.rows
+}
+_NESTED = {(api, name.partition(".")[0]) for api, _, name in _BY_NAME if "." in name}
+
+
+def decision(api: str, category: str, name: str, target: str) -> Decision | None:
+    """Return the decision for one thing, None if the table does not know it."""
+    row = _BY_NAME.get((api, category, name))
+    return row.of(target) if row else None
+
+
+def check(api: str, body: Json, target: str) -> tuple[str, ...]:
+    """Return what is omitted of a client's request for a target.
+
+    A field that no table knows is omitted by converters, too. Raises `Failure` (400) for a field
+    that is refused.
+    """
+    omitted = [*_fields(api, body, target), *_kinds(api, body, target)]
+    return tuple(dict.fromkeys(omitted))
+
+
+def _fields(api: str, body: Json, target: str) -> Iterator[str]:
+    for name, value in _flat(api, body):
+        if value is None or value is False or value in ([], {}):
+            continue
+        row = _BY_NAME.get((api, "fields", name))
+        if row is None:
+            if api and target != "llama-server":
+                yield name[:_MAX_NAME_CHARACTERS]
+            continue
+        becomes = row.of(target)
+        if becomes == R and not _is_harmless(name, value):
+            raise Failure(400, f"{name}: it is not supported by this model: {row.reason}")
+        if becomes == O:
+            yield name
+
+
+def _is_harmless(name: str, value: Any) -> bool:
+    """Tell whether a field that is refused says nothing: one answer, or a field of another API."""
+    return (name == "n" and value == 1) or (name == "prompt" and isinstance(value, str))
+
+
+_MAX_NAME_CHARACTERS = 40
+
+
+def _flat(api: str, body: Json) -> Iterator[tuple[str, Any]]:
+    """Yield the fields of a body; those of an object that has rows of its own one by one."""
+    for name, value in body.items():
+        if (api, name) in _NESTED and isinstance(value, Mapping):
+            yield from ((f"{name}.{inner}", item) for inner, item in value.items())
+        else:
+            yield name, value
+
+
+def _kinds(api: str, body: Json, target: str) -> Iterator[str]:
+    """Yield the kinds of parts, tools and items that are omitted."""
+    for tool in _objects(body.get("tools")):
+        kind = str(tool.get("type"))
+        if decision(api, "tools", kind, target) == O:
+            yield f"tools.{kind}"
+    for item in _objects(body.get("input")):
+        kind = str(item.get("type", "message"))
+        if decision(api, "items", kind, target) == O:
+            yield kind
+    if api == "anthropic":
+        for message in _objects(body.get("messages")):
+            for part in _objects(message.get("content")):
+                if decision(api, "parts", str(part.get("type")), target) == O:
+                    yield str(part["type"])
+
+
+def _objects(value: Any) -> Iterable[Json]:
+    return (item for item in value if isinstance(item, Mapping)) if isinstance(value, list) else ()

@@ -1,0 +1,108 @@
+"""The last changes to a request for llama-server, on any of its routes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llama_halo.gateway.convert import tool_schemas
+from llama_halo.gateway.convert.common import mapping, objects_in
+from llama_halo.gateway.convert.documents import PdfTexts, with_texts
+from llama_halo.gateway.convert.tool_calls import short_id
+from llama_halo.gateway.convert.turns import (
+    fold_into_outputs,
+    fold_into_result_blocks,
+    fold_into_results,
+)
+from llama_halo.gateway.http.errors import Failure
+
+Json = dict[str, Any]
+_SCHEMA_FIELDS = ("input_schema", "parameters")
+
+
+def for_llama_server(body: Json, texts: PdfTexts, *, strict: bool) -> Json:
+    """Return a request whose documents are text and whose tools' schemas fit a grammar.
+
+    With `strict`, the user's text after the results of tools is in the last of them, and ids of
+    calls have nine letters and digits: some chat templates refuse anything else. Raises `Failure`
+    (400) for what llama-server cannot take.
+    """
+    mended = with_texts(body, texts)
+    _refuse_named_images(mended)
+    changes: Json = {}
+    tools = mended.get("tools")
+    if isinstance(tools, list):
+        taken = [_tool(tool, f"tools.{index}") for index, tool in enumerate(tools)]
+        if any(after is not before for after, before in zip(taken, tools, strict=True)):
+            changes["tools"] = taken
+    if strict:
+        changes |= _strict(mended)
+    if "id_slot" in mended:  # which would choose another key's slot, with its cache
+        mended = {name: value for name, value in mended.items() if name != "id_slot"}
+    return {**mended, **changes} if changes else mended
+
+
+def _tool(tool: Any, path: str) -> Any:
+    """Return a tool, of any API, with a schema that llama-server takes."""
+    if not isinstance(tool, dict):
+        return tool
+    function = tool.get("function")
+    holder = function if isinstance(function, dict) else tool
+    named = f"{path} ({str(holder.get('name'))[:64]})"
+    for field in _SCHEMA_FIELDS:
+        if field not in holder:
+            continue
+        schema = tool_schemas.mended(holder[field], f"{named}.{field}")
+        if schema is not holder[field]:
+            holder = {**holder, field: schema}
+    if holder is tool or holder is function:
+        return tool
+    return {**tool, "function": holder} if isinstance(function, dict) else holder
+
+
+def _strict(body: Json) -> Json:
+    if isinstance(body.get("input"), list):
+        return {"input": [_with_short_ids(item) for item in fold_into_outputs(body["input"])]}
+    messages = body.get("messages")
+    if not isinstance(messages, list):
+        return {}
+    is_chat = any(message.get("role") == "tool" for message in messages)
+    folded = fold_into_results(messages) if is_chat else fold_into_result_blocks(messages)
+    return {"messages": [_with_short_ids(message) for message in folded]}
+
+
+def _with_short_ids(item: Json) -> Json:
+    """Return a message, block, call or item of any API with short ids of calls."""
+    ids = {
+        name: short_id(item[name])
+        for name in ("tool_call_id", "tool_use_id", "call_id")
+        if isinstance(item.get(name), str)
+    }
+    if item.get("type") in ("function", "tool_use") and isinstance(item.get("id"), str):
+        ids["id"] = short_id(item["id"])
+    inner = {
+        name: [_with_short_ids(part) if isinstance(part, dict) else part for part in item[name]]
+        for name in ("content", "tool_calls")
+        if isinstance(item.get(name), list)
+    }
+    return {**item, **ids, **inner}
+
+
+def _refuse_named_images(body: Json) -> None:
+    """Raise `Failure` (400) for a picture that is not in the request: llama-server drops it."""
+    for listed in ("messages", "input"):
+        for index, item in enumerate(objects_in(body.get(listed))):
+            for name in ("content", "output"):
+                _check_images(item.get(name), f"{listed}.{index}.{name}")
+
+
+def _check_images(content: Any, path: str, depth: int = 0) -> None:
+    for index, part in enumerate(objects_in(content)):
+        kind, here = part.get("type"), f"{path}.{index}"
+        is_named = kind == "image" and mapping(part.get("source")).get("type") == "file"
+        has_none = kind == "input_image" and not isinstance(part.get("image_url"), str)
+        if is_named or has_none:
+            raise Failure(
+                400, f"{here}: a picture that is named by an id is not here: send it as base64"
+            )
+        if depth < 1 and isinstance(part.get("content"), list):
+            _check_images(part["content"], f"{here}.content", depth + 1)

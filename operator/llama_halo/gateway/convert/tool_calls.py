@@ -1,0 +1,92 @@
+"""The calls of tools in an answer, assembled from their pieces."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import uuid
+from typing import Any
+
+from llama_halo.gateway.http import answers
+from llama_halo.gateway.http.errors import malformed
+
+Json = dict[str, Any]
+_SHORT_ID = re.compile(r"[A-Za-z0-9]{9}")
+_OWN = ("index", "id", "type", "function", "custom")
+
+
+def new_id(kind: str) -> str:
+    """Return a random id with a prefix: clients identify items of a conversation by it."""
+    return f"{kind}_{uuid.uuid4().hex}"
+
+
+def short_id(call_id: str) -> str:
+    """Return an id of nine letters and digits, the only form that some servers and templates take;
+    equal ids stay equal."""
+    if _SHORT_ID.fullmatch(call_id):
+        return call_id
+    return hashlib.sha256(call_id.encode(errors="replace")).hexdigest()[:9]
+
+
+class ToolCallIndex:
+    """Assigns the pieces of several tool calls: by index, and by id where a server gives every
+    call the same index, or none."""
+
+    def __init__(self) -> None:
+        self._numbers: list[tuple[Any, str]] = []
+
+    def assign(self, piece: Json) -> tuple[int, bool]:
+        """Return the position of the piece's call, and whether that call is new."""
+        index, call_id = piece.get("index"), str(piece.get("id") or "")
+        for place in reversed(range(len(self._numbers))):
+            entry_index, entry_id = self._numbers[place]
+            same_place = index is None or index == entry_index
+            if (call_id and call_id == entry_id) or (same_place and not (call_id and entry_id)):
+                self._numbers[place] = (entry_index, entry_id or call_id)
+                return place, False
+        if len(self._numbers) >= answers.MAX_INDEX:
+            raise malformed(f"it has more than {answers.MAX_INDEX} tool calls")
+        self._numbers.append((index, call_id))
+        return len(self._numbers) - 1, True
+
+
+class ToolCalls:
+    """The calls of one choice of a chat answer."""
+
+    def __init__(self) -> None:
+        self._index = ToolCallIndex()
+        self._calls: list[Json] = []
+
+    def add(self, piece: Json) -> Json:
+        """Add a piece, and return its call as far as it has arrived."""
+        place, is_new = self._index.assign(piece)
+        if is_new:
+            empty = {"name": "", "arguments": ""}
+            self._calls.append({"id": "", "type": "function", "function": empty})
+        call, function = self._calls[place], piece.get("function") or {}
+        call["id"] = piece.get("id") or call["id"]
+        call["function"]["name"] = function.get("name") or call["function"]["name"]
+        call["function"]["arguments"] += function.get("arguments") or ""
+        for name, value in piece.items():
+            if name == "custom" and isinstance(value, dict):
+                _add_custom(call, value)
+            elif name not in _OWN and value is not None:
+                call[name] = value  # such as the signature of a provider's thoughts
+        return call
+
+    def complete(self) -> list[Json]:
+        """Return the calls; one without an id gets one."""
+        for call in self._calls:
+            call["id"] = call["id"] or new_id("call")
+            if "custom" in call:
+                call.pop("function", None)
+                call["type"] = "custom"
+        return self._calls
+
+
+def _add_custom(call: Json, piece: Json) -> None:
+    """Add a piece of a call of a custom tool, as OpenAI's own servers send it."""
+    custom = call.setdefault("custom", {"name": "", "input": ""})
+    for name in ("name", "input"):
+        if isinstance(piece.get(name), str):
+            custom[name] += piece[name]
