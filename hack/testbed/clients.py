@@ -15,13 +15,13 @@ from hack.testbed.tools import install_packages
 
 CLAUDE_CODE = (
     "@anthropic-ai/claude-code-linux-x64",
-    "2.1.331",
-    "29aadf516e6d2779ee18e728d88499e89863c82aa12ab0372e472a22e6da2a26",
+    "2.1.332",
+    "1c89f2f1e0bee93742cff8de9181fc07c702ce0651f1492bb3b97487d3a84af1",
 )
 CODEX = (
     "@openai/codex",
-    "0.169.0-linux-x64",
-    "89801b4b97faba562eb80fe0a833159ac79399be674022f4b1a0ccab1d153faa",
+    "0.171.0-linux-x64",
+    "e13d67afb0533cc6160b5f4140e4ad07e2acd87adbaa081bbf69b82e90cf4e55",
 )
 OPENCODE = (
     "opencode-linux-x64-baseline",
@@ -36,8 +36,8 @@ NODE = (
 )
 QWEN_CODE = (
     "@qwen-code/qwen-code",
-    "0.15.10",
-    "0e76c961116aa85f7e04b2fa7add09193cd8e68343e0d73c2f7704ed2870c366",
+    "0.24.4",
+    "7840ff5c70010be9bd7c903d1ec0893893f5429fde5b4e8a189f61450269d8f4",
 )
 NPM = ("npm", "10.9.0", "c12def16fe3efdc80b1e652d60903d807ac4b78b9e7c3e76f633f4b13a32897c")
 """Programs for Node."""

@@ -43,7 +43,7 @@ _OF_THE_TESTBED = {*_PLANE, "node", "images"}
 _CLIENT_MODULES = ("claude_code", "clients", "codex_tools", "soak", "ui")
 _GATEWAY_MODULES = (
     *("conformance", "faults", "gateway", "hold", "pressure", "providers"),
-    *("reported_cases", "templates"),
+    *("recordings", "reported_cases", "templates"),
 )
 _E2E = "tests/e2e/test_{}.py"
 _NODE_NEEDS = (*_PLANE, *("node", "helm", "llama_server", "images"))

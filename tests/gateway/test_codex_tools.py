@@ -35,7 +35,7 @@ args = ["{script}", "{name}", "{log}"]
 """
 
 
-def calls_in_turn(body: Json) -> Reply:
+def calls_in_turn(_: str, body: Json) -> Reply:
     """Call the tool of each server, and then say what they answered."""
     outputs = [item for item in body["input"] if item["type"] == "function_call_output"]
     if len(outputs) < len(SERVERS):

@@ -99,8 +99,8 @@ class Canned:
     """What the server answers, and what it was asked."""
 
     url: str = ""
-    reply: Reply | list[Reply] | Callable[[Json], Reply] = field(default_factory=chat_answer)
-    """The last of a list stays; a function gets the body."""
+    reply: Reply | list[Reply] | Callable[[str, Json], Reply] = field(default_factory=chat_answer)
+    """The last of a list stays; a function gets the path and the body."""
     asked: list[tuple[str, dict[str, str], Json]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -109,7 +109,7 @@ class Canned:
             if isinstance(self.reply, Reply):
                 return self.reply
             if not isinstance(self.reply, list):
-                return self.reply(self.last)
+                return self.reply(self.asked[-1][0], self.last)
             return self.reply.pop(0) if len(self.reply) > 1 else self.reply[0]
 
     @property
