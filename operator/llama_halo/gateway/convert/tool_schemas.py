@@ -135,7 +135,7 @@ def _count(value: Any) -> Any:
     """Return a count as an integer, and nothing for one that the grammar cannot enforce."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return _LEFT_OUT
-    if value != int(value) or not 0 <= value <= MAX_REPETITIONS:
+    if not 0 <= value <= MAX_REPETITIONS or value != int(value):
         return _LEFT_OUT
     return value if isinstance(value, int) else int(value)
 
