@@ -421,6 +421,29 @@ class TestDocuments:
             response = world.responses(model, [{"role": "user", "content": [part]}])
             assert response.status_code == 400, response.text
 
+    def test_no_picture_of_a_document_makes_the_server_fetch_it(self, world: World) -> None:
+        image = {"type": "image", "source": {"type": "url", "url": "http://169.254.169.254/"}}
+        document = {"type": "document", "source": {"type": "content", "content": [image]}}
+        use = {"type": "tool_use", "id": "t1", "name": "Read", "input": {}}
+        result = {"type": "tool_result", "tool_use_id": "t1", "content": [document]}
+        turns = [*QUESTION, {"role": "assistant", "content": [use]}]
+        for content in ([document], [*turns, {"role": "user", "content": [result]}]):
+            assert world.message("own", content).status_code == 400
+        assert not world["own"].asked
+
+    def test_changes_of_tools_in_a_conversation_are_made(self, world: World) -> None:
+        tool = {"name": "late", "input_schema": {"type": "object"}}
+        added = {"type": "tool_definition", "definition": tool}
+        changes = [
+            {"type": "tool_addition", "tool": added},
+            {"type": "tool_removal", "tool": {"type": "tool_reference", "name": "early"}},
+        ]
+        turns = [*QUESTION, {"role": "system", "content": changes}]
+        early = {"name": "early", "input_schema": {"type": "object"}}
+        world["own"].reply = text_message()
+        assert world.message("own", turns, tools=[early]).status_code == 200
+        assert [offered["name"] for offered in world["own"].last["tools"]] == ["late"]
+
     def test_a_pdf_that_cannot_be_read_is_refused_with_the_reason(self, world: World) -> None:
         broken = base64.b64encode(b"%PDF-1.7 nothing").decode()
         source = {"type": "base64", "media_type": "application/pdf", "data": broken}

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from llama_halo.gateway.convert.documents import part_kinds
 from llama_halo.gateway.http.errors import Failure
 
 Json = Mapping[str, Any]
@@ -422,10 +423,8 @@ def _kinds(api: str, body: Json, target: str) -> Iterator[str]:
         if decision(api, "items", kind, target) == O:
             yield kind
     if api == "anthropic":
-        for message in _objects(body.get("messages")):
-            for part in _objects(message.get("content")):
-                if decision(api, "parts", str(part.get("type")), target) == O:
-                    yield str(part["type"])
+        kinds = part_kinds(body)
+        yield from sorted(kind for kind in kinds if decision(api, "parts", kind, target) == O)
 
 
 def _objects(value: Any) -> Iterable[Json]:

@@ -18,7 +18,8 @@ _OPAQUE = (
     *("encrypted_content", "encrypted_index", "encrypted_stdout", "signature", "cache_control"),
     *("id", "tool_use_id", "status"),
 )
-_DOCUMENTS = ("document", "file", "input_file", "container_upload")
+DOCUMENTS = frozenset({"document", "file", "input_file", "container_upload"})
+"""Kinds of parts that are documents."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,30 @@ PdfTexts = Mapping[str, PdfText]
 NO_PDFS: PdfTexts = {}
 
 
+def part_kinds(body: Mapping[str, Any]) -> set[str]:
+    """Return the kinds of parts of a request of any API, at any depth."""
+    kinds: set[str] = set()
+    contents = [
+        item.get(name)
+        for listed in ("messages", "input")
+        for item in objects_in(body.get(listed))
+        for name in ("content", "output")
+    ]
+    while contents:
+        content = contents.pop()
+        if isinstance(content, list):
+            for part in content:
+                if isinstance(part, dict):
+                    kind = part.get("type")
+                    kinds.add(kind if isinstance(kind, str) else "")
+                    contents.append(part.get("content"))
+    return kinds
+
+
 def pdfs_in(body: Mapping[str, Any]) -> list[str]:
     """Return the base64 of each PDF of a request of any API."""
+    if not DOCUMENTS & part_kinds(body):
+        return []
     documents = (_document_of(part) for part in _parts(body))
     return [document.data for document in documents if document and _is_pdf(document)]
 
@@ -56,7 +79,7 @@ def with_texts(body: Json, texts: PdfTexts) -> Json:
     Raises `Failure` (400) for a document that is no text and no PDF, and for a PDF that cannot be
     read; in the result of a tool, a line says so instead: a refusal would end the session.
     """
-    if not any(_document_of(part) for part in _parts(body)):
+    if not DOCUMENTS & part_kinds(body):
         return body
     mended = dict(body)
     for listed in ("messages", "input"):
@@ -128,7 +151,7 @@ def _parts(body: Mapping[str, Any]) -> Iterator[Json]:
 
 def _document_of(part: Json) -> _Document | None:
     kind = part.get("type")
-    if kind not in _DOCUMENTS:
+    if kind not in DOCUMENTS:
         return None
     if kind == "document":
         source = mapping(part.get("source"))

@@ -6,7 +6,7 @@ from typing import Any
 
 from llama_halo.gateway.convert import tool_schemas
 from llama_halo.gateway.convert.common import mapping, objects_in
-from llama_halo.gateway.convert.documents import PdfTexts, with_texts
+from llama_halo.gateway.convert.documents import PdfTexts, part_kinds, with_texts
 from llama_halo.gateway.convert.tool_calls import short_id
 from llama_halo.gateway.convert.turns import (
     fold_into_outputs,
@@ -16,6 +16,8 @@ from llama_halo.gateway.convert.turns import (
 from llama_halo.gateway.http.errors import Failure
 
 Json = dict[str, Any]
+_PICTURES = frozenset({"image", "image_url", "input_image"})
+_MAX_DEPTH = 6
 _SCHEMA_FIELDS = ("input_schema", "parameters")
 
 
@@ -27,7 +29,8 @@ def for_llama_server(body: Json, texts: PdfTexts, *, strict: bool) -> Json:
     (400) for what llama-server cannot take.
     """
     mended = with_texts(body, texts)
-    _refuse_named_images(mended)
+    if _PICTURES & part_kinds(mended):
+        _refuse_pictures_elsewhere(mended)
     changes: Json = {}
     tools = mended.get("tools")
     if isinstance(tools, list):
@@ -87,22 +90,27 @@ def _with_short_ids(item: Json) -> Json:
     return {**item, **ids, **inner}
 
 
-def _refuse_named_images(body: Json) -> None:
-    """Raise `Failure` (400) for a picture that is not in the request: llama-server drops it."""
+def _refuse_pictures_elsewhere(body: Json) -> None:
+    """Raise `Failure` (400) for a picture that is not in the request: llama-server drops one that
+    is named by an id, and would fetch one that is named by a URL."""
     for listed in ("messages", "input"):
         for index, item in enumerate(objects_in(body.get(listed))):
             for name in ("content", "output"):
-                _check_images(item.get(name), f"{listed}.{index}.{name}")
+                _check_pictures(item.get(name), f"{listed}.{index}.{name}")
 
 
-def _check_images(content: Any, path: str, depth: int = 0) -> None:
+def _check_pictures(content: Any, path: str, depth: int = 0) -> None:
     for index, part in enumerate(objects_in(content)):
         kind, here = part.get("type"), f"{path}.{index}"
-        is_named = kind == "image" and mapping(part.get("source")).get("type") == "file"
-        has_none = kind == "input_image" and not isinstance(part.get("image_url"), str)
-        if is_named or has_none:
+        url = part.get("image_url")
+        url = url.get("url") if isinstance(url, dict) else url
+        is_inline = isinstance(url, str) and url.startswith("data:")
+        if kind == "image":
+            is_inline = mapping(part.get("source")).get("type") == "base64"
+        if kind in _PICTURES and not is_inline:
             raise Failure(
-                400, f"{here}: a picture that is named by an id is not here: send it as base64"
+                400,
+                f"{here}: a picture that is named by an id or a URL is not here: send it inline",
             )
-        if depth < 1 and isinstance(part.get("content"), list):
-            _check_images(part["content"], f"{here}.content", depth + 1)
+        if depth < _MAX_DEPTH:
+            _check_pictures(part.get("content"), f"{here}.content", depth + 1)

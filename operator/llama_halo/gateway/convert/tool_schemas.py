@@ -11,9 +11,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from llama_halo.gateway.http.errors import Failure
+from llama_halo.gateway.http.json_codec import dumps, loads
 
 Json = dict[str, Any]
 MAX_REPETITIONS = 1000
@@ -37,6 +39,8 @@ _MAPS = ("properties", "patternProperties", "$defs", "definitions", "dependentSc
 _FLAGS = ("additionalProperties", "unevaluatedItems", "unevaluatedProperties")
 """Keywords whose boolean form llama-server takes."""
 ROOT = "_root"
+MAX_CACHED_BYTES = 8192
+"""Of a schema that is known to need no change."""
 
 
 def mended(schema: Any, path: str) -> Any:
@@ -48,6 +52,9 @@ def mended(schema: Any, path: str) -> Any:
         return {}
     if not isinstance(schema, dict):
         raise Failure(400, f"{path}: a schema must be an object")
+    data = dumps(schema)
+    if len(data) <= MAX_CACHED_BYTES and _is_plain(data):
+        return schema
     mender = _Mender(schema, path)
     result = mender.schema(schema, path, 0)
     if mender.refers_to_root:
@@ -55,6 +62,16 @@ def mended(schema: Any, path: str) -> Any:
         definitions = {**(whole.pop("$defs", None) or {})}
         result = {**whole, "$defs": {**definitions, ROOT: whole}}
     return result
+
+
+@lru_cache(maxsize=1024)
+def _is_plain(data: bytes) -> bool:
+    """Tell whether a schema needs no change: an agent sends the same ones in each request."""
+    schema = loads(data)
+    try:
+        return _Mender(schema, "").schema(schema, "", 0) is schema
+    except Failure:
+        return False
 
 
 class _Mender:

@@ -11,29 +11,27 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from llama_halo.gateway.convert.compatibility import SECTIONS
+
 Json = Mapping[str, Any]
 IMAGES = frozenset({"image", "image_url", "input_image"})
 FILES = IMAGES | {
     *("document", "file", "input_file", "input_audio", "audio_url", "container_upload"),
     *("video", "input_video", "video_url"),
 }
-TEXTS = frozenset(
-    {
-        *("text", "input_text", "output_text", "summary_text", "reasoning_text", "refusal"),
-        *("thinking", "redacted_thinking", "compaction", "search_result", "tool_reference"),
-        *("tool_use", "tool_result", "server_tool_use", "mcp_tool_use", "mcp_tool_result"),
-        *("web_search_tool_result", "web_fetch_tool_result", "tool_search_tool_result"),
-        *("code_execution_tool_result", "bash_code_execution_tool_result"),
-        "text_editor_code_execution_tool_result",
-    }
-)
-_KNOWN = TEXTS | FILES
+_KNOWN = FILES | {
+    row.name
+    for section in SECTIONS
+    if section.category == "parts" and section.api != "ollama"
+    for row in section.rows
+}
 _MAX_DEPTH = 6
 _HOLDERS = (
     *("source", "image_url", "audio_url", "video_url"),
     *("input_audio", "input_video", "video", "file"),
 )
 """Fields whose object has the file."""
+_HELD = frozenset(_HOLDERS)
 _URLS = ("url", "image_url", "audio_url", "video_url", "file_url")
 _DESCRIPTIONS = frozenset(
     {
@@ -90,7 +88,7 @@ def _unknown_among(content: Any, path: str, depth: int = 0) -> Iterator[str]:
 def _objects(value: Any, path: str) -> Iterator[tuple[str, Json]]:
     if isinstance(value, list):
         for index, item in enumerate(value):
-            if isinstance(item, Mapping):
+            if isinstance(item, dict):
                 yield f"{path}.{index}", item
 
 
@@ -110,12 +108,13 @@ def _files(value: Any, depth: int = 0) -> Iterator[tuple[bool, _File]]:
         return
     if isinstance(value, list):
         for item in value:
-            yield from _files(item, depth + 1)
-    elif isinstance(value, Mapping):
+            if isinstance(item, dict | list):
+                yield from _files(item, depth + 1)
+    elif isinstance(value, dict):
         kind = value.get("type")
         is_file = isinstance(kind, str) and kind in FILES
         # llama-server also reads parts whose type is missing or says something else.
-        if is_file or any(isinstance(value.get(name), Mapping) for name in _HOLDERS):
+        if is_file or any(isinstance(value[name], dict) for name in _HELD & value.keys()):
             yield is_file and kind in IMAGES, _file(value)
         pictures = value.get("images")
         if isinstance(pictures, list):
@@ -133,7 +132,7 @@ def _file(part: Json) -> _File:
     source = part.get("source")
     data_bytes, is_remote = 0, False
     for holder in (part, *(part.get(name) for name in _HOLDERS)):
-        if not isinstance(holder, Mapping):
+        if not isinstance(holder, dict):
             continue
         # A text document of Anthropic's API is no file that a server would fetch.
         is_text = holder is source and source.get("type") == "text"
