@@ -195,7 +195,7 @@ def test_qwen_code(
 ) -> None:
     assert printed_environment(control_plane)["OPENAI_BASE_URL"] == f"{clients_gateway.url}/v1"
     assert "Hello world!" in answers["qwen-code"]
-    (path, _), *_ = requests_with("list_directory", models["coder"])
+    (path, _), *_ = requests_with("read_file", models["coder"])
     assert path == "/v1/chat/completions"
 
 
