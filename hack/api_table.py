@@ -15,30 +15,28 @@ The gateway answers the APIs of Anthropic, OpenAI and Ollama, before models of t
 (llama-server) and providers of three protocols. For each field, part, tool and item of a request
 there is one decision:
 
-* **passed on**: the server gets it as it came.
-* **translated**: the server gets what says the same in its API.
-* **omitted**: the server's API has not, and the answer does not depend on it. The response names
-  it in the header `x-omitted`.
-* **refused**: the request is answered with 400, and a sentence that says where and why.
+* **passed on**: the server gets it unchanged.
+* **translated**: the server gets the equivalent in its own API.
+* **omitted**: the target API has no equivalent. The response names it in the header `x-omitted`.
+* **refused**: the request is answered with 400, and a message that says where and why.
 
-A provider of the client's own API gets the request as it came, but for the model's name. Fields
+A provider of the client's own API gets the request unchanged, except for the model's name. Fields
 that no table names are passed on to llama-server and to providers of the client's own API; others
 do not get them, and `x-omitted` names them.
 
-What is done where the tables say *translated*:
+What *translated* means:
 
-* **Documents**: text documents and search results become text, with their titles. A PDF goes on
-  where the protocol has a word for it; else the gateway reads its text, in a process with limits:
-  32 MiB, 600 pages, 30 s of CPU time, 384 MiB of address space. `spec.documents.pdf: Refuse` of
-  the ModelRouter turns that off.
+* **Documents**: text documents and search results become text, with their titles. A PDF is passed
+  on where the protocol has files; otherwise the gateway extracts its text, in a process with
+  limits: 32 MiB, 600 pages, 30 s of CPU time, 384 MiB of address space. `spec.documents.pdf:
+  Refuse` of the ModelRouter turns that off. File IDs are refused.
 * **Tools**: those of a namespace are offered as `namespace__name`, custom tools as functions with
-  one text `input`, and Anthropic's tools that the client runs with their schemas. Their calls
-  come back in the client's form. Names and ids that a provider does not take are replaced, and
-  restored in the answer. Schemas lose what llama-server's grammar cannot take.
-* **Turns**: neighbours of one role are joined. For a chat template that refuses the user's text
-  after the results of tools, that text goes into the last result, and ids of calls get nine
-  characters.
-* **Thoughts**: a turn with calls of tools goes to a provider with the thoughts that led to them
+  one text `input`, and Anthropic's client tools with their schemas. Their calls come back in the
+  client's form. Names and IDs that a provider does not accept are replaced, and restored in the
+  answer. Schemas lose what llama-server's grammar cannot express.
+* **Turns**: consecutive turns of one role are merged. If a chat template refuses the user's text
+  after tool results, that text goes into the last result, and call IDs get nine characters.
+* **Thinking**: a turn with tool calls goes to a provider with the thinking that led to them
   (`reasoning_content`), except to the hosts of OpenAI, Azure, Mistral and Groq, which refuse the
   field.
 

@@ -323,8 +323,8 @@ class TestItems:
         for value in values:
             if "response" in value:
                 assert set(required) <= value["response"].keys()
-        client = openai.OpenAI(base_url=f"{world.gateway.url}/v1", api_key="none")
-        assert client.responses.create(model=model, input="hi").created_at > 0
+        with openai.OpenAI(base_url=f"{world.gateway.url}/v1", api_key="none") as client:
+            assert client.responses.create(model=model, input="hi").created_at > 0
 
 
 class TestDocuments:
@@ -981,16 +981,16 @@ class TestOllama:
         item = {"object": "embedding", "index": 0, "embedding": vector}
         usage = {"prompt_tokens": 2, "total_tokens": 2}
         world["own"].reply = json_reply({"object": "list", "data": [item], "usage": usage})
-        client = openai.OpenAI(base_url=f"{world.gateway.url}/v1", api_key="none")
-        ask = client.embeddings.create
-        reply = ask(model="vectors", input="x", dimensions=2, encoding_format=encoding)
+        with openai.OpenAI(base_url=f"{world.gateway.url}/v1", api_key="none") as client:
+            ask = client.embeddings.create
+            reply = ask(model="vectors", input="x", dimensions=2, encoding_format=encoding)
+            with pytest.raises(openai.BadRequestError, match="more than the 3"):
+                ask(model="vectors", input="x", dimensions=4, encoding_format=encoding)
         shorter = reply.data[0].embedding
         if isinstance(shorter, list):
             assert shorter == pytest.approx([0.6, 0.8])
         else:
             assert len(base64.b64decode(shorter)) == 8
-        with pytest.raises(openai.BadRequestError, match="more than the 3"):
-            ask(model="vectors", input="x", dimensions=4, encoding_format=encoding)
         if encoding == "float":
             body = {"model": "vectors", "input": "x", "dimensions": 2}
             answer = world.post("/api/embed", body).json()["embeddings"]
@@ -1025,3 +1025,242 @@ class TestHeaders:
         assert response.status_code == 400
         assert response.json()["error"]["message"].startswith("functions: ")
         assert world.chat("oai", functions=[{"name": "f"}]).status_code == 200
+
+
+class TestVariants:
+    """Inputs of the same kinds that no report names."""
+
+    @pytest.mark.parametrize(
+        "event",
+        [
+            {"detail": "quota exceeded"},
+            {"object": "error", "message": "quota exceeded", "code": 429},
+            {"message": "quota exceeded", "type": "rate_limit_error", "code": 429},
+            [{"error": {"message": "quota exceeded", "code": 429}}],
+        ],
+    )
+    def test_an_error_in_a_stream_in_any_form(self, world: World, event: Any) -> None:
+        for data in (sse(event), b"event: error\ndata: quota exceeded\n\n"):
+            world["oai"].reply = Reply(data)
+            for ask in (world.chat, world.message, world.responses):
+                response = ask("oai", stream=True)
+                assert response.status_code in (429, 502)
+                assert "quota exceeded" in response.text
+            assert world.chat("covered").status_code == 200
+
+    def test_a_stream_of_a_chat_client_has_calls_in_the_form_of_the_api(self, world: World) -> None:
+        text = [{"type": "text", "text": "4"}]
+        world["oai"].reply = chat_answer(
+            {"content": text},
+            {"tool_calls": [call_of({"x": 1}, id="a")]},
+            {"tool_calls": [call_of("{}", id="b")]},
+        )
+        deltas = [
+            value["choices"][0]["delta"] for value in events_of(world.chat("oai", stream=True))
+        ]
+        assert deltas[0]["content"] == "4"
+        pieces = [piece for delta in deltas for piece in delta.get("tool_calls", ())]
+        assert [piece["index"] for piece in pieces] == [0, 1]
+        assert json.loads(pieces[0]["function"]["arguments"]) == {"x": 1}
+
+    def test_calls_of_a_whole_answer_without_ids_are_told_apart(self, world: World) -> None:
+        listed = [
+            {"function": {"name": name, "arguments": json.dumps({name: 1})}} for name in ("f", "g")
+        ]
+        choice = {"index": 0, "message": {"tool_calls": listed}, "finish_reason": "tool_calls"}
+        world["oai"].reply = json_reply({"choices": [choice]})
+        answered = world.chat("oai").json()["choices"][0]["message"]["tool_calls"]
+        assert [call["function"]["arguments"] for call in answered] == ['{"f": 1}', '{"g": 1}']
+        assert len({call["id"] for call in answered}) == 2
+        used = world.message("oai").json()["content"]
+        assert [item["input"] for item in used] == [{"f": 1}, {"g": 1}]
+
+    def test_calls_of_one_id_and_pieces_of_many(self, world: World) -> None:
+        world["oai"].reply = calls(
+            call_of('{"a": 1}', "f", id="call"), call_of('{"b": 1}', "g", id="call", index=1)
+        )
+        assert [item["name"] for item in world.message("oai").json()["content"]] == ["f", "g"]
+        world["oai"].reply = calls(
+            call_of('{"a":', "f", id="c1"),
+            {"index": 0, "id": "c2", "function": {"arguments": "1}"}},
+        )
+        (used,) = world.message("oai").json()["content"]
+        assert (used["name"], used["input"]) == ("f", {"a": 1})
+
+    @pytest.mark.parametrize("model", ["own", "oai"])
+    def test_half_an_event_at_the_end_is_no_event(self, world: World, model: str) -> None:
+        chunk = sse(chat_chunk({"content": "4"}), done=False)
+        world[model].reply = Reply(chunk + b'data: {"choices":[{"index":0,"delta":{"cont')
+        response = world.chat(model, stream=True)
+        assert "cont\n" not in response.text
+        assert events_of(response)[-1]["error"]["message"]
+
+    def test_a_schema_before_an_anthropic_provider_loses_nothing(self, world: World) -> None:
+        thought = {"type": "thinking", "thinking": "", "signature": ""}
+        signature = {"type": "signature_delta", "signature": "SIG"}
+        text = {"type": "text_delta", "text": "{}"}
+        world["ant"].reply = message_answer(
+            *block(0, thought, {"type": "thinking_delta", "thinking": "Hm."}, signature),
+            *block(1, {"type": "text", "text": ""}, text),
+        )
+        form = {"format": {"type": "json_schema", "schema": {"type": "object"}}}
+        for streams in (False, True):
+            response = world.message("ant", output_config=form, stream=streams)
+            assert "SIG" in response.text
+
+    def test_arguments_that_are_no_object_are_kept(self, world: World) -> None:
+        world["oai"].reply = calls(call_of("[1]"))
+        assert world.message("oai").json()["content"][0]["input"] == {"arguments": "[1]"}
+        call = {"type": "function_call", "call_id": "c", "name": "f", "arguments": {"path": "x"}}
+        world["own"].reply = response_answer()
+        world.responses("own", [*QUESTION, call])
+        assert json.loads(world["own"].last["input"][1]["arguments"]) == {"path": "x"}
+
+    def test_a_tool_that_is_brought_twice_is_offered_once(self, world: World) -> None:
+        brought = {"type": "additional_tools", "role": "developer", "tools": TOOLS[:1]}
+        plain = {"type": "function", "name": "apply_patch", "parameters": {}}
+        world["own"].reply = response_answer()
+        world.responses("own", [*QUESTION, brought], tools=[*TOOLS, plain])
+        assert [tool["name"] for tool in world["own"].last["tools"]] == [
+            *("mcp__files__read", "mcp__db__read", "apply_patch_2", "apply_patch"),
+        ]
+
+    def test_a_call_of_a_custom_tool_in_a_stream_without_an_end(self, world: World) -> None:
+        chunks = [
+            chat_chunk({"tool_calls": [{"index": 0, "id": "a", "type": "function"}]}),
+            chat_chunk({"tool_calls": [{"index": 0, "function": {"name": "patch"}}]}),
+            chat_chunk({"tool_calls": [{"index": 0, "function": {"arguments": '{"input":"p"}'}}]}),
+        ]
+        world["own"].reply = Reply(sse(*chunks))
+        tool = {"type": "custom", "custom": {"name": "patch"}}
+        values = events_of(world.chat("own", tools=[tool], stream=True))
+        pieces = [p for v in values for p in v["choices"][0]["delta"].get("tool_calls", ())]
+        assert [piece["custom"] for piece in pieces] == [{"name": "patch", "input": "p"}]
+
+    @pytest.mark.parametrize("model", ["own", "ant", "oll"])
+    def test_a_text_file_of_a_chat_is_text_and_an_archive_is_refused(
+        self, world: World, model: str
+    ) -> None:
+        data = base64.b64encode(WORD.encode()).decode()
+        file = {"filename": "a.txt", "file_data": f"data:text/plain;charset=utf-8;base64,{data}"}
+        assert world.chat(model, [{"type": "file", "file": file}]).status_code == 200
+        assert WORD in json.dumps(world[model].last)
+        archive = {"filename": "a", "file_data": f"data:application/x-zip;base64,{data}"}
+        assert world.chat(model, [{"type": "file", "file": archive}]).status_code == 400
+
+    @pytest.mark.parametrize(
+        ("path", "fields"),
+        [
+            ("/v1/messages", {"messages": [{"role": "user", "content": [{"type": ["x"]}]}]}),
+            ("/v1/messages", {"messages": [{"role": "user", "content": ["x"]}]}),
+            ("/v1/messages", {"messages": QUESTION, "tools": [{"name": ["f"]}]}),
+            ("/v1/chat/completions", {"messages": [{"role": "user", "content": {"type": "text"}}]}),
+            ("/v1/chat/completions", {"messages": QUESTION, "tools": [{"type": "web_search"}]}),
+            ("/v1/responses", {"input": [{"type": ["message"]}]}),
+            ("/v1/responses", {"input": [{"role": ["user"], "content": "x"}]}),
+            ("/v1/responses", {"input": [{"role": "user", "content": [{"type": {}}]}]}),
+            ("/api/embed", {"input": "x", "dimensions": "32"}),
+            ("/api/embed", {"input": "x", "dimensions": -5}),
+            ("/api/embed", {"input": "x", "dimensions": True}),
+        ],
+    )
+    def test_a_mistake_of_the_client_is_400(self, world: World, path: str, fields: Json) -> None:
+        model = "vectors" if "embed" in path else "own"
+        response = world.post(path, {"model": model, "max_tokens": 9, **fields})
+        assert response.status_code == 400, response.text
+
+    @pytest.mark.parametrize(
+        ("error", "overflows"),
+        [
+            ({"message": "Invalid schema for function 'get_context_window': x"}, False),
+            ({"message": "prompt is too long", "code": "invalid_function_parameters"}, False),
+            ({"message": "max_tokens is too large: it exceeds the context length 32768"}, False),
+            (
+                {
+                    "message": "The decoder prompt (length 9000) is longer than the maximum model"
+                    " length of 8192"
+                },
+                True,
+            ),
+            ({"message": "Your request exceeded model token limit: 8192"}, True),
+            ({"message": "`inputs` tokens + `max_new_tokens` must be <= 8193"}, True),
+            ({"message": "too many tokens (request id: 20250101123456789)"}, True),
+        ],
+    )
+    def test_an_overflow_is_told_from_other_faults(
+        self, world: World, error: Json, overflows: bool
+    ) -> None:
+        for status in (400, 200):
+            code = {} if status == 400 or overflows else {"code": error.get("code", 400)}
+            named = {"code": "context_length_exceeded"} if status == 200 and overflows else code
+            world["oai"].reply = json_reply({"error": {**error, **named}}, status)
+            message = world.message("oai").json()["error"]["message"]
+            assert message.startswith("prompt is too long: ") == overflows
+            assert "20250101123456789 tokens" not in message
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            {"detail": ["not so"]},
+            {"error": ["not so"]},
+            {"detail": {"msg": "not so"}},
+            {"errors": [{"message": "not so"}]},
+            {"code": 400, "msg": "not so"},
+            "not so",
+        ],
+    )
+    def test_other_forms_of_errors(self, world: World, body: Any) -> None:
+        world["oai"].reply = json_reply(body, 400)
+        assert world.chat("oai").json()["error"]["message"] == "not so"
+
+    @pytest.mark.parametrize("kind", ["text/plain", "application/json", "text/event-stream"])
+    def test_the_content_type_of_an_answer_does_not_matter(self, world: World, kind: str) -> None:
+        whole = json.dumps(WHOLE_CHAT).encode()
+        for data in (whole, chat_answer({"content": "4"}).data):
+            world["oai"].reply = Reply(data, kind)
+            assert world.chat("oai").json()["choices"][0]["message"]["content"] == "4"
+
+    @pytest.mark.parametrize("model", ["ant", "oai"])
+    def test_results_directly_follow_their_calls(self, world: World, model: str) -> None:
+        calls_of_both = [
+            {"type": "function_call", "call_id": name, "name": "f", "arguments": "{}"}
+            for name in ("a", "b")
+        ]
+        outputs = [
+            {"type": "function_call_output", "call_id": name, "output": name} for name in ("a", "b")
+        ]
+        items = [*QUESTION, *calls_of_both, {"role": "user", "content": "x"}, *outputs]
+        world.responses(model, items)
+        sent = world[model].last["messages"]
+        if model == "oai":
+            assert [turn["role"] for turn in sent] == ["user", "assistant", "tool", "tool", "user"]
+        else:
+            kinds = [part["type"] for part in sent[-1]["content"]]
+            assert kinds == ["tool_result", "tool_result", "text"]
+
+    def test_a_limit_of_tokens_in_other_places(self, world: World) -> None:
+        schemas = (
+            {"type": "object", "properties": None},
+            {"properties": {"a": {}}},
+            {"type": "string"},
+        )
+        for schema in schemas:
+            world.message("oai", tools=[{"name": "f", "input_schema": schema}])
+            sent = world["oai"].last["tools"][0]["function"]["parameters"]
+            assert sent["type"] == "object"
+            assert isinstance(sent["properties"], dict)
+
+    def test_a_tool_choice_of_none_offers_ollama_no_tool(self, world: World) -> None:
+        tool = {"type": "function", "function": {"name": "f", "parameters": {}}}
+        world.chat("oll", tools=[tool], tool_choice="none")
+        assert "tools" not in world["oll"].last
+
+    def test_a_switch_that_is_off_is_named_where_it_is_omitted(self, world: World) -> None:
+        response = world.chat("oll", parallel_tool_calls=False)
+        assert response.headers["x-omitted"] == "parallel_tool_calls"
+
+    def test_an_answer_that_was_cut_off_says_so(self, world: World) -> None:
+        world["ant"].reply = message_answer(reason="model_context_window_exceeded")
+        assert world.chat("ant").json()["choices"][0]["finish_reason"] == "length"
+        answered = world.responses("ant").json()
+        assert answered["incomplete_details"] == {"reason": "max_output_tokens"}

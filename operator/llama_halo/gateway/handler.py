@@ -118,7 +118,9 @@ class RequestHandler:
             response.force_close()
         if self._keys.required:
             response.headers["Access-Control-Allow-Origin"] = "*"
-            response.headers["Access-Control-Expose-Headers"] = "request-id, x-model, x-route"
+            response.headers["Access-Control-Expose-Headers"] = (
+                "request-id, x-model, x-omitted, x-route"
+            )
 
     def _check_limits(self, request: web.Request) -> None:
         """Raise `Failure` for too many requests in flight, or a Content-Length above the limit."""

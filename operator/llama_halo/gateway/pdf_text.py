@@ -24,6 +24,10 @@ PROCESS_BYTES = 160 * 2**20
 """What a process that reads a PDF weighs against the memory of all requests."""
 MAX_CACHED_CHARACTERS = 8 * 2**20
 """Of texts that are kept: a client sends a document again in each turn."""
+ENTRY_CHARACTERS = 1024
+"""What an entry weighs besides its text."""
+_TOO_LONG = f"reading it took more than {MAX_SECONDS} s"
+_NO_ANSWER = "reading it took too much memory or time"
 _MODULE = "llama_halo.gateway.pdf_process"
 _ENVIRONMENT = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH")
 
@@ -64,15 +68,20 @@ class PdfReader:
                 text = await _read(data)
             finally:
                 weigh(-PROCESS_BYTES)
-            self._keep(digest, text)
+            if text.problem not in (_NO_ANSWER, _TOO_LONG):  # another time it may be read
+                self._keep(digest, text)
             return text
 
     def _keep(self, digest: bytes, text: PdfText) -> None:
         self._texts[digest] = text
-        self._characters += len(text.text)
+        self._characters += _weight(text)
         while self._characters > MAX_CACHED_CHARACTERS:
             _, oldest = self._texts.popitem(last=False)
-            self._characters -= len(oldest.text)
+            self._characters -= _weight(oldest)
+
+
+def _weight(text: PdfText) -> int:
+    return len(text.text) + ENTRY_CHARACTERS
 
 
 async def _read(data: bytes) -> PdfText:
@@ -90,7 +99,7 @@ async def _read(data: bytes) -> PdfText:
         async with asyncio.timeout(MAX_SECONDS):
             output, _ = await process.communicate(data)
     except TimeoutError:
-        return PdfText(problem=f"reading it took more than {MAX_SECONDS} s")
+        return PdfText(problem=_TOO_LONG)
     finally:
         if process.returncode is None:
             with suppress(ProcessLookupError):
@@ -100,4 +109,4 @@ async def _read(data: bytes) -> PdfText:
         answer = json.loads(output)
         return PdfText(str(answer["text"]), str(answer["problem"]))
     except (ValueError, KeyError, TypeError):
-        return PdfText(problem="reading it took too much memory or time")
+        return PdfText(problem=_NO_ANSWER)

@@ -14,7 +14,7 @@ from typing import Any
 from llama_halo.gateway.apis.exchange import ApiExchange
 from llama_halo.gateway.apis.openai_chat import PATH as CHAT_PATH
 from llama_halo.gateway.apis.system_messages import fold_system
-from llama_halo.gateway.apis.validation import validate_messages
+from llama_halo.gateway.apis.validation import check_content, check_tools, validate_messages
 from llama_halo.gateway.convert import anthropic_to_chat
 from llama_halo.gateway.convert.anthropic_blocks import readable_messages, tool_changes
 from llama_halo.gateway.convert.anthropic_to_chat import events_to_anthropic
@@ -47,16 +47,18 @@ def validate(body: Any) -> Json:
         if not isinstance(content, (str, list)):
             raise Failure(400, f"messages.{index}.content: a string or a list is required")
         _check_blocks(content, message["role"], f"messages.{index}.content")
+    check_tools(body)
     checked_body: Json = body
     return checked_body
 
 
 def _check_blocks(content: Any, role: str, path: str) -> None:
     """Raise `Failure` (400) for a block in a turn that cannot have it, as Anthropic's API does."""
-    if isinstance(content, str):
-        return
-    for index, block in enumerate(content):
-        kind = block.get("type") if isinstance(block, dict) else None
+    check_content(content, path)
+    for index, block in enumerate(content if isinstance(content, list) else ()):
+        kind = block.get("type")
+        if kind == "tool_result":
+            check_content(block.get("content"), f"{path}.{index}.content")
         foreign = _OF_USER if role == "assistant" else _OF_ASSISTANT
         if kind in foreign:
             raise Failure(400, f"{path}.{index}: a message of the {role} has no {kind} blocks")
@@ -94,8 +96,8 @@ def build_exchange(body: Json) -> ApiExchange:
             path=CHAT_PATH,
             body={**chat, "stream": True, "stream_options": {"include_usage": True}},
             streams=bool(body.get("stream")),
-            stream=lambda events: stream(events_to_anthropic(events), model=model, stops=stops),
-            collect=lambda events: collect(events_to_anthropic(events), model=model, stops=stops),
+            stream=lambda events: stream(_as_messages(events), model=model, stops=stops),
+            collect=lambda events: collect(_as_messages(events), model=model, stops=stops),
             heartbeat=HEARTBEAT,
             native_path=PATH,
             count_path=f"{CHAT_PATH}/input_tokens",
@@ -116,6 +118,23 @@ def build_exchange(body: Json) -> ApiExchange:
 def _passthrough(event: bytes) -> bytes | None:
     """Return a content delta unchanged: deltas need no correction and are most of a stream."""
     return event if event.startswith(_DELTA) else None
+
+
+async def _as_messages(events: AsyncIterable[SseEvent]) -> AsyncIterator[SseEvent]:
+    """Convert the chunks of a chat; a provider of this API sends events that are passed on."""
+    iterator = aiter(events)
+    first = await anext(iterator, None)
+    if first is None:
+        return
+    is_native = isinstance(first.value, dict) and "type" in first.value
+
+    async def whole() -> AsyncIterator[SseEvent]:
+        yield first
+        async for event in iterator:
+            yield event
+
+    async for event in whole() if is_native else events_to_anthropic(whole()):
+        yield event
 
 
 def _as_chat(body: Json) -> Json:
@@ -308,7 +327,7 @@ def _mend_tools(body: Json, added: list[Json], removed: set[Any]) -> None:
         if isinstance(tool, dict) and not is_hosted(tool)
     ]
     kept = [
-        {name: value for name, value in tool.items() if value is not None}
+        _without_null(tool)
         for tool in offered
         if choice.get("type") != "none"
         and named in (None, tool.get("name"))
@@ -320,6 +339,12 @@ def _mend_tools(body: Json, added: list[Json], removed: set[Any]) -> None:
     if not kept:
         body.pop("tools")
         body.pop("tool_choice", None)
+
+
+def _without_null(tool: Json) -> Json:
+    if None not in tool.values():
+        return tool
+    return {name: value for name, value in tool.items() if value is not None}
 
 
 def _mend_event(data: Json, model: str, stops: Any) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from llama_halo.gateway.apis import openai_chat
 from llama_halo.gateway.apis.exchange import NDJSON, ApiExchange
 from llama_halo.gateway.apis.openai_chat import until_done
-from llama_halo.gateway.apis.openai_embeddings import unit_vector
+from llama_halo.gateway.apis.openai_embeddings import check_dimensions, unit_vector
 from llama_halo.gateway.apis.system_messages import fold_system
 from llama_halo.gateway.apis.validation import validate_messages, validate_model
 from llama_halo.gateway.convert.common import (
@@ -116,6 +116,7 @@ def embedding(body: Json) -> Json:
     texts = body.get("input", body.get("prompt"))
     if not isinstance(texts, (str, list)) or not texts:
         raise Failure(400, "input: a text or a list of texts is required")
+    check_dimensions(body)
     return {"model": body["model"], "input": texts} | pick_fields(body, ("dimensions",))
 
 
@@ -156,7 +157,6 @@ def _common(body: Json) -> Json:
     elif isinstance(answer_format, dict):
         schema = {"name": "answer", "schema": answer_format}
         parameters["response_format"] = {"type": "json_schema", "json_schema": schema}
-    parameters |= pick_fields(body, ("logprobs", "top_logprobs"))
     think = body.get("think")
     if isinstance(think, bool):
         parameters["chat_template_kwargs"] = {"enable_thinking": think}
@@ -171,15 +171,15 @@ def _messages(messages: list[Json]) -> list[Json]:
     result with the id of its call, which Ollama's clients leave out."""
     converted: list[Json] = []
     calls: list[tuple[str, str]] = []  # (id, name) of calls without a result
+    count = 0
     for message in messages:
         mended: Json = {"role": message["role"], "content": _content(message)}
         if message.get("thinking"):
             mended["reasoning_content"] = message["thinking"]
         tool_calls = message.get("tool_calls")
         if isinstance(tool_calls, list) and tool_calls:
-            mended["tool_calls"] = [
-                _call(call, len(calls) + n) for n, call in enumerate(tool_calls)
-            ]
+            mended["tool_calls"] = [_call(call, count + n) for n, call in enumerate(tool_calls)]
+            count += len(tool_calls)
             calls += [(call["id"], call["function"]["name"]) for call in mended["tool_calls"]]
         if message["role"] == "tool":
             number = message.get("tool_call_id") or _answered(calls, message.get("tool_name"))
@@ -269,7 +269,7 @@ class _Answer:
         for choice in answers.choices(data):
             delta = choice.get("delta") or {}
             text += delta.get("content") or choice.get("text") or ""
-            text += delta.get("refusal") or ""
+            text += answers.optional(delta, "refusal", str) or ""
             thought += thought_of(delta)
             for call in delta.get("tool_calls") or ():
                 self.calls.add(call)
@@ -298,7 +298,7 @@ class _Answer:
                 "function": {
                     "index": index,
                     "name": call["function"]["name"],
-                    "arguments": _arguments(call["function"]["arguments"]),
+                    "arguments": tool_arguments(call["function"]["arguments"]),
                 },
             }
             for index, call in enumerate(self.calls.complete())
@@ -405,12 +405,6 @@ def _head(model: str) -> Json:
 
 def _line(data: Mapping[str, Any]) -> bytes:
     return dumps(data) + b"\n"
-
-
-def _arguments(text: str) -> Json:
-    """Return the arguments of a call; a text that is no object is kept under `arguments`."""
-    arguments = tool_arguments(text)
-    return arguments if arguments or text in ("", "{}") else {"arguments": text}
 
 
 def _nanoseconds(timings: Mapping[str, Any], name: str) -> int:

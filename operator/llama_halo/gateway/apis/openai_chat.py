@@ -9,7 +9,8 @@ from typing import Any
 
 from llama_halo.gateway.apis.exchange import ApiExchange
 from llama_halo.gateway.apis.system_messages import fold_system
-from llama_halo.gateway.apis.validation import validate_messages
+from llama_halo.gateway.apis.validation import check_content, check_tools, validate_messages
+from llama_halo.gateway.convert.documents import text_of_file
 from llama_halo.gateway.convert.tool_calls import ToolCalls
 from llama_halo.gateway.convert.tool_names import (
     NO_NAMES,
@@ -32,7 +33,7 @@ _CONTINUED = ("text", "summary", "data", "signature")
 """Texts of an entry of a list, such as `reasoning_details`, that arrive in pieces."""
 # The start of most of llama-server's chunks, and the model's name in one. Generated text cannot
 # match: its quotes are escaped.
-_CHOICE, _USAGE = b'data: {"choices":[{', b'"usage"'
+_CHOICE, _USAGE, _REASON = b'data: {"choices":[{', b'"usage"', b'"finish_reason":"'
 _MODEL = re.compile(rb'"model":"[^"]*"')
 HEARTBEAT = b": keep-alive\n\n"
 
@@ -43,6 +44,8 @@ def validate(body: Any) -> Json:
     for index, message in enumerate(request["messages"]):
         if message["role"] not in ROLES:
             raise Failure(400, f"messages.{index}.role: must be one of {', '.join(ROLES)}")
+        check_content(message.get("content"), f"messages.{index}.content")
+    check_tools(request)
     return request
 
 
@@ -69,7 +72,7 @@ def _unchanged(_: bytes) -> None:
 
 def upstream_body(body: Json) -> Json:
     """Return the body for llama-server: plain functions, and turns as chat templates take them."""
-    messages = [_without_custom_calls(_with_refusal(message)) for message in body["messages"]]
+    messages = [_plain_message(message) for message in body["messages"]]
     mended = {
         **body,
         "messages": join_turns(fold_system(messages, join_text, keeps_first=True), join_text),
@@ -93,6 +96,9 @@ def _function_tool(tool: Any) -> Any:
     if not isinstance(tool, dict):
         return tool
     custom, function = tool.get("custom"), tool.get("function")
+    if tool.get("type") == "function" and function is None:  # as the Responses API has it
+        function = {name: value for name, value in tool.items() if name != "type"}
+        tool = {"type": "function", "function": function}
     if tool.get("type") == "custom" and isinstance(custom, dict):
         function = custom_function(custom, str(custom.get("name", "")))
         return {"type": "function", "function": function}
@@ -102,23 +108,29 @@ def _function_tool(tool: Any) -> Any:
     return tool
 
 
-def _with_refusal(message: Json) -> Json:
-    """Return a message whose refusals are text, which they are for any model but OpenAI's."""
+def _plain_message(message: Json) -> Json:
+    """Return a message whose refusals and text files are text, and whose calls are of functions."""
+    message = _without_custom_calls(message)
     content, refusal = message.get("content"), message.get("refusal")
-    if isinstance(content, list) and any(_is_refusal(part) for part in content):
-        parts = [
-            {"type": "text", "text": str(part.get("refusal") or "")} if _is_refusal(part) else part
-            for part in content
-        ]
-        message = {**message, "content": parts}
+    if isinstance(content, list) and any(_is_readable(part) for part in content):
+        message = {**message, "content": [_as_text(part) for part in content]}
     if isinstance(refusal, str) and refusal:
         others = {name: value for name, value in message.items() if name != "refusal"}
         message = {**others, "content": join_text(message.get("content"), refusal)}
     return message
 
 
-def _is_refusal(part: Any) -> bool:
-    return isinstance(part, dict) and part.get("type") == "refusal"
+def _is_readable(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") in ("refusal", "file")
+
+
+def _as_text(part: Any) -> Any:
+    if not _is_readable(part):
+        return part
+    if part["type"] == "refusal":
+        return {"type": "text", "text": str(part.get("refusal") or "")}
+    text = text_of_file(part)
+    return {"type": "text", "text": text} if text else part
 
 
 def _without_custom_calls(message: Json) -> Json:
@@ -215,15 +227,15 @@ async def stream(
     """
     passthrough = _renaming(model)
     calls = CustomCalls(tool_names)
-    last: SseEvent | None = None
+    finished = False
     async for event in upstream:
         if not tool_names and (passed := passthrough(event.encoded)):
-            last = event
+            finished = finished or _REASON in event.raw
             yield passed
             continue
         if event.data == DONE:
-            yield encode(DONE)
-            return
+            finished = True
+            break
         data = event.value
         if not isinstance(data, dict):
             continue
@@ -231,12 +243,14 @@ async def stream(
             raise from_stream_error(data["error"])
         if not data.get("choices") and not usage:
             continue
-        last = event if data.get("choices") else last
+        finished = finished or _is_finished(data)
         if tool_names:
             data = calls.restore(data)
         yield encode({**data, "model": model})
-    if last is None or not _is_finished(last.value):
+    if not finished:
         raise ended_early()
+    if rest := calls.rest():
+        yield encode({"object": "chat.completion.chunk", "model": model, **rest})
     yield encode(DONE)  # which some servers leave out
 
 
@@ -285,6 +299,9 @@ def _is_finished(data: Any) -> bool:
     )
 
 
+_OF_CHUNK = ("index", "delta", "finish_reason", "logprobs")
+
+
 class _Choice:
     """One choice of an answer, as far as it has arrived."""
 
@@ -313,6 +330,7 @@ class _Choice:
         if logprobs:
             collected = self._others.setdefault("logprobs", {"content": []})
             collected["content"] += logprobs.get("content") or []
+        self._others |= {name: value for name, value in chunk.items() if name not in _OF_CHUNK}
 
     def complete(self, tool_names: ToolNames) -> Json:
         calls = [tool_names.restored_chat_call(call) for call in self._calls.complete()]

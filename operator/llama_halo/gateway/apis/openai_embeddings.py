@@ -1,4 +1,4 @@
-"""Validation of embedding and reranking requests."""
+"""The OpenAI Embeddings API and reranking: validation, and vectors of fewer dimensions."""
 
 from __future__ import annotations
 
@@ -22,10 +22,17 @@ def validate(body: Any) -> Json:
     texts = request.get("input")
     if not isinstance(texts, (str, list)) or not texts:
         raise Failure(400, "input: a text or a list of texts is required")
-    dimensions = request.get("dimensions")
-    if dimensions is not None and (not isinstance(dimensions, int) or dimensions < 1):
-        raise Failure(400, "dimensions: a number of at least 1 is required")
+    check_dimensions(request)
     return request
+
+
+def check_dimensions(body: Json) -> None:
+    """Raise `Failure` (400) for dimensions that are no number of at least 1."""
+    dimensions = body.get("dimensions")
+    if dimensions is None:
+        return
+    if isinstance(dimensions, bool) or not isinstance(dimensions, int) or dimensions < 1:
+        raise Failure(400, "dimensions: a number of at least 1 is required")
 
 
 def with_dimensions(answer: Json, dimensions: int) -> Json:

@@ -8,7 +8,7 @@ from typing import Any
 
 from llama_halo.gateway.apis.exchange import ApiExchange
 from llama_halo.gateway.apis.openai_chat import HEARTBEAT, chosen_tool
-from llama_halo.gateway.apis.validation import validate_model
+from llama_halo.gateway.apis.validation import check_content, check_tools, validate_model
 from llama_halo.gateway.convert.responses_items import RequestItems, join_messages
 from llama_halo.gateway.convert.tool_names import NO_NAMES, ToolNames
 from llama_halo.gateway.http.errors import Failure, ended_early, from_stream_error
@@ -32,8 +32,17 @@ def validate(body: Any) -> Json:
     items = request.get("input")
     if not isinstance(items, (str, list)) or not items:
         raise Failure(400, "input: a text or a list of items is required")
-    if isinstance(items, list) and not all(isinstance(item, dict) for item in items):
-        raise Failure(400, "input: each item must be an object")
+    for index, item in enumerate(items if isinstance(items, list) else ()):
+        if not isinstance(item, dict):
+            raise Failure(400, "input: each item must be an object")
+        for name in ("type", "role"):
+            if not isinstance(item.get(name) or "", str):
+                raise Failure(400, f"input.{index}.{name}: a string is required")
+        if item.get("type", "message") == "message":
+            check_content(item.get("content"), f"input.{index}.content")
+        if isinstance(item.get("output"), list):
+            check_content(item["output"], f"input.{index}.output")
+    check_tools(request)
     return request
 
 
@@ -79,7 +88,9 @@ def _offered_choice(choice: Json, names: ToolNames) -> Json:
     """Return a choice of tools with the names under which they are offered."""
 
     def offered(entry: Json) -> Json:
-        return {**entry, "name": names.offered(entry.get("name"), entry.get("namespace"))}
+        name, namespace = entry.get("name"), entry.get("namespace")
+        is_custom = entry.get("type") == "custom"
+        return {**entry, "name": names.offered(name, namespace, is_custom=is_custom)}
 
     mended = offered(choice) if choice.get("name") else choice
     if isinstance(choice.get("tools"), list):
@@ -160,7 +171,8 @@ def _restored(data: Json, names: ToolNames, custom: set[str]) -> Iterator[Json]:
             yield {**head, field: text}
         yield {**data, "item": restored}
     elif data.get("item_id") not in custom:
-        yield data
+        tool = names.tool(data.get("name"))  # in the event that ends the arguments
+        yield {**data, "name": tool.name} if tool else data
 
 
 async def collect(

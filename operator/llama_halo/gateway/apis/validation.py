@@ -41,6 +41,30 @@ def validate_messages(body: Any) -> Json:
     return checked_body
 
 
+def check_content(content: Any, path: str) -> None:
+    """Raise `Failure` (400) unless a content is absent, a text, or a list of parts with types."""
+    if content is None or isinstance(content, str):
+        return
+    if not isinstance(content, list):
+        raise Failure(400, f"{path}: a text or a list of parts is required")
+    for index, part in enumerate(content):
+        if not isinstance(part, dict):
+            raise Failure(400, f"{path}.{index}: a part must be an object with a type")
+        if not isinstance(part.get("type", ""), str):
+            raise Failure(400, f"{path}.{index}.type: a string is required")
+
+
+def check_tools(body: Json) -> None:
+    """Raise `Failure` (400) for a tool whose type or name is no string."""
+    tools = body.get("tools")
+    for index, tool in enumerate(tools if isinstance(tools, list) else ()):
+        for holder in (tool, tool.get("function")) if isinstance(tool, dict) else ():
+            if isinstance(holder, dict):
+                for name in ("type", "name"):
+                    if not isinstance(holder.get(name) or "", str):
+                        raise Failure(400, f"tools.{index}.{name}: a string is required")
+
+
 def forwarded_headers(headers: CIMultiDictProxy[str]) -> dict[str, str]:
     """Return the headers for a provider of the client's own API: its version and beta features.
 

@@ -28,7 +28,7 @@ from llama_halo.gateway.http.token_usage import TokenUsage
 
 Json = dict[str, Any]
 _STOPS = {"length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
-_ELSEWHERE = ("thinking", "tool_use", "tool_result")
+_NO_PARTS = ("thinking", "tool_use", "tool_result")
 """Blocks that become something else than a part."""
 _CHOICES = {"any": "required", "auto": "auto", "none": "none"}
 
@@ -116,20 +116,22 @@ def _part(block: Json, path: str) -> Json | None:
         name = block.get("title")
         file = {"filename": name if isinstance(name, str) and name else "document.pdf"}
         return {"type": "file", "file": {**file, "file_data": url}}
-    if kind in _ELSEWHERE:
+    if kind in _NO_PARTS:
         return None
     if kind not in ("image", "document", "container_upload"):
         raise Failure(400, f"{path}: a block of type {str(kind)[:40]!r} is not supported")
     raise Failure(
         400,
-        f"{path}: a file that is named by an id or a URL cannot be sent to this model: send its"
-        " content, as base64",
+        f"{path}: files referenced by ID or URL cannot be sent to this model: send the content as"
+        " base64",
     )
 
 
 def _result(block: Json) -> Json:
-    call_id = str(block.get("tool_use_id", ""))
-    return {"role": "tool", "tool_call_id": call_id, "content": text_of(block.get("content"))}
+    call_id, text = str(block.get("tool_use_id", "")), text_of(block.get("content"))
+    if block.get("is_error") is True and not text.lower().startswith("error"):
+        text = f"Error: {text}"  # no other API has the field
+    return {"role": "tool", "tool_call_id": call_id, "content": text}
 
 
 def _shown(block: Json, path: str) -> list[Json]:

@@ -27,7 +27,12 @@ from llama_halo.gateway.http.token_usage import TokenUsage
 Json = dict[str, Any]
 MAX_TOKENS = 8192
 """`max_tokens` if the client sets none: Anthropic's API requires it."""
-_REASONS = {"max_tokens": "length", "tool_use": "tool_calls", "refusal": "content_filter"}
+_REASONS = {
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_use": "tool_calls",
+    "refusal": "content_filter",
+}
 _CHOICES = {"required": "any", "auto": "auto", "none": "none"}
 
 
@@ -39,6 +44,11 @@ def request_to_anthropic(body: Json) -> Json:
     for index, message in enumerate(body["messages"]):
         if not _is_system(message):
             _add(messages, message, f"messages.{index}.content")
+    if not messages:
+        raise Failure(400, "messages: none of them has content, which the Anthropic API requires")
+    last = messages[-1]["content"][-1]
+    if messages[-1]["role"] == "assistant" and last["type"] == "text":
+        last["text"] = last["text"].rstrip()  # the API refuses white space at the end
     limit = body.get("max_completion_tokens") or body.get("max_tokens")
     request: Json = {
         "model": body["model"],
@@ -50,9 +60,14 @@ def request_to_anthropic(body: Json) -> Json:
         request["temperature"] = min(body["temperature"], 1)  # Anthropic's maximum
     else:
         request |= pick_fields(body, ("top_p",))  # newer models accept only one of the two
+    request |= pick_fields(body, ("top_k",))
     stop = body.get("stop")
-    if stop:
-        request["stop_sequences"] = [stop] if isinstance(stop, str) else stop
+    stops = [stop] if isinstance(stop, str) else stop if isinstance(stop, list) else []
+    # Anthropic's API refuses stop sequences of white space alone.
+    if kept := [text for text in stops if isinstance(text, str) and text.strip()]:
+        request["stop_sequences"] = kept
+    if mapping(body.get("response_format")).get("type") == "json_object":
+        request["system"] = "\n\n".join([*system, "Answer with one JSON object, and nothing else."])
     schema = mapping(mapping(body.get("response_format")).get("json_schema")).get("schema")
     if isinstance(schema, dict):
         request["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
@@ -90,7 +105,9 @@ def _add(messages: list[Json], message: Json, path: str) -> None:
     if not blocks:
         return
     if messages and messages[-1]["role"] == role:
-        messages[-1]["content"] += blocks
+        both = messages[-1]["content"] + blocks
+        # Results of tools must come before anything else that the user says.
+        messages[-1]["content"] = sorted(both, key=lambda block: block["type"] != "tool_result")
     else:
         messages.append({"role": role, "content": blocks})
 
@@ -125,7 +142,8 @@ def _part_blocks(content: Any, path: str) -> Iterator[Json]:
             if isinstance(text, str) and text.strip():
                 yield {"type": "text", "text": text}
         elif kind == "image_url":
-            yield from _image(mapping(part.get("image_url")).get("url"))
+            image = part.get("image_url")
+            yield from _image(image if isinstance(image, str) else mapping(image).get("url"))
         elif kind == "file" and (inline := data_url(mapping(part.get("file")).get("file_data"))):
             yield _document(inline, mapping(part.get("file")).get("filename"), f"{path}.{index}")
         else:
@@ -154,8 +172,8 @@ def _image(url: Any) -> Iterator[Json]:
     inline = data_url(url)
     if inline:
         media, data = inline
-        source = {"type": "base64", "media_type": media, "data": data}
-        yield {"type": "image", "source": source}
+        kind = media.partition(";")[0].replace("image/jpg", "image/jpeg")
+        yield {"type": "image", "source": {"type": "base64", "media_type": kind, "data": data}}
     elif isinstance(url, str):
         yield {"type": "image", "source": {"type": "url", "url": url}}
 

@@ -20,11 +20,19 @@ from llama_halo.gateway.convert.common import (
 from llama_halo.gateway.convert.tool_calls import new_id
 from llama_halo.gateway.http import answers
 from llama_halo.gateway.http.answers import parse
-from llama_halo.gateway.http.errors import Failure, malformed
+from llama_halo.gateway.http.errors import Failure, from_provider, malformed
 from llama_halo.gateway.http.sse import SseEvent
 from llama_halo.gateway.http.token_usage import TokenUsage
 
 Json = dict[str, Any]
+_EFFORTS: dict[Any, Any] = {
+    "none": False,
+    "minimal": "low",
+    "low": "low",
+    "medium": "medium",
+    "high": "high",
+    "xhigh": "high",
+}
 MAX_LINE_BYTES = 16 * 2**20
 _OPTIONS = (
     *("temperature", "top_p", "top_k", "min_p", "typical_p", "seed"),
@@ -53,7 +61,7 @@ def request_to_ollama(body: Json) -> Json:
             for index, message in enumerate(body["messages"])
         ],
         "options": options,
-        **pick_fields(body, ("tools", "logprobs", "top_logprobs")),
+        **(pick_fields(body, ("tools",)) if body.get("tool_choice") != "none" else {}),
     }
     answer_format = mapping(body.get("response_format"))
     if answer_format.get("type") == "json_object":
@@ -64,8 +72,10 @@ def request_to_ollama(body: Json) -> Json:
     effort = body.get("reasoning_effort")
     if isinstance(thinks, bool):
         request["think"] = thinks
-    if effort in ("low", "medium", "high"):
-        request["think"] = effort
+    if effort in _EFFORTS:
+        request["think"] = _EFFORTS[effort]
+    if isinstance(body.get("thinking_budget_tokens"), int):
+        request.setdefault("think", True)
     return request
 
 
@@ -142,13 +152,13 @@ def _object(line: bytes) -> Json | None:
     return value if isinstance(value, dict) else None
 
 
-async def events_to_chat(chunks: AsyncIterable[bytes]) -> AsyncIterator[SseEvent]:
-    """Convert the lines of an Ollama answer to the chunks of a chat."""
+async def events_to_chat(chunks: AsyncIterable[bytes], provider: str) -> AsyncIterator[SseEvent]:
+    """Convert the lines of an Ollama answer to the chunks of a chat; raises `Failure`, in the
+    provider's words, for an error."""
     calls, answer = 0, ChatChunks()
     async for line in lines(chunks):
-        if "error" in line:
-            yield SseEvent.of({"error": {"message": str(line["error"])}})
-            return
+        if line.get("error"):
+            raise from_provider(provider, 200, line)
         message = mapping(line.get("message"))
         for delta in _deltas(message):
             yield answer.chunk(delta)
@@ -172,9 +182,12 @@ async def events_to_chat(chunks: AsyncIterable[bytes]) -> AsyncIterator[SseEvent
             return
 
 
-async def events(chunks: AsyncIterable[bytes]) -> AsyncIterator[SseEvent]:
-    """Yield the lines of an Ollama answer as they came, as events for Ollama's own clients."""
+async def events(chunks: AsyncIterable[bytes], provider: str) -> AsyncIterator[SseEvent]:
+    """Yield the lines of an Ollama answer as they came, as events for Ollama's own clients; raises
+    `Failure` for an error."""
     async for line in lines(chunks):
+        if line.get("error"):
+            raise from_provider(provider, 200, line)
         yield SseEvent.of(line)
 
 

@@ -1,7 +1,7 @@
 """Anthropic's tools that the client runs: a model is offered them as plain functions.
 
-Claude knows these tools by their type, so a request has no schema of them. The schemas here are
-those of Anthropic's tool reference.
+Claude knows these tools by their type, so a request has no schema of them. The schemas here follow
+Anthropic's tool reference; one serves all versions of a tool.
 """
 
 from __future__ import annotations

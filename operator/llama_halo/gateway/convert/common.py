@@ -48,19 +48,28 @@ def data_url(url: Any) -> tuple[str, str] | None:
 
 
 def tool_arguments(value: Any) -> Json:
-    """Return the arguments of a tool call as an object: an empty one for any other JSON or text."""
-    if isinstance(value, dict):
-        return value
+    """Return the arguments of a tool call as an object.
+
+    Any other JSON, and a text that is none, is kept under `arguments`: an empty object would run
+    the tool with nothing.
+    """
+    if isinstance(value, dict) or not value:
+        return mapping(value)
     try:
-        return mapping(json.loads(value or "{}"))
-    except (TypeError, ValueError, RecursionError):
+        parsed = json.loads(value) if isinstance(value, str) else value
+    except (ValueError, RecursionError):
+        parsed = value
+    if parsed is None:
         return {}
+    return parsed if isinstance(parsed, dict) else {"arguments": value}
 
 
 def object_schema(schema: Any) -> Json:
     """Return the schema of a tool's arguments as providers want it: an object with properties."""
     whole = mapping(schema)
-    return whole if "properties" in whole else {"type": "object", **whole, "properties": {}}
+    if whole.get("type") == "object" and isinstance(whole.get("properties"), dict):
+        return whole
+    return {**whole, "type": "object", "properties": mapping(whole.get("properties"))}
 
 
 class ChatChunks:

@@ -1,7 +1,7 @@
 """What becomes of each field, content part, tool and item of the client APIs, by the target's API.
 
-Nothing vanishes: each is passed on, translated, refused with 400, or omitted. What is omitted
-changes nothing in the answer's substance, and the response names it in the header `x-omitted`.
+Nothing vanishes: each is passed on, translated, refused with 400, or omitted, and then named in the
+header `x-omitted` of the response.
 `docs/spec/api-compatibility.md` is rendered from these tables.
 """
 
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from llama_halo.gateway.convert.client_tools import is_hosted
 from llama_halo.gateway.convert.documents import part_kinds
 from llama_halo.gateway.http.errors import Failure
 
@@ -56,9 +57,6 @@ class Section:
     """`fields`, `parts`, `tools` or `items`."""
     rows: tuple[Row, ...]
 
-    def row(self, name: str) -> Row | None:
-        return next((row for row in self.rows if row.name == name), None)
-
 
 def _rows(
     names: str, decisions: tuple[Decision, Decision, Decision, Decision], reason: str = ""
@@ -66,12 +64,12 @@ def _rows(
     return tuple(Row(name, decisions, reason) for name in names.split())
 
 
-_SERVED_BY_ANTHROPIC = "only Anthropic's servers act on it"
+_SERVED_BY_ANTHROPIC = "Anthropic's servers alone act on it"
 _SERVED_BY_OPENAI = "only OpenAI's servers act on it"
-_POD = "the LlamaModel sets it"
-_ELSEWHERE = "it names a file that is not in the request"
-_NO_WORD = "the API has no such field"
-_RUN_BY_CLIENT = "the client would have to run it in a form that the API has not"
+_SET_BY_MODEL = "the LlamaModel sets it"
+_FILE_ID = "file IDs are refused: send the content"
+_NO_EQUIVALENT = "no equivalent in the API"
+_RUN_BY_CLIENT = "runs in the client in a form of its own: declare a function"
 _STORED = "the router stores no conversations"
 
 ANTHROPIC = (
@@ -82,7 +80,7 @@ ANTHROPIC = (
             *_rows("model max_tokens temperature", (P, T, P, T)),
             *_rows("messages system tools stream stop_sequences", (T, T, P, T)),
             *_rows("top_p", (P, P, P, T)),
-            *_rows("top_k", (P, O, P, T), "OpenAI's API has no such field"),
+            *_rows("top_k", (P, O, P, T), "no equivalent in the API"),
             *_rows("tool_choice", (T, T, P, O), "Ollama cannot be made to call a tool"),
             *_rows("thinking", (T, O, P, T), "OpenAI's API has no budget of thoughts"),
             *_rows("output_config.format", (T, T, P, T)),
@@ -103,10 +101,10 @@ ANTHROPIC = (
         "parts",
         (
             *_rows("text tool_use tool_result", (P, T, P, T)),
-            *_rows("image", (P, T, P, T), "not by the id of a file"),
-            *_rows("document", (T, T, P, T), "not by the id of a file"),
+            *_rows("image", (P, T, P, T), "file IDs are refused"),
+            *_rows("document", (T, T, P, T), "file IDs are refused"),
             *_rows("search_result tool_reference browser_state", (T, T, P, T)),
-            *_rows("thinking", (P, T, P, T), "providers get the thoughts of turns with calls"),
+            *_rows("thinking", (P, T, P, T)),
             *_rows("compaction", (T, T, P, T)),
             *_rows(
                 "server_tool_use web_search_tool_result web_fetch_tool_result advisor_tool_result"
@@ -121,7 +119,7 @@ ANTHROPIC = (
                 (O, O, P, O),
                 "only Anthropic's servers can read it",
             ),
-            *_rows("container_upload", (R, R, P, R), _ELSEWHERE),
+            *_rows("container_upload", (R, R, P, R), _FILE_ID),
         ),
     ),
     Section(
@@ -161,11 +159,11 @@ CHAT = (
             *_rows("max_tokens max_completion_tokens temperature top_p stop", (P, P, T, T)),
             *_rows("response_format", (P, P, T, T)),
             *_rows("tool_choice", (T, P, T, O), "Ollama cannot be made to call a tool"),
-            *_rows("frequency_penalty presence_penalty seed", (P, P, O, T), _NO_WORD),
-            *_rows("logprobs top_logprobs", (P, P, O, P), _NO_WORD),
-            *_rows("logit_bias", (P, P, O, O), _NO_WORD),
+            *_rows("frequency_penalty presence_penalty seed", (P, P, O, T), _NO_EQUIVALENT),
+            *_rows("logprobs top_logprobs", (P, P, O, O), _NO_EQUIVALENT),
+            *_rows("logit_bias", (P, P, O, O), _NO_EQUIVALENT),
             *_rows("n", (P, P, R, R), "the API gives one answer"),
-            *_rows("parallel_tool_calls", (P, P, T, O), _NO_WORD),
+            *_rows("parallel_tool_calls", (P, P, T, O), _NO_EQUIVALENT),
             *_rows("reasoning_effort", (P, P, O, T), "models differ"),
             *_rows("stream_options", (T, P, T, T)),
             *_rows(
@@ -186,8 +184,8 @@ CHAT = (
             *_rows("text", (P, P, T, T)),
             *_rows("refusal", (T, P, T, T)),
             *_rows("image_url", (P, P, T, T)),
-            *_rows("input_audio", (P, P, R, R), _NO_WORD),
-            *_rows("file", (T, P, T, T), "not by the id of a file; of binary files, PDFs"),
+            *_rows("input_audio", (P, P, R, R), _NO_EQUIVALENT),
+            *_rows("file", (T, P, T, T), "file IDs are refused; PDF is the only binary format"),
         ),
     ),
     Section(
@@ -202,12 +200,13 @@ RESPONSES = (
         "responses",
         "fields",
         (
-            *_rows("model input tools stream text", (T, T, T, T)),
+            *_rows("model input tools stream text.format", (T, T, T, T)),
+            *_rows("text.verbosity", (O, O, O, O), _SERVED_BY_OPENAI),
             *_rows("instructions max_output_tokens temperature top_p", (P, T, T, T)),
             *_rows("tool_choice", (T, T, T, O), "Ollama cannot be made to call a tool"),
-            *_rows("parallel_tool_calls", (P, T, T, O), _NO_WORD),
+            *_rows("parallel_tool_calls", (P, T, T, O), _NO_EQUIVALENT),
             *_rows("reasoning.effort", (P, T, O, T), "models differ"),
-            *_rows("top_logprobs", (P, T, O, T), _NO_WORD),
+            *_rows("top_logprobs", (O, O, O, O), _SERVED_BY_OPENAI),
             *_rows(
                 "reasoning.summary reasoning.generate_summary reasoning.context reasoning.mode"
                 " stream_options store include metadata user"
@@ -226,8 +225,10 @@ RESPONSES = (
         "parts",
         (
             *_rows("input_text output_text refusal summary_text reasoning_text", (P, T, T, T)),
-            *_rows("input_image", (P, T, T, T), "not by the id of a file"),
-            *_rows("input_file", (T, T, T, T), "not by the id of a file; of binary files, PDFs"),
+            *_rows("input_image", (P, T, T, T), "file IDs are refused"),
+            *_rows(
+                "input_file", (T, T, T, T), "file IDs are refused; PDF is the only binary format"
+            ),
         ),
     ),
     Section(
@@ -285,14 +286,14 @@ _OLLAMA_SHARED = (
     *_rows("model stream format", (T, T, T, P)),
     *_rows("options.num_predict options.stop", (T, T, T, P)),
     *_rows("options.temperature options.top_p", (P, T, T, P)),
-    *_rows("options.top_k", (P, O, T, P), "OpenAI's API has no such field"),
-    *_rows("options.seed", (P, T, O, P), _NO_WORD),
-    *_rows("options.presence_penalty options.frequency_penalty", (P, T, O, P), _NO_WORD),
+    *_rows("options.top_k", (P, O, T, P), "no equivalent in the API"),
+    *_rows("options.seed", (P, T, O, P), _NO_EQUIVALENT),
+    *_rows("options.presence_penalty options.frequency_penalty", (P, T, O, P), _NO_EQUIVALENT),
     *_rows(
         "options.num_keep options.min_p options.typical_p options.repeat_penalty"
         " options.repeat_last_n options.mirostat options.mirostat_tau options.mirostat_eta",
         (T, O, O, P),
-        _NO_WORD,
+        _NO_EQUIVALENT,
     ),
     *_rows(
         "options.num_ctx options.num_batch options.num_gpu options.main_gpu options.low_vram"
@@ -300,10 +301,10 @@ _OLLAMA_SHARED = (
         " options.embedding_only options.numa options.num_thread options.tfs_z"
         " options.penalize_newline keep_alive",
         (O, O, O, P),
-        _POD,
+        _SET_BY_MODEL,
     ),
     *_rows("think", (T, O, O, P), "models differ"),
-    *_rows("logprobs top_logprobs", (T, T, O, P), _NO_WORD),
+    *_rows("logprobs top_logprobs", (O, O, O, P), _NO_EQUIVALENT),
 )
 
 OLLAMA = (
@@ -311,13 +312,18 @@ OLLAMA = (
     Section(
         "ollama",
         "parts",
-        _rows("role content thinking images tool_name tool_calls", (T, T, T, P)),
+        (
+            *_rows("role content images tool_name tool_calls", (T, T, T, P)),
+            *_rows("thinking", (T, T, O, P), "Anthropic takes only thoughts that it signed"),
+        ),
     ),
     Section(
         "ollama generate",
         "fields",
         (
-            *_rows("prompt system images suffix raw", (T, T, T, P)),
+            *_rows("prompt system images", (T, T, T, P)),
+            *_rows("suffix", (T, R, R, P), "the API completes no gap in a text"),
+            *_rows("raw", (T, T, R, P), "the API has no prompt without a chat"),
             *_OLLAMA_SHARED,
             *_rows("template", (R, R, R, P), "the model's own chat template applies: send raw"),
             *_rows("context", (R, R, R, P), _STORED),
@@ -328,9 +334,9 @@ OLLAMA = (
         "ollama embed",
         "fields",
         (
-            *_rows("model input dimensions", (T, T, R, P), _NO_WORD),
+            *_rows("model input dimensions", (T, T, R, P), _NO_EQUIVALENT),
             *_rows("truncate", (O, O, R, P), "too long a text is refused"),
-            *_rows("options keep_alive", (O, O, R, P), _POD),
+            *_rows("options keep_alive", (O, O, R, P), _SET_BY_MODEL),
         ),
     ),
 )
@@ -340,8 +346,8 @@ EMBEDDINGS = (
         "embeddings",
         "fields",
         (
-            *_rows("model input encoding_format", (P, P, R, P), _NO_WORD),
-            *_rows("dimensions", (T, P, R, P), _NO_WORD),
+            *_rows("model input encoding_format", (P, P, R, P), _NO_EQUIVALENT),
+            *_rows("dimensions", (T, P, R, P), _NO_EQUIVALENT),
             *_rows("user", (O, P, R, P), _SERVED_BY_OPENAI),
         ),
     ),
@@ -357,6 +363,16 @@ API_OF = {
     "/v1/embeddings": "embeddings",
 }
 """By path of the client's API."""
+PROTOCOL_OF = {
+    "anthropic": "Anthropic",
+    "chat": "OpenAI",
+    "responses": "",
+    "ollama": "Ollama",
+    "ollama generate": "Ollama",
+    "ollama embed": "Ollama",
+    "embeddings": "OpenAI",
+}
+"""By API: the protocol of providers that get its requests as they came."""
 _BY_NAME = {
     (section.api, section.category, row.name): row for section in SECTIONS for row in section.rows
 }
@@ -381,7 +397,7 @@ def check(api: str, body: Json, target: str) -> tuple[str, ...]:
 
 def _fields(api: str, body: Json, target: str) -> Iterator[str]:
     for name, value in _flat(api, body):
-        if value is None or value is False or value in ([], {}):
+        if value is None or value in ([], {}) or (value is False and name not in _SWITCHES):
             continue
         row = _BY_NAME.get((api, "fields", name))
         if row is None:
@@ -389,15 +405,20 @@ def _fields(api: str, body: Json, target: str) -> Iterator[str]:
                 yield name[:_MAX_NAME_CHARACTERS]
             continue
         becomes = row.of(target)
-        if becomes == R and not _is_harmless(name, value):
-            raise Failure(400, f"{name}: it is not supported by this model: {row.reason}")
+        if becomes == R and value is not False and not _is_harmless(api, name, value):
+            raise Failure(400, f"{name}: not supported by this model: {row.reason}")
         if becomes == O:
             yield name
 
 
-def _is_harmless(name: str, value: Any) -> bool:
+_SWITCHES = ("parallel_tool_calls", "think")
+"""Fields of which also `false` asks for something."""
+
+
+def _is_harmless(api: str, name: str, value: Any) -> bool:
     """Tell whether a field that is refused says nothing: one answer, or a field of another API."""
-    return (name == "n" and value == 1) or (name == "prompt" and isinstance(value, str))
+    is_other = api == "responses" and name == "prompt" and isinstance(value, str)
+    return is_other or (name == "n" and value == 1)
 
 
 _MAX_NAME_CHARACTERS = 40
@@ -414,9 +435,12 @@ def _flat(api: str, body: Json) -> Iterator[tuple[str, Any]]:
 
 def _kinds(api: str, body: Json, target: str) -> Iterator[str]:
     """Yield the kinds of parts, tools and items that are omitted."""
-    for tool in _objects(body.get("tools")):
+    for index, tool in enumerate(_objects(body.get("tools"))):
         kind = str(tool.get("type"))
-        if decision(api, "tools", kind, target) == O:
+        becomes = decision(api, "tools", kind, target)
+        if becomes is None and api == "chat":
+            raise Failure(400, f"tools.{index}.type: {kind[:60]!r} is not supported by this model")
+        if becomes == O or (api == "anthropic" and is_hosted(dict(tool)) and becomes != P):
             yield f"tools.{kind}"
     for item in _objects(body.get("input")):
         kind = str(item.get("type", "message"))

@@ -13,7 +13,13 @@ from llama_halo.gateway.http.errors import Failure
 
 Json = dict[str, Any]
 PDF = "application/pdf"
-_TEXTS = ("text/", "application/json", "application/xml", "application/yaml", "application/x-")
+_TEXTS = frozenset(
+    {
+        *("application/json", "application/xml", "application/yaml", "application/x-yaml"),
+        *("application/toml", "application/javascript", "application/x-sh", "application/sql"),
+        *("application/x-ndjson", "application/typescript"),
+    }
+)
 _OPAQUE = (
     *("encrypted_content", "encrypted_index", "encrypted_stdout", "signature", "cache_control"),
     *("id", "tool_use_id", "status"),
@@ -110,7 +116,8 @@ def readable_json(block: Json) -> str:
 
 def text_of_data(media_type: str, data: Any) -> str:
     """Return the text of a file in base64; empty if it is none."""
-    if not media_type.startswith(_TEXTS) or not isinstance(data, str):
+    kind = media_type.partition(";")[0].strip().lower()
+    if not (kind.startswith("text/") or kind in _TEXTS) or not isinstance(data, str):
         return ""
     try:
         return base64.b64decode(data, validate=False).decode(errors="replace")
@@ -204,7 +211,7 @@ def _with_texts(parts: list[Any], path: str, texts: PdfTexts, *, is_result: bool
 def _text(document: _Document, path: str, texts: PdfTexts, *, is_result: bool) -> str:
     read = texts.get(document.data, PdfText(problem="it cannot be read here"))
     if not document.data:
-        problem = "it is named by an id or a URL: send it inline, as base64"
+        problem = "it is referenced by ID or URL: send it inline, as base64"
     elif not _is_pdf(document):
         problem = f"{document.media_type or 'its type'} is neither text nor PDF"
     else:

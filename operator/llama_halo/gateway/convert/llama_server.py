@@ -110,7 +110,7 @@ def _check_pictures(content: Any, path: str, depth: int = 0) -> None:
         if kind in _PICTURES and not is_inline:
             raise Failure(
                 400,
-                f"{here}: a picture that is named by an id or a URL is not here: send it inline",
+                f"{here}: images referenced by ID or URL are not available: send them inline",
             )
         if depth < _MAX_DEPTH:
             _check_pictures(part.get("content"), f"{here}.content", depth + 1)

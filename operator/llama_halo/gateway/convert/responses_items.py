@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from llama_halo.gateway.convert import compatibility
 from llama_halo.gateway.convert.common import mapping, objects_in
+from llama_halo.gateway.convert.compatibility import Decision
 from llama_halo.gateway.convert.documents import readable_json, text_of_file
 from llama_halo.gateway.convert.tool_names import (
     ClientTool,
@@ -16,14 +19,8 @@ from llama_halo.gateway.convert.tool_names import (
 from llama_halo.gateway.http.errors import Failure
 
 Json = dict[str, Any]
-HOSTED_TOOLS = frozenset(
-    {
-        *("file_search", "web_search", "web_search_2025_08_26", "web_search_preview"),
-        *("web_search_preview_2025_03_11", "mcp", "code_interpreter", "image_generation"),
-        *("programmatic_tool_calling", "tool_search"),
-    }
-)
-"""Tools that OpenAI's servers run: a model here cannot call them, so they are left out."""
+_TARGET = "llama-server"
+"""Every target of this API omits and refuses the same kinds."""
 _HOSTED_ITEMS = frozenset(
     {
         *("file_search_call", "web_search_call", "code_interpreter_call", "mcp_call"),
@@ -32,7 +29,7 @@ _HOSTED_ITEMS = frozenset(
 )
 """What OpenAI's servers did for an earlier turn: a model reads it as text."""
 _TOOL_LISTS = ("additional_tools", "tool_search_output")
-_OMITTED_ITEMS = ("mcp_list_tools", "configuration_update", *_TOOL_LISTS)
+_READ_ELSEWHERE = ("configuration_update", *_TOOL_LISTS)
 _PARTS = {"input_text": "input_text", "output_text": "output_text", "text": "input_text"}
 
 
@@ -42,7 +39,8 @@ class RequestItems:
     def __init__(self, body: Json) -> None:
         raw_input = body.get("input")
         self._items: list[Json] = raw_input if isinstance(raw_input, list) else []
-        listed = list(_flat(_all_tools(body.get("tools"), self._items)))
+        # A tool that the conversation brings again counts once.
+        listed = list(dict(_flat(_all_tools(body.get("tools"), self._items))).items())
         self.tool_names = ToolNames.of(tool for tool, _ in listed)
         self.tools = [_function(tool, entry, self.tool_names) for tool, entry in listed]
 
@@ -86,10 +84,10 @@ class RequestItems:
             arguments = item.get("arguments")
             name = self.tool_names.offered(item.get("name"), item.get("namespace"))
             others = {name: value for name, value in item.items() if name != "namespace"}
-            text = arguments if isinstance(arguments, str) else "{}"
+            text = arguments if isinstance(arguments, str) else json.dumps(arguments or {})
             yield {**others, "name": name, "arguments": text}
         elif kind == "custom_tool_call":
-            name = self.tool_names.offered(item.get("name"), item.get("namespace"))
+            name = self.tool_names.offered(item.get("name"), item.get("namespace"), is_custom=True)
             head = {"type": "function_call", "call_id": item.get("call_id"), "name": name}
             yield {**head, "arguments": input_arguments(item.get("input"))}
         elif kind == "reasoning":
@@ -98,7 +96,7 @@ class RequestItems:
             if text := readable_json(item):
                 part = {"type": "output_text", "text": text}
                 yield {"type": "message", "role": "assistant", "content": [part]}
-        elif kind not in _OMITTED_ITEMS:
+        elif kind not in _READ_ELSEWHERE and _decision("items", kind) != Decision.OMITTED:
             raise _unknown(str(kind), item, path)
 
 
@@ -152,10 +150,12 @@ def _flat(
             yield ClientTool(name, namespace, is_custom=kind == "custom"), tool
         elif kind == "namespace":
             yield from _flat(objects_in(tool.get("tools")), str(tool.get("name") or ""), here)
-        elif (
-            kind == "tool_search" and tool.get("execution") == "client"
-        ) or kind not in HOSTED_TOOLS:
+        elif _decision("tools", kind) != Decision.OMITTED or tool.get("execution") == "client":
             raise _no_such_tool(kind, here)
+
+
+def _decision(category: str, kind: Any) -> Decision | None:
+    return compatibility.decision("responses", category, str(kind), _TARGET)
 
 
 def _no_such_tool(kind: Any, path: str) -> Failure:
@@ -167,7 +167,7 @@ def _no_such_tool(kind: Any, path: str) -> Failure:
 
 
 def _function(tool: ClientTool, entry: Json, names: ToolNames) -> Json:
-    name = names.offered(tool.name, tool.namespace)
+    name = names.offered(tool.name, tool.namespace, is_custom=tool.is_custom)
     if tool.is_custom:
         return {"type": "function", **custom_function(entry, name)}
     return {**{key: value for key, value in entry.items() if value is not None}, "name": name}
@@ -190,7 +190,7 @@ def _output(item: Json) -> tuple[Json, list[Json]]:
         )
         return {**item, "output": text}, []
     parts = _content(output)
-    files = [part for part in parts if part.get("type") in ("input_image", "input_file")]
+    files = [part for part in parts if part.get("type") not in _PARTS]
     return {**item, "output": _text(parts)}, files
 
 
@@ -261,6 +261,6 @@ def _part_as_chat(part: Json, path: str) -> Json:
         return {"type": "input_audio", "input_audio": part["input_audio"]}
     raise Failure(
         400,
-        f"{path}: {str(kind)[:40]!r} of this form cannot be sent to this model: send the file"
-        " itself, as base64 or a data: URL",
+        f"{path}: {str(kind)[:40]!r} cannot be sent to this model: send text, or images and files"
+        " inline, as a data: URL",
     )

@@ -17,6 +17,7 @@ from llama_halo.gateway.convert.common import (
 )
 from llama_halo.gateway.convert.responses_items import parts_as_chat
 from llama_halo.gateway.convert.tool_calls import ToolCallIndex, new_id
+from llama_halo.gateway.convert.turns import join_text, join_turns
 from llama_halo.gateway.http.sse import SseEvent
 from llama_halo.gateway.http.token_usage import TokenUsage
 
@@ -37,11 +38,9 @@ def request_to_chat(body: Json) -> Json:
         _add(messages, item, f"input.{index}")
     chat: Json = {
         "model": body["model"],
-        "messages": [_finished(message) for message in messages],
-        **pick_fields(body, ("temperature", "top_p", "top_logprobs")),
+        "messages": join_turns([_finished(message) for message in messages], join_text),
+        **pick_fields(body, ("temperature", "top_p")),
     }
-    if "top_logprobs" in chat:
-        chat["logprobs"] = True
     if isinstance(body.get("max_output_tokens"), int):
         chat["max_tokens"] = body["max_output_tokens"]
     effort = mapping(body.get("reasoning")).get("effort")
@@ -117,6 +116,7 @@ def _finished(message: Json) -> Json:
     return {**others, "content": message["content"] or ""}
 
 
+_CUTS = {"length": "max_output_tokens", "content_filter": "content_filter"}
 _PARTS = {"message": "output_text", "reasoning": "reasoning_text"}
 
 
@@ -142,7 +142,8 @@ class _Response:
     """The open message or reasoning item; None if there is none."""
     calls_seen: ToolCallIndex = field(default_factory=ToolCallIndex)
     calls: list[_OpenCall] = field(default_factory=list)
-    cut: bool = False
+    cut: str = ""
+    """Why the answer is incomplete; empty if it is whole."""
     usage: Any = None
 
     def begin(self, _: Json) -> Iterator[SseEvent]:
@@ -158,7 +159,7 @@ class _Response:
             yield from self.say("message", text if isinstance(text, str) else "")
         for piece in objects_in(delta.get("tool_calls")):
             yield from self.call(piece)
-        self.cut = self.cut or choice.get("finish_reason") == "length"
+        self.cut = self.cut or _CUTS.get(str(choice.get("finish_reason")), "")
 
     def say(self, kind: str, text: str) -> Iterator[SseEvent]:
         """Yield the events of a piece of text or of thoughts."""
@@ -233,7 +234,7 @@ class _Response:
             yield _event(kind, item_id=item["id"], **arguments)
             yield _event("response.output_item.done", item=item)
         status = "incomplete" if self.cut else "completed"
-        cause = {"incomplete_details": {"reason": "max_output_tokens"}} if self.cut else {}
+        cause = {"incomplete_details": {"reason": self.cut}} if self.cut else {}
         response = {**self.head(status), **cause, "usage": _usage(self.usage)}
         yield _event(f"response.{status}", response=response)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import uuid
+from dataclasses import dataclass
 from typing import Any
 
 from llama_halo.gateway.http import answers
@@ -28,26 +29,58 @@ def short_id(call_id: str) -> str:
     return hashlib.sha256(call_id.encode(errors="replace")).hexdigest()[:9]
 
 
+@dataclass
+class _Entry:
+    """What is known of a call."""
+
+    index: Any
+    call_id: str
+    has_name: bool
+
+
 class ToolCallIndex:
-    """Assigns the pieces of several tool calls: by index, and by id where a server gives every
-    call the same index, or none."""
+    """Assigns the pieces of several tool calls: by index, and by id and name where a server gives
+    every call the same index, or none."""
 
     def __init__(self) -> None:
-        self._numbers: list[tuple[Any, str]] = []
+        self._entries: list[_Entry] = []
 
     def assign(self, piece: Json) -> tuple[int, bool]:
         """Return the position of the piece's call, and whether that call is new."""
         index, call_id = piece.get("index"), str(piece.get("id") or "")
-        for place in reversed(range(len(self._numbers))):
-            entry_index, entry_id = self._numbers[place]
-            same_place = index is None or index == entry_index
-            if (call_id and call_id == entry_id) or (same_place and not (call_id and entry_id)):
-                self._numbers[place] = (entry_index, entry_id or call_id)
-                return place, False
-        if len(self._numbers) >= answers.MAX_INDEX:
+        function = piece.get("function")
+        fields = function if isinstance(function, dict) else {}
+        has_name = bool(fields.get("name"))
+        place = self._place(
+            index, call_id, has_name=has_name, has_text=bool(fields.get("arguments"))
+        )
+        if place is not None:
+            entry = self._entries[place]
+            entry.call_id = entry.call_id or call_id
+            entry.has_name = entry.has_name or has_name
+            return place, False
+        if len(self._entries) >= answers.MAX_INDEX:
             raise malformed(f"it has more than {answers.MAX_INDEX} tool calls")
-        self._numbers.append((index, call_id))
-        return len(self._numbers) - 1, True
+        self._entries.append(_Entry(index, call_id, has_name))
+        return len(self._entries) - 1, True
+
+    def _place(self, index: Any, call_id: str, *, has_name: bool, has_text: bool) -> int | None:
+        """Return the position of an earlier call that a piece continues."""
+        places = [
+            place
+            for place, entry in enumerate(self._entries)
+            if index is None or entry.index is None or entry.index == index
+        ]
+        for place in places:
+            if call_id and self._entries[place].call_id == call_id:
+                return place
+        if not places:
+            return None
+        last = self._entries[places[-1]]
+        if call_id and last.call_id:  # some servers send another id with each piece of a call
+            return places[-1] if last.has_name and has_text and not has_name else None
+        begins = has_name and last.has_name and (index is None or bool(call_id))
+        return None if begins else places[-1]
 
 
 class ToolCalls:

@@ -36,36 +36,34 @@ class ToolNames:
     """The tools of one request whose name or kind differs for the model."""
 
     _by_offered: dict[str, ClientTool] = field(default_factory=dict)
-    _offered: dict[tuple[str, str], str] = field(default_factory=dict)
-    """By namespace and name."""
+    _offered: dict[ClientTool, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, tools: Iterable[ClientTool]) -> ToolNames:
         """Return the names under which a model is offered these tools, which all differ."""
         names = cls()
         listed = list(tools)
-        taken = {tool.name for tool in listed if not tool.namespace}
+        taken = {tool.name for tool in listed if not tool.namespace and not tool.is_custom}
         for tool in listed:
             if not tool.namespace and not tool.is_custom:
                 continue
-            offered = tool.name
-            if tool.namespace:
-                joint = "" if tool.namespace.endswith(SEPARATOR) else SEPARATOR
-                offered = whole = f"{tool.namespace}{joint}{tool.name}"
-                number = 2
-                while offered in taken:
-                    offered, number = f"{whole}_{number}", number + 1
+            joint = "" if not tool.namespace or tool.namespace.endswith(SEPARATOR) else SEPARATOR
+            offered = whole = f"{tool.namespace}{joint}{tool.name}"
+            number = 2
+            while offered in taken:
+                offered, number = f"{whole}_{number}", number + 1
             taken.add(offered)
             names._by_offered[offered] = tool
-            names._offered[tool.namespace, tool.name] = offered
+            names._offered[tool] = offered
         return names
 
     def __bool__(self) -> bool:
         return bool(self._by_offered)
 
-    def offered(self, name: Any, namespace: Any = None) -> str:
+    def offered(self, name: Any, namespace: Any = None, *, is_custom: bool = False) -> str:
         """Return the name under which the model is offered a tool."""
-        offered = self._offered.get((str(namespace or ""), str(name)))
+        tool = ClientTool(str(name or ""), str(namespace or ""), is_custom=is_custom)
+        offered = self._offered.get(tool)
         if offered or not namespace:
             return offered or str(name or "")
         joint = "" if str(namespace).endswith(SEPARATOR) else SEPARATOR
@@ -101,8 +99,8 @@ NO_NAMES = ToolNames()
 
 
 class CustomCalls:
-    """Withholds the pieces of custom tools' calls in a stream until the choice ends: the text that
-    the client gets is a JSON string of the function's arguments."""
+    """Withholds the calls of a stream until their choice ends, for requests with custom tools: the
+    text that the client gets is a JSON string of the function's arguments."""
 
     def __init__(self, names: ToolNames) -> None:
         self._names = names
@@ -112,23 +110,30 @@ class CustomCalls:
         """Return a chunk of a chat for the client."""
         choices = []
         for choice in answers.choices(data):
-            calls = self._calls.setdefault(answers.index_of(choice, 0), ToolCalls())
+            index = answers.index_of(choice, 0)
             delta = choice.get("delta") or {}
-            pieces = [
-                piece for piece in delta.get("tool_calls") or () if not self._keeps(calls, piece)
-            ]
-            if choice.get("finish_reason"):
-                for place, call in enumerate(calls.complete()):
-                    restored = self._names.restored_chat_call(call)
-                    if restored is not call:
-                        pieces.append({"index": place, **restored})
+            for piece in delta.get("tool_calls") or ():
+                self._calls.setdefault(index, ToolCalls()).add(piece)
             others = {name: value for name, value in delta.items() if name != "tool_calls"}
-            choices.append({**choice, "delta": others | ({"tool_calls": pieces} if pieces else {})})
+            if choice.get("finish_reason"):
+                others |= self._complete(index)
+            choices.append({**choice, "delta": others})
         return {**data, "choices": choices}
 
-    def _keeps(self, calls: ToolCalls, piece: Json) -> bool:
-        tool = self._names.tool(calls.add(piece)["function"]["name"])
-        return tool is not None and tool.is_custom
+    def rest(self) -> Json:
+        """Return the choices of a chunk with the calls of a stream that ended without a reason."""
+        ended = [(index, self._complete(index)) for index in list(self._calls)]
+        choices = [
+            {"index": index, "delta": delta, "finish_reason": None} for index, delta in ended
+        ]
+        return {"choices": choices} if choices else {}
+
+    def _complete(self, index: int) -> Json:
+        calls = self._calls.pop(index, None)
+        if calls is None:
+            return {}
+        restored = map(self._names.restored_chat_call, calls.complete())
+        return {"tool_calls": [{"index": n, **call} for n, call in enumerate(restored)]}
 
 
 def custom_function(tool: Json, name: str) -> Json:

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
+from urllib.parse import unquote
 
 from llama_halo.gateway.http.errors import Failure
 from llama_halo.gateway.http.json_codec import dumps, loads
@@ -135,7 +136,7 @@ class _Mender:
             return f"#/$defs/{ROOT}"
         target: Any = self._root
         for step in value.removeprefix("#/").split("/"):
-            key = step.replace("~1", "/").replace("~0", "~")
+            key = unquote(step).replace("~1", "/").replace("~0", "~")
             if isinstance(target, list):
                 target = target[int(key)] if key.isdecimal() and int(key) < len(target) else None
             else:

@@ -62,6 +62,29 @@ def _both(first: Json, second: Json, join: Join) -> Json:
     return both | ({"tool_calls": listed} if listed else {})
 
 
+def results_after_calls(messages: list[Json]) -> list[Json]:
+    """Return chat messages in which the results of tools directly follow their calls."""
+    ordered: list[Json] = []
+    results: dict[str, list[Json]] = {}
+    for message in messages:
+        if message["role"] == "tool":
+            results.setdefault(str(message.get("tool_call_id")), []).append(message)
+    if not results:
+        return messages
+    moved: set[int] = set()
+    for message in messages:
+        if id(message) in moved:
+            continue
+        ordered.append(message)
+        calls = message.get("tool_calls")
+        for call in calls if isinstance(calls, list) else ():
+            number = str(call.get("id")) if isinstance(call, dict) else ""
+            for result in results.pop(number, ()):
+                moved.add(id(result))
+                ordered.append(result)
+    return ordered
+
+
 def fold_into_results(messages: list[Json]) -> list[Json]:
     """Return chat messages in which the user's text after a tool's result is in that result."""
     folded: list[Json] = []
@@ -70,7 +93,7 @@ def fold_into_results(messages: list[Json]) -> list[Json]:
         if (
             message["role"] == "user"
             and before.get("role") == "tool"
-            and _is_text(message["content"])
+            and _is_text(message.get("content"))
         ):
             folded[-1] = {**before, "content": join_text(before.get("content"), message["content"])}
         else:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
+from llama_halo.gateway.convert.tool_calls import new_id
 from llama_halo.gateway.http import answers
 from llama_halo.gateway.http.json_codec import dumps
 from llama_halo.gateway.http.sse import SseEvent
@@ -15,16 +17,26 @@ Json = dict[str, Any]
 def chat_events(answer: Json) -> Iterator[SseEvent]:
     """Yield the events of a `chat.completion`, or of a completion."""
     choices = [_as_delta(choice) for choice in answers.objects(answer, "choices")]
-    kind = (
-        "chat.completion.chunk" if answer.get("object") == "chat.completion" else "text_completion"
-    )
-    yield SseEvent.of({**answer, "object": kind, "choices": choices})
+    is_chat = any("delta" in choice for choice in choices)
+    head = {"id": new_id("chatcmpl"), "created": int(time.time())}
+    kind = "chat.completion.chunk" if is_chat else "text_completion"
+    yield SseEvent.of({**head, **answer, "object": kind, "choices": choices})
     yield SseEvent.of("[DONE]")
 
 
 def _as_delta(choice: Json) -> Json:
+    message = choice.get("message")
+    if not isinstance(message, dict):
+        return choice
     others = {name: value for name, value in choice.items() if name != "message"}
-    return {**others, "delta": choice["message"]} if "message" in choice else choice
+    calls = message.get("tool_calls")
+    if isinstance(calls, list):  # each entry is a call of its own
+        numbered = [
+            {**call, "index": number} if isinstance(call, dict) else call
+            for number, call in enumerate(calls)
+        ]
+        message = {**message, "tool_calls": numbered}
+    return {**others, "delta": message}
 
 
 def message_events(answer: Json) -> Iterator[SseEvent]:

@@ -141,6 +141,8 @@ class RequestDispatcher:
                         first = await _beginning(events, model)
                         if not first:
                             raise lost(model)
+                        if retry.is_strict:
+                            self._strict.add(model.name)
                         opened = attempt.pop_all()
                 except Failure as failure:
                     if self._may_accept_strict_form(failure, model, upstream_request, retry):
@@ -191,14 +193,15 @@ class RequestDispatcher:
         self, failure: Failure, model: Model, upstream_request: UpstreamRequest, retry: _RetryState
     ) -> bool:
         """Tell whether a request that a chat template refused is worth a try in the strict form; if
-        so, the model gets it from now on."""
-        if not failure.is_template_refusal or model.provider or model.name in self._strict:
+        that is answered, the model gets it from then on."""
+        if not failure.is_template_refusal or model.provider or retry.is_strict:
+            return False
+        if model.name in self._strict:
             return False
         strict = self._upstream.encode(model, upstream_request, strict=True)
         if retry.encoded is None or strict.body == retry.encoded.body:
             return False
-        self._strict.add(model.name)
-        retry.encoded = strict
+        retry.encoded, retry.is_strict = strict, True
         return True
 
     @asynccontextmanager
@@ -272,6 +275,8 @@ class _RetryState:
     lost: int = 0
     has_others: bool = False
     """Whether fallback targets are left."""
+    is_strict: bool = False
+    """Whether the request is in the form for strict chat templates, after a refusal."""
     encoded: EncodedRequest | None = None
     encoded_for: str = ""
     """Name of the model that `encoded` is for."""
@@ -311,11 +316,14 @@ def _is_preamble(data: Any) -> bool:
     return all(
         isinstance(choice, dict)
         and choice.get("finish_reason") is None
-        and not any(
-            value for name, value in (choice.get("delta") or choice).items() if name not in _QUIET
-        )
+        and not any(value for name, value in _delta_of(choice).items() if name not in _QUIET)
         for choice in choices
     )
+
+
+def _delta_of(choice: dict[str, Any]) -> dict[str, Any]:
+    delta = choice.get("delta") or choice
+    return delta if isinstance(delta, dict) else {"malformed": True}
 
 
 _QUIET = ("role", "index", "delta", "finish_reason", "logprobs")

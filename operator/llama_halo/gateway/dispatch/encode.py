@@ -32,7 +32,9 @@ from llama_halo.gateway.convert import (
 )
 from llama_halo.gateway.convert.documents import with_texts
 from llama_halo.gateway.convert.llama_server import for_llama_server
+from llama_halo.gateway.convert.provider_events import mended_chunks, provider_events
 from llama_halo.gateway.convert.provider_tools import ProviderTools
+from llama_halo.gateway.convert.turns import results_after_calls
 from llama_halo.gateway.convert.whole_answers import chat_events, message_events
 from llama_halo.gateway.http.bodies import FormField
 from llama_halo.gateway.http.errors import Failure
@@ -49,17 +51,18 @@ ANTHROPIC_VERSION = "2023-06-01"
 _LLAMA_SERVER_FIELDS = frozenset(
     {
         *("chat_template_kwargs", "cache_prompt", "id_slot", "n_keep", "thinking_budget_tokens"),
-        *("repeat_penalty", "repeat_last_n", "typical_p", "min_p", "top_k"),
+        *("repeat_penalty", "repeat_last_n", "typical_p", "min_p", "top_k", "mirostat"),
+        *("mirostat_tau", "mirostat_eta"),
     }
 )
 
 
 _CHAT_TOOL_NAME_CHARACTERS, _MESSAGES_TOOL_NAME_CHARACTERS = 64, 128
-_WITHOUT_REASONING = ("api.openai.com", ".azure.com", "api.mistral.ai", "api.groq.com")
+_WITHOUT_REASONING = (".openai.com", ".azure.com", ".mistral.ai", ".groq.com")
 """Hosts that refuse `reasoning_content` in a request; others may require it."""
-_COMPLETION_TOKENS = ("api.openai.com", ".azure.com")
+_COMPLETION_TOKENS = (".openai.com", ".azure.com")
 """Hosts whose newer models know only `max_completion_tokens`."""
-_SHORT_IDS = ("api.mistral.ai",)
+_SHORT_IDS = (".mistral.ai",)
 """Hosts that want ids of nine letters and digits."""
 _LIMITS = ("max_tokens", "max_completion_tokens")
 
@@ -108,20 +111,36 @@ def encode_request(
     native = _native_request(provider, model.provider_name, upstream_request, key)
     if native is None:
         converted = _converted_request(provider, model.provider_name, upstream_request, key)
+        native = converted
+    if api and not _speaks(provider, api):
         omitted = compatibility.check(api, client_body, provider.protocol)
-        native = replace(converted, omitted=omitted)
+        native = replace(native, omitted=omitted)
     return _limited(native, model.max_tokens)
+
+
+def _speaks(provider: ProviderConfig, api: str) -> bool:
+    """Tell whether a provider's own API is the client's."""
+    return compatibility.PROTOCOL_OF[api] == provider.protocol
 
 
 def _limited(encoded: EncodedRequest, limit: int | None) -> EncodedRequest:
     """Return a request that asks for at most `limit` tokens."""
     if limit is None or encoded.form:
         return encoded
-    changes = {
+    changes: Json = {
         name: limit
         for name in _LIMITS
         if isinstance(encoded.body.get(name), int) and encoded.body[name] > limit
     }
+    options, thinking = encoded.body.get("options"), encoded.body.get("thinking")
+    if isinstance(options, dict) and isinstance(options.get("num_predict"), int):
+        changes["options"] = {**options, "num_predict": min(options["num_predict"], limit)}
+    if isinstance(thinking, dict) and isinstance(thinking.get("budget_tokens"), int):
+        # Anthropic's API wants the budget of thoughts below the limit of the answer.
+        changes["thinking"] = {
+            **thinking,
+            "budget_tokens": min(thinking["budget_tokens"], limit - 1),
+        }
     return replace(encoded, body={**encoded.body, **changes}) if changes else encoded
 
 
@@ -134,8 +153,8 @@ def _native_request(
     if provider.protocol == "Anthropic":
         return _native_anthropic(provider, client_body, upstream_request, key)
     if provider.protocol == "Ollama":
-        return _native_ollama(name, client_body, upstream_request, key)
-    return _native_openai(name, client_body, upstream_request, key)
+        return _native_ollama(provider, name, client_body, upstream_request, key)
+    return _native_openai(provider, name, client_body, upstream_request, key)
 
 
 def _native_anthropic(
@@ -148,17 +167,24 @@ def _native_anthropic(
         _messages_path(provider),
         {**client_body, "messages": messages},
         headers={**_anthropic(key), **upstream_request.headers},
-        read=events if upstream_request.path == MESSAGES else _messages_as_chat,
+        read=lambda data: provider_events(data, provider.name),
         whole=message_events,
     )
 
 
 def _native_ollama(
-    name: str, client_body: Json, upstream_request: UpstreamRequest, key: str
+    provider: ProviderConfig,
+    name: str,
+    client_body: Json,
+    upstream_request: UpstreamRequest,
+    key: str,
 ) -> EncodedRequest | None:
     path = upstream_request.native_path
     if path in (OLLAMA_CHAT, OLLAMA_GENERATE):
-        read = chat_to_ollama.events
+
+        def read(data: Bytes) -> Events:
+            return chat_to_ollama.events(data, provider.name)
+
         return EncodedRequest(path, client_body, headers=_bearer(key), read=read)
     if path == OLLAMA_EMBED:
         fields = {field: value for field, value in client_body.items() if field != "stream"}
@@ -170,7 +196,11 @@ def _native_ollama(
 
 
 def _native_openai(
-    name: str, client_body: Json, upstream_request: UpstreamRequest, key: str
+    provider: ProviderConfig,
+    name: str,
+    client_body: Json,
+    upstream_request: UpstreamRequest,
+    key: str,
 ) -> EncodedRequest | None:
     path = upstream_request.path
     if upstream_request.form:
@@ -186,12 +216,13 @@ def _native_openai(
         }
     else:
         return None
-    whole = chat_events if path in (CHAT, COMPLETIONS) else None
-    return EncodedRequest(path.removeprefix("/v1"), body, headers=_bearer(key), whole=whole)
-
-
-def _messages_as_chat(data: Bytes) -> Events:
-    return chat_to_anthropic.events_to_chat(events(data))
+    return EncodedRequest(
+        path.removeprefix("/v1"),
+        body,
+        headers=_bearer(key),
+        read=lambda data: mended_chunks(provider_events(data, provider.name)),
+        whole=chat_events if path in (CHAT, COMPLETIONS) else None,
+    )
 
 
 def _converted_request(
@@ -200,14 +231,14 @@ def _converted_request(
     chat, answer = _chat_request(upstream_request, provider)
     streams = upstream_request.streams
     others = {name: value for name, value in chat.items() if name not in ("stream", *_USAGE)}
-    chat = {**others, "model": name}
+    chat = {**others, "model": name, "messages": results_after_calls(chat["messages"])}
     if provider.protocol == "Ollama":
         chat = with_texts(chat, upstream_request.pdf_texts)
         return EncodedRequest(
             OLLAMA_CHAT,
             {**chat_to_ollama.request_to_ollama(chat), "stream": streams},
             headers=_bearer(key),
-            read=lambda data: answer(chat_to_ollama.events_to_chat(data)),
+            read=lambda data: answer(chat_to_ollama.events_to_chat(data, provider.name)),
         )
     is_short = _is_at(provider, _SHORT_IDS)
     if provider.protocol == "OpenAI":
@@ -220,7 +251,9 @@ def _converted_request(
                 **(_USAGE if streams else {}),
             },
             headers=_bearer(key),
-            read=lambda data: answer(tools.restored(events(data))),
+            read=lambda data: answer(
+                tools.restored(mended_chunks(provider_events(data, provider.name)))
+            ),
             whole=chat_events,
         )
     tools = ProviderTools(chat, _MESSAGES_TOOL_NAME_CHARACTERS)
@@ -228,7 +261,9 @@ def _converted_request(
         _messages_path(provider),
         {**chat_to_anthropic.request_to_anthropic(tools.chat), "stream": streams},
         headers=_anthropic(key),
-        read=lambda data: answer(tools.restored(chat_to_anthropic.events_to_chat(events(data)))),
+        read=lambda data: answer(
+            tools.restored(chat_to_anthropic.events_to_chat(provider_events(data, provider.name)))
+        ),
         whole=message_events,
     )
 
@@ -248,7 +283,7 @@ def _for_openai(chat: Json, provider: ProviderConfig) -> Json:
 
 def _is_at(provider: ProviderConfig, hosts: tuple[str, ...]) -> bool:
     host = urlsplit(provider.base_url).hostname or ""
-    return any(host == name or (name.startswith(".") and host.endswith(name)) for name in hosts)
+    return host.endswith(hosts)
 
 
 def _chat_request(

@@ -112,14 +112,9 @@ class Upstream:
             if model.provider is None:
                 fast_path.open(response)
                 yield sent.read(_chunks(response, self._silence_seconds, fast_path))
-            elif sent.whole and _is_whole(response):
-                answer = await self._answer(response)
-                yield _of_provider(
-                    sent.read(_bytes_of(sent.whole, model.provider.name, answer)), model
-                )
             else:
                 chunks = _chunks(response, self._silence_seconds, fast_path)
-                yield _of_provider(sent.read(chunks), model)
+                yield sent.read(_as_stream(chunks, sent.whole, model.provider.name))
         finally:
             fast_path.close()
             response.close()
@@ -211,37 +206,42 @@ class Upstream:
             )
 
 
-def _is_whole(response: aiohttp.ClientResponse) -> bool:
-    """Tell whether an answer is one JSON object: also some that were asked for a stream are."""
-    return response.content_type.endswith("json") and "ndjson" not in response.content_type
-
-
-async def _bytes_of(
-    whole: Callable[[dict[str, Any]], Iterable[SseEvent]], provider: str, answer: UpstreamAnswer
+async def _as_stream(
+    chunks: AsyncIterator[bytes],
+    whole: Callable[[dict[str, Any]], Iterable[SseEvent]] | None,
+    provider: str,
 ) -> AsyncIterator[bytes]:
-    """Yield the stream that an answer in one piece would have been; raises `Failure` for an error
-    that came with the status of a success."""
+    """Yield a provider's stream; an answer in one piece becomes the stream that it would have been.
+
+    No stream of events begins with a bracket, whatever the content type says. Raises `Failure` for
+    an error that came with the status of a success.
+    """
+    start = b""
+    async for chunk in chunks:
+        start += chunk
+        if start.strip():
+            break
+    if whole is None or not start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"{", b"[")):
+        yield start
+        async for chunk in chunks:
+            yield chunk
+        return
+    data = bytearray(start)
+    async for chunk in chunks:
+        data += chunk
+        if len(data) > MAX_ANSWER_BYTES:
+            raise malformed(f"it has more than {MAX_ANSWER_BYTES // 2**20} MiB")
     try:
-        value = parse(answer.data, max_values=MAX_ANSWER_VALUES)
+        value = parse(bytes(data), max_values=MAX_ANSWER_VALUES)
     except (ValueError, RecursionError) as error:
         raise malformed("it is not JSON") from error
-    if not isinstance(value, dict) or value.get("error"):
-        raise from_provider(provider, 200, value)
-    if not any(isinstance(value.get(name), list) for name in ("choices", "content")):
+    has_answer = isinstance(value, dict) and any(
+        isinstance(value.get(name), list) and value[name] for name in ("choices", "content")
+    )
+    if not has_answer or value.get("error"):
         raise from_provider(provider, 200, value)
     for event in whole(value):
         yield event.encoded
-
-
-async def _of_provider(events: AsyncIterator[SseEvent], model: Model) -> AsyncIterator[SseEvent]:
-    """Yield a provider's events; raises `Failure` for an error among them, in the provider's
-    words."""
-    provider = model.provider.name if model.provider else ""
-    async for event in events:
-        value = event.value if b'"error"' in event.raw or b"error" in event.raw[:64] else None
-        if isinstance(value, list) or (isinstance(value, dict) and value.get("error")):
-            raise from_provider(provider, 200, value)
-        yield event
 
 
 @dataclass

@@ -39,9 +39,9 @@ _OPENAI_TYPES = {
 # chat template refuses; those messages quote the request, so only their start is compared.
 _SERVER_FAULT = re.compile(
     r"(compute error|invalid input batch|context size has been exceeded|an unknown error"
-    r"|failed to (process|decode|allocate|reload|remove|load prompt|initialize the context)"
-    r"|(llama_|mtmd_)?(decode|encode)\b|(unable|cannot) to? ?allocate|out of memory"
-    r"|std::|vk::|vulkan|hip|rocm|cuda|ggml|basic_string|vector::"
+    r"|failed to (process|decode|encode|allocate|reload|remove|load prompt|initialize the context)"
+    r"|(llama|mtmd)_(decode|encode)\b|(unable|cannot) to? ?allocate|out of memory"
+    r"|std::|vk::|ggml_|(vulkan|hip|rocm|cuda|ggml)[ _]?(error|failure)|basic_string|vector::"
     r"|(the )?model produced|unexpected empty grammar stack|failed to parse input)",
     re.IGNORECASE,
 )
@@ -49,14 +49,20 @@ _TEMPLATE_RAISED = re.compile(
     r"While executing CallExpression|raise_exception|roles must alternate"
 )
 _TOO_LONG = re.compile(
-    r"maximum (context|prompt) length|context[ _](length|window|size)|prompt is too long"
-    r"|input is too long|too many (input )?tokens|input token count|too large for model",
+    r"maximum (context|prompt|model) length|context (length|window|size)|prompt is too long"
+    r"|input is too long|too many (input )?tokens|input token count|too large for model"
+    r"|exceed\w* (the )?(model token limit|max length)|tokens \+ `?max_new_tokens`? must be",
     re.IGNORECASE,
 )
+_ANOTHER_FAULT = re.compile(r"(invalid|unsupported|unknown|unrecognized|max_tokens|schema)\b", re.I)
+"""How messages begin that may name a context, and are about something else."""
+_OVERFLOW_CODES = (None, "context_length_exceeded", "invalid_request_error", "bad_request")
 _LIMIT = re.compile(
-    r"(?:maximum (?:context|prompt) length (?:is|of)|allowed \(|context size \(|>) *([\d,]+)", re.I
+    r"(?:maximum (?:context|prompt|model) length (?:is|of)|allowed \(|context size \(|>|<=)"
+    r" *([\d,]+)",
+    re.IGNORECASE,
 )
-_NUMBER = re.compile(r"\d[\d,]{2,}")
+_NUMBER = re.compile(r"(?<!\d)\d[\d,]{2,9}(?!\d)")
 MAX_CODE_CHARACTERS = 100
 
 
@@ -210,7 +216,10 @@ class _ProviderError:
     def tokens(self) -> tuple[int, int] | None:
         """(prompt tokens, context) if the prompt does not fit; zeros where the text has none."""
         start = self.message[:500]
-        if self.code != "context_length_exceeded" and not _TOO_LONG.search(start):
+        says_so = _TOO_LONG.search(start) and not _ANOTHER_FAULT.match(start)
+        if self.code not in _OVERFLOW_CODES:
+            return None
+        if self.code != "context_length_exceeded" and not says_so:
             return None
         numbers = sorted({int(number.replace(",", "")) for number in _NUMBER.findall(start)})
         named = _LIMIT.search(start)
@@ -227,33 +236,52 @@ _TYPE_STATUSES = {
     "permission_error": 403,
     "rate_limit_error": 429,
     "overloaded_error": 529,
+    "rate_limit_exceeded": 429,
+    "insufficient_quota": 429,
+    "context_length_exceeded": 400,
 }
 
 
 def _provider_error(body: Any) -> _ProviderError:
-    """Read an error body: `error` as an object or a text, a list of those, `detail`, `message`."""
-    if isinstance(body, list) and body:
-        body = body[0]
+    """Read an error body in any of the forms that providers use: `error`, `errors` or `detail`, as
+    an object, a text or a list of those; or `message` or `msg` alone."""
+    if isinstance(body, list):
+        body = body[0] if body else {}
+    if isinstance(body, str):
+        return _ProviderError(body)
     if not isinstance(body, Mapping):
         return _ProviderError()
-    error = body.get("error") or body.get("detail") or body
+    error = next((body[name] for name in _HOLDERS if body.get(name)), body)
     if isinstance(error, list):
-        causes = [item for item in error if isinstance(item, Mapping)]
-        texts = [str(cause.get("msg") or cause.get("message") or "") for cause in causes]
+        texts = [_message_of(item) for item in error]
         return _ProviderError("; ".join(filter(None, texts)))
     if not isinstance(error, Mapping):
         return _ProviderError(str(error))
     code, param = error.get("code"), error.get("param")
-    statuses = (code, error.get("status"), _TYPE_STATUSES.get(str(error.get("type"))))
+    named = (_TYPE_STATUSES.get(str(error.get(name))) for name in ("code", "type"))
+    statuses = (code, error.get("status"), *named)
     numbers = (
         int(value) for value in statuses if isinstance(value, int | str) and _is_status(value)
     )
     return _ProviderError(
-        str(error.get("message") or error.get("error") or ""),
+        _message_of(error),
         code[:MAX_CODE_CHARACTERS] if isinstance(code, str) else None,
         param[:MAX_CODE_CHARACTERS] if isinstance(param, str) else None,
         next(numbers, None),
     )
+
+
+_HOLDERS = ("error", "errors", "detail")
+
+
+def _message_of(error: Any) -> str:
+    """Return the message of an error object or text, with what a relay quotes of another's."""
+    if not isinstance(error, Mapping):
+        return str(error)
+    message = error.get("message") or error.get("msg") or error.get("error") or ""
+    metadata = error.get("metadata")
+    raw = metadata.get("raw") if isinstance(metadata, Mapping) else None
+    return f"{message}: {raw}" if isinstance(raw, str) and raw else str(message)
 
 
 def _is_status(value: int | str) -> bool:
@@ -271,9 +299,12 @@ def from_provider(
     the router and the provider (key, quota, outage): the dispatcher tries the model's fallbacks.
     """
     error = _provider_error(body)
+    default = f"it answered {status}"
     if status < 400:
-        status = error.status or 502
-    provider_message = (error.message or f"it answered {status}")[:500]
+        status, default = error.status or 502, "its answer has not the form of its API"
+    if error.tokens:
+        status = 400
+    provider_message = (error.message or default)[:500]
     message = f"provider {provider}: {provider_message}"
     if status in (400, 413, 415, 422):
         # Keep the provider's message: clients recognize some, such as that of too long a prompt.

@@ -102,7 +102,9 @@ async def events(chunks: AsyncIterable[bytes]) -> AsyncIterator[SseEvent]:
                 yield SseEvent(raw)
     last = b"".join(pending).replace(b"\r\n", b"\n").strip(b"\n")
     if _has_data(last):
-        yield SseEvent(last)
+        event = SseEvent(last)
+        if event.value is not None or event.data == "[DONE]":  # else the stream was cut off in it
+            yield event
 
 
 def _has_data(raw: bytes) -> bool:

@@ -155,7 +155,7 @@ def test_a_provider_may_answer_anything(
     for source in (
         lambda: upstream(chunks),
         lambda: chat_to_anthropic.events_to_chat(upstream(messages)),
-        lambda: chat_to_ollama.events_to_chat(lines(ollamas)),
+        lambda: chat_to_ollama.events_to_chat(lines(ollamas), "p"),
     ):
         asyncio.run(answer(EXCHANGES[api], lambda source=source: convert(source())))  # type: ignore[misc]
 

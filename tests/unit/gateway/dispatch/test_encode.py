@@ -92,7 +92,14 @@ async def test_a_schema_for_an_anthropic_server_is_asked_in_the_clients_own_word
     assert sent.body == {**supplied, "messages": signed, "model": "theirs", "stream": True}
     lines = [
         encode({"type": "message_start", "message": {"usage": {"input_tokens": 4}}}),
-        encode({"type": "content_block_delta", "index": 0, "delta": {"text": "{}"}}),
+        encode({"type": "content_block_start", "index": 0, "content_block": {"type": "text"}}),
+        encode(
+            {
+                "type": "content_block_delta",
+                "index": 0,
+                "delta": {"type": "text_delta", "text": "{}"},
+            }
+        ),
         encode({"type": "message_delta", "delta": {"stop_reason": "end_turn"}}),
         encode({"type": "message_stop"}),
     ]
