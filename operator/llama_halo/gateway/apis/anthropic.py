@@ -322,9 +322,9 @@ def _mend_tools(body: Json, added: list[Json], removed: set[Any]) -> None:
     choice = tool_choice if isinstance(tool_choice, dict) else {}
     named = choice.get("name") if choice.get("type") == "tool" else None
     offered = [
-        as_function(tool, f"tools.{index}")
+        as_function(tool, index) if tool.get("type") else tool
         for index, tool in enumerate([*listed, *added])
-        if isinstance(tool, dict) and not is_hosted(tool)
+        if isinstance(tool, dict) and not (tool.get("type") and is_hosted(tool))
     ]
     kept = [
         _without_null(tool)

@@ -58,11 +58,16 @@ def check_tools(body: Json) -> None:
     """Raise `Failure` (400) for a tool whose type or name is no string."""
     tools = body.get("tools")
     for index, tool in enumerate(tools if isinstance(tools, list) else ()):
-        for holder in (tool, tool.get("function")) if isinstance(tool, dict) else ():
-            if isinstance(holder, dict):
-                for name in ("type", "name"):
-                    if not isinstance(holder.get(name) or "", str):
-                        raise Failure(400, f"tools.{index}.{name}: a string is required")
+        if isinstance(tool, dict):
+            _check_names(tool, f"tools.{index}")
+            if isinstance(tool.get("function"), dict):
+                _check_names(tool["function"], f"tools.{index}.function")
+
+
+def _check_names(tool: Json, path: str) -> None:
+    for field in ("type", "name"):
+        if not isinstance(tool.get(field) or "", str):
+            raise Failure(400, f"{path}.{field}: a string is required")
 
 
 def forwarded_headers(headers: CIMultiDictProxy[str]) -> dict[str, str]:

@@ -110,7 +110,7 @@ def is_hosted(tool: Json) -> bool:
     return _kind(tool) in _HOSTED
 
 
-def as_function(tool: Json, path: str) -> Json:
+def as_function(tool: Json, index: int) -> Json:
     """Return a tool with its schema; raises `Failure` (400) for a kind that is not known."""
     kind = _kind(tool)
     if kind in ("", "custom"):
@@ -118,8 +118,8 @@ def as_function(tool: Json, path: str) -> Json:
     if kind not in _FUNCTIONS:
         raise Failure(
             400,
-            f"{path}.type: {str(tool.get('type'))[:60]!r} is not supported by this model: give the"
-            " tool with its input_schema (type custom)",
+            f"tools.{index}.type: {str(tool.get('type'))[:60]!r} is not supported by this"
+            " model: give the tool with its input_schema (type custom)",
         )
     name, description, schema = _FUNCTIONS[kind]
     sides = [tool.get(f"display_{side}_px") for side in ("width", "height")]

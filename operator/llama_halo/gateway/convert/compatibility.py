@@ -7,12 +7,13 @@ header `x-omitted` of the response.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from llama_halo.gateway.convert.client_tools import is_hosted
+from llama_halo.gateway.convert.common import objects_in
 from llama_halo.gateway.convert.documents import part_kinds
 from llama_halo.gateway.http.errors import Failure
 
@@ -376,16 +377,18 @@ PROTOCOL_OF = {
 _BY_NAME = {
     (section.api, section.category, row.name): row for section in SECTIONS for row in section.rows
 }
+_BY_TARGET = {
+    target: {named: row.of(target) for named, row in _BY_NAME.items()} for target in TARGETS
+}
 _NESTED = {(api, name.partition(".")[0]) for api, _, name in _BY_NAME if "." in name}
 
 
 def decision(api: str, category: str, name: str, target: str) -> Decision | None:
     """Return the decision for one thing, None if the table does not know it."""
-    row = _BY_NAME.get((api, category, name))
-    return row.of(target) if row else None
+    return _BY_TARGET[target].get((api, category, name))
 
 
-def check(api: str, body: Json, target: str) -> tuple[str, ...]:
+def check(api: str, body: dict[str, Any], target: str) -> tuple[str, ...]:
     """Return what is omitted of a client's request for a target.
 
     A field that no table knows is omitted by converters, too. Raises `Failure` (400) for a field
@@ -399,15 +402,13 @@ def _fields(api: str, body: Json, target: str) -> Iterator[str]:
     for name, value in _flat(api, body):
         if value is None or value in ([], {}) or (value is False and name not in _SWITCHES):
             continue
-        row = _BY_NAME.get((api, "fields", name))
-        if row is None:
-            if api and target != "llama-server":
-                yield name[:_MAX_NAME_CHARACTERS]
-            continue
-        becomes = row.of(target)
-        if becomes == R and value is not False and not _is_harmless(api, name, value):
-            raise Failure(400, f"{name}: not supported by this model: {row.reason}")
-        if becomes == O:
+        becomes = decision(api, "fields", name, target)
+        if becomes is None and api and target != "llama-server":
+            yield name[:_MAX_NAME_CHARACTERS]
+        elif becomes is R and value is not False and not _is_harmless(api, name, value):
+            reason = _BY_NAME[api, "fields", name].reason
+            raise Failure(400, f"{name}: not supported by this model: {reason}")
+        elif becomes is O:
             yield name
 
 
@@ -427,7 +428,7 @@ _MAX_NAME_CHARACTERS = 40
 def _flat(api: str, body: Json) -> Iterator[tuple[str, Any]]:
     """Yield the fields of a body; those of an object that has rows of its own one by one."""
     for name, value in body.items():
-        if (api, name) in _NESTED and isinstance(value, Mapping):
+        if (api, name) in _NESTED and isinstance(value, dict):
             yield from ((f"{name}.{inner}", item) for inner, item in value.items())
         else:
             yield name, value
@@ -435,21 +436,19 @@ def _flat(api: str, body: Json) -> Iterator[tuple[str, Any]]:
 
 def _kinds(api: str, body: Json, target: str) -> Iterator[str]:
     """Yield the kinds of parts, tools and items that are omitted."""
-    for index, tool in enumerate(_objects(body.get("tools"))):
+    for index, tool in enumerate(objects_in(body.get("tools"))):
+        if api == "anthropic" and tool.get("type") is None:
+            continue  # a plain function
         kind = str(tool.get("type"))
         becomes = decision(api, "tools", kind, target)
         if becomes is None and api == "chat":
             raise Failure(400, f"tools.{index}.type: {kind[:60]!r} is not supported by this model")
-        if becomes == O or (api == "anthropic" and is_hosted(dict(tool)) and becomes != P):
+        if becomes == O or (api == "anthropic" and is_hosted(tool) and becomes != P):
             yield f"tools.{kind}"
-    for item in _objects(body.get("input")):
+    for item in objects_in(body.get("input")):
         kind = str(item.get("type", "message"))
         if decision(api, "items", kind, target) == O:
             yield kind
     if api == "anthropic":
         kinds = part_kinds(body)
         yield from sorted(kind for kind in kinds if decision(api, "parts", kind, target) == O)
-
-
-def _objects(value: Any) -> Iterable[Json]:
-    return (item for item in value if isinstance(item, Mapping)) if isinstance(value, list) else ()

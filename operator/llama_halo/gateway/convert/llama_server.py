@@ -34,7 +34,7 @@ def for_llama_server(body: Json, texts: PdfTexts, *, strict: bool) -> Json:
     changes: Json = {}
     tools = mended.get("tools")
     if isinstance(tools, list):
-        taken = [_tool(tool, f"tools.{index}") for index, tool in enumerate(tools)]
+        taken = [_tool(tool, index) for index, tool in enumerate(tools)]
         if any(after is not before for after, before in zip(taken, tools, strict=True)):
             changes["tools"] = taken
     if strict:
@@ -44,16 +44,16 @@ def for_llama_server(body: Json, texts: PdfTexts, *, strict: bool) -> Json:
     return {**mended, **changes} if changes else mended
 
 
-def _tool(tool: Any, path: str) -> Any:
+def _tool(tool: Any, index: int) -> Any:
     """Return a tool, of any API, with a schema that llama-server takes."""
     if not isinstance(tool, dict):
         return tool
     function = tool.get("function")
     holder = function if isinstance(function, dict) else tool
-    named = f"{path} ({str(holder.get('name'))[:64]})"
     for field in _SCHEMA_FIELDS:
-        if field not in holder:
+        if field not in holder or tool_schemas.is_plain(holder[field]):
             continue
+        named = f"tools.{index} ({str(holder.get('name'))[:64]})"
         schema = tool_schemas.mended(holder[field], f"{named}.{field}")
         if schema is not holder[field]:
             holder = {**holder, field: schema}

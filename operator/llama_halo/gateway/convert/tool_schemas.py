@@ -44,6 +44,14 @@ MAX_CACHED_BYTES = 8192
 """Of a schema that is known to need no change."""
 
 
+def is_plain(schema: Any) -> bool:
+    """Tell whether a schema is known to need no change."""
+    if not isinstance(schema, dict):
+        return False
+    data = dumps(schema)
+    return len(data) <= MAX_CACHED_BYTES and _is_plain(data)
+
+
 def mended(schema: Any, path: str) -> Any:
     """Return a schema that llama-server takes; raises `Failure` (400) for one that it cannot.
 
@@ -53,9 +61,6 @@ def mended(schema: Any, path: str) -> Any:
         return {}
     if not isinstance(schema, dict):
         raise Failure(400, f"{path}: a schema must be an object")
-    data = dumps(schema)
-    if len(data) <= MAX_CACHED_BYTES and _is_plain(data):
-        return schema
     mender = _Mender(schema, path)
     result = mender.schema(schema, path, 0)
     if mender.refers_to_root:
