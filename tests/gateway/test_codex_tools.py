@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from hack.testbed.clients import codex
 from llama_halo.contract.gateway_config import GatewayConfig
 from tests.support import agents, mcp_server
 from tests.support.canned_server import Reply, canned, response_answer
-from tests.support.gateway import NAMESPACE, SetModel, StartGateway
+from tests.support.gateway import NAMESPACE, SetModel, StartGateway, serving
 
 pytestmark = pytest.mark.slow
 
@@ -55,34 +56,46 @@ def calls_in_turn(_: str, body: Json) -> Reply:
     return response_answer({**head, "content": [part]})
 
 
+READ_BOTH = Path(__file__).with_name("read_both.jinja")
+
+
+@pytest.fixture(params=["scripted", "local"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of the model: one that follows a script, or a real one."""
+    if request.param == "scripted":
+        with canned() as server:
+            server.reply = calls_in_turn
+            yield server.url
+        return
+    template = ("--jinja", "--chat-template-file", str(READ_BOTH))
+    flags = (*template, "--temp", "0", "--ctx-size", "8192")
+    with serving(tmp_path / "llama-server.log", *flags) as process:
+        yield process.url
+
+
 def test_two_tools_of_one_name_run_each_by_its_own_server(
-    set_model: SetModel, start_gateway: StartGateway, tmp_path: Path
+    url: str, set_model: SetModel, start_gateway: StartGateway, tmp_path: Path
 ) -> None:
     logs = {name: tmp_path / f"{name}.log" for name in SERVERS}
-    with canned() as server:
-        server.reply = calls_in_turn
-        set_model("cx-coder", server.url)
-        config = {
-            "router": "codex",
-            "namespace": NAMESPACE,
-            "models": [{"name": "coder", "llama_model": "cx-coder"}],
-        }
-        gateway = start_gateway(GatewayConfig.model_validate(config))
-        (tmp_path / ".codex").mkdir()
-        servers = (
-            SERVER.format(
-                name=name, python=sys.executable, script=mcp_server.__file__, log=logs[name]
-            )
-            for name in SERVERS
-        )
-        text = CONFIG.format(url=gateway.url) + "".join(servers)
-        (tmp_path / ".codex/config.toml").write_text(text)
-        output = agents.run(
-            *(codex(), "exec", "--skip-git-repo-check"),
-            *("--dangerously-bypass-approvals-and-sandbox", "read both"),
-            home=tmp_path,
-        )
+    set_model("cx-coder", url)
+    config = {
+        "router": "codex",
+        "namespace": NAMESPACE,
+        "models": [{"name": "coder", "llama_model": "cx-coder"}],
+    }
+    gateway = start_gateway(GatewayConfig.model_validate(config))
+    (tmp_path / ".codex").mkdir()
+    servers = (
+        SERVER.format(name=name, python=sys.executable, script=mcp_server.__file__, log=logs[name])
+        for name in SERVERS
+    )
+    text = CONFIG.format(url=gateway.url) + "".join(servers)
+    (tmp_path / ".codex/config.toml").write_text(text)
+    output = agents.run(
+        *(codex(), "exec", "--skip-git-repo-check"),
+        *("--dangerously-bypass-approvals-and-sandbox", "read both"),
+        home=tmp_path,
+    )
     for name in SERVERS:
         assert [json.loads(line) for line in logs[name].read_text().splitlines()] == [{"path": "a"}]
-        assert f"this is {name}" in output
     assert "unsupported call" not in output
