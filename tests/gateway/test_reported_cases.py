@@ -1264,3 +1264,36 @@ class TestVariants:
         assert world.chat("ant").json()["choices"][0]["finish_reason"] == "length"
         answered = world.responses("ant").json()
         assert answered["incomplete_details"] == {"reason": "max_output_tokens"}
+
+    @pytest.mark.parametrize("model", ["own", "ant", "oll"])
+    def test_calls_of_the_older_form_and_without_ids(self, world: World, model: str) -> None:
+        turns = [
+            *QUESTION,
+            {
+                "role": "assistant",
+                "content": None,
+                "function_call": {"name": "f", "arguments": "{}"},
+            },
+            {"role": "function", "name": "f", "content": "old"},
+            {
+                "role": "assistant",
+                "content": None,
+                "tool_calls": [
+                    {"type": "function", "function": {"name": name, "arguments": "{}"}}
+                    for name in ("g", "h")
+                ],
+            },
+            {"role": "tool", "content": "one"},
+            {"role": "tool", "content": "two"},
+        ]
+        assert world.chat(model, turns).status_code == 200
+        sent = json.dumps(world[model].last["messages"])
+        assert all(word in sent for word in ("old", "one", "two"))
+        if model == "own":
+            ids = [turn.get("tool_call_id") for turn in world["own"].last["messages"]]
+            assert len({number for number in ids if number}) == 3
+
+    def test_a_recording_of_the_history_is_refused(self, world: World) -> None:
+        turns = [*QUESTION, {"role": "assistant", "audio": {"id": "a"}}, *QUESTION]
+        assert world.chat("own", turns).status_code == 400
+        assert world.chat("oai", turns).status_code == 200

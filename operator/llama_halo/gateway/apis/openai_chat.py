@@ -20,7 +20,7 @@ from llama_halo.gateway.convert.tool_names import (
     custom_function,
     input_arguments,
 )
-from llama_halo.gateway.convert.turns import join_text, join_turns
+from llama_halo.gateway.convert.turns import join_text, join_turns, with_call_ids
 from llama_halo.gateway.http import answers
 from llama_halo.gateway.http.errors import Failure, ended_early, from_stream_error
 from llama_halo.gateway.http.sse import SseEvent, encode
@@ -72,7 +72,7 @@ def _unchanged(_: bytes) -> None:
 
 def upstream_body(body: Json) -> Json:
     """Return the body for llama-server: plain functions, and turns as chat templates take them."""
-    messages = [_plain_message(message) for message in body["messages"]]
+    messages = [_plain_message(message) for message in with_call_ids(body["messages"])]
     mended = {
         **body,
         "messages": join_turns(fold_system(messages, join_text, keeps_first=True), join_text),

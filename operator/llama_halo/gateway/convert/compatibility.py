@@ -445,6 +445,8 @@ def _kinds(api: str, body: Json, target: str) -> Iterator[str]:
             raise Failure(400, f"tools.{index}.type: {kind[:60]!r} is not supported by this model")
         if becomes == O or (api == "anthropic" and is_hosted(tool) and becomes != P):
             yield f"tools.{kind}"
+    if api == "chat" and target != "OpenAI":
+        yield from _of_messages(body, target)
     for item in objects_in(body.get("input")):
         kind = str(item.get("type", "message"))
         if decision(api, "items", kind, target) == O:
@@ -452,3 +454,14 @@ def _kinds(api: str, body: Json, target: str) -> Iterator[str]:
     if api == "anthropic":
         kinds = part_kinds(body)
         yield from sorted(kind for kind in kinds if decision(api, "parts", kind, target) == O)
+
+
+def _of_messages(body: Json, target: str) -> Iterator[str]:
+    """Yield the fields of a chat's messages that are omitted."""
+    for index, message in enumerate(objects_in(body.get("messages"))):
+        if message.get("audio"):
+            raise Failure(
+                400, f"messages.{index}.audio: recordings are with OpenAI's servers alone"
+            )
+        if message.get("name") and target != "llama-server":
+            yield "messages.name"

@@ -62,6 +62,47 @@ def _both(first: Json, second: Json, join: Join) -> Json:
     return both | ({"tool_calls": listed} if listed else {})
 
 
+def with_call_ids(messages: list[Json]) -> list[Json]:
+    """Return chat messages in which each call and each result has an id; calls and results of the
+    older form (`function_call`) become calls and results of tools."""
+    if not any(_needs_ids(message) for message in messages):
+        return messages
+    mended: list[Json] = []
+    unanswered: list[str] = []
+    for number, message in enumerate(messages):
+        if calls := _calls_with_ids(message, number):
+            others = {name: value for name, value in message.items() if name != "function_call"}
+            mended.append({**others, "tool_calls": calls})
+            unanswered += [str(call["id"]) for call in calls]
+        elif message["role"] in ("tool", "function"):
+            call_id = message.get("tool_call_id") or (unanswered[0] if unanswered else "call")
+            mended.append({**message, "role": "tool", "tool_call_id": call_id})
+            unanswered = [other for other in unanswered if other != call_id]
+        else:
+            mended.append(message)
+    return mended
+
+
+def _calls_with_ids(message: Json, number: int) -> list[Json]:
+    calls = message.get("tool_calls")
+    if isinstance(message.get("function_call"), dict):
+        calls = [{"type": "function", "function": message["function_call"]}]
+    listed = [call for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
+    return [
+        {**call, "id": call.get("id") or f"call_{number}_{place}"}
+        for place, call in enumerate(listed)
+    ]
+
+
+def _needs_ids(message: Json) -> bool:
+    calls = message.get("tool_calls")
+    if isinstance(calls, list):
+        return any(isinstance(call, dict) and not call.get("id") for call in calls)
+    if message["role"] == "tool":
+        return not message.get("tool_call_id")
+    return message["role"] == "function" or isinstance(message.get("function_call"), dict)
+
+
 def results_after_calls(messages: list[Json]) -> list[Json]:
     """Return chat messages in which the results of tools directly follow their calls."""
     ordered: list[Json] = []
