@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -1297,3 +1298,181 @@ class TestVariants:
         turns = [*QUESTION, {"role": "assistant", "audio": {"id": "a"}}, *QUESTION]
         assert world.chat("own", turns).status_code == 400
         assert world.chat("oai", turns).status_code == 200
+
+
+class TestReportsThatHeld:
+    """Reports of other routers that this gateway never had."""
+
+    def test_g02_places_of_items(self, world: World) -> None:
+        calls_of_both = [
+            {
+                "type": "function_call",
+                "id": f"fc_{name}",
+                "call_id": f"call_{name}",
+                "name": "f",
+                "arguments": "{}",
+            }
+            for name in ("a", "b")
+        ]
+        world["own"].reply = response_answer(*calls_of_both)
+        for value in events_of(world.responses("own", stream=True)):
+            number = value.get("item_id") or value.get("item", {}).get("id")
+            if number:
+                assert value["output_index"] == ["fc_a", "fc_b"].index(number)
+
+    def test_p01_p02_half_a_character_and_a_byte_order_mark(self, world: World) -> None:
+        world["own"].reply = text_message()
+        content = '"x \\ud83d y"'
+        body = (
+            f'{{"model":"own","max_tokens":9,"messages":[{{"role":"user","content":{content}}}]}}'
+        )
+        for data in (body.encode(), b"\xef\xbb\xbf" + body.encode()):
+            url = f"{world.gateway.url}/v1/messages"
+            assert httpx.post(url, content=data).status_code == 200
+
+    def test_p03_p04_p05_ways_to_send_and_to_end(self, world: World) -> None:
+        data = json.dumps({"model": "own", "messages": QUESTION, "stream": True}).encode()
+        host, port = world.gateway.url.removeprefix("http://").split(":")
+        heads = {
+            b"1.0": b"Content-Length: %d\r\n\r\n%b" % (len(data), data),
+            b"1.1": b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n"
+            % (len(data), data),
+        }
+        for version, rest in heads.items():
+            with socket.create_connection((host, int(port)), timeout=20) as connection:
+                head = b"POST /v1/chat/completions HTTP/%b\r\nHost: x\r\n" % version
+                connection.sendall(head + b"Content-Type: application/json\r\n" + rest)
+                answered = b"".join(iter(lambda: connection.recv(65536), b""))
+            assert b" 200 " in answered.partition(b"\r\n")[0]
+            assert (b"chunked" in answered) == (version == b"1.1")
+        response = httpx.post(
+            f"{world.gateway.url}/v1/chat/completions",
+            content=data,
+            headers={"Expect": "100-continue", "Content-Type": "application/json"},
+        )
+        assert response.status_code == 200
+
+    def test_p07_reason_text_and_usage_in_one_chunk(self, world: World) -> None:
+        usage = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
+        world["oai"].reply = Reply(sse({**chat_chunk({"content": "4"}, "stop"), "usage": usage}))
+        answered = world.message("oai").json()
+        assert answered["content"][0]["text"] == "4"
+        assert answered["usage"]["output_tokens"] == 3
+
+    def test_p08_a_call_without_arguments(self, world: World) -> None:
+        world["oai"].reply = calls(call_of(""))
+        assert world.message("oai").json()["content"][0]["input"] == {}
+        (call,) = world.ollama("oai").json()["message"]["tool_calls"]
+        assert call["function"]["arguments"] == {}
+
+    def test_p09_p10_r16_older_forms_of_ollamas_clients(self, world: World) -> None:
+        assert world.post("/api/show", {"name": "own"}).status_code == 200
+        function = {"name": "f", "arguments": '{"a": 1}'}
+        turns = [
+            *QUESTION,
+            {"role": "assistant", "content": "", "tool_calls": [{"function": function}]},
+            {"role": "tool", "content": "x"},
+        ]
+        assert world.ollama("own", messages=turns).status_code == 200
+
+    def test_p11_retry_after_is_whole_seconds(self, world: World) -> None:
+        world["oai"].reply = json_reply({"error": {"message": "slow down"}}, 429)
+        assert world.chat("oai").headers["retry-after"].isdigit()
+
+    def test_p12_r10_null_for_every_optional_field(self, world: World) -> None:
+        nulls = dict.fromkeys(("temperature", "top_p", "stop", "tools", "tool_choice", "stream"))
+        turns = [*QUESTION, {"role": "assistant", "content": "a", "tool_calls": None}, *QUESTION]
+        assert world.chat("own", turns, **nulls).status_code == 200
+        world["own"].reply = text_message()
+        assert world.message("own", system="x", temperature=None, tools=None).status_code == 200
+
+    def test_p13_plain_schemas_stay_as_they_are(self, world: World) -> None:
+        schema = {
+            "type": "object",
+            "properties": {
+                "a.b": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+                "c": {"type": ["string", "null"]},
+                "d": {"$ref": "#/$defs/d"},
+            },
+            "additionalProperties": True,
+            "$defs": {"d": {"enum": [1, "x"]}},
+        }
+        function = {"name": "f", "parameters": schema}
+        world.chat("own", tools=[{"type": "function", "function": function}])
+        assert world["own"].last["tools"][0]["function"] == function
+
+    def test_p14_signed_thoughts_go_on_and_others_do_not(self, world: World) -> None:
+        turn = [
+            {"type": "thinking", "thinking": "a", "signature": "sig"},
+            {"type": "thinking", "thinking": "b", "signature": ""},
+            {"type": "redacted_thinking", "data": "x"},
+            {"type": "text", "text": "c"},
+        ]
+        world.message("ant", [*QUESTION, {"role": "assistant", "content": turn}, *QUESTION])
+        kinds = [part["type"] for part in world["ant"].last["messages"][1]["content"]]
+        assert kinds == ["thinking", "redacted_thinking", "text"]
+
+    def test_p16_methods_that_probe(self, world: World) -> None:
+        assert httpx.head(f"{world.gateway.url}/v1/models").status_code == 200
+        assert httpx.options(f"{world.gateway.url}/v1/messages").status_code == 204
+
+    def test_p17_fields_and_betas_of_tomorrow(self, world: World) -> None:
+        world["own"].reply = text_message()
+        body = {"model": "own", "max_tokens": 9, "messages": QUESTION, "of_tomorrow": 1}
+        headers = {"anthropic-beta": "of-tomorrow"}
+        assert world.post("/v1/messages?beta=true", body, **headers).status_code == 200
+
+    @pytest.mark.parametrize("content", ["", None, [], "absent", "picture"])
+    def test_p18_results_without_text(self, world: World, content: Any) -> None:
+        picture = {"type": "base64", "media_type": "image/png", "data": PIXEL}
+        parts = [{"type": "image", "source": picture}] if content == "picture" else content
+        result: Json = {"type": "tool_result", "tool_use_id": "t1", "content": parts}
+        if content == "absent":
+            del result["content"]
+        use = {"type": "tool_use", "id": "t1", "name": "f", "input": {}}
+        turns = [
+            *QUESTION,
+            {"role": "assistant", "content": [use]},
+            {"role": "user", "content": [result]},
+        ]
+        assert world.message("oai", turns).status_code == 200
+        sent = [turn for turn in world["oai"].last["messages"] if turn["role"] == "tool"]
+        assert isinstance(sent[0]["content"], str)
+
+    def test_p19_empty_text_beside_calls(self, world: World) -> None:
+        function = {"name": "f", "arguments": "{}"}
+        call = {"id": "call_1", "type": "function", "function": function}
+        turns = [
+            *QUESTION,
+            {"role": "assistant", "content": "", "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": "call_1", "content": "x"},
+        ]
+        world.chat("ant", turns)
+        assert [part["type"] for part in world["ant"].last["messages"][1]["content"]] == [
+            "tool_use"
+        ]
+
+    def test_p20_r12_an_item_without_a_type(self, world: World) -> None:
+        part = {"type": "output_text", "text": "a", "annotations": []}
+        world["own"].reply = response_answer()
+        items = [*QUESTION, {"role": "assistant", "content": [part]}, *QUESTION]
+        assert world.responses("own", items).status_code == 200
+        assert {item["type"] for item in world["own"].last["input"]} == {"message"}
+
+    def test_r04_an_answer_that_is_begun(self, world: World) -> None:
+        world["own"].reply = text_message()
+        turns = [*QUESTION, {"role": "assistant", "content": "{"}]
+        assert world.message("own", turns).status_code == 200
+        assert world["own"].last["messages"][-1] == turns[-1]
+
+    def test_r14_two_answers(self, world: World) -> None:
+        world.chat("own", n=2)
+        assert world["own"].last["n"] == 2
+        assert world.chat("ant", n=2).status_code == 400
+
+    @pytest.mark.parametrize("text", ["a", ["a", "b"], [1, 2], [[1], [2]]])
+    def test_r19_forms_of_texts_for_vectors(self, world: World, text: Any) -> None:
+        item = {"object": "embedding", "index": 0, "embedding": [1.0]}
+        world["own"].reply = json_reply({"object": "list", "data": [item]})
+        assert world.post("/v1/embeddings", {"model": "vectors", "input": text}).status_code == 200
+        assert world["own"].last["input"] == text
