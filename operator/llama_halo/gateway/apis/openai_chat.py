@@ -10,6 +10,7 @@ from typing import Any
 from llama_halo.gateway.apis.exchange import ApiExchange
 from llama_halo.gateway.apis.system_messages import fold_system
 from llama_halo.gateway.apis.validation import check_content, check_tools, validate_messages
+from llama_halo.gateway.convert.common import objects_in
 from llama_halo.gateway.convert.documents import text_of_file
 from llama_halo.gateway.convert.tool_calls import ToolCalls
 from llama_halo.gateway.convert.tool_names import (
@@ -182,7 +183,7 @@ def chosen_tool(body: Json) -> Json:
     if choice.get("type") == "allowed_tools":
         allowed = choice.get("allowed_tools")
         allowed = allowed if isinstance(allowed, dict) else choice
-        named = [_choice_name(entry) for entry in _objects(allowed.get("tools"))]
+        named = [_choice_name(entry) for entry in objects_in(allowed.get("tools"))]
         mode = "required" if allowed.get("mode") == "required" else "auto"
     elif choice.get("type") in ("function", "custom"):
         named, mode = [_choice_name(choice)], "required"
@@ -191,7 +192,7 @@ def chosen_tool(body: Json) -> Json:
     named = [name for name in named if name]  # a tool that OpenAI's servers run has none
     if not named:
         return {"tool_choice": mode}
-    tools = _objects(body.get("tools"))
+    tools = objects_in(body.get("tools"))
     kept = [tool for tool in tools if _choice_name(tool) in named]
     offered = [_choice_name(tool) for tool in kept]
     missing = [name for name in named if name not in offered]
@@ -206,10 +207,6 @@ def _choice_name(tool: Json) -> Any:
         if isinstance(tool.get(name), dict):
             return tool[name].get("name")
     return tool.get("name")
-
-
-def _objects(value: Any) -> list[Json]:
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def wants_usage(body: Json) -> bool:

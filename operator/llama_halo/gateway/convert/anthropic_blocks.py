@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from llama_halo.gateway.convert.common import mapping, objects_in
+from llama_halo.gateway.convert.common import mapping, objects_in, text_of
 from llama_halo.gateway.convert.documents import document_text, readable_json, text_of_data
 
 Json = dict[str, Any]
@@ -86,7 +86,7 @@ def _readable(blocks: list[Any]) -> Iterator[Json]:
         elif kind == "search_result":
             yield _text(
                 document_text(
-                    _joined(block.get("content")),
+                    text_of(block.get("content")),
                     {name: block.get(name) for name in ("title", "source")},
                     "search_result",
                 )
@@ -113,7 +113,7 @@ def _document(block: Json) -> Iterator[Json]:
         yield _text(document_text(str(data or ""), labels))
     elif kind == "content":
         content = source.get("content")
-        yield _text(document_text(_joined(content), labels))
+        yield _text(document_text(text_of(content), labels))
         yield from (part for part in objects_in(content) if part.get("type") == "image")
     elif kind == "base64" and (text := text_of_data(str(source.get("media_type")), data)):
         yield _text(document_text(text, labels))
@@ -121,13 +121,6 @@ def _document(block: Json) -> Iterator[Json]:
         if isinstance(block.get("context"), str):
             yield _text(f"About the next document: {block['context']}")
         yield block
-
-
-def _joined(content: Any) -> str:
-    if isinstance(content, str):
-        return content
-    texts = (part.get("text") for part in objects_in(content))
-    return "\n".join(text for text in texts if isinstance(text, str))
 
 
 def _text(text: str) -> Json:

@@ -21,7 +21,7 @@ from llama_halo.gateway.convert.common import (
     thought_of,
 )
 from llama_halo.gateway.convert.documents import PDF
-from llama_halo.gateway.convert.tool_calls import ToolCallIndex, new_id
+from llama_halo.gateway.convert.tool_calls import PendingCall, ToolCallIndex, new_id
 from llama_halo.gateway.http.errors import Failure
 from llama_halo.gateway.http.sse import SseEvent
 from llama_halo.gateway.http.token_usage import TokenUsage
@@ -165,13 +165,9 @@ def _choice(choice: Json) -> Json:
 
 
 @dataclass
-class _OpenCall:
+class _OpenCall(PendingCall):
     """A call of a tool, as far as it has arrived."""
 
-    call_id: str = ""
-    name: str = ""
-    pending: str = ""
-    """Arguments that the client has not got yet."""
     block: int | None = None
     """The index of its block; None until that begins."""
 
@@ -221,13 +217,11 @@ class _Message:
         The block begins when the name is there, which may come after the id. It stays open, because
         pieces of several calls may alternate.
         """
-        (index, is_new), function = self.calls_seen.assign(piece), mapping(piece.get("function"))
+        index, is_new = self.calls_seen.assign(piece)
         if is_new:
             self.calls.append(_OpenCall())
         call = self.calls[index]
-        call.call_id = str(piece.get("id") or call.call_id)
-        call.name = str(function.get("name") or call.name)
-        call.pending += str(function.get("arguments") or "")
+        call.take(piece)
         yield from self._advance(call)
 
     def _advance(self, call: _OpenCall, *, is_last: bool = False) -> Iterator[SseEvent]:

@@ -16,7 +16,7 @@ from llama_halo.gateway.convert.common import (
     thought_of,
 )
 from llama_halo.gateway.convert.responses_items import parts_as_chat
-from llama_halo.gateway.convert.tool_calls import ToolCallIndex, new_id
+from llama_halo.gateway.convert.tool_calls import PendingCall, ToolCallIndex, new_id
 from llama_halo.gateway.convert.turns import join_text, join_turns
 from llama_halo.gateway.http.sse import SseEvent
 from llama_halo.gateway.http.token_usage import TokenUsage
@@ -121,13 +121,9 @@ _PARTS = {"message": "output_text", "reasoning": "reasoning_text"}
 
 
 @dataclass
-class _OpenCall:
+class _OpenCall(PendingCall):
     """A call of a tool, as far as it has arrived."""
 
-    call_id: str = ""
-    name: str = ""
-    pending: str = ""
-    """Arguments that the client has not got yet."""
     item: Json = field(default_factory=dict)
     """Its item; empty until that begins."""
 
@@ -184,13 +180,11 @@ class _Response:
 
     def call(self, piece: Json) -> Iterator[SseEvent]:
         """Yield the events of a piece of a tool call, whose name may come after its id."""
-        (index, is_new), function = self.calls_seen.assign(piece), mapping(piece.get("function"))
+        index, is_new = self.calls_seen.assign(piece)
         if is_new:
             self.calls.append(_OpenCall())
         call = self.calls[index]
-        call.call_id = str(piece.get("id") or call.call_id)
-        call.name = str(function.get("name") or call.name)
-        call.pending += str(function.get("arguments") or "")
+        call.take(piece)
         yield from self._advance(call)
 
     def _advance(self, call: _OpenCall, *, is_last: bool = False) -> Iterator[SseEvent]:

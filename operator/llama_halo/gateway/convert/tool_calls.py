@@ -83,6 +83,23 @@ class ToolCallIndex:
         return None if begins else places[-1]
 
 
+@dataclass
+class PendingCall:
+    """A call whose pieces an encoder passes on as they come."""
+
+    call_id: str = ""
+    name: str = ""
+    pending: str = ""
+    """Arguments that the client has not got yet."""
+
+    def take(self, piece: Json) -> None:
+        """Add a piece; the name may come after the id."""
+        function = piece.get("function") or {}
+        self.call_id = str(piece.get("id") or self.call_id)
+        self.name = str(function.get("name") or self.name)
+        self.pending += str(function.get("arguments") or "")
+
+
 class ToolCalls:
     """The calls of one choice of a chat answer."""
 
