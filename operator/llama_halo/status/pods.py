@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -237,6 +238,10 @@ def waits_for(pod: Mapping[str, Any], container: Mapping[str, Any]) -> tuple[Rea
     return None
 
 
+_CACHE_NOT_SYNCED = re.compile(r"failed to sync (secret|configmap) cache")
+"""What a busy kubelet says before it has read a Secret or ConfigMap; it tries again at once."""
+
+
 def _waiting(
     name: str, container: Mapping[str, Any], waiting: Mapping[str, Any], finding: str
 ) -> tuple[Reason, str]:
@@ -249,6 +254,8 @@ def _waiting(
             f"pod {name} cannot pull {container.get('image', '')}: {detail or reason}: correct"
             f" {field}, or spec.pod.imagePullSecrets for a private registry"
         )
+    if detail and _CACHE_NOT_SYNCED.search(detail):
+        return Reason.PULLING_IMAGE, f"pod {name} is being created: its kubelet says: {detail}"
     if detail:
         return Reason.CANNOT_START, f"pod {name} cannot start: {reason}: {detail}"
     if "hostPath type check failed: /dev/" in finding:

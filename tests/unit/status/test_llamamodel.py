@@ -205,6 +205,14 @@ def test_a_container_that_cannot_be_made_tells_the_kubelets_words() -> None:
     assert 'secret "hf" not found' in state.message
 
 
+def test_a_kubelet_that_is_still_reading_a_secret_is_no_failure() -> None:
+    message = "failed to sync secret cache: timed out waiting for the condition"
+    config = {"reason": "CreateContainerConfigError", "message": message}
+    state = pod_state(pod(container={"state": {"waiting": config}}))
+    assert state.reason == "PullingImage"
+    assert message in state.message
+
+
 @pytest.mark.parametrize(
     ("container", "since", "created", "stalled"),
     [
