@@ -59,15 +59,16 @@ def check_tools(body: Json) -> None:
     tools = body.get("tools")
     for index, tool in enumerate(tools if isinstance(tools, list) else ()):
         if isinstance(tool, dict):
-            _check_names(tool, f"tools.{index}")
+            _check_names(tool, index)
             if isinstance(tool.get("function"), dict):
-                _check_names(tool["function"], f"tools.{index}.function")
+                _check_names(tool["function"], index)
 
 
-def _check_names(tool: Json, path: str) -> None:
+def _check_names(tool: Json, index: int) -> None:
     for field in ("type", "name"):
-        if not isinstance(tool.get(field) or "", str):
-            raise Failure(400, f"{path}.{field}: a string is required")
+        value = tool.get(field)
+        if value is not None and not isinstance(value, str):
+            raise Failure(400, f"tools.{index}.{field}: a string is required")
 
 
 def forwarded_headers(headers: CIMultiDictProxy[str]) -> dict[str, str]:

@@ -33,7 +33,7 @@ def for_llama_server(body: Json, texts: PdfTexts, *, strict: bool) -> Json:
         _refuse_pictures_elsewhere(mended)
     changes: Json = {}
     tools = mended.get("tools")
-    if isinstance(tools, list):
+    if isinstance(tools, list) and not all(map(_has_plain_schema, tools)):
         taken = [_tool(tool, index) for index, tool in enumerate(tools)]
         if any(after is not before for after, before in zip(taken, tools, strict=True)):
             changes["tools"] = taken
@@ -42,6 +42,17 @@ def for_llama_server(body: Json, texts: PdfTexts, *, strict: bool) -> Json:
     if "id_slot" in mended:  # which would choose another key's slot, with its cache
         mended = {name: value for name, value in mended.items() if name != "id_slot"}
     return {**mended, **changes} if changes else mended
+
+
+def _has_plain_schema(tool: Any) -> bool:
+    """Tell whether nothing of a tool changes; most agents' tools are of this kind."""
+    if not isinstance(tool, dict):
+        return False
+    schema = tool.get("input_schema")
+    if schema is None:
+        function = tool.get("function")
+        schema = (function if isinstance(function, dict) else tool).get("parameters")
+    return tool_schemas.is_plain(schema)
 
 
 def _tool(tool: Any, index: int) -> Any:

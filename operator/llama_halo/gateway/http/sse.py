@@ -79,8 +79,9 @@ async def events(chunks: AsyncIterable[bytes]) -> AsyncIterator[SseEvent]:
     `MAX_EVENT_BYTES`.
     """
     pending: list[bytes] = []
-    size, tail = 0, b""
-    async for chunk in _without_mark(chunks):
+    size, tail, start = 0, b"", _Start()
+    async for received in chunks:
+        chunk = received if start.has_passed else start.without_mark(received)
         if size or not chunk.endswith(END) or b"\r" in chunk:
             pending.append(chunk)
             size += len(chunk)
@@ -111,17 +112,18 @@ def _has_data(raw: bytes) -> bool:
     return raw.startswith(b"data:") or b"\ndata:" in raw
 
 
-async def _without_mark(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
-    """Yield the chunks without a byte order mark at the start."""
-    start: bytes | None = b""
-    async for chunk in chunks:
-        if start is None:
-            yield chunk
-            continue
-        start += chunk
+class _Start:
+    """The start of a stream, which may be a byte order mark."""
+
+    def __init__(self) -> None:
+        self.has_passed = False
+        self._held = b""
+
+    def without_mark(self, chunk: bytes) -> bytes:
+        """Return what of the stream is known to be no mark; empty while that is open."""
+        start = self._held + chunk
         if len(start) < len(_BYTE_ORDER_MARK) and _BYTE_ORDER_MARK.startswith(start):
-            continue
-        yield start.removeprefix(_BYTE_ORDER_MARK)
-        start = None
-    if start:
-        yield start
+            self._held = start
+            return b""
+        self.has_passed = True
+        return start.removeprefix(_BYTE_ORDER_MARK)
