@@ -174,6 +174,7 @@ def sdks(url: str, _: Path) -> None:
     schema = {"type": "object", "properties": {"path": {"type": "string"}}}
     pdf = base64.b64encode(pdf_of("the word is quicksilver")).decode()
     with anthropic.Anthropic(base_url=url, api_key="none") as claude:
+        tool: Any = {"name": "read_file", "input_schema": schema}
         picture = {"type": "base64", "media_type": "image/png", "data": PICTURE}
         document = {"type": "base64", "media_type": "application/pdf", "data": pdf}
         content: Any = [
@@ -185,7 +186,7 @@ def sdks(url: str, _: Path) -> None:
             model="coder",
             max_tokens=99,
             messages=[{"role": "user", "content": content}],
-            tools=[{"name": "read_file", "input_schema": schema}],  # type: ignore[list-item]
+            tools=[tool],
         )
     with openai.OpenAI(base_url=f"{url}/v1", api_key="none") as gpt:
         shown: Any = [

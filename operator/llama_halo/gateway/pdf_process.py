@@ -11,6 +11,8 @@ import logging
 import resource
 import sys
 
+from pypdf import PdfReader
+
 MEMORY_BYTES = 384 * 2**20
 """Address space, of which an idle interpreter has about 60 MiB."""
 CPU_SECONDS = 30
@@ -39,8 +41,6 @@ def main() -> None:
 
 def read(data: bytes) -> tuple[str, str]:
     """Return a PDF's text, and what is wrong with it; one of the two is empty."""
-    from pypdf import PdfReader  # noqa: PLC0415  (after the limits are set)
-
     document = PdfReader(io.BytesIO(data))
     if document.is_encrypted and not document.decrypt(""):
         return "", "it is encrypted"

@@ -29,8 +29,7 @@ class Decision(StrEnum):
     OMITTED = "omitted"
 
 
-P, T, R, O = Decision.PASSED, Decision.TRANSLATED, Decision.REFUSED, Decision.OMITTED  # noqa: E741
-OMITTED_OR_REFUSED = {R, O}
+P, T, R, OM = Decision.PASSED, Decision.TRANSLATED, Decision.REFUSED, Decision.OMITTED
 TARGETS = ("llama-server", "OpenAI", "Anthropic", "Ollama")
 """llama-server is a model of the cluster; the others are the protocols of providers."""
 
@@ -81,17 +80,19 @@ ANTHROPIC = (
             *_rows("model max_tokens temperature", (P, T, P, T)),
             *_rows("messages system tools stream stop_sequences", (T, T, P, T)),
             *_rows("top_p", (P, P, P, T)),
-            *_rows("top_k", (P, O, P, T), "no equivalent in the API"),
-            *_rows("tool_choice", (T, T, P, O), "Ollama cannot be made to call a tool"),
-            *_rows("thinking", (T, O, P, T), "OpenAI's API has no budget of thoughts"),
+            *_rows("top_k", (P, OM, P, T), "no equivalent in the API"),
+            *_rows("tool_choice", (T, T, P, OM), "Ollama cannot be made to call a tool"),
+            *_rows("thinking", (T, OM, P, T), "OpenAI's API has no budget of thoughts"),
             *_rows("output_config.format", (T, T, P, T)),
-            *_rows("output_config.effort output_config.task_budget", (O, O, P, O), "models differ"),
-            *_rows("mcp_servers", (O, O, P, O), _SERVED_BY_ANTHROPIC),
+            *_rows(
+                "output_config.effort output_config.task_budget", (OM, OM, P, OM), "models differ"
+            ),
+            *_rows("mcp_servers", (OM, OM, P, OM), _SERVED_BY_ANTHROPIC),
             *_rows(
                 "metadata service_tier cache_control diagnostics inference_geo speed"
                 " user_profile_id workspace_id betas billing_policy compaction context_management"
                 " fallback_credit_token fallbacks safeguards",
-                (O, O, P, O),
+                (OM, OM, P, OM),
                 _SERVED_BY_ANTHROPIC,
             ),
             *_rows("container thread", (R, R, P, R), _STORED),
@@ -117,7 +118,7 @@ ANTHROPIC = (
             *_rows("tool_addition tool_removal", (T, T, P, T)),
             *_rows(
                 "redacted_thinking mcp_tool_listing fallback",
-                (O, O, P, O),
+                (OM, OM, P, OM),
                 "only Anthropic's servers can read it",
             ),
             *_rows("container_upload", (R, R, P, R), _FILE_ID),
@@ -144,7 +145,7 @@ ANTHROPIC = (
                 " code_execution_20260521 tool_search_tool_bm25_20251119 tool_search_tool_bm25"
                 " tool_search_tool_regex_20251119 tool_search_tool_regex mcp_toolset"
                 " advisor_20260301",
-                (O, O, P, O),
+                (OM, OM, P, OM),
                 "only Anthropic's servers can run it",
             ),
         ),
@@ -159,19 +160,19 @@ CHAT = (
             *_rows("model messages tools stream", (T, P, T, T)),
             *_rows("max_tokens max_completion_tokens temperature top_p stop", (P, P, T, T)),
             *_rows("response_format", (P, P, T, T)),
-            *_rows("tool_choice", (T, P, T, O), "Ollama cannot be made to call a tool"),
-            *_rows("frequency_penalty presence_penalty seed", (P, P, O, T), _NO_EQUIVALENT),
-            *_rows("logprobs top_logprobs", (P, P, O, O), _NO_EQUIVALENT),
-            *_rows("logit_bias", (P, P, O, O), _NO_EQUIVALENT),
+            *_rows("tool_choice", (T, P, T, OM), "Ollama cannot be made to call a tool"),
+            *_rows("frequency_penalty presence_penalty seed", (P, P, OM, T), _NO_EQUIVALENT),
+            *_rows("logprobs top_logprobs", (P, P, OM, OM), _NO_EQUIVALENT),
+            *_rows("logit_bias", (P, P, OM, OM), _NO_EQUIVALENT),
             *_rows("n", (P, P, R, R), "the API gives one answer"),
-            *_rows("parallel_tool_calls", (P, P, T, O), _NO_EQUIVALENT),
-            *_rows("reasoning_effort", (P, P, O, T), "models differ"),
+            *_rows("parallel_tool_calls", (P, P, T, OM), _NO_EQUIVALENT),
+            *_rows("reasoning_effort", (P, P, OM, T), "models differ"),
             *_rows("stream_options", (T, P, T, T)),
             *_rows(
                 "modalities prediction verbosity store metadata user service_tier"
                 " prompt_cache_key prompt_cache_options prompt_cache_retention safety_identifier"
                 " moderation web_search_options",
-                (O, P, O, O),
+                (OM, P, OM, OM),
                 _SERVED_BY_OPENAI,
             ),
             *_rows("audio", (R, P, R, R), "the model speaks text"),
@@ -202,19 +203,19 @@ RESPONSES = (
         "fields",
         (
             *_rows("model input tools stream text.format", (T, T, T, T)),
-            *_rows("text.verbosity", (O, O, O, O), _SERVED_BY_OPENAI),
+            *_rows("text.verbosity", (OM, OM, OM, OM), _SERVED_BY_OPENAI),
             *_rows("instructions max_output_tokens temperature top_p", (P, T, T, T)),
-            *_rows("tool_choice", (T, T, T, O), "Ollama cannot be made to call a tool"),
-            *_rows("parallel_tool_calls", (P, T, T, O), _NO_EQUIVALENT),
-            *_rows("reasoning.effort", (P, T, O, T), "models differ"),
-            *_rows("top_logprobs", (O, O, O, O), _SERVED_BY_OPENAI),
+            *_rows("tool_choice", (T, T, T, OM), "Ollama cannot be made to call a tool"),
+            *_rows("parallel_tool_calls", (P, T, T, OM), _NO_EQUIVALENT),
+            *_rows("reasoning.effort", (P, T, OM, T), "models differ"),
+            *_rows("top_logprobs", (OM, OM, OM, OM), _SERVED_BY_OPENAI),
             *_rows(
                 "reasoning.summary reasoning.generate_summary reasoning.context reasoning.mode"
                 " stream_options store include metadata user"
                 " service_tier truncation prompt_cache_key prompt_cache_options"
                 " prompt_cache_retention safety_identifier moderation max_tool_calls"
                 " context_management access_programs image",
-                (O, O, O, O),
+                (OM, OM, OM, OM),
                 _SERVED_BY_OPENAI,
             ),
             *_rows("background", (R, R, R, R), "requests are answered at once: leave it out"),
@@ -238,14 +239,14 @@ RESPONSES = (
         (
             *_rows("message function_call function_call_output", (P, T, T, T)),
             *_rows("custom_tool_call custom_tool_call_output", (T, T, T, T)),
-            *_rows("reasoning", (P, T, O, T), "Anthropic takes only thoughts that it signed"),
+            *_rows("reasoning", (P, T, OM, T), "Anthropic takes only thoughts that it signed"),
             *_rows("additional_tools tool_search_output configuration_update", (T, T, T, T)),
             *_rows(
                 "file_search_call web_search_call code_interpreter_call mcp_call"
                 " mcp_approval_request mcp_approval_response tool_search_call",
                 (T, T, T, T),
             ),
-            *_rows("mcp_list_tools", (O, O, O, O), _SERVED_BY_OPENAI),
+            *_rows("mcp_list_tools", (OM, OM, OM, OM), _SERVED_BY_OPENAI),
             *_rows("item_reference", (R, R, R, R), _STORED),
             *_rows(
                 "computer_call computer_call_output local_shell_call local_shell_call_output"
@@ -270,10 +271,10 @@ RESPONSES = (
                 "file_search web_search web_search_2025_08_26 web_search_preview"
                 " web_search_preview_2025_03_11 mcp code_interpreter image_generation"
                 " programmatic_tool_calling",
-                (O, O, O, O),
+                (OM, OM, OM, OM),
                 "only OpenAI's servers can run it",
             ),
-            *_rows("tool_search", (O, O, O, O), "the tools that it would find are all offered"),
+            *_rows("tool_search", (OM, OM, OM, OM), "the tools that it would find are all offered"),
             *_rows(
                 "computer computer_use_preview local_shell shell apply_patch",
                 (R, R, R, R),
@@ -287,13 +288,13 @@ _OLLAMA_SHARED = (
     *_rows("model stream format", (T, T, T, P)),
     *_rows("options.num_predict options.stop", (T, T, T, P)),
     *_rows("options.temperature options.top_p", (P, T, T, P)),
-    *_rows("options.top_k", (P, O, T, P), "no equivalent in the API"),
-    *_rows("options.seed", (P, T, O, P), _NO_EQUIVALENT),
-    *_rows("options.presence_penalty options.frequency_penalty", (P, T, O, P), _NO_EQUIVALENT),
+    *_rows("options.top_k", (P, OM, T, P), "no equivalent in the API"),
+    *_rows("options.seed", (P, T, OM, P), _NO_EQUIVALENT),
+    *_rows("options.presence_penalty options.frequency_penalty", (P, T, OM, P), _NO_EQUIVALENT),
     *_rows(
         "options.num_keep options.min_p options.typical_p options.repeat_penalty"
         " options.repeat_last_n options.mirostat options.mirostat_tau options.mirostat_eta",
-        (T, O, O, P),
+        (T, OM, OM, P),
         _NO_EQUIVALENT,
     ),
     *_rows(
@@ -301,11 +302,11 @@ _OLLAMA_SHARED = (
         " options.f16_kv options.logits_all options.vocab_only options.use_mmap options.use_mlock"
         " options.embedding_only options.numa options.num_thread options.tfs_z"
         " options.penalize_newline keep_alive",
-        (O, O, O, P),
+        (OM, OM, OM, P),
         _SET_BY_MODEL,
     ),
-    *_rows("think", (T, O, O, P), "models differ"),
-    *_rows("logprobs top_logprobs", (O, O, O, P), _NO_EQUIVALENT),
+    *_rows("think", (T, OM, OM, P), "models differ"),
+    *_rows("logprobs top_logprobs", (OM, OM, OM, P), _NO_EQUIVALENT),
 )
 
 OLLAMA = (
@@ -315,7 +316,7 @@ OLLAMA = (
         "parts",
         (
             *_rows("role content images tool_name tool_calls", (T, T, T, P)),
-            *_rows("thinking", (T, T, O, P), "Anthropic takes only thoughts that it signed"),
+            *_rows("thinking", (T, T, OM, P), "Anthropic takes only thoughts that it signed"),
         ),
     ),
     Section(
@@ -336,8 +337,8 @@ OLLAMA = (
         "fields",
         (
             *_rows("model input dimensions", (T, T, R, P), _NO_EQUIVALENT),
-            *_rows("truncate", (O, O, R, P), "too long a text is refused"),
-            *_rows("options keep_alive", (O, O, R, P), _SET_BY_MODEL),
+            *_rows("truncate", (OM, OM, R, P), "too long a text is refused"),
+            *_rows("options keep_alive", (OM, OM, R, P), _SET_BY_MODEL),
         ),
     ),
 )
@@ -349,7 +350,7 @@ EMBEDDINGS = (
         (
             *_rows("model input encoding_format", (P, P, R, P), _NO_EQUIVALENT),
             *_rows("dimensions", (T, P, R, P), _NO_EQUIVALENT),
-            *_rows("user", (O, P, R, P), _SERVED_BY_OPENAI),
+            *_rows("user", (OM, P, R, P), _SERVED_BY_OPENAI),
         ),
     ),
 )
@@ -408,7 +409,7 @@ def _fields(api: str, body: Json, target: str) -> Iterator[str]:
         elif becomes is R and value is not False and not _is_harmless(api, name, value):
             reason = _BY_NAME[api, "fields", name].reason
             raise Failure(400, f"{name}: not supported by this model: {reason}")
-        elif becomes is O:
+        elif becomes is OM:
             yield name
 
 
@@ -442,18 +443,20 @@ def _kinds(api: str, body: Json, target: str) -> Iterator[str]:
         kind = str(tool.get("type"))
         becomes = decision(api, "tools", kind, target)
         if becomes is None and api == "chat":
-            raise Failure(400, f"tools.{index}.type: {kind[:60]!r} is not supported by this model")
-        if becomes == O or (api == "anthropic" and is_hosted(tool) and becomes != P):
+            raise Failure(
+                400, f"tools.{index}.type: {kind[:60]!r} is not supported: declare a function"
+            )
+        if becomes == OM or (api == "anthropic" and is_hosted(tool) and becomes != P):
             yield f"tools.{kind}"
     if api == "chat" and target != "OpenAI":
         yield from _of_messages(body, target)
     for item in objects_in(body.get("input")):
         kind = str(item.get("type", "message"))
-        if decision(api, "items", kind, target) == O:
+        if decision(api, "items", kind, target) == OM:
             yield kind
     if api == "anthropic":
         kinds = part_kinds(body)
-        yield from sorted(kind for kind in kinds if decision(api, "parts", kind, target) == O)
+        yield from sorted(kind for kind in kinds if decision(api, "parts", kind, target) == OM)
 
 
 def _of_messages(body: Json, target: str) -> Iterator[str]:

@@ -123,17 +123,14 @@ class Upstream:
         """Post a request, and return its complete answer."""
         response = await self._open(model, server, sent)
         async with response:
-            return await self._answer(response)
-
-    async def _answer(self, response: aiohttp.ClientResponse) -> UpstreamAnswer:
-        try:
-            async with asyncio.timeout(FIRST_BYTE_SECONDS):
-                data = await _whole(response)
-        except TimeoutError as error:
-            raise _silent(FIRST_BYTE_SECONDS) from error
-        except aiohttp.ClientError as error:
-            raise ended_early() from error
-        return UpstreamAnswer(response.content_type, data)
+            try:
+                async with asyncio.timeout(FIRST_BYTE_SECONDS):
+                    data = await _whole(response)
+            except TimeoutError as error:
+                raise _silent(FIRST_BYTE_SECONDS) from error
+            except aiohttp.ClientError as error:
+                raise ended_early() from error
+            return UpstreamAnswer(response.content_type, data)
 
     def encode(
         self, model: Model, upstream_request: UpstreamRequest, *, strict: bool = False

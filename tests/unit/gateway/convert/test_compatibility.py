@@ -20,9 +20,9 @@ from openai.types.responses import (
 
 from hack import api_table
 from llama_halo.gateway.convert.compatibility import (
-    OMITTED_OR_REFUSED,
     SECTIONS,
     TARGETS,
+    Decision,
     check,
 )
 from llama_halo.gateway.http.errors import Failure
@@ -71,7 +71,7 @@ def test_what_is_omitted_or_refused_has_a_reason() -> None:
         names = [row.name for row in section.rows]
         assert len(names) == len(set(names)), section
         for row in section.rows:
-            if OMITTED_OR_REFUSED & set(row.decisions):
+            if {Decision.OMITTED, Decision.REFUSED} & set(row.decisions):
                 assert row.reason, row
 
 
