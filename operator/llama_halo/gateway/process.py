@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import sys
 
 from aiohttp import web
 
@@ -89,6 +90,9 @@ async def serve(  # noqa: PLR0913  (a process's settings, by keyword)
             await web.TCPSite(admin, host="0.0.0.0", port=admin_port).start()
         # With a thousand open streams, each full collection paused all of them for 50 ms.
         garbage_collection.reduce()
+        # The loop would keep each async generator in a weak set, a dozen for a request, to close
+        # them at its end. By then all requests have ended.
+        sys.set_asyncgen_hooks(firstiter=None)
         log.info("serving", extra={"port": port, "router": config.router})
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait({stopping, watching, saying}, return_when=asyncio.FIRST_COMPLETED)

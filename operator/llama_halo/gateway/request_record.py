@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import secrets
 import time
-import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
@@ -27,7 +27,7 @@ class RequestRecord:
     api: Api
     client: str = "other"
     """Kind of client: a name of `routing.clients`."""
-    request_id: str = field(default_factory=lambda: f"req_{uuid.uuid4().hex}")
+    request_id: str = field(default_factory=lambda: f"req_{secrets.token_hex(16)}")
     started: float = field(default_factory=time.monotonic)
     first_byte_seconds: float | None = None
     requested_model: str = ""

@@ -196,15 +196,16 @@ async def stream(
         data = event.value
         if not isinstance(data, dict):
             continue
-        if event.name == "error" or data.get("type") == "error" or "error" in data:
+        name, kind = event.name, data.get("type")
+        if "error" in (name, kind) or "error" in data:
             raise from_stream_error(data.get("error", data))
-        if not begun and data.get("type") in _LATER:
+        if not begun and kind in _LATER:
             yield encode({"type": "message_start", "message": _empty(model)}, "message_start")
         begun = True
         _mend_event(data, model, stops)
-        finished = finished or data.get("type") == "message_stop"
+        finished = finished or kind == "message_stop"
         has_reason = has_reason or _has_stop_reason(data)
-        yield encode(data, event.name or str(data.get("type", "")))
+        yield encode(data, name or str(data.get("type", "")))
     if not finished and not has_reason:
         raise ended_early()
     if not finished:
@@ -321,18 +322,16 @@ def _mend_tools(body: Json, added: list[Json], removed: set[Any]) -> None:
     tool_choice = body.get("tool_choice")
     choice = tool_choice if isinstance(tool_choice, dict) else {}
     named = choice.get("name") if choice.get("type") == "tool" else None
-    offered = [
-        as_function(tool, index) if tool.get("type") else tool
-        for index, tool in enumerate([*listed, *added])
-        if isinstance(tool, dict) and not (tool.get("type") and is_hosted(tool))
-    ]
-    kept = [
-        _without_null(tool)
-        for tool in offered
-        if choice.get("type") != "none"
-        and named in (None, tool.get("name"))
-        and tool.get("name") not in removed
-    ]
+    kept = []
+    for index, tool in enumerate([*listed, *added]):
+        if not isinstance(tool, dict) or (tool.get("type") and is_hosted(tool)):
+            continue
+        offered = as_function(tool, index) if tool.get("type") else tool
+        name = offered.get("name")
+        if named in (None, name) and name not in removed:
+            kept.append(_without_null(offered))
+    if choice.get("type") == "none":
+        kept = []
     if named and not kept:
         raise Failure(400, f"tool_choice: no tool is named {str(named)[:100]!r}")
     body["tools"] = kept

@@ -58,17 +58,14 @@ def check_tools(body: Json) -> None:
     """Raise `Failure` (400) for a tool whose type or name is no string."""
     tools = body.get("tools")
     for index, tool in enumerate(tools if isinstance(tools, list) else ()):
-        if isinstance(tool, dict):
-            _check_names(tool, index)
-            if isinstance(tool.get("function"), dict):
-                _check_names(tool["function"], index)
-
-
-def _check_names(tool: Json, index: int) -> None:
-    for field in ("type", "name"):
-        value = tool.get(field)
-        if value is not None and not isinstance(value, str):
-            raise Failure(400, f"tools.{index}.{field}: a string is required")
+        if not isinstance(tool, dict):
+            continue
+        function = tool.get("function")
+        for holder in (tool, function) if isinstance(function, dict) else (tool,):
+            for field in ("type", "name"):
+                value = holder.get(field)
+                if value is not None and not isinstance(value, str):
+                    raise Failure(400, f"tools.{index}.{field}: a string is required")
 
 
 def forwarded_headers(headers: CIMultiDictProxy[str]) -> dict[str, str]:

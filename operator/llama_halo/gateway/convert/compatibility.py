@@ -381,6 +381,12 @@ _BY_NAME = {
 _BY_TARGET = {
     target: {named: row.of(target) for named, row in _BY_NAME.items()} for target in TARGETS
 }
+_OMITTED_PARTS = {
+    (section.api, target): {row.name for row in section.rows if row.of(target) is OM}
+    for section in SECTIONS
+    if section.category == "parts"
+    for target in TARGETS
+}
 _NESTED = {(api, name.partition(".")[0]) for api, _, name in _BY_NAME if "." in name}
 
 
@@ -396,14 +402,17 @@ def check(api: str, body: dict[str, Any], target: str) -> tuple[str, ...]:
     that is refused.
     """
     omitted = [*_fields(api, body, target), *_kinds(api, body, target)]
-    return tuple(dict.fromkeys(omitted))
+    return tuple(dict.fromkeys(omitted)) if omitted else ()
 
 
 def _fields(api: str, body: Json, target: str) -> Iterator[str]:
+    decisions = _BY_TARGET[target]
     for name, value in _flat(api, body):
-        if value is None or value in ([], {}) or (value is False and name not in _SWITCHES):
+        becomes = decisions.get((api, "fields", name))
+        if becomes is P or becomes is T or value is None or value in ([], {}):
             continue
-        becomes = decision(api, "fields", name, target)
+        if value is False and name not in _SWITCHES:
+            continue
         if becomes is None and api and target != "llama-server":
             yield name[:_MAX_NAME_CHARACTERS]
         elif becomes is R and value is not False and not _is_harmless(api, name, value):
@@ -454,9 +463,8 @@ def _kinds(api: str, body: Json, target: str) -> Iterator[str]:
         kind = str(item.get("type", "message"))
         if decision(api, "items", kind, target) == OM:
             yield kind
-    if api == "anthropic":
-        kinds = part_kinds(body)
-        yield from sorted(kind for kind in kinds if decision(api, "parts", kind, target) == OM)
+    if omitted := _OMITTED_PARTS.get((api, target)):
+        yield from sorted(omitted & part_kinds(body))
 
 
 def _of_messages(body: Json, target: str) -> Iterator[str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from llama_halo.gateway.convert import tool_schemas
 from llama_halo.gateway.convert.common import mapping, objects_in
-from llama_halo.gateway.convert.documents import PdfTexts, part_kinds, with_texts
+from llama_halo.gateway.convert.documents import DOCUMENTS, PdfTexts, part_kinds, with_texts
 from llama_halo.gateway.convert.tool_calls import short_id
 from llama_halo.gateway.convert.turns import (
     fold_into_outputs,
@@ -28,12 +28,13 @@ def for_llama_server(body: Json, texts: PdfTexts, *, strict: bool) -> Json:
     calls have nine letters and digits: some chat templates refuse anything else. Raises `Failure`
     (400) for what llama-server cannot take.
     """
-    mended = with_texts(body, texts)
-    if _PICTURES & part_kinds(mended):
+    kinds = part_kinds(body)
+    mended = with_texts(body, texts) if DOCUMENTS & kinds else body
+    if _PICTURES & (kinds if mended is body else part_kinds(mended)):
         _refuse_pictures_elsewhere(mended)
     changes: Json = {}
     tools = mended.get("tools")
-    if isinstance(tools, list) and not all(map(_has_plain_schema, tools)):
+    if isinstance(tools, list) and not tool_schemas.are_plain(_schemas_of(tools)):
         taken = [_tool(tool, index) for index, tool in enumerate(tools)]
         if any(after is not before for after, before in zip(taken, tools, strict=True)):
             changes["tools"] = taken
@@ -44,33 +45,33 @@ def for_llama_server(body: Json, texts: PdfTexts, *, strict: bool) -> Json:
     return {**mended, **changes} if changes else mended
 
 
-def _has_plain_schema(tool: Any) -> bool:
-    """Tell whether nothing of a tool changes; most agents' tools are of this kind."""
-    if not isinstance(tool, dict):
-        return False
-    schema = tool.get("input_schema")
-    if schema is None:
-        function = tool.get("function")
-        schema = (function if isinstance(function, dict) else tool).get("parameters")
-    return tool_schemas.is_plain(schema)
+def _schemas_of(tools: list[Any]) -> list[Any]:
+    """Return the schemas of the arguments of all tools that have one."""
+    holders = (_holder(tool) for tool in objects_in(tools))
+    return [holder[field] for holder in holders for field in _SCHEMA_FIELDS if field in holder]
+
+
+def _holder(tool: Json) -> Json:
+    """Return the object of a tool that has its name and schema."""
+    function = tool.get("function")
+    return function if isinstance(function, dict) else tool
 
 
 def _tool(tool: Any, index: int) -> Any:
     """Return a tool, of any API, with a schema that llama-server takes."""
     if not isinstance(tool, dict):
         return tool
-    function = tool.get("function")
-    holder = function if isinstance(function, dict) else tool
+    before = holder = _holder(tool)
     for field in _SCHEMA_FIELDS:
-        if field not in holder or tool_schemas.is_plain(holder[field]):
+        if field not in holder:
             continue
         named = f"tools.{index} ({str(holder.get('name'))[:64]})"
         schema = tool_schemas.mended(holder[field], f"{named}.{field}")
         if schema is not holder[field]:
             holder = {**holder, field: schema}
-    if holder is tool or holder is function:
+    if holder is before:
         return tool
-    return {**tool, "function": holder} if isinstance(function, dict) else holder
+    return holder if before is tool else {**tool, "function": holder}
 
 
 def _strict(body: Json) -> Json:

@@ -40,16 +40,14 @@ _MAPS = ("properties", "patternProperties", "$defs", "definitions", "dependentSc
 _FLAGS = ("additionalProperties", "unevaluatedItems", "unevaluatedProperties")
 """Keywords whose boolean form llama-server takes."""
 ROOT = "_root"
-MAX_CACHED_BYTES = 8192
+MAX_CACHED_BYTES = 2**17
 """Of a schema that is known to need no change."""
 
 
-def is_plain(schema: Any) -> bool:
-    """Tell whether a schema is known to need no change."""
-    if not isinstance(schema, dict):
-        return False
-    data = dumps(schema)
-    return len(data) <= MAX_CACHED_BYTES and _is_plain(data)
+def are_plain(schemas: list[Any]) -> bool:
+    """Tell whether the schemas of a request's tools are known to need no change."""
+    data = dumps(schemas)
+    return len(data) <= MAX_CACHED_BYTES and _are_plain(data)
 
 
 def mended(schema: Any, path: str) -> Any:
@@ -70,12 +68,13 @@ def mended(schema: Any, path: str) -> Any:
     return result
 
 
-@lru_cache(maxsize=1024)
-def _is_plain(data: bytes) -> bool:
-    """Tell whether a schema needs no change: an agent sends the same ones in each request."""
-    schema = loads(data)
+@lru_cache(maxsize=64)
+def _are_plain(data: bytes) -> bool:
+    """Tell whether schemas need no change: an agent sends the same ones in each request."""
     try:
-        return _Mender(schema, "").schema(schema, "", 0) is schema
+        return all(
+            isinstance(schema, dict) and mended(schema, "") is schema for schema in loads(data)
+        )
     except Failure:
         return False
 

@@ -101,6 +101,11 @@ class ClientStream:
 
     async def write(self, data: bytes) -> None:
         """Write to the client; starts the response if needed. `watch` ends a write that stalls."""
+        if self.response and self.is_chunked and data:
+            # Without the copies and checks of aiohttp: a burst of events is many small writes.
+            written = self.write_at_once(b"%x\r\n%b\r\n" % (len(data), data))
+            if written:
+                return
         response = self.response or await self._begin()
         self._written_at = time.monotonic()
         self._writing = True

@@ -9,8 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -81,7 +87,7 @@ class RequestDispatcher:
                 except Failure as failure:
                     if not (failure.allows_fallback and retry.has_others):
                         raise
-            yield replace(target, omitted=omitted), events
+            yield (replace(target, omitted=omitted) if omitted else target), events
 
     async def ask(
         self, targets: Sequence[Target], upstream_request: UpstreamRequest, *, session: Session
@@ -123,7 +129,7 @@ class RequestDispatcher:
         retry: _RetryState,
     ) -> AsyncIterator[tuple[tuple[str, ...], AsyncIterator[SseEvent]]]:
         """Yield what of the request is omitted, and the events of the answer."""
-        async with self._track_request(target, session):
+        with self._track_request(target, session):
             while True:
                 model = await self._wait_until_sendable(target, retry.deadline)
                 try:
@@ -163,7 +169,7 @@ class RequestDispatcher:
         retry: _RetryState,
     ) -> tuple[tuple[str, ...], UpstreamAnswer]:
         """Return what of the request is omitted, and the answer."""
-        async with self._track_request(target, session):
+        with self._track_request(target, session):
             while True:
                 model = await self._wait_until_sendable(target, retry.deadline)
                 try:
@@ -204,8 +210,8 @@ class RequestDispatcher:
         retry.encoded, retry.is_strict = strict, True
         return True
 
-    @asynccontextmanager
-    async def _track_request(self, target: Target, session: Session) -> AsyncIterator[None]:
+    @contextmanager
+    def _track_request(self, target: Target, session: Session) -> Iterator[None]:
         """Count a request in the queue and on the Lease for as long as it is held or runs.
 
         Raises `Failure` if the model does not exist, or if its queue is full.
@@ -216,9 +222,8 @@ class RequestDispatcher:
                 f"model {target.name}: LlamaModel {target.model_key} does not exist in namespace"
                 f" {self._config.namespace} (yet)"
             )
-        with self._admission.admit(model, session):
-            async with self._leases.request(model.name):
-                yield
+        with self._admission.admit(model, session), self._leases.request(model.name):
+            yield
 
     def _slot(
         self, model: Model, session: Session, deadline: float

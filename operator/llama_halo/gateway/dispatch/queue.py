@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter, OrderedDict, deque
+from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -37,13 +37,13 @@ class _ModelQueue:
 
     limit: int = 1
     servers: Sequence[str] = ()
-    arrived: Counter[str] = field(default_factory=Counter)
+    arrived: dict[str, int] = field(default_factory=dict)
     """By key."""
-    running: Counter[str] = field(default_factory=Counter)
+    running: dict[str, int] = field(default_factory=dict)
     """By key: those with a slot."""
-    sessions: Counter[Session] = field(default_factory=Counter)
+    sessions: dict[Session, int] = field(default_factory=dict)
     """Arrived requests by session."""
-    in_flight: Counter[str] = field(default_factory=Counter)
+    in_flight: dict[str, int] = field(default_factory=dict)
     """By server."""
     waiting: OrderedDict[str, OrderedDict[Session, deque[SlotFuture]]] = field(
         default_factory=OrderedDict
@@ -55,11 +55,11 @@ class _ModelQueue:
 
     @property
     def in_flight_total(self) -> int:
-        return self.in_flight.total()
+        return sum(self.in_flight.values())
 
     @property
     def waiting_total(self) -> int:
-        return max(self.arrived.total() - self.in_flight_total, 0)
+        return max(sum(self.arrived.values()) - self.in_flight_total, 0)
 
     def refresh_capacity(self, model: Model | None) -> None:
         """Adopt the model's current slots and servers; None leaves them unchanged."""
@@ -68,7 +68,8 @@ class _ModelQueue:
 
     def first_free(self, preferred: Sequence[str]) -> str | None:
         """Return the first server with a free slot, None when there is none."""
-        return next((server for server in preferred if self.in_flight[server] < self.limit), None)
+        in_flight = self.in_flight
+        return next((server for server in preferred if in_flight.get(server, 0) < self.limit), None)
 
     def dispatch(self) -> None:
         """Give the free slots to waiting requests; keys take turns, and the sessions of a key."""
@@ -80,7 +81,7 @@ class _ModelQueue:
             self.waiting.move_to_end(key)
             self._drop_empty(session)
             if not future.done():
-                self.in_flight[server] += 1
+                _count_up(self.in_flight, server)
                 future.set_result(server)
 
     def release(self, server: str) -> None:
@@ -121,12 +122,12 @@ class AdmissionQueue:
         """Count a request while it waits and runs; raises `Failure` (429) when too many wait, of
         its key or of its session."""
         queue, key = self._queue(model), session.key
-        if queue.arrived[key] - queue.running[key] >= MAX_WAITING:
+        if queue.arrived.get(key, 0) - queue.running.get(key, 0) >= MAX_WAITING:
             raise _full(model, queue)
-        if queue.sessions[session] >= queue.capacity + MAX_WAITING_OF_SESSION:
+        if queue.sessions.get(session, 0) >= queue.capacity + MAX_WAITING_OF_SESSION:
             raise _full(model, queue)
-        queue.arrived[key] += 1
-        queue.sessions[session] += 1
+        _count_up(queue.arrived, key)
+        _count_up(queue.sessions, session)
         try:
             yield
         finally:
@@ -154,11 +155,11 @@ class AdmissionQueue:
             if server is None:
                 server = await self._wait_for_slot(queue, lookup, session, deadline)
             else:
-                queue.in_flight[server] += 1
+                _count_up(queue.in_flight, server)
         if server is None:
             yield None
             return
-        queue.running[session.key] += 1
+        _count_up(queue.running, session.key)
         try:
             current = lookup()
             yield (current, server) if current else None
@@ -209,7 +210,11 @@ class AdmissionQueue:
         return queue
 
 
-def _count_down(counter: Counter[_Counted], name: _Counted) -> None:
+def _count_up(counter: dict[_Counted, int], name: _Counted) -> None:
+    counter[name] = counter.get(name, 0) + 1
+
+
+def _count_down(counter: dict[_Counted, int], name: _Counted) -> None:
     counter[name] -= 1
     if not counter[name]:
         del counter[name]

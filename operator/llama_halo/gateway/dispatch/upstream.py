@@ -197,9 +197,6 @@ class Upstream:
                 data=payload,
                 headers=headers,
                 allow_redirects=False,  # only servers that the resources name may answer
-                timeout=aiohttp.ClientTimeout(
-                    total=None, sock_connect=CONNECT_SECONDS, sock_read=None
-                ),
             )
 
 

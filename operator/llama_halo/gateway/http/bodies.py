@@ -71,14 +71,17 @@ async def read(
     data, packed_bytes, at_once, weight = bytearray(), 0, 0, NARROW_WEIGHT
     unpacked = _decompressor(request)
     try:
-        async with asyncio.timeout(MAX_SECONDS):
+        # A timer costs more than to read a body that has arrived with its head, as most have.
+        async with asyncio.timeout(None if request.content.is_eof() else MAX_SECONDS):
             async for packed in request.content.iter_any():
                 packed_bytes += len(packed)
                 for piece in unpacked.pieces(packed) if unpacked else (packed,):
                     data += piece
                     at_once += len(piece)
                     if weight < WIDEST_WEIGHT:
-                        wider = max(weight, _weight_of(data[-len(piece) - 5 :]))
+                        is_first = len(data) == len(piece)
+                        text = piece if is_first else data[-len(piece) - 5 :]
+                        wider = max(weight, _weight_of(text))
                         count_bytes((wider - weight) * (len(data) - len(piece)))
                         weight = wider
                     count_bytes(weight * len(piece))

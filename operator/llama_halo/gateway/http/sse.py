@@ -7,7 +7,6 @@ bytes, and is parsed only on access.
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator
-from functools import cached_property
 from typing import Any
 
 from llama_halo.gateway.http.answers import parse
@@ -18,14 +17,18 @@ END = b"\n\n"
 _CRLF_END = b"\n\r\n"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 MAX_EVENT_BYTES = 16 * 2**20
+_UNPARSED = object()
 
 
 class SseEvent:
     """One event: its name (empty when it has none) and its data."""
 
+    __slots__ = ("_value", "raw")
+
     def __init__(self, raw: bytes) -> None:
         self.raw = raw
         """The event's lines, without the empty line at the end."""
+        self._value: Any = _UNPARSED
 
     @classmethod
     def of(cls, data: Any, name: str = "") -> SseEvent:
@@ -41,20 +44,23 @@ class SseEvent:
     def name(self) -> str:
         return "\n".join(self._field(b"event"))
 
-    @cached_property
+    @property
     def data(self) -> str:
         return "\n".join(self._field(b"data"))
 
-    @cached_property
+    @property
     def value(self) -> Any:
         """The parsed JSON of the data; None if it is not JSON (such as `[DONE]`).
 
-        Raises `Failure` (502) for more values than the gateway keeps.
+        It is parsed once; `cached_property` takes a lock on Python 3.11. Raises `Failure` (502) for
+        more values than the gateway keeps.
         """
-        try:
-            return parse(self.data)
-        except (ValueError, RecursionError):
-            return None
+        if self._value is _UNPARSED:
+            try:
+                self._value = parse(self.data)
+            except (ValueError, RecursionError):
+                self._value = None
+        return self._value
 
     def _field(self, name: bytes) -> list[str]:
         values = []

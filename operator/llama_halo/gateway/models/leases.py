@@ -12,8 +12,8 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -74,8 +74,8 @@ class Leases:
         self._models: dict[str, _LeaseEntry] = {}
         self._client: aiohttp.ClientSession | None = None
 
-    @asynccontextmanager
-    async def request(self, name: str) -> AsyncIterator[None]:
+    @contextmanager
+    def request(self, name: str) -> Iterator[None]:
         """Count one request for a model for as long as it is held or runs."""
         model = self._models.setdefault(name, _LeaseEntry())
         model.in_flight += 1

@@ -75,6 +75,8 @@ class ModelRegistry:
 
     async def wait_until_synced(self, *, within_seconds: float) -> None:
         """Wait until the models have been listed once, at most for `within_seconds`."""
+        if self.synced:
+            return
         with suppress(TimeoutError):
             async with asyncio.timeout(within_seconds):
                 await self._synced.wait()

@@ -7,7 +7,7 @@ therefore gets parts of known kinds alone, and only inline values in those that 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,73 +60,77 @@ class ContentParts:
 
 def content_parts_of(body: Json) -> ContentParts:
     """Return what a request of any API has: in messages, tool results, and beside the text."""
-    files = list(_files(body))
+    files: list[_File] = []
+    _collect_files(body, files)
     return ContentParts(
-        has_image=any(is_image for is_image, _ in files),
-        has_remote_url=any(file.is_remote for _, file in files),
-        file_bytes=sum(file.data_bytes for _, file in files),
-        unknown=next(_unknown_parts(body), ""),
+        has_image=any(file.is_image for file in files),
+        has_remote_url=any(file.is_remote for file in files),
+        file_bytes=sum(file.data_bytes for file in files),
+        unknown=_unknown_part(body),
     )
 
 
-def _unknown_parts(body: Json) -> Iterator[str]:
+def _unknown_part(body: Json) -> str:
     for listed in ("messages", "input"):
-        for path, item in _objects(body.get(listed), listed):
-            for field in _CONTENTS:
-                yield from _unknown_among(item.get(field), f"{path}.{field}")
+        items = body.get(listed)
+        for index, item in enumerate(items if isinstance(items, list) else ()):
+            for field in _CONTENTS if isinstance(item, dict) else ():
+                if unknown := _unknown_among(item.get(field)):
+                    return f"{listed}.{index}.{field}{unknown}"
+    return ""
 
 
-def _unknown_among(content: Any, path: str, depth: int = 0) -> Iterator[str]:
-    for part_path, part in _objects(content, path):
+def _unknown_among(content: Any, depth: int = 0) -> str:
+    """Return the first part that is not of a known kind, with its path in the content."""
+    for index, part in enumerate(content if isinstance(content, list) else ()):
+        if not isinstance(part, dict):
+            continue
         kind = part.get("type")
         if not isinstance(kind, str) or kind not in _KNOWN:
-            yield f"{part_path}.type: {'nothing' if kind is None else repr(str(kind)[:40])}"
-        elif depth < _MAX_DEPTH:
-            yield from _unknown_among(part.get("content"), f"{part_path}.content", depth + 1)
-
-
-def _objects(value: Any, path: str) -> Iterator[tuple[str, Json]]:
-    if isinstance(value, list):
-        for index, item in enumerate(value):
-            if isinstance(item, dict):
-                yield f"{path}.{index}", item
+            return f".{index}.type: {'nothing' if kind is None else repr(str(kind)[:40])}"
+        if depth < _MAX_DEPTH and (unknown := _unknown_among(part.get("content"), depth + 1)):
+            return f".{index}.content{unknown}"
+    return ""
 
 
 @dataclass(frozen=True)
 class _File:
     """A file of a request."""
 
-    data_bytes: int = 0
+    is_image: bool
+    data_bytes: int
     """Bytes in the body: inline data and URLs."""
     is_remote: bool = False
     """Whether a server would have to fetch it."""
 
 
-def _files(value: Any, depth: int = 0) -> Iterator[tuple[bool, _File]]:
-    """Yield (is_image, file) for each file: in messages, in tool results, and beside the text."""
+def _collect_files(value: Any, files: list[_File], depth: int = 0) -> None:
+    """Append each file of a value: in messages, in tool results, and beside the text."""
     if depth > _MAX_DEPTH:
         return
     if isinstance(value, list):
         for item in value:
-            if isinstance(item, dict | list):
-                yield from _files(item, depth + 1)
+            if isinstance(item, (dict, list)):
+                _collect_files(item, files, depth + 1)
     elif isinstance(value, dict):
         kind = value.get("type")
         is_file = isinstance(kind, str) and kind in FILES
         # llama-server also reads parts whose type is missing or says something else.
         if is_file or any(isinstance(value[name], dict) for name in _HELD & value.keys()):
-            yield is_file and kind in IMAGES, _file(value)
+            files.append(_file(value, is_image=is_file and kind in IMAGES))
         pictures = value.get("images")
         if isinstance(pictures, list):
-            yield from (
-                (True, _File(len(picture))) for picture in pictures if isinstance(picture, str)
-            )
+            files += [
+                _File(is_image=True, data_bytes=len(picture))
+                for picture in pictures
+                if isinstance(picture, str)
+            ]
         for name in _NESTED:
             if isinstance(value.get(name), list):
-                yield from _files(value[name], depth + 1)
+                _collect_files(value[name], files, depth + 1)
 
 
-def _file(part: Json) -> _File:
+def _file(part: Json, *, is_image: bool) -> _File:
     """Return the file of a part of a message, from every field that may hold it: servers differ in
     which of them they read."""
     source = part.get("source")
@@ -142,7 +146,7 @@ def _file(part: Json) -> _File:
             data_bytes += len(value)
             is_inline = value.startswith("data:") or (name not in _URLS and _is_base64(value))
             is_remote = is_remote or not (is_text or is_inline)
-    return _File(data_bytes, is_remote)
+    return _File(is_image, data_bytes, is_remote)
 
 
 def _is_base64(data: str) -> bool:

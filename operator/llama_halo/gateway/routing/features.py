@@ -47,7 +47,7 @@ class RequestFeatures:
 
 def features_of(headers: Mapping[str, str], body: Json, size_bytes: int) -> RequestFeatures:
     """Return the features of a request of any API; `size_bytes` is the size of its body."""
-    tools = [tool for tool in _listed(body.get("tools")) if isinstance(tool, Mapping)]
+    tools = [tool for tool in _listed(body.get("tools")) if isinstance(tool, dict)]
     # Codex sends the web search tool in every request, among its own tools.
     wants_web_search = bool(tools) and all(
         str(tool.get("type", "")).startswith("web_search") for tool in tools
@@ -81,36 +81,36 @@ def _is_background(headers: Mapping[str, str], body: Json) -> bool:
     output_config = body.get("output_config")
     return (
         client_of(headers) in CODING_AGENTS
-        or (isinstance(output_config, Mapping) and "format" in output_config)
+        or (isinstance(output_config, dict) and "format" in output_config)
         or _first_words(messages[-1]).startswith(_TASKS)
     )
 
 
 def _role(message: Any) -> Any:
-    return message.get("role") if isinstance(message, Mapping) else None
+    return message.get("role") if isinstance(message, dict) else None
 
 
 def _first_words(message: Any) -> str:
-    content = message.get("content") if isinstance(message, Mapping) else None
-    if isinstance(content, list) and content and isinstance(content[0], Mapping):
+    content = message.get("content") if isinstance(message, dict) else None
+    if isinstance(content, list) and content and isinstance(content[0], dict):
         content = content[0].get("text")
     return content if isinstance(content, str) else ""
 
 
 def _thinks(body: Json) -> bool:
     thinking = body.get("thinking")
-    return isinstance(thinking, Mapping) and thinking.get("type") in ("enabled", "adaptive")
+    return isinstance(thinking, dict) and thinking.get("type") in ("enabled", "adaptive")
 
 
 def _wants_thinking(body: Json) -> bool:
     """Tell whether a request of any API asks for a thinking budget or for high effort."""
     thinking = body.get("thinking")
-    if isinstance(thinking, Mapping) and thinking.get("type") == "enabled":
+    if isinstance(thinking, dict) and thinking.get("type") == "enabled":
         return True
     efforts = [body.get("reasoning_effort"), body.get("think")]
     for name in ("output_config", "reasoning"):
         part = body.get(name)
-        efforts.append(part.get("effort") if isinstance(part, Mapping) else None)
+        efforts.append(part.get("effort") if isinstance(part, dict) else None)
     return any(isinstance(effort, str) and effort in _HARD for effort in efforts)
 
 

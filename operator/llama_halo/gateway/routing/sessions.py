@@ -37,11 +37,12 @@ def session_of(headers: Mapping[str, str], body: Json, key: str = "") -> Session
 
 
 def _conversation(headers: Mapping[str, str], body: Json) -> bytes:
-    named = [headers.get(header) for header in _SESSION_HEADERS]
+    for header in _SESSION_HEADERS:
+        if named := headers.get(header):
+            return named.encode(errors="replace")
     metadata = body.get("metadata")
     user = metadata.get("user_id") if isinstance(metadata, dict) else None
-    named += [_session_id(user), body.get("prompt_cache_key"), user, body.get("user")]
-    for identifier in named:
+    for identifier in (_session_id(user), body.get("prompt_cache_key"), user, body.get("user")):
         if isinstance(identifier, str) and identifier:
             return identifier.encode(errors="replace")
     opening = body.get("messages") or body.get("input") or body.get("prompt") or body.get("query")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -49,8 +49,8 @@ class Registry:
 class Leases:
     """Nothing is on demand."""
 
-    @asynccontextmanager
-    async def request(self, _: str) -> AsyncIterator[None]:
+    @contextmanager
+    def request(self, _: str) -> Iterator[None]:
         yield
 
     async def may_send(self, _: str) -> bool:

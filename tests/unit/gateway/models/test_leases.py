@@ -49,7 +49,7 @@ async def running() -> AsyncIterator[LeaseServer]:
 @in_virtual_time
 async def test_the_first_request_is_told_of_beside_it_and_the_last_one_too() -> None:
     async with running() as lease_server:
-        async with lease_server.request("calm"), lease_server.request("other"):
+        with lease_server.request("calm"), lease_server.request("other"):
             assert await lease_server.next() == "1/1"
         assert await lease_server.next() == "2/0"
 
@@ -57,11 +57,11 @@ async def test_the_first_request_is_told_of_beside_it_and_the_last_one_too() -> 
 @in_virtual_time
 async def test_one_that_comes_while_it_is_said_that_there_is_none_is_told_of_right_after() -> None:
     async with running() as lease_server:
-        async with lease_server.request("calm"):
+        with lease_server.request("calm"):
             assert await lease_server.next() == "1/1"
         lease_server.open.clear()
         assert await lease_server.next() == "2/0"
-        async with lease_server.request("calm"):
+        with lease_server.request("calm"):
             await asyncio.sleep(0.05)
             lease_server.open.set()
             # Sooner than the next look, which the operator would not wait for.
