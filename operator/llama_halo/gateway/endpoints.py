@@ -58,10 +58,7 @@ class Endpoints:
         """Return the endpoint of a text generation API."""
 
         async def handle(request: web.Request, record: RequestRecord) -> web.StreamResponse:
-            data = await self._read(request, record)
-            size_bytes = len(data)
-            body = validate(bodies.parse_json(data))
-            del data  # the stream may last long
+            body, size_bytes = await self._read(request, record, validate)
             record.requested_model = body["model"]
             if shortcut := ollama.without_prompt(path_of(request), body):
                 self._selector.ensure_known(record.requested_model)
@@ -69,6 +66,7 @@ class Endpoints:
             tag, body = anthropic.take_tag(body) if record.api is ANTHROPIC else ("", body)
             exchange = make(body)
             session = session_of(request.headers, body, record.key)
+            await self._turns.wait(size_bytes)
             pdf_texts = await self._pdf_texts(exchange.body, record)
             count = (
                 UpstreamRequest(exchange.count_path, exchange.body, pdf_texts=pdf_texts)
@@ -107,10 +105,9 @@ class Endpoints:
         return handle
 
     async def count_tokens(self, request: web.Request, record: RequestRecord) -> web.StreamResponse:
-        data = await self._read(request, record)
-        body = anthropic.validate(bodies.parse_json(data))
+        body, size_bytes = await self._read(request, record, anthropic.validate)
         record.requested_model = body["model"]
-        features = features_of(request.headers, body, len(data))
+        features = features_of(request.headers, body, size_bytes)
         targets = await self._selector.select(
             record.requested_model,
             features,
@@ -130,13 +127,13 @@ class Endpoints:
         """Return an endpoint that answers with one JSON object: embeddings or rerankings."""
 
         async def handle(request: web.Request, record: RequestRecord) -> web.StreamResponse:
-            body = check(bodies.parse_json(await self._read(request, record)))
+            body, _ = await self._read(request, record, check)
             return json_response(await self._ask_model(request, record, path, body), record)
 
         return handle
 
     async def embed(self, request: web.Request, record: RequestRecord) -> web.StreamResponse:
-        body = validate_model(bodies.parse_json(await self._read(request, record)))
+        body, _ = await self._read(request, record, validate_model)
         path = path_of(request)
         native = path if path == ollama.EMBED_PATH else ""
         converted = ollama.embedding(body)
@@ -150,8 +147,14 @@ class Endpoints:
         pdfs = pdfs_in(body)
         return await self._pdfs.texts(pdfs, self._handler.body_counter(record)) if pdfs else NO_PDFS
 
-    async def _read(self, request: web.Request, record: RequestRecord) -> bytes:
-        return await bodies.read(request, self._handler.body_counter(record), self._turns)
+    async def _read(
+        self, request: web.Request, record: RequestRecord, validate: Callable[[Any], Json]
+    ) -> tuple[Json, int]:
+        """Return the valid JSON of a request's body, and the size of the body."""
+        data = await bodies.read(request, self._handler.body_counter(record), self._turns)
+        body = validate(bodies.parse_json(data))
+        await self._turns.wait(len(data))
+        return body, len(data)
 
     async def _ask_model(
         self,

@@ -47,14 +47,16 @@ class FormField:
 
 
 class Turns:
-    """Lets one large body at a time be unpacked or parsed, with other requests in between."""
+    """Lets one large body at a time take its next step, with other requests in between."""
 
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
 
-    async def wait(self) -> None:
-        async with self._lock:
-            await asyncio.sleep(0)
+    async def wait(self, size_bytes: int) -> None:
+        """Wait for the next step of a body of this size; a small one does not wait."""
+        if size_bytes > YIELD_BYTES:
+            async with self._lock:
+                await asyncio.sleep(0)
 
 
 async def read(
@@ -66,9 +68,11 @@ async def read(
 ) -> bytes:
     """Return the unpacked body; `count_bytes` is called with the weight of each piece in memory.
 
+    Raises `Failure` for a body that is too long or has too many JSON values.
     aiohttp's `request.read` is not used: it would keep the body for as long as the request runs.
     """
     data, packed_bytes, at_once, weight = bytearray(), 0, 0, NARROW_WEIGHT
+    counted_bytes = values = 0
     unpacked = _decompressor(request)
     try:
         # A timer costs more than to read a body that has arrived with its head, as most have.
@@ -87,19 +91,22 @@ async def read(
                     count_bytes(weight * len(piece))
                     if max(len(data), packed_bytes) > limit:
                         raise too_large(limit)
+                    if len(data) > MAX_VALUES:  # a shorter text has no more values
+                        values += count_values(data[counted_bytes:])[0]
+                        counted_bytes = len(data)
+                    if values > MAX_VALUES:
+                        raise Failure(413, f"the request body has more than {MAX_VALUES} values")
                     if at_once > YIELD_BYTES:
+                        await turns.wait(at_once)
                         at_once = 0
-                        await turns.wait()
     except TimeoutError as error:
         raise _too_slow() from error
     except (web.RequestPayloadError, *decompression.ERRORS, ValueError) as error:
         raise Failure(400, f"the request body cannot be read: {error}") from error
     if unpacked and not unpacked.is_complete:
         raise Failure(400, "the request body cannot be read: its compressed data is cut off")
-    body = bytes(data)
-    if len(body) > YIELD_BYTES:
-        await turns.wait()  # the caller parses it at once
-    return body
+    await turns.wait(len(data))
+    return bytes(data)
 
 
 def _weight_of(text: bytes | bytearray) -> int:
@@ -127,9 +134,7 @@ def _decompressor(request: web.Request) -> decompression.Decompressor | None:
 
 
 def parse_json(data: bytes) -> Any:
-    """Return the JSON of a body; raises `Failure` for invalid JSON and for too many values."""
-    if len(data) > MAX_VALUES and count_values(data)[0] > MAX_VALUES:
-        raise Failure(413, f"the request body has more than {MAX_VALUES} values")
+    """Return the JSON of a body; raises `Failure` if it is invalid."""
     try:
         return loads(data)
     except (ValueError, RecursionError) as error:

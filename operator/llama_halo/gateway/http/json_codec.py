@@ -23,7 +23,7 @@ def loads(data: bytes | str) -> Any:
         )
 
 
-def count_values(data: bytes | str) -> tuple[int, int]:
+def count_values(data: bytes | bytearray | str) -> tuple[int, int]:
     """Return at most how many values a JSON text has, and how many of them are objects or lists.
 
     It counts what is inside of texts, too.
