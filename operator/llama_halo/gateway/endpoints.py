@@ -152,9 +152,10 @@ class Endpoints:
     ) -> tuple[Json, int]:
         """Return the valid JSON of a request's body, and the size of the body."""
         data = await bodies.read(request, self._handler.body_counter(record), self._turns)
-        body = validate(bodies.parse_json(data))
-        await self._turns.wait(len(data))
-        return body, len(data)
+        body, size_bytes = validate(bodies.parse_json(data)), len(data)
+        del data  # the next step may be long in coming
+        await self._turns.wait(size_bytes)
+        return body, size_bytes
 
     async def _ask_model(
         self,

@@ -18,7 +18,7 @@ from llama_halo.gateway.apis.upstream_request import UpstreamRequest
 from llama_halo.gateway.dispatch.credentials import Credentials
 from llama_halo.gateway.dispatch.encode import EncodedRequest, encode_request
 from llama_halo.gateway.dispatch.fast_path import FastPath
-from llama_halo.gateway.http.answers import parse
+from llama_halo.gateway.http.answers import HeldAnswer, parse
 from llama_halo.gateway.http.errors import (
     CONNECT_RETRY_SECONDS,
     LOST,
@@ -221,10 +221,12 @@ async def _as_stream(
             yield chunk
         return
     data = bytearray(start)
-    async for chunk in chunks:
-        data += chunk
-        if len(data) > MAX_ANSWER_BYTES:
-            raise malformed(f"it has more than {MAX_ANSWER_BYTES // 2**20} MiB")
+    with HeldAnswer() as held:
+        async for chunk in chunks:
+            data += chunk
+            held.resize(len(data))
+            if len(data) > MAX_ANSWER_BYTES:
+                raise malformed(f"it has more than {MAX_ANSWER_BYTES // 2**20} MiB")
     try:
         value = parse(bytes(data), max_values=MAX_ANSWER_VALUES)
     except (ValueError, RecursionError) as error:
@@ -312,11 +314,13 @@ async def _chunks(
 async def _whole(response: aiohttp.ClientResponse) -> bytes:
     """Return a complete answer; raises `Failure` (502) for more than `MAX_ANSWER_BYTES`."""
     data = bytearray()
-    async for piece in response.content.iter_any():
-        data += piece
-        if len(data) > MAX_ANSWER_BYTES:
-            raise malformed(f"it has more than {MAX_ANSWER_BYTES // 2**20} MiB")
-    return bytes(data)
+    with HeldAnswer() as held:
+        async for piece in response.content.iter_any():
+            data += piece
+            held.resize(len(data))
+            if len(data) > MAX_ANSWER_BYTES:
+                raise malformed(f"it has more than {MAX_ANSWER_BYTES // 2**20} MiB")
+        return bytes(data)
 
 
 def _silent(seconds: float) -> Failure:

@@ -7,9 +7,9 @@ answer that does not have the shape of its API. The code that uses the parts rel
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
-from llama_halo.gateway.http.errors import malformed
+from llama_halo.gateway.http.errors import Failure, malformed
 from llama_halo.gateway.http.json_codec import count_values, dumps, loads
 
 Json = dict[str, Any]
@@ -17,10 +17,37 @@ _Value = TypeVar("_Value")
 MAX_VALUES = 300_000
 """JSON values in one answer or event, commas and brackets in its texts included: an empty list
 takes three bytes of text and seventy of memory."""
+MAX_HELD_BYTES, SMALL_BYTES = 96 * 2**20, 2**20
+"""Bytes of unfinished answers, and of one that large ones do not keep out."""
 MAX_INDEX = 1000
 """Of choices, content blocks and tool calls in one answer."""
 MAX_COUNT = 2**53
 _TYPES = {dict: "object", list: "list", str: "string", bool: "boolean", type(None): "null"}
+
+
+class HeldAnswer:
+    """The bytes of one answer, or of one event, that has not arrived to its end."""
+
+    __slots__ = ("_bytes",)
+    total_bytes: ClassVar[int] = 0
+    """Of all of them in this process."""
+
+    def __init__(self) -> None:
+        self._bytes = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        HeldAnswer.total_bytes -= self._bytes
+
+    def resize(self, size_bytes: int) -> None:
+        """Count these bytes from now on; raises `Failure` (503) when all together are too many,
+        unless this one is small."""
+        HeldAnswer.total_bytes += size_bytes - self._bytes
+        self._bytes = size_bytes
+        if HeldAnswer.total_bytes > MAX_HELD_BYTES and size_bytes > SMALL_BYTES:
+            raise Failure(503, "too many large answers at once: retry later", retry_after_seconds=5)
 
 
 def parse(data: bytes | str, *, max_values: int = MAX_VALUES) -> Any:

@@ -25,6 +25,7 @@ _WIDE_ESCAPE, _SURROGATE = re.compile(rb"\\u(?!00)"), re.compile(rb"\\u[dD][89ab
 _BELOW_WIDE, _BELOW_WIDEST = bytes(range(0xC4)), bytes(range(0xF0))
 YIELD_BYTES = 2**20
 """Bytes after which other requests get their turn."""
+PAUSE_BYTES_PER_SECOND = 2**31
 MAX_TOTAL_BYTES = 768 * 2**20
 """Bytes of memory of the bodies of all requests in flight: eight of the largest, or 2 of emojis."""
 SMALL_BYTES = 128 * 2**10
@@ -53,10 +54,14 @@ class Turns:
         self._lock = asyncio.Lock()
 
     async def wait(self, size_bytes: int) -> None:
-        """Wait for the next step of a body of this size; a small one does not wait."""
+        """Wait for the next step of a body of this size; a small one does not wait.
+
+        The pause, about a tenth of what a step takes, has to be long enough for a whole other
+        request, which takes several turns of the loop.
+        """
         if size_bytes > YIELD_BYTES:
             async with self._lock:
-                await asyncio.sleep(0)
+                await asyncio.sleep(size_bytes / PAUSE_BYTES_PER_SECOND)
 
 
 async def read(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator
 from typing import Any
 
-from llama_halo.gateway.http.answers import parse
+from llama_halo.gateway.http.answers import HeldAnswer, parse
 from llama_halo.gateway.http.errors import malformed
 from llama_halo.gateway.http.json_codec import dumps
 
@@ -82,31 +82,34 @@ async def events(chunks: AsyncIterable[bytes]) -> AsyncIterator[SseEvent]:
 
     The last event counts also without the empty line after it, which some servers leave out. One
     byte order mark at the start is skipped. Raises `Failure` (502) for an event of more than
-    `MAX_EVENT_BYTES`.
+    `MAX_EVENT_BYTES`, and (503) when all unfinished events together are too many.
     """
     pending: list[bytes] = []
     size, tail, start = 0, b"", _Start()
-    async for received in chunks:
-        chunk = received if start.has_passed else start.without_mark(received)
-        if size or not chunk.endswith(END) or b"\r" in chunk:
-            pending.append(chunk)
-            size += len(chunk)
-            window = tail + chunk
-            if END not in window and _CRLF_END not in window:
-                # No event ends here. Joining and searching again would cost the square of its
-                # length.
-                tail = window[-len(_CRLF_END) :]
-                if size > MAX_EVENT_BYTES:
-                    raise malformed(f"an event has more than {MAX_EVENT_BYTES // 2**20} MiB")
-                continue
-            whole = b"".join(pending).replace(b"\r\n", b"\n")
-            *complete, rest = whole.split(END)
-            pending, size, tail = [rest], len(rest), rest[-len(_CRLF_END) :]
-        else:
-            *complete, _ = chunk.split(END)
-        for raw in complete:
-            if _has_data(raw):
-                yield SseEvent(raw)
+    with HeldAnswer() as held:
+        async for received in chunks:
+            chunk = received if start.has_passed else start.without_mark(received)
+            if size or not chunk.endswith(END) or b"\r" in chunk:
+                pending.append(chunk)
+                size += len(chunk)
+                held.resize(size)
+                window = tail + chunk
+                if END not in window and _CRLF_END not in window:
+                    # No event ends here. Joining and searching again would cost the square of its
+                    # length.
+                    tail = window[-len(_CRLF_END) :]
+                    if size > MAX_EVENT_BYTES:
+                        raise malformed(f"an event has more than {MAX_EVENT_BYTES // 2**20} MiB")
+                    continue
+                whole = b"".join(pending).replace(b"\r\n", b"\n")
+                *complete, rest = whole.split(END)
+                pending, size, tail = [rest], len(rest), rest[-len(_CRLF_END) :]
+                held.resize(size)
+            else:
+                *complete, _ = chunk.split(END)
+            for raw in complete:
+                if _has_data(raw):
+                    yield SseEvent(raw)
     last = b"".join(pending).replace(b"\r\n", b"\n").strip(b"\n")
     if _has_data(last):
         event = SseEvent(last)

@@ -7,7 +7,13 @@ import json
 import pytest
 
 from llama_halo.gateway.dispatch.upstream import MAX_ANSWER_VALUES, UpstreamAnswer
-from llama_halo.gateway.http.answers import MAX_VALUES, parse
+from llama_halo.gateway.http.answers import (
+    MAX_HELD_BYTES,
+    MAX_VALUES,
+    SMALL_BYTES,
+    HeldAnswer,
+    parse,
+)
 from llama_halo.gateway.http.errors import Failure
 from llama_halo.gateway.http.sse import SseEvent
 
@@ -35,3 +41,15 @@ def test_an_answer_that_is_read_whole_may_have_many_numbers_but_not_many_lists()
         data = f'{{"data": [{",".join([part] * (count + 1))}]}}'.encode()
         with pytest.raises(Failure, match="too many values"):
             UpstreamAnswer("application/json", data).value()
+
+
+def test_unfinished_answers_are_bounded_together_and_small_ones_go_on() -> None:
+    with HeldAnswer() as large, HeldAnswer() as other, HeldAnswer() as small:
+        large.resize(MAX_HELD_BYTES - 1)
+        small.resize(SMALL_BYTES)
+        with pytest.raises(Failure, match="too many large answers at once") as raised:
+            other.resize(SMALL_BYTES + 1)
+        assert raised.value.status == 503
+        large.resize(0)
+        other.resize(SMALL_BYTES + 1)
+    assert HeldAnswer.total_bytes == 0
