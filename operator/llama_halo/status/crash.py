@@ -6,6 +6,7 @@ The phrases come from real failures. llama-server ends every failed load with th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -64,8 +65,42 @@ _CLASSES = (
             "error while handling environment variable",
             "to show complete usage, run with -h",
             "quantized v cache requires",
+            "quantized v cache was requested",
         ),
         "correct spec.extraArgs or spec.env; `llama-server --help` of this image lists the flags",
+    ),
+    _FailureClass(
+        Reason.DEVICE_UNAVAILABLE,
+        (
+            "tensilelibrary",
+            "no kernel image is available",
+            "hiperrornobinaryforgpu",
+            "invalid device function",
+            "no compatible code objects",
+        ),
+        "this image has no kernels for the GPU: choose a spec.image that is built for it (gfx1151),"
+        " or backend Vulkan",
+    ),
+    _FailureClass(
+        Reason.DEVICE_UNAVAILABLE,
+        ("error while loading shared libraries:", "symbol lookup error:"),
+        "the image lacks this library: choose another spec.image, or set LD_LIBRARY_PATH in"
+        " spec.env to where it is",
+    ),
+    _FailureClass(
+        Reason.CRASH_LOOPING,
+        (
+            "memory access fault by gpu",
+            "hw exception by gpu",
+            "gpu hang",
+            "errordevicelost",
+            "error_device_lost",
+            "illegal memory access",
+            "unspecified launch failure",
+        ),
+        "the GPU or its driver failed: `llama-halo doctor` says whether the node's kernel or"
+        " firmware is known for this, and `dmesg | grep amdgpu` there what happened; update both,"
+        " or choose the other backend",
     ),
     _FailureClass(
         Reason.OUT_OF_MEMORY,
@@ -110,6 +145,12 @@ _CLASSES = (
         " or another file, or compare the file's checksum",
     ),
     _FailureClass(
+        Reason.CRASH_LOOPING,
+        ("ggml_assert(", "assertion `", "assertion failed"),
+        "a check inside of this llama.cpp failed: choose another spec.image, and leave out what is"
+        " unusual in spec.extraArgs; the line is what to search for in llama.cpp's issues",
+    ),
+    _FailureClass(
         Reason.SOURCE_NOT_FOUND,
         ("failed to open gguf file",),
         "put the file into the node's store, readable for the container's user, or correct"
@@ -140,6 +181,9 @@ _EXIT_CODES = {
     134: "the program aborted (SIGABRT)",
     139: "the program crashed (segmentation fault)",
 }
+_FAILING = re.compile(
+    r"error|fail|exception|\bfault\b|\baborted\b|terminate called|what\(\):", re.IGNORECASE
+)
 # Exit codes of a process that was stopped: a clean end, SIGKILL, SIGTERM.
 _STOPPED = (0, 137, 143)
 
@@ -160,7 +204,9 @@ def explain(pod: str, namespace: str, terminated: Mapping[str, Any]) -> Crash:
             return Crash(candidate.reason, f"{ended}: {line}", candidate.advice)
     logs = f"kubectl logs -n {namespace} {pod} --previous"
     if code in _EXIT_CODES:
-        return Crash(Reason.CRASH_LOOPING, f"{ended}, {_EXIT_CODES[code]}", f"see {logs}")
+        telling = _failing_lines(message)
+        evidence = f"{ended}, {_EXIT_CODES[code]}" + (f": {telling[-1]}" if telling else "")
+        return Crash(Reason.CRASH_LOOPING, evidence[: 2 * LINE_LIMIT], f"see {logs}")
     if code in _STOPPED and terminated.get("reason") != "StartError":
         return Crash(
             Reason.CRASH_LOOPING,
@@ -182,15 +228,15 @@ def _line_with(text: str, phrases: tuple[str, ...]) -> str | None:
 
 
 def _last_line(text: str) -> str:
-    """Return the last line that mentions an error, else the last line."""
+    """Return the last line that speaks of a failure, else the last line."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return (_failing_lines(text) or lines or ["no output"])[-1][:LINE_LIMIT]
 
 
 def _failing_lines(text: str) -> list[str]:
-    """Return the lines that contain `error` or `fail`, in any case."""
-    lines = [line.strip() for line in text.splitlines()]
-    return [line for line in lines if "error" in line.lower() or "fail" in line.lower()]
+    """Return the lines that speak of a failure."""
+    lines = [line.strip()[:LINE_LIMIT] for line in text.splitlines()]
+    return [line for line in lines if _FAILING.search(line)]
 
 
 def _after(terminated: Mapping[str, Any]) -> str:

@@ -24,6 +24,13 @@ WORDS: dict[Reason, list[str]] = {
     Reason.DEVICE_UNAVAILABLE: [
         NO_DEVICE,
         'error while handling argument "--device": invalid device: ROCm0',
+        "rocBLAS error: Cannot read /opt/rocm/lib/rocblas/library/TensileLibrary.dat: No such file"
+        " or directory for GPU arch : gfx1151",
+        "ggml_cuda_compute_forward: ROCm error: no kernel image is available for execution on the"
+        " device",
+        "/app/llama-server: error while loading shared libraries: libhipblas.so.3: cannot open"
+        " shared object file: No such file or directory",
+        "/app/llama-server: symbol lookup error: /app/libggml-hip.so: undefined symbol: hipInit",
     ],
     Reason.BAD_FLAG: [
         "error: invalid argument: --no-such-flag",
@@ -33,6 +40,7 @@ WORDS: dict[Reason, list[str]] = {
         'error while handling environment variable "LLAMA_ARG_THREADS": stoi',
         "error while handling argument \"--grammar-file\": error: failed to open file '/x'",
         f"{CONTEXT}quantized V cache requires flash_attn to be enabled",
+        f"{CONTEXT}quantized V cache was requested, but this requires Flash Attention",
         "E common_chat_templates_init: error: Unexpected token type",
         "error: the supplied chat template is not supported: {% for each in messages %}",
     ],
@@ -48,6 +56,13 @@ WORDS: dict[Reason, list[str]] = {
     ],
     Reason.CRASH_LOOPING: [
         "E srv start: couldn't bind HTTP server socket, hostname: 0.0.0.0, port: 8080",
+        "Memory access fault by GPU node-1 (Agent handle: 0x5f3) on address 0x7f2. Reason: Page not"
+        " present or supervisor privilege.",
+        "HW Exception by GPU node-1 (Agent handle: 0x55) reason :GPU Hang",
+        "ggml_vulkan: vk::Queue::submit: ErrorDeviceLost",
+        "ROCm error: an illegal memory access was encountered",
+        "/app/ggml/src/ggml.c:3214: GGML_ASSERT(a->ne[2] == b->ne[0]) failed",
+        "llama-server: /app/src/unicode.cpp:12: Assertion `n > 0' failed.",
     ],
     Reason.UNSUPPORTED_MODEL: [
         f"{LOADING}unknown model architecture: 'xlama'",
@@ -115,6 +130,24 @@ def test_a_server_that_the_kubelet_stopped_did_not_answer_its_probe(code: int) -
 def test_a_processor_that_is_too_old_for_the_image_is_named() -> None:
     message = explain("coder-0", "llm", {"exitCode": 132, "message": "init: n_threads = 2"}).message
     assert "the processor lacks an instruction" in message
+
+
+@pytest.mark.parametrize(
+    ("code", "line", "means"),
+    [
+        (134, "  what():  Unexpected empty grammar stack after accepting piece: x", "aborted"),
+        (139, "Segmentation fault (core dumped)", "segmentation fault"),
+        (127, "exec: llama-server: executable file failed to start", "lacks the program"),
+        (132, "ggml_cpu: illegal instruction error", "lacks an instruction"),
+    ],
+)
+def test_an_abort_shows_its_telling_line(code: int, line: str, means: str) -> None:
+    text = f"0.00.1 I srv  load: default thinking = 1\n{line}\n0.00.2 I srv  bye\n"
+    crash = explain("coder-0", "llm", {"exitCode": code, "message": text})
+    assert crash.reason is Reason.CRASH_LOOPING
+    assert line.strip() in crash.message
+    assert means in crash.message
+    assert "default thinking" not in crash.message
 
 
 def test_words_that_nobody_knows_are_shown_as_they_are() -> None:
