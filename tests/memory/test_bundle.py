@@ -21,7 +21,8 @@ Json = dict[str, Any]
 
 
 def header(metadata: Json, *tensors: str) -> Header:
-    listed = [(name, [32], 0, 128 * index) for index, name in enumerate(tensors)]
+    named = tensors or ("token_embd.weight",)
+    listed = [(name, [32], 0, 128 * index) for index, name in enumerate(named)]
     data = header_bytes(metadata, listed)
     return read_header(lambda offset, count: data[offset : offset + count])
 

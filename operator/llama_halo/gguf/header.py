@@ -12,7 +12,7 @@ import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from llama_halo.errors import DamagedGGUF, NotAGGUF
+from llama_halo.errors import DamagedGGUF, NotAGGUF, UnsupportedModel
 from llama_halo.gguf.cursor import Cursor
 from llama_halo.gguf.tensor_types import TENSOR_TYPES
 
@@ -31,6 +31,8 @@ MAX_ITEMS = 16_777_216
 MAX_NAME_BYTES = 65_535
 MAX_TENSOR_NAME_BYTES = 63
 MAX_DIMENSIONS = 4
+MAX_TENSOR_TYPE = 4095
+"""Forks number their types from 96 to some hundreds; anything larger is damage."""
 MAX_TEXT_BYTES = 2**20
 """Bytes of one string value, for example a chat template."""
 MAX_KEPT_CHARACTERS = 8 * 2**20
@@ -87,8 +89,9 @@ class Header:
 def read_header(read_at: ReadAt, size: int | None = None) -> Header:
     """Read the header of a file of `size` bytes (None: not known).
 
-    Raises `NotAGGUF` unless the file is a GGUF of a version that llama.cpp reads, and `DamagedGGUF`
-    if it is truncated or has impossible values.
+    Raises `NotAGGUF` unless the file is a GGUF of a version that llama.cpp reads, `DamagedGGUF` if
+    it is truncated or has impossible values, and `UnsupportedModel` for types of tensors that
+    llama.cpp does not know.
     """
     cursor = Cursor(read_at, size)
     if cursor.take(4, "its first four bytes") != MAGIC:
@@ -105,11 +108,9 @@ def read_header(read_at: ReadAt, size: int | None = None) -> Header:
     metadata, lengths = _metadata(cursor, key_count)
     alignment = _alignment(metadata)
     tensors, types, parameters, end = _tensors(cursor, tensor_count, alignment)
-    data_offset = _padded(cursor.position, alignment)
-    if tensors and size is not None and data_offset + end > size:
-        raise DamagedGGUF(
-            f"the file ends early: its tensors need {data_offset + end} bytes, it has {size}"
-        )
+    needed = _padded(cursor.position, alignment) + end
+    if tensors and size is not None and needed > size:
+        raise DamagedGGUF(f"the file ends early: its tensors need {needed} bytes, it has {size}")
     return Header(metadata, lengths, tensors, types, parameters)
 
 
@@ -178,25 +179,29 @@ def _alignment(metadata: Mapping[str, Value]) -> int:
 def _tensors(
     cursor: Cursor, count: int, alignment: int
 ) -> tuple[dict[str, int], dict[str, int], int, int]:
-    """Return bytes by tensor and by type, the number of values, and where the data ends."""
+    """Return bytes by tensor and by type, the number of values, and where the data ends.
+
+    The end is that of the last tensor without its padding: some writers pad only between tensors,
+    and llama.cpp loads such a file.
+    """
     tensors: dict[str, int] = {}
     types: dict[str, int] = {}
-    parameters = end = 0
+    parameters = start = end = 0
     for index in range(count):
         name = cursor.text(MAX_TENSOR_NAME_BYTES, f"the name of tensor {index}")
         if name in tensors:
             raise DamagedGGUF(f"tensor {name} is a duplicate")
         values, kind, offset = _tensor(cursor, name)
-        if offset != end:
-            raise DamagedGGUF(f"tensor {name} has offset {offset}, expected {end}")
+        if offset != start:
+            raise DamagedGGUF(f"tensor {name} has offset {offset}, expected {start}")
         tensor_type = TENSOR_TYPES[kind]
-        tensors[name] = _padded(
-            values // tensor_type.block_values * tensor_type.block_bytes, alignment
-        )
+        size = values // tensor_type.block_values * tensor_type.block_bytes
+        end = start + size
+        tensors[name] = _padded(size, alignment)
         types[tensor_type.name] = types.get(tensor_type.name, 0) + tensors[name]
         parameters += values
-        end += tensors[name]
-        if end >= 2**63:
+        start += tensors[name]
+        if start >= 2**63:
             raise DamagedGGUF(f"tensor {name} ends beyond 2^63 bytes")
     return tensors, types, parameters, end
 
@@ -209,7 +214,13 @@ def _tensor(cursor: Cursor, name: str) -> tuple[int, int, int]:
     kind = cursor.number("<I", f"the type of {name}")
     offset = cursor.number("<Q", f"the offset of {name}")
     if kind not in TENSOR_TYPES:
-        raise DamagedGGUF(f"tensor {name} has type {kind}, which this reader does not know")
+        problem = f"tensor {name} has type {kind}, which llama.cpp"
+        if kind > MAX_TENSOR_TYPE:
+            raise DamagedGGUF(f"{problem} cannot have")
+        raise UnsupportedModel(
+            f"{problem} does not know: it is a fork's quantization, or one that llama.cpp has"
+            " removed; take a file in another quantization"
+        )
     values = 1
     for extent in shape:
         values *= extent

@@ -12,7 +12,8 @@ from dataclasses import astuple, dataclass, fields, replace
 from itertools import groupby
 from typing import Any
 
-from llama_halo.errors import DamagedGGUF
+from llama_halo.errors import DamagedGGUF, UnsupportedModel
+from llama_halo.gguf import architectures as arch
 from llama_halo.gguf.companions import check_kind
 from llama_halo.gguf.header import Header
 from llama_halo.gguf.layers import MAX_LAYERS, Dimensions, Layer, dimensions
@@ -63,6 +64,7 @@ class Profile:
 def profile(header: Header, file: str) -> Profile:
     """Return the profile of a model; raises `GGUFError` for any other file."""
     check_kind(header, "")
+    _check_language_model(header)
     model = dimensions(header)
     weights = [0] * len(model.layers)
     for name, size in header.tensors.items():
@@ -78,6 +80,28 @@ def profile(header: Header, file: str) -> Profile:
         layer_weights=tuple(weights),
         model=model,
     )
+
+
+def _check_language_model(header: Header) -> None:
+    """Raise `UnsupportedModel` for a file that has no language model: an importance matrix, a
+    control vector, a part of an image generator, or a vocabulary alone."""
+    name = header.text("general.architecture")
+    if header.text("general.type") == "imatrix" or "imatrix.datasets" in header.array_lengths:
+        raise UnsupportedModel(
+            "it is no language model but an importance matrix, with which models are quantized:"
+            " name the model's own file"
+        )
+    is_described = f"{name}.embedding_length" in header.metadata
+    if name and name not in arch.KNOWN and not is_described:
+        raise UnsupportedModel(
+            f"it is no language model: llama.cpp has no architecture {name[:64]!r}, and the file"
+            f" has no {name[:64]}.embedding_length; an image generator, its text encoder or a"
+            " control vector cannot be served"
+        )
+    if not header.tensors:
+        raise UnsupportedModel(
+            "it has no tensors but a vocabulary alone: name the file that has the weights"
+        )
 
 
 def mentions_tools(template: str) -> bool:

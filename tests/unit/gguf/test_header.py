@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llama_halo.errors import DamagedGGUF, GGUFError, NotAGGUF
+from llama_halo.errors import DamagedGGUF, GGUFError, NotAGGUF, UnsupportedModel
 from llama_halo.gguf.cursor import MAX_BYTES
 from llama_halo.gguf.header import KEPT_ITEMS, Header, read_header
 from llama_halo.gguf.layers import dimensions
@@ -70,6 +70,15 @@ def test_no_tensor_data_is_ever_asked_for() -> None:
     assert max(asked) < len(header_bytes(METADATA, TENSORS))
 
 
+def test_the_last_tensor_needs_no_padding() -> None:
+    """Some writers pad between tensors alone; llama.cpp loads such a file."""
+    head = header_bytes(METADATA, [("norm.weight", [64], F32, 0), ("bias", [3], F32, 256)])
+    data = head + bytes(-len(head) % 32) + bytes(256 + 12)
+    assert read(data).tensors == {"norm.weight": 256, "bias": 32}
+    with pytest.raises(DamagedGGUF, match=f"need {len(data)} bytes, it has {len(data) - 1}"):
+        read(data[:-1])
+
+
 def patched(offset: int, layout: str, *values: Any) -> bytes:
     data = bytearray(whole())
     struct.pack_into(layout, data, offset, *values)
@@ -111,7 +120,10 @@ def tensor(shape: list[int], kind: int = F32, offset: int = 0, name: str = "t") 
         (tensor([2**40, 2**40]), DamagedGGUF, "impossible shape"),
         (tensor([1, 1, 1, 1, 1]), DamagedGGUF, "dimensions of t"),
         (tensor([33], Q4_0), DamagedGGUF, "rows of 33 values"),
-        (tensor([64], 5), DamagedGGUF, "type 5"),
+        (tensor([64], 5), UnsupportedModel, "type 5, which llama.cpp does not know"),
+        (tensor([64], 31), UnsupportedModel, "type 31, .* has removed"),
+        (tensor([64], 144), UnsupportedModel, "type 144, .* a fork's quantization"),
+        (tensor([64], 2**31), DamagedGGUF, "type 2147483648, which llama.cpp cannot have"),
         (tensor([64], offset=32), DamagedGGUF, "offset 32, expected 0"),
         (tensor([64], name="n" * 64), DamagedGGUF, "64 bytes long"),
         (whole({"general.alignment": 3}), DamagedGGUF, "no power of two"),
