@@ -253,7 +253,7 @@ def test_sigterm_ends_it_at_once_and_keeps_what_came(fetch: Fetch) -> None:
         ({"fails_next": [403] * 9}, 1, "Unauthorized"),
         ({"fails_next": [404] * 9}, 1, "SourceNotFound"),
         ({"token": "secret"}, 1, "Unauthorized"),
-        ({"encoding": "gzip"}, 1, "Retrying"),
+        ({"encoding": "gzip"}, 1, "SourceUnreachable"),
     ],
     ids=str,
 )
@@ -263,6 +263,16 @@ def test_what_refuses_a_download_has_its_reason(
     with serve(Hub(fetch.job.hub.folder, **trouble)) as hub:
         report = fetch(HF_ENDPOINT=hub.url)
     assert (report[0], report[1]["error"]["reason"]) == (status, reason)
+
+
+@pytest.mark.parametrize("weak_first", [True, False])
+def test_an_etag_that_a_proxy_marks_as_weak_is_the_same(fetch: Fetch, weak_first: bool) -> None:
+    hub = fetch.job.hub
+    hub.weak = weak_first
+    arguments = fetch.of_url()
+    hub.weak = not weak_first
+    status, value = fetch(*arguments)
+    assert (status, value.get("sha256")) == (0, fetch.sha256)
 
 
 def test_what_the_disk_would_not_hold_is_refused_beforehand(fetch: Fetch, tmp_path: Path) -> None:
@@ -275,7 +285,7 @@ def test_what_the_disk_would_not_hold_is_refused_beforehand(fetch: Fetch, tmp_pa
 def test_a_store_that_is_not_there_or_not_writable_is_named(fetch: Fetch, tmp_path: Path) -> None:
     fetch.store = tmp_path / "none"
     status, value = fetch()
-    assert status == 1
+    assert (status, value["error"]["reason"]) == (1, "StoreUnusable")
     assert "is not a directory" in value["error"]["message"]
 
 

@@ -93,9 +93,9 @@ def test_a_file_in_the_store_is_read_where_it_is(hub: Hub, job: Job) -> None:
         ({"fails_with": 404, "error_code": "RepoNotFound"}, (), 1, "SourceNotFound"),
         ({}, ("--revision", "none"), 1, "SourceNotFound"),
         ({}, ("--file", "none.gguf"), 1, "SourceNotFound"),
-        ({"fails_with": 429}, (), 1, "Retrying"),
-        ({"fails_with": 500}, (), 1, "Retrying"),
-        ({"ranges": False}, (), 1, "Retrying"),
+        ({"fails_with": 429}, (), 1, "SourceUnreachable"),
+        ({"fails_with": 500}, (), 1, "SourceUnreachable"),
+        ({"ranges": False}, (), 1, "SourceUnreachable"),
         ({}, ("--file", "text.gguf"), 0, "NotAGGUF"),
         ({}, ("--file", "cut.gguf"), 0, "NotAGGUF"),
         ({}, ("--file", "projector.gguf"), 0, "UnsupportedModel"),
@@ -119,6 +119,43 @@ def test_what_is_wrong_with_a_source_has_its_reason(
         )
     assert (value[0], value[1].get("error", {}).get("reason")) == (status, reason), value
     assert len(value[1]["error"]["message"]) > 20
+
+
+@pytest.mark.parametrize(
+    "mirror",
+    [
+        {"paths_info": False},
+        {"paths_info": False, "page_files": 1},
+        {"moved": 301},
+        {"moved": 302},
+        {"moved": 307},
+        {"moved": 308},
+        {"moved": 301, "paths_info": False},
+    ],
+    ids=str,
+)
+def test_a_mirror_that_has_less_or_has_moved_is_as_good(hub: Hub, job: Job, mirror: Any) -> None:
+    arguments = ("inspect", "--repo", "o/r", "--file", "sub/x-Q4_K_M.gguf")
+    (hub.folder / "sub/a.gguf").write_bytes(b"another")
+    expected = job(*arguments)
+    with serve(Hub(hub.folder, **mirror)) as other:
+        assert job(*arguments, HF_ENDPOINT=other.url) == expected
+        status, value = job(*arguments[:-1], "sub/none.gguf", HF_ENDPOINT=other.url)
+    assert (status, value["error"]["reason"]) == (1, "SourceNotFound")
+
+
+@pytest.mark.parametrize(
+    ("status", "says", "never"),
+    [(403, "the URL has expired", "terms"), (401, "headersSecretRef", "HF_TOKEN")],
+)
+def test_a_url_that_is_refused_is_not_told_of_the_hub(
+    hub: Hub, job: Job, status: int, says: str, never: str
+) -> None:
+    hub.fails_with = status
+    message = job("inspect", "--url", f"{hub.url}/plain/x.gguf?signature=1")[1]["error"]["message"]
+    assert says in message
+    assert never not in message
+    assert "signature" not in message
 
 
 def test_the_token_goes_to_the_hub_and_nowhere_else(hub: Hub, job: Job) -> None:

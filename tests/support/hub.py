@@ -14,7 +14,7 @@ from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 COMMIT = "c0ffee" + "0" * 34
 Json = Any
@@ -33,6 +33,14 @@ class Hub:
     """Asked for when it is not empty."""
     revisions: dict[str, str] = field(default_factory=lambda: {"main": COMMIT})
     """Branches and tags, and the commit that each is at."""
+    paths_info: bool = True
+    """Whether it has the route `paths-info`; mirrors may have `tree` alone."""
+    page_files: int = 1000
+    """Files in one page of `tree`."""
+    moved: int = 0
+    """The status of a redirect to the same path below `/moved`, for every request of the API."""
+    weak: bool = False
+    """Whether the ETags of files are marked as weak."""
     error_code: str = ""
     """The Hub's X-Error-Code, with `fails_with`."""
     ranges: bool = True
@@ -107,8 +115,10 @@ class _Handler(BaseHTTPRequestHandler):
         if hub.fails_with:
             code = {"X-Error-Code": hub.error_code} if hub.error_code else {}
             return self._answer(hub.fails_with, **code)
-        if path.startswith("/api/models/"):
-            return self._allowed() and self._api(path)
+        if hub.moved and path.startswith("/api/"):
+            return self._answer(hub.moved, Location=f"/moved{self.path}")
+        if path.removeprefix("/moved").startswith("/api/models/"):
+            return self._allowed() and self._api(path.removeprefix("/moved"))
         if "/resolve/" in path:
             return self._allowed() and self._resolve(path)
         if path.startswith("/elsewhere/"):
@@ -132,30 +142,52 @@ class _Handler(BaseHTTPRequestHandler):
         return revision if revision in commits.values() else commits.get(revision, "")
 
     def _api(self, path: str) -> None:
+        if "/tree/" in path:
+            return self._tree(path.partition("/tree/")[2])
         description, revision = path.rsplit("/", 1)
+        if not self.hub.paths_info and description.endswith("/paths-info"):
+            return self._answer(404)
         commit = self._commit(revision)
         if not commit:
             return self._answer(404, **{"X-Error-Code": "RevisionNotFound"})
         if description.endswith("/revision"):
             return self._json({"id": description, "sha": commit})
-        value = [(name, self.hub.path_of(commit, name)) for name in self.body["paths"]]
-        return self._json(
-            [
-                {
-                    "type": "file",
-                    "path": name,
-                    "size": file.stat().st_size,
-                    "oid": "0" * 40,
-                    "lfs": {
-                        "oid": sha256_of(file),
-                        "size": file.stat().st_size,
-                        "pointerSize": 135,
-                    },
-                }
-                for name, file in value
-                if file.is_file()
-            ]
+        if self.command != "POST":
+            return self._answer(405)
+        return self._listed(commit, self.body["paths"])
+
+    def _tree(self, place: str) -> None:
+        """List one folder, as many files a page as the Hub is told."""
+        revision, _, folder = place.partition("/")
+        commit = self._commit(revision)
+        root = self.hub.path_of(commit, "")
+        names = sorted(
+            str(path.relative_to(root)) for path in (root / folder).glob("*") if path.is_file()
         )
+        start = int(parse_qs(urlsplit(self.path).query).get("cursor", ["0"])[0])
+        end = start + self.hub.page_files
+        following = f'<https://hub.invalid/any?cursor={end}>; rel="next"'
+        links = {"Link": following} if end < len(names) else {}
+        self._listed(commit, names[start:end], **links)
+
+    def _listed(self, commit: str, names: list[str], **headers: str) -> None:
+        value = [(name, self.hub.path_of(commit, name)) for name in names]
+        entries = [
+            {
+                "type": "file",
+                "path": name,
+                "size": file.stat().st_size,
+                "oid": "0" * 40,
+                "lfs": {
+                    "oid": sha256_of(file),
+                    "size": file.stat().st_size,
+                    "pointerSize": 135,
+                },
+            }
+            for name, file in value
+            if file.is_file()
+        ]
+        self._answer(200, json.dumps(entries).encode(), **headers)
 
     def _resolve(self, path: str) -> None:
         revision, _, file = path.partition("/resolve/")[2].partition("/")
@@ -180,7 +212,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(self, path: Path) -> None:
         hub, size = self.hub, path.stat().st_size
         asked = self.headers.get("Range", "")
-        headers = {"ETag": f'"{sha256_of(path)}"'} if hub.etags else {}
+        weak = "W/" if hub.weak else ""
+        headers = {"ETag": f'{weak}"{sha256_of(path)}"'} if hub.etags else {}
         if hub.encoding:
             headers["Content-Encoding"] = hub.encoding
         if not (asked and hub.ranges):

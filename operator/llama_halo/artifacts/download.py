@@ -18,7 +18,15 @@ from pathlib import Path
 import httpx
 
 from llama_halo.artifacts import store
-from llama_halo.artifacts.http import connect, content_span, get, refusal, shown, version
+from llama_halo.artifacts.http import (
+    connect,
+    content_span,
+    get,
+    refusal,
+    same_version,
+    shown,
+    version,
+)
 from llama_halo.errors import (
     SourceChanged,
     SourceError,
@@ -206,7 +214,8 @@ class Download:
         if response.headers.get("Content-Encoding", "identity") != "identity":
             raise SourceError(f"{self._name}: the server sends it compressed")
         current = version(response)
-        if self._file.version and current and not self._file.sha256:
+        is_comparable = self._file.version and current and not self._file.sha256
+        if is_comparable and not same_version(current, self._file.version):
             self._require_same(current, self._file.version)
 
     def _require_same(self, current: str, expected: str) -> None:
@@ -220,7 +229,7 @@ class Download:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             missing = self._file.size - store.stored_bytes(self._path, self._origin)
             return StoreFull(store.disk_full_message(self._path.parent, missing, self._reserve))
-        return StoreError(f"{self._partial}: {error.strerror or error}")
+        return store.unusable(self._partial, error)
 
 
 class _TransientError(SourceError):

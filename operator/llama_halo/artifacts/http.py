@@ -17,12 +17,19 @@ REQUEST_ERRORS = (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError)
 """Exceptions of a request that gets no response."""
 _SPAN = re.compile(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18})$")
 _REASONS = {
-    200: "the server ignores ranges, and would send the whole file: download it first",
-    401: "not allowed (401): set HF_TOKEN to a token that may read it",
-    403: "not allowed (403): accept the model's terms on its page, or use another token",
+    200: "the server ignores ranges, and would send the whole file: put it into the store yourself"
+    " and use source.local, or choose another server",
+    401: "not allowed (401): the Secret that source.http.headersSecretRef names lacks the"
+    " server's authorization",
+    403: "not allowed (403): the URL has expired, or these headers may not read it",
     404: "there is no such file (404)",
     410: "the file is gone (410)",
     416: "the file is empty (416)",
+    429: "too many requests (429)",
+}
+_REASONS_OF_HUB = {
+    401: "not allowed (401): set HF_TOKEN to a token that may read it",
+    403: "not allowed (403): accept the model's terms on its page, or use another token",
     429: "too many requests (429): wait, or set HF_TOKEN",
 }
 _KINDS = {401: NotAllowed, 403: NotAllowed, 404: SourceMissing, 410: SourceMissing}
@@ -46,8 +53,7 @@ def get(
     """
     start = here = httpx.URL(url)
     for _ in range(MAX_REDIRECTS):
-        at_home = (here.scheme, here.host, here.port) == (start.scheme, start.host, start.port)
-        sent = {**(secrets if at_home else {}), **headers}
+        sent = {**(secrets if same_origin(start, here) else {}), **headers}
         response = client.send(client.build_request("GET", here, headers=sent), stream=True)
         try:
             if response.next_request is None:
@@ -59,10 +65,22 @@ def get(
     raise SourceError(f"{shown(url)}: more than {MAX_REDIRECTS} redirects")
 
 
+def same_origin(first: httpx.URL, second: httpx.URL) -> bool:
+    """Tell whether secrets for one URL may go to another."""
+    return (first.scheme, first.host, first.port) == (second.scheme, second.host, second.port)
+
+
+def same_version(first: str, second: str) -> bool:
+    """Compare two ETags weakly (RFC 9110, 8.8.3.2): a proxy that compresses marks one as weak."""
+    return first.removeprefix("W/") == second.removeprefix("W/")
+
+
 def refusal(name: str, response: httpx.Response) -> SourceError:
-    """Return the error for a response without the file."""
+    """Return the error for a response without the file; the name of a file of the Hub is `hf:…`."""
     status = response.status_code
     reason = _REASONS.get(status, f"the server answered {status}")
+    if name.startswith("hf:"):
+        reason = _REASONS_OF_HUB.get(status, reason)
     return _KINDS.get(status, SourceError)(f"{name}: {reason}")
 
 

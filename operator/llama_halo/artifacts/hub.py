@@ -1,6 +1,6 @@
 """The Hugging Face Hub: resolves revisions to commits, and files to sizes, checksums and URLs.
 
-Only two of the Hub's routes are needed, so the Hub's client library with its second HTTP stack is
+Only three of the Hub's routes are needed, so the Hub's client library with its second HTTP stack is
 not used: `docs/design/20261125-files.md`. HF_ENDPOINT and HF_TOKEN are the library's variables.
 """
 
@@ -8,18 +8,29 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 
-from llama_halo.artifacts.http import REQUEST_ERRORS, connect, refusal
+from llama_halo.artifacts.http import (
+    MAX_REDIRECTS,
+    REQUEST_ERRORS,
+    connect,
+    refusal,
+    same_origin,
+    shown,
+)
 from llama_halo.errors import NotAllowed, SourceError, SourceMissing
 
 HUB = "https://huggingface.co"
 Json = Any
+MAX_PAGES = 20
+"""Of the list of one folder; a page has a thousand files."""
+_NO_ROUTE = (404, 405, 501)
 
 
 @dataclass(frozen=True)
@@ -54,8 +65,8 @@ def parse(source: str) -> HubFile:
     """Parse `hf:OWNER/NAME/PATH[@REVISION]`; raises `SourceError` for any other text."""
     where, _, revision = source.removeprefix("hf:").partition("@")
     parts = where.split("/")
-    plain = re.fullmatch(r"[\w./@+ -]+", source[3:], re.ASCII)
-    if len(parts) < 3 or not all(parts) or ".." in parts or not plain:
+    is_plain = source.isprintable() and not set("\\$") & set(source)
+    if len(parts) < 3 or not all(parts) or ".." in parts or not is_plain:
         raise SourceError(f"{source}: write hf:OWNER/REPO/FILE, or hf:OWNER/REPO/FILE@REVISION")
     return HubFile("/".join(parts[:2]), "/".join(parts[2:]), revision or "main")
 
@@ -73,7 +84,9 @@ def authorization() -> dict[str, str]:
 def resolve_commit(place: HubFile) -> HubFile:
     """Return the place with its revision resolved to a commit."""
     revision = quote(place.revision, safe="")
-    answer = _request("GET", f"/api/models/{place.repo}/revision/{revision}", str(place))
+    with _client(str(place)) as client:
+        response = _send(client, "GET", f"/api/models/{place.repo}/revision/{revision}")
+        answer = _json(str(place), response)
     commit = answer.get("sha") if isinstance(answer, dict) else None
     if not isinstance(commit, str) or not re.fullmatch(r"[0-9a-f]{40}", commit):
         raise SourceError(f"{place}: the Hub names no commit for this revision")
@@ -82,17 +95,42 @@ def resolve_commit(place: HubFile) -> HubFile:
 
 def blobs(place: HubFile, files: Sequence[str]) -> list[Blob]:
     """Return the files at the place's revision, in order; raises `SourceMissing`."""
-    body = {"paths": list(files), "expand": False}
-    path = f"/api/models/{place.repo}/paths-info/{quote(place.revision, safe='')}"
-    answer = _request("POST", path, str(place), body)
     try:
-        blobs_by_path = {entry["path"]: _blob(entry) for entry in answer if entry["type"] == "file"}
+        blobs_by_path = {
+            entry["path"]: _blob(entry)
+            for entry in _entries(place, files)
+            if entry["type"] == "file" and entry["path"] in files
+        }
     except (KeyError, TypeError, ValueError) as error:
         raise SourceError(f"{place}: the Hub's list of files cannot be read: {error!r}") from error
     missing = [file for file in files if file not in blobs_by_path]
     if missing:
         raise SourceMissing(f"{place}: there is no {', '.join(missing[:3])} at this revision")
     return [blobs_by_path[file] for file in files]
+
+
+def _entries(place: HubFile, files: Sequence[str]) -> list[Json]:
+    """Return what the Hub lists of the files; a mirror without `paths-info` lists their folders."""
+    revision = quote(place.revision, safe="")
+    body = {"paths": list(files), "expand": False}
+    path, name = f"/api/models/{place.repo}/paths-info/{revision}", str(place)
+    with _client(name) as client:
+        response = _send(client, "POST", path, body)
+        if response.status_code not in _NO_ROUTE or "X-Error-Code" in response.headers:
+            return list(_json(name, response))
+        entries: list[Json] = []
+        for folder in sorted({file.rpartition("/")[0] for file in files}):
+            listing = f"/api/models/{place.repo}/tree/{revision}/{quote(folder)}".rstrip("/")
+            page = ""
+            for _ in range(MAX_PAGES):
+                response = _send(client, "GET", listing + page)
+                entries += _json(name, response)
+                following = response.links.get("next", {}).get("url", "")
+                if not following:
+                    break
+                # Of the link only the query: a mirror may pass on the Hub's own address.
+                page = f"?{httpx.URL(following).query.decode()}"
+        return entries
 
 
 def _blob(entry: Json) -> Blob:
@@ -103,24 +141,35 @@ def _blob(entry: Json) -> Blob:
     return Blob(entry["path"], int(large.get("size", entry["size"])), checksum)
 
 
-def _request(method: str, path: str, name: str, body: Json = None) -> Json:
+@contextmanager
+def _client(name: str) -> Iterator[httpx.Client]:
     try:
         with connect() as client:
-            # The Hub redirects requests for a renamed repository.
-            response = client.request(
-                *(method, _endpoint() + path),
-                json=body,
-                headers=authorization(),
-                follow_redirects=True,
-            )
-            if response.status_code != 200:
-                raise _refusal(name, response)
-            try:
-                return response.json()
-            except ValueError as error:
-                raise SourceError(f"{name}: the Hub's answer is not JSON: {error}") from error
+            yield client
     except REQUEST_ERRORS as error:
         raise SourceError(f"{name}: {str(error)[:200] or type(error).__name__}") from error
+
+
+def _send(client: httpx.Client, method: str, path: str, body: Json = None) -> httpx.Response:
+    """Send a request, and follow redirects with its method: of renamed repositories, and of mirrors
+    that have moved. The token goes to the first host only."""
+    start = here = httpx.URL(_endpoint() + path)
+    for _ in range(MAX_REDIRECTS):
+        headers = authorization() if same_origin(start, here) else {}
+        response = client.request(method, here, json=body, headers=headers)
+        if response.next_request is None:
+            return response
+        here = response.next_request.url
+    raise SourceError(f"{shown(str(start))}: more than {MAX_REDIRECTS} redirects")
+
+
+def _json(name: str, response: httpx.Response) -> Json:
+    if response.status_code != 200:
+        raise _refusal(name, response)
+    try:
+        return response.json()
+    except ValueError as error:
+        raise SourceError(f"{name}: the Hub's answer is not JSON: {error}") from error
 
 
 def _refusal(name: str, response: httpx.Response) -> SourceError:

@@ -14,12 +14,11 @@ from typing import Any
 
 from llama_halo.artifacts import hub
 from llama_halo.artifacts.download import RemoteFile
-from llama_halo.artifacts.http import shown
+from llama_halo.artifacts.http import same_version, shown
 from llama_halo.artifacts.sources import SourceFile, open_file, read_model, read_whisper
 from llama_halo.errors import (
     GGUFError,
     SourceChanged,
-    SourceError,
     SourceMissing,
     UnsupportedModel,
 )
@@ -123,7 +122,7 @@ class UrlSource:
     def files(self, shards: int, version: str, sha256: str | None) -> list[RemoteFile]:
         """Return the files to download; raises `SourceChanged` if they are not as inspected."""
         files = [self._read_part(url) for url in shard_files(self.url, shards)]
-        if version and not self.sha256 and versions(files) != version:
+        if version and not self.sha256 and not same_version(versions(files), version):
             raise SourceChanged(
                 f"{shown(files[0].source)}: the file is not the one that was inspected:"
                 f" {version} then, {versions(files)} now"
@@ -152,12 +151,12 @@ class StoredSource:
     path: str
 
     def inspect(self, kind: str) -> Json:
-        """Read the header in the store; raises `SourceError` for a file outside of it."""
+        """Read the header in the store; raises `SourceMissing` for a file outside of it."""
         whole = self.store / self.path
         if not whole.exists():
             raise SourceMissing(f"there is no {self.path} in the store")
         if not whole.resolve().is_relative_to(self.store.resolve()):
-            raise SourceError(f"{self.path} leads out of the store, where no server can follow")
+            raise SourceMissing(f"{self.path} leads out of the store, where no server can follow")
         about, files = read_source(str(whole), self.path, kind)
         size = sum(file.size for file in files)
         return {
@@ -211,7 +210,9 @@ def versions(files: Sequence[SourceFile]) -> str:
     file_versions = [file.version for file in files]
     if not all(file_versions):
         return ""
-    return file_versions[0] if len(file_versions) == 1 else combined_checksum(file_versions)
+    if len(file_versions) == 1:
+        return file_versions[0]
+    return combined_checksum([one.removeprefix("W/") for one in file_versions])
 
 
 def shard_files(first: str, shards: int) -> list[str]:

@@ -15,7 +15,9 @@ from llama_halo.errors import (
     NotAGGUF,
     NotAllowed,
     SourceChanged,
+    SourceError,
     SourceMissing,
+    StoreError,
     StoreFull,
 )
 
@@ -32,7 +34,9 @@ _REASONS: tuple[tuple[type[LlamaHaloError], Reason], ...] = (
     (SourceChanged, Reason.CHECKSUM_MISMATCH),
     (SourceMissing, Reason.SOURCE_NOT_FOUND),
     (NotAllowed, Reason.UNAUTHORIZED),
+    (SourceError, Reason.SOURCE_UNREACHABLE),
     (StoreFull, Reason.STORE_FULL),
+    (StoreError, Reason.STORE_UNUSABLE),
 )
 FINAL_ERRORS = (GGUFError, SourceChanged)
 """Errors that a retry would only repeat: the Job succeeds with them."""

@@ -5,6 +5,7 @@ Only the requested bytes of a remote file are fetched, by HTTP range requests.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
@@ -25,7 +26,7 @@ from llama_halo.artifacts.http import (
     shown,
     version,
 )
-from llama_halo.errors import GGUFError, SourceError
+from llama_halo.errors import GGUFError, SourceError, SourceMissing
 from llama_halo.gguf import whisper
 from llama_halo.gguf.companions import Companion
 from llama_halo.gguf.header import Header, ReadAt, read_header
@@ -33,6 +34,7 @@ from llama_halo.gguf.shards import combine, shard_names
 
 RANGE_TIMEOUT_SECONDS = 120
 """Time limit of one range request: a server may send data for ever."""
+_NOT_READABLE = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM)
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,8 @@ def _open_path(path: Path) -> Iterator[ModelFile]:
 
             yield ModelFile(size, read_at)
     except OSError as error:
-        raise SourceError(f"{path}: {error.strerror or error}") from error
+        kind = SourceMissing if error.errno in _NOT_READABLE else SourceError
+        raise kind(f"{path}: {error.strerror or error}") from error
 
 
 @contextmanager

@@ -8,6 +8,7 @@ own, so a server that sends nothing keeps no other origin waiting.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -146,9 +147,35 @@ def locked(folder: Path, origin: str) -> Iterator[None]:
     try:
         lock = _lock(folder, f".{origin}{LOCK}")
     except OSError as error:
-        raise StoreError(f"{error.filename or folder}: {error.strerror or error}") from error
+        raise unusable(error.filename or folder, error) from error
     with lock:
         yield
+
+
+def unusable(path: Path | str, error: OSError) -> StoreError:
+    """Return the error of a store that cannot be used, with what to do."""
+    advice = _ADVICE.get(error.errno or 0, "")
+    return StoreError(f"{path}: {error.strerror or error}" + (f": {advice}" if advice else ""))
+
+
+_NO_LOCKS = (
+    "the file system has no locks: mount it with them (NFS 4, or a lock daemon for NFS 3), or use"
+    " another store"
+)
+_MAY_NOT_WRITE = (
+    "Jobs run as root without capabilities, so the folder has to belong to root, or be writable by"
+    " everybody"
+)
+_ADVICE = {
+    errno.EACCES: _MAY_NOT_WRITE,
+    errno.EPERM: _MAY_NOT_WRITE,
+    errno.ENOLCK: _NO_LOCKS,
+    errno.EOPNOTSUPP: _NO_LOCKS,
+    errno.EROFS: "mount the store for writing, or choose another spec.store",
+    errno.EIO: "the disk or its server fails: look at the node's kernel log",
+    errno.ESTALE: "the NFS server has lost the folder: mount the store again",
+}
+"""By the number of the system's error."""
 
 
 def _lock(folder: Path, name: str) -> IO[str]:

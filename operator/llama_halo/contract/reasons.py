@@ -45,9 +45,11 @@ class Reason(StrEnum):
     NAME_CONFLICT = "NameConflict"
     BAD_FLAG = "BadFlag"
     SOURCE_NOT_FOUND = "SourceNotFound"
+    SOURCE_UNREACHABLE = "SourceUnreachable"
     UNAUTHORIZED = "Unauthorized"
     CHECKSUM_MISMATCH = "ChecksumMismatch"
     STORE_FULL = "StoreFull"
+    STORE_UNUSABLE = "StoreUnusable"
     MODEL_TOO_LARGE = "ModelTooLarge"
     NOT_A_GGUF = "NotAGGUF"
     UNSUPPORTED_MODEL = "UnsupportedModel"
@@ -86,8 +88,10 @@ STALLED_REASONS = frozenset(
 FAILED_REASONS = frozenset(
     {
         Reason.SOURCE_NOT_FOUND,
+        Reason.SOURCE_UNREACHABLE,
         Reason.UNAUTHORIZED,
         Reason.STORE_FULL,
+        Reason.STORE_UNUSABLE,
         Reason.MODEL_TOO_LARGE,
         Reason.DEVICE_UNAVAILABLE,
         Reason.IMAGE_PULL_FAILED,

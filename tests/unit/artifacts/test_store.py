@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -64,3 +66,18 @@ def test_a_finished_file_has_its_manifest_before_its_name(tmp_path: Path) -> Non
     assert store.manifest_of(file) == Manifest("s", "c", 4)
     file.unlink()
     assert store.manifest_of(file) is None
+
+
+@pytest.mark.parametrize(
+    ("number", "says"),
+    [
+        (errno.EACCES, "belong to root, or be writable by everybody"),
+        (errno.ENOLCK, "the file system has no locks: mount it with them"),
+        (errno.EROFS, "mount the store for writing"),
+        (errno.EXDEV, "Invalid cross-device link"),
+    ],
+)
+def test_a_store_that_cannot_be_used_says_what_to_do(number: int, says: str) -> None:
+    message = str(store.unusable("/models/hf", OSError(number, os.strerror(number))))
+    assert message.startswith(f"/models/hf: {os.strerror(number)}")
+    assert says in message
