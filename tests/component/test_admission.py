@@ -47,7 +47,10 @@ INVALID_MODELS: dict[str, tuple[Spec, str]] = {
     "an absolute path": (lm(source={"local": {"path": "/etc/x.gguf"}}), "local.path is relative"),
     "a path out of the store": (lm(source={"local": {"path": "a/../../x"}}), "never leaves it"),
     "an empty path": (lm(source={"local": {"path": ""}}), "spec.source.local.path"),
-    "a path with a blank": (lm(source={"local": {"path": "a b.gguf"}}), "spec.source.local.path"),
+    "a path that ends in a blank": (
+        lm(source={"local": {"path": "a.gguf "}}),
+        "spec.source.local.path",
+    ),
     "a repo without owner": (
         {"source": {"huggingFace": {"repo": "qwen", "file": "q.gguf"}}},
         "spec.source.huggingFace.repo",
@@ -112,6 +115,14 @@ INVALID_MODELS: dict[str, tuple[Spec, str]] = {
     ),
     "an adapter with a colon in its path": (
         lm(adapters=[{"name": "sql", "source": {"local": {"path": "a:b.gguf"}}}]),
+        "llama-server takes no path with a colon, comma or quote",
+    ),
+    "an adapter of the Hub with a comma in its name": (
+        lm(
+            adapters=[
+                {"name": "sql", "source": {"huggingFace": {"repo": "a/b", "file": "a,b.gguf"}}}
+            ]
+        ),
         "llama-server takes no path with a colon, comma or quote",
     ),
     "a flag that was removed, with a value": (lm(extraArgs=["--mlock=1"]), "--mlock=1 was removed"),
@@ -280,6 +291,10 @@ INVALID_ROUTERS: dict[str, tuple[Spec, str]] = {
 VALID_MODELS: dict[str, Spec] = {
     "local": lm(),
     "local in a folder": lm(source={"local": {"path": "a/b/c-00001-of-00003.gguf"}}),
+    "blanks and letters": lm(source={"local": {"path": "größe (v2), [x].gguf"}}),
+    "a name of the Hub": lm(
+        source={"huggingFace": {"repo": "a/b", "file": "größe (v2), [x] 100%.GGUF"}}
+    ),
     "dots in a name": lm(source={"local": {"path": "a..b/Qwen3.6.gguf"}}),
     "hugging face": {"source": HF},
     "hugging face with revision and token": {

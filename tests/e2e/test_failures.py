@@ -237,17 +237,19 @@ def test_crashes_become_stalled_after_five_restarts_and_post_no_more_events(
         kube("delete", "llamamodel", failure.name, "--wait=false")
 
 
-def test_a_missing_device_node_is_told_from_the_pods_events(kube: Kubectl) -> None:
+def test_without_kfd_rocm_is_told_from_the_pods_events_and_vulkan_serves(kube: Kubectl) -> None:
+    """A kernel without CONFIG_HSA_AMD, as Talos had it."""
     device = Path("/dev/kfd")
     number = device.stat().st_rdev
     device.unlink()
     try:
         spec: dict[str, Any] = {
-            "backend": "Vulkan",
             "devices": {"privileged": {}},
-            "memory": {"gpu": "256Mi", "host": "256Mi"},
+            "memory": {"gpu": "1Gi", "host": "1Gi"},
         }
-        kube.apply(smollm2("no-kfd", **spec))
+        kube.apply(smollm2("no-kfd", backend="ROCm", **spec))
+        software = [{"name": "GGML_VK_VISIBLE_DEVICES", "value": "0"}]
+        kube.apply(smollm2("only-dri", backend="Vulkan", env=software, **spec))
         value = eventually(
             lambda: kube.get("llamamodel/no-kfd"),
             until=lambda item: ready(item)[1] == "DeviceUnavailable",
@@ -255,12 +257,13 @@ def test_a_missing_device_node_is_told_from_the_pods_events(kube: Kubectl) -> No
         )
         assert "/dev/kfd" in message(value)
         assert "the node lacks the GPU's device node" in message(value)
+        kube.wait_ready("llamamodel/only-dri", seconds=180)
     finally:
         if device.is_dir():
             device.rmdir()  # containerd makes one for a container that starts anew just then
         device.unlink(missing_ok=True)
         os.mknod(device, 0o666 | 0o020000, number)
-        kube("delete", "llamamodel", "no-kfd")
+        kube("delete", "llamamodel", "no-kfd", "only-dri")
 
 
 def test_a_port_that_a_sidecar_took_is_told(kube: Kubectl) -> None:

@@ -226,6 +226,11 @@ def _crd(  # noqa: PLR0913  (one table of what differs between the two kinds)
     rules: list[dict[str, str]],
     scale: dict[str, str] | None,
 ) -> dict[str, Any]:
+    spec_schema = structural(spec)
+    if scale:
+        # Without the default, reading /scale of an object that leaves it out is an error, and an
+        # HPA, a VPA or KEDA begins with that.
+        spec_schema["properties"]["replicas"]["default"] = 1
     version = {
         "name": VERSION,
         "served": True,
@@ -241,7 +246,7 @@ def _crd(  # noqa: PLR0913  (one table of what differs between the two kinds)
                     "apiVersion": {"type": "string"},
                     "kind": {"type": "string"},
                     "metadata": {"type": "object"},
-                    "spec": structural(spec),
+                    "spec": spec_schema,
                     # Without the default, kstatus takes an object without a status for healthy.
                     "status": {**structural(status), "default": {"observedGeneration": -1}},
                 },

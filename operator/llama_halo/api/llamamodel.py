@@ -47,6 +47,11 @@ CacheTypeName = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q
 Switch = Literal["Auto", "On", "Off"]
 
 
+_HUB_FILE = r"^[^\x00-\x1f\x7f@\\$]+\.([gG][gG][uU][fF]|bin)$"
+_STORE_PATH = r"^[^\x00-\x1f\x7f\s]([^\x00-\x1f\x7f]*[^\x00-\x1f\x7f\s])?$"
+"""Any letters and signs, and blanks inside."""
+
+
 class HuggingFaceSource(Schema):
     """A file of a Hugging Face repository."""
 
@@ -60,7 +65,7 @@ class HuggingFaceSource(Schema):
     )
 
     repo: Annotated[str, Field(pattern=r"^[-\w][-.\w]*/[-\w][-.\w]*$", max_length=200)]
-    file: Annotated[str, Field(pattern=r"^[-.\w/+ ]+\.(gguf|bin)$", max_length=500)]
+    file: Annotated[str, Field(pattern=_HUB_FILE, max_length=500)]
     revision: Text | None = None
     token_secret_ref: KeyReference | None = None
 
@@ -85,7 +90,7 @@ class LocalSource(Schema):
         )
     )
 
-    path: Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\s]+$")]
+    path: Annotated[str, Field(max_length=500, pattern=_STORE_PATH)]
     """Relative to the store's root; of a sharded model, the first shard."""
 
 
@@ -174,7 +179,9 @@ class Adapter(Schema):
     model_config = ConfigDict(
         json_schema_extra=rules(
             rule(
-                "!has(self.source.local) || !self.source.local.path.matches('[:,\"]')",
+                "(!has(self.source.local) || !self.source.local.path.matches('[:,\"]')) &&"
+                " (!has(self.source.huggingFace) ||"
+                " !self.source.huggingFace.file.matches('[:,\"]'))",
                 "adapters: llama-server takes no path with a colon, comma or quote: rename it",
             )
         )
@@ -200,7 +207,7 @@ class Reasoning(Schema):
 
 
 class PrivilegedDevices(Schema):
-    """hostPath /dev/kfd and /dev/dri in a privileged container."""
+    """hostPath /dev/dri, and for ROCm /dev/kfd, in a privileged container."""
 
 
 class ResourceDevices(Schema):

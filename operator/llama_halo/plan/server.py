@@ -182,11 +182,10 @@ def volumes(spec: LlamaModelSpec, defaults: Defaults) -> list[dict[str, Any]]:
         store_volume(spec, defaults),
         {"name": "tmp", "emptyDir": {}},
     ]
-    if _privileged(spec):
-        pod_volumes += [
-            {"name": "kfd", "hostPath": {"path": "/dev/kfd", "type": "CharDevice"}},
-            {"name": "dri", "hostPath": {"path": "/dev/dri", "type": "Directory"}},
-        ]
+    pod_volumes += [
+        {"name": name, "hostPath": {"path": f"/dev/{name}", "type": kind}}
+        for name, kind in _host_devices(spec)
+    ]
     return pod_volumes
 
 
@@ -280,12 +279,19 @@ def _container_security(spec: LlamaModelSpec) -> dict[str, Any]:
 
 
 def _device_mounts(spec: LlamaModelSpec) -> list[dict[str, Any]]:
+    return [{"name": name, "mountPath": f"/dev/{name}"} for name, _ in _host_devices(spec)]
+
+
+def _host_devices(spec: LlamaModelSpec) -> tuple[tuple[str, str], ...]:
+    """Return the name below /dev and the type of each device of a privileged pod.
+
+    A kernel without CONFIG_HSA_AMD has no /dev/kfd, which ROCm alone needs.
+    """
     if not _privileged(spec):
-        return []
-    return [
-        {"name": "kfd", "mountPath": "/dev/kfd"},
-        {"name": "dri", "mountPath": "/dev/dri"},
-    ]
+        return ()
+    graphics = ("dri", "Directory")
+    is_rocm = backend_of(spec) is Backend.ROCM
+    return (("kfd", "CharDevice"), graphics) if is_rocm else (graphics,)
 
 
 def _privileged(spec: LlamaModelSpec) -> bool:
