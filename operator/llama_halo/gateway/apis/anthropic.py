@@ -329,7 +329,7 @@ def _mend_tools(body: Json, added: list[Json], removed: set[Any]) -> None:
         offered = as_function(tool, index) if tool.get("type") else tool
         name = offered.get("name")
         if named in (None, name) and name not in removed:
-            kept.append(_without_null(offered))
+            kept.append(_without_null(offered) if None in offered.values() else offered)
     if choice.get("type") == "none":
         kept = []
     if named and not kept:
@@ -341,8 +341,6 @@ def _mend_tools(body: Json, added: list[Json], removed: set[Any]) -> None:
 
 
 def _without_null(tool: Json) -> Json:
-    if None not in tool.values():
-        return tool
     return {name: value for name, value in tool.items() if value is not None}
 
 

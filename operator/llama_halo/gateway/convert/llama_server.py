@@ -47,8 +47,12 @@ def for_llama_server(body: Json, texts: PdfTexts, *, strict: bool) -> Json:
 
 def _schemas_of(tools: list[Any]) -> list[Any]:
     """Return the schemas of the arguments of all tools that have one."""
-    holders = (_holder(tool) for tool in objects_in(tools))
-    return [holder[field] for holder in holders for field in _SCHEMA_FIELDS if field in holder]
+    schemas = []
+    for tool in tools:
+        if isinstance(tool, dict):
+            holder = _holder(tool)
+            schemas += [holder[field] for field in _SCHEMA_FIELDS if field in holder]
+    return schemas
 
 
 def _holder(tool: Json) -> Json:

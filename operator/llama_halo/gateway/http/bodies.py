@@ -76,34 +76,12 @@ async def read(
     Raises `Failure` for a body that is too long or has too many JSON values.
     aiohttp's `request.read` is not used: it would keep the body for as long as the request runs.
     """
-    data, packed_bytes, at_once, weight = bytearray(), 0, 0, NARROW_WEIGHT
-    counted_bytes = values = 0
     unpacked = _decompressor(request)
     try:
-        # A timer costs more than to read a body that has arrived with its head, as most have.
-        async with asyncio.timeout(None if request.content.is_eof() else MAX_SECONDS):
-            async for packed in request.content.iter_any():
-                packed_bytes += len(packed)
-                for piece in unpacked.pieces(packed) if unpacked else (packed,):
-                    data += piece
-                    at_once += len(piece)
-                    if weight < WIDEST_WEIGHT:
-                        is_first = len(data) == len(piece)
-                        text = piece if is_first else data[-len(piece) - 5 :]
-                        wider = max(weight, _weight_of(text))
-                        count_bytes((wider - weight) * (len(data) - len(piece)))
-                        weight = wider
-                    count_bytes(weight * len(piece))
-                    if max(len(data), packed_bytes) > limit:
-                        raise too_large(limit)
-                    if len(data) > MAX_VALUES:  # a shorter text has no more values
-                        values += count_values(data[counted_bytes:])[0]
-                        counted_bytes = len(data)
-                    if values > MAX_VALUES:
-                        raise Failure(413, f"the request body has more than {MAX_VALUES} values")
-                    if at_once > YIELD_BYTES:
-                        await turns.wait(at_once)
-                        at_once = 0
+        if unpacked is None and request.content.is_eof():  # it came with its head, as most do
+            return _taken_in(request.content.read_nowait(), count_bytes, limit)
+        async with asyncio.timeout(MAX_SECONDS):
+            data = await _receive(request, unpacked, count_bytes, turns, limit)
     except TimeoutError as error:
         raise _too_slow() from error
     except (web.RequestPayloadError, *decompression.ERRORS, ValueError) as error:
@@ -112,6 +90,53 @@ async def read(
         raise Failure(400, "the request body cannot be read: its compressed data is cut off")
     await turns.wait(len(data))
     return bytes(data)
+
+
+def _taken_in(data: bytes, count_bytes: Callable[[int], None], limit: int) -> bytes:
+    """Return a whole body after the checks."""
+    if len(data) > limit:
+        raise too_large(limit)
+    count_bytes(_weight_of(data) * len(data))
+    if len(data) > MAX_VALUES:
+        _check_values(count_values(data)[0])
+    return data
+
+
+async def _receive(
+    request: web.Request,
+    unpacked: decompression.Decompressor | None,
+    count_bytes: Callable[[int], None],
+    turns: Turns,
+    limit: int,
+) -> bytearray:
+    """Return the unpacked body, checked as it arrives."""
+    data, packed_bytes, at_once, weight = bytearray(), 0, 0, NARROW_WEIGHT
+    counted_bytes = values = 0
+    async for packed in request.content.iter_any():
+        packed_bytes += len(packed)
+        for piece in unpacked.pieces(packed) if unpacked else (packed,):
+            data += piece
+            at_once += len(piece)
+            if weight < WIDEST_WEIGHT:
+                wider = max(weight, _weight_of(data[-len(piece) - 5 :]))
+                count_bytes((wider - weight) * (len(data) - len(piece)))
+                weight = wider
+            count_bytes(weight * len(piece))
+            if max(len(data), packed_bytes) > limit:
+                raise too_large(limit)
+            if len(data) > MAX_VALUES:  # a shorter text has no more values
+                values += count_values(data[counted_bytes:])[0]
+                counted_bytes = len(data)
+                _check_values(values)
+            if at_once > YIELD_BYTES:
+                await turns.wait(at_once)
+                at_once = 0
+    return data
+
+
+def _check_values(count: int) -> None:
+    if count > MAX_VALUES:
+        raise Failure(413, f"the request body has more than {MAX_VALUES} values")
 
 
 def _weight_of(text: bytes | bytearray) -> int:
