@@ -341,6 +341,8 @@ class LlamaModelSpec(Schema):
     source: Source
     store: Store | None = None
     mode: Mode | None = None
+    pooling: Literal["Mean", "Cls", "Last"] | None = None
+    """In mode Embedding: how one vector is made of a text, if the file does not say."""
     context_size: Annotated[int, Field(ge=256, le=16777216)] | None = None
     """Tokens in the server's KV cache, shared by all parallel requests."""
     parallel: Annotated[int, Field(ge=1, le=256)] | None = None

@@ -28,6 +28,9 @@ _NONE: Json = {"of": [], "runs": ""}
 _KINDS = {field.name: str(field.type) for field in fields(Dimensions)}
 _NUMBERS = tuple(name for name in _KINDS if name not in _LAYERS)
 _LAYER_KINDS = tuple(str(field.type) for field in fields(Layer))
+RANKS, NO_POOLING = "rank", "absent"
+_POOLING = ("none", "mean", "cls", "last", RANKS)
+"""By llama.cpp's number in `<architecture>.pooling_type`."""
 MAX_NUMBER = 2**53
 MAX_TEXT_CHARACTERS = 100
 
@@ -48,6 +51,9 @@ class Profile:
     layer_weights: tuple[int, ...]
     """Bytes of each layer."""
     model: Dimensions
+    pooling: str = ""
+    """How it makes one vector of a text: a name of `_POOLING`, or `absent` in the header; empty if
+    an earlier release read it."""
 
     def on_host(self, serving: Serving, gpu_layers: int) -> int:
         """Return the bytes that stay off the GPU when it holds `gpu_layers` layers.
@@ -79,7 +85,15 @@ def profile(header: Header, file: str) -> Profile:
         weights=weight_bytes(header, model),
         layer_weights=tuple(weights),
         model=model,
+        pooling=_pooling(header),
     )
+
+
+def _pooling(header: Header) -> str:
+    if any(name.startswith("cls.") for name in header.tensors):
+        return RANKS
+    kind = header.metadata.get(f"{header.text('general.architecture')}.pooling_type")
+    return _POOLING[kind] if type(kind) is int and 0 <= kind < len(_POOLING) else NO_POOLING
 
 
 def _check_language_model(header: Header) -> None:
@@ -117,6 +131,7 @@ def to_json(model_profile: Profile) -> Json:
         "quantization": model_profile.quantization,
         "tools": model_profile.tools,
         **({"drafts": model_profile.drafts} if model_profile.drafts else {}),
+        **({"pooling": model_profile.pooling} if model_profile.pooling else {}),
         "weights": model_profile.weights,
         "layerWeights": _runs(model_profile.layer_weights),
         **{
@@ -144,6 +159,7 @@ def from_json(data: Mapping[str, Any]) -> Profile:
             weights=_stored("int", data["weights"]),
             layer_weights=tuple(_stored("int", size) for size in _unrolled(data["layerWeights"])),
             model=Dimensions(**numbers),
+            pooling=_stored("str", data.get("pooling", "")),
         )
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise DamagedGGUF(f"this is no profile of a model: {error!r}") from error

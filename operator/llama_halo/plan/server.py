@@ -70,6 +70,7 @@ def arguments(
         "--metrics",
         "--no-webui",
         *_MODE_WORDS.get(spec.mode or Mode.CHAT, ()),
+        *(("--pooling", spec.pooling.lower()) if spec.pooling else ()),
     ]
     argv += _companion_arguments(spec, paths, sizing)
     threads = _threads(spec)

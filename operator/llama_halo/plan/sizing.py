@@ -24,6 +24,7 @@ from llama_halo.plan.model_files import (
     inspections_by_role,
     is_transcription,
 )
+from llama_halo.plan.modes import pooling_refusal
 from llama_halo.plan.outcome import Invalid
 from llama_halo.plan.quantity import mebibytes
 
@@ -60,6 +61,8 @@ def size(spec: LlamaModelSpec, inspections: Mapping[str, Inspection]) -> Sizing 
     if bundle is None:
         gpu, host = _specified_mib(spec, "gpu"), _specified_mib(spec, "host")
         return Sizing(spec.context_size or 0, gpu, host, _draft_type(spec, inspections))
+    if problem := pooling_refusal(spec, bundle.model.pooling):
+        return problem
     serving = serving_of(spec, bundle.model)
     try:
         estimate = bundle.estimate(serving)

@@ -8,7 +8,7 @@ import pytest
 
 from llama_halo.errors import DamagedGGUF, UnsupportedModel
 from llama_halo.gguf.header import read_header
-from llama_halo.gguf.profile import Profile, profile
+from llama_halo.gguf.profile import Profile, from_json, profile, to_json
 from tests.support.gguf_files import header_bytes
 from tests.support.gguf_models import MODELS
 
@@ -62,3 +62,22 @@ def test_a_model_of_llama_cpp_that_lacks_a_number_is_damaged() -> None:
 
 def test_a_model_with_weights_is_read() -> None:
     assert read(LLAMA).model.architecture == "llama"
+
+
+@pytest.mark.parametrize(
+    ("metadata", "tensors", "pooling"),
+    [
+        ({}, [], "absent"),
+        ({"llama.pooling_type": 0}, [], "none"),
+        ({"llama.pooling_type": 3}, [], "last"),
+        ({"llama.pooling_type": 4}, [], "rank"),
+        ({"llama.pooling_type": 9}, [], "absent"),
+        ({}, [("cls.output.weight", [32], 0, 128)], "rank"),
+    ],
+)
+def test_the_pooling_is_what_the_header_says(metadata: Json, tensors: Any, pooling: str) -> None:
+    value = read({**LLAMA, **metadata}, [*WEIGHTS, *tensors])
+    assert value.pooling == pooling
+    assert from_json(to_json(value)) == value
+    earlier = {name: part for name, part in to_json(value).items() if name != "pooling"}
+    assert not from_json(earlier).pooling
