@@ -144,6 +144,13 @@ def test_a_mirror_that_has_less_or_has_moved_is_as_good(hub: Hub, job: Job, mirr
     assert (status, value["error"]["reason"]) == (1, "SourceNotFound")
 
 
+def test_how_long_the_hub_asks_to_wait_is_told(hub: Hub, job: Job) -> None:
+    hub.fails_with = 429
+    status, value = job("inspect", "--repo", "o/r", "--file", "sub/x-Q4_K_M.gguf")
+    assert status == 1
+    assert "the server asks to wait 55 s" in value["error"]["message"]
+
+
 @pytest.mark.parametrize(
     ("status", "says", "never"),
     [(403, "the URL has expired", "terms"), (401, "headersSecretRef", "HF_TOKEN")],

@@ -114,7 +114,8 @@ class _Handler(BaseHTTPRequestHandler):
             hub.keyed.append(path)
         if hub.fails_with:
             code = {"X-Error-Code": hub.error_code} if hub.error_code else {}
-            return self._answer(hub.fails_with, **code)
+            limited = {"RateLimit": '"api";r=0;t=55'} if hub.fails_with == 429 else {}
+            return self._answer(hub.fails_with, **code, **limited)
         if hub.moved and path.startswith("/api/"):
             return self._answer(hub.moved, Location=f"/moved{self.path}")
         if path.removeprefix("/moved").startswith("/api/models/"):

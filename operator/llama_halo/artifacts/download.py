@@ -26,6 +26,7 @@ from llama_halo.artifacts.http import (
     same_version,
     shown,
     version,
+    wait_seconds,
 )
 from llama_halo.errors import (
     SourceChanged,
@@ -208,7 +209,8 @@ class Download:
     def _check_response(self, response: httpx.Response) -> None:
         status = response.status_code
         if status in (408, 429) or status >= 500:
-            raise _TransientError(str(refusal(self._name, response)), _retry_after(response))
+            wait = min(wait_seconds(response), MAX_PAUSE_SECONDS)
+            raise _TransientError(str(refusal(self._name, response)), wait)
         if status not in (200, 206):
             raise refusal(self._name, response)
         if response.headers.get("Content-Encoding", "identity") != "identity":
@@ -238,11 +240,6 @@ class _TransientError(SourceError):
     def __init__(self, message: str, seconds: float = 0.0) -> None:
         super().__init__(message)
         self.seconds = seconds
-
-
-def _retry_after(response: httpx.Response) -> float:
-    text = response.headers.get("Retry-After", "")
-    return min(float(text), MAX_PAUSE_SECONDS) if text.isdecimal() else 0.0
 
 
 def _digest_of(target: int) -> hashlib._Hash:

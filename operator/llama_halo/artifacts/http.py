@@ -15,6 +15,8 @@ TIMEOUT_SECONDS = 30
 MAX_REDIRECTS = 10
 REQUEST_ERRORS = (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError)
 """Exceptions of a request that gets no response."""
+MAX_DIGITS, TOO_MANY = 6, 429
+_RESET = re.compile(r";\s*t=(\d{1,6})(?!\d)")
 _SPAN = re.compile(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18})$")
 _REASONS = {
     200: "the server ignores ranges, and would send the whole file: put it into the store yourself"
@@ -81,7 +83,19 @@ def refusal(name: str, response: httpx.Response) -> SourceError:
     reason = _REASONS.get(status, f"the server answered {status}")
     if name.startswith("hf:"):
         reason = _REASONS_OF_HUB.get(status, reason)
+    if wait := wait_seconds(response):
+        reason += f"; the server asks to wait {wait:.0f} s"
     return _KINDS.get(status, SourceError)(f"{name}: {reason}")
+
+
+def wait_seconds(response: httpx.Response) -> float:
+    """Return how long a server asks to wait: `Retry-After` in seconds, or the Hub's `RateLimit`,
+    such as `"api";r=0;t=55`; 0 if it does not."""
+    text = response.headers.get("Retry-After", "")
+    if text.isdecimal() and len(text) <= MAX_DIGITS:
+        return float(text)
+    limit = _RESET.search(response.headers.get("RateLimit", ""))
+    return float(limit[1]) if limit and response.status_code == TOO_MANY else 0.0
 
 
 def content_span(name: str, response: httpx.Response) -> tuple[int, int]:
