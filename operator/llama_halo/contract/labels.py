@@ -27,6 +27,8 @@ CONFIG_HASH = f"{GROUP}/config-hash"
 GPU_MIB = f"{GROUP}/gpu-mib"
 HOST_MIB = f"{GROUP}/host-mib"
 NODE = f"{GROUP}/node"
+NODE_CONSTRAINTS = f"{GROUP}/node-constraints"
+"""On a Deployment: a digest of the constraints by which placement chose its node."""
 
 GPU_MEMORY = f"{GROUP}/gpu-memory"
 """On a node: its budget of GPU memory, a quantity; set by the node agent or a person."""

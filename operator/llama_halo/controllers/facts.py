@@ -20,8 +20,8 @@ from llama_halo.plan.facts import (
     Owner,
     RouterFacts,
 )
-from llama_halo.plan.llamamodel import node_constraints
 from llama_halo.plan.model_files import inspects_on_nodes
+from llama_halo.plan.node_constraints import node_constraints
 from llama_halo.plan.node_selection import matches
 from llama_halo.status.modelrouter import ServedModel
 

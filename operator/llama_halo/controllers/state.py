@@ -12,6 +12,7 @@ from typing import Any
 
 from llama_halo.controllers.placement.lease_activity import LeaseActivity
 from llama_halo.controllers.placement.nodes import NodeIndex
+from llama_halo.controllers.placement.refusals import Refusals
 from llama_halo.controllers.placement.reservations import ReservationIndex
 from llama_halo.controllers.placement.rollout_turns import RolloutTurns
 from llama_halo.kube.cache import Key, ObjectCache
@@ -44,6 +45,7 @@ class PlacementState:
     sizings: dict[Key, Sizing | Invalid | None] = field(default_factory=dict)
     """By model; None until every required header has been read."""
     reservations: ReservationIndex = field(default_factory=ReservationIndex)
+    refusals: Refusals = field(default_factory=Refusals)
     lease_activity: LeaseActivity = field(default_factory=LeaseActivity)
     rollout_turns: RolloutTurns = field(default_factory=RolloutTurns)
     unload_queue: Queue = field(
@@ -57,6 +59,7 @@ class PlacementState:
 
     def forget(self, key: Key) -> None:
         self.assignments.pop(key, None)
+        self.refusals.forget(key)
         self.awaiting_idle.pop(key, None)
 
 

@@ -12,8 +12,9 @@ from llama_halo.plan import children, server
 from llama_halo.plan.facts import FETCH, INSPECT, Defaults, Owner
 from llama_halo.plan.hashing import content_hash
 from llama_halo.plan.model_files import is_on_claim
-from llama_halo.plan.node_selection import pod_affinity
-from llama_halo.plan.pods import pod_additions
+from llama_halo.plan.node_constraints import node_constraints
+from llama_halo.plan.node_selection import candidates_affinity, pod_affinity
+from llama_halo.plan.pods import extra_annotations, extra_labels, pod_additions
 
 HEADERS_MOUNT = "/etc/llama-halo/headers"
 USER = 65532
@@ -22,6 +23,10 @@ USER = 65532
 _MAX_RESTARTS = 1_000_000
 DEADLINE_SECONDS = 7 * 24 * 3600
 """A server that sends a few bytes now and then must not keep a pod for ever."""
+_POD_FIELDS = (
+    *("nodeSelector", "tolerations", "imagePullSecrets", "priorityClassName"),
+    "serviceAccountName",
+)
 _RESOURCES = {
     INSPECT: {"requests": {"cpu": "50m", "memory": "96Mi"}, "limits": {"memory": "512Mi"}},
     FETCH: {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}},
@@ -66,20 +71,26 @@ def job(  # noqa: PLR0913  (all that a Job depends on, by name)
         "spec": {
             "backoffLimit": _MAX_RESTARTS,
             "activeDeadlineSeconds": DEADLINE_SECONDS,
-            "template": {"metadata": {"labels": _pod_labels(owner, work)}, "spec": pod},
+            "template": {"metadata": _pod_metadata(owner, spec, work), "spec": pod},
         },
     }
 
 
-def _pod_labels(owner: Owner, work: str) -> dict[str, str]:
+def _pod_metadata(owner: Owner, spec: LlamaModelSpec, work: str) -> dict[str, Any]:
+    """Return the metadata of a Job's pod: policies want the labels of the model's own there."""
     pod_labels = children.common_labels(owner)
     del pod_labels[labels.MODEL]
-    return {
-        **pod_labels,
-        "app.kubernetes.io/name": "model-files",
-        labels.FILES_OF: owner.name,
-        labels.WORK: work,
+    metadata: dict[str, Any] = {
+        "labels": {
+            **extra_labels(spec.pod),
+            **pod_labels,
+            "app.kubernetes.io/name": "model-files",
+            labels.FILES_OF: owner.name,
+            labels.WORK: work,
+        }
     }
+    annotations = extra_annotations(spec.pod)
+    return metadata | ({"annotations": annotations} if annotations else {})
 
 
 def _pod(
@@ -114,7 +125,7 @@ def _pod(
         "image": defaults.gateway_image,
         "imagePullPolicy": "IfNotPresent",
         "args": [work, *arguments],
-        "resources": _RESOURCES[work],
+        "resources": _resources(spec, work),
         # The termination message is the answer; after a crash it is the end of the log.
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": {
@@ -130,7 +141,10 @@ def _pod(
     if work == FETCH:
         container["ports"] = [{"name": "http", "containerPort": JOB_PORT, "protocol": "TCP"}]
     options = pod_additions(spec.pod)
-    chosen = ("nodeSelector", "tolerations", "imagePullSecrets", "priorityClassName")
+    affinity = pod_affinity(None, node) if node else {}
+    if not node and is_on_claim(spec):
+        # On a WaitForFirstConsumer class, the first consumer decides where the volume is for ever.
+        affinity = candidates_affinity(node_constraints(spec))
     return {
         "restartPolicy": "OnFailure",
         "containers": [container],
@@ -139,9 +153,18 @@ def _pod(
         "enableServiceLinks": False,
         "automountServiceAccountToken": False,
         "terminationGracePeriodSeconds": 10,
-        **{name: options[name] for name in chosen if name in options},
-        **({"affinity": pod_affinity(None, node)} if node else {}),
+        **{name: options[name] for name in _POD_FIELDS if name in options},
+        **({"affinity": affinity} if affinity else {}),
     }
+
+
+def _resources(spec: LlamaModelSpec, work: str) -> dict[str, Any]:
+    """Return a container's resources; it has a CPU limit where the model's pod has one, because a
+    quota on `limits.cpu` wants one of every pod."""
+    own = spec.pod.resources if spec.pod else None
+    limit = ((own and own.limits) or {}).get("cpu")
+    resources = _RESOURCES[work]
+    return resources | {"limits": {**resources["limits"], "cpu": limit}} if limit else resources
 
 
 def _security(spec: LlamaModelSpec, *, on_disk: bool) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from llama_halo.api.affinity import Affinity
-from llama_halo.api.llamamodel import Backend, LlamaModelSpec
+from llama_halo.api.llamamodel import LlamaModelSpec
 from llama_halo.contract import labels
 from llama_halo.contract.lease import PHASE_ANNOTATION, Phase, lease_name
 from llama_halo.contract.reasons import Reason
@@ -14,7 +14,6 @@ from llama_halo.plan.facts import (
     Assignment,
     FileFacts,
     ModelFacts,
-    NodeConstraints,
     OnDemandPolicy,
     Owner,
     PlacementScope,
@@ -31,7 +30,8 @@ from llama_halo.plan.model_files import (
     stored_on,
 )
 from llama_halo.plan.modes import mode_refusal
-from llama_halo.plan.node_selection import pod_affinity
+from llama_halo.plan.node_constraints import node_constraints
+from llama_halo.plan.node_selection import constraints_digest, pod_affinity
 from llama_halo.plan.outcome import Invalid, Object, Outcome, Plan, Ref, Wait
 from llama_halo.plan.pods import extra_annotations, extra_labels, pod_additions
 from llama_halo.plan.quantity import seconds
@@ -132,17 +132,6 @@ def _on_demand(spec: LlamaModelSpec) -> OnDemandPolicy | None:
         priority=on_demand.priority or 0,
         preload=on_demand.preload or False,
         group=on_demand.group or "",
-    )
-
-
-def node_constraints(spec: LlamaModelSpec) -> NodeConstraints:
-    """Return the constraints on the nodes that the model may run on."""
-    affinity = _affinity(spec)
-    return NodeConstraints(
-        needs_gpu=server.backend_of(spec) is not Backend.CPU,
-        node_selector=tuple(sorted(((spec.pod and spec.pod.node_selector) or {}).items())),
-        tolerations=tuple((spec.pod and spec.pod.tolerations) or ()),
-        node_affinity=affinity.node_affinity if affinity else None,
     )
 
 
@@ -310,7 +299,10 @@ def _deployment(  # noqa: PLR0913  (all that a Deployment depends on, by name)
         "kind": "Deployment",
         "metadata": {
             **children.child_metadata(owner, name),
-            "annotations": {labels.NODE: node},
+            "annotations": {
+                labels.NODE: node,
+                labels.NODE_CONSTRAINTS: constraints_digest(node_constraints(spec)),
+            },
         },
         "spec": {
             "replicas": pods,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from typing import Any
 
 from llama_halo.api.affinity import Affinity, NodeAffinity, NodeRequirement, NodeTerm
@@ -38,6 +40,29 @@ def matches(node_constraints: NodeConstraints, node: NodeFacts) -> bool:
     )
 
 
+def may_stay(node_constraints: NodeConstraints, node: NodeFacts) -> bool:
+    """Tell whether a pod that runs on a node stays there: only a NoExecute taint ends it.
+
+    Labels and other taints are for new pods, as in Kubernetes: node-feature-discovery takes its
+    labels away and a CNI agent taints its node for seconds when they restart.
+    """
+    return all(
+        _tolerated(node_constraints, taint) for taint in node.taints if taint.effect == "NoExecute"
+    )
+
+
+def constraints_digest(node_constraints: NodeConstraints) -> str:
+    """Return a digest of a model's constraints, for the annotation of its Deployments."""
+    affinity = node_constraints.node_affinity
+    parts = (
+        node_constraints.needs_gpu,
+        node_constraints.node_selector,
+        [toleration.model_dump_json() for toleration in node_constraints.tolerations],
+        affinity.model_dump_json() if affinity else "",
+    )
+    return sha256(json.dumps(parts).encode()).hexdigest()[:10]
+
+
 def meets_affinity(affinity: NodeAffinity | None, node: NodeFacts) -> bool:
     """Tell whether a node meets one of the required terms, as the scheduler reads them."""
     required = affinity.required if affinity else None
@@ -68,6 +93,31 @@ def pod_affinity(affinity: Affinity | None, node: str) -> Json:
         if term or len(terms) == 1
     ]
     return {**rules, "nodeAffinity": {**nodes, _REQUIRED: {"nodeSelectorTerms": pinned}}}
+
+
+def candidates_affinity(node_constraints: NodeConstraints) -> Json:
+    """Return the affinity of a pod that may run on every node on which the model may run; empty
+    where the node selector says it all."""
+    affinity = node_constraints.node_affinity
+    required = affinity.required if affinity else None
+    terms: list[Json] = (
+        [
+            term.model_dump(mode="json", by_alias=True, exclude_none=True)
+            for term in required.node_selector_terms
+        ]
+        if required
+        else [{}]
+    )
+    if node_constraints.needs_gpu and not node_constraints.node_selector:
+        any_label = [
+            {"key": key, "operator": "In", "values": [value]} for key, value in GPU_NODE_LABELS
+        ]
+        terms = [
+            {**term, "matchExpressions": [*term.get("matchExpressions", ()), expression]}
+            for term in terms
+            for expression in any_label
+        ]
+    return {"nodeAffinity": {_REQUIRED: {"nodeSelectorTerms": terms}}} if terms != [{}] else {}
 
 
 def _name_requirement(node: str) -> Json:

@@ -28,7 +28,7 @@ from llama_halo.plan.facts import (
     ResourceDemand,
 )
 from llama_halo.plan.ledger import Ledger
-from llama_halo.plan.node_selection import matches, preference
+from llama_halo.plan.node_selection import constraints_digest, matches, may_stay, preference
 from llama_halo.plan.shortage import why_unplaced
 from llama_halo.plan.tenants import ordered
 
@@ -44,7 +44,7 @@ class Decision:
     """The time after which the decision may differ without any change of its inputs."""
 
 
-def place(
+def place(  # noqa: PLR0913  (the facts of one decision, by name)
     demands: Sequence[ResourceDemand],
     nodes: Sequence[NodeFacts],
     *,
@@ -53,13 +53,16 @@ def place(
     held: Sequence[MemoryReservation],
     usage: Mapping[str, ModelUsage] | None = None,
     refused: Mapping[str, frozenset[str]] | None = None,
+    avoided: Mapping[str, frozenset[str]] | None = None,
+    chosen_by: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Decision:
     """Assign nodes to models.
 
     `held` is the memory that pods and Deployments hold now. The mappings are by model: `current`
     has the nodes of its Deployments, the best to keep first; `running` the nodes where it has pods
-    that are not terminating; `usage` how a model on demand is used; `refused` the nodes where the
-    scheduler finds too little memory for its pod.
+    that are not terminating; `usage` how a model on demand is used; `refused` the nodes that the
+    scheduler refuses its pod, `avoided` those that it refused of late; `chosen_by` the digest of
+    the constraints (`node_selection`) by which each of its nodes was chosen.
 
     Demands are served in order, models on demand after the others.
     """
@@ -72,7 +75,27 @@ def place(
             if reservation.ending_gpu_mib or reservation.ending_host_mib:
                 ending = reservation.ending_gpu_mib, reservation.ending_host_mib
                 ledgers[reservation.node].ending[reservation.model] = ending
-    return _PlacementRun(demands, ledgers, current, running, usage or {}, refused or {}).decide()
+    return _PlacementRun(
+        demands,
+        ledgers,
+        current,
+        running,
+        usage or {},
+        _Refusals(refused or {}, avoided or {}),
+        chosen_by or {},
+    ).decide()
+
+
+@dataclass(frozen=True)
+class _Refusals:
+    """The scheduler's refusals, by model: nodes."""
+
+    now: Mapping[str, frozenset[str]]
+    of_late: Mapping[str, frozenset[str]]
+
+    def nodes(self, model: str) -> tuple[str, ...]:
+        """Return the nodes to which a model goes only if there is no other."""
+        return (*self.now.get(model, ()), *self.of_late.get(model, ()))
 
 
 class _PlacementRun:
@@ -85,9 +108,11 @@ class _PlacementRun:
         current: Mapping[str, Sequence[str]],
         running: Mapping[str, frozenset[str]],
         usage: Mapping[str, ModelUsage],
-        refused: Mapping[str, frozenset[str]],
+        refusals: _Refusals,
+        chosen_by: Mapping[str, Mapping[str, str]],
     ) -> None:
-        self._refused = refused
+        self._refusals = refusals
+        self._chosen_by = chosen_by
         self._demands = demands
         self._ledgers = ledgers
         self._current = current
@@ -155,11 +180,15 @@ class _PlacementRun:
             self._current.get(demand.model, ()), key=lambda name: name not in running
         ):
             ledger = self._ledgers.get(name)
-            if ledger is None or len(kept) == demand.replicas or not matches(demand, ledger.node):
+            if ledger is None or len(kept) == demand.replicas:
+                continue
+            if not matches(demand, ledger.node) and not (
+                name in running and self._stays_in_spite(demand, ledger)
+            ):
                 continue
             if not ledger.node.accepts_new_pods and name not in running:
                 continue  # the pod was evicted from there, so place it elsewhere
-            if name in self._refused.get(demand.model, ()) and self._fits_elsewhere(demand):
+            if name in self._refusals.now.get(demand.model, ()) and self._fits_elsewhere(demand):
                 continue
             if demand.has_files(name) and ledger.keeps(demand):
                 ledger.charge(demand)
@@ -168,10 +197,15 @@ class _PlacementRun:
                     self._eviction.record_resident(demand, name)
         return tuple(kept)
 
+    def _stays_in_spite(self, demand: ResourceDemand, ledger: Ledger) -> bool:
+        """Tell whether a model stays on a node that would not be chosen now: its own constraints
+        are those by which the node was chosen, and only the node has changed."""
+        chosen_by = self._chosen_by.get(demand.model, {}).get(ledger.name)
+        return chosen_by == constraints_digest(demand) and may_stay(demand, ledger.node)
+
     def _fits_elsewhere(self, demand: ResourceDemand) -> bool:
         """Tell whether another node has the files and the memory for a model that was refused."""
-        refused = tuple(self._refused.get(demand.model, ()))
-        taken = (*refused, *self._current.get(demand.model, ()))
+        taken = (*self._refusals.nodes(demand.model), *self._current.get(demand.model, ()))
         return any(
             demand.has_files(ledger.name) and self._fits_now(demand, ledger)
             for ledger in self._open(demand, taken)
@@ -181,7 +215,7 @@ class _PlacementRun:
         chosen, fetch_to, awaited = list(kept), list[str](), list[str]()
         while len(chosen) + len(fetch_to) + len(awaited) < demand.replicas:
             taken = (*chosen, *fetch_to, *awaited)
-            refused = tuple(self._refused.get(demand.model, ()))
+            refused = self._refusals.nodes(demand.model)
             open_nodes = self._open(demand, (*taken, *refused)) or self._open(demand, taken)
             best = self._best(demand, open_nodes)
             if best is not None and demand.has_files(best.name):
@@ -216,8 +250,8 @@ class _PlacementRun:
         ):
             self._eviction.unload.add(demand.model)
         message = (
-            "the model can no longer stay on its node (memory, labels, taints): it is unloaded"
-            " when idle"
+            "the model can no longer stay on its node (its memory, a NoExecute taint, or the spec's"
+            " own constraints): it is unloaded when idle"
         )
         return Assignment(demand, (), Reason.ROLLING, message)
 

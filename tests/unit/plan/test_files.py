@@ -24,11 +24,13 @@ from llama_halo.plan.facts import (
 )
 from llama_halo.plan.llamamodel import plan_llamamodel
 from llama_halo.plan.model_files import still_relevant
+from llama_halo.plan.node_selection import GPU_NODE_LABELS
 from llama_halo.plan.outcome import Invalid, Outcome, Plan, Ref, Wait
 from tests.support.golden import DEFAULTS
 from tests.support.inspections import COMMIT, HUB, LOCAL, SHA, VISION_PROJECTOR, inspection
 from tests.support.plans import demand_of, facts_of
 
+REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 CLAIM = {"persistentVolumeClaim": {"claimName": "models"}}
 Json = dict[str, Any]
 
@@ -283,13 +285,54 @@ def test_a_claim_gets_its_files_by_a_job_that_the_scheduler_places() -> None:
     outcome = plan(INSPECTED, store)
     (job,) = jobs(outcome)
     assert node_of(job) == ""
-    assert "affinity" not in job["spec"]["template"]["spec"]
     assert job["spec"]["template"]["spec"]["securityContext"]["fsGroup"] == 65532
     assert waits(outcome) is Reason.DOWNLOADING
     present = replace(INSPECTED, stored=(StoredAt("", inspection().path, 1),))
     served = plan(present, store, nodes=("n1",))
     assert waits(served) is None
     assert jobs(served) == []
+
+
+@pytest.mark.parametrize("files", [FileFacts(), INSPECTED], ids=["inspect", "fetch"])
+def test_a_job_on_a_claim_runs_only_where_the_model_may(files: FileFacts) -> None:
+    """The first consumer decides on which node a local volume is, for ever."""
+    (job,) = jobs(plan(files, {"store": CLAIM}))
+    terms = required_terms(job)
+    assert [term["matchExpressions"][0]["key"] for term in terms] == [
+        key for key, _ in GPU_NODE_LABELS
+    ]
+    disk = {"key": "disk", "operator": "In", "values": ["nvme"]}
+    affinity = {"nodeAffinity": {REQUIRED: {"nodeSelectorTerms": [{"matchExpressions": [disk]}]}}}
+    (job,) = jobs(plan(files, {"store": CLAIM, "pod": {"affinity": affinity}}))
+    assert [term["matchExpressions"][0] for term in required_terms(job)] == [disk] * len(terms)
+    (job,) = jobs(plan(files, {"store": CLAIM, "pod": {"nodeSelector": {"pool": "gpu"}}}))
+    assert "affinity" not in job["spec"]["template"]["spec"]
+    (job,) = jobs(plan(files, {"store": CLAIM, "backend": "CPU"}))
+    assert "affinity" not in job["spec"]["template"]["spec"]
+
+
+def test_a_job_has_what_policies_and_quotas_want_of_the_models_pods() -> None:
+    pod = {
+        "labels": {"owner-team": "ml"},
+        "annotations": {"sidecar.istio.io/inject": "false"},
+        "serviceAccountName": "models",
+        "priorityClassName": "low",
+        "resources": {"limits": {"cpu": "4"}},
+    }
+    for files in (FileFacts(), replace(INSPECTED)):
+        (job,) = jobs(plan(files, {"pod": pod}, fetch_to=("n1",)))
+        template = job["spec"]["template"]
+        assert template["metadata"]["labels"]["owner-team"] == "ml"
+        assert template["metadata"]["annotations"] == {"sidecar.istio.io/inject": "false"}
+        assert template["spec"]["serviceAccountName"] == "models"
+        assert template["spec"]["priorityClassName"] == "low"
+        assert template["spec"]["containers"][0]["resources"]["limits"]["cpu"] == "4"
+        assert labels.MODEL not in template["metadata"]["labels"]
+
+
+def required_terms(job: Json) -> list[Json]:
+    affinity = job["spec"]["template"]["spec"]["affinity"]["nodeAffinity"]
+    return list(affinity[REQUIRED]["nodeSelectorTerms"])
 
 
 def test_a_claim_that_one_node_can_use_ties_download_and_server_to_it() -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import random
+from dataclasses import replace
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,8 +13,9 @@ from hypothesis import strategies as st
 from llama_halo.api.pod import Toleration
 from llama_halo.contract.reasons import Reason
 from llama_halo.plan.facts import Assignment, MemoryReservation, NodeFacts, ResourceDemand, Taint
+from llama_halo.plan.node_selection import constraints_digest
 from llama_halo.plan.placement import place
-from tests.support.demands import node, wants
+from tests.support.demands import HALO, node, wants
 
 
 def decide(
@@ -19,9 +24,10 @@ def decide(
     current: dict[str, list[str]] | None = None,
     running: dict[str, frozenset[str]] | None = None,
     held: tuple[MemoryReservation, ...] = (),
+    **more: Any,
 ) -> dict[str, Assignment]:
     return place(
-        demands, nodes, current=current or {}, running=running or {}, held=held
+        demands, nodes, current=current or {}, running=running or {}, held=held, **more
     ).assignments
 
 
@@ -341,3 +347,95 @@ def test_what_no_node_could_hold_even_empty_is_too_large() -> None:
     assert assignments["a"].reason is Reason.MODEL_TOO_LARGE
     assert "needs 200.0Gi of GPU memory" in assignments["a"].message
     assert "n1, has 112.0Gi" in assignments["a"].message
+
+
+AGENT_TAINT = Taint("node.cilium.io/agent-not-ready", "", "NoSchedule")
+EVICTS = Taint("out-of-service", "", "NoExecute")
+SELECTED = {"node_selector": (("pool", "gpu"),)}
+POOL = {"labels": {**HALO, "pool": "gpu"}}
+
+
+def on_n1(demand: ResourceDemand, *, chosen_for: ResourceDemand | None = None) -> dict[str, Any]:
+    """Return what placement knows of a model that runs on n1, which was chosen for a demand."""
+    return {
+        "current": {demand.model: ["n1"]},
+        "running": {demand.model: frozenset({"n1"})},
+        "chosen_by": {demand.model: {"n1": constraints_digest(chosen_for or demand)}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("changed", "constraints", "stays"),
+    [
+        pytest.param({"labels": {}}, {}, True, id="node-feature-discovery restarts"),
+        pytest.param({"labels": HALO}, SELECTED, True, id="a label of the selector is away"),
+        pytest.param({"taints": (AGENT_TAINT,)}, {}, True, id="an agent restarts"),
+        pytest.param({"taints": (EVICTS,)}, {}, False, id="NoExecute ends it"),
+        pytest.param(
+            {"taints": (EVICTS,)},
+            {"tolerations": (Toleration(key="out-of-service", operator="Exists"),)},
+            True,
+            id="a NoExecute that it tolerates",
+        ),
+    ],
+)
+def test_what_runs_stays_whatever_labels_and_taints_its_node_has(
+    changed: dict[str, Any], constraints: dict[str, Any], stays: bool
+) -> None:
+    demand = wants("a", 20, **constraints)
+    nodes = [replace(node("n1", **POOL), **changed), node("n2", **POOL)]
+    chosen = decide(demand, nodes=nodes, **on_n1(demand))["a"].nodes
+    assert chosen == (("n1",) if stays else ("n2",))
+    new = decide(demand, nodes=[replace(node("n1", **POOL), taints=(AGENT_TAINT,)), nodes[1]])
+    assert new["a"].nodes == ("n2",), "labels and taints count for what is new"
+
+
+def test_a_model_whose_own_constraints_changed_moves() -> None:
+    before, after = wants("a", 20), wants("a", 20, **SELECTED)
+    nodes = [node("n1"), node("n2", **POOL)]
+    assert decide(after, nodes=nodes, **on_n1(after, chosen_for=before))["a"].nodes == ("n2",)
+
+
+def test_a_model_without_a_pod_on_its_node_is_placed_anew() -> None:
+    demand = wants("a", 20)
+    nodes = [node("n1", taints=(AGENT_TAINT,)), node("n2")]
+    facts = on_n1(demand) | {"running": {}}
+    assert decide(demand, nodes=nodes, **facts)["a"].nodes == ("n2",)
+
+
+def test_labels_and_taints_that_come_and_go_move_nothing() -> None:
+    chance = random.Random(20)  # noqa: S311
+    demands = [wants(name, 20, **SELECTED) for name in "abcd"]
+    homes = {demand.model: chance.choice(["n1", "n2"]) for demand in demands}
+    facts: dict[str, Any] = {
+        "current": {model: [home] for model, home in homes.items()},
+        "running": {model: frozenset({home}) for model, home in homes.items()},
+        "chosen_by": {
+            demand.model: {homes[demand.model]: constraints_digest(demand)} for demand in demands
+        },
+    }
+    for _ in range(500):
+        nodes = [
+            node(
+                name,
+                labels=chance.choice([{}, HALO, POOL["labels"]]),
+                taints=chance.choice([(), (AGENT_TAINT,)]),
+            )
+            for name in ("n1", "n2")
+        ]
+        for model, assignment in decide(*demands, nodes=nodes, **facts).items():
+            assert assignment.nodes == (homes[model],)
+            assert not assignment.fetch_to
+
+
+def test_two_nodes_that_refuse_a_model_do_not_get_it_in_turn() -> None:
+    demand = wants("a", 20)
+    nodes = [node("n1"), node("n2")]
+    now = {"current": {"a": ["n1"]}, "refused": {"a": frozenset({"n1"})}}
+    assert decide(demand, nodes=nodes, **now)["a"].nodes == ("n2",)
+    then = {
+        "current": {"a": ["n2"]},
+        "refused": {"a": frozenset({"n2"})},
+        "avoided": {"a": frozenset({"n1", "n2"})},
+    }
+    assert decide(demand, nodes=nodes, **then)["a"].nodes == ("n2",)

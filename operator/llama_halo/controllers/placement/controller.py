@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 from llama_halo.api.llamamodel import LlamaModelSpec
 from llama_halo.contract.lease import lease_name
@@ -105,6 +106,7 @@ def run_placement(state: OperatorState) -> float | None:
     }
     nodes = state.placement.nodes.facts()
     held = reservations.held()
+    refused, avoided = _refusals(state, demands)
     decided = place(
         list(demands.values()),
         nodes,
@@ -117,10 +119,10 @@ def run_placement(state: OperatorState) -> float | None:
             for key, model_demand in demands.items()
         },
         held=held,
-        refused={
-            model_demand.model: refused_nodes
-            for key, model_demand in demands.items()
-            if (refused_nodes := reservations.refused_nodes(key))
+        refused=refused,
+        avoided=avoided,
+        chosen_by={
+            model_demand.model: reservations.chosen_by(key) for key, model_demand in demands.items()
         },
         usage={
             model_demand.model: state.placement.lease_activity.usage(key)
@@ -141,8 +143,28 @@ def run_placement(state: OperatorState) -> float | None:
     pause = (time.thread_time() - worked) / SHARE_OF_TIME
     pause = min(max(pause, INTERVAL_SECONDS), MAX_INTERVAL_SECONDS)
     state.placement.not_before = started + pause
-    times = (state.placement.nodes.next_grace_end_seconds(), decided.recheck_seconds)
+    times = (
+        state.placement.nodes.next_grace_end_seconds(),
+        state.placement.refusals.next_end_seconds(),
+        decided.recheck_seconds,
+    )
     return min((seconds for seconds in times if seconds is not None), default=None)
+
+
+def _refusals(
+    state: OperatorState, demands: Mapping[Key, ResourceDemand]
+) -> tuple[dict[str, frozenset[str]], dict[str, frozenset[str]]]:
+    """Return the nodes that the scheduler refuses each model's pods now, and of late."""
+    placement = state.placement
+    refused: dict[str, frozenset[str]] = {}
+    avoided: dict[str, frozenset[str]] = {}
+    for key, model_demand in demands.items():
+        if nodes := placement.reservations.refused_nodes(key):
+            refused[model_demand.model] = nodes
+            placement.refusals.note(key, nodes)
+        if nodes := placement.refusals.of_late(key):
+            avoided[model_demand.model] = nodes
+    return refused, avoided
 
 
 def _demand(

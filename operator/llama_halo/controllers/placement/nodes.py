@@ -20,6 +20,10 @@ log = logging.getLogger(__name__)
 
 NOT_READY_GRACE_SECONDS = 60
 MAX_QUANTITY_CHARACTERS = 32
+_COVERED_TAINTS = tuple(
+    f"node.kubernetes.io/{name}" for name in ("unschedulable", "not-ready", "unreachable")
+)
+"""Taints that `accepts_new_pods` covers, with a grace period."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +88,7 @@ def _facts(node: Object, gpu_reserve_mib: int) -> NodeFacts:
         taints=tuple(
             Taint(key=taint["key"], value=taint.get("value") or "", effect=taint["effect"])
             for taint in spec.get("taints") or ()
-            # `accepts_new_pods` covers the unschedulable and not-ready taints, with a grace period.
-            if not taint["key"].startswith("node.kubernetes.io/")
+            if taint["key"] not in _COVERED_TAINTS
         ),
         accepts_new_pods=not spec.get("unschedulable", False),
     )

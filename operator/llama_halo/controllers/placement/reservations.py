@@ -6,6 +6,7 @@ It reads the sums of the index instead of every object.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ _Place = tuple[str, str, str]
 """Namespace, Deployment, node."""
 
 
+MAX_DIGEST_CHARACTERS = 64
+_NO_PLACE = re.compile(r"Insufficient \S|Too many pods|had volume node affinity conflict")
+"""In the scheduler's message: the node is full. Missing claims and the like are the pod's own."""
 MAX_DIGITS = 9
 """Of an annotation in MiB: a longer number is more than any machine has."""
 
@@ -37,7 +41,9 @@ class Reservation:
     held: MemoryReservation | None
     """The memory that it holds there, None when it holds none."""
     refused: bool = False
-    """Whether the scheduler finds too little memory there; pods of others may use it."""
+    """Whether the scheduler refuses the node: pods of others may use its memory or devices."""
+    chosen_by: str = ""
+    """Of a Deployment: the digest of the constraints by which its node was chosen."""
 
 
 class ReservationIndex:
@@ -93,8 +99,16 @@ class ReservationIndex:
         """Tell whether a model has a Deployment above 0 replicas."""
         return any(reservation.runs for reservation in self._of(owner, "Deployment"))
 
+    def chosen_by(self, owner: Key) -> dict[str, str]:
+        """Return the digest of the constraints by which each node of a model was chosen."""
+        return {
+            reservation.place[2]: reservation.chosen_by
+            for reservation in self._of(owner, "Deployment")
+            if reservation.runs
+        }
+
     def refused_nodes(self, owner: Key) -> frozenset[str]:
-        """Return the nodes where the scheduler finds too little memory for a model's pod."""
+        """Return the nodes that the scheduler refuses a model's pod."""
         return frozenset(
             reservation.place[2] for reservation in self._of(owner, "Pod") if reservation.refused
         )
@@ -130,8 +144,10 @@ class ReservationIndex:
 
 def reservation_of(key: Key, obj: Object) -> Reservation | None:
     """Return the reservation of a server's pod or Deployment, None when it concerns no node."""
+    chosen_by = ""
     if key.kind == "Deployment":
-        node = (obj["metadata"].get("annotations") or {}).get(labels.NODE)
+        annotations = obj["metadata"].get("annotations") or {}
+        node, chosen_by = annotations.get(labels.NODE), annotations.get(labels.NODE_CONSTRAINTS, "")
         template, runs = obj["spec"]["template"], bool(obj["spec"].get("replicas"))
         holds = runs and not _lacks_pods(obj)
     elif key.kind == "Pod" and labels.FILES_OF not in (obj["metadata"].get("labels") or {}):
@@ -149,15 +165,16 @@ def reservation_of(key: Key, obj: Object) -> Reservation | None:
         place=(key.namespace, name or key.name, node),
         runs=runs,
         held=_held(key.namespace, name, node, template) if holds and name else None,
+        chosen_by=chosen_by[:MAX_DIGEST_CHARACTERS],
     )
 
 
 def _refused(key: Key, pod: Object) -> Reservation | None:
-    """Return the reservation of a pod that waits for memory on the only node it may run on."""
+    """Return the reservation of a pod that the only node it may run on has no place for."""
     waits = any(
         condition["type"] == "PodScheduled"
         and condition["status"] == "False"
-        and "Insufficient memory" in condition.get("message", "")
+        and _NO_PLACE.search(condition.get("message", ""))
         for condition in pod.get("status", {}).get("conditions", ())
     )
     node = placed_on(pod.get("spec", {}))

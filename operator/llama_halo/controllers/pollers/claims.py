@@ -78,11 +78,14 @@ async def _by_volume(state: OperatorState, claim: Object) -> frozenset[str] | No
 def _by_use(state: OperatorState, key: Key, claim: Object) -> frozenset[str] | None:
     """Return the node to which a ReadWriteOnce volume is tied, None when it is not.
 
-    That is the node selected for provisioning, else the node of a pod that uses the claim.
+    Until the claim is bound, that is the node selected for provisioning; then the node of a pod
+    that uses the claim. The annotation stays for ever, also when a volume can be attached
+    anywhere, and when its node is gone.
     """
     selected = (claim["metadata"].get("annotations") or {}).get(SELECTED_NODE)
-    if selected:
-        return frozenset({selected})
+    if selected and not claim["spec"].get("volumeName"):
+        exists = state.cache.get(Key(NODE.kind, "", selected)) is not None
+        return frozenset({selected}) if exists else None
     for pod in state.cache.in_namespace(POD.kind, key.namespace):
         ended = pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
         node = pod.get("spec", {}).get("nodeName")

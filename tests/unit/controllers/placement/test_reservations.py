@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llama_halo.controllers.placement.refusals import AVOIDED_SECONDS, Refusals
 from llama_halo.controllers.placement.reservations import ReservationIndex
 from llama_halo.kube.cache import Key, ObjectCache, key_of
 from llama_halo.plan.facts import MemoryReservation
@@ -72,13 +73,51 @@ def test_a_pod_that_ends_and_one_that_begins_hold_both() -> None:
     ]
 
 
-def test_a_pod_that_the_scheduler_has_no_memory_for_is_told_by_its_node() -> None:
-    text = {"type": "PodScheduled", "status": "False", "message": "1 Insufficient memory."}
+@pytest.mark.parametrize(
+    "message",
+    [
+        "0/2 nodes are available: 1 Insufficient memory, 1 node(s) didn't match",
+        "0/2 nodes are available: 1 Insufficient amd.com/gpu, 1 node(s) didn't match",
+        "0/2 nodes are available: 1 Too many pods, 1 node(s) didn't match",
+    ],
+)
+def test_a_pod_that_its_node_has_no_place_for_is_told_by_the_node(message: str) -> None:
+    text = {"type": "PodScheduled", "status": "False", "message": message}
     waits = pod(spec={"affinity": pod_affinity(None, "n1")}, status={"conditions": [text]})
     index = after(deployment(), waits)
     assert index.refused_nodes(OWNER) == frozenset({"n1"})
     assert index.running_nodes(OWNER) == frozenset()
     assert after(pod()).refused_nodes(OWNER) == frozenset()
+
+
+def test_a_pod_that_lacks_a_claim_is_refused_by_no_node() -> None:
+    missing = '0/2 nodes are available: persistentvolumeclaim "models" not found'
+    text = {"type": "PodScheduled", "status": "False", "message": missing}
+    waits = pod(spec={"affinity": pod_affinity(None, "n1")}, status={"conditions": [text]})
+    assert after(waits).refused_nodes(OWNER) == frozenset()
+
+
+def test_a_deployment_says_by_which_constraints_its_node_was_chosen() -> None:
+    chosen = deployment()
+    chosen["metadata"]["annotations"]["llama-halo.dev/node-constraints"] = "569f661aed"
+    assert after(chosen).chosen_by(OWNER) == {"n1": "569f661aed"}
+    chosen["spec"]["replicas"] = 0
+    assert after(chosen).chosen_by(OWNER) == {}, "its next pod is a new one"
+
+
+def test_a_refusal_is_remembered_for_a_while() -> None:
+    now = [0.0]
+    refusals = Refusals(lambda: now[0])
+    assert refusals.next_end_seconds() is None
+    refusals.note(OWNER, frozenset({"n1"}))
+    now[0] = AVOIDED_SECONDS - 1
+    refusals.note(OWNER, frozenset({"n2"}))
+    assert refusals.of_late(OWNER) == {"n1", "n2"}
+    assert refusals.next_end_seconds() == 2
+    now[0] = AVOIDED_SECONDS + 1
+    assert refusals.of_late(OWNER) == {"n2"}
+    refusals.forget(OWNER)
+    assert refusals.of_late(OWNER) == frozenset()
 
 
 def test_a_pod_holds_until_it_has_ended_or_is_gone() -> None:
