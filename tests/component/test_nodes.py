@@ -84,7 +84,7 @@ def test_a_node_under_disk_pressure_keeps_its_models_and_gets_none(
 
 @contextmanager
 def pressed(api: Api, node: str) -> Iterator[None]:
-    """Put a node under disk pressure, until its taint is there, and back."""
+    """Put a node under disk pressure while the context lasts."""
 
     def taints() -> list[str]:
         spec = (api.get("Node", "", node) or {})["spec"]

@@ -21,9 +21,9 @@ from llama_halo.artifacts import store
 from llama_halo.artifacts.http import (
     connect,
     content_span,
-    get,
     refusal,
     same_version,
+    send,
     shown,
     version,
     wait_seconds,
@@ -170,11 +170,12 @@ class Download:
         range_headers = {"Range": f"bytes={received_bytes}-"} if received_bytes else {}
         if received_bytes and not self._file.sha256 and self._file.version.startswith('"'):
             range_headers["If-Range"] = self._file.version
-        with get(client, self._file.url, self._headers, **range_headers) as response:
+        with send(client, self._file.url, self._headers, headers=range_headers) as response:
             self._check_response(response)
             if response.status_code == 206:
                 start, size = content_span(self._name, response)
-                self._require_same(f"{size} bytes", f"{self._file.size} bytes")
+                if size != self._file.size:
+                    raise self._changed(f"{size} bytes", f"{self._file.size} bytes")
                 if start != received_bytes:
                     raise SourceError(f"{self._name}: the server does not send the range asked for")
             elif received_bytes:
@@ -218,14 +219,13 @@ class Download:
         current = version(response)
         is_comparable = self._file.version and current and not self._file.sha256
         if is_comparable and not same_version(current, self._file.version):
-            self._require_same(current, self._file.version)
+            raise self._changed(current, self._file.version)
 
-    def _require_same(self, current: str, expected: str) -> None:
-        if current != expected:
-            raise SourceChanged(
-                f"{self._name}: the file is not the one that was inspected: {expected} then,"
-                f" {current} now"
-            )
+    def _changed(self, current: str, expected: str) -> SourceChanged:
+        return SourceChanged(
+            f"{self._name}: the file is not the one that was inspected: {expected} then,"
+            f" {current} now"
+        )
 
     def _disk_error(self, error: OSError) -> StoreError:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):

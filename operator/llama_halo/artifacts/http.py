@@ -46,17 +46,27 @@ def connect() -> httpx.Client:
 
 
 @contextmanager
-def get(
-    client: httpx.Client, url: str, secrets: Mapping[str, str], **headers: str
+def send(
+    client: httpx.Client,
+    url: str,
+    secrets: Mapping[str, str],
+    *,
+    method: str = "GET",
+    body: object = None,
+    headers: Mapping[str, str] | None = None,
 ) -> Iterator[httpx.Response]:
-    """Request a file, and follow redirects; secret headers go to the first host only.
+    """Send a request, and follow redirects with its method and JSON body; secret headers go to the
+    first host only.
 
-    httpx itself drops only Authorization when it follows a redirect to another host.
+    httpx itself makes a GET of a POST after 301 and 302, and drops only Authorization when it
+    follows a redirect to another host.
     """
     start = here = httpx.URL(url)
     for _ in range(MAX_REDIRECTS):
-        sent = {**(secrets if same_origin(start, here) else {}), **headers}
-        response = client.send(client.build_request("GET", here, headers=sent), stream=True)
+        at_home = (here.scheme, here.host, here.port) == (start.scheme, start.host, start.port)
+        sent = {**(secrets if at_home else {}), **(headers or {})}
+        request = client.build_request(method, here, json=body, headers=sent)
+        response = client.send(request, stream=True)
         try:
             if response.next_request is None:
                 yield response
@@ -65,11 +75,6 @@ def get(
         finally:
             response.close()
     raise SourceError(f"{shown(url)}: more than {MAX_REDIRECTS} redirects")
-
-
-def same_origin(first: httpx.URL, second: httpx.URL) -> bool:
-    """Tell whether secrets for one URL may go to another."""
-    return (first.scheme, first.host, first.port) == (second.scheme, second.host, second.port)
 
 
 def same_version(first: str, second: str) -> bool:

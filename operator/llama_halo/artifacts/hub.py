@@ -16,14 +16,7 @@ from urllib.parse import quote
 
 import httpx
 
-from llama_halo.artifacts.http import (
-    MAX_REDIRECTS,
-    REQUEST_ERRORS,
-    connect,
-    refusal,
-    same_origin,
-    shown,
-)
+from llama_halo.artifacts.http import REQUEST_ERRORS, connect, refusal, send
 from llama_halo.errors import NotAllowed, SourceError, SourceMissing
 
 HUB = "https://huggingface.co"
@@ -151,16 +144,11 @@ def _client(name: str) -> Iterator[httpx.Client]:
 
 
 def _send(client: httpx.Client, method: str, path: str, body: Json = None) -> httpx.Response:
-    """Send a request, and follow redirects with its method: of renamed repositories, and of mirrors
-    that have moved. The token goes to the first host only."""
-    start = here = httpx.URL(_endpoint() + path)
-    for _ in range(MAX_REDIRECTS):
-        headers = authorization() if same_origin(start, here) else {}
-        response = client.request(method, here, json=body, headers=headers)
-        if response.next_request is None:
-            return response
-        here = response.next_request.url
-    raise SourceError(f"{shown(str(start))}: more than {MAX_REDIRECTS} redirects")
+    """Return the whole response of the Hub; it redirects requests for renamed repositories."""
+    url = _endpoint() + path
+    with send(client, url, authorization(), method=method, body=body) as response:
+        response.read()
+        return response
 
 
 def _json(name: str, response: httpx.Response) -> Json:

@@ -21,8 +21,8 @@ from llama_halo.artifacts.http import (
     REQUEST_ERRORS,
     connect,
     content_span,
-    get,
     refusal,
+    send,
     shown,
     version,
 )
@@ -160,7 +160,7 @@ class _Ranges:
         """Return bytes from an offset, the size of the file, and its version."""
         ending = time.monotonic() + RANGE_TIMEOUT_SECONDS
         span = f"bytes={offset}-{offset + count - 1}"
-        with get(self.client, self.url, self.secrets, Range=span) as response:
+        with send(self.client, self.url, self.secrets, headers={"Range": span}) as response:
             if response.status_code != 206:
                 # A server that ignores ranges would send the whole model: close the connection.
                 raise refusal(self.name, response)

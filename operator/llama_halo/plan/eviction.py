@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence, Set
 
 from llama_halo.contract.lease import Phase
 from llama_halo.contract.reasons import Reason
-from llama_halo.plan.facts import ModelUsage, ResourceDemand
+from llama_halo.plan.facts import ModelUsage, Presence, ResourceDemand
 from llama_halo.plan.ledger import Ledger
 from llama_halo.plan.quantity import counted
 from llama_halo.plan.tenants import is_of_tenant, ordered
@@ -27,12 +27,12 @@ class Eviction:
         self,
         demands: Sequence[ResourceDemand],
         ledgers: Mapping[str, Ledger],
-        running: Mapping[str, frozenset[str]],
+        presence: Mapping[str, Presence],
         usage: Mapping[str, ModelUsage],
     ) -> None:
         self._demands = demands
         self._ledgers = ledgers
-        self._running = running
+        self._presence = presence
         self._usage = usage
         self.unload: set[str] = set()
         """Models to unload, including those that are being unloaded already."""
@@ -52,7 +52,8 @@ class Eviction:
         if demand.on_demand is None or phase in (Phase.LOADED, Phase.UNLOADING):
             return True
         # It was always on until now, or somebody deleted its Lease.
-        return phase is Phase.NEW and bool(self._running.get(demand.model))
+        presence = self._presence.get(demand.model)
+        return phase is Phase.NEW and presence is not None and bool(presence.running)
 
     def mark_departing(self) -> None:
         """Mark as leaving the models that still hold memory but do not keep their node."""

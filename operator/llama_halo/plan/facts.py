@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -239,6 +239,22 @@ class ResourceDemand(NodeConstraints):
     def can_get_files(self, node: str) -> bool:
         """Tell whether the files that a node lacks can be fetched to it."""
         return self.fetchable_to is None or node in self.fetchable_to
+
+
+@dataclass(frozen=True)
+class Presence:
+    """Where one model is, and which nodes the scheduler refuses its pods."""
+
+    current: Sequence[str] = ()
+    """Nodes of its Deployments, the best to keep first."""
+    running: frozenset[str] = frozenset()
+    """Nodes where it has pods that are not terminating."""
+    refused: frozenset[str] = frozenset()
+    """Nodes that the scheduler refuses its pod now."""
+    avoided: frozenset[str] = frozenset()
+    """Nodes that the scheduler refused of late: the model goes there only if there is no other."""
+    chosen_by: Mapping[str, str] = field(default_factory=dict)
+    """By node: the digest of the constraints (`node_selection`) by which it was chosen."""
 
 
 @dataclass(frozen=True)

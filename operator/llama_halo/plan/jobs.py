@@ -24,9 +24,13 @@ _MAX_RESTARTS = 1_000_000
 DEADLINE_SECONDS = 7 * 24 * 3600
 """A server that sends a few bytes now and then must not keep a pod for ever."""
 _POD_FIELDS = (
-    *("nodeSelector", "tolerations", "imagePullSecrets", "priorityClassName"),
+    "nodeSelector",
+    "tolerations",
+    "imagePullSecrets",
+    "priorityClassName",
     "serviceAccountName",
 )
+"""Of spec.pod: those that the Jobs' pods have, too."""
 _RESOURCES = {
     INSPECT: {"requests": {"cpu": "50m", "memory": "96Mi"}, "limits": {"memory": "512Mi"}},
     FETCH: {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}},

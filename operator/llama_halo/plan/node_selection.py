@@ -41,10 +41,11 @@ def matches(node_constraints: NodeConstraints, node: NodeFacts) -> bool:
 
 
 def may_stay(node_constraints: NodeConstraints, node: NodeFacts) -> bool:
-    """Tell whether a pod that runs on a node stays there: only a NoExecute taint ends it.
+    """Tell whether a node's taints let a running pod stay.
 
-    Labels and other taints are for new pods, as in Kubernetes: node-feature-discovery takes its
-    labels away and a CNI agent taints its node for seconds when they restart.
+    Only NoExecute ends it, as in Kubernetes. Labels and other taints count for new pods: when
+    node-feature-discovery or a CNI agent restarts, a node lacks its labels or has a taint for
+    seconds.
     """
     return all(
         _tolerated(node_constraints, taint) for taint in node.taints if taint.effect == "NoExecute"

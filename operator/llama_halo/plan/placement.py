@@ -25,6 +25,7 @@ from llama_halo.plan.facts import (
     ModelUsage,
     NodeConstraints,
     NodeFacts,
+    Presence,
     ResourceDemand,
 )
 from llama_halo.plan.ledger import Ledger
@@ -44,25 +45,18 @@ class Decision:
     """The time after which the decision may differ without any change of its inputs."""
 
 
-def place(  # noqa: PLR0913  (the facts of one decision, by name)
+def place(
     demands: Sequence[ResourceDemand],
     nodes: Sequence[NodeFacts],
     *,
-    current: Mapping[str, Sequence[str]],
-    running: Mapping[str, frozenset[str]],
+    presence: Mapping[str, Presence],
     held: Sequence[MemoryReservation],
     usage: Mapping[str, ModelUsage] | None = None,
-    refused: Mapping[str, frozenset[str]] | None = None,
-    avoided: Mapping[str, frozenset[str]] | None = None,
-    chosen_by: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Decision:
     """Assign nodes to models.
 
-    `held` is the memory that pods and Deployments hold now. The mappings are by model: `current`
-    has the nodes of its Deployments, the best to keep first; `running` the nodes where it has pods
-    that are not terminating; `usage` how a model on demand is used; `refused` the nodes that the
-    scheduler refuses its pod, `avoided` those that it refused of late; `chosen_by` the digest of
-    the constraints (`node_selection`) by which each of its nodes was chosen.
+    `held` is the memory that pods and Deployments hold now. The mappings are by model: `presence`
+    says where it is, `usage` how a model on demand is used.
 
     Demands are served in order, models on demand after the others.
     """
@@ -75,27 +69,10 @@ def place(  # noqa: PLR0913  (the facts of one decision, by name)
             if reservation.ending_gpu_mib or reservation.ending_host_mib:
                 ending = reservation.ending_gpu_mib, reservation.ending_host_mib
                 ledgers[reservation.node].ending[reservation.model] = ending
-    return _PlacementRun(
-        demands,
-        ledgers,
-        current,
-        running,
-        usage or {},
-        _Refusals(refused or {}, avoided or {}),
-        chosen_by or {},
-    ).decide()
+    return _PlacementRun(demands, ledgers, presence, usage or {}).decide()
 
 
-@dataclass(frozen=True)
-class _Refusals:
-    """The scheduler's refusals, by model: nodes."""
-
-    now: Mapping[str, frozenset[str]]
-    of_late: Mapping[str, frozenset[str]]
-
-    def nodes(self, model: str) -> tuple[str, ...]:
-        """Return the nodes to which a model goes only if there is no other."""
-        return (*self.now.get(model, ()), *self.of_late.get(model, ()))
+_NOWHERE = Presence()
 
 
 class _PlacementRun:
@@ -105,20 +82,14 @@ class _PlacementRun:
         self,
         demands: Sequence[ResourceDemand],
         ledgers: Mapping[str, Ledger],
-        current: Mapping[str, Sequence[str]],
-        running: Mapping[str, frozenset[str]],
+        presence: Mapping[str, Presence],
         usage: Mapping[str, ModelUsage],
-        refusals: _Refusals,
-        chosen_by: Mapping[str, Mapping[str, str]],
     ) -> None:
-        self._refusals = refusals
-        self._chosen_by = chosen_by
         self._demands = demands
         self._ledgers = ledgers
-        self._current = current
-        self._running = running
+        self._presence = presence
         self._usage = usage
-        self._eviction = Eviction(demands, ledgers, running, usage)
+        self._eviction = Eviction(demands, ledgers, presence, usage)
         self._matching: dict[NodeConstraints, list[Ledger]] = {}
         """By constraints: the nodes that may take new pods; filled when needed."""
 
@@ -137,7 +108,7 @@ class _PlacementRun:
                 assignments[model] = self._assign(demand, kept.get(model, ()))
             elif kept.get(model):
                 assignments[model] = Assignment(demand, kept[model])
-            elif self._eviction.stays(demand) and self._running.get(model):
+            elif self._eviction.stays(demand) and self._presence_of(demand).running:
                 assignments[model] = self._leave(demand)
             else:
                 assignments[model] = self._rest(demand)
@@ -148,6 +119,9 @@ class _PlacementRun:
         return Decision(
             assignments, frozenset(self._eviction.unload), self._eviction.recheck_seconds()
         )
+
+    def _presence_of(self, demand: ResourceDemand) -> Presence:
+        return self._presence.get(demand.model, _NOWHERE)
 
     def _in_order(self) -> list[ResourceDemand]:
         """Return the demands in the order in which they are served.
@@ -174,21 +148,20 @@ class _PlacementRun:
     def _keep(self, demand: ResourceDemand) -> tuple[str, ...]:
         """Charge and return the nodes that a model keeps, at most one for each replica."""
         kept: list[str] = []
-        running = self._running.get(demand.model, frozenset())
+        presence = self._presence_of(demand)
+        running = presence.running
         # If there are too many nodes, drop those without a running pod first.
-        for name in sorted(
-            self._current.get(demand.model, ()), key=lambda name: name not in running
-        ):
+        for name in sorted(presence.current, key=lambda name: name not in running):
             ledger = self._ledgers.get(name)
             if ledger is None or len(kept) == demand.replicas:
                 continue
             if not matches(demand, ledger.node) and not (
-                name in running and self._stays_in_spite(demand, ledger)
+                name in running and self._outlives_change(demand, ledger)
             ):
                 continue
             if not ledger.node.accepts_new_pods and name not in running:
                 continue  # the pod was evicted from there, so place it elsewhere
-            if name in self._refusals.now.get(demand.model, ()) and self._fits_elsewhere(demand):
+            if name in presence.refused and self._fits_elsewhere(demand):
                 continue
             if demand.has_files(name) and ledger.keeps(demand):
                 ledger.charge(demand)
@@ -197,15 +170,16 @@ class _PlacementRun:
                     self._eviction.record_resident(demand, name)
         return tuple(kept)
 
-    def _stays_in_spite(self, demand: ResourceDemand, ledger: Ledger) -> bool:
-        """Tell whether a model stays on a node that would not be chosen now: its own constraints
-        are those by which the node was chosen, and only the node has changed."""
-        chosen_by = self._chosen_by.get(demand.model, {}).get(ledger.name)
+    def _outlives_change(self, demand: ResourceDemand, ledger: Ledger) -> bool:
+        """Tell whether a running model stays on a node that no longer matches it: the node has
+        changed, and not the model's own constraints."""
+        chosen_by = self._presence_of(demand).chosen_by.get(ledger.name)
         return chosen_by == constraints_digest(demand) and may_stay(demand, ledger.node)
 
     def _fits_elsewhere(self, demand: ResourceDemand) -> bool:
         """Tell whether another node has the files and the memory for a model that was refused."""
-        taken = (*self._refusals.nodes(demand.model), *self._current.get(demand.model, ()))
+        presence = self._presence_of(demand)
+        taken = (*presence.refused, *presence.avoided, *presence.current)
         return any(
             demand.has_files(ledger.name) and self._fits_now(demand, ledger)
             for ledger in self._open(demand, taken)
@@ -213,9 +187,10 @@ class _PlacementRun:
 
     def _assign(self, demand: ResourceDemand, kept: tuple[str, ...]) -> Assignment:
         chosen, fetch_to, awaited = list(kept), list[str](), list[str]()
+        presence = self._presence_of(demand)
         while len(chosen) + len(fetch_to) + len(awaited) < demand.replicas:
             taken = (*chosen, *fetch_to, *awaited)
-            refused = self._refusals.nodes(demand.model)
+            refused = (*presence.refused, *presence.avoided)
             open_nodes = self._open(demand, (*taken, *refused)) or self._open(demand, taken)
             best = self._best(demand, open_nodes)
             if best is not None and demand.has_files(best.name):
@@ -311,7 +286,7 @@ class _PlacementRun:
             ]
             if not fitting and not ready:
                 fitting = [ledger for ledger in lacking if ledger.could_hold(demand)]
-        current, affinity = self._current.get(demand.model, ()), demand.node_affinity
+        current, affinity = self._presence_of(demand).current, demand.node_affinity
         return min(
             fitting,
             key=lambda ledger: (
@@ -334,7 +309,7 @@ class _PlacementRun:
         ending = (
             demand.on_demand is not None
             and (ledger.gpu.get(demand.model, 0) or ledger.host.get(demand.model, 0))
-            and ledger.name not in self._running.get(demand.model, ())
+            and ledger.name not in self._presence_of(demand).running
             and self._eviction.usage_of(demand.model).phase in (Phase.NEW, Phase.IDLE)
         )
         return (

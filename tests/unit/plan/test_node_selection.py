@@ -11,7 +11,7 @@ from llama_halo.api.affinity import Affinity, NodeAffinity
 from llama_halo.kube.diff import difference
 from llama_halo.plan.node_selection import meets_affinity, placed_on, pod_affinity, preference
 from llama_halo.plan.placement import place
-from tests.support.demands import HALO, node, wants
+from tests.support.demands import HALO, node, presence, wants
 
 Json = dict[str, Any]
 REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
@@ -76,7 +76,7 @@ def test_a_model_goes_only_where_its_terms_are_met_and_the_message_names_them() 
     def decide(running: str = "") -> Any:
         current = {"a": [running]} if running else {}
         return place(
-            [wants("a", 20, node_affinity=affinity)], nodes, current=current, running={}, held=()
+            [wants("a", 20, node_affinity=affinity)], nodes, presence=presence(current), held=()
         ).assignments["a"]
 
     assert decide().nodes == ("n2",)
@@ -101,7 +101,7 @@ def test_a_node_that_is_preferred_comes_before_one_that_is_fuller() -> None:
 
     def place_on(*nodes: Any) -> tuple[str, ...]:
         demand = wants("a", 20, node_affinity=affinity)
-        decided = place([demand], list(nodes), current={}, running={}, held=())
+        decided = place([demand], list(nodes), presence={}, held=())
         return decided.assignments["a"].nodes
 
     assert place_on(small, disk, zone) == ("zone",)

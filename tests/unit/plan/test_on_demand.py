@@ -20,7 +20,7 @@ from llama_halo.plan.facts import (
 from llama_halo.plan.llamamodel import plan_llamamodel
 from llama_halo.plan.outcome import Plan
 from llama_halo.plan.placement import Decision, place
-from tests.support.demands import BUSY, IDLE, node, wants
+from tests.support.demands import BUSY, IDLE, node, presence, wants
 from tests.support.plans import BASE, demand_of, facts_of, live
 
 ASLEEP = ModelUsage(phase=Phase.IDLE)
@@ -40,8 +40,10 @@ def decide(*demands: ResourceDemand, **usage: ModelUsage) -> Decision:
     return place(
         demands,
         [node("n1")],
-        current={item.model: ["n1"] for item in present},
-        running={item.model: frozenset({"n1"}) for item in present},
+        presence=presence(
+            current={item.model: ["n1"] for item in present},
+            running={item.model: frozenset({"n1"}) for item in present},
+        ),
         held=[MemoryReservation(item.model, "n1", item.gpu_mib, item.host_mib) for item in present],
         usage=usage,
     )
@@ -113,8 +115,7 @@ def test_the_pod_of_one_that_was_unloaded_is_waited_for_too() -> None:
     decision = place(
         demands,
         [node("n1")],
-        current={"gone": ["n1"], "b": ["n1"]},
-        running={"b": frozenset({"n1"})},
+        presence=presence({"gone": ["n1"], "b": ["n1"]}, {"b": frozenset({"n1"})}),
         held=[
             MemoryReservation("gone", "n1", 50 * 1024, 1024, 50 * 1024, 1024),
             MemoryReservation("b", "n1", 50 * 1024, 0),

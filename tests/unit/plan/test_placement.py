@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +14,7 @@ from llama_halo.contract.reasons import Reason
 from llama_halo.plan.facts import Assignment, MemoryReservation, NodeFacts, ResourceDemand, Taint
 from llama_halo.plan.node_selection import constraints_digest
 from llama_halo.plan.placement import place
-from tests.support.demands import HALO, node, wants
+from tests.support.demands import HALO, node, presence, wants
 
 
 def decide(
@@ -27,7 +26,7 @@ def decide(
     **more: Any,
 ) -> dict[str, Assignment]:
     return place(
-        demands, nodes, current=current or {}, running=running or {}, held=held, **more
+        demands, nodes, presence=presence(current or {}, running, **more), held=held
     ).assignments
 
 
@@ -225,7 +224,7 @@ current_ = st.dictionaries(
 def test_no_node_is_ever_given_more_than_it_has(
     demands: list[ResourceDemand], nodes: list[NodeFacts], current: dict[str, list[str]]
 ) -> None:
-    assignments = place(demands, nodes, current=current, running={}, held=()).assignments
+    assignments = place(demands, nodes, presence=presence(current), held=()).assignments
     by_name = {demand.model: demand for demand in demands}
     for facts in nodes:
         present = [
@@ -241,9 +240,9 @@ def test_no_node_is_ever_given_more_than_it_has(
 def test_the_same_input_gives_the_same_decision_in_any_order_of_nodes(
     demands: list[ResourceDemand], nodes: list[NodeFacts], current: dict[str, list[str]]
 ) -> None:
-    once = place(demands, nodes, current=current, running={}, held=()).assignments
+    once = place(demands, nodes, presence=presence(current), held=()).assignments
     turned = list(reversed(nodes))
-    again = place(demands, turned, current=current, running={}, held=()).assignments
+    again = place(demands, turned, presence=presence(current), held=()).assignments
     assert again == once
 
 
@@ -251,9 +250,9 @@ def test_the_same_input_gives_the_same_decision_in_any_order_of_nodes(
 def test_a_decision_that_is_carried_out_is_made_again(
     demands: list[ResourceDemand], nodes: list[NodeFacts]
 ) -> None:
-    once = place(demands, nodes, current={}, running={}, held=()).assignments
+    once = place(demands, nodes, presence={}, held=()).assignments
     carried_out = {model: demand.nodes for model, demand in once.items()}
-    again = place(demands, nodes, current=carried_out, running={}, held=()).assignments
+    again = place(demands, nodes, presence=presence(carried_out), held=()).assignments
     assert {model: set(demand.nodes) for model, demand in again.items()} == {
         model: set(demand.nodes) for model, demand in once.items()
     }
@@ -264,7 +263,7 @@ def test_every_model_has_its_replicas_or_a_reason(
     demands: list[ResourceDemand], nodes: list[NodeFacts], current: dict[str, list[str]]
 ) -> None:
     for demand in demands:
-        decided = place(demands, nodes, current=current, running={}, held=())
+        decided = place(demands, nodes, presence=presence(current), held=())
         assignments = decided.assignments[demand.model]
         assert len(assignments.nodes) == demand.replicas or assignments.message
 
@@ -336,9 +335,9 @@ def test_a_node_whose_memory_others_use_is_left_for_one_that_has_room() -> None:
     demands, nodes, current = [wants("a", 20)], [node("n1"), node("n2")], {"a": ["n1"]}
     refused = {"a": frozenset({"n1"})}
     held = [MemoryReservation("a", "n1", 20 * 1024, 1024)]
-    decision = place(demands, nodes, current=current, running={}, held=held, refused=refused)
+    decision = place(demands, nodes, presence=presence(current, refused=refused), held=held)
     assert decision.assignments["a"].nodes == ("n2",)
-    decision = place(demands, nodes[:1], current=current, running={}, held=held, refused=refused)
+    decision = place(demands, nodes[:1], presence=presence(current, refused=refused), held=held)
     assert decision.assignments["a"].nodes == ("n1",), "the scheduler lets it in when it can"
 
 
@@ -403,29 +402,35 @@ def test_a_model_without_a_pod_on_its_node_is_placed_anew() -> None:
     assert decide(demand, nodes=nodes, **facts)["a"].nodes == ("n2",)
 
 
-def test_labels_and_taints_that_come_and_go_move_nothing() -> None:
-    chance = random.Random(20)  # noqa: S311
-    demands = [wants(name, 20, **SELECTED) for name in "abcd"]
-    homes = {demand.model: chance.choice(["n1", "n2"]) for demand in demands}
-    facts: dict[str, Any] = {
-        "current": {model: [home] for model, home in homes.items()},
-        "running": {model: frozenset({home}) for model, home in homes.items()},
-        "chosen_by": {
-            demand.model: {homes[demand.model]: constraints_digest(demand)} for demand in demands
+names_ = st.sampled_from(["n1", "n2"])
+flapping_ = st.builds(
+    node,
+    names_,
+    labels=st.sampled_from([{}, HALO, POOL["labels"]]),
+    taints=st.sampled_from([(), (AGENT_TAINT,)]),
+)
+
+
+@given(
+    st.dictionaries(st.sampled_from("abcd"), names_),
+    st.lists(flapping_, min_size=2, max_size=2, unique_by=lambda facts: facts.name),
+)
+def test_labels_and_taints_that_come_and_go_move_nothing(
+    homes: dict[str, str], nodes: list[NodeFacts]
+) -> None:
+    demands = {model: wants(model, 20, **SELECTED) for model in homes}
+    assignments = decide(
+        *demands.values(),
+        nodes=nodes,
+        current={model: [home] for model, home in homes.items()},
+        running={model: frozenset({home}) for model, home in homes.items()},
+        chosen_by={
+            model: {home: constraints_digest(demands[model])} for model, home in homes.items()
         },
-    }
-    for _ in range(500):
-        nodes = [
-            node(
-                name,
-                labels=chance.choice([{}, HALO, POOL["labels"]]),
-                taints=chance.choice([(), (AGENT_TAINT,)]),
-            )
-            for name in ("n1", "n2")
-        ]
-        for model, assignment in decide(*demands, nodes=nodes, **facts).items():
-            assert assignment.nodes == (homes[model],)
-            assert not assignment.fetch_to
+    )
+    for model, home in homes.items():
+        assert assignments[model].nodes == (home,)
+        assert not assignments[model].fetch_to
 
 
 def test_two_nodes_that_refuse_a_model_do_not_get_it_in_turn() -> None:

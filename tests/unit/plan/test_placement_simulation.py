@@ -16,7 +16,7 @@ import pytest
 from llama_halo.contract.lease import Phase
 from llama_halo.controllers.placement.reservations import ReservationIndex
 from llama_halo.kube.cache import Key
-from llama_halo.plan.facts import ModelUsage, NodeFacts, OnDemandPolicy, ResourceDemand
+from llama_halo.plan.facts import ModelUsage, NodeFacts, OnDemandPolicy, Presence, ResourceDemand
 from llama_halo.plan.node_selection import matches
 from llama_halo.plan.placement import Decision, place
 
@@ -101,8 +101,13 @@ class World:
         return place(
             self.demands(),
             list(self.nodes.values()),
-            current={f"ns/{name}": reservations.current_nodes(key) for name, key in keys.items()},
-            running={f"ns/{name}": reservations.running_nodes(key) for name, key in keys.items()},
+            presence={
+                f"ns/{name}": Presence(
+                    current=reservations.current_nodes(key),
+                    running=reservations.running_nodes(key),
+                )
+                for name, key in keys.items()
+            },
             held=reservations.held(),
             usage={f"ns/{name}": item for name, item in self.usage().items()},
         )

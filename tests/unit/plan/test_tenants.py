@@ -24,7 +24,7 @@ from llama_halo.plan.llamamodel import demand
 from llama_halo.plan.placement import Decision, place
 from llama_halo.plan.sizing import sizing_of
 from llama_halo.plan.tenants import ordered
-from tests.support.demands import BUSY, IDLE, node, wants
+from tests.support.demands import BUSY, IDLE, node, presence, wants
 from tests.support.plans import BASE
 
 WANTED = ModelUsage(phase=Phase.IDLE, busy=True, wanted_since=5)
@@ -62,8 +62,10 @@ def decide(*demands: ResourceDemand, **usage: ModelUsage) -> Decision:
     return place(
         demands,
         [node("n1")],
-        current={item.model: ["n1"] for item in present},
-        running={item.model: frozenset({"n1"}) for item in present},
+        presence=presence(
+            current={item.model: ["n1"] for item in present},
+            running={item.model: frozenset({"n1"}) for item in present},
+        ),
         held=[MemoryReservation(item.model, "n1", item.gpu_mib, item.host_mib) for item in present],
         usage=uses,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 
 from llama_halo.api.llamamodel import LlamaModelSpec
 from llama_halo.contract.lease import lease_name
@@ -18,6 +17,7 @@ from llama_halo.plan.facts import (
     FileFacts,
     MemoryReservation,
     NodeFacts,
+    Presence,
     ResourceDemand,
     Sizing,
 )
@@ -106,24 +106,13 @@ def run_placement(state: OperatorState) -> float | None:
     }
     nodes = state.placement.nodes.facts()
     held = reservations.held()
-    refused, avoided = _refusals(state, demands)
     decided = place(
         list(demands.values()),
         nodes,
-        current={
-            model_demand.model: reservations.current_nodes(key)
-            for key, model_demand in demands.items()
-        },
-        running={
-            model_demand.model: reservations.running_nodes(key)
-            for key, model_demand in demands.items()
+        presence={
+            model_demand.model: _presence(state, key) for key, model_demand in demands.items()
         },
         held=held,
-        refused=refused,
-        avoided=avoided,
-        chosen_by={
-            model_demand.model: reservations.chosen_by(key) for key, model_demand in demands.items()
-        },
         usage={
             model_demand.model: state.placement.lease_activity.usage(key)
             for key, model_demand in demands.items()
@@ -151,20 +140,17 @@ def run_placement(state: OperatorState) -> float | None:
     return min((seconds for seconds in times if seconds is not None), default=None)
 
 
-def _refusals(
-    state: OperatorState, demands: Mapping[Key, ResourceDemand]
-) -> tuple[dict[str, frozenset[str]], dict[str, frozenset[str]]]:
-    """Return the nodes that the scheduler refuses each model's pods now, and of late."""
-    placement = state.placement
-    refused: dict[str, frozenset[str]] = {}
-    avoided: dict[str, frozenset[str]] = {}
-    for key, model_demand in demands.items():
-        if nodes := placement.reservations.refused_nodes(key):
-            refused[model_demand.model] = nodes
-            placement.refusals.note(key, nodes)
-        if nodes := placement.refusals.of_late(key):
-            avoided[model_demand.model] = nodes
-    return refused, avoided
+def _presence(state: OperatorState, key: Key) -> Presence:
+    reservations, refusals = state.placement.reservations, state.placement.refusals
+    refused = reservations.refused_nodes(key)
+    refusals.note(key, refused)
+    return Presence(
+        current=reservations.current_nodes(key),
+        running=reservations.running_nodes(key),
+        refused=refused,
+        avoided=refusals.of_late(key),
+        chosen_by=reservations.chosen_by(key),
+    )
 
 
 def _demand(

@@ -26,6 +26,7 @@ _BELOW_WIDE, _BELOW_WIDEST = bytes(range(0xC4)), bytes(range(0xF0))
 YIELD_BYTES = 2**20
 """Bytes after which other requests get their turn."""
 PAUSE_BYTES_PER_SECOND = 2**31
+"""Bytes of a large body for each second of pause before its next step."""
 MAX_TOTAL_BYTES = 768 * 2**20
 """Bytes of memory of the bodies of all requests in flight: eight of the largest, or 2 of emojis."""
 SMALL_BYTES = 128 * 2**10
@@ -79,7 +80,7 @@ async def read(
     unpacked = _decompressor(request)
     try:
         if unpacked is None and request.content.is_eof():  # it came with its head, as most do
-            return _taken_in(request.content.read_nowait(), count_bytes, limit)
+            return _checked(request.content.read_nowait(), count_bytes, limit)
         async with asyncio.timeout(MAX_SECONDS):
             data = await _receive(request, unpacked, count_bytes, turns, limit)
     except TimeoutError as error:
@@ -92,8 +93,8 @@ async def read(
     return bytes(data)
 
 
-def _taken_in(data: bytes, count_bytes: Callable[[int], None], limit: int) -> bytes:
-    """Return a whole body after the checks."""
+def _checked(data: bytes, count_bytes: Callable[[int], None], limit: int) -> bytes:
+    """Return a body that has arrived as a whole, after the checks of `_receive`."""
     if len(data) > limit:
         raise too_large(limit)
     count_bytes(_weight_of(data) * len(data))
